@@ -1,0 +1,58 @@
+# make test      set-up, linter and tests          make demo [SYSTEM=hip]   set-up and the whole way on phantoms
+# make lint      the linter alone                  make setup               the virtual environment alone
+# make docker [EXTRA=]                             make clean               removes the virtual environment and caches
+#
+# PYTHON names the interpreter to build the environment with; without it the first that fits is taken.
+PYTHON ?= python3.13 python3.12 python3.11 python3.10 python3
+SYSTEM ?= hip
+EXTRA ?= gpu
+PYTEST_ARGUMENTS ?=
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# TensorFlow has wheels for these; ensurepip is missing where Debian's python3-venv is not installed.
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+OFFLINE := pip could not install what setup.cfg asks for (its message is above). It needs the network, \
+	or a folder of wheels: make PIP_FIND_LINKS=/folder PIP_NO_INDEX=1
+
+.PHONY: test demo lint setup docker clean
+
+test: lint
+	$(VENV)/bin/python -m pytest --durations=10 $(PYTEST_ARGUMENTS)
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/python -m flake8
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/tfsono demo $(SYSTEM)
+
+setup: $(VENV)/.installed
+
+# The stamps are touched last: an installation that was cut off is done again.
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "installing the test tools"
+	@$(PIP) install --use-pep517 --editable ".[test]" || { echo 'error: $(OFFLINE)' >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created setup.cfg setup.py
+	@echo "installing tfsono into $(VENV) (once; TensorFlow is large, this takes a minute or two)"
+	@$(PIP) install --use-pep517 --editable . || { echo 'error: $(OFFLINE)' >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.created:
+	@for python in $(PYTHON); do \
+		if $$python -c '$(FITS)' 2>/dev/null; then \
+			echo "creating $(VENV) with $$($$python --version)"; \
+			$$python -m venv --clear $(VENV) && touch $@; exit; \
+		fi; \
+	done; \
+	echo 'error: Python 3.10 to 3.13 with venv is needed; none of these is that: $(PYTHON).' \
+		'Name one: make PYTHON=/path/to/python3.12 (on Debian and Ubuntu also: apt install python3-venv)' >&2; \
+	exit 1
+
+docker:
+	docker build --build-arg EXTRA=$(EXTRA) --tag tfsono .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

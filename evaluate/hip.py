@@ -1,0 +1,241 @@
+"""Measures runs of `hip` on their test cases: python evaluate/hip.py --data FILE.h5 --runs DIR [DIR ...] --out DIR.
+
+Writes cases.csv, the paper's Tables 1 and 2 with the paper's rows beside ours, figures, the masks and report.html.
+Runs that differ in their seed alone share a row; the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfsono.configs.hip import HIP
+from tfsono.errors import UserError, run_command
+
+COLUMNS = (  # key in cases.csv, heading of the paper's tables, digits
+    ("surface_mean_mm", "Mean mm", 2), ("surface_std_mm", "STD mm", 2), ("hausdorff_mm", "Hausdorff mm", 1),
+    ("dice", "DICE", 3), ("jaccard", "Jaccard", 3), ("precision", "Precision", 3), ("recall", "Recall", 3),
+)
+MORE_COLUMNS = (("hausdorff95_mm", "HD95 mm", 2), ("volume_error_ml", "Volume error mL", 2))
+PAPER_TABLE_1 = {
+    "Pat01": (0.17, 0.31, 3.8, 0.989, 0.978, 0.992, 0.985), "Pat02": (0.27, 0.46, 5.3, 0.986, 0.973, 0.985, 0.987),
+    "Pat03": (0.19, 0.35, 4.1, 0.987, 0.975, 0.995, 0.979), "Pat04": (0.23, 0.67, 13.0, 0.987, 0.974, 0.992, 0.982),
+    "Pat05": (0.12, 0.21, 4.3, 0.989, 0.979, 0.991, 0.988), "Pat06": (0.14, 0.26, 4.5, 0.990, 0.980, 0.995, 0.985),
+    "Pat07": (0.41, 0.95, 7.0, 0.978, 0.958, 0.984, 0.973), "Pat08": (0.39, 0.93, 5.2, 0.981, 0.963, 0.994, 0.968),
+    "Pat09": (0.12, 0.17, 11.0, 0.990, 0.981, 0.990, 0.990), "Pat10": (0.15, 0.28, 5.3, 0.988, 0.976, 0.991, 0.984),
+    "Average": (0.22, None, 6.4, 0.987, 0.974, 0.991, 0.982),
+}
+PAPER_TABLE_2 = {
+    "without transfer": (0.67, None, 12.4, 0.975, 0.950, 0.985, 0.964),
+    "with transfer": (0.22, None, 6.4, 0.987, 0.974, 0.991, 0.982),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="evaluate/hip.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="cache that the runs were trained on, or one with the same test cases")
+    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/hip.py")
+    parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
+    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
+                        help="auto: the best where the run validated, else the last")
+    arguments = parser.parse_args(argv)
+
+    from tfsono.data.cache import Cache
+    from tfsono.report.methods import method_names
+    from tfsono.report.tables import write_cases
+    from tfsono.training.run import read_run
+
+    runs = [read_run(folder, HIP) for folder in arguments.runs]
+    check_runs(runs)
+    methods = method_names([run.settings for run in runs], [transfer_of(run) for run in runs])
+    out = Path(arguments.out)
+    with Cache(arguments.data, "hip") as cache:
+        rows = []
+        for run, method in zip(runs, methods, strict=True):
+            print(f"{run.folder}: {method}")
+            rows += [{"method": method, **row} for row in measure(run, cache, out, arguments.weights)]
+        write_cases(out / "cases.csv", rows)
+        tables = write_tables(out, rows, len(cache.labels) > 1)
+        figures = write_figures(out, rows, runs, cache)
+    write_report(out, tables, figures, runs, methods)
+
+
+def check_runs(runs) -> None:
+    """Runs in one table must have been tested on the same cases, and on none that another was trained on."""
+    first = runs[0].split["test"]
+    if not first:
+        raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
+    for run in runs[1:]:
+        if run.split["test"] != first:
+            raise UserError(f"{run.folder}: its test cases are not those of {runs[0].folder}; train both with one --split")
+
+
+def transfer_of(run) -> str:
+    """The row of Table 2 that a run belongs to."""
+    if not run.config.c3d_weights:
+        return "without transfer"
+    return "with transfer (stand-in, not C3D)" if Path(run.config.c3d_weights).is_dir() else "with transfer"
+
+
+def measure(run, cache, out: Path, weights: str) -> list[dict]:
+    """One row per test case and label; cases that an earlier call measured with the same weights are read back."""
+    from tfsono.inference.hip import HipSegmenter
+    from tfsono.models.hip import build, main_network
+    from tfsono.report.tables import read_cases, write_cases
+    from tfsono.training.fit import clock
+    from tfsono.training.run import load_weights
+
+    missing = [name for name in run.split["test"] if name not in cache.names]
+    if missing:
+        raise UserError(f"{cache.path}: lacks the test case {missing[0]} of {run.folder}; give the cache of that run")
+    path = run.weights(weights)
+    key = hashlib.sha256(path.read_bytes() + repr(run.config).encode()).hexdigest()[:16]
+    folder = out / "runs" / f"{run.folder.name}_{key}"
+    done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []
+    left = [name for name in run.split["test"] if name not in {row["case"] for row in done}]
+    if not left:
+        return done
+    network = build(run.config)
+    load_weights(run, network, weights)
+    segmenter = HipSegmenter.build(main_network(network), run.config)
+    began = time.monotonic()
+    for count, name in enumerate(left, 1):
+        rows = measure_case(segmenter, run, cache.read(name), folder)
+        done += rows
+        write_cases(folder / "cases.csv", done)
+        rest = (time.monotonic() - began) / count * (len(left) - count)
+        dice = ", ".join(f"{row['label']} {row['dice']:.3f}" for row in rows)
+        print(f"  {count}/{len(left)} {name}: Dice {dice}  {clock(rest)} left", flush=True)
+    return done
+
+
+def measure_case(segmenter, run, case, folder: Path) -> list[dict]:
+    """Sec. 3.4: segment, clean up, measure on the case's own grid, and keep the mask."""
+    from tfsono.inference.segmentation import clean_mask, segment_array
+    from tfsono.metrics.surface import segmentation_metrics
+    from tfsono.volumes.image import Volume, write_volume
+
+    config, truth = run.config, case.native or case
+    mask = clean_mask(segment_array(segmenter, truth.image, truth.spacing_mm), config.classes,
+                      config.largest_component, config.fill_holes)
+    grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_volume(folder / f"{case.name}_mask.nii.gz", mask, grid)
+    return [{"case": case.name, "label": label, "run": run.folder.name, "seed": config.seed,
+             "mask": f"{folder.name}/{case.name}_mask.nii.gz",
+             **segmentation_metrics(mask == value, truth.label == value, truth.spacing_mm)}
+            for value, label in enumerate(config.label_names, 1)]
+
+
+def by_method(rows: list[dict]) -> dict[str, list[dict]]:
+    """The rows of each method, in the order of the runs."""
+    methods: dict[str, list[dict]] = {}
+    for row in rows:
+        methods.setdefault(row["method"], []).append(row)
+    return methods
+
+
+def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
+    """Table 1 (per patient) of every method, Table 2 (methods), per label, and the paired differences."""
+    from tfsono.report.methods import case_means
+    from tfsono.report.tables import Table, case_table, comparison_table, paired_table, to_markdown, write_table
+
+    keys = [column[0] for column in COLUMNS + MORE_COLUMNS]
+    means = {method: case_means(group, keys) for method, group in by_method(rows).items()}
+    paper = {name: {column[0]: value for column, value in zip(COLUMNS, values, strict=True)}
+             for name, values in PAPER_TABLE_2.items()}
+    tables = {"table2": comparison_table("Table 2. Methods", means, paper, COLUMNS + MORE_COLUMNS)}
+    if len(means) > 1:
+        tables["differences"] = paired_table("Paired differences", means, COLUMNS)
+    if several_labels:
+        for label in dict.fromkeys(row["label"] for row in rows):
+            held = {method: case_means([row for row in group if row["label"] == label], keys)
+                    for method, group in by_method(rows).items()}
+            tables[f"label_{label}"] = comparison_table(f"Label {label}", held, {}, COLUMNS + MORE_COLUMNS)
+    for number, (method, cases) in enumerate(means.items(), 1):
+        own = case_table(f"Table 1. Per patient: {method}", cases, COLUMNS)
+        printed = tuple((f"{name} (paper)", *values) for name, values in PAPER_TABLE_1.items())
+        stem = "table1" if len(means) == 1 else f"table1_{number}"
+        tables[stem] = Table(own.title, own.columns, own.rows + printed,
+                             "The paper's patients are not ours; its rows stand below ours.", own.digits)
+    for stem, table in tables.items():
+        write_table(out, stem, table)
+        if not stem.startswith("table1"):
+            print(f"\n{to_markdown(table)}")
+    return list(tables.values())
+
+
+def write_figures(out: Path, rows: list[dict], runs, cache) -> list:
+    """Fig. 2: surfaces coloured by distance and slices with contours, of the best, median and worst case; box plots."""
+    from tfsono.report.methods import case_means
+    from tfsono.report.page import Picture
+    from tfsono.report.plots import cases_figure, history_figure
+    from tfsono.training.run import read_history
+
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for number, (method, group) in enumerate(by_method(rows).items(), 1):
+        ranked = sorted(case_means(group, ["dice"]), key=lambda row: row["dice"])
+        chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+        for rank, row in chosen.items():
+            first = next(r for r in group if r["case"] == row["case"])
+            pictures += draw_case(figures, f"{number}_{rank}", f"{method}: {rank} of {len(ranked)}", out, first, cache)
+    means = {method: case_means(group, [column[0] for column in COLUMNS]) for method, group in by_method(rows).items()}
+    cases_figure(figures / "methods.png", means, COLUMNS)
+    pictures.append(Picture(figures / "methods.png", "Every test case, by method."))
+    for run in runs:
+        path = figures / f"history_{run.folder.name}.png"
+        history_figure(path, read_history(run.folder / "history.csv"), title=run.folder.name)
+        pictures.append(Picture(path, f"Training of {run.folder.name}."))
+    return pictures
+
+
+def draw_case(folder: Path, stem: str, title: str, out: Path, row: dict, cache) -> list:
+    """One case's slices and, for each label, its surface coloured by the distance to the truth."""
+    from tfsono.metrics.surface import surface_distances
+    from tfsono.report.page import Picture
+    from tfsono.report.plots import slices_figure, surface_distance_figure
+    from tfsono.volumes.image import Volume, read_mask
+
+    case = cache.read(row["case"])
+    truth = case.native or case
+    grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
+    mask = read_mask(out / "runs" / row["mask"], grid).array
+    names = tuple(cache.labels)
+    slices_figure(folder / f"{stem}_slices.png", truth.image, truth.label, mask, truth.spacing_mm,
+                  f"{title}: {case.name}", names, cache.settings.orientation)
+    pictures = [Picture(folder / f"{stem}_slices.png", f"{title}, {case.name}: contours of truth and prediction.")]
+    for value, label in enumerate(names, 1):
+        if not ((mask == value).any() and (truth.label == value).any()):
+            continue
+        found = surface_distances(mask == value, truth.label == value, truth.spacing_mm)
+        path = folder / f"{stem}_surface_{value}.png"
+        surface_distance_figure(path, mask == value, found.prediction_points_vox, found.prediction_to_truth_mm,
+                                truth.spacing_mm, f"{title}: {case.name}, {label}")
+        pictures.append(Picture(path, f"{label} as predicted, coloured by its distance to the truth's surface."))
+    return pictures
+
+
+def write_report(out: Path, tables: list, figures: list, runs, methods: list[str]) -> None:
+    """report.html, and where everything is."""
+    from tfsono.report.page import Files, write_page
+
+    listed = "\n\n".join(f"{method}: {run.folder.name}, {(run.folder / 'transfer.txt').read_text().strip()}"
+                         for run, method in zip(runs, methods, strict=True))
+    write_page(out / "report.html", f"hip: {runs[0].data['dataset']}", [
+        ("Tables", tables), ("Figures", figures), ("Runs", listed),
+        ("Files", Files([out / "cases.csv", *sorted(out.glob("*.tex"))], "Per case, and tables for a manuscript"))])
+    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ (masks)")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

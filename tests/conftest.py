@@ -1,0 +1,21 @@
+"""What all tests share: quiet libraries, no display, and the place of the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data: $TFSONO_DATA, else shared/data beside the repository; skips without it."""
+    named = os.environ.get("TFSONO_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set TFSONO_DATA to its folder")
+    return folder

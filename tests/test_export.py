@@ -1,0 +1,138 @@
+"""A SavedModel that answers without Keras and this package, and a manifest that notices a change."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tfsono.errors import UserError
+from tfsono.export import MANIFEST, export_module, file_checksums, load_exported
+from tfsono.inference.hip import HipSegmenter
+from tfsono.inference.sliding_window import Tiling
+
+ALONE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("keras", "tf_keras", "tfsono"):
+            raise ImportError(name + " is not to be used here")
+
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+import tensorflow as tf
+
+folder, given, answer = sys.argv[1:]
+given = np.load(given)
+mask = tf.saved_model.load(folder)(given["volume"], given["spacing_mm"])["mask"]
+signature = tf.saved_model.load(folder).signatures["serving_default"]
+served = signature(volume=tf.constant(given["volume"]), spacing_mm=tf.constant(given["spacing_mm"]))["mask"]
+assert (served.numpy() == mask.numpy()).all()
+np.save(answer, mask.numpy())
+"""
+DESCRIPTION = {"system": "hip", "input": {"volume": {"orientation": "LPS"}}, "output": {}, "labels": {"femur": 1},
+               "cleaning": {"largest_component": True, "fill_holes": True}}
+
+
+@pytest.fixture(scope="module")
+def module():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((None, None, None, 1))
+    x = keras.layers.Conv3D(4, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(image)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    y = keras.layers.Conv3DTranspose(4, 4, 2, "same", kernel_initializer="he_normal")(keras.layers.MaxPooling3D()(x))
+    x = keras.layers.Conv3D(3, 1, kernel_initializer="he_normal")(keras.layers.Concatenate()([x, y]))
+    network = keras.Model(image, keras.layers.Softmax(dtype="float32")(x))
+    return HipSegmenter(network, Tiling((8, 8, 16), "fast", "gaussian", batch=2), 3, (1.0, 0.5, 0.75))
+
+
+@pytest.fixture
+def exported(module, tmp_path):
+    return export_module(module, tmp_path / "model", DESCRIPTION)
+
+
+def test_the_same_answer_without_keras_and_this_package(module, exported, tmp_path):
+    volume = np.random.default_rng(0).normal(300, 80, (21, 17, 13)).astype(np.float32)
+    spacing_mm = np.array([0.8, 0.6, 1.3], np.float32)
+    np.savez(tmp_path / "given.npz", volume=volume, spacing_mm=spacing_mm)
+    (tmp_path / "alone.py").write_text(ALONE)
+    # -I: neither the working directory nor PYTHONPATH is looked at.
+    subprocess.run([sys.executable, "-I", str(tmp_path / "alone.py"), str(exported), str(tmp_path / "given.npz"),
+                    str(tmp_path / "answer.npy")], check=True, cwd=tmp_path, timeout=120)
+    expected = module(volume, spacing_mm)["mask"].numpy()
+    answer = np.load(tmp_path / "answer.npy")
+    assert len(np.unique(expected)) > 1
+    assert answer.dtype == np.uint8 and (answer == expected).all()
+
+
+def test_loading_gives_the_module_and_its_manifest(module, exported):
+    answer, manifest = load_exported(exported)
+    volume = np.random.default_rng(1).normal(size=(9, 23, 11)).astype(np.float32)
+    spacing_mm = np.array([1, 0.5, 0.75], np.float32)
+    assert (answer(volume, spacing_mm)["mask"].numpy() == module(volume, spacing_mm)["mask"].numpy()).all()
+    assert manifest["labels"] == {"femur": 1} and manifest["system"] == "hip"
+    assert {"tensorflow", "keras", "tfsono"} <= set(manifest["versions"])
+    assert manifest["files"] == file_checksums(exported) and "saved_model.pb" in manifest["files"]
+    assert not (exported.parent / "model.partial").exists()
+
+
+def test_weights_are_saved_in_32_bits(exported):
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(exported / "variables" / "variables"))
+    kinds = {kind for name, kind in reader.get_variable_to_dtype_map().items() if "VARIABLE_VALUE" in name}
+    assert kinds == {tf.float32}
+
+
+def test_nothing_of_this_machine_is_written(exported):
+    home = str(exported.parent.parent).encode()
+    for path in exported.rglob("*"):
+        if path.is_file():
+            assert home not in path.read_bytes() and str(sys.prefix).encode() not in path.read_bytes()
+
+
+def _flip_a_byte(folder):
+    path = folder / "variables" / "variables.data-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _other_version(folder):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format_version": 99}))
+
+
+@pytest.mark.parametrize("change, message", [
+    (_flip_a_byte, "SHA-256 differs"),
+    (lambda folder: (folder / "variables" / "variables.index").unlink(), "missing"),
+    (lambda folder: (folder / "assets" / "added.txt").write_text("x"), "not in the manifest"),
+    (lambda folder: (folder / MANIFEST).unlink(), "no manifest.json"),
+    (lambda folder: (folder / MANIFEST).write_text("{"), "must be JSON"),
+    (lambda folder: (folder / MANIFEST).write_text("[]"), "is missing"),
+    (_other_version, "format 99"),
+])
+def test_a_changed_folder_is_refused(exported, change, message):
+    change(exported)
+    with pytest.raises(UserError, match=message):
+        load_exported(exported)
+
+
+def test_a_full_folder_is_refused_and_a_leftover_removed(module, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match="empty folder"):
+        export_module(module, tmp_path / "full", DESCRIPTION)
+    (tmp_path / "model.partial" / "variables").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    assert (export_module(module, tmp_path / "model", DESCRIPTION) / MANIFEST).is_file()
+    (tmp_path / "other.partial").mkdir()
+    (tmp_path / "other.partial" / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="thesis.tex"):
+        export_module(module, tmp_path / "other", DESCRIPTION)
+    assert (tmp_path / "other.partial" / "thesis.tex").is_file()

@@ -1,0 +1,117 @@
+"""The module of `hip`: sizes, standardisation, spacing, determinism, and the paper's own network."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.inference.hip import HipSegmenter
+from tfsono.inference.resample import resample_linear
+from tfsono.inference.segmentation import segment_array
+from tfsono.inference.sliding_window import Tiling
+from tfsono.models import hip
+
+ONE_MM = np.ones(3, np.float32)
+
+
+def small_network(classes=3, seed=0):
+    """A network with a receptive field of five voxels, random weights."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((None, None, None, 1))
+    x = keras.layers.Conv3D(4, 3, padding="same", activation="relu", kernel_initializer="he_normal")(image)
+    x = keras.layers.Conv3D(classes, 3, padding="same", kernel_initializer="he_normal")(x)
+    return keras.Model(image, keras.layers.Softmax()(x))
+
+
+def threshold_network():
+    """Class 1 where the standardised intensity is above 0."""
+    image = keras.Input((None, None, None, 1))
+    scores = keras.layers.Conv3D(2, 1, use_bias=False)
+    network = keras.Model(image, keras.layers.Softmax()(scores(image)))
+    scores.set_weights([np.array([-1.0, 1.0], np.float32).reshape(1, 1, 1, 1, 2)])
+    return network
+
+
+@pytest.mark.parametrize("kind", ["paper", "half", "fast"])
+def test_any_size_and_the_same_answer_twice(kind):
+    module = HipSegmenter(small_network(), Tiling((8, 8, 8), kind, "gaussian", batch=2), 3)
+    for size in ((19, 11, 9), (8, 8, 8), (5, 23, 3), (1, 2, 3)):
+        volume = np.random.default_rng(0).normal(100, 20, size).astype(np.float32)
+        mask = module(volume, ONE_MM)["mask"].numpy()
+        assert mask.shape == size and mask.dtype == np.uint8 and mask.max() <= 2
+        assert (module(volume, ONE_MM)["mask"].numpy() == mask).all()
+
+
+def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
+    module = HipSegmenter(small_network(), Tiling((8, 8, 16), batch=3), 3)
+    volume = np.random.default_rng(1).normal(size=(17, 9, 21)).astype(np.float32)
+    answer = module.probabilities(tf.constant(volume)).numpy()
+    np.testing.assert_allclose(answer.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(module.probabilities(tf.constant(volume * 40 + 700)), answer, atol=1e-3)
+
+
+def test_padding_takes_no_part_in_the_statistics():
+    """A threshold at the mean of the real voxels: with the zeros of the padding it would lie elsewhere."""
+    module = HipSegmenter(threshold_network(), Tiling((16, 16, 16)), 2)
+    volume = np.random.default_rng(2).uniform(500, 600, (9, 5, 7)).astype(np.float32)
+    assert (module(volume, ONE_MM)["mask"].numpy() == (volume > volume.mean())).all()
+
+
+def test_a_constant_volume_is_no_failure():
+    module = HipSegmenter(small_network(), Tiling((8, 8, 8)), 3)
+    assert np.isfinite(module.probabilities(tf.fill((9, 5, 11), 7.0))).all()
+
+
+def test_resampling_to_the_networks_spacing_and_back():
+    module = HipSegmenter(threshold_network(), Tiling((32, 32, 32), "whole"), 2, (1.0, 1.0, 1.0))
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in (25, 31, 15)), indexing="ij"), -1) * (0.8, 0.7, 1.9)
+    ball = np.linalg.norm(grid - (9, 10, 13), axis=-1)
+    mask = module((200 - 10 * ball).astype(np.float32), np.float32([0.8, 0.7, 1.9]))["mask"].numpy()
+    assert mask.shape == (25, 31, 15)
+    # The threshold is the mean on the network's grid, all but that of the native one: a ball, to half a voxel.
+    truth = 200 - 10 * ball > (200 - 10 * ball).mean()
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97
+
+
+def test_resampled_answer_is_the_mapped_probability():
+    network = small_network()
+    tiling = Tiling((8, 8, 8), "half")
+    resampling, native = HipSegmenter(network, tiling, 3, (2.0, 1.5, 1.0)), HipSegmenter(network, tiling, 3)
+    volume = np.random.default_rng(5).normal(size=(14, 9, 11)).astype(np.float32)
+    small = native.probabilities(resample_linear(volume, tf.constant((7, 6, 11))))
+    back = np.stack([resample_linear(small[..., label], tf.constant(volume.shape)) for label in range(3)], -1)
+    assert (resampling(volume, ONE_MM)["mask"].numpy() == back.argmax(-1)).mean() > 0.999
+
+
+def test_the_same_spacing_gives_what_no_resampling_gives():
+    network = small_network()
+    tiling = Tiling((8, 8, 8))
+    volume = np.random.default_rng(6).normal(size=(13, 9, 11)).astype(np.float32)
+    spacing = np.float32([0.7, 0.3, 1.1])
+    resampling = HipSegmenter(network, tiling, 3, (0.7, 0.3, 1.1))(volume, spacing)["mask"].numpy()
+    assert (resampling == HipSegmenter(network, tiling, 3)(volume, spacing)["mask"].numpy()).all()
+
+
+def quick_config(**changes):
+    config = choose(HIP, "quick", "paper").config
+    small = {"label_names": ("femur",), "patch": (16, 16, 16), "widths": (2, 4, 4, 4), "lower_widths": (4, 2),
+             "middle_widths": (2,), "initial_deviation": 0.0}
+    return dataclasses.replace(config, **{**small, **changes})
+
+
+@pytest.mark.parametrize("changes", [{}, {"architecture": "lineage4"}, {"tiling": "fast"},
+                                     {"precision": "mixed_bfloat16"}])
+def test_the_systems_own_network(changes):
+    config = quick_config(**changes)
+    keras.utils.set_random_seed(1)
+    module = HipSegmenter.build(hip.main_network(hip.build(config)), config)
+    assert module.classes == 2 and module.tiling.multiple == config.stride
+    volume = np.random.default_rng(0).normal(size=(29, 17, 11)).astype(np.float32)
+    assert module.probabilities(tf.constant(volume)).dtype == tf.float32
+    assert segment_array(module, volume, (0.6, 0.6, 1.2)).shape == (29, 17, 11)

@@ -1,0 +1,178 @@
+"""Where tiles lie, and how their answers are averaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfsono.inference.sliding_window import (
+    Tiling,
+    fast_tile,
+    paper_starts,
+    paper_starts_tensor,
+    sliding_window,
+    strided_starts,
+    strided_starts_tensor,
+    tile_and_starts,
+    tile_weights,
+)
+
+
+def covered(starts, size, patch):
+    """How many tiles hold each voxel of an axis."""
+    counts = np.zeros(max(size, patch), int)
+    for start in starts:
+        assert 0 <= start <= max(size, patch) - patch
+        counts[start:start + patch] += 1
+    return counts
+
+
+def test_paper_tiles_of_the_paper():
+    starts = [paper_starts(size, 64) for size in (300, 200, 100)]
+    assert [len(each) for each in starts] == [9, 8, 6]
+    assert np.prod([len(each) for each in starts]) == 432
+    assert [each[1] - each[0] for each in starts] == [30, 22, 7]
+    assert starts[2] == [0, 7, 14, 21, 28, 36]  # the co-author's own last start, 35, misses voxel 99
+
+
+def test_paper_tiles_worked_by_hand():
+    assert paper_starts(64, 64) == paper_starts(11, 64) == [0]
+    assert paper_starts(66, 64) == [0, 2]  # the rule's step is 0 here, its overlap a whole patch
+    # 48 with 16: fold 7, overlap ceil(64 / 6) = 11, step 5, fold ceil((48 + 66) / 16) = 8; 35 goes back to 32
+    assert paper_starts(48, 16) == [0, 5, 10, 15, 20, 25, 30, 32]
+
+
+def test_strided_tiles_worked_by_hand():
+    assert strided_starts(300, 64, 32) == [0, 32, 64, 96, 128, 160, 192, 224, 236]
+    assert strided_starts(128, 64, 32) == [0, 32, 64]
+    assert strided_starts(63, 64, 32) == [0]
+
+
+@pytest.mark.parametrize("patch", [8, 24, 64, 96])
+def test_tiles_cover_every_voxel_and_rise(patch):
+    for size in range(1, 12 * patch):
+        for starts in (paper_starts(size, patch), strided_starts(size, patch, patch // 2)):
+            assert covered(starts, size, patch).min() >= 1, (size, starts)
+            assert starts == sorted(set(starts))
+
+
+def test_the_graph_has_the_same_tiles():
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)] * 3)
+    def tiles(size, patch, stride):
+        return paper_starts_tensor(size, patch), strided_starts_tensor(size, patch, stride)
+
+    for patch, stride in ((8, 4), (64, 32), (40, 13)):
+        for size in [*range(1, 3 * patch, 5), 65, 66, 67, 68, 69, 100, 200, 300, 511]:
+            paper, strided = tiles(tf.constant(size), tf.constant(patch), tf.constant(stride))
+            assert paper.numpy().tolist() == paper_starts(size, patch), (size, patch)
+            assert strided.numpy().tolist() == strided_starts(size, patch, stride), (size, patch)
+
+
+def test_tiles_by_kind():
+    size = tf.constant((300, 200, 100))
+    counts = {}
+    for kind in ("paper", "half", "fast", "whole"):
+        tile, starts = tile_and_starts(Tiling((64, 64, 64), kind), size)
+        counts[kind] = (tile.numpy().tolist(), [len(each) for each in starts])
+    assert counts["paper"] == ([64, 64, 64], [9, 8, 6])
+    assert counts["half"] == ([64, 64, 64], [9, 6, 3])
+    assert counts["fast"] == ([120, 104, 104], [4, 3, 1])  # a seventh of the voxels of `paper`
+    assert counts["whole"] == ([304, 200, 104], [1, 1, 1])
+
+
+def test_fast_tile_is_the_cheapest_within_its_memory():
+    tiling = Tiling((16, 16, 16), "fast", multiple=8, tile_voxels=9000)
+    size = (61, 33, 17)
+
+    def cost(tile):
+        counts = [len(strided_starts(size[axis], tile[axis], tile[axis] // 2)) for axis in range(3)]
+        return np.prod(counts) * np.prod(tile)
+
+    sides = (16, 24, 32)
+    allowed = [(x, y, z) for x in sides for y in sides for z in sides if x * y * z <= 9000 and z <= 24]
+    chosen = tuple(fast_tile(tiling, tf.constant(size)).numpy())
+    assert chosen in allowed
+    assert cost(chosen) == min(cost(tile) for tile in allowed)
+
+
+def test_gaussian_weights():
+    weights = tile_weights(16, "gaussian").numpy()
+    np.testing.assert_allclose(weights, weights[::-1])
+    np.testing.assert_allclose(weights[0] / weights[3], np.exp(-(7.5**2 - 4.5**2) / 8), rtol=1e-5)
+    assert weights.min() > 0 and weights.argmax() in (7, 8)
+
+
+def position_dependent(tiles, valid):
+    """Two `probabilities` that depend on the voxel, its place in the tile, and the tile's sum."""
+    ramp = tf.reshape(tf.range(tf.size(tiles[0]), dtype=tf.float32), tf.shape(tiles)[1:])[None] / 1000
+    mean = tf.reduce_sum(tiles, (1, 2, 3, 4), keepdims=True) / tf.reduce_sum(valid, (1, 2, 3, 4), keepdims=True)
+    first = tiles * ramp + mean
+    return tf.concat([first, 1 - first], -1)
+
+
+def brute_force(volume, patch, starts, weighting):
+    """Loops over tiles and voxels' sums in float64 NumPy."""
+    full = np.maximum(volume.shape, patch)
+    total, weight_sum = np.zeros((*full, 2)), np.zeros((*full, 1))
+    weights = [tile_weights(side, weighting).numpy().astype(float) for side in patch]
+    weight = np.einsum("x,y,z->xyz", *weights)[..., None]
+    ramp = np.arange(np.prod(patch)).reshape(patch) / 1000
+    for corner in np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, 3):
+        where = tuple(slice(first, first + side) for first, side in zip(corner, patch, strict=True))
+        inside = volume[where]
+        tile = np.zeros(patch)
+        tile[tuple(slice(0, side) for side in inside.shape)] = inside
+        first = tile * ramp + inside.mean()
+        total[where] += weight * np.stack([first, 1 - first], -1)
+        weight_sum[where] += weight
+    return (total / weight_sum)[tuple(slice(0, side) for side in volume.shape)]
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "gaussian"])
+@pytest.mark.parametrize("size, batch", [((17, 9, 23), 1), ((17, 9, 23), 4), ((5, 21, 7), 3), ((3, 4, 5), 2)])
+def test_average_equals_brute_force(size, batch, weighting):
+    patch = (8, 8, 16)
+    volume = np.random.default_rng(3).normal(2, 1, size).astype(np.float32)
+    starts = [paper_starts(side, length) for side, length in zip(size, patch, strict=True)]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.float32)])
+    def average(volume):
+        return sliding_window(position_dependent, volume, patch, starts, 2, weighting, batch)
+
+    answer = average(volume).numpy()
+    assert answer.shape == (*size, 2)
+    np.testing.assert_allclose(answer, brute_force(volume, patch, starts, weighting), rtol=2e-5, atol=2e-5)
+    assert (average(volume).numpy() == answer).all()
+
+
+@pytest.mark.parametrize("kind", ["paper", "half", "fast", "whole"])
+def test_constant_and_identity_networks(kind):
+    tiling = Tiling((8, 8, 8), kind, "gaussian", batch=3)
+    volume = np.random.default_rng(1).normal(size=(21, 13, 6)).astype(np.float32)
+    tile, starts = tile_and_starts(tiling, tf.constant(volume.shape))
+
+    def predict(tiles, valid):
+        return tf.concat([tf.fill(tf.shape(tiles), 0.25), tiles], -1)
+
+    answer = sliding_window(predict, volume, tile, starts, 2, tiling.weighting, tiling.batch).numpy()
+    np.testing.assert_allclose(answer[..., 0], 0.25, rtol=1e-5)
+    np.testing.assert_allclose(answer[..., 1], volume, rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_network_is_averaged_in_32_bits():
+    volume = np.full((9, 11, 8), 3, np.float32)
+    starts = [strided_starts(side, 8, 1) for side in volume.shape]
+
+    def predict(tiles, valid):
+        return tf.cast(tf.concat([tiles, tiles], -1), tf.bfloat16) / 7
+
+    answer = sliding_window(predict, volume, (8, 8, 8), starts, 2)
+    assert answer.dtype == tf.float32
+    np.testing.assert_allclose(answer, float(tf.cast(3, tf.bfloat16) / 7), rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"kind": "third"}, {"weighting": "hann"}, {"patch": (64, 64, 60)}, {"batch": 0}])
+def test_impossible_tilings_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Tiling(**{"patch": (64, 64, 64), **change})

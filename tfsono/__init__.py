@@ -1,0 +1,17 @@
+"""Five published medical-imaging systems in TensorFlow and Keras 3, from a folder of volumes to a SavedModel.
+
+The rooms of the package, from the ground up; imports go down only, or stay in one room:
+
+    errors, config              mistakes of the user's; numbers with the place that they come from
+    configs, geometry           one flat dataclass of numbers per paper; coordinates, without weights
+    layers, losses, augment     Keras blocks, loss functions, random transforms that several papers share
+    metrics, volumes, c3d       one case measured in millimetres; files read and written; C3D weights
+    data, phantoms, models      dataset -> audit -> cache -> tf.data; synthetic volumes; the papers' networks
+    training, report            a run that records, saves and goes on; tables, figures and one page
+    inference -> export         one tf.Module per system, and the SavedModel that it becomes
+    __main__, train, evaluate   the commands
+
+A paper never imports another paper; what two of them need moves down a floor.
+"""
+
+__version__ = "0.1.0"

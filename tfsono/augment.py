@@ -1,0 +1,134 @@
+"""Random transforms of a patch in the TensorFlow graph: one geometric transform of image and label together, then intensity.
+
+Every draw comes from a stateless seed of two integers, so the same seed gives the same patch, in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths of the random transforms; 0 switches one off.
+
+    Attributes:
+      rotation_degrees: rotation about each axis, uniform up to this angle either way.
+      scaling: isotropic scaling, uniform in 1 - scaling to 1 + scaling.
+      mirror_share: probability of a flip of x.
+      intensity: gamma exp(+-intensity), a linear bias field of +-intensity, and Gaussian noise of a quarter of it.
+    """
+
+    rotation_degrees: float = 0.0
+    scaling: float = 0.0
+    mirror_share: float = 0.0
+    intensity: float = 0.0
+
+    @property
+    def geometric(self) -> bool:
+        """Whether image and label are resampled."""
+        return bool(self.rotation_degrees or self.scaling or self.mirror_share)
+
+    def window(self, patch: tuple[int, ...]) -> tuple[int, ...]:
+        """The sides to read, so that a transformed patch seldom looks beyond them."""
+        if not (self.rotation_degrees or self.scaling):
+            return tuple(patch)
+        tilt = np.sin(np.radians(self.rotation_degrees))
+        return tuple(int(np.ceil(n * (1 + self.scaling) * (1 + tilt / 2))) for n in patch)
+
+
+def random_matrix(seed, augmentation: Augmentation, spacing_mm):
+    """A random map from offsets in the patch to offsets in the window, both in voxels from the middle: [3, 3].
+
+    Rotation and scaling happen in millimetres, so that unequal spacing does not shear.
+    """
+    draws = tf.random.stateless_uniform([5], seed, -1.0, 1.0)
+    angles = draws[:3] * np.radians(augmentation.rotation_degrees)
+    matrix = tf.eye(3)
+    for axis in range(3):
+        matrix = tf.matmul(matrix, _rotation(angles[axis], axis))
+    scale = 1.0 + draws[3] * augmentation.scaling
+    flip = tf.where((draws[4] + 1) / 2 < augmentation.mirror_share, -1.0, 1.0)
+    matrix = matrix / scale * tf.stack([flip, 1.0, 1.0])[None, :]
+    return matrix * spacing_mm[None, :] / spacing_mm[:, None]
+
+
+def _rotation(angle, axis: int):
+    cosine, sine, zero, one = tf.cos(angle), tf.sin(angle), tf.constant(0.0), tf.constant(1.0)
+    rows = {
+        0: [[one, zero, zero], [zero, cosine, -sine], [zero, sine, cosine]],
+        1: [[cosine, zero, sine], [zero, one, zero], [-sine, zero, cosine]],
+        2: [[cosine, -sine, zero], [sine, cosine, zero], [zero, zero, one]],
+    }[axis]
+    return tf.stack([tf.stack(row) for row in rows])
+
+
+def resample(image, label, box, matrix, patch: tuple[int, ...]):
+    """The patch that `matrix` cuts out of a window: image trilinear, label nearest.
+
+    Args:
+      image: [X', Y', Z'] window; label: [X', Y', Z'] integers; box: [6] integers, start and stop of the part of the
+        window that lies inside the volume; matrix: [3, 3] of `random_matrix`; patch: sides of the result.
+
+    Returns:
+      image [patch] float32, label [patch], valid [patch] boolean: inside the volume.
+    """
+    sides = tf.shape(image)
+    low, high = tf.cast(box[:3], tf.float32), tf.cast(box[3:], tf.float32) - 1.0
+    axes = [tf.range(n, dtype=tf.float32) - (n - 1) / 2 for n in patch]
+    middle = (tf.cast(sides, tf.float32) - 1.0) / 2
+    valid, base, part = True, [], []
+    for axis in range(3):  # one coordinate at a time, as sums of three vectors: no [N, 3] matrix product
+        at = (matrix[axis, 0] * axes[0][:, None, None] + matrix[axis, 1] * axes[1][None, :, None]
+              + matrix[axis, 2] * axes[2][None, None, :] + middle[axis])
+        valid &= (at >= low[axis] - 0.5) & (at <= high[axis] + 0.5)
+        at = tf.clip_by_value(at, low[axis], tf.maximum(high[axis], low[axis]))
+        lower = tf.floor(at)
+        base.append(tf.cast(lower, tf.int32))
+        part.append(at - lower)
+    strides = [sides[1] * sides[2], sides[2], tf.constant(1)]
+    return _trilinear(image, base, part, strides, sides), _nearest(label, base, part, strides, sides), valid
+
+
+def _trilinear(image, base, part, strides, sides):
+    flat = tf.reshape(image, [-1])
+    steps = [tf.where(base[a] + 1 < sides[a], strides[a], 0) for a in range(3)]
+    corner = base[0] * strides[0] + base[1] * strides[1] + base[2] * strides[2]
+
+    def along_z(index):
+        near = tf.gather(flat, index)
+        return near + (tf.gather(flat, index + steps[2]) - near) * part[2]
+
+    def along_y(index):
+        near = along_z(index)
+        return near + (along_z(index + steps[1]) - near) * part[1]
+
+    near = along_y(corner)
+    return near + (along_y(corner + steps[0]) - near) * part[0]
+
+
+def _nearest(label, base, part, strides, sides):
+    index = 0
+    for axis in range(3):
+        nearest = base[axis] + tf.cast(part[axis] >= 0.5, tf.int32)
+        index += tf.minimum(nearest, sides[axis] - 1) * strides[axis]
+    return tf.gather(tf.reshape(label, [-1]), index)
+
+
+def random_intensity(image, valid, seed, strength: float):
+    """Random gamma, linear bias field and noise of an image [X, Y, Z]; voxels that are not valid stay as they are."""
+    seeds = tf.unstack(tf.random.split(seed, 2), num=2)
+    draws = tf.random.stateless_uniform([4], seeds[0], -strength, strength)
+    low = tf.reduce_min(tf.where(valid, image, image.dtype.max))
+    high = tf.reduce_max(tf.where(valid, image, image.dtype.min))
+    scaled = tf.clip_by_value((image - low) / tf.maximum(high - low, 1e-6), 0.0, 1.0)
+    changed = tf.pow(scaled, tf.exp(draws[0]))
+    for axis in range(3):
+        ramp = tf.linspace(-1.0, 1.0, tf.shape(image)[axis])
+        changed *= 1.0 + draws[axis + 1] * tf.reshape(ramp, [-1 if a == axis else 1 for a in range(3)])
+    deviation = tf.math.reduce_std(changed) * strength / 4
+    changed += tf.random.stateless_normal(tf.shape(image), seeds[1]) * deviation
+    return tf.where(valid, changed * (high - low) + low, image)

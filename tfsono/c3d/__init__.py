@@ -1,0 +1,20 @@
+"""C3D weights: the public formats, and their place in an encoder. No Caffe, PyTorch or TensorFlow is needed.
+
+    weights = read_c3d(path)                             the format is recognised by content
+    kernels = encoder_kernels(weights, time_axis="z")    arrays [x, y, z, input, output]
+    print(transfer_into(model, kernels, layer_names, weights))
+
+    weights     what is taken from a file, and the rules that a file must meet
+    wire        protocol-buffer fields, for caffe and checkpoint
+    caffe, hdf5, pytorch, checkpoint    one family of files each: what a file holds, without loading it
+    read        recognises a file, checks it, loads the six kernels
+    transfer    colour, axes, and the layers of a Keras model
+
+C3D: D. Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015.
+"""
+
+from tfsono.c3d.read import read_c3d
+from tfsono.c3d.transfer import TransferReport, encoder_kernels, transfer_into
+from tfsono.c3d.weights import LAYERS, WIDTHS, C3DWeights
+
+__all__ = ["LAYERS", "WIDTHS", "C3DWeights", "TransferReport", "encoder_kernels", "read_c3d", "transfer_into"]

@@ -1,0 +1,118 @@
+"""C3D's kernels in the place of an encoder's: one grey channel, the volume's axes, the model's layers.
+
+The paper says that the encoder is taken from C3D; what it leaves open is decided here, and said where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfsono.c3d.weights import LAYERS, WIDTHS, C3DWeights, shape_text
+from tfsono.errors import UserError
+
+AXES = {"z": (1, 2, 0, 3, 4), "x": (0, 1, 2, 3, 4)}
+"""Where C3D's T goes -> the axes of a kernel [T, H, W, input, output] that become x, y, z, input, output."""
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What was set: `str(report)` is the line to print.
+
+    Attributes:
+        path: the weight file, "" when the caller did not say.
+        format: its format in words.
+        layers: for each, C3D's layer, the model's layer, and how many weights.
+        biases_ignored: biases of these layers in the file.
+    """
+
+    path: str
+    format: str
+    layers: tuple[tuple[str, str, int], ...]
+    biases_ignored: int
+
+    @property
+    def weights(self) -> int:
+        """All weights set; 13,493,952 for the six layers with one input channel."""
+        return sum(count for _, _, count in self.layers)
+
+    def __str__(self) -> str:
+        source = f" from {self.path} ({self.format})" if self.path else ""
+        names = ", ".join(c3d if c3d == ours else f"{c3d} to {ours}" for c3d, ours, _ in self.layers)
+        biases = f"; {self.biases_ignored:,} biases ignored" if self.biases_ignored else ""
+        return f"C3D transfer{source}: {self.weights:,} weights in {names}{biases}"
+
+
+def encoder_kernels(weights: C3DWeights, collapse: str = "sum",
+                    time_axis: str = "z") -> dict[str, np.ndarray]:
+    """C3D's kernels for a network on volumes [x, y, z, 1].
+
+    Args:
+        weights: of `read_c3d`.
+        collapse: `sum` gives what C3D gives for a grey picture, R = G = B, whatever the order of its colours;
+            `mean` a third of it, which is the same function behind batch normalisation. A file with one
+            channel stays as it is. The paper does not say; the co-author's checkpoint has one channel.
+        time_axis: `z` puts T on z, H on x, W on y, so that C3D's frames are slices; `x` leaves T, H, W on
+            x, y, z, which the co-author's code did without saying so.
+
+    Returns:
+        Layer of `LAYERS` -> float32 [x, y, z, input, output], conv1 with one input channel.
+
+    Raises:
+        UserError: another word for `collapse` or `time_axis`.
+    """
+    if collapse not in ("sum", "mean"):
+        raise UserError(f"collapse: should be sum or mean, it is {collapse!r}")
+    if time_axis not in AXES:
+        raise UserError(f"time_axis: should be z or x, it is {time_axis!r}")
+    kernels = {name: weights.kernels[name] for name in LAYERS}
+    if weights.input_channels > 1:
+        reduce = np.sum if collapse == "sum" else np.mean
+        kernels["conv1"] = reduce(kernels["conv1"], axis=3, keepdims=True)
+    return {name: np.ascontiguousarray(kernel.transpose(AXES[time_axis])) for name, kernel in kernels.items()}
+
+
+def transfer_into(model: Any, kernels: Mapping[str, np.ndarray], layer_names: Mapping[str, str],
+                  source: C3DWeights | None = None) -> TransferReport:
+    """Sets the kernels of a built Keras model, all of them or, on a mismatch, none.
+
+    Args:
+        model: has `get_layer(name)`, whose layer has a built `kernel` [x, y, z, input, output].
+        kernels: of `encoder_kernels`.
+        layer_names: C3D's layer -> the model's; layers that are not named are left as they are.
+        source: where the kernels come from, for the report.
+
+    Raises:
+        UserError: a layer of the model has another shape than C3D's.
+        ValueError: a layer that C3D or the model lacks, or that has no kernel.
+    """
+    unknown = [name for name in layer_names if name not in kernels]
+    if unknown or not layer_names:
+        raise ValueError(f"layer_names names {unknown or 'nothing'}; the kernels are {list(kernels)}")
+    targets = {name: _kernel_of(model, ours) for name, ours in layer_names.items()}
+    for name, variable in targets.items():
+        _check_fit(name, layer_names[name], kernels[name].shape, tuple(variable.shape))
+    for name, variable in targets.items():
+        variable.assign(kernels[name])
+    layers = tuple((name, ours, int(kernels[name].size)) for name, ours in layer_names.items())
+    biases = sum(source.bias_counts.get(name, 0) for name in layer_names) if source else 0
+    return TransferReport(source.path if source else "", source.format if source else "", layers, biases)
+
+
+def _kernel_of(model: Any, name: str) -> Any:
+    kernel = getattr(model.get_layer(name), "kernel", None)
+    if kernel is None:
+        raise ValueError(f"layer {name} has no built kernel")
+    return kernel
+
+
+def _check_fit(name: str, ours: str, given: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if given != expected:
+        widths = ", ".join(str(width) for width in WIDTHS)
+        raise UserError(f"C3D transfer: layer {ours} of the network expects a kernel {shape_text(expected)}, "
+                        f"C3D's {name} is {shape_text(given)}, and nothing was set; C3D needs the widths "
+                        f"{widths}, which the preset paper has and quick has not: take --preset paper or "
+                        "leave out --c3d_weights")

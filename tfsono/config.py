@@ -1,0 +1,195 @@
+"""Numbers that say where they come from, presets and variants of them, and the command line made of them.
+
+A config is a frozen flat dataclass whose fields are `paper(value, source)`, `ours(value, reason)` or
+`differs(value, "paper: ...; reason")`. A preset or a variant is a dictionary of such fields. Standard library only:
+`--help` must not wait for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import textwrap
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfsono.errors import UserError
+
+ORIGINS = ("paper", "ours", "differs", "command line")
+
+
+def paper(value, source: str):
+    """A number that the paper states; `source` is the section, equation or table."""
+    return _field(value, "paper", source)
+
+
+def ours(value, reason: str):
+    """A number that the paper does not state; `reason` says why this one."""
+    return _field(value, "ours", reason)
+
+
+def differs(value, note: str):
+    """A number that is not the paper's; `note` begins with `paper:` and the paper's own, then says why."""
+    return _field(value, "differs", note)
+
+
+def _field(value, origin: str, note: str):
+    return dataclasses.field(default=value, metadata={"origin": origin, "note": note})
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What a system offers: its name, its config class, and changes of it under a name.
+
+    `presets` are sizes (`paper`, `quick`), `variants` are methods (the paper's ablation rows and our options).
+    """
+
+    system: str
+    config: type
+    presets: Mapping[str, Mapping[str, dataclasses.Field]]
+    variants: Mapping[str, Mapping[str, dataclasses.Field]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A config with the preset and variant that it was made from, and the origin and note of every field."""
+
+    system: str
+    preset: str
+    variant: str
+    config: typing.Any
+    origins: Mapping[str, tuple[str, str]]
+
+    def replaced(self, note: str, **values) -> Settings:
+        """These settings with some values set by the program (what it found in the data), marked with `note`."""
+        origins = {**self.origins, **{name: ("ours", note) for name in values}}
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **values), origins=origins)
+
+
+def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, str] | None = None) -> Settings:
+    """The paper's values, then the preset, then the variant, then the command line; each wins over the one before.
+
+    Raises:
+      UserError: a preset, a variant or a field that does not exist, or a text that is not of the field's type.
+    """
+    values: dict[str, typing.Any] = {}
+    origins = {}
+    for field in dataclasses.fields(choices.config):
+        values[field.name] = field.default
+        origins[field.name] = (field.metadata["origin"], field.metadata["note"])
+    for kind, table, name in (("preset", choices.presets, preset), ("variant", choices.variants, variant)):
+        if name not in table:
+            raise UserError(f"--{kind} {name}: {choices.system} has {', '.join(table)}")
+        for key, field in table[name].items():
+            values[key] = field.default
+            origins[key] = (field.metadata["origin"], field.metadata["note"])
+    for key, text in (overrides or {}).items():
+        values[key] = parse_value(choices.config, key, text)
+        origins[key] = ("command line", "")
+    return Settings(choices.system, preset, variant, choices.config(**values), origins)
+
+
+def parse_value(config: type, name: str, text: str):
+    """A field's value from the text of the command line: `12`, `0.5`, `true`, `name`, or `64,64,64` for a tuple."""
+    hints = typing.get_type_hints(config)
+    if name not in hints:
+        raise UserError(f"--{name}: no such field; --help lists the fields")
+    hint = hints[name]
+    if typing.get_origin(hint) is tuple:
+        kind = typing.get_args(hint)[0]
+        return tuple(_parse_one(name, part.strip(), kind) for part in text.split(",") if part.strip())
+    return _parse_one(name, text, hint)
+
+
+def _parse_one(name: str, text: str, kind: type):
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise UserError(f"--{name}: expected true or false, found {text!r}")
+    try:
+        return kind(text)
+    except ValueError:
+        raise UserError(f"--{name}: expected {kind.__name__}, found {text!r}") from None
+
+
+def describe(settings: Settings) -> str:
+    """The table of every field: name, value, where the value comes from."""
+    lines = [f"{settings.system}: preset {settings.preset}, variant {settings.variant}"]
+    for field in dataclasses.fields(settings.config):
+        origin, note = settings.origins[field.name]
+        head = f"  --{field.name} {_text(getattr(settings.config, field.name))}"
+        lines += textwrap.wrap(f"{origin}: {note}" if note else origin, 74, initial_indent=f"{head:<42} ",
+                               subsequent_indent=" " * 43, break_on_hyphens=False, break_long_words=False)
+    return "\n".join(lines)
+
+
+def _text(value) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_text(item) for item in value) or '""'
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> None:
+    """Adds `--preset`, `--variant` and one `--FIELD VALUE` per field; `--help` prints the table of the preset asked for."""
+    parser.add_argument("--preset", default="paper", choices=sorted(choices.presets), help="sizes")
+    parser.add_argument("--variant", default=next(iter(choices.variants)), choices=list(choices.variants),
+                        help="method: the paper's rows and our options")
+    for field in dataclasses.fields(choices.config):
+        parser.add_argument(f"--{field.name}", default=None, help=argparse.SUPPRESS, metavar="VALUE")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "fields, each set by --FIELD VALUE:\n" + "\n".join(
+        describe(choose(choices, name, next(iter(choices.variants)))) for name in choices.presets)
+
+
+def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
+    """The settings that the command line asks for."""
+    names = [field.name for field in dataclasses.fields(choices.config)]
+    overrides = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return choose(choices, arguments.preset, arguments.variant, overrides)
+
+
+def save_settings(path: str | os.PathLike, settings: Settings) -> None:
+    """Writes every value, and which were overridden on the command line, beside the file and renamed when whole."""
+    overridden = [name for name, (origin, _) in settings.origins.items() if origin == "command line"]
+    content = {"system": settings.system, "preset": settings.preset, "variant": settings.variant,
+               "values": dataclasses.asdict(settings.config), "overridden": overridden,
+               "origins": {name: list(origin) for name, origin in settings.origins.items()}}
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
+    """Reads what `save_settings` wrote.
+
+    Raises:
+      UserError: the file is absent, belongs to another system, or has other fields than this version.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; is its folder a run folder of `train/{choices.system}.py`?")
+    content = json.loads(Path(path).read_text())
+    if content.get("system") != choices.system:
+        raise UserError(f"{path}: expected a run of {choices.system}, found one of {content.get('system')}")
+    hints = typing.get_type_hints(choices.config)
+    values = content["values"]
+    if set(values) != set(hints):
+        odd = sorted(set(values) ^ set(hints))
+        raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not agree")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    origins = {name: tuple(origin) for name, origin in content["origins"].items()}
+    return Settings(content["system"], content["preset"], content["variant"], choices.config(**values), origins)
+
+
+def differences(one, other, ignored: tuple[str, ...] = ()) -> list[str]:
+    """The fields in which two configs of one class differ, as `name: value, value`."""
+    names = [field.name for field in dataclasses.fields(one) if field.name not in ignored]
+    return [f"{name}: {_text(getattr(one, name))}, {_text(getattr(other, name))}"
+            for name in names if getattr(one, name) != getattr(other, name)]
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file beside its place and renames it, so that a kill leaves the old file or the new one."""
+    partial = Path(f"{path}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)

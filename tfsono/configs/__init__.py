@@ -1,0 +1,1 @@
+"""All numbers of the five systems: one frozen flat dataclass per paper, its presets and its variants."""

@@ -1,0 +1,6 @@
+"""A dataset folder -> an audit of it -> one HDF5 cache -> tf.data.
+
+`layout` finds the cases of a folder, `audit` (with `audit_table`, `contact_sheet`) reads them all once and
+says what is wrong, `prepare` brings one case into shape, `cache` keeps what training reads, `splits` divides
+cases by subject: these know no TensorFlow. `pipeline` makes batches of a cache.
+"""

@@ -1,0 +1,528 @@
+"""Everything of a dataset read once, and what is wrong with it, case by case.
+
+Problems are errors (the cache refuses the case) or warnings (look at it). Of one case:
+
+    unreadable, nan, constant  error    image or mask cannot be used at all
+    geometry                   error    the mask does not lie on its image's grid
+    unknown_label              error    a value that the dataset's labels do not list, or no whole number
+    empty_mask, no_mask        error    nothing to learn from (a dataset of landmarks alone needs no mask)
+    landmark_outside           error    beyond the faces of the volume
+    landmark_missing           warning  a landmark of the dataset that the case does not have
+    label_absent               warning  one label of several does not occur
+    implausible_geometry       warning  a label in several pieces, touching the border, or below 10 voxels
+
+and of all cases together:
+
+    subject_in_two_splits      error    by the dataset's own split
+    duplicate_image            warning  the same voxels in two cases; an error in two parts of the split
+    implausible_geometry       warning  a spacing above twice or below half the median (each of the three,
+                                        sorted); a label below a tenth of its median volume (3 cases or more)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
+from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
+from tfsono.data.layout import Case, Dataset, case_landmarks, source_checksums
+from tfsono.data.splits import subjects_in_two_parts
+from tfsono.errors import UserError
+from tfsono.volumes.completeness import check_complete
+from tfsono.volumes.image import Volume, orientation_code, read_mask, read_volume, reorient
+from tfsono.volumes.landmarks import points_to_vox
+from tfsono.volumes.volume import call_quietly, grid_difference, volume_from_image
+
+AUDIT_VERSION = 1
+FEW_VOXELS = 10
+SMALL_SHARE = 0.1
+"""A label below this part of its median volume is suspicious."""
+
+SPACING_FACTOR = 2.0
+
+
+# ------------------------------------------------------------------------------------------------ the audit
+
+
+def audit_dataset(
+    dataset: Dataset, out_dir: Path | None = None, progress: Callable[[str], None] = print
+) -> dict:
+    """Reads every file of `dataset` and says what is wrong.
+
+    Args:
+        dataset: what `open_dataset` found.
+        out_dir: where audit.json and audit.png go (made if needed); None writes nothing.
+        progress: takes each line: the time left, then the table and the problems.
+
+    Returns:
+        What audit.json holds: version, dataset, labels, landmarks, notes, counts, and per case its files with
+        their sha256, size, spacing_mm, orientation, range, labels, and problems [{level, code, text}].
+
+    Raises:
+        UserError: `out_dir` cannot be made.
+    """
+    tiles: dict[str, Tile | None] = {}
+    if out_dir is not None:
+        _make_folder(Path(out_dir))
+    entries = audit_cases(dataset, None, progress, tiles)
+    audit = _whole_audit(dataset, list(entries.values()))
+    for line in table_lines(audit):
+        progress(line)
+    if out_dir is not None:
+        _write_json(Path(out_dir) / "audit.json", audit)
+        write_sheet(Path(out_dir) / "audit.png", heading(audit), _sheet_rows(audit, tiles))
+        progress(f"written: {Path(out_dir) / 'audit.json'} and audit.png")
+    return audit
+
+
+def audit_cases(
+    dataset: Dataset,
+    audit: dict | None = None,
+    progress: Callable[[str], None] = print,
+    tiles: dict[str, Tile | None] | None = None,
+) -> dict[str, dict]:
+    """The entry of every case by name, with the problems of all cases together.
+
+    Args:
+        audit: an earlier audit; its entry stands where every file of the case has the checksum written there.
+        tiles: gets every case's picture, if given.
+    """
+    trusted = _entries_of(audit, dataset)
+    entries: dict[str, dict] = {}
+    countdown = Countdown(len(dataset.cases), "checked", progress)
+    for case in dataset.cases:
+        entry = _unchanged(trusted.get(case.name), case)
+        if entry is None:
+            entry, tile = audit_case(case, dataset)
+            if tiles is not None:
+                tiles[case.name] = tile
+        entries[case.name] = entry
+        countdown.step(case.name)
+    _add_problems_together(entries, dataset)
+    for entry in entries.values():
+        entry["problems"].sort(key=lambda problem: (problem["level"], problem["code"], problem["text"]))
+    return entries
+
+
+def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
+    """Reads one case: its entry, and its picture if the image could be read. A bad file raises nothing."""
+    entry = _empty_entry(case, dataset)
+    image = _readable_image(case, dataset, entry)
+    if image is None:
+        return entry, None
+    oriented = reorient(image)
+    entry["size"] = [int(side) for side in image.size]
+    entry["spacing_mm"] = [float(value) for value in image.spacing_mm]
+    entry["orientation"] = orientation_code(image)
+    entry["range"] = [float(image.array.min()), float(image.array.max())]
+    entry["array_sha256"] = _array_checksum(oriented.array)
+    mask = _readable_mask(case, image, dataset, entry)
+    values = None
+    if mask is not None:
+        _check_values(mask.array, dataset, entry)
+        entry["labels"] = _label_facts(mask, dataset.labels, entry)
+        values = reorient(mask).array
+    _check_landmarks(case, image, dataset, entry)
+    return entry, make_tile(oriented, _label_order(values, dataset.labels))
+
+
+def errors_of(entry: dict) -> list[str]:
+    """The codes of an entry's errors, sorted, each once."""
+    return sorted({problem["code"] for problem in entry["problems"] if problem["level"] == "error"})
+
+
+def read_audit(path) -> dict:
+    """Reads audit.json; UserError for a missing file or another content."""
+    try:
+        audit = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: must be the audit.json of 'tfsono audit'; {error}") from None
+    if not isinstance(audit, dict) or audit.get("version") != AUDIT_VERSION or "cases" not in audit:
+        raise UserError(
+            f"{path}: must be an audit of version {AUDIT_VERSION}; run 'tfsono audit DATASET' again"
+        )
+    return audit
+
+
+class Countdown:
+    """Says now and then how many cases are done and how long the others will take."""
+
+    def __init__(
+        self, total: int, done: str, progress: Callable[[str], None], interval_s: float = 5.0
+    ) -> None:
+        """`done` is said of a finished case ("written"); a line comes every `interval_s` and at the end."""
+        self.total, self.word, self.progress, self.interval_s = total, done, progress, interval_s
+        self.count = 0
+        self.began = self.said = time.monotonic()
+
+    def step(self, name: str) -> None:
+        """One more case, `name`, is done."""
+        self.count += 1
+        now = time.monotonic()
+        took = now - self.began
+        if self.count == self.total:
+            self.progress(f"{self.word} {self.count} of {self.total} cases in {duration(took)}")
+        elif now - self.said >= self.interval_s:
+            left = took / self.count * (self.total - self.count)
+            self.progress(f"{self.word} {self.count} of {self.total} ({name}), about {duration(left)} left")
+            self.said = now
+
+
+def duration(seconds: float) -> str:
+    """ "8 s", "3 min 05 s" or "2 h 07 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+# ------------------------------------------------------------------------------------------------ one case
+
+
+def _empty_entry(case: Case, dataset: Dataset) -> dict:
+    paths = {"image": case.image, "label": case.label, "landmarks": case.landmarks}
+    entry: dict = {
+        "name": case.name,
+        "subject": case.subject,
+        "files": {kind: "" if path is None else _short(path, dataset) for kind, path in paths.items()},
+        "checksums": None,
+        "checksum_source": "",
+        "size": None,
+        "spacing_mm": None,
+        "orientation": "",
+        "range": None,
+        "array_sha256": "",
+        "labels": {},
+        "landmarks": {},
+        "problems": [],
+    }
+    try:
+        entry["checksums"] = source_checksums(case)
+        entry["checksum_source"] = _joined(entry["checksums"])
+    except UserError as error:
+        _add(entry, "error", "unreadable", _without_root(error, dataset))
+    return entry
+
+
+def _add(entry: dict, level: str, code: str, text: str, scope: str = "case") -> None:
+    """`scope` "dataset" marks what was found by comparing cases, and is found anew each time."""
+    entry["problems"].append({"level": level, "code": code, "text": text, "scope": scope})
+
+
+def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
+    try:
+        return read_volume(case.image)
+    except UserError as error:
+        _add(entry, "error", _image_code(case.image), _without_root(error, dataset))
+        return None
+
+
+def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> Volume | None:
+    if case.label is None:
+        if dataset.labels or not dataset.landmarks:
+            _add(entry, "error", "no_mask", "no mask of this name")
+        return None
+    try:
+        return read_mask(case.label, image)
+    except UserError as error:
+        _add(entry, "error", _mask_code(case.label, image), _without_root(error, dataset))
+        return None
+
+
+def _image_code(path: Path) -> str:
+    """Which of the codes fits an image that `read_volume` refused: looked at again, without its checks."""
+    try:
+        check_complete(path)
+        array = sitk.GetArrayFromImage(call_quietly(lambda: sitk.ReadImage(str(path))))
+    except (UserError, RuntimeError, OSError):
+        return "unreadable"
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return "nan"
+    return "constant" if array.size and array.min() == array.max() else "unreadable"
+
+
+def _mask_code(path: Path, image: Volume) -> str:
+    """Which of the codes fits a mask that `read_mask` refused."""
+    try:
+        check_complete(path)
+        mask = volume_from_image(call_quietly(lambda: sitk.ReadImage(str(path))), str(path))
+    except (UserError, RuntimeError, OSError):
+        return "nan" if _image_code(path) == "nan" else "unreadable"
+    return "geometry" if grid_difference(mask, image) else "unknown_label"
+
+
+def _check_values(mask: np.ndarray, dataset: Dataset, entry: dict) -> None:
+    """Every value must be 0 or listed, and some must not be 0."""
+    if not mask.any():
+        _add(entry, "error", "empty_mask", "the mask is 0 everywhere")
+        return
+    values, counts = np.unique(mask, return_counts=True)
+    listed = {0, *dataset.labels.values()}
+    found = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in listed]
+    if found:
+        known = ", ".join(str(value) for value in dataset.labels.values()) or "none"
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        text = (
+            f"the mask has {', '.join(found[:5])}{more}; the dataset lists {known}: add it there or mend it"
+        )
+        _add(entry, "error", "unknown_label", text)
+
+
+def _label_facts(mask: Volume, labels: dict[str, int], entry: dict) -> dict[str, dict]:
+    """Per label: voxels, volume_ml, pieces (26-connected), share of the largest, voxels at the border."""
+    voxel_ml = float(np.prod(mask.spacing_mm)) / 1000.0
+    facts = {}
+    boxes = _boxes(mask.array, labels)
+    for name, value in labels.items():
+        facts[name] = _region_facts(mask.array, value, boxes.get(value), voxel_ml)
+        for code, text in _region_problems(name, facts[name]) if boxes else ():  # an empty mask is said once
+            _add(entry, "warning", code, text)
+    return facts
+
+
+def _boxes(mask: np.ndarray, labels: dict[str, int]) -> dict[int, tuple[slice, ...]]:
+    """Value -> bounding box, of the labels that occur: one pass over the volume for all of them."""
+    found = ndimage.find_objects(np.maximum(mask, 0), max_label=max(labels.values(), default=0))
+    return {value: found[value - 1] for value in labels.values() if found[value - 1] is not None}
+
+
+def _region_facts(mask: np.ndarray, value: int, box: tuple[slice, ...] | None, voxel_ml: float) -> dict:
+    if box is None:
+        return {"voxels": 0, "volume_ml": 0.0, "pieces": 0, "largest_share": 0.0, "border_voxels": 0}
+    region = mask[box] == value
+    pieces, count = ndimage.label(region, np.ones((3, 3, 3), bool))
+    voxels = int(np.count_nonzero(region))
+    return {
+        "voxels": voxels,
+        "volume_ml": voxels * voxel_ml,
+        "pieces": int(count),
+        "largest_share": float(np.bincount(pieces.ravel())[1:].max() / voxels),
+        "border_voxels": _border_voxels(region, box, mask.shape),
+    }
+
+
+def _border_voxels(region: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> int:
+    """The voxels of `region` (the volume's part in `box`) that lie on a face of the volume."""
+    inner = tuple(
+        slice(1 if part.start == 0 else 0, -1 if part.stop == side else None)
+        for part, side in zip(box, shape, strict=True)
+    )
+    return int(np.count_nonzero(region) - np.count_nonzero(region[inner]))
+
+
+def _region_problems(name: str, facts: dict):
+    """(code, text) of what looks wrong with one label."""
+    if not facts["voxels"]:
+        yield "label_absent", f"{name} does not occur"
+        return
+    if facts["voxels"] < FEW_VOXELS:
+        yield "implausible_geometry", f"{name} has only {facts['voxels']} voxels"
+    if facts["pieces"] > 1:
+        share = 100 * facts["largest_share"]
+        yield (
+            "implausible_geometry",
+            f"{name} is in {facts['pieces']} pieces, the largest {share:.1f} % of it",
+        )
+    if facts["border_voxels"]:
+        text = f"{name} touches the volume's border ({facts['border_voxels']} voxels): cut off?"
+        yield "implausible_geometry", text
+
+
+def _label_order(mask: np.ndarray | None, labels: dict[str, int]) -> np.ndarray | None:
+    """uint8: values of the file -> 1..n in the labels' order; a value that is not listed -> n + 1."""
+    if mask is None:
+        return None
+    order = np.where(mask != 0, np.uint8(len(labels) + 1 if len(labels) < 255 else 255), np.uint8(0))
+    for index, value in enumerate(labels.values(), start=1):
+        order[mask == value] = index
+    return order
+
+
+def _check_landmarks(case: Case, image: Volume, dataset: Dataset, entry: dict) -> None:
+    if not dataset.landmarks:
+        return
+    try:
+        found = case_landmarks(case, image)
+    except UserError as error:
+        _add(entry, "error", "unreadable", _without_root(error, dataset))
+        return
+    there = {name: np.asarray(found[name], float) for name in dataset.landmarks if name in found}
+    there = {name: point for name, point in there.items() if np.isfinite(point).all()}
+    missing = [name for name in dataset.landmarks if name not in there]
+    if missing:
+        strange = sorted(set(found) - set(dataset.landmarks))
+        besides = f"; the file has {', '.join(strange)}" if strange else ""
+        _add(entry, "warning", "landmark_missing", f"no {', '.join(missing)}{besides}")
+    for name, point_mm in there.items():
+        point = np.asarray(points_to_vox(point_mm[None], image), float)[0]
+        entry["landmarks"][name] = [float(value) for value in point]
+        if (point < -0.5).any() or (point > np.array(image.size) - 0.5).any():
+            at = ", ".join(f"{value:.1f}" for value in point)
+            size = "x".join(str(side) for side in image.size)
+            _add(
+                entry,
+                "error",
+                "landmark_outside",
+                f"{name} at voxel ({at}) lies outside the volume of {size}",
+            )
+
+
+def _array_checksum(array: np.ndarray) -> str:
+    """Of the values, whatever type and orientation the file has them in."""
+    digest = hashlib.sha256(str(array.shape).encode())
+    digest.update(np.ascontiguousarray(array, np.float32).data)
+    return digest.hexdigest()
+
+
+def _joined(checksums: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+
+
+def _short(path: Path, dataset: Dataset) -> str:
+    return str(path.relative_to(dataset.root)) if path.is_relative_to(dataset.root) else str(path)
+
+
+def _without_root(error: UserError, dataset: Dataset) -> str:
+    return str(error).replace(f"{dataset.root}{os.sep}", "")
+
+
+# ------------------------------------------------------------------------------------------------ all cases
+
+
+def _entries_of(audit: dict | None, dataset: Dataset) -> dict[str, dict]:
+    """The entries of an audit that was made with the same labels and landmarks, else none."""
+    same = (
+        audit is not None
+        and audit.get("version") == AUDIT_VERSION
+        and audit.get("labels") == dataset.labels
+        and audit.get("landmarks") == list(dataset.landmarks)
+    )
+    return {entry["name"]: entry for entry in audit["cases"]} if same else {}
+
+
+def _unchanged(entry: dict | None, case: Case) -> dict | None:
+    """A copy of the entry, less what comparing cases has found, if all files of the case are as they were."""
+    if entry is None or entry["checksums"] is None:
+        return None
+    try:
+        if entry["checksums"] != source_checksums(case):
+            return None
+    except UserError:
+        return None
+    problems = [problem for problem in entry["problems"] if problem["scope"] == "case"]
+    return {**entry, "subject": case.subject, "problems": problems}
+
+
+def _add_problems_together(entries: dict[str, dict], dataset: Dataset) -> None:
+    _check_subjects(entries, dataset)
+    _check_duplicates(entries, dataset)
+    _check_spacing(entries)
+    for label in dataset.labels:
+        _check_volumes(entries, label)
+
+
+def _check_subjects(entries: dict[str, dict], dataset: Dataset) -> None:
+    if dataset.split is None:
+        return
+    subjects = {case.name: case.subject for case in dataset.cases}
+    shared = subjects_in_two_parts(dataset.split, subjects)
+    for part, names in dataset.split.items():
+        for name in names:
+            if subjects[name] in shared:
+                both = " and ".join(shared[subjects[name]])
+                text = f"in {part}, but its subject {subjects[name]} is in {both}"
+                _add(entries[name], "error", "subject_in_two_splits", text, "dataset")
+
+
+def _check_duplicates(entries: dict[str, dict], dataset: Dataset) -> None:
+    part_of = {name: part for part, names in (dataset.split or {}).items() for name in names}
+    groups: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        if entry["array_sha256"]:
+            groups.setdefault(entry["array_sha256"], []).append(name)
+    for names in groups.values():
+        parts = {part_of.get(name) for name in names} - {None}
+        for name in names if len(names) > 1 else ():
+            others = ", ".join(other for other in names if other != name)
+            level = "error" if len(parts) > 1 else "warning"
+            _add(entries[name], level, "duplicate_image", f"the same voxels as {others}", "dataset")
+
+
+def _check_spacing(entries: dict[str, dict]) -> None:
+    """Axes may be stored in any order, so the three spacings are compared in the order of their size."""
+    known = {name: sorted(entry["spacing_mm"]) for name, entry in entries.items() if entry["spacing_mm"]}
+    if not known:
+        return
+    median = np.median(list(known.values()), axis=0)
+    for name, spacing in known.items():
+        ratio = np.array(spacing) / median
+        if (ratio > SPACING_FACTOR).any() or (ratio < 1 / SPACING_FACTOR).any():
+            text = (
+                f"spacing {three_numbers(spacing)} mm, the median is {three_numbers(median)} mm (each sorted)"
+            )
+            _add(entries[name], "warning", "implausible_geometry", text, "dataset")
+
+
+def _check_volumes(entries: dict[str, dict], label: str) -> None:
+    known = {
+        name: entry["labels"][label]["volume_ml"]
+        for name, entry in entries.items()
+        if entry["labels"].get(label, {}).get("voxels")
+    }
+    if len(known) < 3:
+        return
+    median = float(np.median(list(known.values())))
+    for name, volume in known.items():
+        if volume < SMALL_SHARE * median:
+            text = f"{label} has {three_digits(volume)} mL, the median is {three_digits(median)} mL"
+            _add(entries[name], "warning", "implausible_geometry", text, "dataset")
+
+
+# ------------------------------------------------------------------------------------------ what is written
+
+
+def _whole_audit(dataset: Dataset, entries: list[dict]) -> dict:
+    return {
+        "version": AUDIT_VERSION,
+        "dataset": dataset.name,
+        "root": str(dataset.root),
+        "labels": dataset.labels,
+        "landmarks": list(dataset.landmarks),
+        "notes": list(dataset.notes),
+        "count": len(entries),
+        "with_errors": sum(level_of(entry) == "error" for entry in entries),
+        "with_warnings": sum(level_of(entry) == "warning" for entry in entries),
+        "cases": entries,
+    }
+
+
+def _sheet_rows(audit: dict, tiles: dict[str, Tile | None]) -> list[tuple[str, Tile | None, str, str]]:
+    order = {"error": 0, "warning": 1, "": 2}
+    entries = sorted(audit["cases"], key=lambda entry: (order[level_of(entry)], entry["name"]))
+    return [(e["name"], tiles.get(e["name"]), level_of(e), "\n".join(codes_of(e)[:2])) for e in entries]
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: the folder of the audit cannot be made: {error.strerror}; choose another"
+        ) from None
+
+
+def _write_json(path: Path, content: dict) -> None:
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    os.replace(beside, path)

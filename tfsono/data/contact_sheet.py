@@ -1,0 +1,120 @@
+"""One picture of many cases: a slice each with the outline of its labels, what is wrong framed and first."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tfsono.volumes.image import Volume
+
+TILE_PIXELS = 160
+MOST_TILES = 60
+COLUMNS = 10
+TITLE_LETTERS = 20
+OUTLINES = ("#ffd700", "#00e5ff", "#ff4fd8", "#7cff4f", "#ff9a3c", "#b18cff")
+FRAMES = {"error": "red", "warning": "orange", "": "#bbbbbb"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One slice with square pixels.
+
+    Attributes:
+        image: uint8 [rows, columns], at most 160 pixels a side.
+        labels: uint8 [rows, columns], 0 background.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+
+
+def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
+    """The slice through the middle of the labels (or else of the volume), across the axis of largest spacing.
+
+    Args:
+        image: in the orientation LPS, so that the tile has the patient's right on its left, and anterior or
+            superior on top.
+        labels: [X, Y, Z] in the image's grid, or None.
+    """
+    spacing = np.asarray(image.spacing_mm)
+    axis = 2 if np.ptp(spacing) <= 0.01 * spacing.max() else int(spacing.argmax())
+    labels = np.zeros(image.size, np.uint8) if labels is None else labels
+    counts = np.count_nonzero(labels, axis=tuple(other for other in range(3) if other != axis))
+    inside = np.repeat(np.arange(len(counts)), counts)
+    index = int(np.median(inside)) if len(inside) else image.size[axis] // 2
+    across = [other for other in range(3) if other != axis]
+    extent = [image.size[other] * spacing[other] for other in across]
+    pixels = tuple(max(1, round(TILE_PIXELS * side / max(extent))) for side in extent)
+    picture = _displayed(_grey(image.array.take(index, axis)), axis)
+    outline = _displayed(labels.take(index, axis), axis)
+    return Tile(
+        cv2.resize(picture, pixels, interpolation=cv2.INTER_LINEAR),
+        cv2.resize(outline, pixels, interpolation=cv2.INTER_NEAREST),
+    )
+
+
+def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, str, str]]) -> None:
+    """Draws the first 60 of `tiles` (name, picture or None, level or "" if sound, text below) into a PNG."""
+    shown = tiles[:MOST_TILES]
+    rows = max(1, -(-len(shown) // COLUMNS))
+    figure = Figure(figsize=(1.6 * COLUMNS, 1.95 * rows + 0.5), dpi=100)
+    FigureCanvasAgg(figure)
+    hidden = len(tiles) - len(shown)
+    figure.suptitle(heading + (f"; {hidden} cases not shown" if hidden else ""), fontsize=11)
+    for position, tile in enumerate(shown, start=1):
+        _draw(figure.add_subplot(rows, COLUMNS, position), *tile)
+    figure.subplots_adjust(0.01, 0.25 / (1.95 * rows + 0.5), 0.99, 1 - 0.75 / (1.95 * rows + 0.5), 0.08, 0.35)
+    beside = path.with_name(path.name + ".partial")
+    figure.savefig(beside, format="png")
+    os.replace(beside, path)
+
+
+def _draw(axes, name: str, tile: Tile | None, level: str, text: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    # A title longer than the tile would run into its neighbour's; names differ at their ends.
+    axes.set_title(name if len(name) <= TITLE_LETTERS else "…" + name[1 - TITLE_LETTERS :], fontsize=7, pad=2)
+    axes.set_xlabel(text, fontsize=6, labelpad=2, color=FRAMES[level])
+    axes.set_facecolor("#444444")
+    for spine in axes.spines.values():
+        spine.set_edgecolor(FRAMES[level])
+        spine.set_linewidth(2.5 if level else 0.5)
+    axes.set_xlim(-0.5, TILE_PIXELS - 0.5)
+    axes.set_ylim(TILE_PIXELS - 0.5, -0.5)
+    axes.set_aspect("equal")
+    if tile is None:
+        axes.text(TILE_PIXELS / 2, TILE_PIXELS / 2, "no picture", color="white", ha="center", fontsize=7)
+        return
+    rows, columns = tile.image.shape
+    left, top = (TILE_PIXELS - columns) / 2, (TILE_PIXELS - rows) / 2
+    extent = (left - 0.5, left + columns - 0.5, top + rows - 0.5, top - 0.5)
+    axes.imshow(tile.image, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
+    for value in np.unique(tile.labels[tile.labels > 0]):
+        _outline(axes, tile.labels == value, left, top, OUTLINES[(int(value) - 1) % len(OUTLINES)])
+
+
+def _outline(axes, region: np.ndarray, left: float, top: float, colour: str) -> None:
+    padded = np.pad(region, 1).astype(np.uint8)  # so that an outline at the tile's edge closes
+    rings, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for ring in rings:
+        points = np.concatenate([ring[:, 0], ring[:1, 0]]) - 1
+        axes.plot(points[:, 0] + left, points[:, 1] + top, color=colour, linewidth=0.8)
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    """uint8, from the 1st to the 99th percentile of the slice."""
+    low, high = np.percentile(picture, (1, 99))
+    scaled = (picture.astype(np.float32) - low) / max(float(high - low), 1e-6)
+    return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def _displayed(picture: np.ndarray, axis: int) -> np.ndarray:
+    """[first, second] of an LPS slice -> [rows, columns]: superior up if it has that axis, else anterior."""
+    turned = picture.T if axis == 2 else picture.T[::-1]
+    return np.ascontiguousarray(turned)

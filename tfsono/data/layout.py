@@ -1,0 +1,441 @@
+"""Where the images, masks and landmarks of a dataset lie, and what its dataset.json says of them.
+
+Three layouts are read as they are:
+
+    images/CASE.nii.gz  labels/CASE.nii.gz  landmarks/CASE.mrk.json (or .fcsv, a label image, landmarks.csv)
+    imagesTr/CASE[_0000].nii.gz  labelsTr/CASE.nii.gz     as of nnU-Net and the Medical Segmentation Decathlon
+    volumes/CASE.nii.gz  landmark_anno/CASE_landmark.json
+
+An image may be a folder (one DICOM series). Hidden files, and files that are no volumes, are passed over and
+listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.data.splits import check_split_names
+from tfsono.errors import UserError
+from tfsono.volumes.image import case_name, is_volume_file, read_volume
+from tfsono.volumes.landmarks import read_landmarks, read_landmarks_csv
+
+# One row per layout: images, masks, landmarks, and the end of a landmark file's stem.
+FOLDERS = (
+    ("images", "labels", "landmarks", ""),
+    ("imagesTr", "labelsTr", "landmarksTr", ""),
+    ("volumes", "labels", "landmark_anno", "_landmark"),
+)
+LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".json")
+OUR_KEYS = (
+    "name",
+    "modality",
+    "labels",
+    "landmarks",
+    "units",
+    "split",
+    "subjects",
+    "description",
+    "reference",
+    "licence",
+)
+FOREIGN_KEYS = (
+    *(
+        "channel_names",
+        "numTraining",
+        "numTest",
+        "file_ending",
+        "training",
+        "test",
+        "tensorImageSize",
+        "release",
+    ),
+    *("license", "dataset_name", "overwrite_image_reader_writer", "image_reader_writer", "converted_by"),
+    *("citation", "dataset_release"),
+)
+"""What other programs write into dataset.json: passed over without a word."""
+
+MOST_LABEL_VALUES = 255
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and what belongs to it; `landmarks` may be a table that several cases share."""
+
+    name: str
+    image: Path
+    label: Path | None
+    landmarks: Path | None
+    subject: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `open_dataset` found.
+
+    Attributes:
+        labels: name -> value in the files, foreground only, ordered by value.
+        landmarks: their names, in dataset.json's order (without it: sorted).
+        split: {"train" | "validation" | "test": case names} as dataset.json gives it, or None.
+        cases: ordered by name.
+        notes: lines for the user: what was passed over, what was found instead of read.
+    """
+
+    root: Path
+    name: str
+    modality: str
+    labels: dict[str, int]
+    landmarks: tuple[str, ...]
+    split: dict[str, list[str]] | None
+    cases: tuple[Case, ...]
+    notes: tuple[str, ...] = ()
+
+
+def open_dataset(root) -> Dataset:
+    """Finds the cases of the folder `root`, and the names of labels and landmarks.
+
+    They come from dataset.json or, where it is silent, from reading all masks and landmark files.
+
+    Raises:
+        UserError: no such folder, none of the three layouts, no images, two files of one case, a wrong
+            dataset.json.
+    """
+    root = Path(root)
+    images, labels, landmarks, ending = _folders(root)
+    notes: list[str] = []
+    said = _read_description(root / "dataset.json", notes)
+    image_paths = _images(images, notes)
+    label_paths = _only_known(_volumes(labels, notes), image_paths, notes)
+    landmark_paths = _landmark_files(root, landmarks, ending, image_paths, notes)
+    subjects = said.get("subjects", {})
+    _check_known(subjects, image_paths, root / "dataset.json", "subjects")
+    cases = tuple(
+        Case(
+            name, image_paths[name], label_paths.get(name), landmark_paths.get(name), subjects.get(name, name)
+        )
+        for name in sorted(image_paths)
+    )
+    if said.get("split") is not None:
+        check_split_names(said["split"], image_paths, f"{root / 'dataset.json'}: split")
+    return Dataset(
+        root=root,
+        name=said.get("name", root.resolve().name),
+        modality=said.get("modality", ""),
+        labels=said["labels"] if "labels" in said else _found_labels(cases, notes),
+        landmarks=said["landmarks"] if "landmarks" in said else _found_landmarks(cases, notes),
+        split=said.get("split"),
+        cases=cases,
+        notes=tuple(notes),
+    )
+
+
+def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
+    """The landmarks of `case` [mm, LPS] by name; a missing one is NaN or absent.
+
+    Args:
+        case: the case.
+        like: its image, in the file's own orientation: landmarks in voxel indices need it.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if case.landmarks is None:
+        return {}
+    if case.landmarks.suffix == ".csv":
+        return read_landmarks_csv(case.landmarks).get(case.name, {})
+    return read_landmarks(case.landmarks, like)
+
+
+def source_checksums(case: Case) -> dict[str, str]:
+    """The sha256 of the contents of the case's "image", "label" and "landmarks"; "" where there is none.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    paths = {"image": case.image, "label": case.label, "landmarks": case.landmarks}
+    return {kind: "" if path is None else _checksum(path) for kind, path in paths.items()}
+
+
+def _checksum(path: Path) -> str:
+    """Of a folder: of all its files, in the order of their names; of a header: of the voxels' file too."""
+    digest = hashlib.sha256()
+    for part in _parts(path):
+        digest.update(part.name.encode())
+        _update_with_file(digest, part)
+    return digest.hexdigest()
+
+
+def _update_with_file(digest, path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}; mend its permissions or take the case out"
+        ) from None
+
+
+def _parts(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(part for part in path.rglob("*") if part.is_file())
+    if path.suffix.lower() in (".mhd", ".nhdr"):
+        header = path.read_text("latin-1")
+        named = re.search(r"(?im)^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", header)
+        data = [path.parent / named.group(1)] if named else []
+    elif path.suffix.lower() in (".hdr", ".img"):
+        data = [path.with_suffix(suffix) for suffix in (".hdr", ".img")]
+    else:
+        data = []
+    return [path] + [part for part in data if part != path and part.is_file()]
+
+
+def _folders(root: Path) -> tuple[Path, Path, Path, str]:
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: a dataset is a folder; found {'a file' if root.exists() else 'nothing there'}"
+        )
+    for images, labels, landmarks, ending in FOLDERS:
+        if (root / images).is_dir():
+            return root / images, root / labels, root / landmarks, ending
+    raise UserError(
+        f"{root}: a dataset has a folder images/, imagesTr/ or volumes/; found none of them: see the README"
+    )
+
+
+def _images(folder: Path, notes: list[str]) -> dict[str, Path]:
+    """Case name -> image. nnU-Net's ending _0000 is no part of the name; further channels are not read."""
+    found = _volumes(folder, notes)
+    if folder.name == "imagesTr":
+        further = sorted(name for name in found if re.search(r"_\d{4}$", name) and not name.endswith("_0000"))
+        further = [name for name in further if f"{name[:-5]}_0000" in found]
+        if further:
+            notes.append(
+                f"{folder}: one channel is read; {len(further)} further ones passed over: {_some(further)}"
+            )
+        found = {name.removesuffix("_0000"): path for name, path in found.items() if name not in further}
+    if not found:
+        raise UserError(
+            f"{folder}: an image is needed (.nii.gz .nii .mha .mhd .nrrd or a DICOM folder); found none"
+        )
+    return found
+
+
+def _volumes(folder: Path, notes: list[str]) -> dict[str, Path]:
+    """Case name -> file or DICOM folder."""
+    found: dict[str, Path] = {}
+    ignored = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith("."):
+            ignored.append(path.name)
+        elif is_volume_file(path) or path.is_dir():
+            _add(found, case_name(path), path)
+        elif path.suffix.lower() not in (".raw", ".zraw"):  # the voxels of an .mhd
+            ignored.append(path.name)
+    if ignored:
+        notes.append(f"{folder}: {len(ignored)} files are no volumes and were passed over: {_some(ignored)}")
+    return found
+
+
+def _add(found: dict[str, Path], name: str, path: Path) -> None:
+    if name not in found:
+        found[name] = path
+    elif path.suffix.lower() == ".img" and found[name].suffix.lower() == ".hdr":
+        pass  # one NIfTI in two files: the header stands for both
+    else:
+        raise UserError(
+            f"{path}: a case has one file; found {found[name].name} too: remove or rename one of them"
+        )
+
+
+def _only_known(found: dict[str, Path], names, notes: list[str]) -> dict[str, Path]:
+    strangers = sorted(path.name for name, path in found.items() if name not in names)
+    if strangers:
+        folder = next(iter(found.values())).parent
+        notes.append(
+            f"{folder}: {len(strangers)} files have no image and were passed over: {_some(strangers)}"
+        )
+    return {name: path for name, path in found.items() if name in names}
+
+
+def _landmark_files(root: Path, folder: Path, ending: str, names, notes: list[str]) -> dict[str, Path]:
+    """Case name -> its own file in `folder`, or the one landmarks.csv that has a row for it."""
+    for table in (root / "landmarks.csv", folder / "landmarks.csv"):
+        if table.is_file():
+            return {name: table for name in read_landmarks_csv(table) if name in names}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        suffix = next((suffix for suffix in LANDMARK_SUFFIXES if path.name.endswith(suffix)), None)
+        if path.name.startswith(".") or (suffix is None and not is_volume_file(path)):
+            continue
+        stem = case_name(path) if suffix is None else path.name[: -len(suffix)]
+        _add(found, stem.removesuffix(ending) if ending else stem, path)
+    return _only_known(found, names, notes)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+# ---------------------------------------------------------------------------------------------- dataset.json
+
+
+def _read_description(path: Path, notes: list[str]) -> dict:
+    """The entries that this package uses, each checked; absent ones are absent."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: must be a JSON file; {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: must hold one JSON object; found {type(found).__name__}")
+    unknown = sorted(set(found) - set(OUR_KEYS) - set(FOREIGN_KEYS))
+    if unknown:
+        notes.append(
+            f"{path}: unknown keys passed over: {_some(unknown, 8)}; known are {', '.join(OUR_KEYS)}"
+        )
+    readers = {
+        "name": _text, "modality": _modality, "labels": _labels, "landmarks": _landmarks,
+        "units": _units, "subjects": _subjects, "split": _split,
+    }  # fmt: skip
+    said = {key: reader(found[key], f"{path}: {key}") for key, reader in readers.items() if key in found}
+    if "channel_names" in found and "modality" not in said:
+        said["modality"] = _modality(found["channel_names"], f"{path}: channel_names")
+    return said
+
+
+def _wrong(where: str, rule: str, found) -> UserError:
+    return UserError(f"{where} must be {rule}; found {json.dumps(found)[:80]}")
+
+
+def _text(value, where: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(where, "text", value)
+    return value
+
+
+def _modality(value, where: str) -> str:
+    """Text, or nnU-Net's {"0": "MRI"}: the first channel's."""
+    return _text(value.get("0", "") if isinstance(value, dict) else value, where)
+
+
+def _units(value, where: str) -> str:
+    if value != "mm":
+        raise _wrong(where, '"mm" (files are read in millimetres)', value)
+    return value
+
+
+def _labels(value, where: str) -> dict[str, int]:
+    """{"femur": 1} or, as the Decathlon has it, {"1": "femur"}; background (0) is dropped."""
+    if not isinstance(value, dict):
+        raise _wrong(where, 'an object such as {"femur": 1}', value)
+    labels: dict[str, int] = {}
+    for key, entry in value.items():
+        name, number = (entry, key) if isinstance(entry, str) and key.isdecimal() else (key, entry)
+        if isinstance(number, str) and number.isdecimal():
+            number = int(number)
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
+            raise _wrong(
+                f"{where}: {key!r}", "one whole number from 0 to 65535 (no regions, no lists)", entry
+            )
+        if number in labels.values() or name in labels:
+            raise _wrong(where, f"without repetition ({name!r}, {number})", value)
+        labels[name] = number
+    labels = {name: number for name, number in sorted(labels.items(), key=lambda item: item[1]) if number}
+    if len(labels) > MOST_LABEL_VALUES:
+        raise _wrong(where, f"at most {MOST_LABEL_VALUES} labels", value)
+    return labels
+
+
+def _landmarks(value, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _wrong(where, 'a list of names such as ["proximal", "distal"]', value)
+    if len(set(value)) != len(value):
+        raise _wrong(where, "a list of different names", value)
+    return tuple(value)
+
+
+def _subjects(value, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, (str, int)) for name in value.values()):
+        raise _wrong(where, 'an object such as {"case_01": "subject_a"}', value)
+    return {case: str(subject) for case, subject in value.items()}
+
+
+def _split(value, where: str) -> dict[str, list[str]] | None:
+    """{"train": [...], "validation": [...], "test": [...]}; null as if it were absent."""
+    if value is None:
+        return None
+    parts = ("train", "validation", "test")
+    if not isinstance(value, dict) or not set(value) <= set(parts):
+        raise _wrong(where, 'an object with "train", "validation" and "test"', value)
+    for part, names in value.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _wrong(f"{where}: {part}", "a list of case names", names)
+    return {part: list(value.get(part, [])) for part in parts}
+
+
+def _check_known(named, names, path: Path, key: str) -> None:
+    strangers = sorted(set(named) - set(names))
+    if strangers:
+        raise UserError(
+            f"{path}: {key} must name cases that exist; found {_some(strangers)}: correct or remove them"
+        )
+
+
+# --------------------------------------------------------------------------------------- found in the files
+
+
+def _found_labels(cases: tuple[Case, ...], notes: list[str]) -> dict[str, int]:
+    """Every positive value of the masks, named label_VALUE; an unreadable mask is the audit's to report."""
+    values: set[int] = set()
+    for case in cases:
+        if case.label is not None:
+            values.update(_positive_values(case.label))
+        if len(values) > MOST_LABEL_VALUES:
+            raise UserError(
+                f"{case.label}: without dataset.json the masks give the labels, at most {MOST_LABEL_VALUES}; "
+                f"found {len(values)} values: are these masks? Say in dataset.json which labels there are"
+            )
+    labels = {f"label_{value}": value for value in sorted(values)}
+    if labels:
+        notes.append(f"labels found in the masks: {_some(list(labels), 8)}; a dataset.json would name them")
+    return labels
+
+
+def _positive_values(path: Path) -> set[int]:
+    try:
+        array = read_volume(path).array
+    except UserError:
+        return set()
+    if array.dtype == np.uint8:  # counting is ten times as fast as sorting
+        values = np.flatnonzero(np.bincount(array.ravel(), minlength=256))
+    else:
+        values = np.unique(array)
+    return {int(value) for value in values if value > 0 and value == int(value)}
+
+
+def _found_landmarks(cases: tuple[Case, ...], notes: list[str]) -> tuple[str, ...]:
+    """Every landmark name of any readable file, sorted."""
+    names: set[str] = set()
+    for case in cases:
+        if case.landmarks is not None:
+            names.update(_landmark_names(case))
+    if names:
+        notes.append(
+            f"landmarks found in the files: {_some(sorted(names), 16)}; a dataset.json would order them"
+        )
+    return tuple(sorted(names))
+
+
+def _landmark_names(case: Case) -> set[str]:
+    try:
+        needs_grid = case.landmarks.suffix == ".json" and not case.landmarks.name.endswith(".mrk.json")
+        return set(case_landmarks(case, read_volume(case.image) if needs_grid else None))
+    except UserError:
+        return set()

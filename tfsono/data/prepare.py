@@ -1,0 +1,141 @@
+"""One case as training reads it: in the wanted orientation and spacing, its labels counted 1..n."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfsono.data.layout import Case, Dataset, case_landmarks
+from tfsono.geometry.resampling import (
+    resample_volume,
+    resampled_points,
+    resampled_size,
+    resampled_spacing,
+)
+from tfsono.volumes.image import Volume, read_mask, read_volume, reorient
+from tfsono.volumes.landmarks import points_to_vox
+
+NEEDLESS_CHANGE = 1e-3
+"""A spacing within 0.1 % of the one asked for is left as it is: headers keep few digits."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What the arrays depend on besides the files. `spacing_mm` () keeps each volume's own spacing."""
+
+    system: str
+    orientation: str = "LPS"
+    spacing_mm: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class NativeCase:
+    """The case before resampling (in the cache's orientation): the grid on which results are measured."""
+
+    image: np.ndarray
+    label: np.ndarray | None
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """One case, whole.
+
+    Attributes:
+        name: the case.
+        image: float32 [X, Y, Z], in the file's own intensities.
+        label: uint8 [X, Y, Z], 0 background, 1..n in the order of the labels; None without labels.
+        spacing_mm: three floats, of `image`.
+        origin_mm: the LPS position of `image`'s first voxel centre.
+        direction: nine floats, row-major.
+        subject: whose case it is.
+        native: the case before resampling, or None when it was not resampled.
+        points_vox: float32 [K, 3] in the grid of `image`, NaN where missing; None without landmarks.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray | None
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+    subject: str
+    native: NativeCase | None = None
+    points_vox: np.ndarray | None = None
+
+
+def prepare_case(case: Case, dataset: Dataset, settings: CacheSettings) -> CachedCase:
+    """Reads a case and brings it into the cache's orientation, spacing and label values.
+
+    Raises:
+        UserError: a file that cannot be read, or a mask that does not lie on its image's grid.
+    """
+    read = read_volume(case.image)
+    image = reorient(read, settings.orientation)
+    whole = CachedCase(
+        case.name,
+        image.array.astype(np.float32, copy=False),
+        _label(case, read, dataset.labels, settings.orientation),
+        tuple(image.spacing_mm),
+        tuple(image.origin_mm),
+        tuple(image.direction),
+        case.subject,
+        points_vox=_points_vox(case, read, image, dataset.landmarks),
+    )
+    return _resampled(whole, settings)
+
+
+def resampling_ratio(spacing_mm, settings: CacheSettings) -> tuple[float, ...] | None:
+    """Old spacing over new along each axis, or None when there is nothing to resample."""
+    if not settings.spacing_mm or np.allclose(spacing_mm, settings.spacing_mm, rtol=NEEDLESS_CHANGE, atol=0):
+        return None
+    return tuple(float(old) / new for old, new in zip(spacing_mm, settings.spacing_mm, strict=True))
+
+
+def _label(case: Case, read: Volume, labels: dict[str, int], orientation: str) -> np.ndarray | None:
+    """uint8: the labels' values in the file -> 1..n, all else 0 (the audit has refused other values)."""
+    if not labels or case.label is None:
+        return None
+    mask = reorient(read_mask(case.label, read), orientation).array
+    values = np.zeros(mask.shape, np.uint8)
+    for index, value in enumerate(labels.values(), start=1):
+        values[mask == value] = index
+    return values
+
+
+def _points_vox(case: Case, read: Volume, image: Volume, names: tuple[str, ...]) -> np.ndarray | None:
+    """[K, 3] in the grid of `image`, NaN for a missing landmark; None for a dataset without landmarks."""
+    if not names:
+        return None
+    found = case_landmarks(case, read)
+    missing = np.full(3, np.nan)
+    points_mm = np.stack([np.asarray(found.get(name, missing), np.float64) for name in names])
+    return np.asarray(points_to_vox(points_mm, image), np.float32)
+
+
+def _resampled(case: CachedCase, settings: CacheSettings) -> CachedCase:
+    """The case at the settings' spacing, with itself as `native`; as it is if it has that spacing already."""
+    ratio = resampling_ratio(case.spacing_mm, settings)
+    if ratio is None:
+        return case
+    size = case.image.shape
+    new_size = resampled_size(size, ratio)
+    spacing = resampled_spacing(size, new_size, case.spacing_mm)
+    # The outer faces stay where they are, so the first voxel's centre moves by half the change of a voxel.
+    shift = 0.5 * (np.array(spacing) - np.array(case.spacing_mm))
+    origin = np.array(case.origin_mm) + np.array(case.direction).reshape(3, 3) @ shift
+    points = None if case.points_vox is None else resampled_points(case.points_vox, size, new_size)
+    return CachedCase(
+        case.name,
+        resample_volume(case.image, new_size),
+        None if case.label is None else resample_volume(case.label, new_size, nearest=True),
+        spacing,
+        tuple(origin.tolist()),
+        case.direction,
+        case.subject,
+        NativeCase(case.image, case.label, case.spacing_mm, case.origin_mm, case.direction),
+        None if points is None else points.astype(np.float32),
+    )

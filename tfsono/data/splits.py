@@ -1,0 +1,138 @@
+"""Training, validation and test cases: no subject is in two of these parts. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from tfsono.errors import UserError
+
+PARTS = ("train", "validation", "test")
+
+
+def make_split(
+    names: Iterable[str], subjects: Mapping[str, str], test_cases: int, validation_cases: int, seed: int
+) -> dict[str, list[str]]:
+    """Shuffles the subjects and fills test, then validation, with whole ones; the rest is for training.
+
+    A subject with several cases is never divided, so test and validation may get a few more than asked for.
+
+    Args:
+        names: the cases.
+        subjects: case -> subject; a case that is not in it is its own subject.
+        test_cases: cases to reach in test, 0 or more.
+        validation_cases: cases to reach in validation, 0 or more.
+        seed: the same seed and cases give the same split, whatever the order of `names`.
+
+    Returns:
+        {"train": ..., "validation": ..., "test": ...}, each a sorted list of case names.
+
+    Raises:
+        UserError: fewer cases or subjects than the split takes; a negative count.
+    """
+    groups = _by_subject(names, subjects)
+    total = sum(len(group) for group in groups.values())
+    if test_cases < 0 or validation_cases < 0:
+        raise UserError(
+            f"split: counts must be 0 or more; found test {test_cases}, validation {validation_cases}"
+        )
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)
+    test = _take(order, groups, test_cases)
+    validation = _take(order, groups, validation_cases)
+    train = [name for subject in order for name in groups[subject]]
+    if not train or len(test) < test_cases or len(validation) < validation_cases:
+        raise UserError(
+            f"split: {test_cases} test and {validation_cases} validation cases must leave some for training; "
+            f"found {total} cases of {len(groups)} subjects: lower the counts or add cases"
+        )
+    return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
+
+
+def check_split(split: Mapping[str, list[str]], names: Collection[str], subjects: Mapping[str, str]) -> None:
+    """Raises UserError for an unknown part or case, a case or subject in two parts, no training case."""
+    check_split_names(split, names, "split")
+    shared = subjects_in_two_parts(split, subjects)
+    if shared:
+        subject, parts = next(iter(shared.items()))
+        more = f" and {len(shared) - 1} more such subjects" if len(shared) > 1 else ""
+        raise UserError(
+            f"split: a subject must be in one part only; found {subject!r} in {' and '.join(parts)}{more}: "
+            "move all its cases into one"
+        )
+    if not split.get("train"):
+        raise UserError("split: train must name at least one case; found none")
+
+
+def check_split_names(split: Mapping[str, list[str]], names: Collection[str], where: str) -> None:
+    """Raises UserError, which begins with `where`, for an unknown part or case, or a case named twice."""
+    strange = sorted(set(split) - set(PARTS))
+    if strange:
+        raise UserError(f"{where}: the parts are {', '.join(PARTS)}; found {strange[0]!r}")
+    seen: dict[str, str] = {}
+    for part in PARTS:
+        for name in split.get(part, []):
+            if name not in names:
+                raise UserError(
+                    f"{where}: {part} must name cases of the dataset; found {name!r}, which is none"
+                )
+            if name in seen:
+                raise UserError(
+                    f"{where}: a case must be named once; found {name!r} in {seen[name]} and in {part}"
+                )
+            seen[name] = part
+
+
+def subjects_in_two_parts(
+    split: Mapping[str, list[str]], subjects: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Subject -> the parts that it is in, for those that are in more than one."""
+    parts: dict[str, list[str]] = {}
+    for part in PARTS:
+        for subject in sorted({subjects.get(name, name) for name in split.get(part, [])}):
+            parts.setdefault(subject, []).append(part)
+    return {subject: found for subject, found in parts.items() if len(found) > 1}
+
+
+def write_split(path, split: Mapping[str, list[str]]) -> None:
+    """Writes JSON beside and renames it."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(
+        json.dumps({part: list(split.get(part, [])) for part in PARTS}, indent=1) + "\n", "utf-8"
+    )
+    os.replace(beside, path)
+
+
+def read_split(path) -> dict[str, list[str]]:
+    """Reads what `write_split` wrote; UserError for a missing file, no JSON, or another content."""
+    try:
+        split = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: must be a split file (JSON); {error}") from None
+    good = isinstance(split, dict) and set(split) == set(PARTS)
+    if not good or not all(
+        isinstance(part, list) and all(isinstance(n, str) for n in part) for part in split.values()
+    ):
+        raise UserError(
+            f"{path}: must hold lists of case names under {', '.join(PARTS)}; make the split again"
+        )
+    return split
+
+
+def _by_subject(names: Iterable[str], subjects: Mapping[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(subjects.get(name, name), []).append(name)
+    return groups
+
+
+def _take(order: list[str], groups: dict[str, list[str]], count: int) -> list[str]:
+    """Removes subjects from the front of `order` until `count` cases are reached."""
+    taken: list[str] = []
+    while order and len(taken) < count:
+        taken += groups[order.pop(0)]
+    return taken

@@ -1,0 +1,7 @@
+"""From a raw volume to a mask in its own grid: what `evaluate` and `predict` call and `export` saves.
+
+    sliding_window   where the tiles lie, and the weighted average of their probabilities
+    resample         linear interpolation inside the graph
+    hip              the `tf.Module` of the system: resample, tile, normalise, network, arg-max
+    segmentation     around the graph: orientation, connected components, holes
+"""

@@ -1,0 +1,70 @@
+"""`hip` from a raw volume to a mask on its own grid, in one graph.
+
+`evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
+
+Resample (if the config says so), cut into tiles, standardise each tile, network, average, arg-max on the
+native grid. Connected components and holes stand around it, in `tfsono.inference.segmentation` (Sec. 3.4).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfsono.configs.hip import HipConfig
+from tfsono.inference.resample import resample_linear, resampled_arg_max, resampled_size
+from tfsono.inference.sliding_window import Tiling, sliding_window, tile_and_starts
+from tfsono.layers.standardise import standardise
+
+
+class HipSegmenter(tf.Module):
+    """A raw volume of any size and its spacing -> the mask of the network's classes.
+
+    Every tile is standardised with its own voxels, as every patch was in training (Sec. 3.2, and the
+    co-author's code at test time). Volumes are expected in the orientation of the training data:
+    `segment_volume` sees to it.
+    """
+
+    def __init__(self, network, tiling: Tiling, classes: int, spacing_mm: tuple[float, ...] = ()):
+        """Takes the parts.
+
+        Args:
+          network: a Keras model, standardised tiles [B, X, Y, Z, 1] -> probabilities [B, X, Y, Z, classes].
+          tiling: how the volume is cut.
+          classes: the background and the labels, at most 256.
+          spacing_mm: the spacing that the network was trained at; () for each volume's own.
+        """
+        super().__init__(name="hip_segmenter")
+        if not 2 <= classes <= 256:
+            raise ValueError(f"classes: expected 2 to 256, found {classes}")
+        self.network = network
+        self.tiling = tiling
+        self.classes = classes
+        self.spacing_mm = tuple(spacing_mm)
+
+    @classmethod
+    def build(cls, network, config: HipConfig) -> HipSegmenter:
+        """The module of a config; `network` is `models.hip.main_network` of a built model."""
+        tiling = Tiling(tuple(config.patch), config.tiling, config.tile_weighting, config.tile_batch,
+                        config.stride)
+        return cls(network, tiling, config.classes, config.spacing_mm)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.float32, "volume"),
+                                  tf.TensorSpec([3], tf.float32, "spacing_mm")])
+    def __call__(self, volume, spacing_mm):
+        """The mask {"mask": [X, Y, Z] uint8} of `volume` [X, Y, Z] float32, raw intensities, any size."""
+        if not self.spacing_mm:
+            probabilities = self.probabilities(volume)
+            return {"mask": tf.cast(tf.argmax(probabilities, -1, tf.int32), tf.uint8)}
+        native = tf.shape(volume)
+        size = resampled_size(native, spacing_mm, self.spacing_mm)
+        return {"mask": resampled_arg_max(self.probabilities(resample_linear(volume, size)), native)}
+
+    def probabilities(self, volume: tf.Tensor) -> tf.Tensor:
+        """Averaged probabilities [X, Y, Z, classes] of a volume [X, Y, Z] at the network's own spacing."""
+        tile, starts = tile_and_starts(self.tiling, tf.shape(volume))
+        total = sliding_window(self._predict, volume, tile, starts, self.classes, self.tiling.weighting,
+                               self.tiling.batch)
+        return tf.ensure_shape(total, [None, None, None, self.classes])
+
+    def _predict(self, tiles, valid):
+        return self.network(standardise(tiles, valid), training=False)

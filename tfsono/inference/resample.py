@@ -1,0 +1,62 @@
+"""Linear interpolation inside the graph, by the rule of `tfsono.geometry.resampling`, which is NumPy.
+
+n_out = max(1, floor(n_in ratio)), source = (i + 0.5) n_in / n_out - 0.5, clamped to the volume: the
+physical extent stays.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfsono.data.prepare import NEEDLESS_CHANGE
+
+# NIfTI and the graph keep spacings in 32 bits: 100 voxels of float32(0.7) mm at 1.4 mm are 49.9999991: 50.
+ROUNDING = 1e-3
+
+
+def resampled_size(size: tf.Tensor, spacing_mm: tf.Tensor, new_spacing_mm) -> tf.Tensor:
+    """The number of voxels along each axis at another spacing, at least 1; [3] int32.
+
+    A volume that has the new spacing to a thousandth keeps its size, and so its voxels, as in the cache.
+    """
+    tf.debugging.assert_positive(spacing_mm, "spacing_mm: expected positive millimetres")
+    new_spacing_mm = tf.constant(new_spacing_mm, tf.float64)
+    ratio = tf.cast(spacing_mm, tf.float64) / new_spacing_mm
+    needless = tf.reduce_all(tf.abs(ratio - 1) <= NEEDLESS_CHANGE)
+    new_size = tf.cast(tf.floor(tf.cast(size, tf.float64) * ratio + ROUNDING), tf.int32)
+    return tf.where(needless, size, tf.maximum(new_size, 1))
+
+
+def resample_linear(volume: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
+    """The volume [X, Y, Z] float32 on a grid of `new_size` over the same extent; linear along each axis."""
+    for axis in range(3):
+        volume = _linear_along(volume, axis, new_size[axis])
+    return volume
+
+
+def _linear_along(volume: tf.Tensor, axis: int, n_out: tf.Tensor) -> tf.Tensor:
+    n_in = tf.shape(volume)[axis]
+    ratio = tf.cast(n_in, tf.float64) / tf.cast(n_out, tf.float64)
+    source = (tf.range(tf.cast(n_out, tf.float64), dtype=tf.float64) + 0.5) * ratio - 0.5
+    source = tf.clip_by_value(source, 0.0, tf.cast(n_in - 1, tf.float64))
+    low = tf.cast(source, tf.int32)
+    weight = tf.reshape(tf.cast(source - tf.cast(low, tf.float64), tf.float32),
+                        [-1 if each == axis else 1 for each in range(3)])
+    below = tf.gather(volume, low, axis=axis)
+    above = tf.gather(volume, tf.minimum(low + 1, n_in - 1), axis=axis)
+    return below + weight * (above - below)
+
+
+def resampled_arg_max(probabilities: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
+    """The most probable class on another grid, [X', Y', Z'] uint8; a tie goes to the lower class.
+
+    One class is resampled at a time beside a running maximum: `probabilities` [X, Y, Z, classes] would take
+    `classes` times the memory of the native volume, which is often the larger one.
+    """
+    best = resample_linear(probabilities[..., 0], new_size)
+    mask = tf.zeros(new_size, tf.uint8)
+    for label in range(1, probabilities.shape[-1]):
+        candidate = resample_linear(probabilities[..., label], new_size)
+        mask = tf.where(candidate > best, tf.constant(label, tf.uint8), mask)
+        best = tf.maximum(candidate, best)
+    return mask

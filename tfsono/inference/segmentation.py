@@ -1,0 +1,80 @@
+"""Around the graph: orientation before it, connected components and holes after it (Sec. 3.4). NumPy and
+SciPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+from tfsono.volumes.image import Volume, reorient, restore_orientation
+
+
+def segment_volume(module: Callable, volume: Volume, orientation: str, classes: int, largest: bool = True,
+                   holes: bool = True) -> np.ndarray:
+    """The cleaned mask of `volume` on its own grid, [X, Y, Z] uint8.
+
+    Args:
+      module: a `HipSegmenter`, or what `load_exported` returns.
+      volume: in any orientation.
+      orientation: three letters, that of the volumes the network was trained on.
+      classes: the background and the labels.
+      largest, holes: as in `clean_mask`.
+    """
+    turned = reorient(volume, orientation)
+    mask = segment_array(module, turned.array, turned.spacing_mm)
+    return restore_orientation(clean_mask(mask, classes, largest, holes), volume, orientation)
+
+
+def segment_array(module: Callable, array: np.ndarray, spacing_mm) -> np.ndarray:
+    """The mask of an array [X, Y, Z] that is oriented already, as a cache holds it; uint8, not cleaned."""
+    answer = module(np.ascontiguousarray(array, np.float32), np.asarray(spacing_mm, np.float32))
+    return answer["mask"].numpy()
+
+
+def clean_mask(mask: np.ndarray, classes: int, largest: bool = True, holes: bool = True) -> np.ndarray:
+    """"Remove isolated small volumes and internal holes" (Sec. 3.4); a new mask.
+
+    Args:
+      mask: [X, Y, Z] integers, 0 is background.
+      classes: the background and the labels.
+      largest: keep only the largest 26-connected component of each label.
+      holes: then fill the holes, see `fill_holes`.
+    """
+    cleaned = mask.copy()
+    if largest:
+        for label in range(1, classes):
+            voxels = mask == label
+            cleaned[voxels & ~largest_component(voxels)] = 0
+    return fill_holes(cleaned) if holes else cleaned
+
+
+def largest_component(voxels: np.ndarray) -> np.ndarray:
+    """The largest 26-connected component of a boolean [X, Y, Z]; of equal ones the first in array order."""
+    components, count = ndimage.label(voxels, np.ones((3, 3, 3)))
+    if count < 2:
+        return voxels.copy()
+    return components == 1 + np.argmax(np.bincount(components.ravel())[1:])
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Gives every closed pocket of background that touches one label only to this label; a new mask.
+
+    A pocket is a 6-connected component of the background that does not reach the volume's border. One that
+    touches two labels (a joint space between two bones) belongs to neither and is left.
+    """
+    pockets, count = ndimage.label(mask == 0)
+    lowest = np.full(count + 1, np.iinfo(np.int32).max)
+    highest = np.zeros(count + 1, np.int32)
+    for axis in range(3):
+        ahead, behind = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),)
+        for here, there in ((ahead, behind), (behind, ahead)):
+            touching = (pockets[here] > 0) & (mask[there] > 0)
+            np.minimum.at(lowest, pockets[here][touching], mask[there][touching])
+            np.maximum.at(highest, pockets[here][touching], mask[there][touching])
+        highest[np.take(pockets, [0, -1], axis)] = np.iinfo(np.int32).max
+    owner = np.where(lowest == highest, highest, 0)
+    owner[0] = 0
+    return np.where(pockets > 0, owner[pockets], mask).astype(mask.dtype)

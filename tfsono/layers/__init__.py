@@ -1,0 +1,1 @@
+"""Keras blocks that several papers share; `keras` and `keras.ops` alone, no TensorFlow."""

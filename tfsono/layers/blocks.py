@@ -1,0 +1,63 @@
+"""Convolution and deconvolution blocks of the 3D networks: convolution, batch normalisation, ReLU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+
+@dataclass(frozen=True)
+class BlockStyle:
+    """What all blocks of one network have in common.
+
+    Attributes:
+      deviation: standard deviation of the Gaussian that kernels start from; 0 takes He's initialisation.
+      weight_decay: the gradient's share `weight_decay * w`, coupled, as in Caffe; Keras's L2 is half of it.
+      norm_momentum: how much of the moving statistics stays in a step.
+      norm_epsilon: added to the variance.
+    """
+
+    deviation: float
+    weight_decay: float
+    norm_momentum: float
+    norm_epsilon: float
+
+    def kernel(self) -> dict:
+        """Initialisation and regularisation of a kernel, as keyword arguments of a Keras layer."""
+        start = keras.initializers.RandomNormal(stddev=self.deviation) if self.deviation else "he_normal"
+        return {"kernel_initializer": start,
+                "kernel_regularizer": keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None}
+
+    def normalise(self, x, name: str):
+        """Batch normalisation and ReLU of `x` [B, X, Y, Z, C]."""
+        x = layers.BatchNormalization(momentum=self.norm_momentum, epsilon=self.norm_epsilon, name=f"{name}_norm")(x)
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def convolution(x, channels: int, style: BlockStyle, name: str):
+    """A 3x3x3 convolution without bias, batch normalisation, ReLU: [B, X, Y, Z, C] -> [B, X, Y, Z, channels]."""
+    x = layers.Conv3D(channels, 3, padding="same", use_bias=False, name=name, **style.kernel())(x)
+    return style.normalise(x, name)
+
+
+def deconvolution(x, channels: int, style: BlockStyle, name: str):
+    """A 4x4x4 transposed convolution, stride 2, batch normalisation, ReLU: sides double."""
+    x = layers.Conv3DTranspose(channels, 4, strides=2, padding="same", use_bias=False, name=name, **style.kernel())(x)
+    return style.normalise(x, name)
+
+
+def plain_deconvolution(x, channels: int, style: BlockStyle, name: str):
+    """A 4x4x4 transposed convolution, stride 2, without bias or anything behind it: sides double."""
+    return layers.Conv3DTranspose(channels, 4, strides=2, padding="same", use_bias=False, name=name, **style.kernel())(x)
+
+
+def pooling(x, name: str):
+    """The maximum of each 2x2x2 cell: sides halve."""
+    return layers.MaxPooling3D(2, name=name)(x)
+
+
+def classifier(x, classes: int, style: BlockStyle, name: str):
+    """A 1x1x1 convolution with bias to logits [B, X, Y, Z, classes], in float32 whatever the precision."""
+    return layers.Conv3D(classes, 1, name=name, dtype="float32", **style.kernel())(x)

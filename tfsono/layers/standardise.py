@@ -1,0 +1,25 @@
+"""Zero mean and unit variance of a patch, where it has voxels."""
+
+from __future__ import annotations
+
+from keras import ops
+
+SMALLEST_DEVIATION = 1e-6
+
+
+def standardise(image, valid):
+    """Subtracts the mean and divides by the standard deviation of the valid voxels; the rest becomes 0.
+
+    Args:
+      image: [B, X, Y, Z, 1] raw intensities.
+      valid: [B, X, Y, Z, 1], 1 where the patch lies inside its volume, 0 in the padding.
+
+    Returns:
+      [B, X, Y, Z, 1] float32. A constant patch becomes 0 everywhere.
+    """
+    image, valid = ops.cast(image, "float32"), ops.cast(valid, "float32")
+    axes = (1, 2, 3, 4)
+    count = ops.maximum(ops.sum(valid, axis=axes, keepdims=True), 1.0)
+    centred = (image - ops.sum(image * valid, axis=axes, keepdims=True) / count) * valid
+    deviation = ops.sqrt(ops.sum(centred * centred, axis=axes, keepdims=True) / count)
+    return centred / ops.maximum(deviation, SMALLEST_DEVIATION)

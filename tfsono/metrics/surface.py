@@ -1,0 +1,212 @@
+"""Distances between the boundaries of two masks, in millimetres. NumPy and SciPy, one case.
+
+A boundary is a set of voxels and each counts once: numbers weighted by the area of surface elements
+(DeepMind's surface-distance) or taken between meshes are other numbers and must not stand in one column with
+these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from tfsono.metrics.overlap import check_mask, check_masks, check_spacing, overlap_metrics, volume_metrics
+
+SURFACE_METRICS = (
+    "surface_mean_mm",
+    "surface_mean_pooled_mm",
+    "surface_std_mm",
+    "hausdorff_mm",
+    "hausdorff95_mm",
+)
+
+
+class SurfaceDistances(NamedTuple):
+    """The two directed lists of distances, and where each was measured (for a coloured surface).
+
+    Attributes:
+        prediction_to_truth_mm: From each boundary voxel of the prediction to the truth's boundary [N].
+        truth_to_prediction_mm: From each boundary voxel of the truth to the prediction's boundary [M].
+        prediction_points_vox: The prediction's boundary voxels, integer indices in the volume [N, axes].
+        truth_points_vox: The truth's boundary voxels [M, axes].
+    """
+
+    prediction_to_truth_mm: np.ndarray
+    truth_to_prediction_mm: np.ndarray
+    prediction_points_vox: np.ndarray
+    truth_points_vox: np.ndarray
+
+
+def segmentation_metrics(
+    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """Everything this package measures between two masks of one case.
+
+    Args:
+        prediction: Boolean mask [X, Y, Z].
+        truth: Boolean mask of the same shape.
+        spacing_mm: Size of a voxel along x, y, z in millimetres.
+
+    Returns:
+        The entries of `overlap_metrics`, `surface_metrics` and `volume_metrics`, and `undefined`: 1 where
+        exactly one of the masks is empty, so that overlap 0 and the distances are the policy's and were not
+        measured, else 0.
+
+    Raises:
+        ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
+            positive numbers.
+    """
+    return {
+        **overlap_metrics(prediction, truth),
+        **surface_metrics(prediction, truth, spacing_mm),
+        **volume_metrics(prediction, truth, spacing_mm),
+        "undefined": int(prediction.any() != truth.any()),
+    }
+
+
+def surface_metrics(
+    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """Mean, standard deviation, Hausdorff and 95 % Hausdorff distance between two boundaries.
+
+    - `surface_mean_mm`: half the sum of the two directed means, so that both surfaces weigh the same;
+      SimpleITK's average Hausdorff distance of two boundary images.
+    - `surface_mean_pooled_mm`: the mean of both lists thrown together (MONAI's symmetric average).
+    - `surface_std_mm`: the standard deviation of both lists together (a population's, ddof 0: every voxel is
+      in it); the column STD of the hip paper's Table 1.
+    - `hausdorff_mm`: the larger of the two directed maxima, as SimpleITK gives for two boundary images.
+      (On filled masks SimpleITK counts the inside as distance 0, and may give less.)
+    - `hausdorff95_mm`: the larger of the two directed 95th percentiles, linearly interpolated, as in MONAI.
+      SimpleITK has no percentile; MedPy takes it of both lists together, which is another number.
+
+    Both masks empty: all 0. One empty: all, the standard deviation too, are the diagonal of the volume, so
+    that no column is flattered by a failure.
+
+    Args:
+        prediction: Boolean mask [X, Y, Z] (or [X, Y]).
+        truth: Boolean mask of the same shape.
+        spacing_mm: Size of a voxel along each axis in millimetres.
+
+    Returns:
+        The five values under the names above.
+
+    Raises:
+        ValueError: The masks are not boolean or differ in shape, or the spacing is not one positive number an
+            axis.
+    """
+    distances = surface_distances(prediction, truth, spacing_mm)
+    there, back = distances.prediction_to_truth_mm, distances.truth_to_prediction_mm
+    if there.size == 0 or back.size == 0:
+        worst = 0.0 if there.size == back.size else diagonal_mm(prediction.shape, spacing_mm)
+        return dict.fromkeys(SURFACE_METRICS, worst)
+    pooled = np.concatenate([there, back])
+    return {
+        "surface_mean_mm": float(0.5 * (there.mean() + back.mean())),
+        "surface_mean_pooled_mm": float(pooled.mean()),
+        "surface_std_mm": float(pooled.std()),
+        "hausdorff_mm": float(pooled.max()),
+        "hausdorff95_mm": float(max(np.percentile(there, 95), np.percentile(back, 95))),
+    }
+
+
+def surface_distances(
+    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+) -> SurfaceDistances:
+    """The distance in millimetres from each boundary voxel of one mask to the other's boundary, both ways.
+
+    Distances are between voxel centres. Where the other mask is empty, each is the diagonal of the volume.
+    The masks are cropped to their common box first, which changes no boundary: past the box there is
+    background, or the volume's border, and both make a boundary.
+
+    Args:
+        prediction: Boolean mask [X, Y, Z] (or [X, Y]).
+        truth: Boolean mask of the same shape.
+        spacing_mm: Size of a voxel along each axis in millimetres.
+
+    Returns:
+        The two lists of distances and the voxels they belong to, in the order of the array.
+
+    Raises:
+        ValueError: The masks are not boolean or differ in shape, or the spacing is not one positive number an
+            axis.
+    """
+    check_masks(prediction, truth)
+    spacing = check_spacing(spacing_mm, prediction.ndim)
+    box = _bounding_box(prediction | truth)
+    edges = [_boundary(mask[box]) for mask in (prediction, truth)]
+    points = [np.argwhere(edge) for edge in edges]
+    corner = np.array([side.start for side in box])
+    worst = diagonal_mm(prediction.shape, spacing)
+    return SurfaceDistances(
+        _nearest_mm(points[0], points[1], edges[1], spacing, worst),
+        _nearest_mm(points[1], points[0], edges[0], spacing, worst),
+        points[0] + corner,
+        points[1] + corner,
+    )
+
+
+def boundary(mask: np.ndarray) -> np.ndarray:
+    """The mask minus its erosion by the cross of 6 neighbours (4 in 2D).
+
+    The border of the volume counts as outside: a mask that leaves the volume has a boundary there.
+
+    Args:
+        mask: Boolean mask [X, Y, Z] (or [X, Y]).
+
+    Returns:
+        Boolean array of the same shape.
+
+    Raises:
+        ValueError: `mask` is not a boolean array of 2 or 3 axes.
+    """
+    check_mask(mask)
+    return _boundary(mask)
+
+
+def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """The diagonal of the whole volume, outer faces included: no two voxel centres are further apart."""
+    return float(np.linalg.norm(np.asarray(shape) * check_spacing(spacing_mm, len(shape))))
+
+
+def _boundary(mask: np.ndarray) -> np.ndarray:
+    """`boundary` unchecked: shifted slices, in a tenth of the time of a general erosion."""
+    inside = mask.copy(order="K")
+    for axis in range(mask.ndim):
+        kept, source = np.moveaxis(inside, axis, 0), np.moveaxis(mask, axis, 0)
+        kept[1:] &= source[:-1]
+        kept[:-1] &= source[1:]
+        kept[:1] = kept[-1:] = False
+    return mask & ~inside
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the true voxels, a slice an axis; slices of no length where there are none."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        found = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0))
+    return tuple(box)
+
+
+def _nearest_mm(
+    points_vox: np.ndarray, target_vox: np.ndarray, target: np.ndarray, spacing: np.ndarray, worst: float
+) -> np.ndarray:
+    """The distance from each of `points_vox` [N, axes] to the nearest of `target_vox` [M, axes], in mm [N].
+
+    `target` is the boolean array that `target_vox` indexes: most voxels of a good prediction's boundary are
+    boundary in the truth too, and need no search.
+    """
+    if len(target_vox) == 0:
+        return np.full(len(points_vox), worst)
+    distances = np.zeros(len(points_vox))
+    apart = ~target[tuple(points_vox.T)]
+    if apart.any():
+        # Sliding midpoints without shrunken nodes: the tree of so regular points costs
+        # more to balance than its queries gain.
+        tree = cKDTree(target_vox * spacing, balanced_tree=False, compact_nodes=False)
+        distances[apart] = tree.query(points_vox[apart] * spacing)[0]
+    return distances

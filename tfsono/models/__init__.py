@@ -1,0 +1,1 @@
+"""The papers' networks as functional Keras models; `keras` alone, so they run on every backend of Keras."""

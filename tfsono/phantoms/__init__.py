@@ -1,0 +1,10 @@
+"""Synthetic data with known truth: the embedded default, for tests, the demo and pre-training. No TensorFlow.
+
+distance    signed distances in millimetres, smooth unions, partial volume
+fields      smooth random fields, coil shading, slice profile, Rician noise
+hip_bones   the drawn anatomy of one hip: femur and pelvis as signed distances
+hip_tissue  what lies around the bones: muscles, joint, vessels, fat, skin
+hip         one T1-weighted hip with its femur mask
+shapes      volumes of simple bodies, for pre-training an encoder when no C3D weights are at hand
+dataset     any of these written in the dataset layout
+"""

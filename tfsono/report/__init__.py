@@ -1,0 +1,10 @@
+"""The report room: numbers and arrays in; CSV, Markdown, LaTeX, figures and one HTML page out.
+
+    tables    a table and its written forms, `cases.csv`, and the tables that set our rows beside the paper's
+    surface   a closed surface from a mask and its picture, in NumPy
+    plots     the figures (matplotlib, PNG; no window system, no global state)
+    page      one self-contained HTML page
+
+Nothing here loads TensorFlow. Masks and images are `[x, y, z]` with spacings in millimetres; figures name the
+directions of LPS arrays (x to the patient's left, y to posterior, z to superior).
+"""

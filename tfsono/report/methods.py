@@ -1,0 +1,48 @@
+"""Rows of a comparison: what the runs that share a row have in common, and the mean of their seeds and labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfsono.config import Settings
+
+SEED = "seed"
+
+
+def method_names(settings: Sequence[Settings], transfers: Sequence[str]) -> list[str]:
+    """A name for each run: what tells it from the others. Runs that differ in the seed alone share a name.
+
+    Args:
+      settings: of the runs.
+      transfers: of each run, `with transfer`, `without transfer` or `` for a system without transfer.
+    """
+    parts = []
+    for one, transfer in zip(settings, transfers, strict=True):
+        changed = {f"{field.name} {getattr(one.config, field.name)}" for field in dataclasses.fields(one.config)
+                   if one.origins[field.name][0] == "command line" and field.name not in (SEED, "c3d_weights")}
+        parts.append((one.preset, one.variant, transfer, frozenset(changed)))
+    common = frozenset.intersection(*(part[3] for part in parts))
+    columns = list(zip(*parts, strict=True))
+    shown = [len(set(column)) > 1 for column in columns[:3]]
+    names = []
+    for part in parts:
+        words = [word for word, differs in zip(part[:3], shown, strict=True) if differs and word]
+        names.append(", ".join(words + sorted(part[3] - common)))
+    return [name or part[2] or part[1] for name, part in zip(names, parts, strict=True)]
+
+
+def case_means(rows: Sequence[Mapping], metrics: Sequence[str]) -> list[dict]:
+    """One row per case: the mean over its labels and over the seeds of a method; `undefined` is summed.
+
+    Args:
+      rows: rows of `cases.csv` of one method, with `case` and the metrics.
+      metrics: the columns to average.
+    """
+    cases: dict[str, list[Mapping]] = {}
+    for row in rows:
+        cases.setdefault(str(row["case"]), []).append(row)
+    return [{"case": case, **{metric: float(np.mean([row[metric] for row in group])) for metric in metrics},
+             "undefined": float(sum(row["undefined"] for row in group))} for case, group in sorted(cases.items())]

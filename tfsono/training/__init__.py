@@ -1,0 +1,1 @@
+"""A run: its folder, its record, its saved state, and how it goes on where it stopped."""

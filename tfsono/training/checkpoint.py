@@ -1,0 +1,69 @@
+"""The whole state of a training in one HDF5 file, written beside its place and renamed: weights, optimizer, step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from tfsono.errors import UserError
+
+
+def _variables(network: keras.Model) -> dict[str, object]:
+    """Every variable that training changes, by a name that is the same in every process."""
+    held = {}
+    for kind, variables in (("network", network.variables), ("optimizer", network.optimizer.variables)):
+        for place, variable in enumerate(variables):
+            held[f"{kind}/{place:04d}"] = variable
+    return held
+
+
+def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None:
+    """Writes all variables of a compiled network and its optimizer, and the step that they belong to."""
+    partial = Path(f"{path}.partial")
+    with h5py.File(partial, "w") as file:
+        file.attrs["step"] = step
+        for name, variable in _variables(network).items():
+            file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
+            file[name].attrs["path"] = variable.path
+    _replace(partial, path)
+
+
+def saved_step(path: str | os.PathLike) -> int:
+    """The step of a saved state; 0 where there is none."""
+    if not Path(path).is_file():
+        return 0
+    with h5py.File(path, "r") as file:
+        return int(file.attrs["step"])
+
+
+def load_state(path: str | os.PathLike, network: keras.Model) -> int:
+    """Puts a saved state back into a compiled network and its built optimizer, and returns its step.
+
+    Raises:
+      UserError: the state is of another network.
+    """
+    with h5py.File(path, "r") as file:
+        variables = _variables(network)
+        saved = {f"{kind}/{name}" for kind in file for name in file[kind]}
+        if saved != set(variables) or any(file[n].shape != tuple(v.shape) for n, v in variables.items()):
+            raise UserError(f"{path}: the saved state is of another network; choose another --run_dir")
+        for name, variable in variables.items():
+            variable.assign(file[name][...])
+        return int(file.attrs["step"])
+
+
+def save_weights(path: str | os.PathLike, network: keras.Model) -> None:
+    """Writes a Keras weights file (`.weights.h5`), beside its place and renamed."""
+    partial = Path(path).with_name("partial." + Path(path).name)
+    network.save_weights(partial)
+    _replace(partial, path)
+
+
+def _replace(partial: Path, path: str | os.PathLike) -> None:
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)

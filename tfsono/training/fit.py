@@ -1,0 +1,158 @@
+"""`fit` with a record: history, best and last weights, TensorBoard, time left, and an exact resume.
+
+The state is saved at every record. A run that was killed begins again at its last record with the same variables, the
+same optimizer and the same batches (`data.pipeline` draws them from the seed and the step), so it ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfsono.config import write_text
+from tfsono.errors import UserError
+from tfsono.training.checkpoint import load_state, save_state, save_weights
+from tfsono.training.run import Run, read_history
+
+SCORE = "validation_dice"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training is, and when it is recorded.
+
+    Attributes:
+      iterations: steps in all.
+      record_every: steps between two records.
+      early_stopping: records without a better validation score before it stops; 0 never stops early.
+    """
+
+    iterations: int
+    record_every: int
+    early_stopping: int = 0
+
+
+def set_seed(seed: int, deterministic: bool) -> None:
+    """Seeds Python, NumPy and Keras before a network is built; deterministic makes TensorFlow's kernels so too."""
+    keras.utils.set_random_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Dataset], schedule: Schedule,
+        validate: Callable[[], float] | None = None) -> None:
+    """Trains a compiled network from its last record to the end.
+
+    Args:
+      run: the run's folder; history, weights, TensorBoard logs and state go there.
+      network: compiled.
+      batches: gives the dataset of a range of steps.
+      schedule: its length.
+      validate: gives the validation score (higher is better) of the network as it is; None where nothing is held out.
+    """
+    if run.finished:
+        print(f"{run.folder}: finished before; nothing to do")
+        return
+    network.optimizer.build(network.trainable_variables)
+    start = load_state(run.state, network) if run.state.is_file() else 0
+    if start:
+        print(f"{run.folder}: goes on at step {start} of {schedule.iterations}")
+    recorder = Recorder(run, schedule, validate, start)
+    if start < schedule.iterations and not recorder.stale():
+        network.fit(batches(range(start, schedule.iterations)), shuffle=False, verbose=0, callbacks=[recorder],
+                    epochs=schedule.iterations // schedule.record_every, initial_epoch=start // schedule.record_every,
+                    steps_per_epoch=schedule.record_every)
+    write_text(run.folder / "finished.json", json.dumps({
+        "steps": int(recorder.rows[-1]["step"]), "seconds": recorder.rows[-1]["seconds"]}, indent=2) + "\n")
+
+
+class Recorder(keras.callbacks.Callback):
+    """Prints progress, and at every record validates and writes what `runs/NAME/` holds."""
+
+    def __init__(self, run: Run, schedule: Schedule, validate: Callable[[], float] | None, start: int):
+        super().__init__()
+        self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
+        self.history = run.folder / "history.csv"
+        self.rows = [row for row in read_history(self.history) if row["step"] <= start]
+        self.before = self.rows[-1]["seconds"] if self.rows else 0.0
+        self.step = start
+        self.writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"), filename_suffix=f".{start}")
+
+    def on_train_begin(self, logs=None):
+        self.began = self.printed = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if not np.isfinite(logs["loss"]):
+            raise UserError(f"{self.run.folder}: the loss is {logs['loss']} at step {self.step}; "
+                            "lower --learning_rate, or use --precision float32")
+        if time.monotonic() - self.printed > 20:
+            self._print(f"loss {logs['loss']:.4f}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"step": self.step, "seconds": round(self.before + time.monotonic() - self.began, 1),
+               "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
+        if self.validate:
+            row[SCORE] = self.validate()
+        best = self.validate and row[SCORE] > max((r[SCORE] for r in self.rows), default=-1.0)
+        self.rows.append(row)
+        if best:
+            save_weights(self.run.folder / "best.weights.h5", self.model)
+        save_weights(self.run.folder / "last.weights.h5", self.model)
+        write_history(self.history, self.rows)
+        self._write_summary(row)
+        save_state(self.run.state, self.model, self.step)  # last: everything before it is there when it is
+        score = f", {SCORE.replace('_', ' ')} {row[SCORE]:.4f}{' (best)' if best else ''}" if self.validate else ""
+        self._print(f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{score}")
+        self.model.stop_training = self.stale()
+
+    def stale(self) -> bool:
+        """Whether the score has not improved for as long as early stopping allows."""
+        if not (self.schedule.early_stopping and self.rows):
+            return False
+        scores = [row[SCORE] for row in self.rows]
+        return len(scores) - 1 - int(np.argmax(scores)) >= self.schedule.early_stopping
+
+    def _write_summary(self, row: dict) -> None:
+        with self.writer.as_default(step=int(row["step"])):
+            for name, value in row.items():
+                if name != "step":
+                    tf.summary.scalar(name, value)
+        self.writer.flush()
+
+    def _print(self, text: str) -> None:
+        self.printed = time.monotonic()
+        done = self.step - self.start
+        left = (self.printed - self.began) / max(done, 1) * (self.schedule.iterations - self.step)
+        print(f"step {self.step}/{self.schedule.iterations}  {text}  {clock(left)} left")
+        sys.stdout.flush()
+
+
+def write_history(path: str | os.PathLike, rows: list[dict]) -> None:
+    """Writes `history.csv` whole, so that rows after the last saved state do not stay."""
+    partial = Path(f"{path}.partial")
+    with open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[-1].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, seconds = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,138 @@
+"""The folder of a run: what was asked for, with what, on which cases; made once, and checked when the run goes on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import tfsono
+from tfsono.config import Choices, Settings, differences, load_settings, save_settings, write_text
+from tfsono.errors import UserError
+
+PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+      folder: `runs/NAME`.
+      settings: the config, and where its values come from.
+      split: names of cases under `train`, `validation`, `test`.
+      data: what the run was trained on: `dataset`, `cases`, `labels` (name -> value in the user's files).
+    """
+
+    folder: Path
+    settings: Settings
+    split: dict[str, list[str]]
+    data: dict
+
+    @property
+    def config(self):
+        return self.settings.config
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state.h5"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "finished.json").is_file()
+
+    def weights(self, which: str = "auto") -> Path:
+        """The file of the `best` or the `last` weights; `auto` takes the best where the run validated.
+
+        Raises:
+          UserError: the run has not got that far.
+        """
+        names = {"best": ["best"], "last": ["last"], "auto": ["best", "last"]}[which]
+        for name in names:
+            path = self.folder / f"{name}.weights.h5"
+            if path.is_file():
+                return path
+        raise UserError(f"{self.folder}: no {' or '.join(names)} weights yet; run `train/{self.settings.system}.py` on")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    held = {"tfsono": tfsono.__version__, "python": platform.python_version(), "platform": platform.platform(),
+            "cpu_cores": str(os.cpu_count())}
+    for package in PACKAGES:
+        held[package.lower()] = importlib.metadata.version(package)
+    gpus = tf.config.list_physical_devices("GPU")
+    return {**held, "devices": ", ".join(gpu.name for gpu in gpus) or "CPU"}
+
+
+def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: dict) -> Run:
+    """Makes a run folder, or opens one that the same command made before.
+
+    Raises:
+      UserError: the folder holds something else, or a run of another config, split or dataset.
+    """
+    folder = Path(folder)
+    run = Run(folder, settings, split, data)
+    if (folder / "config.json").is_file():
+        _check_same(run)
+        return run
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: not empty and not a run folder; choose another --run_dir")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "split.json", json.dumps(split, indent=2) + "\n")
+    write_text(folder / "data.json", json.dumps(data, indent=2) + "\n")
+    write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
+    write_text(folder / "command.txt", shlex.join(sys.argv) + "\n")
+    save_settings(folder / "config.json", settings)  # last: a folder with it is whole
+    return run
+
+
+def _check_same(run: Run) -> None:
+    content = json.loads((run.folder / "config.json").read_text())
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content["values"].items()}
+    if content["system"] != run.settings.system or set(values) != set(dataclasses.asdict(run.config)):
+        raise UserError(f"{run.folder}: a run of another system or version; choose another --run_dir")
+    changed = differences(type(run.config)(**values), run.config)
+    if changed:
+        raise UserError(f"{run.folder}: a run of another configuration ({'; '.join(changed)}); choose another --run_dir")
+    for name, found in (("split", run.split), ("data", run.data)):
+        if json.loads((run.folder / f"{name}.json").read_text()) != found:
+            raise UserError(f"{run.folder}: the run began with another {name}; choose another --run_dir")
+
+
+def read_run(folder: str | os.PathLike, choices: Choices) -> Run:
+    """Opens an existing run folder.
+
+    Raises:
+      UserError: no such folder, or not a run of this system.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    settings = load_settings(folder / "config.json", choices)
+    return Run(folder, settings, json.loads((folder / "split.json").read_text()),
+               json.loads((folder / "data.json").read_text()))
+
+
+def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:
+    """Loads the run's weights into its network and says which file they came from."""
+    path = run.weights(which)
+    network.load_weights(path)
+    return path
+
+
+def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
+    """The rows of `history.csv`; none where there is no file."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -1,0 +1,161 @@
+"""What ITK takes without a word: files that end early, and headers with impossible numbers.
+
+ITK fills a truncated NIfTI file up with zeros, takes a side of 0 for 1 and a spacing of 0 or NaN for 1 mm,
+and of CASE.nii.gz beside CASE.nii it reads the header of the first and the voxels of the second. A
+segmentation of such a volume would be wrong without anything being said, so the file's length, header and
+neighbours are looked at before ITK is. Truncated NRRD and MINC files ITK refuses itself.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+from tfsono.errors import UserError
+from tfsono.volumes.nifti import NiftiHeader, parse_header
+
+_START_BYTES = 65536
+"""Enough for every header that is read here."""
+
+_META_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
+    "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+
+
+def check_complete(path: Path) -> None:
+    """Refuses damaged gzip, NIfTI or MetaImage files that end early, and headers that ITK would mend.
+
+    Reads a gzipped file once to its end: 512 x 512 x 512 voxels of 16 bits take about a second.
+
+    Raises:
+        UserError: as above, and for a file that may not be read.
+    """
+    try:
+        start, length = read_start(path)
+        if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
+            _check_nifti(path, start, length)
+        elif path.name.lower().endswith((".mha", ".mhd")):
+            _check_metaimage(path, start, length)
+    except OSError as error:
+        raise UserError(f"{path}: the file must be readable; {error.strerror or error}") from None
+
+
+def read_start(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file and its length, both unpacked where it is gzipped (by content, not by name).
+
+    Raises:
+        UserError: the gzip stream is truncated or damaged (its checksum is compared too).
+    """
+    with open(path, "rb") as file:
+        start = file.read(_START_BYTES)
+    if not start.startswith(b"\x1f\x8b"):
+        return start, path.stat().st_size
+    length = 0
+    try:
+        with gzip.open(path) as file:
+            start = piece = file.read(_START_BYTES)
+            while piece:
+                length += len(piece)
+                piece = file.read(1 << 20)
+    except EOFError:
+        raise UserError(f"{path}: the gzip stream must be complete; found it truncated at "
+                        f"{path.stat().st_size} bytes; copy the file again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: the gzip stream must be sound; found {error}; copy it again") from None
+    return start, length
+
+
+def _check_nifti(path: Path, start: bytes, length: int) -> None:
+    """Checks the header, and the length of the file that holds the voxels (the .img of a .hdr/.img pair)."""
+    header_path, data_path = path, path
+    if path.suffix.lower() in (".hdr", ".img"):
+        header_path, data_path = _partner(path, ".hdr"), _partner(path, ".img")
+        start, length = read_start(header_path)[0], read_start(data_path)[1]
+    header = parse_header(start)
+    if header is None:
+        raise UserError(f"{header_path}: a NIfTI file must begin with a NIfTI header; "
+                        f"found {len(start)} bytes beginning {start[:16]!r}")
+    _check_alone(path)
+    _check_numbers(header_path, header)
+    _check_length(data_path, header.data_offset + header.data_bytes, length)
+
+
+def _partner(path: Path, suffix: str) -> Path:
+    partner = path if path.suffix.lower() == suffix else path.with_suffix(suffix)
+    if not partner.is_file():
+        raise UserError(f"{path}: a .hdr/.img pair must lie together; found no {partner.name}")
+    return partner
+
+
+def _check_alone(path: Path) -> None:
+    """Of CASE.nii.gz, ITK's NIfTI library takes the voxels out of a CASE.nii that lies beside it."""
+    if path.name.lower().endswith(".nii.gz") and path.with_suffix("").is_file():
+        plain = path.with_suffix("").name
+        raise UserError(f"{path}: must not lie beside {plain}, whose voxels ITK would read instead; "
+                        "found both; remove or rename one")
+
+
+def _check_numbers(path: Path, header: NiftiHeader) -> None:
+    if not header.size or min(header.size) < 1:
+        raise UserError(f"{path}: a volume must have voxels; found header size "
+                        f"{'x'.join(str(side) for side in header.size) or 'with no axes'}")
+    if not all(math.isfinite(value) and value > 0 for value in header.spacing):
+        raise UserError(f"{path}: the spacing must be positive; found header spacing {header.spacing}")
+    problem = header.sform_problem()
+    if problem:
+        raise UserError(f"{path}: the sform must be a rotation times the header's spacing (no shear); "
+                        f"found {problem}; resample or correct the header first")
+
+
+def _check_length(path: Path, needed: int, found: int) -> None:
+    if found < needed:
+        raise UserError(f"{path}: the file must hold all voxels that its header declares; found {found} "
+                        f"bytes of {needed}, so it is truncated; copy it again")
+
+
+def _check_metaimage(path: Path, start: bytes, length: int) -> None:
+    """Checks the length of a MetaImage's data, in the file itself or in the one beside that it names."""
+    fields, offset = _meta_fields(start)
+    sides = [int(side) for side in fields.get("DimSize", "").split() if side.lstrip("-").isdigit()]
+    if sides and min(sides) < 1:
+        raise UserError(f"{path}: a volume must have voxels; found header size {fields['DimSize']}")
+    data_name = fields.get("ElementDataFile", "")
+    if sides and not data_name:
+        raise UserError(f"{path}: a MetaImage header must end with ElementDataFile; found it truncated")
+    if not data_name or data_name.startswith("LIST") or "%" in data_name:
+        return
+    data_path = path
+    if data_name.upper() != "LOCAL":
+        data_path, offset = path.parent / data_name, 0
+        if not data_path.is_file():
+            raise UserError(f"{path}: the data file that it names must lie beside it; found no {data_name}")
+        length = data_path.stat().st_size
+    _check_length(data_path, offset + _meta_data_bytes(fields, sides), length)
+
+
+def _meta_fields(start: bytes) -> tuple[dict[str, str], int]:
+    """The header's `key = value` lines, and the offset behind the last of them, ElementDataFile."""
+    fields: dict[str, str] = {}
+    offset = 0
+    for line in start.splitlines(keepends=True):
+        offset += len(line)
+        key, _, value = line.decode("latin-1").partition("=")
+        fields[key.strip()] = value.strip()
+        if key.strip() == "ElementDataFile":
+            break
+    return fields, offset
+
+
+def _meta_data_bytes(fields: dict[str, str], sides: list[int]) -> int:
+    """How many bytes of data the header declares; 0 where it does not say (ITK then finds out itself)."""
+    if fields.get("CompressedData", "False").lower() in ("true", "1"):
+        declared = fields.get("CompressedDataSize", "0")
+        return int(declared) if declared.isdigit() else 0
+    if fields.get("BinaryData", "True").lower() not in ("true", "1") or "HeaderSize" in fields:
+        return 0
+    channels = fields.get("ElementNumberOfChannels", "1")
+    bytes_a_voxel = _META_BYTES.get(fields.get("ElementType", ""), 0)
+    return math.prod(sides) * bytes_a_voxel * (int(channels) if channels.isdigit() else 1)

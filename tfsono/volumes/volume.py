@@ -1,0 +1,195 @@
+"""A volume: an array [x, y, z] and where its voxels lie in the patient (LPS millimetres)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from tfsono.errors import UserError
+
+ORTHONORMAL_TOLERANCE = 1e-3
+"""How far D^T D may be from the identity: headers keep float32, some text headers three to six digits."""
+
+GRID_TOLERANCE_VOXELS = 0.01
+"""How far corresponding corners of two grids may lie apart, in parts of the smallest spacing."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array and its grid.
+
+    Attributes:
+        array: [X, Y, Z], C-contiguous (z runs fastest in memory).
+        spacing_mm: three floats, in the order of the array's axes.
+        origin_mm: the LPS position of the centre of voxel (0, 0, 0).
+        direction: nine floats, row-major as `SimpleITK.GetDirection`; column a is the unit vector of axis a.
+        path: the file or folder it came from, for messages; "" when made in memory.
+    """
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[float, ...]
+    path: str = ""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The number of voxels along x, y and z."""
+        return self.array.shape[:3]
+
+    @property
+    def direction_matrix(self) -> np.ndarray:
+        """The direction as [3, 3]: `position = origin + matrix @ (spacing * index)`."""
+        return np.asarray(self.direction, np.float64).reshape(3, 3)
+
+
+def call_quietly(action: Callable):
+    """The result of `action()`, with ITK's warnings off while it runs (its errors still raise)."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return action()
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def reason_of(error: Exception) -> str:
+    """The one line of an ITK error that says why, out of several of source positions and nested calls."""
+    text = str(error).split("ERROR: ")[-1].strip()
+    if "[nrrd]" in text:  # its nested calls end with the cause
+        text = text.split("[nrrd]")[-1].split(":", 1)[-1].strip()
+    line = (text.splitlines() or ["no reason given"])[0]
+    return re.sub(r"^\w+ ?\(0x[0-9a-f]+\): *", "", line)[:200].rstrip(".")
+
+
+def volume_from_image(image: sitk.Image, path: str) -> Volume:
+    """The volume of a SimpleITK image, with every check that needs no comparison with another one.
+
+    A fourth axis of length one (a NIfTI or NRRD habit) is dropped. Integers of up to 32 bits keep their type,
+    64-bit integers become int32 where they fit, floats become float32.
+
+    Raises:
+        UserError: vectors or colours, 4D, 2D or a single slice, zero size, non-positive spacing, a direction
+            that is no rotation or reflection, NaN or infinite values, 64-bit integers that do not fit.
+    """
+    image = _drop_single_time_point(image)
+    _check_shape(image, path)
+    _check_grid(image, path)
+    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0))
+    return Volume(
+        _plain_type(array, path), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), path
+    )
+
+
+def image_from_array(array: np.ndarray, like: Volume) -> sitk.Image:
+    """A SimpleITK image of `array` [X, Y, Z] on the grid of `like`."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    image.SetSpacing([float(value) for value in like.spacing_mm])
+    image.SetOrigin([float(value) for value in like.origin_mm])
+    image.SetDirection([float(value) for value in like.direction])
+    return image
+
+
+def check_not_constant(volume: Volume) -> None:
+    """Raises UserError when every voxel has the same value: an image without content."""
+    low, high = volume.array.min(), volume.array.max()
+    if low == high:
+        raise UserError(f"{volume.path}: an image must hold more than one value; every voxel is {low}")
+
+
+def grid_difference(first: Volume, second: Volume) -> str:
+    """"" when both have the same grid, else what differs, in words.
+
+    Corresponding corners of the two grids must lie within 1 % of the smallest spacing of each other. That
+    catches size, spacing, origin and direction in one measure, by what they do to a voxel's position.
+    """
+    if first.size != second.size:
+        return f"size {_words(first.size)} against {_words(second.size)}"
+    distance_mm = np.linalg.norm(_corners_mm(first) - _corners_mm(second), axis=1).max()
+    if distance_mm <= GRID_TOLERANCE_VOXELS * min(first.spacing_mm):
+        return ""
+    parts = [
+        f"{name} {_words(one)} against {_words(other)}"
+        for name, one, other in (
+            ("spacing", first.spacing_mm, second.spacing_mm),
+            ("origin", first.origin_mm, second.origin_mm),
+            ("direction", first.direction, second.direction),
+        )
+        if not np.allclose(one, other, rtol=1e-6, atol=1e-6)
+    ]
+    return f"{', '.join(parts)} (corners up to {distance_mm:.3g} mm apart)"
+
+
+def _corners_mm(volume: Volume) -> np.ndarray:
+    """The LPS positions [8, 3] of the centres of the corner voxels."""
+    corners = np.array(np.meshgrid(*[(0, side - 1) for side in volume.size], indexing="ij")).reshape(3, 8)
+    scaled = np.asarray(volume.spacing_mm)[:, None] * corners
+    return np.asarray(volume.origin_mm) + (volume.direction_matrix @ scaled).T
+
+
+def _drop_single_time_point(image: sitk.Image) -> sitk.Image:
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        size = list(image.GetSize())[:-1] + [0]
+        collapse = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
+        image = sitk.Extract(image, size, [0] * len(size), collapse)
+    return image
+
+
+def _check_shape(image: sitk.Image, path: str) -> None:
+    size = image.GetSize()
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        found = f"{image.GetNumberOfComponentsPerPixel()} x {image.GetPixelIDTypeAsString()}"
+        raise UserError(f"{path}: one real number a voxel is needed (no colour, no vectors); found {found}")
+    if len(size) != 3:
+        raise UserError(f"{path}: a 3D volume is needed; found {len(size)}D, size {_words(size)}")
+    if min(size) == 0:
+        raise UserError(f"{path}: a volume must have voxels; found size {_words(size)}")
+    if min(size) == 1:
+        raise UserError(f"{path}: two or more voxels are needed along each axis; found size {_words(size)}; "
+                        "of a DICOM series give the folder")
+
+
+def _check_grid(image: sitk.Image, path: str) -> None:
+    spacing = np.asarray(image.GetSpacing())
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise UserError(f"{path}: the spacing must be positive; found {_words(spacing)} mm")
+    if not np.isfinite(image.GetOrigin()).all():
+        raise UserError(f"{path}: the origin must be finite; found {_words(image.GetOrigin())} mm")
+    matrix = np.asarray(image.GetDirection()).reshape(3, 3)
+    if not np.allclose(matrix.T @ matrix, np.eye(3), rtol=0, atol=ORTHONORMAL_TOLERANCE):
+        raise UserError(f"{path}: the axes must be perpendicular unit vectors (no shear, not singular); "
+                        f"found direction {_words(image.GetDirection())}; resample it first")
+
+
+def _plain_type(array: np.ndarray, path: str) -> np.ndarray:
+    if array.dtype.kind == "f":
+        return _finite_float(array, path)
+    if array.dtype.itemsize <= 4:
+        return array
+    low, high = int(array.min()), int(array.max())
+    limits = np.iinfo(np.int32)
+    if low < limits.min or high > limits.max:
+        raise UserError(f"{path}: 64-bit integers must fit into 32 bits; found values from {low} to {high}")
+    return array.astype(np.int32)
+
+
+def _finite_float(array: np.ndarray, path: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is counted below
+        array = array.astype(np.float32, copy=False)
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = array.size - int(np.count_nonzero(finite))
+        first = tuple(int(index) for index in np.argwhere(~finite)[0])
+        raise UserError(f"{path}: every voxel must be a finite 32-bit float; found {bad} of {array.size} "
+                        f"NaN, infinite or too large, the first at voxel {first}")
+    return array
+
+
+def _words(values) -> str:
+    if all(isinstance(value, (int, np.integer)) for value in values):
+        return "x".join(str(value) for value in values)
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

@@ -1,0 +1,154 @@
+"""Trains `hip` (Zeng et al., MLMI 2017) on a cache: python train/hip.py --data FILE.h5 --run_dir DIR [--preset quick].
+
+The same command goes on where it stopped. The functions follow section 3 of the paper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfsono.config import add_config_arguments, settings_from
+from tfsono.configs.hip import HIP, HipConfig
+from tfsono.errors import UserError, run_command
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="train/hip.py", description=__doc__)
+    parser.add_argument("--data", required=True, help="cache written by `tfsono cache hip DATASET FILE.h5`")
+    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
+    parser.add_argument("--split", default=None, help="JSON with train, validation and test; else the dataset's, else drawn")
+    add_config_arguments(parser, HIP)
+    arguments = parser.parse_args(argv)
+    settings = settings_from(arguments, HIP)
+
+    from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
+    from tfsono.training.fit import Schedule, fit, set_seed
+    from tfsono.training.run import open_run
+
+    with Cache(arguments.data, "hip") as cache:
+        settings = settings.replaced("the cache's labels", label_names=tuple(cache.labels))
+        split = dataset_and_split(cache, settings.config, arguments.split)
+        config = settings.config
+        check_cache(cache, config)
+        data = {"dataset": cache.name, "labels": cache.labels, "cases": cache.names}
+        run = open_run(arguments.run_dir, settings, split, data)
+        print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(split['train'])} cases to train, "
+              f"{len(split['validation'])} to validate, {len(split['test'])} to test; {config.classes} classes")
+        set_seed(config.seed, config.deterministic)
+        network = network_with_transfer(config, run.folder)
+        compile_network(network, config)
+        validate = validation(network, config, cache, split["validation"]) if split["validation"] else None
+        fit(run, network, patches(arguments.data, config, split["train"]),
+            Schedule(config.iterations, config.record_every, config.early_stopping), validate)
+
+
+def dataset_and_split(cache, config: HipConfig, path: str | None) -> dict:
+    """Sec. 3.1: the dataset is split at random in two parts, training and test; here by subject."""
+    from tfsono.data.splits import check_split, make_split, read_split
+
+    split = read_split(path) if path else cache.split
+    if split is None:
+        split = make_split(cache.names, cache.subjects, config.test_cases, config.validation_cases, config.seed)
+    split = {part: list(split.get(part, [])) for part in ("train", "validation", "test")}
+    check_split(split, cache.names, cache.subjects)
+    if config.validation_cases and not split["validation"]:
+        rest = split["train"]
+        inner = make_split(rest, cache.subjects, config.validation_cases, 0, config.seed)
+        split.update(train=inner["train"], validation=inner["test"])
+    return split
+
+
+def check_cache(cache, config: HipConfig) -> None:
+    """A cache made for another spacing or orientation would train something else than what inference does."""
+    for name in ("orientation", "spacing_mm"):
+        found, wanted = getattr(cache.settings, name), getattr(config, name)
+        if found != wanted:
+            raise UserError(f"{cache.path}: written for --{name} {found or 'native'}, the run asks for {wanted or 'native'}; "
+                            f"run `tfsono cache hip` again with --{name}")
+
+
+def patches(path: str, config: HipConfig, names: list[str]):
+    """Sec. 3.2: random patches, a few batches from each version of each image in turn, zero mean and unit variance."""
+    from tfsono.augment import Augmentation
+    from tfsono.data.pipeline import Sampling, patch_dataset
+
+    sampling = Sampling(config.patch, config.batch, config.patches_in_a_row, config.foreground_share,
+                        config.right_angles, config.seed)
+    augmentation = Augmentation(config.rotation_degrees, config.scaling, config.mirror_share, config.intensity)
+
+    def batches(steps: range):
+        dataset = patch_dataset(path, "hip", names, sampling, augmentation, steps)
+        return dataset.map(lambda image, label: (image, {head: label for head in config.heads}))
+
+    return batches
+
+
+def network_with_transfer(config: HipConfig, folder: Path):
+    """Sec. 3.3: the encoder from C3D where there is a file, everything else from a Gaussian of deviation 0.01."""
+    from tfsono.models.hip import build
+
+    network = build(config)
+    report = transfer(network, config) if config.c3d_weights else "without transfer: no --c3d_weights was given"
+    print(report)
+    (folder / "transfer.txt").write_text(f"{report}\n")
+    return network
+
+
+def transfer(network, config: HipConfig) -> str:
+    """Sec. 2.2: conv1 to conv4b of C3D, or of another run of ours as a stand-in."""
+    from tfsono.c3d import encoder_kernels, read_c3d, transfer_into
+    from tfsono.models.hip import TRANSFERRED, build
+    from tfsono.training.run import load_weights, read_run
+
+    layers = {name: name for name in TRANSFERRED}
+    if not Path(config.c3d_weights).is_dir():
+        weights = read_c3d(config.c3d_weights, widths=config.widths)
+        return str(transfer_into(network, encoder_kernels(weights, time_axis=config.c3d_time_axis), layers, weights))
+    run = read_run(config.c3d_weights, HIP)
+    source = build(run.config)
+    path = load_weights(run, source)
+    kernels = {name: source.get_layer(name).kernel.numpy() for name in TRANSFERRED}
+    transfer_into(network, kernels, layers)
+    return (f"with transfer from a stand-in, not from C3D: {', '.join(TRANSFERRED)}, "
+            f"{sum(kernel.size for kernel in kernels.values()):,} weights of {path} (trained on {run.data['dataset']})")
+
+
+def compile_network(network, config: HipConfig) -> None:
+    """Sec. 3.3 and Eq. 2: SGD with momentum, the rate halved every 3000 iterations, the weighted sum of the losses."""
+    from tfsono.models.hip import losses
+    from tfsono.training.optimizers import learning_rate, optimizer
+
+    rate = learning_rate(config.learning_rate, config.schedule, config.halve_every, config.iterations)
+    network.compile(optimizer(config.optimizer, rate, config.momentum), loss=losses(config),
+                    loss_weights=config.head_weights, jit_compile=config.jit_compile)
+
+
+def validation(network, config: HipConfig, cache, names: list[str]):
+    """Mean foreground Dice of the held-out cases, through the same inference as at test (Sec. 3.4), before clean-up."""
+    import numpy as np
+
+    from tfsono.inference.hip import HipSegmenter
+    from tfsono.metrics.overlap import overlap_metrics
+    from tfsono.models.hip import main_network
+
+    segmenter = HipSegmenter.build(main_network(network), config)
+
+    def validate() -> float:
+        scores = []
+        for name in names:
+            case = cache.read(name)
+            mask = segmenter(case.image, case.spacing_mm)["mask"].numpy()
+            scores += [overlap_metrics(mask == k, case.label == k)["dice"] for k in range(1, config.classes)]
+        return float(np.mean(scores))
+
+    return validate
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -41,7 +41,7 @@ PAPER_TABLE_2 = {
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="evaluate/hip.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache that the runs were trained on, or one with the same test cases")
+    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
     parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/hip.py")
     parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
@@ -75,7 +75,7 @@ def check_runs(runs) -> None:
         raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
     for run in runs[1:]:
         if run.split["test"] != first:
-            raise UserError(f"{run.folder}: its test cases are not those of {runs[0].folder}; train both with one --split")
+            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
 
 
 def transfer_of(run) -> str:

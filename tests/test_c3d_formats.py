@@ -1,4 +1,4 @@
-"""Every public format of C3D, written here by other means than the reader's, and files that must be refused."""
+"""Every public format of C3D, written here by other means than the reader's, and files to refuse."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def make_kernels(channels=3, widths=WIDTHS, seed=0):
     """Layer -> [T, H, W, input, output]; random, so that every wrong transpose or flip shows."""
     random = np.random.default_rng(seed)
     first, second, third, fourth = widths
-    pairs = ((channels, first), (first, second), (second, third), (third, third), (third, fourth), (fourth, fourth))
+    pairs = ((channels, first), (first, second), (second, third), (third, third), (third, fourth),
+             (fourth, fourth))
     return {name: random.standard_normal((3, 3, 3, *pair)).astype("f4")
             for name, pair in zip(LAYERS, pairs, strict=True)}
 
@@ -56,13 +57,13 @@ def assert_read(path, kernels, channels=3, biases=True, **options):
     return weights
 
 
-# Caffe -------------------------------------------------------------------------------------------------------
+# Caffe ---------------------------------------------------------------------------------------------
 
 INT32, INT64, FLOAT, DOUBLE, STRING, MESSAGE = 5, 3, 2, 1, 9, 11
 
 
 def caffe_classes(package, messages):
-    """Message classes of Google's protobuf for {message: [(name, number, type, repeated, packed, message type)]}."""
+    """Google's message classes for {message: [(name, number, type, repeated, packed, message type)]}."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
     for message, fields in messages.items():
         described = file.message_type.add(name=message)
@@ -103,7 +104,8 @@ def later_net():
     net = [("name", 1, STRING, False, False, ""), ("layers", 2, MESSAGE, True, False, "V1LayerParameter"),
            ("layer", 100, MESSAGE, True, False, "LayerParameter")]
     return caffe_classes("second", {"BlobShape": [("dim", 1, INT64, True, True, "")], "BlobProto": blob,
-                                    "LayerParameter": layer, "V1LayerParameter": LAYER_V1, "NetParameter": net})
+                                    "LayerParameter": layer, "V1LayerParameter": LAYER_V1,
+                                    "NetParameter": net})
 
 
 def write_original_caffe(path, kernels, packed=True):
@@ -139,7 +141,7 @@ def test_later_caffe(tmp_path, field, data):
     assert_read(tmp_path / "c3d.caffemodel", kernels)
 
 
-# Keras -------------------------------------------------------------------------------------------------------
+# Keras ---------------------------------------------------------------------------------------------
 
 def write_keras_2(path, kernels, whole_model=False, backend="tensorflow"):
     with h5py.File(path, "w") as file:
@@ -173,7 +175,8 @@ def test_keras_tensorflow(tmp_path, whole_model):
 def test_keras_theano(tmp_path):
     kernels = make_kernels(channels=1)
     write_keras_theano(tmp_path / "weights_th.h5", kernels)
-    assert assert_read(tmp_path / "weights_th.h5", kernels, channels=1).format == "Keras HDF5, Theano, flipped"
+    weights = assert_read(tmp_path / "weights_th.h5", kernels, channels=1)
+    assert weights.format == "Keras HDF5, Theano, flipped"
 
 
 def test_keras_2_under_theano(tmp_path):
@@ -197,7 +200,7 @@ def test_theano_convolution_is_our_correlation(tmp_path):
         np.testing.assert_allclose(ours, theano, atol=1e-4)
 
 
-# PyTorch -----------------------------------------------------------------------------------------------------
+# PyTorch -------------------------------------------------------------------------------------------
 
 class Stored:
     """A tensor to be pickled: its storage may be larger, its strides its own."""
@@ -208,7 +211,7 @@ class Stored:
         laid_out = np.ascontiguousarray(array.transpose(order))
         steps = np.array(laid_out.strides) // laid_out.itemsize
         self.strides = tuple(int(steps[order.index(axis)]) for axis in range(array.ndim))
-        self.values = np.concatenate([np.full(offset, -7, laid_out.dtype), laid_out.ravel()])
+        self.values = np.concatenate([np.full(offset, 7, laid_out.dtype), laid_out.ravel()])
 
     def __reduce__(self):
         torch_utils = sys.modules["torch._utils"]
@@ -302,7 +305,7 @@ def test_pytorch(tmp_path, layout, naming):
 
 @pytest.mark.parametrize("layout", TORCH_WRITERS)
 def test_pytorch_checkpoint_with_strides_and_other_floats(tmp_path, layout):
-    """A state dictionary inside a checkpoint, in doubles and halves, channels last, at an offset in its storage."""
+    """A state dictionary inside a checkpoint: doubles, halves, channels last, an offset in its storage."""
     kernels = {name: kernel.astype("f2").astype("f4") for name, kernel in make_kernels(channels=1).items()}
     saved = state_dict(kernels)
     saved["conv1.weight"] = Stored(output_first(kernels["conv1"]).astype("f8"), "DoubleStorage", offset=5)
@@ -360,7 +363,7 @@ def test_tensor_that_leaves_its_storage(tmp_path, layout):
         read_c3d(tmp_path / "c3d.pth", WIDTHS)
 
 
-# TensorFlow --------------------------------------------------------------------------------------------------
+# TensorFlow ----------------------------------------------------------------------------------------
 
 CHECKPOINT_NAMES = {"lineage": ("{}/kernel", "{}/bias"), "hx173149": ("var_name/wc{}", "var_name/bc{}")}
 
@@ -408,10 +411,10 @@ def test_checkpoint_without_its_data(tmp_path):
         read_c3d(tmp_path / "c3d.index", WIDTHS)
 
 
-# The whole of C3D --------------------------------------------------------------------------------------------
+# The whole of C3D ----------------------------------------------------------------------------------
 
 def test_full_size(tmp_path):
-    """C3D's own widths: the counts of the paper's network. Datasets without values take no room in the file."""
+    """C3D's own widths and counts. Datasets without values take no room in the file."""
     pairs = ((3, 64), (64, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 512), (512, 512))
     counts = (5248, 221312, 884992, 1769728, 3539456, 7078400, 7078400, 7078400)
     assert tuple(27 * a * b + b for a, b in pairs) == counts
@@ -426,7 +429,7 @@ def test_full_size(tmp_path):
     assert sum(kernel.size for kernel in weights.kernels.values()) - 2 * 27 * 64 == 13_493_952
 
 
-# What is refused ---------------------------------------------------------------------------------------------
+# What is refused -----------------------------------------------------------------------------------
 
 WRITERS = {"caffe": write_original_caffe, "keras": write_keras_2, "theano": write_keras_theano,
            "zip": lambda path, kernels: write_torch_zip(path, state_dict(kernels)),

@@ -33,7 +33,9 @@ def test_case_without_mask(tmp_path):
     assert open_dataset(tmp_path).cases[1].label is None
 
 
-@pytest.mark.parametrize("labels", [{"background": 0, "head": 1, "tail": 2}, {"0": "background", "2": "tail", "1": "head"}])
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "head": 1, "tail": 2}, {"0": "background", "2": "tail", "1": "head"}]
+)
 def test_nnunet_layout_both_directions(tmp_path, labels):
     write_image(tmp_path / "imagesTr" / "hip_7_0000.nii.gz", noise(1))
     write_image(tmp_path / "imagesTr" / "hip_7_0001.nii.gz", noise(2))
@@ -69,7 +71,9 @@ def test_annotation_layout(tmp_path):
 
 def test_table_of_landmarks(tmp_path):
     write_cases(tmp_path, 2)
-    (tmp_path / "landmarks.csv").write_text("case,name,x_mm,y_mm,z_mm\ncase_01,tip,1.5,2,3\nelsewhere,tip,1,2,3\n")
+    (tmp_path / "landmarks.csv").write_text(
+        "case,name,x_mm,y_mm,z_mm\ncase_01,tip,1.5,2,3\nelsewhere,tip,1,2,3\n"
+    )
     dataset = open_dataset(tmp_path)
     assert [case.landmarks is None for case in dataset.cases] == [True, False]
     assert dataset.landmarks == ("tip",)
@@ -107,7 +111,11 @@ def test_hidden_and_other_files_are_listed(tmp_path):
 
 def test_subjects_and_split(tmp_path):
     write_cases(tmp_path, 2)
-    describe(tmp_path, subjects={"case_00": "anna", "case_01": 7}, split={"train": ["case_01"], "test": ["case_00"]})
+    describe(
+        tmp_path,
+        subjects={"case_00": "anna", "case_01": 7},
+        split={"train": ["case_01"], "test": ["case_00"]},
+    )
     dataset = open_dataset(tmp_path)
     assert [case.subject for case in dataset.cases] == ["anna", "7"]
     assert dataset.split == {"train": ["case_01"], "validation": [], "test": ["case_00"]}

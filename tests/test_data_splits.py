@@ -90,7 +90,10 @@ def test_written_and_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["split.json"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", json.dumps({"train": ["a"]}), json.dumps({"train": 1, "validation": [], "test": []})])
+NO_LISTS = json.dumps({"train": 1, "validation": [], "test": []})
+
+
+@pytest.mark.parametrize("content", ["", "[]", json.dumps({"train": ["a"]}), NO_LISTS])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(UserError, match="split.json"):

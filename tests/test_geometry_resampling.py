@@ -39,7 +39,9 @@ def test_size_is_never_zero():
     assert resampled_size((2, 3, 1), (0.1, 0.4, 0.9)) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("spacing,new,size,expected", [(0.3, 0.1, 10, 30), (float(np.float32(0.7)), 1.4, 400, 200)])
+@pytest.mark.parametrize(
+    "spacing,new,size,expected", [(0.3, 0.1, 10, 30), (float(np.float32(0.7)), 1.4, 400, 200)]
+)
 def test_size_survives_rounding_errors(spacing, new, size, expected):
     assert resampled_size((size,), (spacing / new,)) == (expected,)
 

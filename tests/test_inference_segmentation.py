@@ -59,7 +59,8 @@ def test_a_label_inside_another_stays():
     mask[3:6, 3:6, 3:8] = 2
     mask[4, 4, 5] = 0  # a hole of the inner one
     filled = fill_holes(mask)
-    assert filled[4, 4, 5] == 2 and (filled == 2).sum() == 3 * 3 * 5 and (filled == 1).sum() == (mask == 1).sum()
+    assert filled[4, 4, 5] == 2 and (filled == 2).sum() == 3 * 3 * 5
+    assert (filled == 1).sum() == (mask == 1).sum()
 
 
 def test_a_pocket_at_the_border_is_no_hole():
@@ -102,6 +103,7 @@ def test_the_mask_lies_on_the_inputs_own_grid(direction):
     mask = segment_volume(module, volume, "LPS", 2)
     assert mask.shape == image.shape and mask.dtype == np.uint8
     assert (mask == (image > 5)).all()
-    order = [orientation_code(volume).translate(str.maketrans("RAI", "LPS")).index(letter) for letter in "LPS"]
+    axes = orientation_code(volume).translate(str.maketrans("RAI", "LPS"))
+    order = [axes.index(letter) for letter in "LPS"]
     assert seen["shape"] == tuple(image.shape[axis] for axis in order)
     np.testing.assert_allclose(seen["spacing_mm"], np.array(volume.spacing_mm)[order])

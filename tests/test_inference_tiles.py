@@ -106,7 +106,8 @@ def test_gaussian_weights():
 def position_dependent(tiles, valid):
     """Two `probabilities` that depend on the voxel, its place in the tile, and the tile's sum."""
     ramp = tf.reshape(tf.range(tf.size(tiles[0]), dtype=tf.float32), tf.shape(tiles)[1:])[None] / 1000
-    mean = tf.reduce_sum(tiles, (1, 2, 3, 4), keepdims=True) / tf.reduce_sum(valid, (1, 2, 3, 4), keepdims=True)
+    axes = (1, 2, 3, 4)
+    mean = tf.reduce_sum(tiles, axes, keepdims=True) / tf.reduce_sum(valid, axes, keepdims=True)
     first = tiles * ramp + mean
     return tf.concat([first, 1 - first], -1)
 
@@ -172,7 +173,8 @@ def test_half_precision_network_is_averaged_in_32_bits():
     np.testing.assert_allclose(answer, float(tf.cast(3, tf.bfloat16) / 7), rtol=1e-6)
 
 
-@pytest.mark.parametrize("change", [{"kind": "third"}, {"weighting": "hann"}, {"patch": (64, 64, 60)}, {"batch": 0}])
+@pytest.mark.parametrize("change", [{"kind": "third"}, {"weighting": "hann"}, {"patch": (64, 64, 60)},
+                                    {"batch": 0}])
 def test_impossible_tilings_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         Tiling(**{"patch": (64, 64, 64), **change})

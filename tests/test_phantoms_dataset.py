@@ -112,6 +112,17 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_nobody_elses_folder_is_written_into(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "scan.nii.gz").write_bytes(b"mine")
+    with pytest.raises(UserError, match="no dataset.json"):
+        write(tmp_path, cases=1)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="must be a folder"):
+        write(tmp_path / "file", cases=1)
+    assert set(files(tmp_path)) == {"images/scan.nii.gz", "file"}
+
+
 def test_write_dataset_keeps_fractions_and_the_split(tmp_path):
     image = np.linspace(0, 1, 5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)
     label = (image > 0.7).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The hip phantom: seeds, a sound mask, anatomy in its ranges, tissues in order, one body at all resolutions."""
+"""The hip phantom: seeds, sound mask, anatomy in its ranges, tissues in order, one body at any resolution."""
 
 from __future__ import annotations
 

@@ -33,9 +33,7 @@ def volume_of(surface):
 
 def test_the_surface_is_closed_and_of_one_piece(ball):
     _, surface = ball
-    edges = Counter(
-        (int(q[i]), int(q[(i + 1) % 4])) for q in surface.quads for i in range(4)
-    )
+    edges = Counter((int(q[i]), int(q[(i + 1) % 4])) for q in surface.quads for i in range(4))
     assert all(count == 1 and edges[(b, a)] == 1 for (a, b), count in edges.items())
     assert len(surface.points_mm) - len(edges) // 2 + len(surface.quads) == 2  # Euler, for a sphere
 
@@ -97,7 +95,9 @@ def test_a_ball_is_drawn_round(ball, view):
     picture = surfaces.render(surface, np.ones(len(surface.points_mm)), view, 0.2)
     seen = np.isfinite(picture.value)
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    assert len(rows) == pytest.approx(24 / 0.2, rel=0.08) and len(columns) == pytest.approx(24 / 0.2, rel=0.08)
+    assert len(rows) == pytest.approx(24 / 0.2, rel=0.08) and len(columns) == pytest.approx(
+        24 / 0.2, rel=0.08
+    )
     assert seen.sum() * 0.04 == pytest.approx(np.pi * 144, rel=0.06)
     inner = seen[rows[0] + 40 : rows[-1] - 40, columns[0] + 40 : columns[-1] - 40]
     assert inner.all(), "the surface has holes"
@@ -113,17 +113,18 @@ def test_what_is_nearer_hides_what_is_behind():
     anterior = surfaces.render(surface, values, views["anterior"], 0.3).value
     posterior = surfaces.render(surface, values, views["posterior"], 0.3).value
     middle = tuple(side // 2 for side in anterior.shape)
-    assert anterior[middle] == 1.0 and set(np.unique(anterior[np.isfinite(anterior)])) == {1.0, 2.0}
-    assert set(np.unique(posterior[np.isfinite(posterior)])) == {2.0}
+    assert anterior[middle] == pytest.approx(1.0)
+    assert set(np.unique(anterior[np.isfinite(anterior)].round(9))) == {1.0, 2.0}
+    assert set(np.unique(posterior[np.isfinite(posterior)].round(9))) == {2.0}
 
 
 def test_up_and_right_in_the_picture():
-    """A knob to superior left of a ball is above right of it seen from anterior, above left from posterior."""
+    """A knob to superior left of a ball is above right of it from anterior, above left from posterior."""
     body = ellipsoid((61, 43, 35), (15.0, 19.0, 20.0), (10.0, 10.0, 10.0))
     knob = ellipsoid((61, 43, 35), (27.0, 19.0, 44.0), (5.0, 5.0, 5.0))
     surface = surfaces.surface_nets(body | knob, SPACING)
     values = (surface.points_mm[:, 2] > 35).astype(float)
     for view, right in zip(surfaces.VIEWS[::2], (True, False), strict=True):
         picture = surfaces.render(surface, values, view, 0.5).value
-        row, column = (indices.mean() for indices in np.nonzero(picture == 1.0))
+        row, column = (indices.mean() for indices in np.nonzero(picture > 0.5))
         assert row < picture.shape[0] / 2 and (column > picture.shape[1] / 2) == right

@@ -41,11 +41,18 @@ def test_csv_keeps_all_digits(table):
 
 
 def test_csv_spreads_summaries():
-    table = Table("t", ("Variant", "Dice"), (("a", Summary(0.5, 0.25, 0.125, 0.75, 4, 1)), ("b", Summary(0.6))))
+    table = Table(
+        "t", ("Variant", "Dice"), (("a", Summary(0.5, 0.25, 0.125, 0.75, 4, 1)), ("b", Summary(0.6)))
+    )
     rows = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
     assert rows[0] == {
-        "Variant": "a", "Dice": "0.5", "Dice std": "0.25", "Dice low": "0.125", "Dice high": "0.75",
-        "Dice count": "4", "Dice undefined": "1",
+        "Variant": "a",
+        "Dice": "0.5",
+        "Dice std": "0.25",
+        "Dice low": "0.125",
+        "Dice high": "0.75",
+        "Dice count": "4",
+        "Dice undefined": "1",
     }
     assert rows[1]["Dice"] == "0.6" and rows[1]["Dice std"] == "nan"
 
@@ -89,11 +96,24 @@ def test_latex_escapes_every_special_character(character):
 @pytest.mark.parametrize(
     ("cell", "digits", "text"),
     [
-        (0.98765, 3, "0.988"), (12.0, 1, "12.0"), (7, 3, "7"), (np.int64(7), 2, "7"), (np.float32(0.5), 2, "0.50"),
-        (NAN, 2, "–"), (float("inf"), 2, "∞"), (None, 2, ""), ("text", 2, "text"), (True, 0, "yes"),
-        (-0.0004, 3, "0.000"), (123456.0, None, "1.235e+05"), (Probability(0.00002), None, "<0.001"),
-        (Probability(0.04), None, "0.040"), (Probability(NAN), None, "–"), (Summary(NAN, undefined=2), 2, "– (2 undefined)"),
-        (Summary(0.5, 0.1), 2, "0.50 ± 0.10"), (Summary(0.5, 0.1, 0.4, 0.6, 5, 1), 1, "0.5 ± 0.1 (0.4 to 0.6; 1 undefined)"),
+        (0.98765, 3, "0.988"),
+        (12.0, 1, "12.0"),
+        (7, 3, "7"),
+        (np.int64(7), 2, "7"),
+        (np.float32(0.5), 2, "0.50"),
+        (NAN, 2, "–"),
+        (float("inf"), 2, "∞"),
+        (None, 2, ""),
+        ("text", 2, "text"),
+        (True, 0, "yes"),
+        (-0.0004, 3, "0.000"),
+        (123456.0, None, "1.235e+05"),
+        (Probability(0.00002), None, "<0.001"),
+        (Probability(0.04), None, "0.040"),
+        (Probability(NAN), None, "–"),
+        (Summary(NAN, undefined=2), 2, "– (2 undefined)"),
+        (Summary(0.5, 0.1), 2, "0.50 ± 0.10"),
+        (Summary(0.5, 0.1, 0.4, 0.6, 5, 1), 1, "0.5 ± 0.1 (0.4 to 0.6; 1 undefined)"),
         (Summary(0.5, digits=1), 4, "0.5"),
     ],
 )
@@ -127,15 +147,29 @@ def test_write_table(tmp_path, table):
 
 def test_cases_come_back_as_they_went(tmp_path):
     rows = [
-        {"case": "001", "label": "1", "dice": 0.1 + 0.2, "hausdorff_mm": 1e-17, "undefined": 0, "scanner": "A, \"x\"\nB"},
-        {"case": "ä", "label": "2", "dice": NAN, "hausdorff_mm": np.float32(0.1), "undefined": True, "scanner": "7"},
+        {
+            "case": "001",
+            "label": "1",
+            "dice": 0.1 + 0.2,
+            "hausdorff_mm": 1e-17,
+            "undefined": 0,
+            "scanner": 'A, "x"\nB',
+        },
+        {
+            "case": "ä",
+            "label": "2",
+            "dice": NAN,
+            "hausdorff_mm": np.float32(0.1),
+            "undefined": True,
+            "scanner": "7",
+        },
     ]
     back = tables.read_cases(tables.write_cases(tmp_path / "cases.csv", rows))
     assert [row["case"] for row in back] == ["001", "ä"] and [row["label"] for row in back] == ["1", "2"]
     assert back[0]["dice"] == 0.1 + 0.2 and math.isnan(back[1]["dice"])
     assert back[0]["hausdorff_mm"] == 1e-17 and back[1]["hausdorff_mm"] == float(np.float32(0.1))
     assert [row["undefined"] for row in back] == [0.0, 1.0]
-    assert [row["scanner"] for row in back] == ["A, \"x\"\nB", "7"]
+    assert [row["scanner"] for row in back] == ['A, "x"\nB', "7"]
     again = tables.write_cases(tmp_path / "again.csv", back)
     assert tables.read_cases(again)[0] == back[0]
 
@@ -190,18 +224,31 @@ def test_summarise():
 
 def test_summarise_of_few_values():
     one = tables.summarise([0.5, NAN])
-    assert one.mean == 0.5 and math.isnan(one.std) and math.isnan(one.low) and (one.count, one.undefined) == (1, 1)
+    assert (
+        one.mean == 0.5
+        and math.isnan(one.std)
+        and math.isnan(one.low)
+        and (one.count, one.undefined) == (1, 1)
+    )
     none = tables.summarise([])
     assert math.isnan(none.mean) and none.count == 0
 
 
 def test_comparison_sets_the_papers_row_below_ours():
-    ours = {"B": cases_of([0.8, 0.9, 1.0]), "A": [{"case": "c0", "dice": 0.0, "undefined": 1}, {"case": "c1"}]}
+    ours = {
+        "B": cases_of([0.8, 0.9, 1.0]),
+        "A": [{"case": "c0", "dice": 0.0, "undefined": 1}, {"case": "c1"}],
+    }
     paper = {"other": {"dice": 81.0}, "B": {"dice": (91.03, 3.0), "cases": 20}}
-    table = tables.comparison_table("T", ours, paper, [("dice", "DSC %", 1, 100.0), ("hausdorff_mm", "Hdb", 2)])
+    table = tables.comparison_table(
+        "T", ours, paper, [("dice", "DSC %", 1, 100.0), ("hausdorff_mm", "Hdb", 2)]
+    )
     assert table.columns == ("Variant", "Source", "Cases", "Undefined", "DSC %", "Hdb")
     assert [row[:4] for row in table.rows] == [
-        ("B", "ours", 3, 3), ("B", "paper", 20, None), ("A", "ours", 2, 2), ("other", "paper", None, None),
+        ("B", "ours", 3, 3),
+        ("B", "paper", 20, None),
+        ("A", "ours", 2, 2),
+        ("other", "paper", None, None),
     ]
     ours_b, paper_b, ours_a, other = (row[4] for row in table.rows)
     assert ours_b.mean == pytest.approx(90.0) and ours_b.std == pytest.approx(10.0) and 80 <= ours_b.low < 90
@@ -213,7 +260,11 @@ def test_comparison_sets_the_papers_row_below_ours():
 
 
 def test_the_undefined_count_a_case_once():
-    cases = [{"case": "a", "x": NAN, "y": NAN}, {"case": "b", "x": 1.0, "y": 1.0, "undefined": 1.0}, {"case": "c", "x": 1, "y": 2}]
+    cases = [
+        {"case": "a", "x": NAN, "y": NAN},
+        {"case": "b", "x": 1.0, "y": 1.0, "undefined": 1.0},
+        {"case": "c", "x": 1, "y": 2},
+    ]
     assert tables.count_undefined(cases, [Metric("x", "X", 1), Metric("y", "Y", 1)]) == 2
 
 
@@ -225,10 +276,26 @@ def test_case_table():
 
 
 def test_paired_table_pairs_by_case_and_label():
-    first = [{"case": c, "label": label, "dice": d} for c, label, d in
-             [("a", "1", 0.5), ("a", "2", 0.6), ("b", "1", 0.7), ("b", "2", NAN), ("x", "1", 0.1)]]
-    second = [{"case": c, "label": label, "dice": d} for c, label, d in
-              [("b", "1", 0.8), ("b", "2", 0.9), ("a", "2", 0.8), ("a", "1", 0.8), ("y", "1", 0.2)]]
+    first = [
+        {"case": c, "label": label, "dice": d}
+        for c, label, d in [
+            ("a", "1", 0.5),
+            ("a", "2", 0.6),
+            ("b", "1", 0.7),
+            ("b", "2", NAN),
+            ("x", "1", 0.1),
+        ]
+    ]
+    second = [
+        {"case": c, "label": label, "dice": d}
+        for c, label, d in [
+            ("b", "1", 0.8),
+            ("b", "2", 0.9),
+            ("a", "2", 0.8),
+            ("a", "1", 0.8),
+            ("y", "1", 0.2),
+        ]
+    ]
     table = tables.paired_table("T", {"first": first, "second": second}, [("dice", "Dice", 2)])
     variants, metric, pairs, difference, p = table.rows[0]
     assert (variants, metric, pairs) == ("second minus first", "Dice", 3)
@@ -239,6 +306,8 @@ def test_paired_table_pairs_by_case_and_label():
 
 def test_paired_table_of_equal_or_strange_cases():
     same = cases_of([0.5, 0.6])
-    table = tables.paired_table("T", {"a": same, "b": same, "c": [{"case": "z", "dice": 1.0}]}, [("dice", "D", 2)])
+    table = tables.paired_table(
+        "T", {"a": same, "b": same, "c": [{"case": "z", "dice": 1.0}]}, [("dice", "D", 2)]
+    )
     assert [row[0] for row in table.rows] == ["b minus a", "c minus a", "c minus b"]
     assert tables.cell_text(table.rows[0][4]) == "–" and table.rows[1][2] == 0

@@ -150,15 +150,23 @@ def test_slice_without_position(tmp_path, values):
     assert "ImagePositionPatient" in refusal(tmp_path)
 
 
-def test_single_slice_and_truncated_slice(tmp_path, values):
+def test_single_slice(tmp_path, values):
     write_slices(tmp_path, stack([0]), np.moveaxis(values[..., :1], 2, 0))
     assert "single" in refusal(tmp_path)
     with pytest.raises(UserError, match="give the folder"):
         read_volume(next(tmp_path.iterdir()))
-    write_slices(tmp_path, stack(np.arange(6)), np.moveaxis(values, 2, 0))
-    cut = sorted(tmp_path.iterdir())[2]
-    cut.write_bytes(cut.read_bytes()[:-100])
-    refusal(tmp_path)
+
+
+@pytest.mark.parametrize("left", [0, 200, 700, -100])
+@pytest.mark.parametrize("number", [1, 17, 32])
+def test_damaged_file(shared_data, tmp_path, number, left):
+    """Also the first and the last slice, without which the others would make an even stack."""
+    source = next((shared_data / "dicom_series" / "Study1").iterdir())
+    for path in source.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    cut = tmp_path / f"{number}.dcm"
+    cut.write_bytes(cut.read_bytes()[:left])
+    assert f"{number}.dcm: each DICOM file" in refusal(tmp_path)
 
 
 def test_no_dicom(tmp_path, shared_data):

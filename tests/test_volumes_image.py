@@ -310,6 +310,23 @@ def test_shear_is_refused(image, tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_sform_with_nan_is_refused(image, tmp_path, capfd):
+    rows = (280, "12f", (0.5, 0, 0, np.nan, 0, 0.7, 0, 2, 0, 0, 2.5, 3))
+    assert "not finite" in refusal(with_header(image, tmp_path / "case.nii", (252, "2h", (1, 1)), rows))
+    assert capfd.readouterr().err == ""
+
+
+def test_differing_qform_and_sform_both_go_back(image, tmp_path):
+    """Each code and both transforms are the source's, whichever of them SimpleITK took."""
+    rows = (280, "12f", (0.5, 0, 0, 100, 0, 0.7, 0, 200, 0, 0, 2.5, 300))
+    for codes in ((1, 1), (1, 2), (2, 4), (0, 2), (1, 0), (0, 0)):
+        path = with_header(image, tmp_path / "case.nii", (252, "2h", codes), rows)
+        volume = read_volume(path)
+        write_volume(tmp_path / "back.nii", volume.array, volume)
+        assert geometry(read_volume(tmp_path / "back.nii")) == geometry(volume)
+        assert (tmp_path / "back.nii").read_bytes()[252:328] == path.read_bytes()[252:328]
+
+
 def test_sform_that_contradicts_the_spacing_is_refused(image, tmp_path):
     twice = (280, "12f", (1.0, 0, 0, 1, 0, 1.4, 0, 2, 0, 0, 5.0, 3))
     path = with_header(image, tmp_path / "case.nii", (252, "2h", (1, 1)), twice)

@@ -1,4 +1,4 @@
-"""Random transforms of a patch in the TensorFlow graph: one geometric transform of image and label together, then intensity.
+"""Random transforms of a patch in the TensorFlow graph: image and label together, then the image's intensity.
 
 Every draw comes from a stateless seed of two integers, so the same seed gives the same patch, in any order.
 """

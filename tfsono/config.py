@@ -133,7 +133,7 @@ def _text(value) -> str:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> None:
-    """Adds `--preset`, `--variant` and one `--FIELD VALUE` per field; `--help` prints the table of the preset asked for."""
+    """Adds `--preset`, `--variant` and one `--FIELD VALUE` per field; `--help` prints the table of every preset."""
     parser.add_argument("--preset", default="paper", choices=sorted(choices.presets), help="sizes")
     parser.add_argument("--variant", default=next(iter(choices.variants)), choices=list(choices.variants),
                         help="method: the paper's rows and our options")

@@ -1,8 +1,8 @@
 """`tfsono doctor`: versions, devices and memory, and what would go wrong here without a message.
 
-Each `*_findings` function is given what was seen and judges it, so that a test can show it a machine it does
-not have; each `probe_*` function looks and judges nothing. TensorFlow is loaded in a process of its own: where
-the CPU or the driver does not suit it, it ends that process, and the report must still be written.
+Each `*_findings` function is given what was seen and judges it, so that a test can show it a machine it
+does not have; each `probe_*` function looks and judges nothing. TensorFlow is loaded in a process of its
+own: where it fails for the CPU or the driver it ends that process, and the report must still be written.
 """
 
 from __future__ import annotations

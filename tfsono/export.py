@@ -41,7 +41,7 @@ def load_run(run_dir: str | os.PathLike, tiling: str = "") -> tuple[Run, HipSegm
 
     Args:
       run_dir: the run folder.
-      tiling: another tiling than the run's: `paper`, `half`, `fast`; "" keeps it.
+      tiling: another tiling than the run's: `paper`, `half`, `fast` or `whole`; "" keeps it.
 
     Raises:
       UserError: not a run folder, a run without weights, or no such tiling.
@@ -103,7 +103,7 @@ def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict)
     _check_free(out_dir)
     partial = out_dir.with_name(out_dir.name + ".partial")
     _remove_leftover(partial)
-    tf.saved_model.save(module, str(partial))
+    tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
     manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": versions(),
                 "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "files": file_checksums(partial)}

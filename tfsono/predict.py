@@ -57,7 +57,7 @@ def open_source(source: str | os.PathLike, tiling: str = "") -> Predictor:
 
     Args:
       source: the folder.
-      tiling: another tiling than the run's: `paper`, `half`, `fast`; "" keeps it.
+      tiling: another tiling than the run's: `paper`, `half`, `fast` or `whole`; "" keeps it.
 
     Raises:
       UserError: neither of the two, a damaged one, or a tiling asked of an exported folder.
@@ -65,7 +65,7 @@ def open_source(source: str | os.PathLike, tiling: str = "") -> Predictor:
     source = Path(source)
     if (source / "saved_model.pb").is_file():
         if tiling:
-            raise UserError(f"--tiling {tiling}: fixed when {source} was exported; export the run again with it")
+            raise UserError(f"--tiling {tiling}: fixed at the export of {source}; export again with it")
         module, manifest = load_exported(source)
         cleaning = manifest["cleaning"]
         return Predictor(module, manifest["input"]["volume"]["orientation"], manifest["labels"],

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="train/hip.py", description=__doc__)
     parser.add_argument("--data", required=True, help="cache written by `tfsono cache hip DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None, help="JSON with train, validation and test; else the dataset's, else drawn")
+    parser.add_argument("--split", default=None, help="JSON with train, validation, test; else the dataset's, else drawn")
     add_config_arguments(parser, HIP)
     arguments = parser.parse_args(argv)
     settings = settings_from(arguments, HIP)
@@ -69,7 +69,7 @@ def check_cache(cache, config: HipConfig) -> None:
     for name in ("orientation", "spacing_mm"):
         found, wanted = getattr(cache.settings, name), getattr(config, name)
         if found != wanted:
-            raise UserError(f"{cache.path}: written for --{name} {found or 'native'}, the run asks for {wanted or 'native'}; "
+            raise UserError(f"{cache.path}: has {name} {found or 'native'}, the run asks for {wanted or 'native'}; "
                             f"run `tfsono cache hip` again with --{name}")
 
 

@@ -30,6 +30,10 @@ PROTOCOL = 1001
 LARGEST_PICKLE = 64 << 20
 """Bytes; a state dictionary without its values has kilobytes."""
 
+ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, KeyError, EOFError,
+              struct.error)
+"""What zipfile raises on damaged archives."""
+
 BFLOAT16 = "bfloat16"
 DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": BFLOAT16,
           "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "|i1",
@@ -161,7 +165,7 @@ def list_pytorch_zip(path: Path) -> Listing:
             if "byteorder" in members and _member(archive, members["byteorder"], 6) != b"little":
                 raise UnreadableFile("its values are not in little-endian order")
             unpickler = WeightUnpickler(io.BytesIO(_member(archive, members["data.pkl"], LARGEST_PICKLE)))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise UnreadableFile(f"as a zip archive it is truncated or damaged ({error})") from error
     tensors = _tensors(_unpickled(unpickler))
     places = {key: members.get(f"data/{key}", "") for key in unpickler.storages}
@@ -193,9 +197,10 @@ def _listing(words: str, tensors: dict[str, Stored]) -> Listing:
 
 
 def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    """A member of an archive, if it does not unpack to more than `largest` bytes; its checksum is tested."""
-    if archive.getinfo(name).file_size > largest:
-        raise UnreadableFile(f"its part {name} is too large")
+    """A member of an archive, at most `largest` bytes; its checksum is tested."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size > largest:
+        raise UnreadableFile(f"its part {name} is compressed or too large, which torch.save does not do")
     return archive.read(name)
 
 
@@ -256,7 +261,7 @@ def _read_zip(path: Path, member: str, tensor: Tensor) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive:
             raw = _member(archive, member, tensor.storage.end)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise UnreadableFile(f"as a zip archive it is truncated or damaged ({error})") from error
     return _strided(raw, tensor)
 

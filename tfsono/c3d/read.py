@@ -54,10 +54,15 @@ def read_c3d(path: str | Path, widths: tuple[int, ...] = WIDTHS) -> C3DWeights:
         source, lister = _recognise(path)
         return _load(path, lister(source), widths)
     except UnsuitableWeights as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {_one_line(error)}") from error
     except (UnreadableFile, OSError) as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read: {words}; the formats that are read: {FORMATS}") from error
+        words = _one_line(error)
+        raise UserError(f"{path}: cannot be read: {words}; formats that are read: {FORMATS}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """Its words; names out of a damaged file may hold line ends and control characters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())
 
 
 def _recognise(path: Path) -> tuple[Path, Callable[[Path], Listing]]:

@@ -93,8 +93,9 @@ class C3DWeights:
 
     def __str__(self) -> str:
         count = sum(self.bias_counts.values())
-        return (f"{self.path}: {self.format}; {', '.join(self.kernels)}; input channels {self.input_channels}; "
-                f"{count:,} biases ignored; {len(self.left_out)} other tensors left out")
+        return (f"{self.path}: {self.format}; {', '.join(self.kernels)}; "
+                f"{self.input_channels} input channel(s); {count:,} biases ignored; "
+                f"{len(self.left_out)} other tensors left out")
 
 
 def expected_shapes(widths: tuple[int, ...] = WIDTHS, input_channels: int = 3) -> dict[str, tuple[int, ...]]:

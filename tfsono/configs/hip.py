@@ -1,4 +1,4 @@
-"""Numbers of `hip`: Zeng et al., 3D U-net with Multi-level Deep Supervision, MLMI 2017, doi 10.1007/978-3-319-67389-9_32.
+"""Numbers of `hip`: Zeng et al., 3D U-net with Multi-level Deep Supervision, MLMI 2017.
 
     python train/hip.py --data hip.h5 --run_dir runs/hip --preset paper --c3d_weights FILE
 
@@ -19,17 +19,22 @@ class HipConfig:
 
     # Data
     label_names: tuple[str, ...] = ours((), "foreground labels in the order of the classes; () takes the cache's")
-    orientation: str = ours("LPS", "file order is not stated; volumes are permuted and flipped to these axes, losslessly")
+    orientation: str = ours("LPS", "file order is not stated; volumes are turned to these axes, losslessly")
     spacing_mm: tuple[float, ...] = ours((), "not stated; () keeps each volume's own, x,y,z resamples to it")
     test_cases: int = paper(10, "Sec. 3.1: 10 of 20")
     validation_cases: int = ours(0, "the paper has none; with some, the best weights by their Dice are kept too")
+
+    # Phantoms, where there is no dataset
+    phantom_cases: int = paper(20, "Sec. 3.1")
+    phantom_size: tuple[int, ...] = paper((300, 200, 100), "Sec. 3.2: about so large")
+    phantom_spacing_mm: tuple[float, ...] = ours((0.6, 0.6, 1.2), "not stated; a field of view of 180x120x120 mm")
 
     # Patches
     patch: tuple[int, ...] = paper((64, 64, 64), "Sec. 3.2")
     batch: int = paper(2, "Sec. 3.2")
     patches_in_a_row: int = paper(10, "Sec. 3.2: n = 5 times a batch of 2 from one image, then the next image")
-    foreground_share: float = ours(0.5, "patches are random, no rule stated; this share holds a foreground voxel for sure")
-    right_angles: bool = paper(True, "Sec. 3.1: 0, 90, 180, 270 degrees about z, times flip of y: 8 versions of an image")
+    foreground_share: float = ours(0.5, "no rule stated; this share of the patches holds foreground for sure")
+    right_angles: bool = paper(True, "Sec. 3.1: 0, 90, 180, 270 degrees about z, times flip of y: 8 versions")
     rotation_degrees: float = ours(0.0, "option: random rotation about each axis up to this angle; not in the paper")
     scaling: float = ours(0.0, "option: random scaling by up to this share; not in the paper")
     mirror_share: float = ours(0.0, "option: random flip of x with this probability; not in the paper")
@@ -50,7 +55,7 @@ class HipConfig:
     c3d_time_axis: str = ours("z", "not stated; C3D's time axis becomes z, or x as in the co-author's code")
 
     # Loss
-    loss: str = paper("cross_entropy", "Eq. 1; its sum is a mean here, at rate 1e-3 a sum diverges; or cross_entropy_dice")
+    loss: str = paper("cross_entropy", "Eq. 1, as a mean: a sum diverges at this rate; or cross_entropy_dice")
     branch_weights: tuple[float, ...] = paper((0.33, 0.67, 1.0), "Sec. 3.3: lower, middle, upper")
     weight_decay: float = paper(0.005, "Sec. 3.3; lambda of Eq. 2 is the same thing; gradient 0.005 w, on kernels only")
 
@@ -67,7 +72,7 @@ class HipConfig:
     jit_compile: bool = ours(False, "option: XLA; nine times slower than without for 3D convolutions on a CPU")
 
     # Inference
-    tiling: str = ours("paper", "overlap not stated; the co-author's rule, 432 tiles for 300x200x100; or half, fast, whole")
+    tiling: str = ours("paper", "overlap not stated; the co-author's rule: 432 tiles; or half, fast, whole")
     tile_weighting: str = paper("uniform", "Sec. 3.4: the average of the overlapping patches; or gaussian")
     tile_batch: int = ours(2, "tiles in one pass of the network; not stated")
     largest_component: bool = paper(True, "Sec. 3.4: remove isolated small volumes")
@@ -110,7 +115,11 @@ def _check(config: HipConfig) -> None:
         (len(config.widths) == 4, "widths", "four numbers, one per level"),
         (len(config.lower_widths) == 2, "lower_widths", "two numbers"),
         (len(config.middle_widths) == 1, "middle_widths", "one number"),
-        (len(config.branch_weights) >= len(config.heads), "branch_weights", f"one for each of {', '.join(config.heads)}"),
+        (len(config.branch_weights) >= len(config.heads), "branch_weights",
+         f"one for each of {', '.join(config.heads)}"),
+        (len(config.phantom_size) == 3 and min(config.phantom_size) > 0, "phantom_size", "three positive numbers"),
+        (len(config.phantom_spacing_mm) == 3 and min(config.phantom_spacing_mm) > 0, "phantom_spacing_mm",
+         "three positive numbers"),
         (len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"),
         (config.batch > 0 and config.patches_in_a_row > 0, "batch", "positive, as patches_in_a_row"),
         (0 <= config.foreground_share <= 1, "foreground_share", "between 0 and 1"),
@@ -137,6 +146,8 @@ def _check(config: HipConfig) -> None:
 PRESETS = {
     "paper": {},
     "quick": {
+        "phantom_size": differs((75, 51, 49), "paper: 300,200,100; the same field of view, coarser"),
+        "phantom_spacing_mm": differs((2.4, 2.4, 2.4), "paper preset: 0.6,0.6,1.2; the same field of view, coarser"),
         "patch": differs((32, 32, 32), "paper: 64,64,64; smaller volumes, two CPU cores"),
         "widths": differs((16, 32, 64, 128), "paper: C3D's 64,128,256,512; two CPU cores"),
         "lower_widths": differs((16, 8), "paper preset: 64,32; two CPU cores"),

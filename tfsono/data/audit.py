@@ -34,6 +34,7 @@ from scipy import ndimage
 
 from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
 from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
+from tfsono.data.hidden_nan import hidden_nan_voxels
 from tfsono.data.layout import Case, Dataset, case_landmarks, source_checksums
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
@@ -222,10 +223,15 @@ def _add(entry: dict, level: str, code: str, text: str, scope: str = "case") -> 
 
 def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
     try:
-        return read_volume(case.image)
+        image = read_volume(case.image)
     except UserError as error:
         _add(entry, "error", _image_code(case.image), _without_root(error, dataset))
         return None
+    hidden = hidden_nan_voxels(case.image)
+    if hidden:
+        text = f"every voxel must be a finite number; found {hidden} NaN or infinite"
+        _add(entry, "error", "nan", f"{_short(case.image, dataset)}: {text}")
+    return image
 
 
 def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> Volume | None:
@@ -244,6 +250,8 @@ def _image_code(path: Path) -> str:
     """Which of the codes fits an image that `read_volume` refused: looked at again, without its checks."""
     try:
         check_complete(path)
+        if hidden_nan_voxels(path):
+            return "nan"
         array = sitk.GetArrayFromImage(call_quietly(lambda: sitk.ReadImage(str(path))))
     except (UserError, RuntimeError, OSError):
         return "unreadable"
@@ -280,7 +288,7 @@ def _check_values(mask: np.ndarray, dataset: Dataset, entry: dict) -> None:
 
 
 def _label_facts(mask: Volume, labels: dict[str, int], entry: dict) -> dict[str, dict]:
-    """Per label: voxels, volume_ml, pieces (26-connected), share of the largest, voxels at the border."""
+    """Per label: voxels, volume_ml, pieces (26-connected), voxels of the largest and at the border."""
     voxel_ml = float(np.prod(mask.spacing_mm)) / 1000.0
     facts = {}
     boxes = _boxes(mask.array, labels)
@@ -299,7 +307,7 @@ def _boxes(mask: np.ndarray, labels: dict[str, int]) -> dict[int, tuple[slice, .
 
 def _region_facts(mask: np.ndarray, value: int, box: tuple[slice, ...] | None, voxel_ml: float) -> dict:
     if box is None:
-        return {"voxels": 0, "volume_ml": 0.0, "pieces": 0, "largest_share": 0.0, "border_voxels": 0}
+        return {"voxels": 0, "volume_ml": 0.0, "pieces": 0, "largest_voxels": 0, "border_voxels": 0}
     region = mask[box] == value
     pieces, count = ndimage.label(region, np.ones((3, 3, 3), bool))
     voxels = int(np.count_nonzero(region))
@@ -307,7 +315,7 @@ def _region_facts(mask: np.ndarray, value: int, box: tuple[slice, ...] | None, v
         "voxels": voxels,
         "volume_ml": voxels * voxel_ml,
         "pieces": int(count),
-        "largest_share": float(np.bincount(pieces.ravel())[1:].max() / voxels),
+        "largest_voxels": int(np.bincount(pieces.ravel())[1:].max()),
         "border_voxels": _border_voxels(region, box, mask.shape),
     }
 
@@ -329,11 +337,9 @@ def _region_problems(name: str, facts: dict):
     if facts["voxels"] < FEW_VOXELS:
         yield "implausible_geometry", f"{name} has only {facts['voxels']} voxels"
     if facts["pieces"] > 1:
-        share = 100 * facts["largest_share"]
-        yield (
-            "implausible_geometry",
-            f"{name} is in {facts['pieces']} pieces, the largest {share:.1f} % of it",
-        )
+        stray = facts["voxels"] - facts["largest_voxels"]
+        text = f"{name} is in {facts['pieces']} pieces, {stray} voxels outside the largest"
+        yield "implausible_geometry", text
     if facts["border_voxels"]:
         text = f"{name} touches the volume's border ({facts['border_voxels']} voxels): cut off?"
         yield "implausible_geometry", text

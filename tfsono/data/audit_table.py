@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 LINE_LETTERS = 120
+NAME_LETTERS = 24
 WARNINGS_LISTED = 20
-"""Errors are all listed; warnings beyond these are in audit.json alone."""
+"""Errors are all listed; warnings of more cases than these are in audit.json alone."""
 
 
 def table_lines(audit: dict) -> list[str]:
     """The table of an audit, at most 120 letters wide; then errors, some warnings, notes and the summary."""
-    rows = [("case", "size", "spacing mm", "axes", "range", "voxels (mL) of each label", "problems")]
+    rows = [("case", "size", "spacing mm", "axes", "range", "label voxels (mL)", "problems")]
     rows += [_row(entry) for entry in audit["cases"]]
-    limits = (24, 13, 17, 5, 17)
+    limits = (NAME_LETTERS, 13, 17, 5, 17)
     widths = [min(limit, max(len(row[i]) for row in rows)) for i, limit in enumerate(limits)]
-    problems = min(34, max(len(row[6]) for row in rows))
+    problems = min(28, max(len(row[6]) for row in rows))
     labels = min(max(len(row[5]) for row in rows), LINE_LETTERS - sum(widths) - problems - 12)
     widths += [labels, problems]
     table = [
@@ -60,9 +61,9 @@ def _row(entry: dict) -> tuple[str, ...]:
     if len(labels) > 3:
         voxels = sum(facts["voxels"] for facts in entry["labels"].values())
         volume = sum(facts["volume_ml"] for facts in entry["labels"].values())
-        labels = [f"{len(labels)} labels {voxels} ({three_digits(volume)})"]
+        labels = [f"all {len(labels)}: {voxels} ({three_digits(volume)})"]
     return (
-        entry["name"],
+        _short_name(entry["name"]),
         "x".join(str(side) for side in entry["size"] or "?"),
         three_numbers(entry["spacing_mm"]) if entry["spacing_mm"] else "?",
         entry["orientation"] or "?",
@@ -73,19 +74,26 @@ def _row(entry: dict) -> tuple[str, ...]:
 
 
 def _problem_lines(audit: dict) -> list[str]:
-    lines: dict[str, list[str]] = {"error": [], "warning": []}
+    """A line for each error, then one for each case with warnings."""
+    errors, warnings = [], []
     for entry in audit["cases"]:
+        by_level: dict[str, list[str]] = {"error": [], "warning": []}
         for problem in entry["problems"]:
-            text = f"{problem['level']}: {entry['name']}: {problem['code']}: {problem['text']}"
-            lines[problem["level"]].append(text)
-    hidden = len(lines["warning"]) - WARNINGS_LISTED
-    more = [f"and {hidden} more warnings: see audit.json"] if hidden > 0 else []
-    return lines["error"] + lines["warning"][:WARNINGS_LISTED] + more
+            by_level[problem["level"]].append(f"{problem['code']}: {problem['text']}")
+        errors += [f"error: {entry['name']}: {text}" for text in by_level["error"]]
+        if by_level["warning"]:
+            further = len(by_level["warning"]) - 2
+            more = f"; and {further} more" if further > 0 else ""
+            warnings.append(f"warning: {entry['name']}: {'; '.join(by_level['warning'][:2])}{more}")
+    hidden = len(warnings) - WARNINGS_LISTED
+    more = [f"and {hidden} more cases with warnings: see audit.json"] if hidden > 0 else []
+    return errors + warnings[:WARNINGS_LISTED] + more
 
 
 def _fit(text: str, width: int) -> str:
-    """Padded or cut; of a long name both ends stay, as names differ at either."""
-    if len(text) <= width:
-        return text.ljust(width)
-    head = (width - 1) // 2
-    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+def _short_name(name: str) -> str:
+    """At most 24 letters; of a longer name both ends stay, as names differ at either."""
+    return name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 13]}…{name[-12:]}"

@@ -291,17 +291,27 @@ def write_cache(
         return
     _check_room(path, [entries[name] for name in checksums], settings)
     partial = _partial_path(path)
-    with _open_partial(partial, header, checksums, progress) as file:
-        left = [case for case in cases if case.name not in file["cases"]]
-        countdown = Countdown(len(left), "written", progress)
-        for case in left:
-            prepared = prepare_case(case, dataset, settings)
-            _write_case(file["cases"], prepared, case, checksums[case.name], len(dataset.labels))
-            countdown.step(case.name)
-        file.attrs["complete"] = True
-    _flush_to_disk(partial)
-    os.replace(partial, path)
+    try:
+        with _open_partial(partial, header, checksums, progress) as file:
+            _write_missing(file, cases, dataset, settings, checksums, progress)
+        _flush_to_disk(partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # h5py's words for a full disk
+        raise UserError(
+            f"{partial}: writing stopped ({error}); is the disk full? Make room: the same command goes on"
+        ) from None
     progress(f"{path}: {len(cases)} cases, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _write_missing(file: h5py.File, cases, dataset: Dataset, settings, checksums, progress) -> None:
+    """Writes those of `cases` that the file does not hold yet, and marks it whole."""
+    left = [case for case in cases if case.name not in file["cases"]]
+    countdown = Countdown(len(left), "written", progress)
+    for case in left:
+        prepared = prepare_case(case, dataset, settings)
+        _write_case(file["cases"], prepared, case, checksums[case.name], len(dataset.labels))
+        countdown.step(case.name)
+    file.attrs["complete"] = True
 
 
 def _partial_path(path: Path) -> Path:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from tfsono.volumes.image import Volume
 
@@ -61,6 +59,9 @@ def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
 
 def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, str, str]]) -> None:
     """Draws the first 60 of `tiles` (name, picture or None, level or "" if sound, text below) into a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second that training need not wait
+    from matplotlib.figure import Figure
+
     shown = tiles[:MOST_TILES]
     rows = max(1, -(-len(shown) // COLUMNS))
     figure = Figure(figsize=(1.6 * COLUMNS, 1.95 * rows + 0.5), dpi=100)

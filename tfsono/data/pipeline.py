@@ -1,6 +1,6 @@
 """HDF5 cache -> random patches -> tf.data, as a pure function of the seed and the step.
 
-Step s gives the same batch whether the run began at 0 or was killed and goes on at s; two epochs differ, two runs do not.
+Step s gives the same batch whether the run began at 0 or goes on at s; two epochs differ, two runs do not.
 """
 
 from __future__ import annotations
@@ -80,8 +80,11 @@ class Source:
 
 def read_sources(cache: Cache, names: list[str]) -> list[Source]:
     """The sources of some cases, read once, as every patch needs one."""
-    return [Source(name, cache.shape(name), cache.spacing_mm(name),
-                   {label: voxels for label, voxels in cache.foreground(name).items() if len(voxels)}) for name in names]
+    sources = []
+    for name in names:
+        foreground = {label: voxels for label, voxels in cache.foreground(name).items() if len(voxels)}
+        sources.append(Source(name, cache.shape(name), cache.spacing_mm(name), foreground))
+    return sources
 
 
 def draw_patch(cache: Cache, sources: list[Source], position: int, sampling: Sampling, window) -> dict:

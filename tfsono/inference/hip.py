@@ -15,6 +15,9 @@ from tfsono.inference.resample import resample_linear, resampled_arg_max, resamp
 from tfsono.inference.sliding_window import Tiling, sliding_window, tile_and_starts
 from tfsono.layers.standardise import standardise
 
+VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
+SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
+
 
 class HipSegmenter(tf.Module):
     """A raw volume of any size and its spacing -> the mask of the network's classes.
@@ -48,8 +51,7 @@ class HipSegmenter(tf.Module):
                         config.stride)
         return cls(network, tiling, config.classes, config.spacing_mm)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.float32, "volume"),
-                                  tf.TensorSpec([3], tf.float32, "spacing_mm")])
+    @tf.function(input_signature=[VOLUME, SPACING_MM])
     def __call__(self, volume, spacing_mm):
         """The mask {"mask": [X, Y, Z] uint8} of `volume` [X, Y, Z] float32, raw intensities, any size."""
         if not self.spacing_mm:
@@ -59,6 +61,7 @@ class HipSegmenter(tf.Module):
         size = resampled_size(native, spacing_mm, self.spacing_mm)
         return {"mask": resampled_arg_max(self.probabilities(resample_linear(volume, size)), native)}
 
+    @tf.function(input_signature=[VOLUME])
     def probabilities(self, volume: tf.Tensor) -> tf.Tensor:
         """Averaged probabilities [X, Y, Z, classes] of a volume [X, Y, Z] at the network's own spacing."""
         tile, starts = tile_and_starts(self.tiling, tf.shape(volume))

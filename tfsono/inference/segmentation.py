@@ -74,7 +74,7 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
             touching = (pockets[here] > 0) & (mask[there] > 0)
             np.minimum.at(lowest, pockets[here][touching], mask[there][touching])
             np.maximum.at(highest, pockets[here][touching], mask[there][touching])
-        highest[np.take(pockets, [0, -1], axis)] = np.iinfo(np.int32).max
     owner = np.where(lowest == highest, highest, 0)
-    owner[0] = 0
+    for axis in range(3):
+        owner[np.take(pockets, [0, -1], axis)] = 0
     return np.where(pockets > 0, owner[pockets], mask).astype(mask.dtype)

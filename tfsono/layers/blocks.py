@@ -44,13 +44,13 @@ def convolution(x, channels: int, style: BlockStyle, name: str):
 
 def deconvolution(x, channels: int, style: BlockStyle, name: str):
     """A 4x4x4 transposed convolution, stride 2, batch normalisation, ReLU: sides double."""
-    x = layers.Conv3DTranspose(channels, 4, strides=2, padding="same", use_bias=False, name=name, **style.kernel())(x)
-    return style.normalise(x, name)
+    return style.normalise(plain_deconvolution(x, channels, style, name), name)
 
 
 def plain_deconvolution(x, channels: int, style: BlockStyle, name: str):
     """A 4x4x4 transposed convolution, stride 2, without bias or anything behind it: sides double."""
-    return layers.Conv3DTranspose(channels, 4, strides=2, padding="same", use_bias=False, name=name, **style.kernel())(x)
+    return layers.Conv3DTranspose(
+        channels, 4, strides=2, padding="same", use_bias=False, name=name, **style.kernel())(x)
 
 
 def pooling(x, name: str):

@@ -16,6 +16,9 @@ from tfsono.errors import UserError
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 
+# To be raised when a seed gives another volume than before, so that no folder is filled half with each.
+DRAWING_VERSION = 1
+
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
 Progress = Callable[[str], None]
 
@@ -93,6 +96,7 @@ def write_dataset(
 def _settings(kind: str, seed: int, size, spacing_mm) -> dict:
     return {
         "kind": kind,
+        "version": DRAWING_VERSION,
         "seed": int(seed),
         "size": [int(side) for side in size],
         "spacing_mm": [float(side) for side in spacing_mm],
@@ -104,8 +108,7 @@ def _claim(root: Path, entry: dict) -> None:
     path = root / "dataset.json"
     found = _read_entry(path)
     if found is None:
-        for folder in ("images", "labels"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+        _make_folders(root)
         _replace(
             path, lambda partial: partial.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
         )
@@ -113,6 +116,19 @@ def _claim(root: Path, entry: dict) -> None:
         raise UserError(
             f"{path}: made with other settings ({_difference(found, entry)}); choose another folder"
         )
+
+
+def _make_folders(root: Path) -> None:
+    """images/ and labels/, unless they hold somebody's files already."""
+    for folder in (root / "images", root / "labels"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: must be a folder that can be made, but {error.strerror}") from error
+        if any(folder.iterdir()):
+            raise UserError(
+                f"{folder}: holds files but no dataset.json stands beside it; choose another folder"
+            )
 
 
 def _read_entry(path: Path) -> dict | None:

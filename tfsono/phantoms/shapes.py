@@ -36,7 +36,7 @@ def shapes_phantom(
     extent = np.asarray(size) * np.asarray(spacing_mm)
     voxel = float(np.mean(spacing_mm))
     image, label = _clutter(rng, axes_mm, extent, voxel), np.zeros(size, np.uint8)
-    for _ in range(int(rng.integers(14, 26))):
+    for _ in range(int(rng.integers(35, 65))):
         _add_body(rng, (image, label), axes_mm, extent, int(rng.integers(1, classes)), voxel)
     image = slice_profile(image, 0.08) * shading(rng, axes_mm, rng.uniform(0.05, 0.3))
     gain = rng.uniform(300, 1500)
@@ -58,7 +58,7 @@ def _add_body(
     rng: np.random.Generator, volumes, axes_mm, extent: np.ndarray, kind: int, voxel: float
 ) -> None:
     center = rng.uniform(-0.5, 0.5, 3) * extent
-    reach = float(extent.min()) * rng.uniform(0.1, 0.28)
+    reach = float(extent.min()) * rng.uniform(0.12, 0.34)
     crop = tuple(
         slice(*np.searchsorted(axis, (c - reach, c + reach))) for axis, c in zip(axes_mm, center, strict=True)
     )
@@ -86,7 +86,7 @@ def _body(
     if SHAPES[kind - 1] == "ellipsoid":
         return ellipsoid(points, center, reach * rng.uniform(0.45, 1.0, 3), axes)
     if SHAPES[kind - 1] == "rod":
-        radii = reach * rng.uniform(0.12, 0.3, 2)
+        radii = reach * rng.uniform(0.16, 0.34, 2)
         half = axes[0] * (reach - radii.max())
         return capsule(points, center - half, center + half, tuple(radii))
     if SHAPES[kind - 1] == "box":

@@ -60,7 +60,8 @@ def _figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
         yield figure
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
+        # Noise does not compress: harder tries take twice the time and gain a tenth.
+        figure.savefig(path, format="png", pil_kwargs={"compress_level": 3})
 
 
 # --- slices -------------------------------------------------------------------------------------------------
@@ -149,7 +150,9 @@ def _outline(
     x = (np.arange(piece.shape[1]) - 1) * spacing_mm[plane.right]
     y = (np.arange(piece.shape[0]) - 1) * spacing_mm[plane.side]
     look = {"colors": [line["color"]], "linewidths": [line["linewidth"]], "linestyles": [line["linestyle"]]}
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     axes.contour(x, y, piece, levels=[0.5], **look)
+    axes.set(**limits)  # the border of zeros would widen the picture by a voxel all round
 
 
 def _labels_in(*masks: np.ndarray | None) -> list[int]:
@@ -292,10 +295,12 @@ def _write(
 ) -> None:
     """Writes text so many inches from the left and the upper edge, smaller where it would not fit."""
     width, height = figure.get_size_inches()
-    # A letter is some 0.6 of its size wide: a long line is made smaller, down to 6 points, rather than cut off.
+    # A letter is some 0.6 of its size wide: a long line is made smaller, down to 6 points, not cut off.
     longest = max((len(line) for line in text.splitlines()), default=1) or 1
     size = min(size, max(6, (width - left - 0.1) * 72 / (0.6 * longest)))
-    figure.text(left / width, 1 - below / height, text, va="top", ha=align, fontsize=size, color=colour)
+    place = (left / width, 1 - below / height)
+    # Dollar signs in a file's name are no mathematics.
+    figure.text(*place, text, va="top", ha=align, fontsize=size, color=colour, parse_math=False)
 
 
 def _name_axes(axes: Axes, plane: Plane, place_mm: float, orientation: str) -> None:
@@ -321,7 +326,8 @@ def _slices_legend(figure: Figure, outlines: Sequence[Outline], corner: tuple[fl
         framealpha=1,
         frameon=True,
     )
-    legend.set_zorder(5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 # --- preview ------------------------------------------------------------------------------------------------
@@ -383,7 +389,6 @@ def _preview_layout(
 
 def _colour_labels(axes: Axes, piece: np.ndarray, spacing_mm: Sequence[float], plane: Plane) -> None:
     """Draws the labels of a slice in thin colour with a full outline."""
-    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     extent = _extent(piece.T.shape, (spacing_mm[plane.right], spacing_mm[plane.side]), 0, 1)
     for label in _labels_in(piece):
         rgba = np.zeros((*piece.shape, 4))
@@ -392,8 +397,6 @@ def _colour_labels(axes: Axes, piece: np.ndarray, spacing_mm: Sequence[float], p
         axes.imshow(rgba, origin="lower", extent=extent, interpolation="nearest", aspect="equal")
         line = {"color": label_colour(label), "linewidth": 1.3, "linestyle": "solid"}
         _outline(axes, piece == label, spacing_mm, plane, line)
-    # Outlines and pictures move the limits; the axial slice would stand on its head.
-    axes.set(**limits)
     axes.set_axis_off()
 
 
@@ -514,8 +517,8 @@ def _scale_bar(figure: Figure, scale: float, left: float, low: float) -> None:
 
 def _empty_figure(path: str | Path, title: str, text: str) -> None:
     with _figure(path, 7, 1.6) as figure:
-        figure.text(0.03, 0.9, title, va="top", fontsize=12)
-        figure.text(0.5, 0.4, text, ha="center", va="center", color="#444444")
+        _write(figure, title, 0.2)
+        _write(figure, text, 0.2, 0.7, 11, "#444444")
 
 
 # --- history ------------------------------------------------------------------------------------------------
@@ -560,13 +563,13 @@ def history_figure(
         _empty_figure(path, title, "The history has no values yet.")
         return
     with _figure(path, 8, 2.1 * len(drawn) + 1) as figure:
-        figure.suptitle(title, x=0.02, ha="left", fontsize=12)
         all_axes = np.atleast_1d(figure.subplots(len(drawn), 1, sharex=True))
         for axes, (panel, columns) in zip(all_axes, drawn, strict=True):
             _history_panel(axes, panel, columns)
         all_axes[-1].set_xlabel(step)
         figure.align_ylabels(all_axes)
-        figure.tight_layout()
+        figure.tight_layout(rect=(0, 0, 1, 1 - (0.4 if title else 0) / figure.get_figheight()))
+        _write(figure, title, 0.15)
 
 
 def _history_panel(axes: Axes, panel: Panel, columns: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -652,7 +655,7 @@ def _cases_panel(axes: Axes, ours: Mapping, metric: Metric, paper_rows: Mapping)
         _paper_mark(axes, place, paper_rows.get(variant, {}).get(metric.key))
         lacking = f"\n{len(values) - len(defined)} undefined" if len(defined) < len(values) else ""
         names.append(f"{fill(variant, 13)}\nn = {len(defined)}{lacking}")
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, parse_math=False)
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_title(metric.heading)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)

@@ -240,7 +240,7 @@ def _fill(
     picture = np.full((rows * columns, attributes.shape[1]), np.nan)
     for part, weights in _parts(position, quads):
         corners = position[part]
-        samples = np.einsum("sc,qca->qsa", weights, corners).reshape(-1, 3)
+        samples = np.matmul(weights, corners).reshape(-1, 3)
         pixel = samples[:, 1].astype(int) * columns + samples[:, 0].astype(int)
         np.maximum.at(nearest, pixel, samples[:, 2])
         wins = np.flatnonzero(samples[:, 2] == nearest[pixel])

@@ -1,7 +1,8 @@
 """`fit` with a record: history, best and last weights, TensorBoard, time left, and an exact resume.
 
 The state is saved at every record. A run that was killed begins again at its last record with the same variables, the
-same optimizer and the same batches (`data.pipeline` draws them from the seed and the step), so it ends with the same weights.
+same optimizer and the same batches (`data.pipeline` draws them from the seed and the step), so it ends with
+the same weights.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _check_same(run: Run) -> None:
         raise UserError(f"{run.folder}: a run of another system or version; choose another --run_dir")
     changed = differences(type(run.config)(**values), run.config)
     if changed:
-        raise UserError(f"{run.folder}: a run of another configuration ({'; '.join(changed)}); choose another --run_dir")
+        raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     for name, found in (("split", run.split), ("data", run.data)):
         if json.loads((run.folder / f"{name}.json").read_text()) != found:
             raise UserError(f"{run.folder}: the run began with another {name}; choose another --run_dir")

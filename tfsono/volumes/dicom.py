@@ -52,9 +52,9 @@ def read_series(folder, series_id: str | None = None) -> Volume:
         The volume [X, Y, Z], slices ascending along the normal of the slice plane, rescaled as the files say.
 
     Raises:
-        UserError: no DICOM, several series, a single slice, slices without position, of different size or
-            orientation, twice at one place, missing, unevenly spaced or shifted sideways, and whatever
-            `read_volume` refuses.
+        UserError: no DICOM, a damaged file, several series, a single slice; slices without position, of
+            different size or orientation, twice at one place, missing, unevenly spaced or shifted sideways;
+            and whatever `read_volume` refuses, but for constant images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -78,13 +78,27 @@ def _chosen_series(folder: Path, series_id: str | None) -> str:
     found = _series_ids(folder)
     if not found:
         raise UserError(f"{folder}: a DICOM series is needed; found no DICOM file directly in the folder")
-    listed = ", ".join(f"{one} ({len(_files_of(folder, one))} files)" for one in found)
+    files = {one: _files_of(folder, one) for one in found}
+    _check_no_damaged(folder, {Path(path).name for paths in files.values() for path in paths})
+    listed = ", ".join(f"{one} ({len(paths)} files)" for one, paths in files.items())
     if series_id is not None and series_id not in found:
         raise UserError(f"{folder}: must hold the series {series_id}; found {listed}")
     if series_id is None and len(found) > 1:
         raise UserError(f"{folder}: a folder must hold one DICOM series; found {len(found)}: {listed}; "
                         "give each its own folder")
     return series_id or found[0]
+
+
+def _check_no_damaged(folder: Path, listed: set[str]) -> None:
+    """GDCM leaves out files that it cannot read: at an end of the stack a slice would be lost unnoticed."""
+    for path in sorted(folder.iterdir()):
+        if path.name in listed or path.name.upper() == "DICOMDIR" or not path.is_file():
+            continue
+        with open(path, "rb") as file:
+            is_dicom = file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
+        if is_dicom and not path.name.startswith("."):
+            raise UserError(f"{path}: each DICOM file of the folder must be readable; found it damaged or "
+                            "truncated; copy it again, or move it away if it is no image")
 
 
 def _read_header(path: str) -> _Slice:

@@ -186,9 +186,12 @@ def _write_image(path: Path, array: np.ndarray, like: Volume) -> None:
 
 
 def _compress(source: Path, target: Path) -> None:
-    """Gzips without a name and a time, so that equal volumes are equal files."""
+    """Gzips without a name and a time, so that equal volumes are equal files.
+
+    Level 4 took a fifth of level 6's time for 4 % more bytes (measured once, a CT of 122 x 101 x 112 voxels).
+    """
     with open(source, "rb") as plain, open(target, "wb") as packed:
-        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=6, mtime=0) as stream:
+        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=4, mtime=0) as stream:
             shutil.copyfileobj(plain, stream, 1 << 20)
 
 

@@ -1,6 +1,8 @@
 """The few header fields of a NIfTI file that ITK does not check or does not keep to the last bit.
 
 Offsets are those of nifti1.h and nifti2.h; Analyze 7.5 has the same sizes and spacings at the same places.
+Where a file has a qform and an sform that differ, ITK takes the sform only if its code is 1 (scanner); other
+programs may take the other. What is written back carries both, so each program sees the result on the image.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class NiftiHeader:
         size: the sides of all axes; empty where the header's number of axes is impossible.
         spacing: of the first three axes at most, in the header's units.
         data_offset, data_bytes: where the voxels begin and how many bytes they take.
-        sform: [3, 3], the columns of the sform, or None where the header has none.
+        sform: [3, 4], or None where the header has none.
     """
 
     order: str
@@ -46,10 +48,12 @@ class NiftiHeader:
         """
         if self.sform is None or len(self.spacing) < 3:
             return ""
-        lengths = np.linalg.norm(self.sform, axis=0)
+        if not np.isfinite(self.sform).all():
+            return "numbers that are not finite"
+        lengths = np.linalg.norm(self.sform[:, :3], axis=0)
         if not np.allclose(lengths, self.spacing, rtol=_SCALE_TOLERANCE, atol=0):
             return f"columns of {_three(lengths)} against a spacing of {_three(self.spacing)}"
-        unit = self.sform / lengths
+        unit = self.sform[:, :3] / lengths
         cosine = np.abs(unit.T @ unit - np.eye(3)).max()
         return f"a shear: cosine {cosine:.3g} between two axes" if cosine > _SHEAR_TOLERANCE else ""
 
@@ -109,7 +113,7 @@ def _sform(start: bytes, order: str, one: bool) -> np.ndarray | None:
     if code <= 0:
         return None
     rows = struct.unpack_from(order + ("12f" if one else "12d"), start, 280 if one else 400)
-    return np.array(rows, np.float64).reshape(3, 4)[:, :3]
+    return np.array(rows, np.float64).reshape(3, 4)
 
 
 def _three(values) -> str:

@@ -1,0 +1,37 @@
+"""A tiny cache of `hip` whose labels are bright in the image, and the smallest settings that train on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from small_datasets import write_image, write_json
+from tfsono.data.cache import write_cache
+from tfsono.data.layout import open_dataset
+from tfsono.data.prepare import CacheSettings
+
+TINY = ["--preset", "quick", "--patch", "16,16,16", "--widths", "4,4,6,6", "--lower_widths", "4,3", "--middle_widths",
+        "3", "--iterations", "6", "--record_every", "2", "--test_cases", "2"]
+
+
+def write_small_dataset(root: Path, sizes) -> Path:
+    """Cases case_0, case_1, ... of the sizes given, with two labels, `head` and `body`, brighter than the rest."""
+    for number, size in enumerate(sizes):
+        random = np.random.default_rng(number)
+        mask = np.zeros(size, np.uint8)
+        middle = [n // 2 for n in size]
+        mask[middle[0] - 2:middle[0] + 1, middle[1] - 2:middle[1] + 2, 2:-2] = 1
+        mask[middle[0] + 1:middle[0] + 2, middle[1] - 2:middle[1] + 2, 2:-2] = 2
+        image = (random.normal(100, 10, size) + 80 * (mask > 0) + 30 * (mask > 1)).astype(np.int16)
+        write_image(root / "images" / f"case_{number}.nii.gz", image)
+        write_image(root / "labels" / f"case_{number}.nii.gz", mask)
+    write_json(root / "dataset.json", {"name": "small", "modality": "MR", "labels": {"head": 1, "body": 2}})
+    return root
+
+
+def write_small_cache(root: Path, sizes) -> Path:
+    """The cache of such a dataset."""
+    dataset = open_dataset(write_small_dataset(root / "dataset", sizes))
+    write_cache(dataset, root / "small.h5", CacheSettings("hip"), progress=lambda text: None)
+    return root / "small.h5"

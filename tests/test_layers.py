@@ -1,0 +1,34 @@
+"""Standardising: against NumPy, with padding left out."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfsono.layers.blocks import BlockStyle
+from tfsono.layers.standardise import standardise
+
+
+def test_standardise_counts_the_valid_voxels_alone():
+    random = np.random.default_rng(1)
+    image = random.normal(5, 3, (2, 3, 5, 7, 1)).astype("float32")
+    valid = (random.random(image.shape) < 0.6).astype("float32")
+    result = keras.ops.convert_to_numpy(standardise(image, valid))
+    for one, inside, out in zip(image, valid, result):
+        chosen = one[inside > 0]
+        np.testing.assert_allclose(out[inside > 0], (chosen - chosen.mean()) / chosen.std(), rtol=1e-4, atol=1e-5)
+        assert not out[inside == 0].any()
+
+
+@pytest.mark.parametrize("valid", [0.0, 1.0])
+def test_standardise_of_a_constant_or_an_empty_patch_is_zero(valid):
+    image = np.full((1, 3, 4, 5, 1), 7.0, "float32")
+    result = keras.ops.convert_to_numpy(standardise(image, np.full_like(image, valid)))
+    assert np.abs(result).max() < 1e-3
+
+
+def test_weight_decay_has_the_gradient_of_caffe():
+    # lambda * psi with gradient 0.005 w: Keras's L2 adds l * sum(w^2), so l must be half of it
+    regularizer = BlockStyle(0.01, 0.005, 0.9, 1e-5).kernel()["kernel_regularizer"]
+    step = np.float32(1e-2)
+    at = [float(regularizer(keras.ops.convert_to_tensor(np.float32([w])))) for w in (2 - step, 2 + step)]
+    assert (at[1] - at[0]) / (2 * step) == pytest.approx(0.005 * 2, rel=1e-3)

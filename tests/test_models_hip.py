@@ -1,0 +1,121 @@
+"""Networks of `hip`: the numbers of the specification, receptive fields, and the same answer on another backend."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.models.hip import TRANSFERRED, build, losses, main_network
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def config(variant="paper", preset="paper", labels=("femur",), **values):
+    return dataclasses.replace(choose(HIP, preset, variant).config, label_names=labels, **values)
+
+
+def narrow(**values):
+    return config(preset="quick", widths=(4, 6, 8, 10), lower_widths=(5, 3), middle_widths=(3,), **values)
+
+
+@pytest.mark.parametrize("variant, trainable, total, heads", [
+    ("paper", 32_919_750, 32_926_150, {"lower", "middle", "upper"}),
+    ("lineage4", 59_343_176, 59_351_560, {"lower", "middle", "near", "upper"}),
+])
+def test_parameters_of_the_specification(variant, trainable, total, heads):
+    network = build(config(variant))
+    assert sum(int(np.prod(v.shape)) for v in network.trainable_variables) == trainable
+    assert network.count_params() == total
+    assert set(network.output) == heads == set(config(variant).heads) == set(losses(config(variant)))
+
+
+def test_transferred_kernels_have_the_shapes_of_c3d():
+    network = build(config())
+    shapes = [tuple(network.get_layer(name).kernel.shape) for name in TRANSFERRED]
+    assert shapes == [(3, 3, 3, 1, 64), (3, 3, 3, 64, 128), (3, 3, 3, 128, 256), (3, 3, 3, 256, 256),
+                      (3, 3, 3, 256, 512), (3, 3, 3, 512, 512)]
+    assert sum(int(np.prod(shape)) for shape in shapes) == 13_493_952
+
+
+def test_outputs_have_the_input_size():
+    network = build(narrow(labels=("a", "b")))
+    answer = network(np.zeros((2, 16, 8, 24, 1), np.float32))
+    assert {name: tuple(value.shape) for name, value in answer.items()} == {
+        head: (2, 16, 8, 24, 3) for head in ("upper", "lower", "middle")}
+
+
+def test_without_deep_supervision_the_main_path_stays():
+    network = build(narrow(variant="no_deep_supervision"))
+    assert set(network.output) == {"upper"}
+    names = {layer.name for layer in network.layers}
+    assert "dec3b" in names and not any(name.startswith(("lower", "middle")) for name in names)
+
+
+def receptive_field(head, layers=None):
+    """Sides of the region of the input that the gradient of one output voxel reaches, along x."""
+    side = 128
+    network = build(narrow())
+    network = keras.Model(network.input, network.output[head] if layers is None else network.get_layer(layers).output)
+    for variable in network.variables:  # all paths open: positive weights, no normalisation, no dead ReLU
+        if "moving" not in variable.path:
+            variable.assign(np.full(variable.shape, 0.05, np.float32))
+    low = np.zeros((1, side, 16, 16, 1), np.float32)
+    answer = np.asarray(keras.ops.convert_to_numpy(network(low)))
+    middle = answer.shape[1] // 2
+    seen = []
+    for x in range(side):
+        high = low.copy()
+        high[0, x] = 1e3
+        moved = keras.ops.convert_to_numpy(network(high))
+        if np.abs(moved - answer)[0, middle].max() > 0:
+            seen.append(x)
+    return max(seen) - min(seen) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head, layer, expected", [
+    (None, "conv4b_relu", 62), ("lower", None, 92), ("middle", None, 100), ("upper", None, 104)])
+def test_receptive_fields_by_perturbation(head, layer, expected):
+    # a deconvolution counts as one further input step; a single voxel sees one side of it, hence up to 8 fewer
+    assert expected - 8 <= receptive_field(head, layer) <= expected
+
+
+def test_probabilities_add_up_in_float32_whatever_the_precision():
+    for precision in ("float32", "mixed_bfloat16"):
+        main = main_network(build(narrow(precision=precision)))
+        answer = main(np.random.default_rng(0).normal(size=(1, 8, 16, 24, 1)).astype("float32"))
+        assert str(answer.dtype).endswith("float32'>") or "float32" in str(answer.dtype)
+        assert keras.ops.convert_to_numpy(answer).sum(-1) == pytest.approx(1, abs=1e-5)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_regularisation_is_on_kernels_alone():
+    network = build(narrow())
+    assert len(network.losses) == sum("kernel" in v.path for v in network.trainable_variables)
+
+
+def test_jax_gives_the_same_output(tmp_path):
+    pytest.importorskip("jax")
+    network = build(narrow())
+    network.save_weights(tmp_path / "n.weights.h5")
+    image = np.random.default_rng(0).normal(size=(1, 16, 24, 8, 1)).astype("float32")
+    np.save(tmp_path / "image.npy", image)
+    code = ("import sys, numpy as np; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
+            "from test_models_hip import narrow; from tfsono.models.hip import build; import keras\n"
+            "assert keras.backend.backend() == 'jax'\n"
+            "network = build(narrow()); network.load_weights(sys.argv[1] + '/n.weights.h5')\n"
+            "answer = network(np.load(sys.argv[1] + '/image.npy'))\n"
+            "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in answer.items()})\n"
+            "assert 'tensorflow' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code, tmp_path, ROOT, ROOT / "tests"], check=True,
+                   env={**os.environ, "KERAS_BACKEND": "jax"})
+    with np.load(tmp_path / "answer.npz") as answer:
+        for head, value in network(image).items():
+            np.testing.assert_allclose(answer[head], keras.ops.convert_to_numpy(value), atol=2e-5)

@@ -1,0 +1,185 @@
+"""`tfsono predict` from a run and from its export: geometry, labels, names, failures, what is added to."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.errors import UserError
+from tfsono.export import export_run, load_run
+from tfsono.inference.segmentation import segment_volume
+from tfsono.models import hip
+from tfsono.predict import find_inputs, label_values, measure, predict, unique_names
+from tfsono.training.run import open_run
+from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
+
+LPS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+PIR = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+
+
+def make_volume(seed=0, size=(21, 13, 17), direction=LPS):
+    array = np.random.default_rng(seed).normal(300, 50, size).astype(np.float32)
+    array[5:12, 4:9, 6:11] += 300
+    return Volume(array, (0.5, 0.75, 2.0), (10.0, -20.0, 5.5), direction)
+
+
+def write(path, volume):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, volume.array, volume)
+    return path
+
+
+def rows_of(out_dir):
+    with open(out_dir / "measurements.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A run with random weights: what matters here is around the network."""
+    settings = choose(HIP, "quick", "paper").replaced(
+        "test", label_names=("femur", "pelvis"), patch=(16, 16, 16), widths=(4, 4, 4, 4), lower_widths=(4, 2),
+        middle_widths=(2,), initial_deviation=0.0)
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run = open_run(folder, settings, {"train": ["a"], "validation": [], "test": ["b"]},
+                   {"dataset": "phantom", "cases": 2, "labels": {"femur": 3, "pelvis": 7}})
+    keras.utils.set_random_seed(3)
+    network = hip.build(run.config)
+    kernel = np.random.default_rng(0).normal(size=(1, 1, 1, 4, 3))
+    network.get_layer("upper_cls").set_weights([kernel, np.zeros(3)])
+    network.save_weights(folder / "last.weights.h5")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir, tmp_path_factory):
+    return export_run(run_dir, tmp_path_factory.mktemp("export") / "model")
+
+
+def test_a_run_and_its_export_give_the_same_files(run_dir, exported, tmp_path):
+    path = write(tmp_path / "case.nii.gz", make_volume(direction=PIR))
+    for source, out in ((run_dir, "from_run"), (exported, "from_export")):
+        assert predict(source, [path], tmp_path / out) == 0
+    volume = read_volume(path)
+    paths = [tmp_path / out / "case_mask.nii.gz" for out in ("from_run", "from_export")]
+    masks = [read_mask(path, volume).array for path in paths]
+    assert (masks[0] == masks[1]).all() and set(np.unique(masks[0])) <= {0, 3, 7} and masks[0].any()
+    assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
+    assert (tmp_path / "from_run" / "case.png").stat().st_size > 1000
+    _, module = load_run(run_dir)
+    expected = segment_volume(module, volume, "LPS", 3)
+    assert (masks[0] == np.array([0, 3, 7])[expected]).all()
+    voxels = [int((expected == label).sum()) for label in (1, 2)]
+    rows = rows_of(tmp_path / "from_run")
+    assert [int(row["voxels"]) for row in rows] == voxels
+    np.testing.assert_allclose([float(row["volume_ml"]) for row in rows], np.array(voxels) * 0.75 / 1000)
+
+
+def test_the_manifest_of_a_run(exported):
+    manifest = json.loads((exported / "manifest.json").read_text())
+    assert manifest["labels"] == {"femur": 3, "pelvis": 7}
+    assert manifest["source"]["run"] == "small" and manifest["source"]["weights"] == "last.weights.h5"
+    assert manifest["input"]["volume"]["orientation"] == "LPS"
+    assert manifest["network"]["tiling"] == "half" and manifest["network"]["patch"] == [16, 16, 16]
+    assert "not a medical device" in manifest["use"]
+
+
+def test_one_bad_file_does_not_stop_the_others(exported, tmp_path, capsys):
+    folder = tmp_path / "in"
+    for name in ("a", "c"):
+        write(folder / f"{name}.nii.gz", make_volume())
+    (folder / "b.nii.gz").write_text("no volume")
+    assert predict(exported, [folder, tmp_path / "absent.mha"], tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert len(said.err.strip().splitlines()) == 3  # two files and the sum
+    assert "b.nii.gz" in said.err and "absent.mha" in said.err and "2 of 4 failed" in said.err
+    assert {row["case"] for row in rows_of(tmp_path / "out")} == {"a", "c"}
+    assert "left" in said.out
+
+
+def test_equal_names_stay_apart_and_a_second_call_adds(exported, tmp_path):
+    paths = [write(tmp_path / site / "case.nii.gz", make_volume()) for site in ("one", "two")]
+    assert predict(exported, paths, tmp_path / "out") == 0
+    assert {row["case"] for row in rows_of(tmp_path / "out")} == {"one_case", "two_case"}
+    other = write(tmp_path / "x" / "one_case.nii.gz", make_volume(5))
+    assert predict(exported, [other, paths[0]], tmp_path / "out") == 0
+    files = {row["case"]: row["file"] for row in rows_of(tmp_path / "out")}
+    assert files == {"one_case": str(paths[0]), "two_case": str(paths[1]), "x_one_case": str(other)}
+    assert len(rows_of(tmp_path / "out")) == 6
+    assert (tmp_path / "out" / "x_one_case_mask.nii.gz").is_file()
+
+
+def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
+    path = write(tmp_path / "case.nii.gz", make_volume())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "case_mask.nii.gz").write_text("drawn by hand")
+    assert predict(exported, [path], tmp_path / "out") == 2
+    assert "choose another --out" in capsys.readouterr().err
+    assert (tmp_path / "out" / "case_mask.nii.gz").read_text() == "drawn by hand"
+
+
+def test_another_tiling(run_dir, exported, tmp_path):
+    assert load_run(run_dir, "fast")[1].tiling.kind == "fast"
+    with pytest.raises(UserError, match="tiling"):
+        load_run(run_dir, "third")
+    with pytest.raises(UserError, match="fixed at"):
+        predict(exported, [write(tmp_path / "case.nii.gz", make_volume())], tmp_path / "out", "fast")
+
+
+def test_sources_and_inputs_that_cannot_be(run_dir, tmp_path):
+    path = write(tmp_path / "case.nii.gz", make_volume())
+    with pytest.raises(UserError, match="expected a run folder"):
+        predict(tmp_path, [path], tmp_path / "out")
+    with pytest.raises(UserError, match="no volume found"):
+        predict(run_dir, [], tmp_path / "out")
+    with pytest.raises(UserError, match="folder of the inputs"):
+        predict(run_dir, [tmp_path], tmp_path)
+    with pytest.raises(UserError, match="must be a folder"):
+        predict(run_dir, [path], path)
+    (tmp_path / "measurements.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="not the measurements"):
+        predict(run_dir, [path], tmp_path)
+
+
+def test_inputs_found(tmp_path):
+    volumes = [write(tmp_path / "volumes" / name, make_volume()) for name in ("b.nii.gz", "a.mha")]
+    (tmp_path / "volumes" / "notes.txt").write_text("x")
+    for series in ("s1", "s2"):
+        (tmp_path / "dicom" / series).mkdir(parents=True)
+        (tmp_path / "dicom" / series / "IM0001").write_text("x")
+    out = tmp_path / "out"
+    assert find_inputs([tmp_path / "volumes", volumes[0]], out) == sorted(volumes)
+    assert find_inputs([tmp_path / "dicom"], out) == [tmp_path / "dicom" / series for series in ("s1", "s2")]
+    assert find_inputs([tmp_path / "dicom" / "s1"], out) == [tmp_path / "dicom" / "s1"]
+
+
+def test_unique_names(tmp_path):
+    texts = ("p/s1/img.nii.gz", "q/s1/img.nii.gz", "q/s2/img.nii.gz", "q/other.mha", "r/same.mha",
+             "r/same.nii", "u/IMG.mha")
+    paths = [tmp_path / text for text in texts]
+    names = unique_names(paths, {})
+    assert names[:4] == ["p_s1_img", "q_s1_img", "s2_img", "other"]
+    assert names[4:6] == ["same", "same_2"] and names[6] == "u_IMG"
+    assert unique_names([paths[3]], {"other": "/elsewhere/other.mha"}) == ["q_other"]
+    assert unique_names([paths[3]], {"mine": str(paths[3])}) == ["mine"]
+
+
+def test_label_values_and_flags():
+    mask = np.zeros((5, 7, 9), np.uint8)
+    mask[0, 3, 4] = 1
+    mask[2:4, 3, 4] = 2
+    labels = {"femur": 1000, "pelvis": 2, "sacrum": 5}
+    values = label_values(mask, labels)
+    assert values.dtype == np.int32 and values[0, 3, 4] == 1000 and values[2, 3, 4] == 2
+    assert label_values(mask, {"femur": 4, "pelvis": 2}).dtype == np.uint8
+    volume = dataclasses.replace(make_volume(), array=mask)
+    rows = measure("case", "case.nii.gz", volume, mask, labels)
+    assert [row["flags"] for row in rows] == ["touches border", "", "empty"]
+    np.testing.assert_allclose([row["volume_ml"] for row in rows], [0.00075, 0.0015, 0])

@@ -1,0 +1,145 @@
+"""A run: its folder, its record, and that a killed run ends with the weights of an undisturbed one."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from small_caches import TINY, write_small_cache
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.errors import UserError
+from tfsono.training.fit import Recorder, Schedule, clock
+from tfsono.training.optimizers import learning_rate, optimizer
+from tfsono.training.run import open_run, read_history, read_run
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21), (23, 19, 17))
+
+
+@pytest.fixture(scope="module")
+def cache_path(tmp_path_factory):
+    return write_small_cache(tmp_path_factory.mktemp("training"), SIZES)
+
+
+def command(cache_path, run_dir, *more):
+    return [sys.executable, str(ROOT / "train" / "hip.py"), "--data", str(cache_path), "--run_dir", str(run_dir),
+            *TINY, "--iterations", "12", "--validation_cases", "1", *more]
+
+
+def arrays(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cache_path, tmp_path):
+    subprocess.run(command(cache_path, tmp_path / "whole"), check=True, capture_output=True)
+    killed = subprocess.Popen(command(cache_path, tmp_path / "killed"), stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "state.h5").is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "finished.json").exists()
+    again = subprocess.run(command(cache_path, tmp_path / "killed"), check=True, capture_output=True, text=True)
+    assert "goes on at step" in again.stdout
+    for name in ("last.weights.h5", "best.weights.h5", "state.h5"):
+        one, other = arrays(tmp_path / "whole" / name), arrays(tmp_path / "killed" / name)
+        assert one.keys() == other.keys() and len(one) > 20
+        for key, value in one.items():
+            np.testing.assert_array_equal(value, other[key], err_msg=f"{name} {key}")
+    rows = [read_history(tmp_path / run / "history.csv") for run in ("whole", "killed")]
+    for one, other in zip(*rows, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    assert [row["step"] for row in rows[0]] == [2, 4, 6, 8, 10, 12]
+    assert rows[0][-1]["learning_rate"] < 2e-2 or rows[0][-1]["learning_rate"] == pytest.approx(2e-2)
+    assert list((tmp_path / "whole" / "tensorboard").iterdir())
+
+
+@pytest.fixture
+def settings():
+    return choose(HIP, "quick", "paper").replaced("test", label_names=("head",))
+
+
+SPLIT = {"train": ["a"], "validation": [], "test": ["b"]}
+
+
+def test_a_run_folder_comes_back(tmp_path, settings):
+    run = open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"})
+    again = read_run(tmp_path / "run", HIP)
+    assert (again.settings, again.split, again.data) == (run.settings, SPLIT, {"dataset": "small"})
+    assert json.loads((tmp_path / "run" / "versions.json").read_text())["keras"]
+    assert (tmp_path / "run" / "command.txt").read_text()
+    assert open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"}) == run
+
+
+def test_another_configuration_split_or_dataset_is_refused(tmp_path, settings):
+    open_run(tmp_path / "run", settings, SPLIT, {})
+    with pytest.raises(UserError, match="batch: 2, 3"):
+        open_run(tmp_path / "run", settings.replaced("test", batch=3), SPLIT, {})
+    with pytest.raises(UserError, match="another split"):
+        open_run(tmp_path / "run", settings, {**SPLIT, "test": ["c"]}, {})
+    with pytest.raises(UserError, match="another data"):
+        open_run(tmp_path / "run", settings, SPLIT, {"dataset": "other"})
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, settings):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="not empty and not a run folder"):
+        open_run(tmp_path, settings, SPLIT, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(UserError, match="no such run folder"):
+        read_run(tmp_path / "nowhere", HIP)
+
+
+def test_weights_before_the_first_record(tmp_path, settings):
+    run = open_run(tmp_path / "run", settings, SPLIT, {})
+    with pytest.raises(UserError, match="no best or last weights yet"):
+        run.weights()
+    (run.folder / "last.weights.h5").touch()
+    assert run.weights().name == "last.weights.h5"
+    (run.folder / "best.weights.h5").touch()
+    assert run.weights().name == "best.weights.h5" and run.weights("last").name == "last.weights.h5"
+
+
+@pytest.mark.parametrize("scores, patience, stale", [
+    ([0.1, 0.5, 0.4, 0.4], 2, True), ([0.1, 0.5, 0.4], 2, False), ([0.5, 0.4, 0.6], 2, False),
+    ([0.5, 0.4, 0.3, 0.2], 0, False), ([], 1, False)])
+def test_early_stopping(tmp_path, settings, scores, patience, stale):
+    run = open_run(tmp_path / "run", settings, SPLIT, {})
+    recorder = Recorder(run, Schedule(100, 10, patience), lambda: 0.0, 0)
+    recorder.rows = [{"step": i, "validation_dice": score} for i, score in enumerate(scores)]
+    assert recorder.stale() == stale
+
+
+def test_the_rate_is_halved_every_3000_iterations():
+    rate = learning_rate(1e-3, "halving", 3000, 14000)
+    at = {step: float(rate(step)) for step in (0, 2999, 3000, 5999, 6000, 9000, 12000, 13999)}
+    assert at == pytest.approx({0: 1e-3, 2999: 1e-3, 3000: 5e-4, 5999: 5e-4, 6000: 2.5e-4, 9000: 1.25e-4,
+                                12000: 6.25e-5, 13999: 6.25e-5})
+    cosine = learning_rate(1e-3, "cosine", 3000, 100)
+    assert [float(cosine(step)) for step in (0, 50, 100)] == pytest.approx([1e-3, 5e-4, 0], abs=1e-9)
+
+
+def test_sgd_is_the_papers():
+    import keras
+
+    variable = keras.Variable(np.float32([1.0]))
+    sgd = optimizer("sgd", 0.1, 0.9)
+    sgd.build([variable])
+    for _ in range(2):
+        sgd.apply([keras.ops.convert_to_tensor(np.float32([1.0]))], [variable])
+    assert float(variable.value[0]) == pytest.approx(1 - 0.1 - (0.9 * 0.1 + 0.1))  # v = 0.9 v - 0.1 g; w += v
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 61, 3600 + 62)] == ["0:00", "1:00", "1:01", "1:01:02"]

@@ -1,0 +1,160 @@
+"""The command `tfsono`: phantom, audit, cache, predict, export, doctor, demo. `tfsono COMMAND --help` tells more."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tfsono.config import Choices, add_config_arguments, settings_from
+from tfsono.configs.hip import HIP
+from tfsono.errors import UserError, run_command
+
+SYSTEMS: dict[str, Choices] = {"hip": HIP}
+TILINGS = ("", "paper", "half", "fast", "whole")
+
+
+def main() -> int:
+    """Runs the command line; a user's mistake is one line and exit status 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return run_command(lambda: run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int | None:
+    """Runs one command given as the words after `tfsono`; raises `UserError` for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="tfsono", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_phantom, _add_audit, _add_cache, _add_export, _add_predict, _add_doctor, _add_demo):
+        add(commands)
+    arguments = parser.parse_args(argv)
+    return arguments.run(arguments)
+
+
+def _add_phantom(commands) -> None:
+    parser = commands.add_parser("phantom", help="write a dataset of synthetic volumes")
+    parser.add_argument("system", choices=[*SYSTEMS, "shapes"],
+                        help="whose anatomy; shapes: simple bodies, to pre-train an encoder on")
+    parser.add_argument("folder", help="dataset folder; made, or gone on with")
+    parser.add_argument("--cases", type=int, default=None, help="how many; default: the paper's number")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--preset", default="paper", choices=sorted(HIP.presets), help="size of the volumes")
+    parser.set_defaults(run=_phantom)
+
+
+def _phantom(arguments) -> None:
+    from tfsono.config import choose
+    from tfsono.phantoms.dataset import write_hip_dataset, write_shapes_dataset
+
+    config = choose(HIP, arguments.preset, "paper").config
+    write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
+    cases = config.phantom_cases if arguments.cases is None else arguments.cases
+    write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
+
+
+def _add_audit(commands) -> None:
+    parser = commands.add_parser("audit", help="read a dataset once and say what is wrong with it")
+    parser.add_argument("dataset")
+    parser.add_argument("--out", default=None, help="folder for audit.json and audit.png; default: DATASET/audit")
+    parser.set_defaults(run=_audit)
+
+
+def _audit(arguments) -> int:
+    from tfsono.data.audit import audit_dataset, errors_of
+    from tfsono.data.layout import open_dataset
+
+    report = audit_dataset(open_dataset(arguments.dataset), Path(arguments.out or Path(arguments.dataset) / "audit"))
+    bad = [entry for entry in report["cases"] if errors_of(entry)]
+    if bad:
+        raise UserError(f"{arguments.dataset}: {len(bad)} of {len(report['cases'])} cases have errors, listed above; "
+                        "mend them, or leave them out with `tfsono cache --leave_out_bad`")
+    return 0
+
+
+def _add_cache(commands) -> None:
+    parser = commands.add_parser("cache", help="write what training reads, in one HDF5 file")
+    systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")
+    for system, choices in SYSTEMS.items():
+        one = systems.add_parser(system)
+        one.add_argument("dataset")
+        one.add_argument("file", help="FILE.h5; written beside and renamed when whole")
+        one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json where it is")
+        one.add_argument("--leave_out_bad", action="store_true", help="go on without the cases that have errors")
+        one.add_argument("--verify", action="store_true", help="check the checksums of the file when it is written")
+        add_config_arguments(one, choices)
+        one.set_defaults(run=_cache)
+
+
+def _cache(arguments) -> None:
+    from tfsono.data.audit import read_audit
+    from tfsono.data.cache import verify_cache, write_cache
+    from tfsono.data.layout import open_dataset
+    from tfsono.data.prepare import CacheSettings
+
+    config = settings_from(arguments, SYSTEMS[arguments.system]).config
+    path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
+    audit = read_audit(path) if arguments.audit or path.is_file() else None
+    write_cache(open_dataset(arguments.dataset), Path(arguments.file),
+                CacheSettings(arguments.system, config.orientation, config.spacing_mm), audit, arguments.leave_out_bad)
+    if arguments.verify:
+        problems = verify_cache(arguments.file)
+        if problems:
+            raise UserError(f"{arguments.file}: {'; '.join(problems)}; delete it and write it again")
+        print(f"{arguments.file}: every checksum holds")
+
+
+def _add_export(commands) -> None:
+    parser = commands.add_parser("export", help="make a SavedModel of a run, with its pre- and post-processing")
+    parser.add_argument("run_dir")
+    parser.add_argument("folder")
+    parser.add_argument("--tiling", default="", choices=TILINGS, help="default: the run's")
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments) -> None:
+    from tfsono.export import export_run
+
+    print(f"wrote {export_run(arguments.run_dir, arguments.folder, arguments.tiling)}")
+
+
+def _add_predict(commands) -> None:
+    parser = commands.add_parser("predict", help="segment files: mask, measurements.csv and a preview picture")
+    parser.add_argument("source", help="a run folder, or a folder of `tfsono export`")
+    parser.add_argument("inputs", nargs="+", help="volumes, DICOM folders, or folders of volumes")
+    parser.add_argument("--out", required=True, help="folder for the answers")
+    parser.add_argument("--tiling", default="", choices=TILINGS, help="default: the run's")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(arguments) -> int:
+    from tfsono.predict import predict
+
+    return predict(arguments.source, arguments.inputs, arguments.out, arguments.tiling)
+
+
+def _add_doctor(commands) -> None:
+    parser = commands.add_parser("doctor", help="versions, devices, memory, and what would silently go wrong")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(arguments) -> int:
+    from tfsono.doctor import run_doctor
+
+    return run_doctor()
+
+
+def _add_demo(commands) -> None:
+    parser = commands.add_parser("demo", help="the whole way on phantoms, in minutes")
+    parser.add_argument("system", nargs="?", default="hip", choices=sorted(SYSTEMS))
+    parser.add_argument("--out", default="demo", help="folder; the same command goes on in it")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(arguments) -> None:
+    from tfsono.demo import demo
+
+    demo(arguments.system, Path(arguments.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

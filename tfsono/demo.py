@@ -1,0 +1,59 @@
+"""The whole way on phantoms: each step is the command that a user would type, printed before it runs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tfsono.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def steps(system: str, out: Path) -> list[list[str]]:
+    """The commands, each as words; `tfsono` and `python` stand for this interpreter."""
+    data, cache, run = f"{out}/dataset", f"{out}/{system}.h5", f"{out}/runs/{system}"
+    return [
+        ["tfsono", "phantom", system, data, "--preset", "quick"],
+        ["tfsono", "audit", data],
+        ["tfsono", "cache", system, data, cache, "--preset", "quick", "--verify"],
+        ["python", f"train/{system}.py", "--data", cache, "--run_dir", run, "--preset", "quick"],
+        ["python", f"evaluate/{system}.py", "--data", cache, "--runs", run, "--out", f"{out}/results"],
+        ["tfsono", "export", run, f"{out}/saved_model"],
+        ["tfsono", "predict", f"{out}/saved_model", f"{data}/images/{system}_001.nii.gz",
+         "--out", f"{out}/predictions"],
+    ]
+
+
+def demo(system: str, out: Path) -> None:
+    """Runs the steps, then says what was written and how long it took.
+
+    Raises:
+      UserError: the scripts are not beside the package (an installed wheel), or a step failed.
+    """
+    if not (ROOT / "train" / f"{system}.py").is_file():
+        raise UserError(f"{ROOT}: the demo needs train/ and evaluate/ of a checkout; clone the repository")
+    began = time.monotonic()
+    for words in steps(system, out):
+        print(f"\n$ {shlex.join(words)}", flush=True)
+        _run(words)
+    seconds = time.monotonic() - began
+    print(f"\nThe whole way took {seconds:.0f} s, on phantoms (synthetic volumes).\n"
+          f"  table and figures   {out}/results/report.html, table2.md, figures/\n"
+          f"  audit               {out}/dataset/audit/audit.png\n"
+          f"  run                 {out}/runs/{system} (history.csv, weights, tensorboard)\n"
+          f"  SavedModel          {out}/saved_model (manifest.json)\n"
+          f"  mask and preview    {out}/predictions")
+
+
+def _run(words: list[str]) -> None:
+    if words[0] == "tfsono":
+        command = [sys.executable, "-m", "tfsono", *words[1:]]
+    else:
+        command = [sys.executable, str(ROOT / words[1]), *words[2:]]
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise UserError(f"{shlex.join(words)}: exit status {status}; its message stands above")

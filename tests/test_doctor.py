@@ -332,6 +332,8 @@ def test_threads_taken_away_are_noted():
         ({"TF_ENABLE_ONEDNN_OPTS": "1"}, OK),
         ({"TF_ENABLE_ONEDNN_OPTS": "0"}, NOTE),
         ({"TF_DETERMINISTIC_OPS": "1"}, NOTE),
+        ({"KERAS_BACKEND": "jax"}, WARNING),
+        ({"KERAS_BACKEND": "tensorflow"}, OK),
         ({"TF_USE_LEGACY_KERAS": "1"}, WARNING),
         ({"TF_USE_LEGACY_KERAS": "0"}, OK),
         ({"TF_XLA_FLAGS": "--tf_xla_auto_jit=2"}, WARNING),

@@ -83,8 +83,6 @@ def test_cleaning_each_label_by_itself():
     assert not clean_mask(np.zeros((4, 3, 5), np.uint8), 3).any()
 
 
-
-
 @pytest.mark.parametrize("direction", [
     (1, 0, 0, 0, 1, 0, 0, 0, 1),  # LPS
     (0, 0, -1, 1, 0, 0, 0, -1, 0),  # PIR: x to posterior, y to inferior, z to right

@@ -554,6 +554,9 @@ def probe_usable_cores() -> int:
 def environment_findings(environment: Mapping[str, str]) -> list[Finding]:
     """Judges the variables that change what TensorFlow and Keras do, without a word from them."""
     findings = []
+    if environment.get("KERAS_BACKEND", "tensorflow") not in ("", "tensorflow"):
+        findings.append(Finding(WARNING, "KERAS_BACKEND", environment["KERAS_BACKEND"],
+                                "training and inference run on TensorFlow only: unset it"))
     if is_on(environment, "TF_USE_LEGACY_KERAS"):
         findings.append(Finding(WARNING, "TF_USE_LEGACY_KERAS", environment["TF_USE_LEGACY_KERAS"],
                                 "tf.keras becomes Keras 2: unset it"))

@@ -31,6 +31,7 @@ from tfsono.training.run import Run, load_weights, read_run, versions
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+MACHINE = ("platform", "cpu_cores", "devices")  # these say nothing of the model
 KEYS = ("format_version", "system", "input", "output", "labels", "cleaning", "files")
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
@@ -104,7 +105,8 @@ def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict)
     partial = out_dir.with_name(out_dir.name + ".partial")
     _remove_leftover(partial)
     tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
-    manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": versions(),
+    software = {name: text for name, text in versions().items() if name not in MACHINE}
+    manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": software,
                 "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "files": file_checksums(partial)}
     write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")

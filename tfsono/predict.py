@@ -156,7 +156,8 @@ def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dic
         voxels = mask == index
         count = int(np.count_nonzero(voxels))
         rows.append({
-            "case": name, "label": label, "value": value, "voxels": count, "volume_ml": count * voxel_ml,
+            "case": name, "label": label, "value": value, "voxels": count,
+            "volume_ml": round(count * voxel_ml, 6),
             **spacing, "flags": "empty" if count == 0 else "touches border" if touches_border(voxels) else "",
             "file": str(Path(path).resolve()),
         })

@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="train/hip.py", description=__doc__)
     parser.add_argument("--data", required=True, help="cache written by `tfsono cache hip DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None, help="JSON with train, validation, test; else the dataset's, else drawn")
+    parser.add_argument("--split", default=None,
+                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
     add_config_arguments(parser, HIP)
     arguments = parser.parse_args(argv)
     settings = settings_from(arguments, HIP)

@@ -29,19 +29,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
 from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
-from tfsono.data.hidden_nan import hidden_nan_voxels
 from tfsono.data.layout import Case, Dataset, case_landmarks, source_checksums
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
-from tfsono.volumes.completeness import check_complete
 from tfsono.volumes.image import Volume, orientation_code, read_mask, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_vox
-from tfsono.volumes.volume import call_quietly, grid_difference, volume_from_image
+from tfsono.volumes.volume import ConstantImageError, LabelValueError, NotFiniteError, OtherGridError
 
 AUDIT_VERSION = 1
 FEW_VOXELS = 10
@@ -49,6 +46,13 @@ SMALL_SHARE = 0.1
 """A label below this part of its median volume is suspicious."""
 
 SPACING_FACTOR = 2.0
+CODES = {
+    NotFiniteError: "nan",
+    ConstantImageError: "constant",
+    OtherGridError: "geometry",
+    LabelValueError: "unknown_label",
+}
+"""The code of a refusal of `read_volume` or `read_mask`; of all others "unreadable"."""
 
 
 # ------------------------------------------------------------------------------------------------ the audit
@@ -223,15 +227,10 @@ def _add(entry: dict, level: str, code: str, text: str, scope: str = "case") -> 
 
 def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
     try:
-        image = read_volume(case.image)
+        return read_volume(case.image)
     except UserError as error:
-        _add(entry, "error", _image_code(case.image), _without_root(error, dataset))
+        _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
-    hidden = hidden_nan_voxels(case.image)
-    if hidden:
-        text = f"every voxel must be a finite number; found {hidden} NaN or infinite"
-        _add(entry, "error", "nan", f"{_short(case.image, dataset)}: {text}")
-    return image
 
 
 def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> Volume | None:
@@ -242,32 +241,8 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
     try:
         return read_mask(case.label, image)
     except UserError as error:
-        _add(entry, "error", _mask_code(case.label, image), _without_root(error, dataset))
+        _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
-
-
-def _image_code(path: Path) -> str:
-    """Which of the codes fits an image that `read_volume` refused: looked at again, without its checks."""
-    try:
-        check_complete(path)
-        if hidden_nan_voxels(path):
-            return "nan"
-        array = sitk.GetArrayFromImage(call_quietly(lambda: sitk.ReadImage(str(path))))
-    except (UserError, RuntimeError, OSError):
-        return "unreadable"
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return "nan"
-    return "constant" if array.size and array.min() == array.max() else "unreadable"
-
-
-def _mask_code(path: Path, image: Volume) -> str:
-    """Which of the codes fits a mask that `read_mask` refused."""
-    try:
-        check_complete(path)
-        mask = volume_from_image(call_quietly(lambda: sitk.ReadImage(str(path))), str(path))
-    except (UserError, RuntimeError, OSError):
-        return "nan" if _image_code(path) == "nan" else "unreadable"
-    return "geometry" if grid_difference(mask, image) else "unknown_label"
 
 
 def _check_values(mask: np.ndarray, dataset: Dataset, entry: dict) -> None:

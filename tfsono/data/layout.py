@@ -43,6 +43,7 @@ OUR_KEYS = (
     "description",
     "reference",
     "licence",
+    "phantom",
 )
 FOREIGN_KEYS = (
     *(

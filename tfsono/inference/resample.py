@@ -9,9 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfsono.data.prepare import NEEDLESS_CHANGE
-
-# NIfTI and the graph keep spacings in 32 bits: 100 voxels of float32(0.7) mm at 1.4 mm are 49.9999991: 50.
-ROUNDING = 1e-3
+from tfsono.geometry.resampling import ROUNDING
 
 
 def resampled_size(size: tf.Tensor, spacing_mm: tf.Tensor, new_spacing_mm) -> tf.Tensor:

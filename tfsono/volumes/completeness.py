@@ -1,23 +1,26 @@
 """What ITK takes without a word: files that end early, and headers with impossible numbers.
 
-ITK fills a truncated NIfTI file up with zeros, takes a side of 0 for 1 and a spacing of 0 or NaN for 1 mm,
-and of CASE.nii.gz beside CASE.nii it reads the header of the first and the voxels of the second. A
-segmentation of such a volume would be wrong without anything being said, so the file's length, header and
-neighbours are looked at before ITK is. Truncated NRRD and MINC files ITK refuses itself.
+ITK fills a truncated NIfTI file up with zeros, reads its NaN and infinite voxels as 0, takes a side of 0 for
+1 and a spacing of 0 or NaN for 1 mm, and of CASE.nii.gz beside CASE.nii it reads the header of the first and the
+voxels of the second. A segmentation of such a volume would be wrong without anything being said, so the file's
+length, header, voxels and neighbours are looked at before ITK is. Truncated NRRD and MINC files ITK refuses itself.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from tfsono.errors import UserError
-from tfsono.volumes.nifti import NiftiHeader, parse_header
+from tfsono.volumes.nifti import NiftiHeader, NonFiniteCount, parse_header
+from tfsono.volumes.volume import NotFiniteError
 
-_START_BYTES = 65536
-"""Enough for every header that is read here."""
+NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+_PIECE_BYTES = 1 << 20
 
 _META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
@@ -26,61 +29,87 @@ _META_BYTES = {
 
 
 def check_complete(path: Path) -> None:
-    """Refuses damaged gzip, NIfTI or MetaImage files that end early, and headers that ITK would mend.
+    """Refuses damaged gzip, NIfTI or MetaImage files that end early, and what ITK would mend in a NIfTI file.
 
-    Reads a gzipped file once to its end: 512 x 512 x 512 voxels of 16 bits take about a second.
+    Reads a gzipped file once to its end: 512 x 512 x 512 voxels of 16 bits take about a second. The same pass
+    looks for NaN in NIfTI files of floats, which are read whole for it where they are not gzipped.
 
     Raises:
+        NotFiniteError: NaN or infinite voxels in a NIfTI file.
         UserError: as above, and for a file that may not be read.
     """
     try:
-        start, length = read_start(path)
-        if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
-            _check_nifti(path, start, length)
+        if path.name.lower().endswith(NIFTI_SUFFIXES):
+            _check_nifti(path)
         elif path.name.lower().endswith((".mha", ".mhd")):
-            _check_metaimage(path, start, length)
+            _check_metaimage(path, _first_bytes(path), _length(path))
+        else:
+            _length(path)
     except OSError as error:
         raise UserError(f"{path}: the file must be readable; {error.strerror or error}") from None
 
 
-def read_start(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a file and its length, both unpacked where it is gzipped (by content, not by name).
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The whole file from its first byte on, unpacked where it is gzipped (by content, not by name).
 
     Raises:
         UserError: the gzip stream is truncated or damaged (its checksum is compared too).
     """
-    with open(path, "rb") as file:
-        start = file.read(_START_BYTES)
-    if not start.startswith(b"\x1f\x8b"):
-        return start, path.stat().st_size
-    length = 0
+    packed = _is_gzipped(path)
     try:
-        with gzip.open(path) as file:
-            start = piece = file.read(_START_BYTES)
-            while piece:
-                length += len(piece)
-                piece = file.read(1 << 20)
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
     except EOFError:
         raise UserError(f"{path}: the gzip stream must be complete; found it truncated at "
                         f"{path.stat().st_size} bytes; copy the file again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: the gzip stream must be sound; found {error}; copy it again") from None
-    return start, length
 
 
-def _check_nifti(path: Path, start: bytes, length: int) -> None:
-    """Checks the header, and the length of the file that holds the voxels (the .img of a .hdr/.img pair)."""
+def _is_gzipped(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The file's first piece, unpacked; more than any header that is read here."""
+    return next(_pieces(path), b"")
+
+
+def _length(path: Path) -> int:
+    """The file's length, unpacked."""
+    return sum(map(len, _pieces(path))) if _is_gzipped(path) else path.stat().st_size
+
+
+def _check_nifti(path: Path) -> None:
+    """Checks the header, and the length and voxels of the file that holds them (the .img of a .hdr/.img pair)."""
     header_path, data_path = path, path
     if path.suffix.lower() in (".hdr", ".img"):
         header_path, data_path = _partner(path, ".hdr"), _partner(path, ".img")
-        start, length = read_start(header_path)[0], read_start(data_path)[1]
+    pieces = _pieces(header_path)
+    start = next(pieces, b"")
     header = parse_header(start)
     if header is None:
+        _length(header_path)  # of a damaged gzip file, its damage is what there is to say
         raise UserError(f"{header_path}: a NIfTI file must begin with a NIfTI header; "
                         f"found {len(start)} bytes beginning {start[:16]!r}")
     _check_alone(path)
     _check_numbers(header_path, header)
-    _check_length(data_path, header.data_offset + header.data_bytes, length)
+    whole = itertools.chain([start], pieces) if data_path == header_path else _pieces(data_path)
+    _check_voxels(data_path, header, whole)
+
+
+def _check_voxels(path: Path, header: NiftiHeader, pieces: Iterator[bytes]) -> None:
+    """All must be there and finite. Integers that are not gzipped need not be read for that."""
+    count = NonFiniteCount(header)
+    if header.float_type or _is_gzipped(path):
+        found = sum(map(count.add, pieces))
+    else:
+        found = path.stat().st_size
+    _check_length(path, header.data_offset + header.data_bytes, found)
+    if count.bad:
+        raise NotFiniteError(path, count.bad, math.prod(header.size), count.first)
 
 
 def _partner(path: Path, suffix: str) -> Path:

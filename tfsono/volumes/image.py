@@ -17,11 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
-from tfsono.volumes.completeness import check_complete
+from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete
 from tfsono.volumes.dicom import read_series
 from tfsono.volumes.nifti import copy_geometry, parse_header
 from tfsono.volumes.orientation import orientation_code, reorient, restore_orientation
 from tfsono.volumes.volume import (
+    LabelValueError,
+    OtherGridError,
     Volume,
     call_quietly,
     check_not_constant,
@@ -95,8 +97,8 @@ def read_mask(path, like: Volume | None = None) -> Volume:
     mask = _read(path)
     difference = grid_difference(mask, like) if like else ""
     if difference:
-        raise UserError(f"{mask.path}: a mask must lie on the grid of its image {like.path}; found "
-                        f"{difference}; resample it onto the image (nearest neighbour)")
+        raise OtherGridError(f"{mask.path}: a mask must lie on the grid of its image {like.path}; found "
+                             f"{difference}; resample it onto the image (nearest neighbour)")
     return replace(like or mask, array=_whole_numbers(mask), path=mask.path)
 
 
@@ -149,16 +151,19 @@ def _check_format(path: Path) -> None:
     if found not in _READ_FORMATS:
         found = found.removesuffix("ImageIO") or "none of them by its content"
         raise UserError(f"{path}: must be NIfTI, MetaImage, NRRD, MINC or DICOM; found {found}")
+    if found == "NiftiImageIO" and not path.name.lower().endswith(NIFTI_SUFFIXES):
+        raise UserError(f"{path}: a NIfTI file must end with {', '.join(NIFTI_SUFFIXES)}; found another suffix; "
+                        "unpack or rename it")
 
 
 def _whole_numbers(mask: Volume) -> np.ndarray:
     array = mask.array
     if array.dtype.kind == "f" and (array != np.rint(array)).any():
         found = array[array != np.rint(array)][0]
-        raise UserError(f"{mask.path}: a mask must hold whole numbers; found {found}; threshold it first")
+        raise LabelValueError(f"{mask.path}: a mask must hold whole numbers; found {found}; threshold it first")
     low, high = int(array.min()), int(array.max())
     if low < np.iinfo(np.int32).min or high > np.iinfo(np.int32).max:
-        raise UserError(f"{mask.path}: labels must fit into 32 bits; found values from {low} to {high}")
+        raise LabelValueError(f"{mask.path}: labels must fit into 32 bits; found values from {low} to {high}")
     return array.astype(np.uint8 if 0 <= low and high <= 255 else np.int32, copy=False)
 
 

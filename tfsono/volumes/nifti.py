@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_FLOATS = {16: "f4", 64: "f8"}
+"""The codes of the types whose voxels can be NaN, of those that are read."""
+
 _SCALE_TOLERANCE = 1e-2
 """How far an sform's column may be from the spacing, relatively: beyond, millimetres are ambiguous."""
 
@@ -30,6 +33,7 @@ class NiftiHeader:
         size: the sides of all axes; empty where the header's number of axes is impossible.
         spacing: of the first three axes at most, in the header's units.
         data_offset, data_bytes: where the voxels begin and how many bytes they take.
+        float_type: of voxels that can be NaN or infinite, as NumPy names it (">f4"); "" of all others.
         sform: [3, 4], or None where the header has none.
     """
 
@@ -39,6 +43,7 @@ class NiftiHeader:
     spacing: tuple[float, ...]
     data_offset: int
     data_bytes: int
+    float_type: str
     sform: np.ndarray | None
 
     def sform_problem(self) -> str:
@@ -56,6 +61,48 @@ class NiftiHeader:
         unit = self.sform[:, :3] / lengths
         cosine = np.abs(unit.T @ unit - np.eye(3)).max()
         return f"a shear: cosine {cosine:.3g} between two axes" if cosine > _SHEAR_TOLERANCE else ""
+
+
+class NonFiniteCount:
+    """Counts the NaN and infinite voxels of an unpacked file that comes piece by piece.
+
+    The values as stored: a rescale slope makes no NaN of a number, and one too large is seen after reading.
+
+    Attributes:
+        bad: how many were found.
+        first: [x, y, z, ...] of the first of them, in the order of the file; () where there is none.
+    """
+
+    def __init__(self, header: NiftiHeader) -> None:
+        """`header` describes the file whose pieces `add` will be given, from its first byte on."""
+        self.bad = 0
+        self.first: tuple[int, ...] = ()
+        self._header = header
+        self._rest = b""
+        self._position = self._voxels = 0
+
+    def add(self, piece: bytes) -> int:
+        """Takes the next piece, of any length (a voxel may begin in one and end in the next); returns its length."""
+        header = self._header
+        if not header.float_type:
+            return len(piece)
+        begin = max(0, header.data_offset - self._position)
+        end = max(begin, header.data_offset + header.data_bytes - self._position)
+        self._position += len(piece)
+        data = self._rest + piece[begin:end]
+        whole = len(data) - len(data) % np.dtype(header.float_type).itemsize
+        self._rest = data[whole:]
+        self._count(np.frombuffer(data[:whole], header.float_type))
+        return len(piece)
+
+    def _count(self, values: np.ndarray) -> None:
+        bad = ~np.isfinite(values)
+        count = int(np.count_nonzero(bad))
+        if count and not self.bad:
+            place = np.unravel_index(self._voxels + int(bad.argmax()), self._header.size, order="F")
+            self.first = tuple(int(index) for index in place)
+        self.bad += count
+        self._voxels += len(values)
 
 
 def parse_header(start: bytes) -> NiftiHeader | None:
@@ -92,7 +139,7 @@ def _parse(start: bytes, order: str, version: int) -> NiftiHeader:
     one = version == 1
     sides = struct.unpack_from(order + ("8h" if one else "8q"), start, 40 if one else 16)
     spacing = struct.unpack_from(order + ("8f" if one else "8d"), start, 76 if one else 104)
-    (bits,) = struct.unpack_from(order + "h", start, 72 if one else 14)
+    code, bits = struct.unpack_from(order + "2h", start, 70 if one else 12)
     (data_offset,) = struct.unpack_from(order + ("f" if one else "q"), start, 108 if one else 168)
     size = sides[1 : sides[0] + 1] if 1 <= sides[0] <= 7 else ()
     return NiftiHeader(
@@ -100,10 +147,16 @@ def _parse(start: bytes, order: str, version: int) -> NiftiHeader:
         version=version,
         size=size,
         spacing=spacing[1 : 1 + min(3, len(size))],
-        data_offset=int(data_offset) if math.isfinite(data_offset) else 0,
+        data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, _least_offset(start, one)),
         data_bytes=math.prod(size) * bits // 8,
+        float_type=order + _FLOATS[code] if code in _FLOATS else "",
         sform=_sform(start, order, one),
     )
+
+
+def _least_offset(start: bytes, one: bool) -> int:
+    """Of a header with its voxels in the same file ITK takes no offset into the header itself."""
+    return (348 if one else 540) if start[344 if one else 4 :][:3] in (b"n+1", b"n+2") else 0
 
 
 def _sform(start: bytes, order: str, one: bool) -> np.ndarray | None:

@@ -18,6 +18,26 @@ GRID_TOLERANCE_VOXELS = 0.01
 """How far corresponding corners of two grids may lie apart, in parts of the smallest spacing."""
 
 
+class NotFiniteError(UserError):
+    """Voxels that are NaN, infinite or beyond 32-bit floats: so many of so many, the first of them there."""
+
+    def __init__(self, path: object, bad: int, voxels: int, first: tuple[int, ...]) -> None:
+        super().__init__(f"{path}: every voxel must be a finite 32-bit float; found {bad} of {voxels} "
+                         f"NaN, infinite or too large, the first at voxel {first}")
+
+
+class ConstantImageError(UserError):
+    """An image without content: every voxel has the same value."""
+
+
+class OtherGridError(UserError):
+    """A mask that does not lie on the grid of its image."""
+
+
+class LabelValueError(UserError):
+    """A mask whose values are no whole numbers, or need more than 32 bits."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """An array and its grid.
@@ -95,10 +115,10 @@ def image_from_array(array: np.ndarray, like: Volume) -> sitk.Image:
 
 
 def check_not_constant(volume: Volume) -> None:
-    """Raises UserError when every voxel has the same value: an image without content."""
+    """Raises ConstantImageError when every voxel has the same value: an image without content."""
     low, high = volume.array.min(), volume.array.max()
     if low == high:
-        raise UserError(f"{volume.path}: an image must hold more than one value; every voxel is {low}")
+        raise ConstantImageError(f"{volume.path}: an image must hold more than one value; every voxel is {low}")
 
 
 def grid_difference(first: Volume, second: Volume) -> str:
@@ -184,8 +204,7 @@ def _finite_float(array: np.ndarray, path: str) -> np.ndarray:
     if not finite.all():
         bad = array.size - int(np.count_nonzero(finite))
         first = tuple(int(index) for index in np.argwhere(~finite)[0])
-        raise UserError(f"{path}: every voxel must be a finite 32-bit float; found {bad} of {array.size} "
-                        f"NaN, infinite or too large, the first at voxel {first}")
+        raise NotFiniteError(path, bad, array.size, first)
     return array
 
 

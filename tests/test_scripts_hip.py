@@ -1,0 +1,138 @@
+"""The whole way of `hip` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from small_caches import TINY, write_small_dataset
+from tfsono.__main__ import run as tfsono
+from tfsono.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21), (23, 19, 17))
+
+
+def script(folder, name="hip"):
+    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A dataset, its cache, and three runs: two seeds, and one that starts from the first one's encoder."""
+    place = tmp_path_factory.mktemp("scripts")
+    write_small_dataset(place / "dataset", SIZES)
+    assert tfsono(["audit", str(place / "dataset")]) == 0
+    tfsono(["cache", "hip", str(place / "dataset"), str(place / "small.h5"), "--preset", "quick", "--verify"])
+    train = script("train").main
+    split = place / "runs" / "one" / "split.json"
+    for name, more in (("one", []), ("two", ["--seed", "1", "--split", split]),
+                       ("three", ["--c3d_weights", place / "runs" / "one", "--split", split])):
+        train(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / name), *TINY, *map(str, more)])
+    return place
+
+
+def test_a_run_says_what_it_was(place):
+    run = place / "runs" / "one"
+    assert {path.name for path in run.iterdir()} >= {
+        "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "tensorboard",
+        "last.weights.h5", "state.h5", "finished.json", "transfer.txt"}
+    assert "without transfer" in (run / "transfer.txt").read_text()
+    assert "stand-in, not from C3D" in (place / "runs" / "three" / "transfer.txt").read_text()
+
+
+def test_a_finished_run_is_left_as_it_is(place, capsys):
+    before = (place / "runs" / "one" / "last.weights.h5").read_bytes()
+    script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "one"), *TINY])
+    assert "nothing to do" in capsys.readouterr().out
+    assert (place / "runs" / "one" / "last.weights.h5").read_bytes() == before
+
+
+def test_the_transferred_run_started_from_the_first_ones_encoder(place):
+    from tfsono.configs.hip import HIP
+    from tfsono.models.hip import build
+    from tfsono.training.run import load_weights, read_run
+
+    run = read_run(place / "runs" / "three", HIP)
+    network = build(run.config)
+    script("train").transfer(network, run.config)
+    source = build(run.config)
+    load_weights(read_run(place / "runs" / "one", HIP), source)
+    for name in ("conv1", "conv4b"):
+        np.testing.assert_array_equal(network.get_layer(name).kernel.numpy(), source.get_layer(name).kernel.numpy())
+    assert np.abs(network.get_layer("dec1a").kernel.numpy() - source.get_layer("dec1a").kernel.numpy()).max() > 0
+
+
+@pytest.fixture(scope="module")
+def results(place):
+    runs = [str(place / "runs" / name) for name in ("one", "two", "three")]
+    script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(place / "results")])
+    return place / "results"
+
+
+def test_tables_stand_beside_the_papers(results):
+    table = (results / "table2.md").read_text()
+    assert "without transfer" in table and "with transfer (stand-in, not C3D)" in table
+    assert "0.987" in table and "12.4" in table and "paper" in table
+    assert "Pat09 (paper)" in (results / "table1_1.md").read_text()
+    assert r"\toprule" in (results / "table2.tex").read_text()
+    assert "DICE" in (results / "differences.md").read_text()
+    assert (results / "label_head.csv").is_file() and (results / "label_body.csv").is_file()
+
+
+def test_cases_are_what_simpleitk_measures_on_the_masks(results, place):
+    with open(results / "cases.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 2 * 2  # runs, test cases, labels
+    for row in rows:
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "runs" / row["mask"])))
+        path = place / "dataset" / "labels" / f"{row['case']}.nii.gz"
+        truth = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))
+        value = {"head": 1, "body": 2}[row["label"]]
+        overlap = 2 * np.sum((mask == value) & (truth == value))
+        total = np.sum(mask == value) + np.sum(truth == value)
+        assert float(row["dice"]) == pytest.approx(overlap / total if total else 1)
+
+
+def test_seeds_share_a_row(results):
+    with open(results / "cases.csv", newline="") as file:
+        methods = {row["run"]: row["method"] for row in csv.DictReader(file)}
+    assert methods["one"] == methods["two"] != methods["three"]
+
+
+def test_page_and_figures(results):
+    page = (results / "report.html").read_text()
+    assert "data:image/png" in page and "Table 2" in page
+    names = {path.name for path in (results / "figures").iterdir()}
+    assert {"1_worst_slices.png", "1_median_slices.png", "1_best_slices.png", "methods.png"} <= names
+
+
+def test_an_evaluation_goes_on_where_it_stopped(results, place, capsys):
+    runs = [str(place / "runs" / name) for name in ("one", "two", "three")]
+    script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(results)])
+    assert "1/2" not in capsys.readouterr().out
+
+
+def test_export_and_predict_answer_as_the_evaluation(place, results):
+    tfsono(["export", str(place / "runs" / "one"), str(place / "saved")])
+    for source, out in ((place / "saved", "a"), (place / "runs" / "one", "b")):
+        image = place / "dataset" / "images" / "case_0.nii.gz"
+        assert tfsono(["predict", str(source), str(image), "--out", str(place / out)]) == 0
+    one, other = (sitk.ReadImage(str(place / out / "case_0_mask.nii.gz")) for out in "ab")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(one), sitk.GetArrayFromImage(other))
+    given = sitk.ReadImage(str(image))
+    assert (one.GetSize(), one.GetOrigin(), one.GetDirection()) == (
+        given.GetSize(), given.GetOrigin(), given.GetDirection())
+    assert (place / "a" / "measurements.csv").is_file()
+
+
+def test_pretrained_widths_that_do_not_fit_are_refused(place):
+    with pytest.raises(UserError, match="conv4a"):
+        script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "wide"), *TINY,
+                              "--widths", "4,4,6,8", "--c3d_weights", str(place / "runs" / "one")])

@@ -1,0 +1,1 @@
+"""Coordinates and what follows from them, without weights."""

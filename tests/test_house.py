@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down only, or stay inside one room: a folder or file directly under tfsono/, or a script folder.
 FLOORS = (
-    ("errors", "config", "__init__"),
+    ("errors", "files", "__init__"),
+    ("config",),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "metrics", "volumes", "c3d"),
     ("data", "phantoms", "models", "training", "report"),
@@ -29,11 +30,11 @@ PAPERS = ("hip", "femur", "pose", "face", "head")
 
 # Without TensorFlow a room runs on Keras's other backends; without Keras it loads at once, as `--help` must.
 NO_TENSORFLOW = (
-    "errors", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
+    "errors", "files", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
 )
-NO_KERAS = ("errors", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
-STANDARD_LIBRARY_ONLY = ("errors", "config", "__init__", "configs")
+NO_KERAS = ("errors", "files", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
+STANDARD_LIBRARY_ONLY = ("errors", "files", "config", "__init__", "configs")
 # Files that run code when they are loaded. Only c3d reads such a format, and without running it.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")

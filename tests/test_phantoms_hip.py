@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
 from tfsono.phantoms import hip_bones
 from tfsono.phantoms.fields import centers_mm
-from tfsono.phantoms.hip import QUICK_SIZE, QUICK_SPACING_MM, hip_phantom
+from tfsono.phantoms.hip import hip_phantom
 
 SIZE, SPACING_MM = (61, 43, 37), (2.9, 2.7, 3.3)
 SEEDS = range(11, 19)
@@ -152,14 +154,16 @@ def test_noise_is_rician(clean):
 
 
 def test_one_person_at_every_resolution():
+    config = choose(HIP, "quick", "paper").config
+    size, spacing_mm = config.phantom_size, config.phantom_spacing_mm
     for seed in (31, 32):
         fine_size, fine_mm = (151, 101, 100), (1.2, 1.2, 1.2)
-        fine, coarse = hip_phantom(seed, fine_size, fine_mm), hip_phantom(seed, QUICK_SIZE, QUICK_SPACING_MM)
+        fine, coarse = hip_phantom(seed, fine_size, fine_mm), hip_phantom(seed, size, spacing_mm)
         assert fine.description["alpha_deg"] == coarse.description["alpha_deg"]
         nearest = [
             np.clip(np.rint(coarse_mm / step + (count - 1) / 2).astype(int), 0, count - 1)
             for coarse_mm, step, count in zip(
-                centers_mm(QUICK_SIZE, QUICK_SPACING_MM), fine_mm, fine_size, strict=True
+                centers_mm(size, spacing_mm), fine_mm, fine_size, strict=True
             )
         ]
         sampled = fine.label[np.ix_(*nearest)]

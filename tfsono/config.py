@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.files import write_text
 
 ORIGINS = ("paper", "ours", "differs", "command line")
 
@@ -186,10 +187,3 @@ def differences(one, other, ignored: tuple[str, ...] = ()) -> list[str]:
     names = [field.name for field in dataclasses.fields(one) if field.name not in ignored]
     return [f"{name}: {_text(getattr(one, name))}, {_text(getattr(other, name))}"
             for name in names if getattr(one, name) != getattr(other, name)]
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file beside its place and renames it, so that a kill leaves the old file or the new one."""
-    partial = Path(f"{path}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)

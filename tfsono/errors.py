@@ -18,5 +18,5 @@ def run_command(main: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        print("stopped; every file that is there is whole, and the same command may be run again", file=sys.stderr)
         return 130

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfsono.config import write_text
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
+from tfsono.files import write_text
 from tfsono.inference.hip import HipSegmenter
 from tfsono.models import hip
 from tfsono.training.run import Run, load_weights, read_run, versions

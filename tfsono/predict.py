@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfsono.config import write_text
 from tfsono.errors import UserError
 from tfsono.export import load_exported, load_run
+from tfsono.files import write_text
 from tfsono.inference.segmentation import segment_volume
 from tfsono.report.plots import preview_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume

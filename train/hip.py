@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from tfsono.config import add_config_arguments, settings_from
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
+from tfsono.files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = settings_from(arguments, HIP)
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
+    from tfsono.models.hip import build
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
 
@@ -37,12 +39,15 @@ def main(argv: list[str] | None = None) -> None:
         split = dataset_and_split(cache, settings.config, arguments.split)
         config = settings.config
         check_cache(cache, config)
+        set_seed(config.seed, config.deterministic)
+        network = build(config)
+        report = initialise(network, config, Path(arguments.run_dir))
         data = {"dataset": cache.name, "labels": cache.labels, "cases": cache.names}
-        run = open_run(arguments.run_dir, settings, split, data)
+        run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
         print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(split['train'])} cases to train, "
               f"{len(split['validation'])} to validate, {len(split['test'])} to test; {config.classes} classes")
-        set_seed(config.seed, config.deterministic)
-        network = network_with_transfer(config, run.folder)
+        print(report)
+        write_text(run.folder / "transfer.txt", f"{report}\n")
         compile_network(network, config)
         validate = validation(network, config, cache, split["validation"]) if split["validation"] else None
         fit(run, network, patches(arguments.data, config, split["train"]),
@@ -66,7 +71,9 @@ def dataset_and_split(cache, config: HipConfig, path: str | None) -> dict:
 
 
 def check_cache(cache, config: HipConfig) -> None:
-    """A cache made for another spacing or orientation would train something else than what inference does."""
+    """A cache without masks teaches nothing; one of another spacing or orientation, something else than is asked."""
+    if not cache.labels:
+        raise UserError(f"{cache.path}: hip learns from masks; the dataset has no labels/ folder with any")
     for name in ("orientation", "spacing_mm"):
         found, wanted = getattr(cache.settings, name), getattr(config, name)
         if found != wanted:
@@ -90,15 +97,11 @@ def patches(path: str, config: HipConfig, names: list[str]):
     return batches
 
 
-def network_with_transfer(config: HipConfig, folder: Path):
+def initialise(network, config: HipConfig, run_dir: Path) -> str:
     """Sec. 3.3: the encoder from C3D where there is a file, everything else from a Gaussian of deviation 0.01."""
-    from tfsono.models.hip import build
-
-    network = build(config)
-    report = transfer(network, config) if config.c3d_weights else "without transfer: no --c3d_weights was given"
-    print(report)
-    (folder / "transfer.txt").write_text(f"{report}\n")
-    return network
+    if (run_dir / "state.h5").is_file():  # the run goes on: its state comes in a moment, the file may be gone
+        return (run_dir / "transfer.txt").read_text().strip()
+    return transfer(network, config) if config.c3d_weights else "without transfer: no --c3d_weights was given"
 
 
 def transfer(network, config: HipConfig) -> str:

@@ -36,6 +36,7 @@ from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
 from tfsono.data.layout import Case, Dataset, case_landmarks, source_checksums
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
+from tfsono.files import write_text
 from tfsono.volumes.image import Volume, orientation_code, read_mask, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_vox
 from tfsono.volumes.volume import ConstantImageError, LabelValueError, NotFiniteError, OtherGridError
@@ -83,7 +84,7 @@ def audit_dataset(
     for line in table_lines(audit):
         progress(line)
     if out_dir is not None:
-        _write_json(Path(out_dir) / "audit.json", audit)
+        write_text(Path(out_dir) / "audit.json", json.dumps(audit, indent=1) + "\n")
         write_sheet(Path(out_dir) / "audit.png", heading(audit), _sheet_rows(audit, tiles))
         progress(f"written: {Path(out_dir) / 'audit.json'} and audit.png")
     return audit
@@ -501,9 +502,3 @@ def _make_folder(path: Path) -> None:
         raise UserError(
             f"{path}: the folder of the audit cannot be made: {error.strerror}; choose another"
         ) from None
-
-
-def _write_json(path: Path, content: dict) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    os.replace(beside, path)

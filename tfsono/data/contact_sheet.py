@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from tfsono.files import replacing
 from tfsono.volumes.image import Volume
 
 TILE_PIXELS = 160
@@ -71,9 +71,8 @@ def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, st
     for position, tile in enumerate(shown, start=1):
         _draw(figure.add_subplot(rows, COLUMNS, position), *tile)
     figure.subplots_adjust(0.01, 0.25 / (1.95 * rows + 0.5), 0.99, 1 - 0.75 / (1.95 * rows + 0.5), 0.08, 0.35)
-    beside = path.with_name(path.name + ".partial")
-    figure.savefig(beside, format="png")
-    os.replace(beside, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _draw(axes, name: str, tile: Tile | None, level: str, text: str) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.files import write_text
 
 PARTS = ("train", "validation", "test")
 
@@ -99,12 +99,7 @@ def subjects_in_two_parts(
 
 def write_split(path, split: Mapping[str, list[str]]) -> None:
     """Writes JSON beside and renames it."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(
-        json.dumps({part: list(split.get(part, [])) for part in PARTS}, indent=1) + "\n", "utf-8"
-    )
-    os.replace(beside, path)
+    write_text(path, json.dumps({part: list(split.get(part, [])) for part in PARTS}, indent=1) + "\n")
 
 
 def read_split(path) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
+from tfsono.files import replacing, write_text
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 
@@ -109,9 +109,7 @@ def _claim(root: Path, entry: dict) -> None:
     found = _read_entry(path)
     if found is None:
         _make_folders(root)
-        _replace(
-            path, lambda partial: partial.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
-        )
+        write_text(path, json.dumps(entry, indent=2) + "\n")
     elif found != json.loads(json.dumps(entry)):
         raise UserError(
             f"{path}: made with other settings ({_difference(found, entry)}); choose another folder"
@@ -209,8 +207,8 @@ def _write_case(root: Path, case: str, image: np.ndarray, label: np.ndarray, spa
         volume = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
         volume.SetSpacing([float(side) for side in spacing_mm])
         volume.SetOrigin(origin_mm)
-        path = root / folder / f"{case}.nii.gz"
-        _replace(path, lambda partial, volume=volume: sitk.WriteImage(volume, str(partial), True))
+        with replacing(root / folder / f"{case}.nii.gz") as partial:
+            sitk.WriteImage(volume, str(partial), True)
 
 
 def _as_stored(image: np.ndarray) -> np.ndarray:
@@ -225,10 +223,3 @@ def _origin_mm(case: str, size, spacing_mm) -> tuple[float, ...]:
         float(move - (count - 1) / 2 * step)
         for move, count, step in zip(shift, size, spacing_mm, strict=True)
     )
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a hidden file beside `path`, then gives it its name."""
-    partial = path.with_name(f".partial_{path.name}")
-    write(partial)
-    os.replace(partial, path)

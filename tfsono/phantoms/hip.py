@@ -20,11 +20,6 @@ from tfsono.phantoms.fields import Field, centers_mm, draw_field, rician, shadin
 from tfsono.phantoms.hip_bones import Bones
 from tfsono.phantoms.hip_tissue import Tissue
 
-PAPER_SIZE = (300, 200, 100)
-PAPER_SPACING_MM = (0.6, 0.6, 1.2)
-QUICK_SIZE = (75, 51, 49)
-QUICK_SPACING_MM = (2.4, 2.4, 2.4)
-
 # Signals in T1-weighted spin echo without fat suppression, subcutaneous fat = 1.
 FAT, SKIN, FASCIA, FATTY_MARROW, RED_MARROW = 1.0, 0.4, 0.25, 0.95, 0.55
 MUSCLE, FLUID, SYNOVIUM, LABRUM, CAPSULE, URINE, LIGAMENT = 0.33, 0.24, 0.5, 0.1, 0.13, 0.2, 0.12
@@ -78,8 +73,8 @@ class _Scene(NamedTuple):
 
 def hip_phantom(
     seed: int,
-    size: tuple[int, int, int] = PAPER_SIZE,
-    spacing_mm: tuple[float, float, float] = PAPER_SPACING_MM,
+    size: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
     *,
     bias: bool = True,
     noise: bool = True,

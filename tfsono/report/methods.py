@@ -27,6 +27,7 @@ def method_names(settings: Sequence[Settings], transfers: Sequence[str]) -> list
     common = frozenset.intersection(*(part[3] for part in parts))
     columns = list(zip(*parts, strict=True))
     shown = [len(set(column)) > 1 for column in columns[:3]]
+    shown[1] |= columns[1][0] != "paper"  # a method of ours must not stand under the paper's name
     names = []
     for part in parts:
         words = [word for word, differs in zip(part[:3], shown, strict=True) if differs and word]

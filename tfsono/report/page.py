@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
-from tfsono.report.tables import Summary, Table, cell_text, summary_lines, write_text
+from tfsono.files import write_text
+from tfsono.report.tables import Summary, Table, cell_text, summary_lines
 
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 
@@ -104,6 +105,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple[str, Conte
     for anchor, (heading, content) in zip(anchors, sections, strict=True):
         body = _content(content, path.parent)
         parts += [f'<section id="{anchor}">', f"<h2>{escape(heading)}</h2>", body, "</section>"]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, "\n".join([*parts, "</main>", "</body>", "</html>"]) + "\n")
 
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from tfsono.files import replacing
 from tfsono.report.surface import VIEWS, Surface, extent_mm, point_values, render, smooth_values, surface_nets
 from tfsono.report.tables import Metric, metric_values
 
@@ -61,7 +62,8 @@ def _figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
         yield figure
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         # Noise does not compress: harder tries take twice the time and gain a tenth.
-        figure.savefig(path, format="png", pil_kwargs={"compress_level": 3})
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", pil_kwargs={"compress_level": 3})
 
 
 # --- slices -------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import csv
 import io
 import itertools
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
+from tfsono.files import write_text
 from tfsono.metrics.agreement import bootstrap_interval, paired_wilcoxon
 
 DASH = "–"
@@ -311,19 +311,10 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_text(path: str | Path, text: str) -> Path:
-    """Writes a text file beside its place and renames it: no half-written file stays under the name."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    os.replace(partial, path)
-    return path
-
-
 def write_table(folder: str | Path, stem: str, table: Table) -> tuple[Path, Path, Path]:
-    """Writes `folder/stem.csv`, `.md` and `.tex`; returns the three paths."""
+    """Writes `folder/stem.csv`, `.md` and `.tex` (the folder is made if needed); returns the three paths."""
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     return (
         write_text(folder / f"{stem}.csv", to_csv(table)),
         write_text(folder / f"{stem}.md", to_markdown(table)),
@@ -335,7 +326,7 @@ def write_table(folder: str | Path, stem: str, table: Table) -> tuple[Path, Path
 
 
 def write_cases(path: str | Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Writes one line a case; columns in the order in which the rows first name them.
+    """Writes one line a case; columns in the order in which the rows first name them; the folder if needed.
 
     Floats are written in full, so that `read_cases` gives back the same numbers. A key that a row lacks stays
     empty.
@@ -346,6 +337,7 @@ def write_cases(path: str | Path, rows: Sequence[Mapping[str, object]]) -> Path:
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_plain(row.get(column)) for column in columns])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, stream.getvalue())
 
 

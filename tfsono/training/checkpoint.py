@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfsono.errors import UserError
+from tfsono.files import replacing
 
 
 def _variables(network: keras.Model) -> dict[str, object]:
@@ -23,13 +24,11 @@ def _variables(network: keras.Model) -> dict[str, object]:
 
 def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None:
     """Writes all variables of a compiled network and its optimizer, and the step that they belong to."""
-    partial = Path(f"{path}.partial")
-    with h5py.File(partial, "w") as file:
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["step"] = step
         for name, variable in _variables(network).items():
             file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
             file[name].attrs["path"] = variable.path
-    _replace(partial, path)
 
 
 def saved_step(path: str | os.PathLike) -> int:
@@ -58,12 +57,5 @@ def load_state(path: str | os.PathLike, network: keras.Model) -> int:
 
 def save_weights(path: str | os.PathLike, network: keras.Model) -> None:
     """Writes a Keras weights file (`.weights.h5`), beside its place and renamed."""
-    partial = Path(path).with_name("partial." + Path(path).name)
-    network.save_weights(partial)
-    _replace(partial, path)
-
-
-def _replace(partial: Path, path: str | os.PathLike) -> None:
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        network.save_weights(partial)

@@ -8,6 +8,7 @@ the same weights.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import random
@@ -15,14 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsono.config import write_text
 from tfsono.errors import UserError
+from tfsono.files import write_text
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 from tfsono.training.run import Run, read_history
 
@@ -144,12 +144,11 @@ class Recorder(keras.callbacks.Callback):
 
 def write_history(path: str | os.PathLike, rows: list[dict]) -> None:
     """Writes `history.csv` whole, so that rows after the last saved state do not stay."""
-    partial = Path(f"{path}.partial")
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[-1].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, rows[-1].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
 
 
 def clock(seconds: float) -> str:

@@ -16,8 +16,9 @@ import keras
 import tensorflow as tf
 
 import tfsono
-from tfsono.config import Choices, Settings, differences, load_settings, save_settings, write_text
+from tfsono.config import Choices, Settings, differences, load_settings, save_settings
 from tfsono.errors import UserError
+from tfsono.files import write_text
 
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfsono.errors import UserError
-from tfsono.volumes.nifti import NiftiHeader, NonFiniteCount, parse_header
+from tfsono.volumes.nifti import NiftiHeader, NonFiniteCount, is_nifti_2, parse_header
 from tfsono.volumes.volume import NotFiniteError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -90,6 +90,9 @@ def _check_nifti(path: Path) -> None:
     pieces = _pieces(header_path)
     start = next(pieces, b"")
     header = parse_header(start)
+    if is_nifti_2(start):
+        raise UserError(f"{header_path}: a NIfTI file must be NIfTI-1; found NIfTI-2, which SimpleITK does not read; "
+                        "convert it")
     if header is None:
         _length(header_path)  # of a damaged gzip file, its damage is what there is to say
         raise UserError(f"{header_path}: a NIfTI file must begin with a NIfTI header; "

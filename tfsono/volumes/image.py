@@ -207,7 +207,7 @@ def _copy_source_geometry(path: Path, like: Volume) -> None:
         return
     start = _first_bytes(source)
     header = parse_header(start)
-    if header is None or header.version != 1 or not _still_has_geometry(source, like):
+    if header is None or not _still_has_geometry(source, like):
         return
     with open(path, "r+b") as file:
         written = file.read(348)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tfsono.errors import UserError
+from tfsono.files import write_text
 from tfsono.volumes.image import is_volume_file, read_mask
 from tfsono.volumes.volume import Volume
 
@@ -108,10 +108,8 @@ def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[
         ends = {name: points_mm[name] for name in pair}
         if all(np.isfinite(end).all() for end in ends.values()):
             markups.append(_markup("Line", " - ".join(pair), ends))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     text = json.dumps({"@schema": _SCHEMA, "markups": markups}, indent=1, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text + "\n")
 
 
 def points_to_vox(points_mm: np.ndarray, volume: Volume) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The few header fields of a NIfTI file that ITK does not check or does not keep to the last bit.
 
-Offsets are those of nifti1.h and nifti2.h; Analyze 7.5 has the same sizes and spacings at the same places.
+Offsets are those of nifti1.h; Analyze 7.5 has the same sizes and spacings at the same places. ITK reads no NIfTI-2.
 Where a file has a qform and an sform that differ, ITK takes the sform only if its code is 1 (scanner); other
 programs may take the other. What is written back carries both, so each program sees the result on the image.
 """
@@ -29,7 +29,6 @@ class NiftiHeader:
 
     Attributes:
         order: "<" or ">", the byte order.
-        version: 1 (also Analyze 7.5) or 2.
         size: the sides of all axes; empty where the header's number of axes is impossible.
         spacing: of the first three axes at most, in the header's units.
         data_offset, data_bytes: where the voxels begin and how many bytes they take.
@@ -38,7 +37,6 @@ class NiftiHeader:
     """
 
     order: str
-    version: int
     size: tuple[int, ...]
     spacing: tuple[float, ...]
     data_offset: int
@@ -106,13 +104,16 @@ class NonFiniteCount:
 
 
 def parse_header(start: bytes) -> NiftiHeader | None:
-    """The header at the start of an unpacked file, of either version and byte order; None if it is none."""
+    """The header at the start of an unpacked NIfTI-1 or Analyze file of either byte order; None if it is none."""
     for order in "<>":
         if len(start) >= 348 and struct.unpack_from(order + "i", start)[0] == 348:
-            return _parse(start, order, 1)
-        if len(start) >= 540 and struct.unpack_from(order + "i", start)[0] == 540:
-            return _parse(start, order, 2)
+            return _parse(start, order)
     return None
+
+
+def is_nifti_2(start: bytes) -> bool:
+    """Whether an unpacked file begins as a NIfTI-2 file does."""
+    return start[4:8] in (b"n+2\0", b"ni2\0")
 
 
 def copy_geometry(source: bytes, target: bytes) -> bytes:
@@ -125,7 +126,7 @@ def copy_geometry(source: bytes, target: bytes) -> bytes:
         ValueError: one of them is not a NIfTI-1 header.
     """
     found, written = parse_header(source), parse_header(target)
-    if found is None or written is None or found.version != 1 or written.version != 1:
+    if found is None or written is None:
         raise ValueError("source and target must begin with a NIfTI-1 header")
     result = bytearray(target)
     for layout, offset in (("4f", 76), ("2h18f", 252)):
@@ -135,38 +136,32 @@ def copy_geometry(source: bytes, target: bytes) -> bytes:
     return bytes(result)
 
 
-def _parse(start: bytes, order: str, version: int) -> NiftiHeader:
-    one = version == 1
-    sides = struct.unpack_from(order + ("8h" if one else "8q"), start, 40 if one else 16)
-    spacing = struct.unpack_from(order + ("8f" if one else "8d"), start, 76 if one else 104)
-    code, bits = struct.unpack_from(order + "2h", start, 70 if one else 12)
-    (data_offset,) = struct.unpack_from(order + ("f" if one else "q"), start, 108 if one else 168)
+def _parse(start: bytes, order: str) -> NiftiHeader:
+    sides = struct.unpack_from(order + "8h", start, 40)
+    code, bits = struct.unpack_from(order + "2h", start, 70)
+    spacing = struct.unpack_from(order + "8f", start, 76)
+    (data_offset,) = struct.unpack_from(order + "f", start, 108)
+    # Where the voxels are in the same file, ITK takes no offset into the header itself.
+    least = 348 if start[344:347] == b"n+1" else 0
     size = sides[1 : sides[0] + 1] if 1 <= sides[0] <= 7 else ()
     return NiftiHeader(
         order=order,
-        version=version,
         size=size,
         spacing=spacing[1 : 1 + min(3, len(size))],
-        data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, _least_offset(start, one)),
+        data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, least),
         data_bytes=math.prod(size) * bits // 8,
         float_type=order + _FLOATS[code] if code in _FLOATS else "",
-        sform=_sform(start, order, one),
+        sform=_sform(start, order),
     )
 
 
-def _least_offset(start: bytes, one: bool) -> int:
-    """Of a header with its voxels in the same file ITK takes no offset into the header itself."""
-    return (348 if one else 540) if start[344 if one else 4 :][:3] in (b"n+1", b"n+2") else 0
-
-
-def _sform(start: bytes, order: str, one: bool) -> np.ndarray | None:
-    if one and start[344:347] not in (b"n+1", b"ni1"):  # Analyze 7.5 has other things there
+def _sform(start: bytes, order: str) -> np.ndarray | None:
+    if start[344:347] not in (b"n+1", b"ni1"):  # Analyze 7.5 has other things there
         return None
-    (code,) = struct.unpack_from(order + ("h" if one else "i"), start, 254 if one else 348)
+    (code,) = struct.unpack_from(order + "h", start, 254)
     if code <= 0:
         return None
-    rows = struct.unpack_from(order + ("12f" if one else "12d"), start, 280 if one else 400)
-    return np.array(rows, np.float64).reshape(3, 4)
+    return np.array(struct.unpack_from(order + "12f", start, 280), np.float64).reshape(3, 4)
 
 
 def _three(values) -> str:

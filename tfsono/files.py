@@ -1,0 +1,38 @@
+"""Files that are there whole or not at all: written beside their place, renamed when done. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a hidden name beside `path` to write under; at the end of the block the file there becomes `path`.
+
+    The hidden name ends as `path` does, since many writers choose the format by the suffix. An exception, Ctrl-C
+    too, removes what was written; what a kill leaves is overwritten next time. The file reaches the disk before
+    it is renamed, so that a power cut leaves no empty one.
+
+    Raises:
+      OSError: the folder does not exist (it is not made: a mistyped one would be too), or cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".partial_{path.name}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Writes `text` as it is (UTF-8, no change of line ends) by `replacing`, and returns the path."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+    return Path(path)

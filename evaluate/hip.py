@@ -16,8 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from tfsono.config import Parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
+from tfsono.files import make_folder
 
 COLUMNS = (  # key in cases.csv, heading of the paper's tables, digits
     ("surface_mean_mm", "Mean mm", 2), ("surface_std_mm", "STD mm", 2), ("hausdorff_mm", "Hausdorff mm", 1),
@@ -39,8 +41,7 @@ PAPER_TABLE_2 = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="evaluate/hip.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="evaluate/hip.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
     parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/hip.py")
     parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
@@ -54,10 +55,12 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.training.run import read_run
 
     runs = [read_run(folder, HIP) for folder in arguments.runs]
-    check_runs(runs)
     methods = method_names([run.settings for run in runs], [transfer_of(run) for run in runs])
-    out = Path(arguments.out)
     with Cache(arguments.data, "hip") as cache:
+        check_runs(runs)
+        for run in runs:  # all of them before minutes are spent on the first
+            check_run(run, cache, arguments.weights)
+        out = make_folder(arguments.out)
         rows = []
         for run, method in zip(runs, methods, strict=True):
             print(f"{run.folder}: {method}")
@@ -78,6 +81,18 @@ def check_runs(runs) -> None:
             raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
 
 
+def check_run(run, cache, weights: str) -> None:
+    """A run must have weights, and the cache must hold its test cases as the run was trained to see them."""
+    run.weights(weights)
+    missing = [name for name in run.split["test"] if name not in cache.names]
+    if missing:
+        raise UserError(f"{cache.path}: lacks the test case {missing[0]} of {run.folder}; give the cache of that run")
+    for name, found, wanted in (("labels", tuple(cache.labels), run.config.label_names),
+                                ("orientation", cache.settings.orientation, run.config.orientation)):
+        if found != wanted:
+            raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; give the cache of that run")
+
+
 def transfer_of(run) -> str:
     """The row of Table 2 that a run belongs to."""
     if not run.config.c3d_weights:
@@ -93,9 +108,6 @@ def measure(run, cache, out: Path, weights: str) -> list[dict]:
     from tfsono.training.fit import clock
     from tfsono.training.run import load_weights
 
-    missing = [name for name in run.split["test"] if name not in cache.names]
-    if missing:
-        raise UserError(f"{cache.path}: lacks the test case {missing[0]} of {run.folder}; give the cache of that run")
     path = run.weights(weights)
     key = hashlib.sha256(path.read_bytes() + repr(run.config).encode()).hexdigest()[:16]
     folder = out / "runs" / f"{run.folder.name}_{key}"

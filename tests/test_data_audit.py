@@ -19,6 +19,7 @@ from tfsono.data.audit import (
     errors_of,
     read_audit,
 )
+from tfsono.data.audit_table import codes_of
 from tfsono.data.contact_sheet import make_tile, write_sheet
 from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
@@ -140,7 +141,7 @@ def test_touching_the_border(root):
     write_image(root / "labels" / "case_00.nii.gz", mask)
     entry = audit_cases(open_dataset(root), None, quiet)["case_00"]
     assert entry["labels"]["femur"]["border_voxels"] == 12 + 4
-    assert [problem["code"] for problem in entry["problems"]] == ["implausible_geometry"]
+    assert [problem["code"] for problem in entry["problems"]] == ["touches_border"]
 
 
 def test_pieces(root):
@@ -149,7 +150,9 @@ def test_pieces(root):
     mask[7, 5, 4] = 1
     mask[10, 7, 5] = 1
     write_image(root / "labels" / "case_00.nii.gz", mask)
-    femur = audit_cases(open_dataset(root), None, quiet)["case_00"]["labels"]["femur"]
+    entry = audit_cases(open_dataset(root), None, quiet)["case_00"]
+    assert [problem["code"] for problem in entry["problems"]] == ["several_pieces"]
+    femur = entry["labels"]["femur"]
     assert femur["pieces"] == 2 and femur["largest_voxels"] == 25
 
 
@@ -229,6 +232,27 @@ def test_written_files_and_table(root):
     assert any(line.startswith("case_01") and "14x11x7" in line and "femur 24" in line for line in lines)
     assert any(line.startswith("error: case_00: constant") for line in lines)
     assert "3 cases, 1 with errors" in lines[-2]
+
+
+@pytest.mark.parametrize("cases, lines_of_it", [(5, 5), (6, 1)])
+def test_a_warning_of_many_cases_is_said_once(root, cases, lines_of_it):
+    """Of the hip the shaft always leaves the volume: one line; what a single case has besides stays its own."""
+    write_cases(root, 7)
+    for number in range(cases):
+        mask = box_mask()
+        mask[3:7, 2:5, :4] = 1
+        mask[10, 8, 5] = number == 2
+        write_image(root / "images" / f"case_{number:02d}.nii.gz", noise(number))
+        write_image(root / "labels" / f"case_{number:02d}.nii.gz", mask)
+    lines: list[str] = []
+    audit = audit_dataset(open_dataset(root), None, lines.append)
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert len([line for line in warnings if "touches_border" in line]) == lines_of_it
+    assert len([line for line in warnings if line.startswith("warning: case_02: several_pieces")]) == 1
+    assert sum(codes_of(entry).count("touches_border") for entry in audit["cases"]) == cases
+    if lines_of_it == 1:
+        text = "touches_border in 6 of 7 cases, such as case_00: femur reaches the volume's border (12 voxels)"
+        assert f"warning: {text} and may be cut off" in warnings and len(warnings) == 2
 
 
 def test_table_with_long_names_and_many_labels(root):

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down only, or stay inside one room: a folder or file directly under tfsono/, or a script folder.
 FLOORS = (
-    ("errors", "files", "__init__"),
+    ("errors", "__init__"),
+    ("files",),
     ("config",),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "metrics", "volumes", "c3d"),

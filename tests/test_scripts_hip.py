@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tensorflow as tf
 
 from small_caches import TINY, write_small_dataset
 from tfsono.__main__ import run as tfsono
@@ -130,6 +131,24 @@ def test_export_and_predict_answer_as_the_evaluation(place, results):
     assert (one.GetSize(), one.GetOrigin(), one.GetDirection()) == (
         given.GetSize(), given.GetOrigin(), given.GetDirection())
     assert (place / "a" / "measurements.csv").is_file()
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_a_precision_that_a_cpu_gets_wrong_is_refused(place, precision):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("a GPU can do it")
+    with pytest.raises(UserError, match=f"--precision {precision}"):
+        script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "half"), *TINY,
+                              "--precision", precision])
+    assert not (place / "runs" / "half").exists()
+
+
+def test_early_stopping_and_bfloat16(place, capsys):
+    script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "brief"), *TINY,
+                          "--patch", "24,16,16", "--precision", "mixed_bfloat16", "--validation_cases", "1",
+                          "--early_stopping", "1"])
+    assert "finished.json" in {path.name for path in (place / "runs" / "brief").iterdir()}
+    assert "validation dice" in capsys.readouterr().out
 
 
 def test_pretrained_widths_that_do_not_fit_are_refused(place):

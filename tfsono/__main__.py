@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
-from tfsono.config import Choices, add_config_arguments, settings_from
+from tfsono.config import Choices, Parser, add_config_arguments, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 
@@ -23,7 +22,7 @@ def main() -> int:
 
 def run(argv: list[str]) -> int | None:
     """Runs one command given as the words after `tfsono`; raises `UserError` for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="tfsono", description=__doc__)
+    parser = Parser(prog="tfsono", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_phantom, _add_audit, _add_cache, _add_export, _add_predict, _add_doctor, _add_demo):
         add(commands)

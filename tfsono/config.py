@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_json, write_text
 
 ORIGINS = ("paper", "ours", "differs", "command line")
 
@@ -133,6 +133,13 @@ def _text(value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is a `UserError`: one line, as all others."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> None:
     """Adds `--preset`, `--variant` and one `--FIELD VALUE` per field; `--help` prints the table of every preset."""
     parser.add_argument("--preset", default="paper", choices=sorted(choices.presets), help="sizes")
@@ -140,6 +147,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> N
                         help="method: the paper's rows and our options")
     for field in dataclasses.fields(choices.config):
         parser.add_argument(f"--{field.name}", default=None, help=argparse.SUPPRESS, metavar="VALUE")
+    parser.allow_abbrev = False  # part of a name might be another field tomorrow
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "fields, each set by --FIELD VALUE:\n" + "\n".join(
         describe(choose(choices, name, next(iter(choices.variants)))) for name in choices.presets)
@@ -169,14 +177,16 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; is its folder a run folder of `train/{choices.system}.py`?")
-    content = json.loads(Path(path).read_text())
+    content = read_json(path, "delete its folder and train again")
     if content.get("system") != choices.system:
-        raise UserError(f"{path}: expected a run of {choices.system}, found one of {content.get('system')}")
+        raise UserError(f"{path}: expected a run of {choices.system}, found one of {content.get('system')}; "
+                        "give another folder")
     hints = typing.get_type_hints(choices.config)
     values = content["values"]
     if set(values) != set(hints):
         odd = sorted(set(values) ^ set(hints))
-        raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not agree")
+        raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not agree; "
+                        "train again, or use that version")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     origins = {name: tuple(origin) for name, origin in content["origins"].items()}
     return Settings(content["system"], content["preset"], content["variant"], choices.config(**values), origins)

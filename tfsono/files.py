@@ -1,11 +1,14 @@
-"""Files that are there whole or not at all: written beside their place, renamed when done. Standard library only."""
+"""Folders and files: made, read and written so that they are whole or not there at all. Standard library only."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from tfsono.errors import UserError
 
 
 @contextlib.contextmanager
@@ -35,4 +38,31 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     """Writes `text` as it is (UTF-8, no change of line ends) by `replacing`, and returns the path."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+    return Path(path)
+
+
+def read_json(path: str | os.PathLike, advice: str):
+    """What a JSON file holds; `advice` says what to do where there is none.
+
+    Raises:
+      UserError: the file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: must be JSON ({error}); {advice}") from None
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """Makes a folder and those above it, where they are not there yet.
+
+    Raises:
+      UserError: there is a file in the way, or the place cannot be written.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: the folder cannot be made ({error.strerror}); choose another") from None
     return Path(path)

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.export import load_exported, load_run
-from tfsono.files import write_text
+from tfsono.files import make_folder, write_text
 from tfsono.inference.segmentation import segment_volume
 from tfsono.report.plots import preview_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume
@@ -104,7 +104,8 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike],
     rows = read_measurements(out_dir / "measurements.csv")
     names = unique_names(paths, {row["case"]: row["file"] for row in rows})
     predictor = open_source(source, tiling)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    made = not out_dir.exists()
+    make_folder(out_dir)
     failed, began = 0, time.monotonic()
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
         earlier = any(row["case"] == name for row in rows)
@@ -117,8 +118,10 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike],
         rows = [row for row in rows if row["case"] != name] + found
         write_measurements(out_dir / "measurements.csv", rows)
         print(f"[{index}/{len(paths)}] {text}{_time_left(began, index, len(paths))}", flush=True)
-    if failed:
+    if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others lie in {out_dir}", file=sys.stderr)
+    if made and not any(out_dir.iterdir()):
+        out_dir.rmdir()
     return 2 if failed else 0
 
 

@@ -5,7 +5,6 @@ The same command goes on where it stopped. The functions follow section 3 of the
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -13,14 +12,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import add_config_arguments, settings_from
+from tfsono.config import Parser, add_config_arguments, settings_from
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
 from tfsono.files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="train/hip.py", description=__doc__)
+    parser = Parser(prog="train/hip.py", description=__doc__)
     parser.add_argument("--data", required=True, help="cache written by `tfsono cache hip DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
     parser.add_argument("--split", default=None,
@@ -39,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         split = dataset_and_split(cache, settings.config, arguments.split)
         config = settings.config
         check_cache(cache, config)
+        check_precision(config)
         set_seed(config.seed, config.deterministic)
         network = build(config)
         report = initialise(network, config, Path(arguments.run_dir))
@@ -62,11 +62,10 @@ def dataset_and_split(cache, config: HipConfig, path: str | None) -> dict:
     if split is None:
         split = make_split(cache.names, cache.subjects, config.test_cases, config.validation_cases, config.seed)
     split = {part: list(split.get(part, [])) for part in ("train", "validation", "test")}
-    check_split(split, cache.names, cache.subjects)
+    check_split(split, cache.names, cache.subjects, path or "split")
     if config.validation_cases and not split["validation"]:
-        rest = split["train"]
-        inner = make_split(rest, cache.subjects, config.validation_cases, 0, config.seed)
-        split.update(train=inner["train"], validation=inner["test"])
+        inner = make_split(split["train"], cache.subjects, 0, config.validation_cases, config.seed)
+        split.update(train=inner["train"], validation=inner["validation"])
     return split
 
 
@@ -79,6 +78,20 @@ def check_cache(cache, config: HipConfig) -> None:
         if found != wanted:
             raise UserError(f"{cache.path}: has {name} {found or 'native'}, the run asks for {wanted or 'native'}; "
                             f"run `tfsono cache hip` again with --{name}")
+
+
+def check_precision(config: HipConfig) -> None:
+    """What TensorFlow's CPU kernels cannot do, or do wrongly without a word."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return
+    if config.precision == "mixed_float16":
+        raise UserError("--precision mixed_float16: needs a GPU, found none; take mixed_bfloat16 or float32")
+    if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride:
+        # seen on TensorFlow 2.21 with oneDNN: the kernel's gradient of such a layer is wrong by its own size
+        raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for a patch of {config.patch[0]} voxels "
+                        "along x (2 at the lowest level); take another --patch, or float32")
 
 
 def patches(path: str, config: HipConfig, names: list[str]):

@@ -9,7 +9,9 @@ Problems are errors (the cache refuses the case) or warnings (look at it). Of on
     landmark_outside           error    beyond the faces of the volume
     landmark_missing           warning  a landmark of the dataset that the case does not have
     label_absent               warning  one label of several does not occur
-    implausible_geometry       warning  a label in several pieces, touching the border, or below 10 voxels
+    several_pieces             warning  of one label
+    touches_border             warning  a label reaches a face of the volume: cut off, or anatomy that goes on there
+    implausible_geometry       warning  a label below 10 voxels
 
 and of all cases together:
 
@@ -36,7 +38,7 @@ from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
 from tfsono.data.layout import Case, Dataset, case_landmarks, source_checksums
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import make_folder, read_json, write_text
 from tfsono.volumes.image import Volume, orientation_code, read_mask, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_vox
 from tfsono.volumes.volume import ConstantImageError, LabelValueError, NotFiniteError, OtherGridError
@@ -78,7 +80,7 @@ def audit_dataset(
     """
     tiles: dict[str, Tile | None] = {}
     if out_dir is not None:
-        _make_folder(Path(out_dir))
+        make_folder(out_dir)
     entries = audit_cases(dataset, None, progress, tiles)
     audit = _whole_audit(dataset, list(entries.values()))
     for line in table_lines(audit):
@@ -148,10 +150,7 @@ def errors_of(entry: dict) -> list[str]:
 
 def read_audit(path) -> dict:
     """Reads audit.json; UserError for a missing file or another content."""
-    try:
-        audit = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: must be the audit.json of 'tfsono audit'; {error}") from None
+    audit = read_json(path, "give the audit.json of 'tfsono audit DATASET'")
     if not isinstance(audit, dict) or audit.get("version") != AUDIT_VERSION or "cases" not in audit:
         raise UserError(
             f"{path}: must be an audit of version {AUDIT_VERSION}; run 'tfsono audit DATASET' again"
@@ -314,11 +313,10 @@ def _region_problems(name: str, facts: dict):
         yield "implausible_geometry", f"{name} has only {facts['voxels']} voxels"
     if facts["pieces"] > 1:
         stray = facts["voxels"] - facts["largest_voxels"]
-        text = f"{name} is in {facts['pieces']} pieces, {stray} voxels outside the largest"
-        yield "implausible_geometry", text
+        yield "several_pieces", f"{name} is in {facts['pieces']} pieces, {stray} voxels outside the largest"
     if facts["border_voxels"]:
-        text = f"{name} touches the volume's border ({facts['border_voxels']} voxels): cut off?"
-        yield "implausible_geometry", text
+        voxels = facts["border_voxels"]
+        yield "touches_border", f"{name} reaches the volume's border ({voxels} voxels) and may be cut off"
 
 
 def _label_order(mask: np.ndarray | None, labels: dict[str, int]) -> np.ndarray | None:
@@ -493,12 +491,3 @@ def _sheet_rows(audit: dict, tiles: dict[str, Tile | None]) -> list[tuple[str, T
     order = {"error": 0, "warning": 1, "": 2}
     entries = sorted(audit["cases"], key=lambda entry: (order[level_of(entry)], entry["name"]))
     return [(e["name"], tiles.get(e["name"]), level_of(e), "\n".join(codes_of(e)[:2])) for e in entries]
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{path}: the folder of the audit cannot be made: {error.strerror}; choose another"
-        ) from None

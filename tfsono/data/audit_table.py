@@ -7,6 +7,9 @@ NAME_LETTERS = 24
 WARNINGS_LISTED = 20
 """Errors are all listed; warnings of more cases than these are in audit.json alone."""
 
+FEW_CASES = 5
+"""A warning that more cases than these share gets one line for all of them."""
+
 
 def table_lines(audit: dict) -> list[str]:
     """The table of an audit, at most 120 letters wide; then errors, some warnings, notes and the summary."""
@@ -74,12 +77,14 @@ def _row(entry: dict) -> tuple[str, ...]:
 
 
 def _problem_lines(audit: dict) -> list[str]:
-    """A line for each error, then one for each case with warnings."""
+    """A line for each error, one for each warning that many cases share, one for each case with others."""
     errors, warnings = [], []
+    shared = _shared_warnings(audit)
     for entry in audit["cases"]:
         by_level: dict[str, list[str]] = {"error": [], "warning": []}
         for problem in entry["problems"]:
-            by_level[problem["level"]].append(f"{problem['code']}: {problem['text']}")
+            if problem["level"] == "error" or problem["code"] not in shared:
+                by_level[problem["level"]].append(f"{problem['code']}: {problem['text']}")
         errors += [f"error: {entry['name']}: {text}" for text in by_level["error"]]
         if by_level["warning"]:
             further = len(by_level["warning"]) - 2
@@ -87,7 +92,22 @@ def _problem_lines(audit: dict) -> list[str]:
             warnings.append(f"warning: {entry['name']}: {'; '.join(by_level['warning'][:2])}{more}")
     hidden = len(warnings) - WARNINGS_LISTED
     more = [f"and {hidden} more cases with warnings: see audit.json"] if hidden > 0 else []
-    return errors + warnings[:WARNINGS_LISTED] + more
+    return errors + list(shared.values()) + warnings[:WARNINGS_LISTED] + more
+
+
+def _shared_warnings(audit: dict) -> dict[str, str]:
+    """Code -> one line, of the warnings that more than a few cases have."""
+    found: dict[str, dict[str, str]] = {}  # code -> case -> the first text
+    for entry in audit["cases"]:
+        for problem in entry["problems"]:
+            if problem["level"] == "warning":
+                found.setdefault(problem["code"], {}).setdefault(entry["name"], problem["text"])
+    lines = {}
+    for code, texts in sorted(found.items()):
+        if len(texts) > FEW_CASES:
+            name, text = next(iter(texts.items()))
+            lines[code] = f"warning: {code} in {len(texts)} of {audit['count']} cases, such as {name}: {text}"
+    return lines
 
 
 def _fit(text: str, width: int) -> str:

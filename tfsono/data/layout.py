@@ -22,6 +22,7 @@ import numpy as np
 
 from tfsono.data.splits import check_split_names
 from tfsono.errors import UserError
+from tfsono.files import read_json
 from tfsono.volumes.image import case_name, is_volume_file, read_volume
 from tfsono.volumes.landmarks import read_landmarks, read_landmarks_csv
 
@@ -199,7 +200,8 @@ def _parts(path: Path) -> list[Path]:
 def _folders(root: Path) -> tuple[Path, Path, Path, str]:
     if not root.is_dir():
         raise UserError(
-            f"{root}: a dataset is a folder; found {'a file' if root.exists() else 'nothing there'}"
+            f"{root}: a dataset is a folder; found {'a file' if root.exists() else 'nothing there'}: "
+            "give the folder that holds images/"
         )
     for images, labels, landmarks, ending in FOLDERS:
         if (root / images).is_dir():
@@ -290,10 +292,7 @@ def _read_description(path: Path, notes: list[str]) -> dict:
     """The entries that this package uses, each checked; absent ones are absent."""
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: must be a JSON file; {error}") from None
+    found = read_json(path, "mend it, or remove it: labels and landmarks are then found in the files")
     if not isinstance(found, dict):
         raise UserError(f"{path}: must hold one JSON object; found {type(found).__name__}")
     unknown = sorted(set(found) - set(OUR_KEYS) - set(FOREIGN_KEYS))

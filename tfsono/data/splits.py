@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_json, write_text
 
 PARTS = ("train", "validation", "test")
 
@@ -37,7 +36,7 @@ def make_split(
     total = sum(len(group) for group in groups.values())
     if test_cases < 0 or validation_cases < 0:
         raise UserError(
-            f"split: counts must be 0 or more; found test {test_cases}, validation {validation_cases}"
+            f"--test_cases {test_cases}, --validation_cases {validation_cases}: must be 0 or more"
         )
     order = sorted(groups)
     random.Random(seed).shuffle(order)
@@ -46,25 +45,30 @@ def make_split(
     train = [name for subject in order for name in groups[subject]]
     if not train or len(test) < test_cases or len(validation) < validation_cases:
         raise UserError(
-            f"split: {test_cases} test and {validation_cases} validation cases must leave some for training; "
+            f"--test_cases {test_cases}, --validation_cases {validation_cases}: must leave some cases for training; "
             f"found {total} cases of {len(groups)} subjects: lower the counts or add cases"
         )
     return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
 
 
-def check_split(split: Mapping[str, list[str]], names: Collection[str], subjects: Mapping[str, str]) -> None:
-    """Raises UserError for an unknown part or case, a case or subject in two parts, no training case."""
-    check_split_names(split, names, "split")
+def check_split(
+    split: Mapping[str, list[str]], names: Collection[str], subjects: Mapping[str, str], where: str = "split"
+) -> None:
+    """Raises UserError for an unknown part or case, a case or subject in two parts, no training case.
+
+    `where` names the split in the message.
+    """
+    check_split_names(split, names, where)
     shared = subjects_in_two_parts(split, subjects)
     if shared:
         subject, parts = next(iter(shared.items()))
         more = f" and {len(shared) - 1} more such subjects" if len(shared) > 1 else ""
         raise UserError(
-            f"split: a subject must be in one part only; found {subject!r} in {' and '.join(parts)}{more}: "
+            f"{where}: a subject must be in one part only; found {subject!r} in {' and '.join(parts)}{more}: "
             "move all its cases into one"
         )
     if not split.get("train"):
-        raise UserError("split: train must name at least one case; found none")
+        raise UserError(f"{where}: train must name at least one case; found none: name some there")
 
 
 def check_split_names(split: Mapping[str, list[str]], names: Collection[str], where: str) -> None:
@@ -77,11 +81,12 @@ def check_split_names(split: Mapping[str, list[str]], names: Collection[str], wh
         for name in split.get(part, []):
             if name not in names:
                 raise UserError(
-                    f"{where}: {part} must name cases of the dataset; found {name!r}, which is none"
+                    f"{where}: {part} must name cases of the dataset; found {name!r}, which is none: correct it"
                 )
             if name in seen:
                 raise UserError(
-                    f"{where}: a case must be named once; found {name!r} in {seen[name]} and in {part}"
+                    f"{where}: a case must be named once; found {name!r} in {seen[name]} and in {part}: "
+                    "take it out of one"
                 )
             seen[name] = part
 
@@ -104,10 +109,7 @@ def write_split(path, split: Mapping[str, list[str]]) -> None:
 
 def read_split(path) -> dict[str, list[str]]:
     """Reads what `write_split` wrote; UserError for a missing file, no JSON, or another content."""
-    try:
-        split = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: must be a split file (JSON); {error}") from None
+    split = read_json(path, f"give a file with lists of case names under {', '.join(PARTS)}")
     good = isinstance(split, dict) and set(split) == set(PARTS)
     if not good or not all(
         isinstance(part, list) and all(isinstance(n, str) for n in part) for part in split.values()

@@ -153,7 +153,7 @@ def _missing_cases(
 ) -> Iterator[CaseVolumes]:
     """Draws the cases that are not there yet; checks at once, not only when the first is asked for."""
     if cases < 1:
-        raise UserError(f"cases: must be at least 1, found {cases}")
+        raise UserError(f"--cases: must be at least 1; found {cases}")
     names = [f"{prefix}_{number:03d}" for number in range(1, cases + 1)]
     size = tuple(settings["size"])
     present = [path.name[: -len(".nii.gz")] for path in root.glob(f"images/{prefix}_*.nii.gz")]

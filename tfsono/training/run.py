@@ -18,8 +18,9 @@ import tensorflow as tf
 import tfsono
 from tfsono.config import Choices, Settings, differences, load_settings, save_settings
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import make_folder, read_json, write_text
 
+DAMAGED = "delete its folder and train again"
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
 
 
@@ -86,9 +87,9 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
     if (folder / "config.json").is_file():
         _check_same(run)
         return run
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty and not a run folder; choose another --run_dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(folder / "split.json", json.dumps(split, indent=2) + "\n")
     write_text(folder / "data.json", json.dumps(data, indent=2) + "\n")
     write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
@@ -98,7 +99,7 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
 
 
 def _check_same(run: Run) -> None:
-    content = json.loads((run.folder / "config.json").read_text())
+    content = read_json(run.folder / "config.json", DAMAGED)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in content["values"].items()}
     if content["system"] != run.settings.system or set(values) != set(dataclasses.asdict(run.config)):
         raise UserError(f"{run.folder}: a run of another system or version; choose another --run_dir")
@@ -106,7 +107,7 @@ def _check_same(run: Run) -> None:
     if changed:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     for name, found in (("split", run.split), ("data", run.data)):
-        if json.loads((run.folder / f"{name}.json").read_text()) != found:
+        if read_json(run.folder / f"{name}.json", DAMAGED) != found:
             raise UserError(f"{run.folder}: the run began with another {name}; choose another --run_dir")
 
 
@@ -118,10 +119,9 @@ def read_run(folder: str | os.PathLike, choices: Choices) -> Run:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder")
+        raise UserError(f"{folder}: no such run folder; make it with `train/{choices.system}.py --run_dir`")
     settings = load_settings(folder / "config.json", choices)
-    return Run(folder, settings, json.loads((folder / "split.json").read_text()),
-               json.loads((folder / "data.json").read_text()))
+    return Run(folder, settings, read_json(folder / "split.json", DAMAGED), read_json(folder / "data.json", DAMAGED))
 
 
 def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:

@@ -90,8 +90,8 @@ def check_precision(config: HipConfig) -> None:
         raise UserError("--precision mixed_float16: needs a GPU, found none; take mixed_bfloat16 or float32")
     if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride:
         # seen on TensorFlow 2.21 with oneDNN: the kernel's gradient of such a layer is wrong by its own size
-        raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for a patch of {config.patch[0]} voxels "
-                        "along x (2 at the lowest level); take another --patch, or float32")
+        raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for patches of {config.patch[0]} "
+                        "voxels along x (2 at the lowest level); take another --patch, or float32")
 
 
 def patches(path: str, config: HipConfig, names: list[str]):

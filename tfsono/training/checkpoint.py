@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import h5py
 import keras
@@ -31,14 +30,6 @@ def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None
             file[name].attrs["path"] = variable.path
 
 
-def saved_step(path: str | os.PathLike) -> int:
-    """The step of a saved state; 0 where there is none."""
-    if not Path(path).is_file():
-        return 0
-    with h5py.File(path, "r") as file:
-        return int(file.attrs["step"])
-
-
 def load_state(path: str | os.PathLike, network: keras.Model) -> int:
     """Puts a saved state back into a compiled network and its built optimizer, and returns its step.
 
@@ -56,6 +47,7 @@ def load_state(path: str | os.PathLike, network: keras.Model) -> int:
 
 
 def save_weights(path: str | os.PathLike, network: keras.Model) -> None:
-    """Writes a Keras weights file (`.weights.h5`), beside its place and renamed."""
+    """Writes a Keras weights file (`.weights.h5`), beside its place and renamed; without the optimizer's state."""
+    bare = keras.Model(network.input, network.output, name=network.name)  # shares the layers, was never compiled
     with replacing(path) as partial:
-        network.save_weights(partial)
+        bare.save_weights(partial)

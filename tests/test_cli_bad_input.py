@@ -1,4 +1,4 @@
-"""Bad input to the commands and scripts: one line that names the file or argument and says what to do, and no debris."""
+"""Bad input to commands and scripts: one line that names the file or argument and says what to do, and no debris."""
 
 import importlib.util
 import json

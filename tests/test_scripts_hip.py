@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from small_caches import TINY, write_small_dataset
 from tfsono.__main__ import run as tfsono
+from tfsono.demo import steps
 from tfsono.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,3 +156,13 @@ def test_pretrained_widths_that_do_not_fit_are_refused(place):
     with pytest.raises(UserError, match="conv4a"):
         script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "wide"), *TINY,
                               "--widths", "4,4,6,8", "--c3d_weights", str(place / "runs" / "one")])
+
+
+def test_the_demo_is_made_of_commands_that_exist(tmp_path):
+    parsed = []
+    for words in steps("hip", tmp_path):
+        assert words[0] in ("tfsono", "python")
+        if words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+        parsed.append(words[1])
+    assert parsed == ["phantom", "audit", "cache", "train/hip.py", "evaluate/hip.py", "export", "predict"]

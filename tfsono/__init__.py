@@ -2,7 +2,7 @@
 
 The rooms of the package, from the ground up; imports go down only, or stay in one room:
 
-    errors, config              mistakes of the user's; numbers with the place that they come from
+    errors, files, config       mistakes of the user's; files whole or not at all; numbers with where they come from
     configs, geometry           one flat dataclass of numbers per paper; coordinates, without weights
     layers, losses, augment     Keras blocks, loss functions, random transforms that several papers share
     metrics, volumes, c3d       one case measured in millimetres; files read and written; C3D weights

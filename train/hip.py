@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.training.run import open_run
 
     with Cache(arguments.data, "hip") as cache:
+        if settings.config.label_names not in ((), tuple(cache.labels)):
+            raise UserError(f"--label_names {','.join(settings.config.label_names)}: {cache.path} has "
+                            f"{','.join(cache.labels)}; leave the option out")
         settings = settings.replaced("the cache's labels", label_names=tuple(cache.labels))
         split = dataset_and_split(cache, settings.config, arguments.split)
         config = settings.config

@@ -63,6 +63,8 @@ class Run:
             path = self.folder / f"{name}.weights.h5"
             if path.is_file():
                 return path
+        if which == "best" and self.finished:
+            raise UserError(f"{self.folder}: no best weights, as it had no validation cases; take the last ones")
         raise UserError(f"{self.folder}: no {' or '.join(names)} weights yet; run `train/{self.settings.system}.py` on")
 
 

@@ -42,7 +42,7 @@ def check_complete(path: Path) -> None:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             _check_nifti(path)
         elif path.name.lower().endswith((".mha", ".mhd")):
-            _check_metaimage(path, _first_bytes(path), _length(path))
+            _check_metaimage(path, first_bytes(path), _length(path))
         else:
             _length(path)
     except OSError as error:
@@ -72,7 +72,7 @@ def _is_gzipped(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _first_bytes(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
     """The file's first piece, unpacked; more than any header that is read here."""
     return next(_pieces(path), b"")
 

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
-from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete
+from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete, first_bytes
 from tfsono.volumes.dicom import read_series
 from tfsono.volumes.nifti import copy_geometry, parse_header
 from tfsono.volumes.orientation import orientation_code, reorient, restore_orientation
@@ -205,7 +205,7 @@ def _copy_source_geometry(path: Path, like: Volume) -> None:
     source = Path(like.path)
     if not like.path or _suffix(source.name) not in (".nii", ".nii.gz") or not source.is_file():
         return
-    start = _first_bytes(source)
+    start = first_bytes(source)
     header = parse_header(start)
     if header is None or not _still_has_geometry(source, like):
         return
@@ -213,13 +213,6 @@ def _copy_source_geometry(path: Path, like: Volume) -> None:
         written = file.read(348)
         file.seek(0)
         file.write(copy_geometry(start, written))
-
-
-def _first_bytes(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as file:
-        return file.read(348)
 
 
 def _still_has_geometry(path: Path, like: Volume) -> bool:

@@ -97,11 +97,13 @@ def transfer_of(run) -> str:
     """The row of Table 2 that a run belongs to."""
     if not run.config.c3d_weights:
         return "without transfer"
-    return "with transfer (stand-in, not C3D)" if Path(run.config.c3d_weights).is_dir() else "with transfer"
+    said = (run.folder / "transfer.txt").read_text()  # by the run: what it started from may have moved since
+    return "with transfer (stand-in, not C3D)" if "stand-in" in said else "with transfer"
 
 
 def measure(run, cache, out: Path, weights: str) -> list[dict]:
-    """One row per test case and label; cases that an earlier call measured with the same weights are read back."""
+    """One row per test case and label; cases that an earlier call measured with the same weights and cache
+    are read back."""
     from tfsono.inference.hip import HipSegmenter
     from tfsono.models.hip import build, main_network
     from tfsono.report.tables import read_cases, write_cases
@@ -109,7 +111,9 @@ def measure(run, cache, out: Path, weights: str) -> list[dict]:
     from tfsono.training.run import load_weights
 
     path = run.weights(weights)
-    key = hashlib.sha256(path.read_bytes() + repr(run.config).encode()).hexdigest()[:16]
+    state = cache.path.stat()
+    parts = repr((run.config, state.st_size, state.st_mtime_ns)).encode()
+    key = hashlib.sha256(path.read_bytes() + parts).hexdigest()[:16]
     folder = out / "runs" / f"{run.folder.name}_{key}"
     done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []
     left = [name for name in run.split["test"] if name not in {row["case"] for row in done}]

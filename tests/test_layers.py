@@ -1,10 +1,10 @@
-"""Standardising: against NumPy, with padding left out."""
+"""Standardising, and the blocks' normalisation, against NumPy."""
 
 import keras
 import numpy as np
 import pytest
 
-from tfsono.layers.blocks import BlockStyle
+from tfsono.layers.blocks import BlockStyle, TileNormalization
 from tfsono.layers.standardise import standardise
 
 
@@ -32,3 +32,24 @@ def test_weight_decay_has_the_gradient_of_caffe():
     step = np.float32(1e-2)
     at = [float(regularizer(keras.ops.convert_to_tensor(np.float32([w])))) for w in (2 - step, 2 + step)]
     assert (at[1] - at[0]) / (2 * step) == pytest.approx(0.005 * 2, rel=1e-3)
+
+
+def test_tile_normalisation_takes_each_tiles_own_statistics_at_test_and_the_batchs_in_training():
+    random = np.random.default_rng(2)
+    x = random.normal([[[[1.0, -4.0]]]], [[[[2.0, 0.5]]]], (3, 5, 3, 7, 2)).astype("float32")
+    x[1] *= 5
+    ours, kerass = TileNormalization(momentum=0.9, epsilon=1e-3), keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-3)
+    for layer in (ours, kerass):
+        layer.build(x.shape)
+        layer.gamma.assign([1.5, 0.7])
+        layer.beta.assign([-0.3, 2.0])
+    trained, expected = (keras.ops.convert_to_numpy(layer(x, training=True)) for layer in (ours, kerass))
+    np.testing.assert_array_equal(trained, expected)
+    for mine, theirs in zip(ours.weights, kerass.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    tested = keras.ops.convert_to_numpy(ours(x, training=False))
+    for one, out in zip(x, tested, strict=True):
+        by_hand = (one - one.mean((0, 1, 2))) / np.sqrt(one.var((0, 1, 2)) + 1e-3) * [1.5, 0.7] + [-0.3, 2.0]
+        np.testing.assert_allclose(out, by_hand, atol=1e-4)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(x[2:], training=False))[0], tested[2], atol=1e-5)

@@ -61,7 +61,7 @@ def test_without_deep_supervision_the_main_path_stays():
 def test_receptive_fields_of_the_specification():
     """A slab of one x is raised at a time; which outputs move? All paths are open: positive weights, no dead ReLU."""
     side, thick = 128, 8
-    network = build(narrow())
+    network = build(narrow(norm_at_test="moving"))  # a tile's statistics see all of it
     for variable in network.trainable_variables:
         value = {"kernel": 0.02, "gamma": 1.0}.get(variable.path.split("/")[-1], 0.0)
         variable.assign(np.full(variable.shape, value, np.float32))

@@ -48,6 +48,8 @@ class HipConfig:
     deep_supervision: bool = paper(True, "Sec. 2.1; false: UpperCls alone")
     norm_momentum: float = ours(0.9, "not stated; the co-author's code of the same months")
     norm_epsilon: float = ours(1e-5, "not stated; the co-author's code of the same months")
+    norm_at_test: str = ours("tile", "not stated; a tile's own mean and variance, as 3D U-Net, which this extends, "
+                                     "found best with small batches; or moving, the averages of training")
     initial_deviation: float = paper(0.01, "Sec. 3.3: Gaussian, mean 0; 0 takes He's initialisation instead")
 
     # Transfer
@@ -125,6 +127,7 @@ def _check(config: HipConfig) -> None:
         (0 <= config.foreground_share <= 1, "foreground_share", "between 0 and 1"),
         (0 <= config.scaling < 0.5, "scaling", "at least 0 and under 0.5"),
         (config.architecture in ("ds_u3", "lineage4"), "architecture", "ds_u3 or lineage4"),
+        (config.norm_at_test in ("tile", "moving"), "norm_at_test", "tile or moving"),
         (config.loss in ("cross_entropy", "cross_entropy_dice"), "loss", "cross_entropy or cross_entropy_dice"),
         (config.optimizer in ("sgd", "adam"), "optimizer", "sgd or adam"),
         (config.schedule in ("halving", "cosine"), "schedule", "halving or cosine"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class BlockStyle:
       weight_decay: the gradient's share `weight_decay * w`, coupled, as in Caffe; Keras's L2 is half of it.
       norm_momentum: how much of the moving statistics stays in a step.
       norm_epsilon: added to the variance.
+      norm_at_test: whose mean and variance a test takes: `moving` averages of training, or the `tile`'s own.
     """
 
     deviation: float
     weight_decay: float
     norm_momentum: float
     norm_epsilon: float
+    norm_at_test: str = "moving"
 
     def kernel(self) -> dict:
         """Initialisation and regularisation of a kernel, as keyword arguments of a Keras layer."""
@@ -32,8 +34,26 @@ class BlockStyle:
 
     def normalise(self, x, name: str):
         """Batch normalisation and ReLU of `x` [B, X, Y, Z, C]."""
-        x = layers.BatchNormalization(momentum=self.norm_momentum, epsilon=self.norm_epsilon, name=f"{name}_norm")(x)
+        normalisation = TileNormalization if self.norm_at_test == "tile" else layers.BatchNormalization
+        x = normalisation(momentum=self.norm_momentum, epsilon=self.norm_epsilon, name=f"{name}_norm")(x)
         return layers.ReLU(name=f"{name}_relu")(x)
+
+
+class TileNormalization(layers.BatchNormalization):
+    """Batch normalisation that at test takes the mean and variance of each tile, not the moving averages.
+
+    3D U-Net, which `hip` extends, does so, as "using the current statistics also at test time works the best" with
+    batches of few samples (Cicek et al., MICCAI 2016, Sec. 2). A tile's answer does not depend on its batch. The
+    weights, and training, are those of `BatchNormalization`.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if training and self.trainable:
+            return super().call(inputs, training=training, mask=mask)
+        x = ops.cast(inputs, "float32")
+        mean, variance = ops.moments(x, axes=tuple(range(1, len(x.shape) - 1)), keepdims=True)
+        x = (x - mean) * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
+        return ops.cast(x, self.compute_dtype)
 
 
 def convolution(x, channels: int, style: BlockStyle, name: str):

@@ -28,7 +28,8 @@ def build(config: HipConfig) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon)
+        style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon,
+                           config.norm_at_test)
         return (_ds_u3 if config.architecture == "ds_u3" else _lineage4)(config, style)
     finally:
         keras.config.set_dtype_policy(before)

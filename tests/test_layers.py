@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfsono.layers.blocks import BlockStyle, TileNormalization
+from tfsono.layers.blocks import BatchNormalization, BlockStyle
 from tfsono.layers.standardise import standardise
 
 
@@ -38,7 +38,7 @@ def test_tile_normalisation_takes_each_tiles_own_statistics_at_test_and_the_batc
     random = np.random.default_rng(2)
     x = random.normal([[[[1.0, -4.0]]]], [[[[2.0, 0.5]]]], (3, 5, 3, 7, 2)).astype("float32")
     x[1] *= 5
-    ours, kerass = TileNormalization(momentum=0.9, epsilon=1e-3), keras.layers.BatchNormalization(
+    ours, kerass = BatchNormalization("tile", 0.9, 1e-3), keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-3)
     for layer in (ours, kerass):
         layer.build(x.shape)

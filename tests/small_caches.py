@@ -1,4 +1,4 @@
-"""A tiny cache of `hip` whose labels are bright in the image, and the smallest settings that train on it."""
+"""Tiny caches of `hip` and `head`, and the smallest settings that train on them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from small_datasets import write_image, write_json
 from tfsono.data.cache import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.prepare import CacheSettings
+from tfsono.phantoms.dataset import write_head_dataset
 
 TINY = ["--preset", "quick", "--patch", "16,16,16", "--widths", "4,4,6,6", "--lower_widths", "4,3", "--middle_widths",
         "3", "--iterations", "6", "--record_every", "2", "--test_cases", "2"]
+
+TINY_HEAD = ["--preset", "quick", "--input_size", "32,64", "--unet_widths", "4,6,8", "--backbone_widths", "4,4,6,8,8",
+             "--heatmap_widths", "8,8,8", "--head_widths", "16,8", "--pyramid_channels", "8", "--pyramid_fused", "8",
+             "--transformer_size", "32,64", "--transformer_width", "16", "--transformer_depth", "2",
+             "--transformer_heads", "2", "--aspp_channels", "8", "--low_level_channels", "4",
+             "--attention_reduction", "4", "--clahe_tiles", "4", "--segmentation_batch", "2", "--landmark_batch", "2",
+             "--segmentation_iterations", "4", "--segmentation_record_every", "2", "--landmark_iterations", "4",
+             "--landmark_record_every", "2", "--restart_records", "1", "--test_cases", "2", "--folds", "2",
+             "--monte_carlo_samples", "2"]
 
 
 def write_small_dataset(root: Path, sizes) -> Path:
@@ -35,3 +45,14 @@ def write_small_cache(root: Path, sizes) -> Path:
     dataset = open_dataset(write_small_dataset(root / "dataset", sizes))
     write_cache(dataset, root / "small.h5", CacheSettings("hip"), progress=lambda text: None)
     return root / "small.h5"
+
+
+def write_small_head_dataset(root: Path, cases: int = 8) -> Path:
+    """Head phantoms head_001, ... of 54x80 pixels, in the dataset layout."""
+    return write_head_dataset(root, cases, 0, (54, 80), (0.52, 3.26), progress=lambda text: None)
+
+
+def write_head_cache(dataset: Path, path: Path) -> Path:
+    """The cache of a dataset of pictures."""
+    write_cache(open_dataset(dataset), path, CacheSettings("head"), progress=lambda text: None)
+    return path

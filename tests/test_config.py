@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tfsono.config import choose, describe, differences, load_settings, parse_value, save_settings
+from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 
-SYSTEMS = [HIP]
+SYSTEMS = [HIP, HEAD]
 ROOT = Path(__file__).resolve().parents[1]
 
 

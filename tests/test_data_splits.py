@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
-from tfsono.data.splits import check_split, make_split, read_split, write_split
+from tfsono.data.splits import (
+    check_split,
+    make_fold_split,
+    make_folds,
+    make_split,
+    read_split,
+    write_split,
+)
 from tfsono.errors import UserError
 
 NAMES = [f"case_{number:02d}" for number in range(17)]
@@ -100,3 +108,72 @@ def test_other_files_are_refused(tmp_path, content):
         read_split(tmp_path / "split.json")
     with pytest.raises(UserError, match="none.json"):
         read_split(tmp_path / "none.json")
+
+
+# --- folds
+
+MANY = [f"{number:03d}_{frame}" for number in range(100) for frame in range(1 + (number % 4 == 0))]
+EXAMINATIONS = {name: name[:3] for name in MANY}
+LENGTHS = {name: 50.0 + (int(name[:3]) * 37) % 100 + 0.1 * int(name[4]) for name in MANY}
+
+
+def test_folds_hold_every_case_once_and_no_subject_twice():
+    folds = make_folds(MANY, EXAMINATIONS, LENGTHS, 5, seed=3)
+    assert sorted(name for fold in folds for name in fold) == sorted(MANY)
+    held = [{EXAMINATIONS[name] for name in fold} for fold in folds]
+    assert sum(map(len, held)) == 100 == len(set.union(*held))
+    assert all(fold == sorted(fold) for fold in folds)
+
+
+def test_folds_are_even_in_number_and_in_size():
+    folds = make_folds(MANY, EXAMINATIONS, LENGTHS, 5, seed=3)
+    assert all(abs(len(fold) - 25) <= 2 for fold in folds)
+    for low in range(50, 150, 20):  # a quintile of the lengths: 20 subjects, four a fold
+        shares = [sum(low <= LENGTHS[name] < low + 20 for name in fold) for fold in folds]
+        assert min(shares) >= 3 and max(shares) <= 7
+    means = [sum(LENGTHS[name] for name in fold) / len(fold) for fold in folds]
+    shuffled = random.Random(3).sample(MANY, len(MANY))
+    plain = [sum(LENGTHS[n] for n in shuffled[k::5]) / len(shuffled[k::5]) for k in range(5)]
+    assert max(means) - min(means) < 0.5 * (max(plain) - min(plain))
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_names():
+    one = make_folds(MANY, EXAMINATIONS, LENGTHS, 5, seed=3)
+    assert make_folds(MANY[::-1], EXAMINATIONS, LENGTHS, 5, seed=3) == one
+    assert make_folds(MANY, EXAMINATIONS, LENGTHS, 5, seed=4) != one
+
+
+def test_an_odd_case_does_not_always_go_to_the_first_fold():
+    largest = {max(range(5), key=[len(f) for f in make_folds(MANY[:6], {}, {}, 5, seed)].__getitem__)
+               for seed in range(20)}
+    assert len(largest) > 2
+
+
+def test_unknown_sizes_are_spread_like_a_stratum():
+    sizes = {**LENGTHS, **{name: value for name, value in zip(MANY[:20], [None, float("nan")] * 10)}}
+    unknown = {EXAMINATIONS[name] for name in MANY[:20]}
+    folds = make_folds(MANY, EXAMINATIONS, sizes, 5, seed=1)
+    counts = [len({EXAMINATIONS[name] for name in fold} & unknown) for fold in folds]
+    assert sum(counts) == len(unknown) and max(counts) - min(counts) <= 2
+
+
+@pytest.mark.parametrize("folds", [1, 0, -2, 101])
+def test_too_few_or_too_many_folds(folds):
+    with pytest.raises(UserError, match="--folds .* found 100 subjects"):
+        make_folds(MANY, EXAMINATIONS, LENGTHS, folds, seed=1)
+
+
+def test_the_splits_of_the_folds_share_their_test_part_and_validate_every_other_case_once():
+    splits = [make_fold_split(MANY, EXAMINATIONS, LENGTHS, 20, 5, fold, seed=2) for fold in range(5)]
+    assert len({tuple(split["test"]) for split in splits}) == 1 and 20 <= len(splits[0]["test"]) <= 21
+    validated = sorted(name for split in splits for name in split["validation"])
+    assert sorted(validated + splits[0]["test"]) == sorted(MANY)
+    for split in splits:
+        check_split(split, MANY, EXAMINATIONS)
+        assert sum(map(len, split.values())) == len(MANY)
+
+
+@pytest.mark.parametrize("fold", [-1, 5])
+def test_a_fold_that_is_none(fold):
+    with pytest.raises(UserError, match="--fold .* 0 to 4"):
+        make_fold_split(MANY, EXAMINATIONS, LENGTHS, 20, 5, fold, seed=2)

@@ -18,10 +18,11 @@ FLOORS = (
     ("files",),
     ("config",),
     ("configs", "geometry"),
-    ("layers", "losses", "augment", "metrics", "volumes", "c3d"),
+    ("layers", "losses", "augment", "augment_picture", "contrast", "metrics", "volumes", "c3d"),
     ("data", "phantoms", "models", "training", "report"),
     ("inference",),
     ("export", "doctor"),
+    ("systems",),
     ("predict", "demo"),
     ("__main__", "train", "evaluate"),
 )

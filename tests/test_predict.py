@@ -13,10 +13,12 @@ import pytest
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
-from tfsono.export import export_run, load_run
 from tfsono.inference.segmentation import segment_volume
 from tfsono.models import hip
-from tfsono.predict import find_inputs, label_values, measure, predict, unique_names
+from tfsono.predict.hip import label_values, measure
+from tfsono.predict.inputs import find_inputs, unique_names
+from tfsono.predict.sources import Options, export_run, predict
+from tfsono.systems.hip import load_run
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
 
@@ -125,12 +127,48 @@ def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
     assert (tmp_path / "out" / "case_mask.nii.gz").read_text() == "drawn by hand"
 
 
+def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys):
+    path, out = write(tmp_path / "case.nii.gz", make_volume()), tmp_path / "out"
+
+    def said(source, options=Options(), again=False):
+        assert predict(source, [path], out, options, again) == 0
+        return capsys.readouterr().out
+
+    assert " mL" in said(exported)
+    before = (out / "case_mask.nii.gz").stat().st_mtime_ns
+    assert "answered already" in said(exported)
+    assert (out / "case_mask.nii.gz").stat().st_mtime_ns == before and len(rows_of(out)) == 2
+    assert " mL" in said(exported, again=True)
+    assert " mL" in said(run_dir)
+    assert " mL" in said(run_dir, Options(tiling="fast"))
+    write(path, make_volume(1))
+    assert " mL" in said(run_dir, Options(tiling="fast"))
+    (out / "case_mask.nii.gz").unlink()
+    assert " mL" in said(run_dir, Options(tiling="fast"))
+    path.write_text("no volume")
+    assert predict(run_dir, [path], out) == 2
+    capsys.readouterr()
+    assert json.loads((out / "predictions.json").read_text()) == {}  # nothing is known of its files any more
+    write(path, make_volume(1))
+    assert " mL" in said(run_dir, Options(tiling="fast"))
+    (out / "predictions.json").write_text("[]")
+    with pytest.raises(UserError, match="predictions.json"):
+        predict(run_dir, [path], out)
+
+
+def test_what_only_another_system_has(exported, tmp_path):
+    path = write(tmp_path / "case.nii.gz", make_volume())
+    for options in (Options(pixel_size_mm="0.2"), Options(also=("x",)), Options(samples=0)):
+        with pytest.raises(UserError, match="only for a model of head"):
+            predict(exported, [path], tmp_path / "out", options)
+
+
 def test_another_tiling(run_dir, exported, tmp_path):
     assert load_run(run_dir, "fast")[1].tiling.kind == "fast"
     with pytest.raises(UserError, match="tiling"):
         load_run(run_dir, "third")
     with pytest.raises(UserError, match="fixed at"):
-        predict(exported, [write(tmp_path / "case.nii.gz", make_volume())], tmp_path / "out", "fast")
+        predict(exported, [write(tmp_path / "case.nii.gz", make_volume())], tmp_path / "out", Options(tiling="fast"))
 
 
 def test_sources_and_inputs_that_cannot_be(run_dir, tmp_path):

@@ -15,8 +15,8 @@ from small_caches import TINY, write_small_cache
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
-from tfsono.training.fit import Recorder, Schedule, clock
-from tfsono.training.optimizers import learning_rate, optimizer
+from tfsono.training.fit import Recorder, Schedule, Score, clock
+from tfsono.training.optimizers import cosine_restarts, learning_rate, optimizer
 from tfsono.training.run import open_run, read_history, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,6 +121,21 @@ def test_early_stopping(tmp_path, settings, scores, patience, stale):
     assert recorder.stale() == stale
 
 
+@pytest.mark.parametrize("errors, stale", [([9.0, 5.0, 6.0, 7.0], True), ([9.0, 7.0, 6.0, 5.0], False)])
+def test_a_score_of_which_less_is_better(tmp_path, settings, errors, stale):
+    run = open_run(tmp_path / "run", settings, SPLIT, {})
+    schedule = Schedule(100, 10, 2, Score("validation_mre_mm", less_is_better=True))
+    recorder = Recorder(run, schedule, lambda: 0.0, 0)
+    recorder.rows = [{"step": i, "validation_mre_mm": error} for i, error in enumerate(errors)]
+    assert recorder.stale() == stale
+
+
+def test_early_stopping_without_validation_never_stops(tmp_path, settings):
+    recorder = Recorder(open_run(tmp_path / "run", settings, SPLIT, {}), Schedule(100, 10, 1), None, 0)
+    recorder.rows = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 2.0}]
+    assert not recorder.stale()
+
+
 def test_the_rate_is_halved_every_3000_iterations():
     rate = learning_rate(1e-3, "halving", 3000, 14000)
     at = {step: float(rate(step)) for step in (0, 2999, 3000, 5999, 6000, 9000, 12000, 13999)}
@@ -139,6 +154,36 @@ def test_sgd_is_the_papers():
     for _ in range(2):
         sgd.apply([keras.ops.convert_to_tensor(np.float32([1.0]))], [variable])
     assert float(variable.value[0]) == pytest.approx(1 - 0.1 - (0.9 * 0.1 + 0.1))  # v = 0.9 v - 0.1 g; w += v
+
+
+def test_warm_restarts_are_loshchilovs():
+    rate = cosine_restarts(1e-3, 1e-5, 10, 2.0)
+
+    def by_hand(step, first=10):
+        while step >= first:
+            step, first = step - first, 2 * first
+        return 1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * step / first)) / 2
+
+    steps = [0, 5, 9, 10, 11, 20, 29, 30, 50, 69, 70]  # cycles of 10, 20, 40
+    assert [float(rate(step)) for step in steps] == pytest.approx([by_hand(step) for step in steps], rel=1e-4)
+    assert float(rate(10)) == float(rate(30)) == pytest.approx(1e-3)
+
+
+def test_adamw_decays_what_has_no_gradient_and_clips_all_gradients_together():
+    import keras
+
+    weights = [keras.Variable(np.float32([2.0])), keras.Variable(np.float32([2.0]))]
+    adamw = optimizer("adamw", 0.1, weight_decay=0.5)
+    adamw.build(weights)
+    adamw.apply([keras.ops.convert_to_tensor(np.float32([0.0])), keras.ops.convert_to_tensor(np.float32([1.0]))],
+                weights)
+    # w - rate decay w, and for a gradient Adam's first step of the rate besides
+    assert [float(w.value[0]) for w in weights] == pytest.approx([2 - 0.1 * 0.5 * 2, 2 - 0.1 * 0.5 * 2 - 0.1])
+    clipped = optimizer("sgd", 1.0, 0.0, gradient_clip=1.0)
+    weights = [keras.Variable(np.float32([0.0])), keras.Variable(np.float32([0.0]))]
+    clipped.build(weights)
+    clipped.apply([keras.ops.convert_to_tensor(np.float32([v])) for v in (3.0, 4.0)], weights)
+    assert [float(w.value[0]) for w in weights] == pytest.approx([-0.6, -0.8])
 
 
 def test_clock():

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from tfsono.config import Choices, Parser, add_config_arguments, settings_from
+from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 
-SYSTEMS: dict[str, Choices] = {"hip": HIP}
+SYSTEMS: dict[str, Choices] = {"hip": HIP, "head": HEAD}
 TILINGS = ("", "paper", "half", "fast", "whole")
 
 
@@ -31,24 +32,27 @@ def run(argv: list[str]) -> int | None:
 
 
 def _add_phantom(commands) -> None:
-    parser = commands.add_parser("phantom", help="write a dataset of synthetic volumes")
+    parser = commands.add_parser("phantom", help="write a dataset of synthetic volumes or pictures")
     parser.add_argument("system", choices=[*SYSTEMS, "shapes"],
                         help="whose anatomy; shapes: simple bodies, to pre-train an encoder on")
     parser.add_argument("folder", help="dataset folder; made, or gone on with")
     parser.add_argument("--cases", type=int, default=None, help="how many; default: the paper's number")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--preset", default="paper", choices=sorted(HIP.presets), help="size of the volumes")
+    parser.add_argument("--preset", default="paper", choices=sorted(HIP.presets), help="their size")
     parser.set_defaults(run=_phantom)
 
 
 def _phantom(arguments) -> None:
     from tfsono.config import choose
-    from tfsono.phantoms.dataset import write_hip_dataset, write_shapes_dataset
+    from tfsono.phantoms.dataset import write_head_dataset, write_hip_dataset, write_shapes_dataset
 
-    config = choose(HIP, arguments.preset, "paper").config
-    write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
+    config = choose(SYSTEMS.get(arguments.system, HIP), arguments.preset, "paper").config
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
-    write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
+    if arguments.system == "head":
+        write_head_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_pixel_size_mm)
+    else:
+        write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
+        write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
 
 
 def _add_audit(commands) -> None:
@@ -91,10 +95,12 @@ def _cache(arguments) -> None:
     from tfsono.data.prepare import CacheSettings
 
     config = settings_from(arguments, SYSTEMS[arguments.system]).config
+    settings = CacheSettings(arguments.system)  # of pictures: kept as they are
+    if arguments.system != "head":
+        settings = CacheSettings(arguments.system, config.orientation, config.spacing_mm)
     path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
     audit = read_audit(path) if arguments.audit or path.is_file() else None
-    write_cache(open_dataset(arguments.dataset), Path(arguments.file),
-                CacheSettings(arguments.system, config.orientation, config.spacing_mm), audit, arguments.leave_out_bad)
+    write_cache(open_dataset(arguments.dataset), Path(arguments.file), settings, audit, arguments.leave_out_bad)
     if arguments.verify:
         problems = verify_cache(arguments.file)
         if problems:
@@ -106,29 +112,38 @@ def _add_export(commands) -> None:
     parser = commands.add_parser("export", help="make a SavedModel of a run, with its pre- and post-processing")
     parser.add_argument("run_dir")
     parser.add_argument("folder")
-    parser.add_argument("--tiling", default="", choices=TILINGS, help="default: the run's")
+    parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.set_defaults(run=_export)
 
 
 def _export(arguments) -> None:
-    from tfsono.export import export_run
+    from tfsono.predict.sources import export_run
 
     print(f"wrote {export_run(arguments.run_dir, arguments.folder, arguments.tiling)}")
 
 
 def _add_predict(commands) -> None:
-    parser = commands.add_parser("predict", help="segment files: mask, measurements.csv and a preview picture")
+    parser = commands.add_parser("predict", help="answer files: masks or landmarks, measurements.csv and pictures")
     parser.add_argument("source", help="a run folder, or a folder of `tfsono export`")
-    parser.add_argument("inputs", nargs="+", help="volumes, DICOM folders, or folders of volumes")
+    parser.add_argument("inputs", nargs="+", help="volumes or pictures, DICOM folders, or folders of these")
     parser.add_argument("--out", required=True, help="folder for the answers")
-    parser.add_argument("--tiling", default="", choices=TILINGS, help="default: the run's")
+    parser.add_argument("--again", action="store_true", help="also what the same model answered for the same file")
+    parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
+    parser.add_argument("--pixel_size_mm", default="", metavar="MM",
+                        help="head: millimetres a pixel, or a CSV file of them; default: what "
+                             "a DICOM file says, else answers are in pixels alone")
+    parser.add_argument("--also", nargs="+", default=(), metavar="SOURCE",
+                        help="head: further runs or exports, which answer together with the first one")
+    parser.add_argument("--samples", type=int, default=None,
+                        help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
     parser.set_defaults(run=_predict)
 
 
 def _predict(arguments) -> int:
-    from tfsono.predict import predict
+    from tfsono.predict.sources import Options, predict
 
-    return predict(arguments.source, arguments.inputs, arguments.out, arguments.tiling)
+    options = Options(arguments.tiling, arguments.pixel_size_mm, tuple(arguments.also), arguments.samples)
+    return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.again)
 
 
 def _add_doctor(commands) -> None:

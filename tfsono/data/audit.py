@@ -13,12 +13,23 @@ Problems are errors (the cache refuses the case) or warnings (look at it). Of on
     touches_border             warning  a label reaches a face of the volume: cut off, or anatomy that goes on there
     implausible_geometry       warning  a label below 10 voxels
 
+of one picture besides (where landmark_outside is a warning: a head may leave its picture):
+
+    converted                  warning  colours, more than 8 bits and the like were made grey levels
+    implausible_geometry       warning  a pixel below 0.02 or above 1 mm
+    no_ellipse                 warning  none fits the mask
+    circumference_differs      warning  by over 5 % between the table and the mask's ellipse
+    landmarks_do_not_fit       warning  the BPD/OFD points cannot be the ends of this head's axes
+    names_exchanged            warning  the pair called BPD is the longer one
+    ends_exchanged             warning  the ends of a pair stand the other way round
+
 and of all cases together:
 
     subject_in_two_splits      error    by the dataset's own split
     duplicate_image            warning  the same voxels in two cases; an error in two parts of the split
     implausible_geometry       warning  a spacing above twice or below half the median (each of the three,
-                                        sorted); a label below a tenth of its median volume (3 cases or more)
+                                        sorted); a label below a tenth of its median volume (3 cases or more);
+                                        of volumes alone, as a picture's pixels and its head differ by more
 """
 
 from __future__ import annotations
@@ -35,11 +46,14 @@ from scipy import ndimage
 
 from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
 from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
-from tfsono.data.layout import Case, Dataset, case_landmarks, source_checksums
+from tfsono.data.landmark_audit import judge_head, landmark_lines, write_worst
+from tfsono.data.layout import PICTURE_LABEL, Case, Dataset, case_landmarks, source_checksums
+from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, write_text
-from tfsono.volumes.image import Volume, orientation_code, read_mask, read_volume, reorient
+from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.volumes.image import Volume, orientation_code, reorient
 from tfsono.volumes.landmarks import points_to_vox
 from tfsono.volumes.volume import ConstantImageError, LabelValueError, NotFiniteError, OtherGridError
 
@@ -49,6 +63,9 @@ SMALL_SHARE = 0.1
 """A label below this part of its median volume is suspicious."""
 
 SPACING_FACTOR = 2.0
+PIXEL_RANGE_MM = (0.02, 1.0)
+"""Outside of these a pixel size is a slip of the unit; HC18's are 0.05 to 0.33 mm."""
+
 CODES = {
     NotFiniteError: "nan",
     ConstantImageError: "constant",
@@ -68,7 +85,8 @@ def audit_dataset(
 
     Args:
         dataset: what `open_dataset` found.
-        out_dir: where audit.json and audit.png go (made if needed); None writes nothing.
+        out_dir: where audit.json and audit.png go (made if needed), and landmarks.png for BPD/OFD points; None writes
+            nothing.
         progress: takes each line: the time left, then the table and the problems.
 
     Returns:
@@ -83,12 +101,14 @@ def audit_dataset(
         make_folder(out_dir)
     entries = audit_cases(dataset, None, progress, tiles)
     audit = _whole_audit(dataset, list(entries.values()))
-    for line in table_lines(audit):
+    *lines, summary = table_lines(audit)
+    for line in [*lines, *landmark_lines(audit), summary]:
         progress(line)
     if out_dir is not None:
         write_text(Path(out_dir) / "audit.json", json.dumps(audit, indent=1) + "\n")
         write_sheet(Path(out_dir) / "audit.png", heading(audit), _sheet_rows(audit, tiles))
-        progress(f"written: {Path(out_dir) / 'audit.json'} and audit.png")
+        worst = write_worst(Path(out_dir) / "landmarks.png", dataset, audit)
+        progress(f"written: {Path(out_dir) / 'audit.json'}{', landmarks.png' if worst else ''} and audit.png")
     return audit
 
 
@@ -127,7 +147,7 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
     image = _readable_image(case, dataset, entry)
     if image is None:
         return entry, None
-    oriented = reorient(image)
+    oriented = reorient(image)  # a picture lies as it should already
     entry["size"] = [int(side) for side in image.size]
     entry["spacing_mm"] = [float(value) for value in image.spacing_mm]
     entry["orientation"] = orientation_code(image)
@@ -140,6 +160,9 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
         entry["labels"] = _label_facts(mask, dataset.labels, entry)
         values = reorient(mask).array
     _check_landmarks(case, image, dataset, entry)
+    if case.is_picture and (PICTURE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
+        for code, text in judge_head(values, dataset, entry):
+            _add(entry, "warning", code, text)
     return entry, make_tile(oriented, _label_order(values, dataset.labels))
 
 
@@ -212,6 +235,8 @@ def _empty_entry(case: Case, dataset: Dataset) -> dict:
         "landmarks": {},
         "problems": [],
     }
+    if case.is_picture:
+        entry.update({"pixel_size_mm": case.pixel_size_mm, "hc_mm": case.hc_mm})
     try:
         entry["checksums"] = source_checksums(case)
         entry["checksum_source"] = _joined(entry["checksums"])
@@ -227,10 +252,23 @@ def _add(entry: dict, level: str, code: str, text: str, scope: str = "case") -> 
 
 def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
     try:
-        return read_volume(case.image)
+        image, pixel_size_mm, notes = read_image(case)
     except UserError as error:
         _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
+    for note in notes:
+        _add(entry, "warning", "converted", note)
+    if case.is_picture:
+        _check_pixel_size(pixel_size_mm, entry)
+    return image
+
+
+def _check_pixel_size(pixel_size_mm: float | None, entry: dict) -> None:
+    entry["pixel_size_mm"] = pixel_size_mm
+    if pixel_size_mm is not None and not PIXEL_RANGE_MM[0] <= pixel_size_mm <= PIXEL_RANGE_MM[1]:
+        low, high = PIXEL_RANGE_MM
+        text = f"a pixel of {pixel_size_mm:.4g} mm, where {low:g} to {high:g} mm are usual: is it in millimetres?"
+        _add(entry, "warning", "implausible_geometry", text)
 
 
 def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> Volume | None:
@@ -239,7 +277,7 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
             _add(entry, "error", "no_mask", "no mask of this name")
         return None
     try:
-        return read_mask(case.label, image)
+        return read_label(case, image)
     except UserError as error:
         _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
@@ -269,7 +307,7 @@ def _label_facts(mask: Volume, labels: dict[str, int], entry: dict) -> dict[str,
     boxes = _boxes(mask.array, labels)
     for name, value in labels.items():
         facts[name] = _region_facts(mask.array, value, boxes.get(value), voxel_ml)
-        for code, text in _region_problems(name, facts[name]) if boxes else ():  # an empty mask is said once
+        for code, text in _region_problems(name, facts[name], mask.size[2] == 1) if boxes else ():  # empty: said once
             _add(entry, "warning", code, text)
     return facts
 
@@ -298,25 +336,26 @@ def _region_facts(mask: np.ndarray, value: int, box: tuple[slice, ...] | None, v
 def _border_voxels(region: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> int:
     """The voxels of `region` (the volume's part in `box`) that lie on a face of the volume."""
     inner = tuple(
-        slice(1 if part.start == 0 else 0, -1 if part.stop == side else None)
+        slice(None) if side == 1 else slice(1 if part.start == 0 else 0, -1 if part.stop == side else None)
         for part, side in zip(box, shape, strict=True)
     )
     return int(np.count_nonzero(region) - np.count_nonzero(region[inner]))
 
 
-def _region_problems(name: str, facts: dict):
+def _region_problems(name: str, facts: dict, flat: bool):
     """(code, text) of what looks wrong with one label."""
     if not facts["voxels"]:
         yield "label_absent", f"{name} does not occur"
         return
+    whole, part = ("picture", "pixels") if flat else ("volume", "voxels")
     if facts["voxels"] < FEW_VOXELS:
-        yield "implausible_geometry", f"{name} has only {facts['voxels']} voxels"
+        yield "implausible_geometry", f"{name} has only {facts['voxels']} {part}"
     if facts["pieces"] > 1:
         stray = facts["voxels"] - facts["largest_voxels"]
-        yield "several_pieces", f"{name} is in {facts['pieces']} pieces, {stray} voxels outside the largest"
+        yield "several_pieces", f"{name} is in {facts['pieces']} pieces, {stray} {part} outside the largest"
     if facts["border_voxels"]:
-        voxels = facts["border_voxels"]
-        yield "touches_border", f"{name} reaches the volume's border ({voxels} voxels) and may be cut off"
+        count = facts["border_voxels"]
+        yield "touches_border", f"{name} reaches the {whole}'s border ({count} {part}) and may be cut off"
 
 
 def _label_order(mask: np.ndarray | None, labels: dict[str, int]) -> np.ndarray | None:
@@ -348,14 +387,11 @@ def _check_landmarks(case: Case, image: Volume, dataset: Dataset, entry: dict) -
         point = np.asarray(points_to_vox(point_mm[None], image), float)[0]
         entry["landmarks"][name] = [float(value) for value in point]
         if (point < -0.5).any() or (point > np.array(image.size) - 0.5).any():
-            at = ", ".join(f"{value:.1f}" for value in point)
-            size = "x".join(str(side) for side in image.size)
-            _add(
-                entry,
-                "error",
-                "landmark_outside",
-                f"{name} at voxel ({at}) lies outside the volume of {size}",
-            )
+            axes, whole, part = (2, "picture", "pixel") if case.is_picture else (3, "volume", "voxel")
+            at = ", ".join(f"{value:.1f}" for value in point[:axes])
+            size = "x".join(str(side) for side in image.size[:axes])
+            text = f"{name} at {part} ({at}) lies outside the {whole} of {size}"
+            _add(entry, "warning" if case.is_picture else "error", "landmark_outside", text)
 
 
 def _array_checksum(array: np.ndarray) -> str:
@@ -407,6 +443,8 @@ def _unchanged(entry: dict | None, case: Case) -> dict | None:
 def _add_problems_together(entries: dict[str, dict], dataset: Dataset) -> None:
     _check_subjects(entries, dataset)
     _check_duplicates(entries, dataset)
+    if dataset.of_pictures:
+        return
     _check_spacing(entries)
     for label in dataset.labels:
         _check_volumes(entries, label)
@@ -483,6 +521,7 @@ def _whole_audit(dataset: Dataset, entries: list[dict]) -> dict:
         "count": len(entries),
         "with_errors": sum(level_of(entry) == "error" for entry in entries),
         "with_warnings": sum(level_of(entry) == "warning" for entry in entries),
+        "pictures": dataset.of_pictures,
         "cases": entries,
     }
 

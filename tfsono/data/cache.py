@@ -2,8 +2,9 @@
 
     attributes            format_version, complete, system, orientation, spacing_mm, name, labels, landmarks,
                           split (the last three as JSON)
-    cases/NAME            attributes: the grid, subject, source, checksum_source, checksum, complete
-        image             float32 [X, Y, Z], in the file's own intensities
+    cases/NAME            attributes: the grid, subject, source, checksum_source, checksum, complete; of pictures
+                          pixel_size_mm and hc_mm, NaN where unknown
+        image             float32 [X, Y, Z], in the file's own intensities; of pictures uint8 [X, Y, 1]
         label             uint8 [X, Y, Z]: 0 background, 1..n the labels in their order (if there are labels)
         foreground/1..n   int32 [<= 10000, 3]: voxels of that label, drawn once for balanced sampling
         points_vox        float32 [K, 3]: the landmarks in their order, NaN where missing (if there are any)
@@ -45,6 +46,9 @@ MOST_FOREGROUND = 10_000
 """Voxels kept for each label and case: far more than the patches that training draws around them."""
 
 GRID = ("spacing_mm", "origin_mm", "direction", "native_spacing_mm", "native_origin_mm")
+NUMBERS = ("pixel_size_mm", "hc_mm")
+"""Of pictures alone; caches of volumes do not have them."""
+
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises for a damaged file, depending on where the damage is."""
 
@@ -65,6 +69,8 @@ class Cache:
         settings: what it was written with.
         split: the dataset's own split, or None.
         subjects: case -> subject.
+        pixel_sizes_mm: case -> millimetres in a picture's own pixel, None where unknown.
+        circumferences_mm: case -> head circumference by the dataset's table, None where unknown.
     """
 
     def __init__(self, path, system: str) -> None:
@@ -98,6 +104,8 @@ class Cache:
         groups = file["cases"]
         self.names: list[str] = sorted(groups)
         self.subjects = {name: str(groups[name].attrs["subject"]) for name in self.names}
+        self.pixel_sizes_mm = {name: _number(groups[name], "pixel_size_mm") for name in self.names}
+        self.circumferences_mm = {name: _number(groups[name], "hc_mm") for name in self.names}
         self._shapes = {name: tuple(groups[name]["image"].shape) for name in self.names}
         self._spacings = {name: tuple(groups[name].attrs["spacing_mm"].tolist()) for name in self.names}
 
@@ -122,7 +130,7 @@ class Cache:
             size: three sides in voxels.
 
         Returns:
-            image float32 and label uint8 (None without labels), both of the clipped size, which has sides of
+            image in its own type and label uint8 (None without labels), both of the clipped size, which has sides of
             zero where the window misses the volume; and where the clipped piece begins within the window (3).
         """
         group = self._group(name)
@@ -243,11 +251,18 @@ def _read_case(name: str, group: h5py.Group) -> CachedCase:
         str(group.attrs["subject"]),
         native,
         _array(group, "points_vox"),
+        *(_number(group, key) for key in NUMBERS),
     )
 
 
 def _array(group: h5py.Group, key: str) -> np.ndarray | None:
     return group[key][...] if key in group else None
+
+
+def _number(group: h5py.Group, key: str) -> float | None:
+    """The attribute, None where it is absent or NaN."""
+    value = float(group.attrs.get(key, np.nan))
+    return None if np.isnan(value) else value
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -470,7 +485,7 @@ def _write_case(
 ) -> None:
     """Writes one group, and marks it complete only after its arrays have left this process."""
     group = groups.create_group(case.name)
-    arrays, grid = _arrays_of(case, labels), _grid_of(case)
+    arrays, grid = _arrays_of(case, labels), {**_grid_of(case), **_numbers_of(case, source)}
     for key, array in arrays.items():
         group.create_dataset(key, data=array)
     group.attrs.update(grid)
@@ -499,6 +514,14 @@ def _grid_of(case: CachedCase) -> dict[str, np.ndarray]:
     return {key: np.array(value, np.float64) for key, value in zip(GRID, values, strict=True)}
 
 
+def _numbers_of(case: CachedCase, source: Case) -> dict[str, np.ndarray]:
+    values = (case.pixel_size_mm, case.hc_mm) if source.is_picture else ()
+    return {
+        key: np.array(np.nan if value is None else value, np.float64)
+        for key, value in zip(NUMBERS, values, strict=False)
+    }
+
+
 def _foreground_voxels(label: np.ndarray, value: int, name: str) -> np.ndarray:
     """int32 [n, 3]: the voxels of `value`, or 10000 different ones drawn by a seed from case and value."""
     found = np.flatnonzero(label == value)
@@ -521,7 +544,8 @@ def _stored_parts(group: h5py.Group) -> list[tuple[str, np.ndarray]]:
     """The (name, array) pairs that `_checksum` was given when the group was written."""
     keys = [key for key in sorted(group) if key != "foreground"]
     keys += [f"foreground/{value}" for value in sorted(group.get("foreground", ()))]
-    return [(key, group[key][...]) for key in keys] + [(key, group.attrs[key]) for key in GRID]
+    attributes = [*GRID, *(key for key in NUMBERS if key in group.attrs)]
+    return [(key, group[key][...]) for key in keys] + [(key, np.asarray(group.attrs[key])) for key in attributes]
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -1,9 +1,13 @@
-"""One picture of many cases: a slice each with the outline of its labels, what is wrong framed and first."""
+"""One picture of many cases: a slice each with the outline of its labels, what is wrong framed and first.
+
+And another of the cases whose landmarks fit least, with their points.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,6 +21,10 @@ COLUMNS = 10
 TITLE_LETTERS = 20
 OUTLINES = ("#ffd700", "#00e5ff", "#ff4fd8", "#7cff4f", "#ff9a3c", "#b18cff")
 FRAMES = {"error": "red", "warning": "orange", "": "#bbbbbb"}
+PAIRS = (("OFD", "#00e5ff"), ("BPD", "#ff4fd8"))
+"""Names and colours of the landmarks' pairs, as the file calls them."""
+
+LANDMARK_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,33 @@ class Tile:
     labels: np.ndarray
 
 
+@dataclass(frozen=True)
+class LandmarkTile:
+    """A picture with its points, two pairs of the ends of an axis each, and the ellipse of its mask.
+
+    Attributes:
+        name: the case.
+        picture: uint8 [rows, columns], at most `SIDE` pixels a side.
+        points_px: [4, 2] (x, y) in it, NaN where missing: the ends of OFD, then of BPD.
+        outline_px: [N, 2] of the ellipse, or None.
+        text: what is said below.
+        fits: else it is framed.
+    """
+
+    SIDE: ClassVar[int] = 320
+
+    name: str
+    picture: np.ndarray
+    points_px: np.ndarray
+    outline_px: np.ndarray | None
+    text: str
+    fits: bool
+
+
 def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
     """The slice through the middle of the labels (or else of the volume), across the axis of largest spacing.
+
+    Of a volume one voxel thick, a picture, it is the one there is.
 
     Args:
         image: in the orientation LPS, so that the tile has the patient's right on its left, and anterior or
@@ -41,7 +74,8 @@ def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
         labels: [X, Y, Z] in the image's grid, or None.
     """
     spacing = np.asarray(image.spacing_mm)
-    axis = 2 if np.ptp(spacing) <= 0.01 * spacing.max() else int(spacing.argmax())
+    flat = image.size[2] == 1 or np.ptp(spacing) <= 0.01 * spacing.max()
+    axis = 2 if flat else int(spacing.argmax())
     labels = np.zeros(image.size, np.uint8) if labels is None else labels
     counts = np.count_nonzero(labels, axis=tuple(other for other in range(3) if other != axis))
     inside = np.repeat(np.arange(len(counts)), counts)
@@ -73,6 +107,45 @@ def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, st
     figure.subplots_adjust(0.01, 0.25 / (1.95 * rows + 0.5), 0.99, 1 - 0.75 / (1.95 * rows + 0.5), 0.08, 0.35)
     with replacing(path) as partial:
         figure.savefig(partial, format="png")
+
+
+def write_landmark_sheet(path: Path, heading: str, tiles: list[LandmarkTile]) -> None:
+    """Draws every tile into one PNG, in their order."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = max(1, -(-len(tiles) // LANDMARK_COLUMNS))
+    height = 2.6 * rows + 0.6
+    figure = Figure(figsize=(3.2 * LANDMARK_COLUMNS, height), dpi=100)
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{heading}\n{PAIRS[0][0]} blue, {PAIRS[1][0]} pink, as the file names them; ellipse of the mask "
+                    "yellow", fontsize=12)
+    for position, tile in enumerate(tiles, start=1):
+        _draw_landmarks(figure.add_subplot(rows, LANDMARK_COLUMNS, position), tile)
+    figure.subplots_adjust(0.01, 0.25 / height, 0.99, 1 - 0.85 / height, 0.04, 0.22)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
+
+
+def _draw_landmarks(axes, tile: LandmarkTile) -> None:
+    axes.imshow(tile.picture, cmap="gray", vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    colour = FRAMES["" if tile.fits else "warning"]
+    axes.set_title(tile.name, fontsize=9, pad=2)
+    axes.set_xlabel(tile.text[:60], fontsize=8, labelpad=2, color="black" if tile.fits else "#b05500")
+    for spine in axes.spines.values():
+        spine.set_edgecolor(colour)
+        spine.set_linewidth(0.5 if tile.fits else 2.5)
+    if tile.outline_px is not None:
+        axes.plot(*np.append(tile.outline_px, tile.outline_px[:1], axis=0).T, color=OUTLINES[0], linewidth=1.2)
+    for (_, pair_colour), ends in zip(PAIRS, tile.points_px.reshape(2, 2, 2), strict=True):
+        axes.plot(*ends.T, color=pair_colour, linewidth=1.2, marker="o", markersize=4)
+        for number, (x, y) in enumerate(ends, start=1):
+            if np.isfinite((x, y)).all():
+                axes.annotate(str(number), (x, y), (3, 3), textcoords="offset points", color=pair_colour, fontsize=8)
+    axes.set_xlim(-0.5, tile.picture.shape[1] - 0.5)
+    axes.set_ylim(tile.picture.shape[0] - 0.5, -0.5)
 
 
 def _draw(axes, name: str, tile: Tile | None, level: str, text: str) -> None:

@@ -1,13 +1,18 @@
 """Where the images, masks and landmarks of a dataset lie, and what its dataset.json says of them.
 
-Three layouts are read as they are:
+Of volumes, three layouts are read as they are:
 
     images/CASE.nii.gz  labels/CASE.nii.gz  landmarks/CASE.mrk.json (or .fcsv, a label image, landmarks.csv)
     imagesTr/CASE[_0000].nii.gz  labelsTr/CASE.nii.gz     as of nnU-Net and the Medical Segmentation Decathlon
     volumes/CASE.nii.gz  landmark_anno/CASE_landmark.json
 
-An image may be a folder (one DICOM series). Hidden files, and files that are no volumes, are passed over and
-listed.
+An image may be a folder (one DICOM series). Of pictures (see `volumes.picture`) these:
+
+    images/CASE.png  labels/CASE.png (or masks/CASE_mask.png)
+    010_HC.png  010_HC_Annotation.png  in one folder        the HC18 set as downloaded
+
+with tables of pixel sizes, head circumferences and BPD/OFD points in the dataset's folder (see `picture_tables`). A
+dataset holds volumes or pictures, not both. Hidden files, and files that are neither, are passed over and listed.
 """
 
 from __future__ import annotations
@@ -20,11 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tfsono.data.picture_tables import PictureTables, find_tables, is_point_table, read_point_table
 from tfsono.data.splits import check_split_names
 from tfsono.errors import UserError
 from tfsono.files import read_json
+from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_volume
-from tfsono.volumes.landmarks import read_landmarks, read_landmarks_csv
+from tfsono.volumes.landmarks import points_to_mm, read_landmarks, read_landmarks_csv
+from tfsono.volumes.picture import is_picture_file, picture_name
 
 # One row per layout: images, masks, landmarks, and the end of a landmark file's stem.
 FOLDERS = (
@@ -33,6 +42,7 @@ FOLDERS = (
     ("volumes", "labels", "landmark_anno", "_landmark"),
 )
 LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".json")
+DICOM_SUFFIXES = (".dcm", ".dicom", "")
 OUR_KEYS = (
     "name",
     "modality",
@@ -63,17 +73,36 @@ FOREIGN_KEYS = (
 """What other programs write into dataset.json: passed over without a word."""
 
 MOST_LABEL_VALUES = 255
+MASK_ENDINGS = ("_Annotation", "_mask")
+"""What a mask's name may have behind its picture's."""
+
+HC18_NAME = re.compile(r"(\d+)_\d*HC")
+"""Number of the examination, then which picture of it: 010_HC, 010_2HC."""
+
+PICTURE_LABEL = "head"
+"""The one label of a dataset of pictures whose dataset.json names none."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what belongs to it; `landmarks` may be a table that several cases share."""
+    """One image and what belongs to it; `landmarks` may be a table that several cases share.
+
+    `pixel_size_mm` and `hc_mm` (head circumference) are what the tables say of a picture, None where they say nothing;
+    a DICOM file may know its pixels' size all the same.
+    """
 
     name: str
     image: Path
     label: Path | None
     landmarks: Path | None
     subject: str
+    pixel_size_mm: float | None = None
+    hc_mm: float | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the image is a picture, and no volume."""
+        return is_picture_file(self.image)
 
 
 @dataclass(frozen=True)
@@ -97,6 +126,11 @@ class Dataset:
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the cases are pictures."""
+        return bool(self.cases) and self.cases[0].is_picture
+
 
 def open_dataset(root) -> Dataset:
     """Finds the cases of the folder `root`, and the names of labels and landmarks.
@@ -104,32 +138,44 @@ def open_dataset(root) -> Dataset:
     They come from dataset.json or, where it is silent, from reading all masks and landmark files.
 
     Raises:
-        UserError: no such folder, none of the three layouts, no images, two files of one case, a wrong
-            dataset.json.
+        UserError: no such folder, none of the layouts, no images, volumes and pictures, two files of one case, a
+            wrong dataset.json or table.
     """
     root = Path(root)
-    images, labels, landmarks, ending = _folders(root)
+    places = _places(root)
     notes: list[str] = []
     said = _read_description(root / "dataset.json", notes)
-    image_paths = _images(images, notes)
-    label_paths = _only_known(_volumes(labels, notes), image_paths, notes)
-    landmark_paths = _landmark_files(root, landmarks, ending, image_paths, notes)
+    image_paths, pictures = _images(places, notes)
+    label_paths = _labels_of(places, image_paths, pictures, notes)
+    tables = find_tables(root, image_paths, bool(label_paths), notes) if pictures else PictureTables()
+    landmark_paths = dict.fromkeys(tables.with_points, tables.points)
+    if tables.points is None:
+        landmark_paths = _landmark_files(root, places, image_paths, notes)
     subjects = said.get("subjects", {})
     _check_known(subjects, image_paths, root / "dataset.json", "subjects")
     cases = tuple(
         Case(
-            name, image_paths[name], label_paths.get(name), landmark_paths.get(name), subjects.get(name, name)
+            name,
+            image_paths[name],
+            label_paths.get(name),
+            landmark_paths.get(name),
+            subjects.get(name, _subject_of(name, pictures)),
+            tables.pixel_sizes_mm.get(name),
+            tables.circumferences_mm.get(name),
         )
         for name in sorted(image_paths)
     )
+    if pictures:
+        _note_unmeasured(root, cases, notes)
     if said.get("split") is not None:
         check_split_names(said["split"], image_paths, f"{root / 'dataset.json'}: split")
+    found_labels = _picture_labels if pictures else _volume_labels
     return Dataset(
         root=root,
         name=said.get("name", root.resolve().name),
         modality=said.get("modality", ""),
-        labels=said["labels"] if "labels" in said else _found_labels(cases, notes),
-        landmarks=said["landmarks"] if "landmarks" in said else _found_landmarks(cases, notes),
+        labels=found_labels(said.get("labels"), cases, root, notes),
+        landmarks=said["landmarks"] if "landmarks" in said else _found_landmarks(cases, tables, notes),
         split=said.get("split"),
         cases=cases,
         notes=tuple(notes),
@@ -138,6 +184,8 @@ def open_dataset(root) -> Dataset:
 
 def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
     """The landmarks of `case` [mm, LPS] by name; a missing one is NaN or absent.
+
+    Those of a picture too: its pixels times the spacing of its volume, which is 1 where the size of a pixel is unknown.
 
     Args:
         case: the case.
@@ -148,6 +196,10 @@ def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
     """
     if case.landmarks is None:
         return {}
+    if case.landmarks.suffix == ".csv" and is_point_table(case.landmarks):
+        points_px = read_point_table(case.landmarks).get(case.name, np.empty((0, 2)))
+        points_mm = points_to_mm(np.pad(points_px, ((0, 0), (0, 1))), like)
+        return dict(zip(LANDMARKS, points_mm, strict=False))
     if case.landmarks.suffix == ".csv":
         return read_landmarks_csv(case.landmarks).get(case.name, {})
     return read_landmarks(case.landmarks, like)
@@ -156,11 +208,16 @@ def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
 def source_checksums(case: Case) -> dict[str, str]:
     """The sha256 of the contents of the case's "image", "label" and "landmarks"; "" where there is none.
 
+    Of a picture also of its "numbers", those that tables say of it.
+
     Raises:
         UserError: a file cannot be read.
     """
     paths = {"image": case.image, "label": case.label, "landmarks": case.landmarks}
-    return {kind: "" if path is None else _checksum(path) for kind, path in paths.items()}
+    checksums = {kind: "" if path is None else _checksum(path) for kind, path in paths.items()}
+    if case.is_picture:
+        checksums["numbers"] = hashlib.sha256(f"{case.pixel_size_mm} {case.hc_mm}".encode()).hexdigest()
+    return checksums
 
 
 def _checksum(path: Path) -> str:
@@ -197,7 +254,17 @@ def _parts(path: Path) -> list[Path]:
     return [path] + [part for part in data if part != path and part.is_file()]
 
 
-def _folders(root: Path) -> tuple[Path, Path, Path, str]:
+@dataclass(frozen=True)
+class _Places:
+    """Where images, masks and landmarks lie; `ending` is the end of a landmark file's stem."""
+
+    images: Path
+    labels: Path
+    landmarks: Path
+    ending: str
+
+
+def _places(root: Path) -> _Places:
     if not root.is_dir():
         raise UserError(
             f"{root}: a dataset is a folder; found {'a file' if root.exists() else 'nothing there'}: "
@@ -205,14 +272,35 @@ def _folders(root: Path) -> tuple[Path, Path, Path, str]:
         )
     for images, labels, landmarks, ending in FOLDERS:
         if (root / images).is_dir():
-            return root / images, root / labels, root / landmarks, ending
+            masks = labels if (root / labels).is_dir() or not (root / "masks").is_dir() else "masks"
+            return _Places(root / images, root / masks, root / landmarks, ending)
+    if _is_hc18_folder(root):
+        return _Places(root, root, root / "landmarks", "")
+    inside = next((f"; give {path}" for path in sorted(root.iterdir()) if _is_hc18_folder(path)), ": see the README")
     raise UserError(
-        f"{root}: a dataset has a folder images/, imagesTr/ or volumes/; found none of them: see the README"
+        f"{root}: a dataset has a folder images/, imagesTr/ or volumes/, or pictures named as in HC18 (010_HC.png); "
+        f"found none of them{inside}"
     )
 
 
-def _images(folder: Path, notes: list[str]) -> dict[str, Path]:
-    """Case name -> image. nnU-Net's ending _0000 is no part of the name; further channels are not read."""
+def _is_hc18_folder(path: Path) -> bool:
+    return path.is_dir() and any(
+        HC18_NAME.fullmatch(picture_name(file)) and is_picture_file(file) for file in path.iterdir()
+    )
+
+
+def _images(places: _Places, notes: list[str]) -> tuple[dict[str, Path], bool]:
+    """Case name -> image, and whether these are pictures.
+
+    nnU-Net's ending _0000 is no part of the name; further channels are not read.
+    """
+    folder = places.images
+    pictures = [path for path in sorted(folder.iterdir()) if is_picture_file(path) and not path.is_dir()]
+    if pictures:
+        found = _pictures(folder, notes)
+        if folder == places.labels:
+            found = {name: path for name, path in found.items() if not name.endswith(MASK_ENDINGS)}
+        return found, True
     found = _volumes(folder, notes)
     if folder.name == "imagesTr":
         further = sorted(name for name in found if re.search(r"_\d{4}$", name) and not name.endswith("_0000"))
@@ -224,9 +312,56 @@ def _images(folder: Path, notes: list[str]) -> dict[str, Path]:
         found = {name.removesuffix("_0000"): path for name, path in found.items() if name not in further}
     if not found:
         raise UserError(
-            f"{folder}: an image is needed (.nii.gz .nii .mha .mhd .nrrd or a DICOM folder); found none"
+            f"{folder}: an image is needed (.nii.gz .nii .mha .mhd .nrrd or a DICOM folder, or pictures: .png .jpg "
+            ".bmp .tif .dcm); found none"
         )
+    return found, False
+
+
+def _labels_of(places: _Places, images: dict[str, Path], pictures: bool, notes: list[str]) -> dict[str, Path]:
+    """Case name -> mask."""
+    if not pictures:
+        return _only_known(_volumes(places.labels, notes), images, notes)
+    found: dict[str, Path] = {}
+    unheard: list[str] = []  # in HC18's one folder the images have been listed, and what was passed over was said
+    listed = unheard if places.labels == places.images else notes
+    for name, path in _pictures(places.labels, listed).items():
+        ending = next((ending for ending in MASK_ENDINGS if name.endswith(ending) and name not in images), "")
+        if places.labels != places.images or ending:
+            _add(found, name.removesuffix(ending), path)
+    return _only_known(found, images, notes)
+
+
+def _pictures(folder: Path, notes: list[str]) -> dict[str, Path]:
+    """Case name -> picture. UserError for volumes among them: half a dataset would be passed over."""
+    found: dict[str, Path] = {}
+    ignored = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if is_picture_file(path) and not path.is_dir():
+            _add(found, picture_name(path), path)
+        elif is_volume_file(path) or is_series_folder(path):
+            raise UserError(
+                f"{path}: a dataset holds volumes or pictures, not both; found this volume beside pictures: move the "
+                "one or the other elsewhere"
+            )
+        elif path.suffix.lower() not in (".csv", ".json") and not path.is_dir():
+            ignored.append(path.name)
+    if ignored:
+        notes.append(f"{folder}: {len(ignored)} files are no pictures and were passed over: {_some(ignored)}")
     return found
+
+
+def _subject_of(name: str, pictures: bool) -> str:
+    """Of HC18's names the number of the examination: 010_HC and 010_2HC show one fetus."""
+    numbered = HC18_NAME.fullmatch(name) if pictures else None
+    return numbered.group(1) if numbered else name
+
+
+def _note_unmeasured(root: Path, cases: tuple[Case, ...], notes: list[str]) -> None:
+    without = [c.name for c in cases if c.pixel_size_mm is None and c.image.suffix.lower() not in DICOM_SUFFIXES]
+    if without:
+        notes.append(f"{root}: {len(without)} of {len(cases)} pictures have no pixel size, and are measured in pixels "
+                     f"alone: {_some(without)}")
 
 
 def _volumes(folder: Path, notes: list[str]) -> dict[str, Path]:
@@ -266,8 +401,9 @@ def _only_known(found: dict[str, Path], names, notes: list[str]) -> dict[str, Pa
     return {name: path for name, path in found.items() if name in names}
 
 
-def _landmark_files(root: Path, folder: Path, ending: str, names, notes: list[str]) -> dict[str, Path]:
-    """Case name -> its own file in `folder`, or the one landmarks.csv that has a row for it."""
+def _landmark_files(root: Path, places: _Places, names, notes: list[str]) -> dict[str, Path]:
+    """Case name -> its own file in `landmarks`, or the one landmarks.csv that has a row for it."""
+    folder, ending = places.landmarks, places.ending
     for table in (root / "landmarks.csv", folder / "landmarks.csv"):
         if table.is_file():
             return {name: table for name in read_landmarks_csv(table) if name in names}
@@ -391,8 +527,20 @@ def _check_known(named, names, path: Path, key: str) -> None:
 # --------------------------------------------------------------------------------------- found in the files
 
 
-def _found_labels(cases: tuple[Case, ...], notes: list[str]) -> dict[str, int]:
+def _picture_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
+    """One label, of the value 1 whatever the files have: in a picture's mask everything but 0 is inside."""
+    if said is not None and len(said) > 1:
+        raise UserError(f"{root / 'dataset.json'}: labels of pictures must be one, as every value but 0 is inside; "
+                        f"found {_some(list(said))}; keep one")
+    if said is None:
+        return {PICTURE_LABEL: 1} if any(case.label for case in cases) else {}
+    return dict.fromkeys(said, 1)
+
+
+def _volume_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
     """Every positive value of the masks, named label_VALUE; an unreadable mask is the audit's to report."""
+    if said is not None:
+        return said
     values: set[int] = set()
     for case in cases:
         if case.label is not None:
@@ -420,8 +568,10 @@ def _positive_values(path: Path) -> set[int]:
     return {int(value) for value in values if value > 0 and value == int(value)}
 
 
-def _found_landmarks(cases: tuple[Case, ...], notes: list[str]) -> tuple[str, ...]:
-    """Every landmark name of any readable file, sorted."""
+def _found_landmarks(cases: tuple[Case, ...], tables: PictureTables, notes: list[str]) -> tuple[str, ...]:
+    """Those of a table of points; else every landmark name of any readable file, sorted."""
+    if tables.points is not None:
+        return LANDMARKS
     names: set[str] = set()
     for case in cases:
         if case.landmarks is not None:

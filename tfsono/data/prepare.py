@@ -1,8 +1,11 @@
-"""One case as training reads it: in the wanted orientation and spacing, its labels counted 1..n."""
+"""One case as training reads it: in the wanted orientation and spacing, its labels counted 1..n.
+
+Volumes and pictures are read here, in one place: a picture is a volume one voxel thick, [X, Y, 1].
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from tfsono.geometry.resampling import (
 )
 from tfsono.volumes.image import Volume, read_mask, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_vox
+from tfsono.volumes.picture import picture_volume, read_picture, read_picture_mask
 
 NEEDLESS_CHANGE = 1e-3
 """A spacing within 0.1 % of the one asked for is left as it is: headers keep few digits."""
@@ -46,7 +50,7 @@ class CachedCase:
 
     Attributes:
         name: the case.
-        image: float32 [X, Y, Z], in the file's own intensities.
+        image: float32 [X, Y, Z], in the file's own intensities; of a picture uint8 [X, Y, 1].
         label: uint8 [X, Y, Z], 0 background, 1..n in the order of the labels; None without labels.
         spacing_mm: three floats, of `image`.
         origin_mm: the LPS position of `image`'s first voxel centre.
@@ -54,6 +58,8 @@ class CachedCase:
         subject: whose case it is.
         native: the case before resampling, or None when it was not resampled.
         points_vox: float32 [K, 3] in the grid of `image`, NaN where missing; None without landmarks.
+        pixel_size_mm: of a picture, in its own pixels; None where unknown (`spacing_mm` is then 1), and of volumes.
+        hc_mm: the head circumference that the dataset's table gives; None where it gives none.
     """
 
     name: str
@@ -65,6 +71,40 @@ class CachedCase:
     subject: str
     native: NativeCase | None = None
     points_vox: np.ndarray | None = None
+    pixel_size_mm: float | None = None
+    hc_mm: float | None = None
+
+
+def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
+    """The case's image in the file's own orientation.
+
+    Returns:
+        The volume; of a picture the millimetres in a pixel, by the dataset's table or else by the file (None where
+        unknown, and of volumes); and what was done to a picture's values, a line each.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if not case.is_picture:
+        return read_volume(case.image), None, ()
+    picture = read_picture(case.image)
+    pixel_size_mm, notes = case.pixel_size_mm or picture.pixel_size_mm, picture.notes
+    if picture.pixel_size_mm and not np.isclose(picture.pixel_size_mm, pixel_size_mm, rtol=0.01, atol=0):
+        by_file = f"a pixel of {picture.pixel_size_mm:.4g} mm by the file"
+        notes += (f"{by_file}: the table's {pixel_size_mm:.4g} mm was taken",)
+    return picture_volume(picture, pixel_size_mm), pixel_size_mm, notes
+
+
+def read_label(case: Case, image: Volume) -> Volume:
+    """The case's mask, on the grid of its image as `read_image` gives it.
+
+    Raises:
+        UserError: the file cannot be read, or does not lie on that grid.
+    """
+    if not case.is_picture:
+        return read_mask(case.label, image)
+    mask = read_picture_mask(case.label, (image.size[1], image.size[0]))
+    return replace(image, array=np.ascontiguousarray(mask.T[:, :, None]), path=str(case.label))
 
 
 def prepare_case(case: Case, dataset: Dataset, settings: CacheSettings) -> CachedCase:
@@ -73,17 +113,19 @@ def prepare_case(case: Case, dataset: Dataset, settings: CacheSettings) -> Cache
     Raises:
         UserError: a file that cannot be read, or a mask that does not lie on its image's grid.
     """
-    read = read_volume(case.image)
+    read, pixel_size_mm, _ = read_image(case)
     image = reorient(read, settings.orientation)
     whole = CachedCase(
         case.name,
-        image.array.astype(np.float32, copy=False),
+        image.array if case.is_picture else image.array.astype(np.float32, copy=False),
         _label(case, read, dataset.labels, settings.orientation),
         tuple(image.spacing_mm),
         tuple(image.origin_mm),
         tuple(image.direction),
         case.subject,
         points_vox=_points_vox(case, read, image, dataset.landmarks),
+        pixel_size_mm=pixel_size_mm,
+        hc_mm=case.hc_mm,
     )
     return _resampled(whole, settings)
 
@@ -99,7 +141,7 @@ def _label(case: Case, read: Volume, labels: dict[str, int], orientation: str) -
     """uint8: the labels' values in the file -> 1..n, all else 0 (the audit has refused other values)."""
     if not labels or case.label is None:
         return None
-    mask = reorient(read_mask(case.label, read), orientation).array
+    mask = reorient(read_label(case, read), orientation).array
     values = np.zeros(mask.shape, np.uint8)
     for index, value in enumerate(labels.values(), start=1):
         values[mask == value] = index
@@ -138,4 +180,6 @@ def _resampled(case: CachedCase, settings: CacheSettings) -> CachedCase:
         case.subject,
         NativeCase(case.image, case.label, case.spacing_mm, case.origin_mm, case.direction),
         None if points is None else points.astype(np.float32),
+        case.pixel_size_mm,
+        case.hc_mm,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Collection, Iterable, Mapping
 
@@ -10,6 +11,7 @@ from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 
 PARTS = ("train", "validation", "test")
+STRATA = 5  # quintiles
 
 
 def make_split(
@@ -49,6 +51,74 @@ def make_split(
             f"found {total} cases of {len(groups)} subjects: lower the counts or add cases"
         )
     return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
+
+
+def make_folds(
+    names: Iterable[str],
+    subjects: Mapping[str, str],
+    sizes: Mapping[str, float | None],
+    folds: int,
+    seed: int,
+) -> list[list[str]]:
+    """Parts of about the same number of cases and the same mix of sizes; no subject is in two of them.
+
+    The subjects are sorted by their mean size and cut into five strata of equal numbers. Each stratum is
+    shuffled and dealt out, a subject at a time, to the fold that has the fewest cases of it so far. Subjects
+    without a size are a stratum of their own.
+
+    Args:
+        names: the cases; those held apart for testing are not among them.
+        subjects: case -> subject; a case that is not in it is its own subject.
+        sizes: case -> what should be mixed evenly (the length of a head, say); None, NaN or no entry: unknown.
+        folds: how many, at least 2.
+        seed: the same seed and cases give the same folds, whatever the order of `names`.
+
+    Returns:
+        A sorted list of case names for each fold.
+
+    Raises:
+        UserError: fewer than 2 folds, or fewer subjects than folds.
+    """
+    groups = _by_subject(names, subjects)
+    if folds < 2 or len(groups) < folds:
+        raise UserError(
+            f"--folds {folds}: must be at least 2 and at most the number of subjects; found {len(groups)} subjects: "
+            "change the number or add cases"
+        )
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    shuffler = random.Random(seed)
+    for stratum in _strata(groups, sizes):
+        shuffler.shuffle(stratum)
+        stratum.sort(key=lambda subject: -len(groups[subject]))  # large groups first: the small ones level out
+        counts = [0] * folds
+        turns = shuffler.sample(range(folds), folds)  # or the first fold would always get the odd one
+        for subject in stratum:
+            fold = min(turns, key=lambda place: (counts[place], len(dealt[place])))
+            dealt[fold] += groups[subject]
+            counts[fold] += len(groups[subject])
+    return [sorted(fold) for fold in dealt]
+
+
+def make_fold_split(
+    names: Iterable[str],
+    subjects: Mapping[str, str],
+    sizes: Mapping[str, float | None],
+    test_cases: int,
+    folds: int,
+    fold: int,
+    seed: int,
+) -> dict[str, list[str]]:
+    """The split of one fold: the test part is the same for all of them, the fold validates, the others train.
+
+    Raises:
+        UserError: `fold` is none of them, or as for `make_split` and `make_folds`.
+    """
+    if not 0 <= fold < folds:
+        raise UserError(f"--fold {fold}: must be 0 to {folds - 1} for --folds {folds}; choose one of them")
+    held = make_split(names, subjects, test_cases, 0, seed)
+    parts = make_folds(held["train"], subjects, sizes, folds, seed)
+    train = sorted(name for place, part in enumerate(parts) if place != fold for name in part)
+    return {"train": train, "validation": parts[fold], "test": held["test"]}
 
 
 def check_split(
@@ -125,6 +195,21 @@ def _by_subject(names: Iterable[str], subjects: Mapping[str, str]) -> dict[str, 
     for name in sorted(names):
         groups.setdefault(subjects.get(name, name), []).append(name)
     return groups
+
+
+def _strata(groups: Mapping[str, list[str]], sizes: Mapping[str, float | None]) -> list[list[str]]:
+    """The subjects by the quintile of their mean size, the smallest first; those of unknown size come last."""
+    known, unknown = [], []
+    for subject, cases in groups.items():
+        found = [float(sizes[name]) for name in cases if sizes.get(name) is not None]
+        found = [size for size in found if math.isfinite(size)]
+        if found:
+            known.append((sum(found) / len(found), subject))
+        else:
+            unknown.append(subject)
+    order = [subject for _, subject in sorted(known)]
+    edges = [len(order) * part // STRATA for part in range(STRATA + 1)]
+    return [order[low:high] for low, high in zip(edges, edges[1:], strict=False)] + [sorted(unknown)]
 
 
 def _take(order: list[str], groups: dict[str, list[str]], count: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Zero mean and unit variance of a patch, where it has voxels."""
+"""Zero mean and unit variance of a patch or a picture, where it has voxels or pixels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ def standardise(image, valid):
     """Subtracts the mean and divides by the standard deviation of the valid voxels; the rest becomes 0.
 
     Args:
-      image: [B, X, Y, Z, 1] raw intensities.
-      valid: [B, X, Y, Z, 1], 1 where the patch lies inside its volume, 0 in the padding.
+      image: [B, X, Y, Z, 1] or [B, Y, X, 1] raw intensities.
+      valid: the same shape, 1 where the patch lies inside its volume, 0 in the padding.
 
     Returns:
-      [B, X, Y, Z, 1] float32. A constant patch becomes 0 everywhere.
+      The same shape, float32. A constant patch becomes 0 everywhere.
     """
     image, valid = ops.cast(image, "float32"), ops.cast(valid, "float32")
-    axes = (1, 2, 3, 4)
+    axes = tuple(range(1, len(image.shape)))
     count = ops.maximum(ops.sum(valid, axis=axes, keepdims=True), 1.0)
     centred = (image - ops.sum(image * valid, axis=axes, keepdims=True) / count) * valid
     deviation = ops.sqrt(ops.sum(centred * centred, axis=axes, keepdims=True) / count)

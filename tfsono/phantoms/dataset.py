@@ -8,16 +8,22 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
+from tfsono.phantoms.head import LANDMARKS, HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 
 # To be raised when a seed gives another volume than before, so that no folder is filled half with each.
 DRAWING_VERSION = 1
+
+# The share of pictures that show the head of the one before: in HC18's training set about as many.
+SECOND_FRAMES = 0.18
+LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
 Progress = Callable[[str], None]
@@ -36,7 +42,7 @@ def write_hip_dataset(
     def draw(case_seed: int) -> tuple[np.ndarray, np.ndarray]:
         return hip_phantom(case_seed, tuple(size), tuple(spacing_mm))[:2]
 
-    volumes = _missing_cases(Path(root), "hip", cases, settings, draw, progress)
+    volumes = _missing_volumes(Path(root), "hip", cases, settings, draw, progress)
     return write_dataset(root, "hip phantoms", "T1w MR (synthetic)", {"femur": 1}, volumes, phantom=settings)
 
 
@@ -54,8 +60,49 @@ def write_shapes_dataset(
     def draw(case_seed: int) -> tuple[np.ndarray, np.ndarray]:
         return shapes_phantom(case_seed, tuple(size), tuple(spacing_mm), classes)
 
-    volumes = _missing_cases(Path(root), "shapes", cases, settings, draw, progress)
+    volumes = _missing_volumes(Path(root), "shapes", cases, settings, draw, progress)
     return write_dataset(root, "shapes phantoms", "synthetic", labels, volumes, phantom=settings)
+
+
+def write_head_dataset(
+    root: str | Path, cases: int, seed: int, size_yx, pixel_range_mm, progress: Progress = print
+) -> Path:
+    """Writes pictures head_001.png, ... with masks, millimetres a pixel, circumferences and four points.
+
+    About one picture in six shows the head of the one before: dataset.json's "subjects" says which. Beside the
+    folders stand `pixel_sizes.csv` (image_name, pixel_size_mm, head_circumference_mm) and `landmarks.csv` in the
+    columns of the public table (image_name, ofd_1_x, ... bpd_2_y; pixels of the picture). Masks hold 0 and 1.
+
+    Args:
+        size_yx: rows and columns of the pictures.
+        pixel_range_mm: the smallest and the largest pixel at this size.
+
+    Raises:
+        UserError: `cases` is not positive, or the folder holds something else (other settings, more cases).
+    """
+    root = Path(root)
+    size_yx, pixel_range_mm = tuple(map(int, size_yx)), tuple(map(float, pixel_range_mm))
+    settings = {"kind": "head", "version": DRAWING_VERSION, "seed": int(seed)}
+    settings |= {"size_yx": list(size_yx), "pixel_range_mm": list(pixel_range_mm)}
+    names, missing = _missing_cases(
+        root, "head", cases, ".png", lambda path: _size_of_picture(path) == size_yx, progress
+    )
+    entry = {"name": "head phantoms", "modality": "US (synthetic)", "labels": {"head": 1}}
+    entry |= {"landmarks": list(LANDMARKS), "units": "mm", "phantom": settings}
+    _claim(root, entry)
+    first = _first_frames(seed, cases)
+    drawn_from = [(_case_seed(seed, n), size_yx, pixel_range_mm, _case_seed(seed, first[n])) for n in range(cases)]
+    truths = {name: head_truth(*drawn) for name, drawn in zip(names, drawn_from, strict=True)}
+    subjects = {name: names[number] for name, number in zip(names, first, strict=True)}
+    present = set(names) - {names[number] for number in missing}
+    _write_tables(root, entry, _only(truths, present), subjects)
+    for number in _counted(names, missing, progress):
+        image, mask = head_phantom(*drawn_from[number])[:2]
+        _write_picture(root / "images" / f"{names[number]}.png", image)
+        _write_picture(root / "labels" / f"{names[number]}.png", mask)
+        present.add(names[number])
+        _write_tables(root, entry, _only(truths, present), subjects)
+    return root
 
 
 def write_dataset(
@@ -110,10 +157,15 @@ def _claim(root: Path, entry: dict) -> None:
     if found is None:
         _make_folders(root)
         write_text(path, json.dumps(entry, indent=2) + "\n")
-    elif found != json.loads(json.dumps(entry)):
+    elif _without_subjects(found) != json.loads(json.dumps(_without_subjects(entry))):
         raise UserError(
             f"{path}: made with other settings ({_difference(found, entry)}); choose another folder"
         )
+
+
+def _without_subjects(entry: dict) -> dict:
+    """Which subject a picture shows follows from the settings, and the list grows with the cases."""
+    return {key: value for key, value in entry.items() if key != "subjects"}
 
 
 def _make_folders(root: Path) -> None:
@@ -148,45 +200,76 @@ def _difference(found: dict, wanted: dict) -> str:
     return "it has entries of its own"
 
 
-def _missing_cases(
+def _missing_volumes(
     root: Path, prefix: str, cases: int, settings: dict, draw, progress: Progress
 ) -> Iterator[CaseVolumes]:
     """Draws the cases that are not there yet; checks at once, not only when the first is asked for."""
+    size = tuple(settings["size"])
+    names, missing = _missing_cases(
+        root, prefix, cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress
+    )
+    return _draw_cases(names, missing, settings, draw, progress)
+
+
+def _missing_cases(
+    root: Path, prefix: str, cases: int, suffix: str, is_whole: Callable[[Path], bool], progress: Progress
+) -> tuple[list[str], list[int]]:
+    """All names, and the numbers (from 0) of those of which image or label is not there as it should be.
+
+    A name appears only when its file is whole, so a look at its head is enough.
+    """
     if cases < 1:
         raise UserError(f"--cases: must be at least 1; found {cases}")
     names = [f"{prefix}_{number:03d}" for number in range(1, cases + 1)]
-    size = tuple(settings["size"])
-    present = [path.name[: -len(".nii.gz")] for path in root.glob(f"images/{prefix}_*.nii.gz")]
+    present = [path.name[: -len(suffix)] for path in root.glob(f"images/{prefix}_*{suffix}")]
     extra = [name for name in present if name not in names]
     if extra:
         raise UserError(
             f"{root}: {cases} cases asked, but it holds more ({min(extra)}); choose another folder"
         )
-    missing = [number for number, name in enumerate(names) if not _is_whole(root, name, size)]
+    missing = [
+        number
+        for number, name in enumerate(names)
+        if not all(_is_file_and(is_whole, root / folder / f"{name}{suffix}") for folder in ("images", "labels"))
+    ]
     if len(missing) < cases:
         progress(f"{root}: {cases - len(missing)} of {cases} cases are there already")
-    return _draw_cases(names, missing, settings, draw, progress)
+    return names, missing
+
+
+def _is_file_and(is_whole: Callable[[Path], bool], path: Path) -> bool:
+    return path.is_file() and is_whole(path)
 
 
 def _draw_cases(
     names: list[str], missing: list[int], settings: dict, draw, progress: Progress
 ) -> Iterator[CaseVolumes]:
+    for number in _counted(names, missing, progress):
+        image, label = draw(_case_seed(settings["seed"], number))
+        yield names[number], image, label, tuple(settings["spacing_mm"])
+
+
+def _counted(names: list[str], missing: list[int], progress: Progress) -> Iterator[int]:
+    """The missing numbers one after the other; when the next is asked for, the last one has been written."""
     started = time.monotonic()
     for done, number in enumerate(missing, start=1):
-        case_seed = int(np.random.SeedSequence([settings["seed"], number]).generate_state(1)[0])
-        image, label = draw(case_seed)
-        yield names[number], image, label, tuple(settings["spacing_mm"])
+        yield number
         left = (time.monotonic() - started) / done * (len(missing) - done)
         progress(f"{names[number]} written, {len(missing) - done} to go, about {left:.0f} s left")
 
 
-def _is_whole(root: Path, case: str, size: tuple[int, ...]) -> bool:
-    """Whether image and label are there with this size; a name appears only when its file is whole."""
-    for folder in ("images", "labels"):
-        path = root / folder / f"{case}.nii.gz"
-        if not path.is_file() or _size_in_file(path) != size:
-            return False
-    return True
+def _case_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _first_frames(seed: int, cases: int) -> list[int]:
+    """For each case the number of the first picture of its head; more cases do not change the earlier ones."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0, 1]))
+    first: list[int] = []
+    for number in range(cases):
+        again = rng.random() < SECOND_FRAMES and number > 0
+        first.append(first[-1] if again else number)
+    return first
 
 
 def _size_in_file(path: Path) -> tuple[int, ...] | None:
@@ -197,6 +280,33 @@ def _size_in_file(path: Path) -> tuple[int, ...] | None:
     except RuntimeError:
         return None
     return tuple(reader.GetSize())
+
+
+def _size_of_picture(path: Path) -> tuple[int, int] | None:
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return None if picture is None else picture.shape
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    with replacing(path) as partial:
+        if not cv2.imwrite(str(partial), picture):
+            raise OSError(f"{partial}: could not be written")
+
+
+def _only(truths: dict[str, HeadTruth], present: set[str]) -> dict[str, HeadTruth]:
+    return {name: truth for name, truth in truths.items() if name in present}
+
+
+def _write_tables(root: Path, entry: dict, truths: dict[str, HeadTruth], subjects: dict[str, str]) -> None:
+    """The two tables, and the subjects in dataset.json, of the cases in `truths`."""
+    sizes, points = ["image_name,pixel_size_mm,head_circumference_mm"], [",".join(LANDMARK_COLUMNS)]
+    for name, truth in truths.items():
+        sizes.append(f"{name}.png,{truth.pixel_size_mm:.7f},{truth.circumference_mm:.3f}")
+        points.append(",".join([f"{name}.png", *(f"{value:.3f}" for value in truth.points_px.ravel())]))
+    write_text(root / "pixel_sizes.csv", "\n".join(sizes) + "\n")
+    write_text(root / "landmarks.csv", "\n".join(points) + "\n")
+    entry = entry | {"subjects": {name: subjects[name] for name in truths}}
+    write_text(root / "dataset.json", json.dumps(entry, indent=2) + "\n")
 
 
 def _write_case(root: Path, case: str, image: np.ndarray, label: np.ndarray, spacing_mm) -> None:

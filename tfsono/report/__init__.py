@@ -4,6 +4,9 @@
     surface   a closed surface from a mask and its picture, in NumPy
     plots     the figures (matplotlib, PNG; no window system, no global state)
     page      one self-contained HTML page
+    methods   what the runs that share a row have in common
+    overlay   one answer of `head` over its picture
+    head_tables, head_plots   the tables of `head` over folds, answers beside the truth, agreement
 
 Nothing here loads TensorFlow. Masks and images are `[x, y, z]` with spacings in millimetres; figures name the
 directions of LPS arrays (x to the patient's left, y to posterior, z to superior).

@@ -9,20 +9,22 @@ import numpy as np
 
 from tfsono.config import Settings
 
-SEED = "seed"
+UNNAMED = ("seed", "c3d_weights")
 
 
-def method_names(settings: Sequence[Settings], transfers: Sequence[str]) -> list[str]:
+def method_names(settings: Sequence[Settings], transfers: Sequence[str],
+                 unnamed: Sequence[str] = UNNAMED) -> list[str]:
     """A name for each run: what tells it from the others. Runs that differ in the seed alone share a name.
 
     Args:
       settings: of the runs.
       transfers: of each run, `with transfer`, `without transfer` or `` for a system without transfer.
+      unnamed: fields in which runs of one name may differ.
     """
     parts = []
     for one, transfer in zip(settings, transfers, strict=True):
         changed = {f"{field.name} {getattr(one.config, field.name)}" for field in dataclasses.fields(one.config)
-                   if one.origins[field.name][0] == "command line" and field.name not in (SEED, "c3d_weights")}
+                   if one.origins[field.name][0] == "command line" and field.name not in unnamed}
         parts.append((one.preset, one.variant, transfer, frozenset(changed)))
     common = frozenset.intersection(*(part[3] for part in parts))
     columns = list(zip(*parts, strict=True))

@@ -55,7 +55,7 @@ def label_colour(label: int) -> str:
 
 
 @contextmanager
-def _figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+def png_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Gives a figure of that many inches and writes it."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
@@ -243,7 +243,7 @@ def slices_figure(
     title_lines = len(title.splitlines())
     size, boxes, corner = _slices_layout(image.shape, spacing_mm, title_lines, len(outlines))
     grey = _grey_range(image)
-    with _figure(path, *size) as figure:
+    with png_figure(path, *size) as figure:
         for plane in PLANES:
             axes = _axes(figure, boxes[plane.name])
             _draw_plane(axes, image, spacing_mm, plane, middle[plane.cut], grey)
@@ -254,7 +254,7 @@ def slices_figure(
             _name_axes(axes, plane, middle[plane.cut] * spacing_mm[plane.cut], orientation)
         if outlines:
             _slices_legend(figure, outlines, corner)
-        _write(figure, title, MARGINS["left"])
+        write_line(figure, title, MARGINS["left"])
 
 
 def _slices_layout(
@@ -286,7 +286,7 @@ def _axes(figure: Figure, box: Sequence[float]) -> Axes:
     return figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
 
 
-def _write(
+def write_line(
     figure: Figure,
     text: str,
     left: float,
@@ -359,17 +359,17 @@ def preview_picture(
     middle, grey = middle_voxel(mask, image.shape), _grey_range(image)
     volumes = _volume_lines(mask, spacing_mm, label_names)
     size, boxes, below = _preview_layout(image.shape, spacing_mm, bool(text), len(volumes))
-    with _figure(path, *size) as figure:
+    with png_figure(path, *size) as figure:
         figure.set_facecolor("black")
         for plane in PLANES:
             axes = _axes(figure, boxes[plane.name])
             _draw_plane(axes, image, spacing_mm, plane, middle[plane.cut], grey)
             _colour_labels(axes, _cut(mask, plane.cut, middle[plane.cut]), spacing_mm, plane)
             _name_edges(axes, plane, orientation)
-        _write(figure, text, 0.08, 0.1, colour="white")
+        write_line(figure, text, 0.08, 0.1, colour="white")
         for row, (colour, line) in enumerate(volumes):
-            _write(figure, "■", 0.08, below + 0.24 * row, colour=colour)
-            _write(figure, line, 0.28, below + 0.24 * row, 11, "white")
+            write_line(figure, "■", 0.08, below + 0.24 * row, colour=colour)
+            write_line(figure, line, 0.28, below + 0.24 * row, 11, "white")
 
 
 def _preview_layout(
@@ -474,7 +474,7 @@ def _draw_views(
     tall = scale * max(side[1] for side in sides)
     width = max(scale * sum(side[0] for side in sides) + 5 * gap + 1.1, 7.0)
     norm = Normalize(0, highest)
-    with _figure(path, width, tall + top + bottom) as figure:
+    with png_figure(path, width, tall + top + bottom) as figure:
         left = gap
         for view, side in zip(VIEWS, sides, strict=True):
             w, h = scale * side
@@ -483,12 +483,12 @@ def _draw_views(
             seen = render(surface, values, view, 1 / (scale * DOTS_PER_INCH * 2))
             axes.imshow(_shaded(seen.value, seen.light, norm), interpolation="antialiased", aspect="auto")
             axes.set_axis_off()
-            _write(figure, f"from {view.name}", left + w / 2, top - 0.27, 11, align="center")
+            write_line(figure, f"from {view.name}", left + w / 2, top - 0.27, 11, align="center")
             left += w + gap
         _colour_bar(figure, norm, (left, bottom, 0.16, tall), values)
         _scale_bar(figure, scale, gap, 0.22)
-        _write(figure, texts[0], gap)
-        _write(figure, texts[1], gap, 0.42, 10, "#444444")
+        write_line(figure, texts[0], gap)
+        write_line(figure, texts[1], gap, 0.42, 10, "#444444")
 
 
 def _shaded(value: np.ndarray, light: np.ndarray, norm: Normalize) -> np.ndarray:
@@ -518,9 +518,9 @@ def _scale_bar(figure: Figure, scale: float, left: float, low: float) -> None:
 
 
 def _empty_figure(path: str | Path, title: str, text: str) -> None:
-    with _figure(path, 7, 1.6) as figure:
-        _write(figure, title, 0.2)
-        _write(figure, text, 0.2, 0.7, 11, "#444444")
+    with png_figure(path, 7, 1.6) as figure:
+        write_line(figure, title, 0.2)
+        write_line(figure, text, 0.2, 0.7, 11, "#444444")
 
 
 # --- history ------------------------------------------------------------------------------------------------
@@ -539,6 +539,8 @@ HISTORY_PANELS = (
     Panel("loss", ("loss", "validation_loss"), logarithmic=True, smoothed=True),
     Panel("learning rate", ("learning_rate",), logarithmic=True),
     Panel("validation Dice", ("validation_dice",)),
+    Panel("validation MRE (mm)", ("validation_mre_mm",)),
+    Panel("validation MRE (px)", ("validation_mre_px",)),
 )
 
 
@@ -564,14 +566,14 @@ def history_figure(
     if not drawn:
         _empty_figure(path, title, "The history has no values yet.")
         return
-    with _figure(path, 8, 2.1 * len(drawn) + 1) as figure:
+    with png_figure(path, 8, 2.1 * len(drawn) + 1) as figure:
         all_axes = np.atleast_1d(figure.subplots(len(drawn), 1, sharex=True))
         for axes, (panel, columns) in zip(all_axes, drawn, strict=True):
             _history_panel(axes, panel, columns)
         all_axes[-1].set_xlabel(step)
         figure.align_ylabels(all_axes)
         figure.tight_layout(rect=(0, 0, 1, 1 - (0.4 if title else 0) / figure.get_figheight()))
-        _write(figure, title, 0.15)
+        write_line(figure, title, 0.15)
 
 
 def _history_panel(axes: Axes, panel: Panel, columns: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -635,7 +637,7 @@ def cases_figure(
     columns = max(1, min(len(metrics), int(13 / panel)))
     rows = -(-len(metrics) // columns)
     header = 0.45 if title or paper_rows else 0.0
-    with _figure(path, max(panel * columns, 4), 3.4 * rows + header) as figure:
+    with png_figure(path, max(panel * columns, 4), 3.4 * rows + header) as figure:
         grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, metric in zip(grid, metrics, strict=False):
             _cases_panel(axes, ours, metric, paper_rows or {})
@@ -644,7 +646,7 @@ def cases_figure(
         if paper_rows:
             mark = Line2D([], [], color=PAPER_COLOUR, marker="D", linestyle="none", label="the paper's mean")
             figure.legend(handles=[mark], loc="upper right", borderaxespad=0.3)
-        _write(figure, title, 0.15)
+        write_line(figure, title, 0.15)
         figure.tight_layout(rect=(0, 0, 1, 1 - header / figure.get_figheight()))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import random
 import sys
@@ -26,22 +27,34 @@ from tfsono.files import write_text
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 from tfsono.training.run import Run, read_history
 
-SCORE = "validation_dice"
+
+@dataclass(frozen=True)
+class Score:
+    """What validation gives: its column in the history, and whether less of it is better."""
+
+    column: str = "validation_dice"
+    less_is_better: bool = False
+
+    def value(self, row: dict) -> float:
+        """The score of a record with its sign turned where less is better: the best record has the most."""
+        return -row[self.column] if self.less_is_better else row[self.column]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a training is, and when it is recorded.
+    """How long a training is, when it is recorded, and by what its best weights are chosen.
 
     Attributes:
       iterations: steps in all.
       record_every: steps between two records.
       early_stopping: records without a better validation score before it stops; 0 never stops early.
+      score: what validation gives.
     """
 
     iterations: int
     record_every: int
     early_stopping: int = 0
+    score: Score = Score()
 
 
 def set_seed(seed: int, deterministic: bool) -> None:
@@ -62,7 +75,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       network: compiled.
       batches: gives the dataset of a range of steps.
       schedule: its length.
-      validate: gives the validation score (higher is better) of the network as it is; None where nothing is held out.
+      validate: gives the validation score of the network as it is; None where nothing is held out.
     """
     if run.finished:
         print(f"{run.folder}: finished before; nothing to do")
@@ -106,9 +119,10 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"step": self.step, "seconds": round(self.before + time.monotonic() - self.began, 1),
                "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
+        score = self.schedule.score
         if self.validate:
-            row[SCORE] = self.validate()
-        best = self.validate and row[SCORE] > max((r[SCORE] for r in self.rows), default=-1.0)
+            row[score.column] = self.validate()
+        best = self.validate and score.value(row) > max(map(score.value, self.rows), default=-math.inf)
         self.rows.append(row)
         if best:
             save_weights(self.run.folder / "best.weights.h5", self.model)
@@ -116,15 +130,15 @@ class Recorder(keras.callbacks.Callback):
         write_history(self.history, self.rows)
         self._write_summary(row)
         save_state(self.run.state, self.model, self.step)  # last: everything before it is there when it is
-        score = f", {SCORE.replace('_', ' ')} {row[SCORE]:.4f}{' (best)' if best else ''}" if self.validate else ""
-        self._print(f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{score}")
+        found = f", {score.column.replace('_', ' ')} {row[score.column]:.4f}{' (best)' * best}" if self.validate else ""
+        self._print(f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}")
         self.model.stop_training = self.stale()
 
     def stale(self) -> bool:
         """Whether the score has not improved for as long as early stopping allows."""
-        if not (self.schedule.early_stopping and self.rows):
+        if not (self.validate and self.schedule.early_stopping and self.rows):
             return False
-        scores = [row[SCORE] for row in self.rows]
+        scores = [self.schedule.score.value(row) for row in self.rows]
         return len(scores) - 1 - int(np.argmax(scores)) >= self.schedule.early_stopping
 
     def _write_summary(self, row: dict) -> None:

@@ -12,8 +12,33 @@ def learning_rate(start: float, schedule: str, halve_every: int, iterations: int
     return keras.optimizers.schedules.ExponentialDecay(start, halve_every, 0.5, staircase=True)
 
 
-def optimizer(name: str, rate, momentum: float) -> keras.optimizers.Optimizer:
-    """`sgd` with momentum, or `adam` with an epsilon that does not drown small gradients."""
+def cosine_restarts(start: float, smallest: float, first_cycle: int, factor: float):
+    """Cosine annealing with warm restarts (Loshchilov and Hutter, ICLR 2017, Eq. 5).
+
+    Args:
+      start: the rate at the beginning of every cycle.
+      smallest: the rate at its end (eta_min).
+      first_cycle: steps of the first cycle (T0).
+      factor: how much longer each cycle is than the one before (Tmult).
+    """
+    return keras.optimizers.schedules.CosineDecayRestarts(start, first_cycle, float(factor), 1.0, smallest / start)
+
+
+def optimizer(name: str, rate, momentum: float = 0.9, weight_decay: float = 0.0,
+              gradient_clip: float = 0.0) -> keras.optimizers.Optimizer:
+    """`sgd` with momentum, `adam` with an epsilon that does not drown small gradients, or `adamw`.
+
+    Args:
+      name: of the three.
+      rate: a number or a schedule.
+      momentum: of `sgd`.
+      weight_decay: of `adamw` alone, decoupled: every weight is made smaller by the rate times this (Loshchilov and
+        Hutter, ICLR 2019).
+      gradient_clip: the largest norm of all gradients together; 0 leaves them.
+    """
+    clip = gradient_clip or None
     if name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=momentum)
-    return keras.optimizers.Adam(rate, epsilon=1e-8)
+        return keras.optimizers.SGD(rate, momentum=momentum, global_clipnorm=clip)
+    if name == "adamw":
+        return keras.optimizers.AdamW(rate, weight_decay=weight_decay, epsilon=1e-8, global_clipnorm=clip)
+    return keras.optimizers.Adam(rate, epsilon=1e-8, global_clipnorm=clip)

@@ -1,4 +1,4 @@
-"""Losses: plain functions of (y_true, y_pred) that give one number per sample, [B].
+"""Losses of volumes with one label a voxel: plain functions of (y_true, y_pred) that give one number per sample, [B].
 
 A label of -1 marks a voxel outside the volume (padding); it counts nowhere.
 """

@@ -1,0 +1,383 @@
+"""Measures runs of `head` on their test cases: python evaluate/head.py --data FILE.h5 --runs DIR [DIR ...] --out DIR.
+
+Writes cases.csv, tables (outlines with HC18's measures, landmarks, BPD/OFD/HC, trimesters, agreement, uncertainty,
+differences), figures, the masks and report.html. Runs that differ in fold and seed alone share a row; the same command
+goes on where it stopped. Answers are those of `tfsono predict`, measured in each picture's own pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfsono.config import Parser
+from tfsono.configs.head import HEAD
+from tfsono.errors import UserError, run_command
+from tfsono.files import make_folder, replacing
+
+UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
+POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
+ELLIPSE = ("center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angle_rad")
+
+
+class Group(NamedTuple):
+    """What answers together: one run, or the members of an ensemble.
+
+    Attributes:
+      name: of its folder, and of the run in the tables.
+      method: its row in the tables.
+      runs: the members; the first one's numbers measure what they found together.
+    """
+
+    name: str
+    method: str
+    runs: tuple
+
+    @property
+    def first(self):
+        return self.runs[0]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(prog="evaluate/head.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
+    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/head.py")
+    parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
+    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
+                        help="auto: the best where the run validated, else the last")
+    parser.add_argument("--ensemble", action="store_true",
+                        help="also the runs of each row together, and all that answer alike: one more row each")
+    parser.add_argument("--samples", type=int, default=None,
+                        help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
+    arguments = parser.parse_args(argv)
+    if arguments.samples is not None and not 0 <= arguments.samples <= 1000:
+        raise UserError(f"--samples {arguments.samples}: expected 0 to 1000")
+
+    from tfsono.data.cache import Cache
+    from tfsono.report.head_tables import head_tables
+    from tfsono.report.tables import to_markdown, write_cases, write_table
+    from tfsono.training.run import read_run
+
+    runs = [read_run(folder, HEAD) for folder in arguments.runs]
+    groups = groups_of(runs, arguments.ensemble)
+    with Cache(arguments.data, "head") as cache:
+        check_runs(runs, cache, arguments.weights)
+        heads = true_heads(runs[0], cache)
+        out = make_folder(arguments.out)
+        rows = []
+        for group in groups:
+            print(f"{', '.join(str(run.folder) for run in group.runs)}: {group.method}")
+            rows += [{"method": group.method, **row}
+                     for row in measure(group, cache, heads, out, arguments.weights, arguments.samples)]
+        write_cases(out / "cases.csv", rows)
+        tables = head_tables(by_method(rows), label_floors(heads, runs[0]))
+        for stem, table in tables.items():
+            write_table(out, stem, table)
+            if stem in ("segmentation", "landmarks", "measurements", "label_floor"):
+                print(f"\n{to_markdown(table)}")
+        figures = write_figures(out, rows, runs, cache, heads)
+    write_report(out, tables, figures, runs, groups)
+
+
+def groups_of(runs: list, ensemble: bool) -> list[Group]:
+    """Each run; and with `ensemble` the runs of each row together, and all runs of each kind of answer."""
+    from tfsono.report.methods import method_names
+
+    names = method_names([run.settings for run in runs], [started_from(run) for run in runs], UNNAMED)
+    groups = [Group(run.folder.name, name, (run,)) for run, name in zip(runs, names, strict=True)]
+    if not ensemble:
+        return groups
+    together = {f"{name}, {names.count(name)} runs together": [own == name for own in names] for name in names}
+    for part in ("segmentation", "landmarks"):
+        members = [run.config.part == part for run in runs]
+        if members not in together.values():
+            together[f"all {sum(members)} of {part} together"] = members
+    found = [(method, tuple(itertools.compress(runs, members))) for method, members in together.items()
+             if sum(members) > 1]
+    return groups + [Group(f"ensemble_{number}", *one) for number, one in enumerate(found, 1)]
+
+
+def started_from(run) -> str:
+    """What a run started from, where that tells it from others."""
+    return "ImageNet weights" if run.config.backbone_weights else ""
+
+
+def check_runs(runs: list, cache, weights: str) -> None:
+    """Runs in one table must have weights, and were tested on the same cases, which the cache must hold."""
+    first = runs[0].split["test"]
+    if not first:
+        raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
+    for run in runs:
+        run.weights(weights)
+        if run.split["test"] != first:
+            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
+    missing = [name for name in first if name not in cache.names]
+    if missing:
+        raise UserError(f"{cache.path}: lacks the test case {missing[0]} of {runs[0].folder}; "
+                        "give the cache of that run")
+
+
+def true_heads(run, cache) -> dict:
+    """The truth of the test cases by name: of those with a mask that an ellipse fits, or with points."""
+    from tfsono.data.heads import known_heads
+
+    heads = known_heads(cache, run.split["test"])
+    known = {name: head for name, head in heads.items() if truth_of(head, run) is not None}
+    left_out = sorted(set(heads) - set(known))
+    if not known:
+        raise UserError(f"{cache.path}: none of the {len(heads)} test cases has a mask or points to compare with")
+    if left_out:
+        print(f"{len(left_out)} of {len(heads)} test cases are left out, with neither mask nor points that fit: "
+              f"{', '.join(left_out)}")
+    return known
+
+
+def order_of(run):
+    """Which end of a pair comes first in what the run learned."""
+    from tfsono.geometry.head_labels import EndOrder
+
+    held = run.data["end_order"]
+    return EndOrder(tuple(held["ofd_direction"]), tuple(held["bpd_direction"]))
+
+
+def truth_of(head, run, mask=None):
+    """The true outline in the order of the run's ends: the mask's ellipse, else that of points which fit; or None."""
+    from tfsono.geometry.ellipse import ellipse_of_points
+    from tfsono.metrics.head_case import HeadOutline
+
+    points = head.true_points("drop", order_of(run))
+    ellipse = head.ellipse or (ellipse_of_points(points) if points is not None else None)
+    return None if ellipse is None else HeadOutline(ellipse, points, mask)
+
+
+def true_mask(case):
+    """The mask of a cached case, bool [Y, X]; None where there is none."""
+    return None if case.label is None else case.label[:, :, 0].T > 0
+
+
+def label_floors(heads: dict, run) -> dict[str, list[float]]:
+    """How far the true masks' own ellipses are from the official circumferences, in mm; as they are and line off."""
+    known = [head for head in heads.values() if head.hc_mm and head.ellipse and head.pixel_size_mm]
+    if not known:
+        return {}
+    floors = {"ellipse of the true mask": [head.ellipse.circumference_px() * head.pixel_size_mm - head.hc_mm
+                                           for head in known]}
+    margin = run.data["outline_margin_px"]
+    if margin is not None:
+        floors[f"the same, {margin:.2f} px smaller (from the training cases)"] = [
+            head.ellipse.grown(-margin).circumference_px() * head.pixel_size_mm - head.hc_mm for head in known]
+    return floors
+
+
+def predictor_of(group: Group, weights: str, samples: int | None):
+    """The members' modules with their weights, as `tfsono predict` asks them."""
+    from tfsono.geometry.ellipse import EllipseSearch
+    from tfsono.predict.head import HeadPredictor, Member
+    from tfsono.systems.head import load_run
+
+    members = []
+    for run in group.runs:
+        config, (_, module) = run.config, load_run(run.folder, weights)
+        search = EllipseSearch(config.threshold, config.morphology_px, config.area_px, config.ransac_iterations,
+                               config.ransac_points, config.ransac_inlier_px, config.axis_ratio)
+        own = config.monte_carlo_samples if config.dropout else 0
+        members.append(Member(module, config.part, config.denoise, search, config.seed, own))
+    return HeadPredictor(members, "", samples=samples)
+
+
+def folder_of(group: Group, cache, out: Path, weights: str, samples: int | None) -> Path:
+    """The folder of a group's answers: another one for other weights, settings or another cache."""
+    state = cache.path.stat()
+    digest = hashlib.sha256(repr((state.st_size, state.st_mtime_ns, samples)).encode())
+    for run in group.runs:
+        digest.update(run.weights(weights).read_bytes() + repr((run.config, run.data)).encode())
+    return out / "runs" / f"{group.name}_{digest.hexdigest()[:16]}"
+
+
+def measure(group: Group, cache, heads: dict, out: Path, weights: str, samples: int | None) -> list[dict]:
+    """One row per test case; cases that an earlier call measured with the same weights and cache are read back."""
+    from tfsono.report.tables import read_cases, write_cases
+    from tfsono.training.fit import clock
+
+    folder = folder_of(group, cache, out, weights, samples)
+    done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []
+    left = [name for name in heads if name not in {row["case"] for row in done}]
+    if not left:
+        return done
+    predictor = predictor_of(group, weights, samples)
+    began = time.monotonic()
+    for count, name in enumerate(left, 1):
+        row = measure_case(predictor, group, cache.read(name), heads[name], folder)
+        done.append(row)
+        write_cases(folder / "cases.csv", done)
+        rest = clock((time.monotonic() - began) / count * (len(left) - count))
+        print(f"  {count}/{len(left)} {name}: {summary_text(row)}  {rest} left", flush=True)
+    return done
+
+
+def measure_case(predictor, group: Group, case, head, folder: Path) -> dict:
+    """Approach 4 and Evaluation Metrics: answer, ellipse, measure in the picture's own pixels; keep the mask."""
+    from tfsono.data.pictures import picture_pixels
+    from tfsono.metrics.head_case import HeadOutline, head_metrics
+    from tfsono.predict.head import mask_of
+
+    run, pixels = group.first, picture_pixels(case)
+    found, members, dropout = predictor.measure(pixels)
+    mask = None if found.probability is None else mask_of(found, run.config.threshold)
+    points = found.points_px
+    if points is not None and run.config.part == "segmentation":
+        points = order_of(run).ordered(points)
+    outline = HeadOutline(found.ellipse, points, mask)
+    row = {"case": case.name, "subject": case.subject, "run": group.name, "part": run.config.part,
+           "fold": run.config.fold, "seed": run.config.seed, "members": len(group.runs),
+           "truth": "mask" if head.ellipse else "points", "pixel_size_mm": head.pixel_size_mm,
+           "mask": write_mask(folder / f"{case.name}_mask.png", mask)}
+    row |= head_metrics(outline, truth_of(head, run, true_mask(case)), pixels.shape, head.pixel_size_mm, head.hc_mm,
+                        run.data["outline_margin_px"])
+    row |= spread_row("members", members.deviation_px, head.pixel_size_mm)
+    row |= spread_row("dropout", dropout.deviation_px, head.pixel_size_mm)
+    return row | {"samples": dropout.count, "samples_undefined": dropout.undefined} | outline_row(outline)
+
+
+def write_mask(path: Path, mask) -> str:
+    """Writes 0 and 255, and returns where below runs/; "" for landmarks."""
+    import cv2
+    import numpy as np
+
+    if mask is None:
+        return ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        if not cv2.imwrite(str(partial), mask.astype(np.uint8) * 255):
+            raise OSError(f"{path}: could not be written")
+    return f"{path.parent.name}/{path.name}"
+
+
+def spread_row(name: str, deviation_px, pixel_size_mm: float | None) -> dict:
+    """The standard deviation of BPD, OFD and HC over members or dropout's samples; NaN where there are not two."""
+    sizes = {"px": 1.0, "mm": pixel_size_mm or float("nan")}
+    return {f"{key}_sd_{name}_{unit}": float(value) * size for unit, size in sizes.items()
+            for key, value in zip(("bpd", "ofd", "hc"), deviation_px, strict=True)}
+
+
+def outline_row(outline) -> dict:
+    """The numbers that the figures are drawn from; None where undefined."""
+    row = dict.fromkeys((*POINTS, *ELLIPSE))
+    if outline.points_px is not None:
+        row |= zip(POINTS, map(float, outline.points_px.ravel()), strict=True)
+    if outline.ellipse is not None:
+        ellipse = outline.ellipse
+        row |= zip(ELLIPSE, (*ellipse.center_px, ellipse.semi_major_px, ellipse.semi_minor_px, ellipse.angle_rad),
+                   strict=True)
+    return row
+
+
+def outline_of(row: dict, out: Path):
+    """The outline of a row of cases.csv, with its mask from runs/."""
+    import cv2
+    import numpy as np
+
+    from tfsono.geometry.ellipse import Ellipse
+    from tfsono.metrics.head_case import HeadOutline
+
+    def numbers(names):
+        values = [row[name] for name in names]
+        return None if any(value is None or np.isnan(value) for value in values) else values
+
+    points, ellipse = numbers(POINTS), numbers(ELLIPSE)
+    mask = cv2.imread(str(out / "runs" / row["mask"]), cv2.IMREAD_GRAYSCALE) if row["mask"] else None
+    return HeadOutline(Ellipse(tuple(ellipse[:2]), *ellipse[2:]) if ellipse else None,
+                       np.reshape(points, (4, 2)) if points else None, None if mask is None else mask > 0)
+
+
+def summary_text(row: dict) -> str:
+    """BPD, OFD and HC with their errors, in words."""
+    if row["undefined"]:
+        return "undefined: no ellipse fits"
+    unit = "mm" if row["pixel_size_mm"] and row["hc_true_mm"] == row["hc_true_mm"] else "px"
+    return ", ".join(f"{key.upper()} {row[f'{key}_{unit}']:.1f} {unit} ({row[f'{key}_error_{unit}']:+.1f})"
+                     for key in ("bpd", "ofd", "hc"))
+
+
+def by_method(rows: list[dict]) -> dict[str, list[dict]]:
+    """The rows of each method, in the order of the runs."""
+    methods: dict[str, list[dict]] = {}
+    for row in rows:
+        methods.setdefault(row["method"], []).append(row)
+    return methods
+
+
+def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -> list:
+    """Best, median and worst case of each method, agreement, every case by method, and the trainings."""
+    from tfsono.report.head_plots import agreement_figure
+    from tfsono.report.head_tables import LENGTHS, agreement, compared_metrics, unit_of
+    from tfsono.report.methods import case_means
+    from tfsono.report.page import Picture
+    from tfsono.report.plots import cases_figure, history_figure
+    from tfsono.training.run import read_history
+
+    figures, unit, methods = make_folder(out / "figures"), unit_of(rows), by_method(rows)
+    agreements = {name: {key: agreement(group, key, unit) for key in LENGTHS} for name, group in methods.items()}
+    agreement_figure(figures / "agreement.png", agreements, unit, "Agreement with the truth")
+    metrics = compared_metrics(unit)
+    means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in methods.items()}
+    cases_figure(figures / "methods.png", means, metrics)
+    pictures = [Picture(figures / "agreement.png", "Bland and Altman: the answer less the truth over their mean, with "
+                        "the bias and its limits (1.96 standard deviations)."),
+                Picture(figures / "methods.png", "Every test case, by method.")]
+    for number, (method, group) in enumerate(methods.items(), 1):
+        pictures += draw_examples(figures, number, method, group, out, cache, heads, runs[0])
+    for run in runs:
+        path = figures / f"history_{run.folder.name}.png"
+        history_figure(path, read_history(run.folder / "history.csv"), title=run.folder.name)
+        pictures.append(Picture(path, f"Training of {run.folder.name}."))
+    return pictures
+
+
+def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out: Path, cache, heads: dict, run) -> list:
+    """The best, median and worst case of a method by the overlap of the ellipses, in the answer of its first run."""
+    from tfsono.data.pictures import picture_pixels
+    from tfsono.report.head_plots import comparison_figure
+    from tfsono.report.page import Picture
+
+    first = [row for row in rows if row["run"] == rows[0]["run"]]
+    ranked = sorted(first, key=lambda row: (row["dsc_percent"], row["case"]))
+    pictures = []
+    for rank, row in {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}.items():
+        path = folder / f"{number}_{rank}.png"
+        text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
+        comparison_figure(path, picture_pixels(cache.read(row["case"])), truth_of(heads[row["case"]], run),
+                          outline_of(row, out), f"{method}: {rank} of {len(ranked)}, {row['case']}", [text])
+        pictures.append(Picture(path, f"{method}, {rank} case by the overlap of the ellipses: truth and answer."))
+    return pictures
+
+
+def write_report(out: Path, tables: dict, figures: list, runs: list, groups: list[Group]) -> None:
+    """report.html, and where everything is."""
+    from tfsono.report.page import Files, write_page
+
+    listed = []
+    for group in groups:
+        if len(group.runs) > 1:
+            listed.append(f"{group.method}: {', '.join(run.folder.name for run in group.runs)}")
+            continue
+        run = group.first
+        said = [*run.data["labels_used"], (run.folder / "initialisation.txt").read_text().strip()]
+        listed.append(f"{group.method}: {group.name}, fold {run.config.fold}; {'; '.join(said)}")
+    write_page(out / "report.html", f"head: {runs[0].data['dataset']}", [
+        ("Tables", list(tables.values())), ("Figures", figures), ("Runs", "\n\n".join(listed)),
+        ("Files", Files([out / "cases.csv", *sorted(out.glob("*.tex"))], "Per case, and tables for a manuscript"))])
+    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ (masks)")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

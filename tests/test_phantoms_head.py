@@ -1,0 +1,393 @@
+"""Speckle, shadow and sector against their definitions; the head phantom's truth, looks and files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from scipy import special, stats
+from skimage.measure import label as components
+from skimage.measure import regionprops
+
+from tfsono.errors import UserError
+from tfsono.phantoms import ultrasound
+from tfsono.phantoms.dataset import _first_frames, write_head_dataset
+from tfsono.phantoms.head import LANDMARKS, PIXEL_RANGE_MM, head_phantom, head_truth
+from tfsono.phantoms.head_anatomy import draw_head
+
+SIZE_YX = (135, 201)
+RANGE_MM = tuple(4 * pixel_mm for pixel_mm in PIXEL_RANGE_MM)
+SEEDS = range(40, 46)
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    """Several heads at odd unequal sides."""
+    return [head_phantom(seed, SIZE_YX, RANGE_MM) for seed in SEEDS]
+
+
+# ----------------------------------------------------------------------------------------------------- ultrasound
+
+
+@pytest.mark.parametrize("shape", [(301, 203), (61, 37, 29)])
+def test_speckle_of_even_tissue_is_rayleigh(shape):
+    even = np.full(shape, 3, np.float32)
+    envelope = ultrasound.speckle(np.random.default_rng(1), even, 0.0)
+    assert envelope.shape == shape and envelope.dtype == np.float32
+    assert stats.kstest(envelope.ravel()[::7], stats.rayleigh(scale=3 / np.sqrt(2)).cdf).pvalue > 0.01
+    blurred = ultrasound.speckle(np.random.default_rng(2), even, 1.2)
+    assert np.square(blurred).mean() == pytest.approx(9, rel=0.1)
+    mean_square = np.mean(
+        [np.square(ultrasound.speckle(np.random.default_rng(s), even[:9, :7], 2.0)) for s in range(400)], axis=0
+    )
+    np.testing.assert_allclose(mean_square, np.full_like(mean_square, 9), rtol=0.25)  # at the borders too
+
+
+def test_speckle_grain_has_the_size_of_the_pulse():
+    power = np.square(ultrasound.speckle(np.random.default_rng(3), np.ones((700, 500), np.float32), (1.5, 4.0)))
+    power -= power.mean()
+    for axis, sigma in ((0, 1.5), (1, 4.0)):
+        lag = int(2 * sigma)
+        moved = np.roll(power, lag, axis)
+        expected = np.exp(-(lag**2) / (2 * sigma**2))  # the squared correlation of a field blurred by this pulse
+        assert (power * moved).mean() / power.var() == pytest.approx(expected, abs=0.05)
+
+
+def test_looks_lower_the_contrast_and_the_seed_decides():
+    even = np.ones((400, 300), np.float32)
+    for looks in (1, 4):
+        power = np.square(ultrasound.speckle(np.random.default_rng(4), even, 0.0, looks))
+        assert power.std() / power.mean() == pytest.approx(1 / np.sqrt(looks), rel=0.05)
+    again = [ultrasound.speckle(np.random.default_rng(5), even, 2.0) for _ in range(2)]
+    np.testing.assert_array_equal(*again)
+
+
+def test_without_scatterers_there_is_no_echo_and_an_edge_stays_where_it_is():
+    scatter = np.zeros((41, 300), np.float32)
+    scatter[20:] = 1
+    envelope = ultrasound.speckle(np.random.default_rng(6), scatter, (1.0, 0.0))
+    assert envelope[:16].max() == 0
+    half = np.square(envelope[19:21]).mean()
+    assert half == pytest.approx(0.5, abs=0.1)
+
+
+def test_transmission_solved_by_hand_along_each_axis():
+    loss_db = np.float32([0, 20, 0, 6, 0])
+    expected = [1, 1, 0.1, 0.1, 0.1 * 10 ** (-6 / 20)]
+    np.testing.assert_allclose(ultrasound.transmission(loss_db), expected, rtol=1e-5)
+    volume = np.zeros((2, 5, 3), np.float32)
+    volume[1, :, 2] = loss_db
+    passed = ultrasound.transmission(volume, axis=1)
+    np.testing.assert_allclose(passed[1, :, 2], expected, rtol=1e-5)
+    assert (passed[0] == 1).all() and (passed[1, :, :2] == 1).all()
+
+
+def test_compression_and_mirror_solved_by_hand():
+    shown = ultrasound.log_compress(np.float32([0, 1e-3, 0.1, 1, 5]), 60)
+    np.testing.assert_allclose(shown, [0, 0, 2 / 3, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(ultrasound.specular_db(np.float32([1, -1, 0, 0.5]), -20), [0, 0, -20, -15])
+    np.testing.assert_allclose(ultrasound.amplitude([0, -20, 6.0206]), [1, 0.1, 2], rtol=1e-5)
+
+
+def test_sector_points_and_places_belong_together():
+    sector = ultrasound.Sector((3.0, -40.0), (20.0, 90.0), 0.5, 71, 33)
+    x, y = sector.points()
+    assert x.shape == y.shape == (71, 33) and sector.step_mm == pytest.approx(1)
+    np.testing.assert_allclose([x[0, 16], y[0, 16]], [3, -20], atol=1e-5)
+    np.testing.assert_allclose([x[-1, -1], y[-1, -1]], [3 + 90 * np.sin(0.5), -40 + 90 * np.cos(0.5)], rtol=1e-5)
+    sample, ray = sector.places(x, y)
+    np.testing.assert_allclose(sample, np.broadcast_to(np.arange(71)[:, None], x.shape), atol=1e-4)
+    np.testing.assert_allclose(ray, np.broadcast_to(np.arange(33), x.shape), atol=1e-4)
+    assert list(sector.holds([3, 3, 3, 60], [-19, -21, 51, 0])) == [True, False, False, False]
+
+
+def test_scan_conversion_keeps_a_plane_and_is_black_outside():
+    sector = ultrasound.Sector((0.0, -30.0), (15.0, 80.0), 0.6, 131, 121)
+    x, y = sector.points()
+    rays = 5 + 0.3 * x - 0.2 * y
+    grid_x, grid_y = np.meshgrid(np.linspace(-50, 50, 57), np.linspace(-30, 60, 43))
+    picture = sector.scan_convert(rays, grid_x, grid_y)
+    inside = sector.holds(grid_x, grid_y)
+    assert 0.2 < inside.mean() < 0.8 and (picture[~inside] == 0).all()
+    np.testing.assert_allclose(picture[inside], (5 + 0.3 * grid_x - 0.2 * grid_y)[inside], atol=2e-3)
+    volume = sector.scan_convert(np.stack([rays, 2 * rays], axis=-1), grid_x, grid_y)
+    np.testing.assert_array_equal(volume[..., 0], picture)
+    np.testing.assert_allclose(volume[..., 1], 2 * picture, rtol=1e-5)
+    with pytest.raises(ValueError, match="131"):
+        sector.scan_convert(rays.T, grid_x, grid_y)
+
+
+# ----------------------------------------------------------------------------------------------------------- truth
+
+
+def test_picture_and_mask_have_the_promised_form(phantoms):
+    for phantom in phantoms:
+        assert phantom.image.shape == phantom.mask.shape == SIZE_YX
+        assert phantom.image.dtype == phantom.mask.dtype == np.uint8
+        assert set(np.unique(phantom.mask)) == {0, 1}
+        assert json.loads(json.dumps(phantom.description)) == phantom.description
+
+
+def test_the_mask_has_the_ellipse_of_the_truth(phantoms):
+    for _, mask, truth, _ in phantoms:
+        assert components(mask).max() == 1
+        (region,) = regionprops(mask)
+        np.testing.assert_allclose(region.centroid[::-1], truth.ellipse.center_px, atol=0.1)
+        assert region.axis_major_length / 2 == pytest.approx(truth.ellipse.semi_major_px, abs=0.25)
+        assert region.axis_minor_length / 2 == pytest.approx(truth.ellipse.semi_minor_px, abs=0.25)
+        assert mask.sum() == pytest.approx(np.pi * truth.ellipse.semi_major_px * truth.ellipse.semi_minor_px, rel=0.01)
+        direction = np.pi / 2 - region.orientation  # skimage: from the row axis, anticlockwise
+        assert abs(np.sin(direction - truth.ellipse.angle_rad)) < 0.03
+
+
+def test_points_are_the_ends_of_the_axes_in_their_order():
+    for seed in range(60):
+        truth = head_truth(seed, SIZE_YX, RANGE_MM)
+        ofd, bpd = truth.points_px[1] - truth.points_px[0], truth.points_px[3] - truth.points_px[2]
+        assert np.hypot(*ofd) == pytest.approx(2 * truth.ellipse.semi_major_px)
+        assert np.hypot(*bpd) == pytest.approx(2 * truth.ellipse.semi_minor_px)
+        assert abs(ofd @ bpd) < 1e-6 * np.hypot(*ofd) * np.hypot(*bpd)
+        np.testing.assert_allclose(truth.points_px.mean(axis=0), truth.ellipse.center_px)
+        assert ofd[0] >= 0 and bpd[1] >= 0 and -np.pi / 2 <= truth.ellipse.angle_rad < np.pi / 2
+        assert np.arctan2(ofd[1], ofd[0]) == pytest.approx(truth.ellipse.angle_rad)
+    assert LANDMARKS == ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
+
+
+def test_circumference_against_the_elliptic_integral():
+    for seed in range(20):
+        truth = head_truth(seed, SIZE_YX, RANGE_MM)
+        eccentricity = 1 - (truth.ellipse.semi_minor_px / truth.ellipse.semi_major_px) ** 2
+        exact = 4 * truth.ellipse.semi_major_px * special.ellipe(eccentricity) * truth.pixel_size_mm
+        assert truth.circumference_mm == pytest.approx(exact, rel=1e-6)
+
+
+def test_sizes_of_heads_and_pixels_are_those_of_the_set():
+    truths = [head_truth(seed) for seed in range(300)]
+    hc = np.asarray([truth.circumference_mm for truth in truths])
+    assert hc.min() > 40 and hc.max() < 346 and 0.2 < (hc < 120).mean() < 0.4
+    ratio = [truth.ellipse.semi_minor_px / truth.ellipse.semi_major_px for truth in truths]
+    assert np.mean(ratio) == pytest.approx(0.80, abs=0.015) and 0.03 < np.std(ratio) < 0.06
+    pixel = np.asarray([truth.pixel_size_mm for truth in truths])
+    assert pixel.min() >= PIXEL_RANGE_MM[0] and pixel.max() <= PIXEL_RANGE_MM[1] and np.median(pixel) < 0.15
+
+
+def test_all_of_the_head_is_in_the_picture():
+    for seed in range(200):
+        truth = head_truth(seed)
+        ellipse, turn = truth.ellipse, np.linspace(0, 2 * np.pi, 100)
+        major, minor = ellipse.semi_major_px * np.cos(turn), ellipse.semi_minor_px * np.sin(turn)
+        x = ellipse.center_px[0] + major * np.cos(ellipse.angle_rad) - minor * np.sin(ellipse.angle_rad)
+        y = ellipse.center_px[1] + major * np.sin(ellipse.angle_rad) + minor * np.cos(ellipse.angle_rad)
+        assert x.min() > 0 and y.min() > 0 and x.max() < 799 and y.max() < 539
+
+
+def test_a_head_too_large_for_the_largest_pixel_gets_a_larger_one():
+    tight = [head_truth(seed, SIZE_YX, (0.02, 0.03)) for seed in range(10)]
+    for truth in tight:
+        assert truth.pixel_size_mm > 0.03 and truth.points_px.min() > 0
+
+
+# ----------------------------------------------------------------------------------------------------------- looks
+
+
+def test_one_seed_is_one_picture_and_another_seed_another(phantoms):
+    again = head_phantom(SEEDS[0], SIZE_YX, RANGE_MM)
+    np.testing.assert_array_equal(again.image, phantoms[0].image)
+    np.testing.assert_array_equal(again.mask, phantoms[0].mask)
+    assert again.description == phantoms[0].description
+    assert not np.array_equal(phantoms[1].image, phantoms[0].image)
+    alone = head_truth(SEEDS[0], SIZE_YX, RANGE_MM)
+    np.testing.assert_array_equal(alone.points_px, again.truth.points_px)
+    assert alone.circumference_mm == again.truth.circumference_mm
+
+
+def test_one_picture_at_every_resolution():
+    for seed in (50, 51):
+        fine = head_phantom(seed)
+        coarse = head_phantom(seed, (270, 400), tuple(2 * pixel_mm for pixel_mm in PIXEL_RANGE_MM))
+        assert coarse.truth.pixel_size_mm == pytest.approx(2 * fine.truth.pixel_size_mm)
+        assert coarse.truth.circumference_mm == fine.truth.circumference_mm
+        np.testing.assert_allclose(coarse.truth.points_px, (fine.truth.points_px + 0.5) / 2 - 0.5, atol=1e-6)
+        shrunk = cv2.resize(fine.image, (400, 270), interpolation=cv2.INTER_AREA)
+        assert np.corrcoef(shrunk.ravel(), coarse.image.ravel())[0, 1] > 0.98
+        shrunk = cv2.resize(fine.mask, (400, 270), interpolation=cv2.INTER_AREA)
+        assert (shrunk != coarse.mask).sum() < 6 * coarse.truth.ellipse.semi_major_px
+
+
+def test_views_of_one_fetus_have_one_head_in_different_pictures():
+    views = [head_phantom(seed, SIZE_YX, RANGE_MM, subject=7) for seed in (1, 2)]
+    first, second = (view.truth.circumference_mm for view in views)
+    assert first != second and first == pytest.approx(second, rel=0.06)
+    assert not np.array_equal(views[0].image, views[1].image)
+    assert views[0].truth.ellipse.center_px != views[1].truth.ellipse.center_px
+    sizes = [head_truth(seed, SIZE_YX, RANGE_MM, subject=7).circumference_mm for seed in range(30)]
+    assert 0.002 < np.std(sizes) / np.mean(sizes) < 0.02
+
+
+def ring(image, truth, part):
+    """Grey values [360] on the truth's ellipse shrunk to `part`, and how steeply its normal stands up [360]."""
+    turn = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    major, minor = truth.ellipse.semi_major_px, truth.ellipse.semi_minor_px
+    cosine, sine = np.cos(truth.ellipse.angle_rad), np.sin(truth.ellipse.angle_rad)
+    u, v = part * major * np.cos(turn), part * minor * np.sin(turn)
+    x, y = truth.ellipse.center_px[0] + u * cosine - v * sine, truth.ellipse.center_px[1] + u * sine + v * cosine
+    grey = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR).ravel()
+    normal_u, normal_v = np.cos(turn) / major, np.sin(turn) / minor
+    return grey, np.abs(normal_u * sine + normal_v * cosine) / np.hypot(normal_u, normal_v)
+
+
+def test_the_skull_is_bright_where_the_sound_meets_it_and_fades_beside():
+    front, beside, within, without = [], [], [], []
+    for seed in range(12):
+        image, _, truth, _ = head_phantom(seed, (270, 400))
+        wall, upright = ring(image, truth, 0.965)
+        front.append(wall[upright > 0.9].mean())
+        beside.append(wall[upright < 0.3].mean())
+        within.append(ring(image, truth, 0.8)[0].mean())
+        without.append(ring(image, truth, 1.12)[0].mean())
+    assert 110 < np.mean(front) < 210
+    assert np.mean(beside) < 0.75 * np.mean(front)
+    assert max(np.mean(within), np.mean(without)) < 0.5 * np.mean(front)
+
+
+def test_grey_values_are_those_of_real_pictures(shared_data):
+    table = list(csv.DictReader(open(shared_data / "hc18" / "pixel_size_and_hc.csv")))[::20]
+    real = [cv2.imread(str(shared_data / "hc18" / "images" / row["image_name"]), 0) for row in table]
+    drawn = [head_phantom(seed).image for seed in range(8)]
+    for share, tolerance in ((25, 20), (50, 25), (75, 30), (95, 35)):
+        of_real, of_drawn = (np.median([np.percentile(i[i > 0], share) for i in many]) for many in (real, drawn))
+        assert of_drawn == pytest.approx(of_real, abs=tolerance)
+    black_real, black = (np.median([(i == 0).mean() for i in many]) for many in (real, drawn))
+    assert black == pytest.approx(black_real, abs=0.2)
+
+
+def test_heads_of_different_age_have_different_insides():
+    heads = [draw_head(np.random.default_rng(seed)) for seed in range(60)]
+    assert {head.early for head in heads} == {True, False}
+    for head in heads:
+        long_mm, short_mm = head.semi_axes_mm
+        assert head.early == (head.circumference_mm < 120) and short_mm < long_mm
+        places = [part.center_mm for part in head.parts]
+        places += [end for line in head.lines for end in (line.start_mm, line.end_mm)]
+        assert (np.abs(places) < 1.05 * np.asarray(head.semi_axes_mm)).all()
+
+
+def test_sizes_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="size_yx"):
+        head_phantom(1, (10, 400))
+    with pytest.raises(ValueError, match="pixel_range_mm"):
+        head_truth(1, SIZE_YX, (0.3, 0.1))
+
+
+# --------------------------------------------------------------------------------------------------------- dataset
+
+
+def files(root):
+    """Every file below root with its content."""
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+    }
+
+
+def write(root, cases=4, seed=5, progress=lambda line: None, size_yx=(54, 80)):
+    return write_head_dataset(root, cases, seed, size_yx, (0.52, 3.26), progress)
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return {row["image_name"]: row for row in csv.DictReader(file)}
+
+
+def test_pictures_masks_and_tables_are_those_of_the_phantoms(tmp_path):
+    lines = []
+    root = write(tmp_path / "heads", progress=lines.append)
+    names = [f"head_{number:03d}.png" for number in range(1, 5)]
+    assert [path.name for path in sorted((root / "images").iterdir())] == names
+    assert [path.name for path in sorted((root / "labels").iterdir())] == names
+    assert len(lines) == 4 and "left" in lines[0]
+    entry = json.loads((root / "dataset.json").read_text())
+    assert entry["labels"] == {"head": 1} and entry["landmarks"] == list(LANDMARKS) and entry["units"] == "mm"
+    sizes, points = table(root / "pixel_sizes.csv"), table(root / "landmarks.csv")
+    assert list(sizes) == list(points) == names
+    seeds = [int(np.random.SeedSequence([5, number]).generate_state(1)[0]) for number in range(4)]
+    for name, seed in zip(names, seeds, strict=True):
+        first = int(entry["subjects"][name[:-4]][-3:]) - 1
+        image, mask, truth, _ = head_phantom(seed, (54, 80), (0.52, 3.26), seeds[first])
+        np.testing.assert_array_equal(cv2.imread(str(root / "images" / name), cv2.IMREAD_UNCHANGED), image)
+        np.testing.assert_array_equal(cv2.imread(str(root / "labels" / name), cv2.IMREAD_UNCHANGED), mask)
+        assert float(sizes[name]["pixel_size_mm"]) == pytest.approx(truth.pixel_size_mm, rel=1e-5)
+        assert float(sizes[name]["head_circumference_mm"]) == pytest.approx(truth.circumference_mm, abs=1e-3)
+        written = [[float(points[name][f"{point}_{axis}"]) for axis in "xy"] for point in LANDMARKS]
+        np.testing.assert_allclose(written, truth.points_px, atol=1e-3)
+
+
+def test_some_pictures_share_a_fetus(tmp_path):
+    first = _first_frames(5, 900)
+    assert np.mean([first[number] != number for number in range(900)]) == pytest.approx(0.18, abs=0.05)
+    assert all(first[first[number]] == first[number] <= number for number in range(900))
+    assert _first_frames(5, 20) == first[:20] and _first_frames(6, 900) != first
+    again = next(number for number in range(900) if first[number] != number)
+    root = write(tmp_path, cases=again + 1)
+    subjects = json.loads((root / "dataset.json").read_text())["subjects"]
+    assert len(subjects) == again + 1 and len(set(subjects.values())) == again
+    last = f"head_{again + 1:03d}"
+    sizes = table(root / "pixel_sizes.csv")
+    own, other = (float(sizes[f"{case}.png"]["head_circumference_mm"]) for case in (last, subjects[last]))
+    assert subjects[last] != last and own == pytest.approx(other, rel=0.06)
+
+
+def test_the_package_reads_its_heads(tmp_path):
+    pytest.importorskip("tfsono.volumes.picture")
+    from tfsono.data.layout import open_dataset
+
+    root = write(tmp_path / "heads")
+    dataset = open_dataset(root)
+    assert [case.name for case in dataset.cases] == [f"head_{number:03d}" for number in range(1, 5)]
+    assert dataset.labels == {"head": 1} and dataset.landmarks == LANDMARKS
+    sizes = table(root / "pixel_sizes.csv")
+    for case in dataset.cases:
+        row = sizes[f"{case.name}.png"]
+        assert case.pixel_size_mm == pytest.approx(float(row["pixel_size_mm"]))
+        assert case.hc_mm == pytest.approx(float(row["head_circumference_mm"]))
+
+
+def test_an_interrupted_run_is_whole_so_far_and_goes_on_to_the_same_files(tmp_path):
+    whole = files(write(tmp_path / "whole"))
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    root = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        write(root, progress=stop)
+    assert list(table(root / "pixel_sizes.csv")) == list(table(root / "landmarks.csv")) == ["head_001.png"]
+    assert list(json.loads((root / "dataset.json").read_text())["subjects"]) == ["head_001"]
+    (root / "images" / "head_002.png").write_bytes(b"\x89PNG")
+    lines = []
+    write(root, progress=lines.append)
+    assert "1 of 4 cases are there already" in lines[0] and files(root) == whole
+
+
+def test_more_heads_may_follow_but_not_fewer(tmp_path):
+    whole = files(write(tmp_path / "whole", cases=5))
+    root = write(tmp_path / "grown", cases=2)
+    write(root, cases=5)
+    assert files(root) == whole
+    with pytest.raises(UserError, match="head_005"):
+        write(root, cases=4)
+
+
+def test_a_folder_of_other_heads_is_refused(tmp_path):
+    write(tmp_path, cases=1)
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="seed 5 there, 6 asked"):
+        write(tmp_path, cases=1, seed=6)
+    with pytest.raises(UserError, match="size_yx"):
+        write(tmp_path, cases=1, size_yx=(27, 40))
+    assert files(tmp_path) == before
+    with pytest.raises(UserError, match="--cases"):
+        write(tmp_path / "none", cases=0)
+    assert not (tmp_path / "none").exists()

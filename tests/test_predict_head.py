@@ -1,0 +1,379 @@
+"""`tfsono predict` for `head`: millimetres, points and masks in the picture's pixels, ensembles, what is undefined."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tfsono.__main__ import run as tfsono
+from tfsono.config import choose
+from tfsono.configs.head import HEAD
+from tfsono.demo import steps
+from tfsono.errors import UserError
+from tfsono.export import export_module
+from tfsono.geometry.ellipse import Ellipse
+from tfsono.inference.head import HeadLocaliser, HeadSegmenter, Preparation
+from tfsono.models import head
+from tfsono.predict.head import MEASURING, aligned, found_points, is_input, spread_of
+from tfsono.predict.pixel_sizes import read_pixel_sizes
+from tfsono.predict.sources import Options, export_run, predict
+from tfsono.systems.head import load_run, manifest_of, measuring_of
+from tfsono.training.run import Run, open_run
+from tfsono.volumes.landmarks import read_landmarks
+
+FRAME = (96, 128)
+SIZE = (243, 361)
+TRUTH = Ellipse((170.3, 118.9), 91.0, 70.5, 0.4)
+SETTINGS = choose(HEAD, "quick", "unet")
+
+
+def ellipse_picture(ellipse=TRUTH, size=SIZE, seed=0):
+    """A bright ellipse in noise."""
+    noise = np.random.default_rng(seed).normal(0, 6, size)
+    return np.clip(60 + 120 * ellipse.mask(size) + noise, 0, 255).astype(np.uint8)
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def rows_of(out_dir, name="measurements.csv"):
+    with open(out_dir / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def manifest(variant="unet", **changes):
+    settings = choose(HEAD, "quick", variant).replaced("test", monte_carlo_samples=4, **changes)
+    turned = {"ofd_direction": [-1.0, 0.0], "bpd_direction": [0.0, 1.0]}  # OFD 1 on the right
+    run = Run(Path("run"), settings, {}, {"end_order": turned})
+    return {"system": "head", "input": {}, "output": {}, "measuring": measuring_of(run)}
+
+
+def brightness_module(offset=-1.9, noise=0.5):
+    """Segments what is bright: -1.9 puts the edge half way. Its dropout is noise, and `offset` moves its edge."""
+    image = keras.Input((*FRAME, 1))
+    x = keras.layers.GaussianNoise(noise, seed=1)(image)
+    return HeadSegmenter(keras.Model(image, {"mask": keras.layers.Rescaling(3.0, offset)(x)}),
+                         Preparation(FRAME, 0, 8))
+
+
+def point_module(points_px):
+    """Answers the same points of a picture of `SIZE`."""
+    from tfsono.geometry.letterbox import Letterbox
+
+    image = keras.Input((*FRAME, 1))
+    flat = keras.layers.Dense(8, kernel_initializer="zeros")(keras.layers.Flatten()(image))
+    network = keras.Model(image, {"points": keras.layers.Reshape((4, 2))(flat)})
+    network.layers[-2].bias.assign(Letterbox(SIZE, FRAME).points_to_target(points_px).ravel())
+    return HeadLocaliser(network, Preparation(FRAME, 0, 8))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Exported models: three that segment, two that find points."""
+    place = tmp_path_factory.mktemp("models")
+    points = TRUTH.end_points()
+    made = {"one": brightness_module(), "two": brightness_module(-1.0), "three": brightness_module(-2.8, 0.3)}
+    for name, module in made.items():
+        export_module(module, place / name, manifest())
+    export_module(point_module(points), place / "points", manifest("coordinate", dropout=0.0))
+    moved = points[[1, 0, 2, 3]] + [[2.0, -1.0]]  # the ends of a pair exchanged
+    export_module(point_module(moved), place / "moved", manifest("coordinate", dropout=0.0))
+    return place
+
+
+@pytest.fixture
+def picture(tmp_path):
+    return write(tmp_path / "in" / "head_1.png", ellipse_picture())
+
+
+def test_millimetres_points_and_mask(models, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert tfsono(["predict", str(models / "one"), str(picture), "--out", str(out), "--pixel_size_mm", "0.2"]) == 0
+    row, = rows_of(out)
+    expected = {"bpd": 2 * TRUTH.semi_minor_px, "ofd": 2 * TRUTH.semi_major_px, "hc": TRUTH.circumference_px()}
+    for key, length in expected.items():
+        assert float(row[f"{key}_px"]) == pytest.approx(length, rel=0.01)
+        assert float(row[f"{key}_mm"]) == pytest.approx(float(row[f"{key}_px"]) * 0.2, abs=1e-3)
+        assert 0 < float(row[f"{key}_sd_dropout_mm"]) < 0.03 * length * 0.2
+        assert row[f"{key}_sd_members_mm"] == ""
+    assert (row["case"], row["flags"], row["samples"], row["members"]) == ("head_1", "", "4", "1")
+    assert float(row["angle_degrees"]) == pytest.approx(np.degrees(TRUTH.angle_rad), abs=2)
+    mask = cv2.imread(str(out / "head_1_mask.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == SIZE and set(np.unique(mask)) == {0, 255}
+    truth = TRUTH.mask(SIZE)
+    assert 2 * ((mask > 0) & truth).sum() / ((mask > 0).sum() + truth.sum()) > 0.99
+    point_row, = rows_of(out, "landmarks.csv")
+    assert point_row["image_name"] == "head_1.png"
+    points = np.array([float(point_row[f"{name}_{axis}"]) for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
+                       for axis in "xy"]).reshape(4, 2)
+    assert np.abs(points - TRUTH.end_points()[[1, 0, 2, 3]]).max() < 3
+    marked = read_landmarks(out / "head_1_landmarks.mrk.json")
+    np.testing.assert_allclose([marked[name] for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2")],
+                               np.pad(points * 0.2, ((0, 0), (0, 1))), atol=1e-3)
+    assert cv2.imread(str(out / "head_1.png")).shape[1] == 960
+    assert "HC" in capsys.readouterr().out
+
+
+def test_without_a_pixel_size_there_are_no_millimetres(models, picture, tmp_path, capsys):
+    assert predict(models / "one", [picture], tmp_path / "out") == 0
+    row, = rows_of(tmp_path / "out")
+    assert row["flags"] == "no pixel size" and float(row["hc_px"]) > 0
+    assert all(row[key] == "" for key in row if key.endswith(("_mm", "_weeks")))
+    assert not (tmp_path / "out" / "head_1_landmarks.mrk.json").exists()
+    said = capsys.readouterr().out
+    assert "no pixel size" in said and " px" in said and " mm" not in said
+
+
+def test_dicom_brings_its_pixel_size(models, tmp_path):
+    image = sitk.GetImageFromArray(ellipse_picture()[None])
+    for tag, value in {"0008|0060": "US", "0008|0016": "1.2.840.10008.5.1.4.1.1.6.1",  # ultrasound image storage
+                       "0028|0030": "0.25\\0.25"}.items():
+        image.SetMetaData(tag, value)
+    path = tmp_path / "in" / "head_1.dcm"
+    path.parent.mkdir()
+    sitk.WriteImage(image, str(path))
+    assert predict(models / "one", [path.parent], tmp_path / "out", Options(samples=0)) == 0
+    row, = rows_of(tmp_path / "out")
+    assert float(row["pixel_size_mm"]) == 0.25 and "no pixel size" not in row["flags"]
+    assert float(row["ofd_mm"]) == pytest.approx(2 * TRUTH.semi_major_px * 0.25, rel=0.01)
+    assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
+    row, = rows_of(tmp_path / "out")
+    assert float(row["pixel_size_mm"]) == 0.2 and "the file says 0.25 mm a pixel" in row["flags"]
+
+
+def test_the_demo_predicts_with_the_phantoms_pixel_sizes(tmp_path):
+    words = steps("head", tmp_path)
+    assert [step[1] for step in words] == ["phantom", "audit", "cache", "train/head.py", "evaluate/head.py", "export",
+                                           "predict"]
+    assert words[-1][3:6] == [f"{tmp_path}/dataset/images/head_001.png", "--pixel_size_mm",
+                              f"{tmp_path}/dataset/pixel_sizes.csv"]
+
+
+def test_a_table_of_pixel_sizes(models, picture, tmp_path):
+    other = write(tmp_path / "in" / "head_2.png", ellipse_picture(seed=1))
+    table = tmp_path / "sizes.csv"
+    table.write_text("filename,pixel size(mm),head circumference (mm)\nhead_1.png,0.1,44\n")
+    assert predict(models / "one", [picture, other], tmp_path / "out", Options(pixel_size_mm=str(table))) == 0
+    assert [row["pixel_size_mm"] for row in rows_of(tmp_path / "out")] == ["0.1", ""]
+
+
+@pytest.mark.parametrize("ellipse, flag", [
+    (None, "undefined: no ellipse fits"), (Ellipse((330.0, 118.0), 91.0, 70.5, 0.0), "leaves the picture"),
+    (Ellipse((180.0, 121.0), 110.0, 50.0, 0.0), "unusual shape")])
+def test_what_a_reader_should_know(models, tmp_path, ellipse, flag):
+    far_too_small = Ellipse((180.0, 121.0), 12.0, 10.0, 0.0)
+    path = write(tmp_path / "in" / "odd.png", ellipse_picture(ellipse or far_too_small))
+    assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
+    row, = rows_of(tmp_path / "out")
+    assert flag in row["flags"]
+    if ellipse is None:
+        assert all(row[key] == "" for key in row if key.endswith(("_px", "_weeks", "_index", "_degrees")))
+        point_row, = rows_of(tmp_path / "out", "landmarks.csv")
+        assert point_row["ofd_1_x"] == "" and point_row["case"] == "odd"
+        assert not (tmp_path / "out" / "odd_landmarks.mrk.json").exists()
+    assert (tmp_path / "out" / "odd.png").is_file()
+
+
+def test_several_models_answer_together(models, picture, tmp_path):
+    others = Options(pixel_size_mm="0.2", also=tuple(str(models / name) for name in ("two", "three")))
+    assert predict(models / "one", [picture], tmp_path / "together", others) == 0
+    together, = rows_of(tmp_path / "together")
+    single = []
+    for name in ("one", "two", "three"):
+        assert predict(models / name, [picture], tmp_path / name, Options(pixel_size_mm="0.2")) == 0
+        single.append(rows_of(tmp_path / name)[0])
+    assert (together["members"], together["samples"]) == ("3", "12")
+    lengths = [float(row["hc_mm"]) for row in single]
+    assert float(together["hc_sd_members_mm"]) == pytest.approx(np.std(lengths, ddof=1), abs=2e-3)
+    assert min(lengths) < float(together["hc_mm"]) < max(lengths)
+    within = [float(row["hc_sd_dropout_mm"]) for row in single]
+    assert float(together["hc_sd_dropout_mm"]) == pytest.approx(np.sqrt(np.mean(np.square(within))), abs=2e-3)
+
+
+def test_points_of_several_models_have_one_order(models, picture, tmp_path):
+    with_other = Options(pixel_size_mm="0.5", also=(str(models / "moved"),))
+    assert predict(models / "points", [picture], tmp_path / "out", with_other) == 0
+    row, = rows_of(tmp_path / "out")
+    assert float(row["ofd_mm"]) == pytest.approx(TRUTH.semi_major_px, abs=0.01)
+    assert float(row["bpd_mm"]) == pytest.approx(TRUTH.semi_minor_px, abs=0.01)
+    point_row, = rows_of(tmp_path / "out", "landmarks.csv")
+    assert float(point_row["ofd_1_x"]) == pytest.approx(TRUTH.end_points()[0, 0] + 1, abs=0.01)
+    assert not (tmp_path / "out" / "head_1_mask.png").exists() and row["samples"] == "0"
+    with pytest.raises(UserError, match="one kind"):
+        predict(models / "points", [picture], tmp_path / "out", Options(also=(str(models / "one"),)))
+
+
+def test_a_rerun_does_only_what_has_changed(models, picture, tmp_path, capsys):
+    out, options = tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)
+
+    def said(source="one", options=options, again=False):
+        assert predict(models / source, [picture.parent], out, options, again) == 0
+        return capsys.readouterr().out
+
+    assert "HC" in said()
+    before = (out / "head_1_mask.png").stat().st_mtime_ns
+    assert "answered already" in said() and (out / "head_1_mask.png").stat().st_mtime_ns == before
+    assert "answered already" not in said(again=True)
+    assert "answered already" not in said(options=Options(pixel_size_mm="0.3", samples=0))
+    assert float(rows_of(out)[0]["pixel_size_mm"]) == 0.3
+    assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
+    write(picture, ellipse_picture(seed=3))
+    assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
+    (out / "head_1.png").unlink()
+    assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
+    write(picture.parent / "head_2.png", ellipse_picture(seed=4))
+    text = said("two", Options(pixel_size_mm="0.3", samples=0))
+    assert text.count("answered already") == 1 and len(rows_of(out)) == 2
+    # points instead of a mask: the mask of before is gone
+    said("points", Options(pixel_size_mm="0.3"))
+    assert not (out / "head_1_mask.png").exists()
+
+
+def test_one_bad_picture_does_not_stop_the_others(models, picture, tmp_path, capsys):
+    folder = picture.parent
+    (folder / "letter.png").write_text("This is a letter.\n" * 40)
+    (folder / "cut.png").write_bytes(picture.read_bytes()[:2000])
+    write(folder / "grey.png", np.full(SIZE, 7, np.uint8))
+    write(folder / "head_1_Annotation.png", np.zeros(SIZE, np.uint8))
+    write(folder / "colour.png", np.stack([ellipse_picture(seed=channel) for channel in range(3)], -1))
+    assert predict(models / "one", [folder, tmp_path / "absent.png"], tmp_path / "out", Options(samples=0)) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 5 and "4 of 6 failed" in said[-1]
+    assert all(any(name in line for line in said) for name in ("letter.png", "cut.png", "grey.png", "absent.png"))
+    rows = {row["case"]: row for row in rows_of(tmp_path / "out")}
+    assert set(rows) == {"head_1", "colour"}
+    assert len(rows["colour"]["flags"].split("; ")) == 2  # no pixel size, and what was done to the colours
+
+
+def test_what_is_the_users_is_not_overwritten(models, picture, tmp_path, capsys):
+    before = picture.read_bytes()
+    assert predict(models / "one", [picture], picture.parent, Options(samples=0)) == 2
+    assert "choose another --out" in capsys.readouterr().err and picture.read_bytes() == before
+    with pytest.raises(UserError, match="folder of the inputs"):
+        predict(models / "one", [picture.parent], picture.parent)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A run with random weights: what matters here is around the network."""
+    settings = SETTINGS.replaced("test", input_size=(64, 96), unet_widths=(4, 6, 8), monte_carlo_samples=2)
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run = open_run(folder, settings, {"train": ["a"], "validation": [], "test": ["b"]},
+                   {"dataset": "phantom", "cases": ["a", "b"], "labels": {"head": 1}})
+    keras.utils.set_random_seed(3)
+    network = head.build(run.config)
+    network.get_layer("mask").set_weights([40 * w for w in network.get_layer("mask").get_weights()])
+    network.save_weights(folder / "last.weights.h5")
+    return folder
+
+
+def test_a_run_and_its_export_give_the_same_files(run_dir, picture, tmp_path):
+    exported = export_run(run_dir, tmp_path / "model")
+    content = json.loads((exported / "manifest.json").read_text())
+    assert content["system"] == "head" and content["measuring"]["part"] == "segmentation"
+    assert content["source"]["variant"] == "unet" and "clinical use" in content["use"]
+    assert content == {**content, **json.loads(json.dumps(manifest_of(load_run(run_dir)[0])))}
+    for source, out in ((run_dir, "from_run"), (exported, "from_export")):
+        assert predict(source, [picture], tmp_path / out, Options(pixel_size_mm="0.2")) == 0
+    assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
+    names = [sorted(path.name for path in (tmp_path / out).iterdir()) for out in ("from_run", "from_export")]
+    assert names[0] == names[1]
+    masks = [(tmp_path / out / "head_1_mask.png").read_bytes() for out in ("from_run", "from_export")]
+    assert masks[0] == masks[1]
+
+
+def test_a_card_beside_an_export_is_no_damage(models, picture, tmp_path):
+    folder = shutil.copytree(models / "one", tmp_path / "model")
+    (folder / "README.md").write_text("# Card")
+    assert predict(folder, [picture], tmp_path / "out", Options(samples=0)) == 0
+    (folder / "other.md").write_text("x")
+    with pytest.raises(UserError, match="not in the manifest"):
+        predict(folder, [picture], tmp_path / "out2")
+
+
+@pytest.mark.parametrize("missing", ["measuring", "end_order", "threshold"])
+def test_a_manifest_that_lacks_something(models, picture, tmp_path, missing):
+    folder = shutil.copytree(models / "one", tmp_path / "model")
+    content = json.loads((folder / "manifest.json").read_text())
+    for holder in (content, content["measuring"]):
+        holder.pop(missing, None)
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{missing} is missing; export the run again"):
+        predict(folder, [picture], tmp_path / "out")
+
+
+def test_what_is_written_and_read_of_the_measuring_is_the_same():
+    assert set(manifest()["measuring"]) == set(MEASURING)
+
+
+def test_an_export_is_answered_without_keras(models, picture, tmp_path):
+    """Keras takes seconds to load, and a SavedModel has no use for it."""
+    code = ("import sys; sys.modules['keras'] = None; from tfsono.__main__ import run; sys.exit(run(sys.argv[1:]))")
+    done = subprocess.run([sys.executable, "-c", code, "predict", str(models / "one"), str(picture), "--out",
+                           str(tmp_path / "out")], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"tiling": "fast"}, "--tiling: only for a model of hip"), ({"samples": -1}, "--samples -1"),
+    ({"pixel_size_mm": "none.csv"}, "found neither"), ({"pixel_size_mm": "120"}, "millimetres a pixel"),
+    ({"also": ("nowhere",)}, "nowhere: expected a run folder")])
+def test_options_that_cannot_be(models, picture, tmp_path, options, words):
+    with pytest.raises(UserError, match=words):
+        predict(models / "one", [picture], tmp_path / "out", Options(**options))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", "image_name and pixel_size_mm are needed"), ("image_name,size\na.png,1\n", "are needed"),
+    ("image_name,pixel_size_mm\na.png,wide\n", "line 2: the pixel size must be a number; found 'wide'"),
+    ("image_name,pixel_size_mm\na.png,0.1\na.png,0.2\n", "line 3: .*'a.png' twice"),
+    ("image_name,pixel_size_mm\n,0.1\n", "as its name"), ("image_name,pixel_size_mm\na.png,-0.1\n", "line 2"),
+    ("image_name,pixel_size_mm\na.png\n", "must be a number")])
+def test_a_bad_table_of_pixel_sizes(tmp_path, text, words):
+    (tmp_path / "sizes.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_pixel_sizes(str(tmp_path / "sizes.csv"))
+
+
+def test_pixel_sizes(tmp_path):
+    (tmp_path / "sizes.csv").write_text("\ufeffimage_name,pixel_size_mm\na.png, 0.1\n\na.png,0.1\n")
+    sizes = read_pixel_sizes(str(tmp_path / "sizes.csv"))
+    assert sizes.of(tmp_path / "a.png", 0.3) == 0.1 and sizes.of(tmp_path / "b.png", 0.3) == 0.3
+    assert read_pixel_sizes("0.25").of(tmp_path / "a.png", 0.3) == 0.25
+    assert read_pixel_sizes("").of(tmp_path / "a.png", None) is None
+    for text in ("nan", "inf", "0", "-1"):
+        with pytest.raises(UserError):
+            read_pixel_sizes(text)
+
+
+def test_the_order_of_ends_and_the_spread_by_hand():
+    points = np.array([[0.0, 0.0], [10, 0], [5, -3], [5, 3]])
+    np.testing.assert_array_equal(aligned(points[[1, 0, 2, 3]], points), points)
+    np.testing.assert_array_equal(aligned(points[[0, 1, 3, 2]], points), points)
+    wide = found_points(points * [[1.0], [1.0], [2.0], [2.0]] - [[0, 0], [0, 0], [5, 0], [5, 0]])
+    assert wide.lengths()[:2] == pytest.approx([10, 12])  # the longer pair is OFD, whatever it is called
+    spread = spread_of([found_points(points), wide, found_points(np.full((4, 2), np.nan))])
+    assert (spread.count, spread.undefined) == (3, 1)
+    assert spread.deviation_px[:2] == pytest.approx([np.std([6, 10], ddof=1), np.std([10, 12], ddof=1)])
+    assert np.isnan(spread_of([found_points(points)]).deviation_px).all()
+
+
+def test_pictures_in_a_folder(tmp_path):
+    assert is_input(tmp_path / "010_HC.png") and is_input(tmp_path / "a.jpg")
+    assert not is_input(tmp_path / "010_HC_Annotation.png") and not is_input(tmp_path / "a_mask.png")
+    assert not is_input(tmp_path / "table.csv")

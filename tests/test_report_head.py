@@ -1,0 +1,147 @@
+"""Tables and figures of `head`: means over folds and cases by hand, undefined answers counted, pictures read back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+
+from tfsono.geometry.ellipse import Ellipse
+from tfsono.metrics.head_case import HeadOutline, head_metrics
+from tfsono.report.head_plots import agreement_figure, comparison_figure
+from tfsono.report.head_tables import (
+    agreement, fold_summary, fold_table, head_tables, outline_metrics, unit_of, uncertainty_table,
+)
+from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR
+from tfsono.report.tables import Metric, to_markdown
+
+NAN = math.nan
+SIZE = (121, 161)
+VALUE = Metric("value", "Value", 2)
+
+
+def answer(case, run="a", method="unet", value=0.0, **more):
+    return {"case": case, "run": run, "method": method, "value": value, "undefined": 0.0, **more}
+
+
+def measured(case, run, method, longer=0.0, pixel_size_mm=0.5, found=True, spread=1.0):
+    """A row as an evaluation makes it, of an answer whose semi-axes are `longer` pixels too long."""
+    true, ellipse = (Ellipse((80.0, 60.0), 50.0 + more, 40.0 + more, 0.2) for more in (0.0, longer))
+    outline = HeadOutline(ellipse, ellipse.end_points(), ellipse.mask(SIZE)) if found else HeadOutline(None, None)
+    row = head_metrics(outline, HeadOutline(true, true.end_points(), true.mask(SIZE)), SIZE, pixel_size_mm)
+    spreads = {f"{key}_sd_{kind}_{unit}": spread if kind == "dropout" else NAN
+               for key in ("bpd", "ofd", "hc") for kind in ("dropout", "members") for unit in ("px", "mm")}
+    return {"case": case, "run": run, "method": method, **row, **spreads}
+
+
+def test_the_mean_of_folds_and_their_deviation():
+    rows = [answer("x", "a", value=1.0), answer("y", "a", value=3.0), answer("x", "b", value=2.0),
+            answer("y", "b", value=6.0)]
+    found = fold_summary(rows, VALUE)
+    assert (found.mean, found.std) == pytest.approx((3.0, np.std([2.0, 4.0], ddof=1)))
+    assert (found.low, found.high) == pytest.approx((1.5, 4.5))  # of two cases, 1.5 and 4.5
+    assert (found.count, found.undefined) == (4, 0)
+    alone = fold_summary(rows[:2], VALUE)
+    assert alone.mean == 2 and math.isnan(alone.std) and (alone.low, alone.high) == (1, 3)
+
+
+def test_an_undefined_answer_is_counted_and_in_no_mean():
+    rows = [answer("x", value=1.0), answer("y", value=NAN), answer("x", "b", value=NAN), answer("y", "b", value=NAN)]
+    found = fold_summary(rows, VALUE)
+    assert (found.mean, found.count, found.undefined) == (1.0, 1, 3)
+    assert math.isnan(found.std)
+    nothing = fold_summary(rows[2:], VALUE)
+    assert math.isnan(nothing.mean) and nothing.undefined == 2
+
+
+def test_a_row_a_method_with_runs_cases_and_undefined():
+    methods = {"unet": [measured("x", "a", "unet", 1.0), measured("y", "a", "unet", found=False),
+                        measured("x", "b", "unet", 3.0), measured("y", "b", "unet", 3.0)],
+               "heatmap": [measured("x", "c", "heatmap", 2.0)]}
+    table = fold_table("t", methods, outline_metrics("mm"))
+    assert [row[:4] for row in table.rows] == [("unet", 2, 2, 1), ("heatmap", 1, 1, 0)]
+    hd = table.columns.index("HD mm")
+    assert table.rows[1][hd].mean == pytest.approx(1.0, abs=0.01)  # 2 px
+    diagonal = math.hypot(*SIZE) / 2
+    assert table.rows[0][hd].mean == pytest.approx(((0.5 + diagonal) / 2 + 1.5) / 2, abs=0.01)
+    df = table.rows[0][table.columns.index("DF mm")]
+    assert df.count == 3 and df.undefined == 0  # said once, in the row's own column
+    assert "1 undefined" not in to_markdown(table)
+
+
+def test_every_table_of_two_methods():
+    methods = {name: [measured(case, name, name, longer, spread=longer)
+                      for case, longer in zip("wxyz", values, strict=True)]
+               for name, values in (("one", (1, 2, 3, 4)), ("two", (-1, 0.5, 2, -3)))}
+    tables = head_tables(methods, {"ellipse": [0.5, -1.5]})
+    assert list(tables) == ["segmentation", "landmarks", "measurements", "measurements_percent", "trimesters",
+                            "agreement", "uncertainty", "differences", "label_floor"]
+    lengths = tables["measurements"]
+    at = lengths.columns.index("BPD signed mm")
+    assert lengths.rows[0][at].mean == pytest.approx(2.5)  # twice the mean of the semi-axes' errors, half mm a pixel
+    assert lengths.rows[1][at].mean == pytest.approx(-0.375)
+    assert lengths.rows[1][lengths.columns.index("BPD absolute mm")].mean == pytest.approx(6.5 / 4)
+    percent = tables["measurements_percent"]
+    assert percent.rows[0][percent.columns.index("BPD signed %")].mean == pytest.approx(100 * 2.5 / 40)
+    assert tables["label_floor"].rows[0][1:] == (2, -0.5, 1.0, 1.5)
+    assert "HC signed mm, line taken off" not in lengths.columns
+    difference = next(row for row in tables["differences"].rows if row[1] == "BPD absolute mm")
+    assert difference[0] == "two minus one" and difference[3].mean == pytest.approx(6.5 / 4 - 2.5)
+
+
+def test_agreement_and_uncertainty_are_those_of_the_cases():
+    rows = [measured(case, run, "one", longer, spread=abs(longer))
+            for run, shift in (("a", 0), ("b", 2)) for case, longer in (("x", 1 + shift), ("y", 3 + shift))]
+    found = agreement(rows, "ofd", "mm")
+    np.testing.assert_allclose(found["difference"], [2.0, 4.0])  # the folds' mean answers, not four points
+    assert found["bias"] == pytest.approx(3.0) and found["std"] == pytest.approx(math.sqrt(2))
+    table = uncertainty_table({"one": rows}, "mm")
+    assert {row[2] for row in table.rows} == {"dropout"}
+    assert table.rows[0][6] == pytest.approx(1.0)  # the ranks of spread and error are the same
+    none = [{**row, **{key: NAN for key in row if "_sd_" in key}} for row in rows]
+    assert uncertainty_table({"one": none}, "mm") is None
+
+
+def test_without_pixel_sizes_pixels_and_no_rates():
+    methods = {"one": [measured(case, "a", "one", 2.0, pixel_size_mm=None) for case in "xyz"]}
+    assert unit_of(methods["one"]) == "px"
+    tables = head_tables(methods, {})
+    assert "trimesters" not in tables and "label_floor" not in tables
+    assert not any("mm" in heading for table in tables.values() for heading in table.columns)
+    assert tables["measurements"].rows[0][4].mean == pytest.approx(4.0)
+    assert "No case has a pixel size" in tables["landmarks"].note
+    mixed = {"one": [*methods["one"], measured("w", "a", "one", 2.0)]}
+    table = head_tables(mixed, {})["measurements"]
+    assert "3 of 4 cases have no pixel size" in table.note
+    assert (table.rows[0][4].mean, table.rows[0][4].undefined) == (pytest.approx(2.0), 3)
+
+
+def coloured(picture, colour):
+    return np.argwhere(np.abs(picture - np.array(to_rgb(colour))).max(axis=2) < 0.1)
+
+
+def test_a_picture_shows_truth_and_answer_where_they_are(tmp_path):
+    true, found = Ellipse((80.0, 60.0), 50.0, 40.0, 0.0), Ellipse((80.0, 60.0), 25.0, 20.0, 0.0)
+    outlines = [HeadOutline(one, one.end_points(), one.mask(SIZE)) for one in (true, found)]
+    comparison_figure(tmp_path / "a.png", np.zeros(SIZE, np.uint8), *outlines, "$title_", ["BPD 1 mm"])
+    picture = imread(tmp_path / "a.png")[..., :3]
+    middle = slice(int(0.12 * len(picture)), int(0.88 * len(picture)))  # without title and legend
+    left = [coloured(picture[middle], colour)[:, 1].min() for colour in (TRUTH_COLOUR, PREDICTION_COLOUR)]
+    pixel = picture.shape[1] / SIZE[1]
+    # The markers at the ends are some ten printed pixels wide to either side.
+    assert left[0] == pytest.approx(30.5 * pixel, abs=15) and left[1] == pytest.approx(55.5 * pixel, abs=15)
+    comparison_figure(tmp_path / "b.png", np.zeros(SIZE, np.uint8), outlines[0], HeadOutline(None, None))
+    assert len(coloured(imread(tmp_path / "b.png")[middle, :, :3], PREDICTION_COLOUR)) == 0
+
+
+def test_agreement_is_drawn_for_every_method_also_without_a_case(tmp_path):
+    rows = [measured(case, "a", "one", longer) for case, longer in zip("xyz", (1, 2, 3), strict=True)]
+    none = [measured("x", "b", "two", found=False)]
+    agreements = {name: {key: agreement(group, key, "mm") for key in ("bpd", "ofd", "hc")}
+                  for name, group in (("one", rows), ("two", none))}
+    assert agreements["two"]["hc"]["cases"] == 0
+    agreement_figure(tmp_path / "a.png", agreements, "mm", "title")
+    assert imread(tmp_path / "a.png")[..., :3].std() > 0.02

@@ -1,0 +1,366 @@
+"""Numbers of `head`: BPD and OFD in 2D ultrasound, the README of the public repository V15hnu24/originmedical.
+
+    python train/head.py --data head.h5 --run_dir runs/head --preset quick --variant unet
+
+The text prints no results. "The source" in a note is that repository's code or configuration, where the text is silent.
+A variant is a network with its own loss; the first one, `paper`, is the U-Net. Sizes of pictures are (rows, columns).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfsono.config import Choices, differs, ours, paper
+from tfsono.errors import UserError
+
+LANDMARK_NETWORKS = ("heatmap", "coordinate", "attention_pyramid", "transformer")
+SEGMENTATION_NETWORKS = ("unet", "attention_unet", "deeplabv3plus")
+NETWORKS = LANDMARK_NETWORKS + SEGMENTATION_NETWORKS
+FRAME = 512  # lengths that the text or the source gives in pixels are pixels of a picture of this longer side
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Every number of the system; the headings in the notes are the text's."""
+
+    # Data
+    test_cases: int = ours(100, "not stated; held apart by examination before the folds are made")
+    folds: int = paper(5, "Training Strategy: 5-fold stratified; ours groups by examination, strata are head sizes")
+    fold: int = ours(0, "which of the folds validates; the others train")
+    landmark_policy: str = ours("drop", "37 % of the public points are wrong; or keep, repair, ellipse")
+    end_order: str = ours("learned", "which end of a pair is the first: learned from the training points, or fixed")
+
+    # Phantoms, where there is no dataset
+    phantom_cases: int = ours(120, "the text has 624 pictures; enough to train something")
+    phantom_size: tuple[int, ...] = ours((540, 800), "rows, columns: as HC18's pictures")
+    phantom_pixel_size_mm: tuple[float, ...] = ours((0.052, 0.326), "smallest and largest of HC18")
+
+    # Preprocessing
+    input_size: tuple[int, ...] = ours((512, 512), "rows, columns, letterboxed; not stated; the source's config")
+    clahe_clip: float = ours(2.0, "Preprocessing Strategy names CLAHE without numbers; the source; 0 is off")
+    clahe_tiles: int = ours(8, "tiles along each side; the source")
+    denoise: str = ours("none", "Preprocessing Strategy names it, the source switches it off; or median, nlm")
+    standardisation: str = ours("picture", "zero mean and unit deviation of a picture's own pixels, the padding 0")
+
+    # Augmentation
+    geometric_share: float = ours(0.5, "pictures that are rotated, scaled and shifted; the source's p")
+    rotation_degrees: float = ours(20.0, "either way; the source's medium strength")
+    scaling: float = ours(0.15, "share, either way; the source's medium strength")
+    shift: float = ours(0.1, "share of the side, either way; the source's medium strength")
+    flip_share: float = ours(0.5, "pictures mirrored left to right; the source")
+    elastic_share: float = ours(0.2, "pictures deformed; the source")
+    elastic_alpha: float = ours(30.0, "displacement before smoothing, pixels of a 512 frame; the source")
+    elastic_sigma: float = ours(5.0, "its smoothing, pixels of a 512 frame; the source")
+    intensity_share: float = ours(0.5, "pictures whose grey levels change; the source's p")
+    brightness: float = ours(0.2, "share of the full range, either way; the source")
+    contrast: float = ours(0.2, "share, either way; the source")
+    gamma: float = ours(0.2, "exponent 1 +- this; the source's config, its code has 0.1")
+    speckle: float = ours(0.1, "deviation of multiplicative noise; not in the source, speckle is what ultrasound has")
+    speckle_share: float = ours(0.2, "pictures with it")
+    noise: float = ours(0.02, "deviation of additive noise as a share of the range; the source has it without numbers")
+    noise_share: float = ours(0.3, "pictures with it; the source")
+    blur_sigma: float = ours(1.0, "largest Gaussian blur, pixels of a 512 frame; the source draws one of three blurs")
+    blur_share: float = ours(0.3, "pictures with it; the source")
+    shadow_share: float = ours(0.2, "pictures with an acoustic shadow; the source")
+
+    # Network
+    network: str = paper("unet", "Segmentation, approach 1; each of the seven is a variant")
+    backbone: str = paper("imagenet", "approaches 1 and 2: ResNet50, EfficientNet-B3; or small, a residual one of ours")
+    backbone_weights: str = ours("", "ImageNet weights: a Keras applications file without top; the text takes them")
+    backbone_widths: tuple[int, ...] = ours((16, 32, 64, 96, 128), "of the small backbone, at 1/2 to 1/32")
+    dropout: float = ours(0.3, "Training Strategy: regularisation; the source's number; also kept on for Monte Carlo")
+    norm_momentum: float = ours(0.99, "of the layers around a backbone, and of the U-Nets; Keras's own")
+    heatmap_widths: tuple[int, ...] = ours((512, 256, 128, 64), "the decoder's doublings; the source")
+    head_widths: tuple[int, ...] = ours((512, 256), "fully connected layers before the coordinates; the source")
+    pyramid_channels: int = ours(256, "of each level of the pyramid; the source")
+    pyramid_fused: int = ours(512, "of the levels together; the source")
+    attention_reduction: int = ours(16, "bottleneck of the channel attention; the source, as CBAM")
+    transformer_size: tuple[int, ...] = ours((224, 224), "the picture is resized to it; ViT's own, not in the source")
+    transformer_patch: int = ours(16, "side of a patch; ViT-B/16, which the source's config names")
+    transformer_width: int = ours(384, "ViT-S; the source has no such network")
+    transformer_depth: int = ours(8, "not in the source")
+    transformer_heads: int = ours(6, "64 channels each, as ViT")
+    unet_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "approach 1 says classic U-Net")
+    aspp_channels: int = ours(256, "DeepLabV3+'s own")
+    aspp_rates: tuple[int, ...] = ours((6, 12, 18), "DeepLabV3+'s own at output stride 16; the source has twice these")
+    aspp_dropout: float = ours(0.5, "DeepLabV3+'s implementations")
+    low_level_channels: int = ours(48, "DeepLabV3+'s own")
+
+    # Losses
+    heatmap_loss: str = paper("mse", "Landmark Detection, approach 1; or adaptive_wing")
+    heatmap_weight: float = ours(1.0, "the source")
+    heatmap_sigma: float = ours(2.0, "of the Gaussian targets in cells of the map, 4 pixels wide; the source")
+    coordinate_loss: str = paper("smooth_l1", "Loss Functions: MSE/Smooth L1, Wing; or wing, mse")
+    coordinate_weight: float = ours(1.0, "the only loss where the text names no other")
+    smooth_l1_beta: float = ours(0.01, "share of the longer side, 5 pixels of 512; Keras's 1 would make it an L2 loss")
+    wing_width: float = ours(10.0, "pixels of a 512 frame; the source")
+    wing_curvature: float = ours(2.0, "pixels of a 512 frame; the source")
+    soft_argmax_beta: float = ours(50.0, "a soft-argmax without temperature gives the middle of the picture")
+    geometric_weight: float = ours(0.0, "Loss Functions: perpendicular BPD and OFD; only where a variant asks for it")
+    relation_weight: float = ours(0.0, "common middle and plausible ratio of the two; only where a variant asks for it")
+    dice_weight: float = paper(1.0, "Segmentation, approach 1: Dice + BCE")
+    cross_entropy_weight: float = paper(1.0, "Segmentation, approach 1: Dice + BCE")
+    focal_weight: float = ours(0.0, "Loss Functions: Focal; only where a variant asks for it")
+    focal_dice_weight: float = ours(0.0, "Segmentation, approach 2; only where a variant asks for it")
+    boundary_weight: float = ours(0.0, "Loss Functions: Boundary, as Kervadec; an option, 0.01 is usual")
+    focal_alpha: float = ours(0.25, "the source")
+    focal_gamma: float = ours(2.0, "the source")
+    focal_dice_gamma: float = ours(4 / 3, "(1 - Dice)^(1/gamma); the focal Tversky loss's own")
+
+    # Optimisation; an epoch is 499 pictures, four fifths of the text's 624, in whole batches
+    optimizer: str = ours("adamw", "not stated; the source")
+    learning_rate: float = ours(1e-4, "not stated; the source")
+    weight_decay: float = ours(1e-5, "Training Strategy names it; decoupled; the source's number")
+    gradient_clip: float = ours(1.0, "largest norm of all gradients together; the source; 0 is off")
+    schedule: str = paper("cosine_restarts", "Training Strategy: cosine annealing with warm restarts; or cosine")
+    restart_records: int = ours(10, "T0: records until the first restart, in the paper's sizes epochs; the source")
+    restart_factor: float = ours(2.0, "Tmult: each cycle is so much longer than the one before; the source")
+    smallest_learning_rate: float = ours(1e-7, "eta_min; the source")
+    landmark_batch: int = paper(16, "Usage: --batch_size 16")
+    segmentation_batch: int = paper(8, "Usage: --batch_size 8")
+    landmark_iterations: int = paper(3100, "Usage: --epochs 100; 31 batches of 16 an epoch")
+    segmentation_iterations: int = paper(9300, "Usage: --epochs 150; 62 batches of 8 an epoch")
+    landmark_record_every: int = ours(31, "an epoch; save, validate and record so often")
+    segmentation_record_every: int = ours(62, "an epoch; save, validate and record so often")
+    landmark_early_stopping: int = ours(20, "records without a better validation score; the source; 0 is off")
+    segmentation_early_stopping: int = ours(25, "records without a better validation score; the source; 0 is off")
+    precision: str = ours("float32", "Training Strategy: mixed precision, without saying which; or mixed_bfloat16, "
+                                     "mixed_float16")
+    jit_compile: bool = ours(False, "option: XLA")
+
+    # From the network's answer to measurements
+    heatmap_decode: str = paper("argmax", "approach 1; or centroid, soft_argmax, which see between the cells")
+    threshold: float = ours(0.5, "of the probability; not stated")
+    morphology_px: int = ours(5, "side of the opening and closing, pixels of a 512 frame; approach 4 without numbers")
+    area_px: tuple[float, ...] = ours((5000.0, 150000.0), "smallest and largest head in a 512 frame; the source")
+    ransac_iterations: int = ours(200, "approach 4 names RANSAC without numbers")
+    ransac_points: int = ours(8, "points of one trial; the source takes 50, of which too many may be wrong")
+    ransac_inlier_px: float = ours(2.0, "distance of an inlier, pixels of a 512 frame")
+    axis_ratio: tuple[float, ...] = ours((0.4, 1.0), "smallest and largest short over long axis of a head")
+    monte_carlo_samples: int = ours(10, "passes with dropout on, for the uncertainty; 0 is off")
+
+    # The run
+    seed: int = ours(42, "the source")
+    deterministic: bool = ours(True, "the same command gives the same weights")
+
+    @property
+    def part(self) -> str:
+        """`landmarks` (the text's Part A) or `segmentation` (Part B)."""
+        return "landmarks" if self.network in LANDMARK_NETWORKS else "segmentation"
+
+    @property
+    def output(self) -> str:
+        """The name of the network's only output: `heatmaps`, `points` or `mask`."""
+        if self.part == "segmentation":
+            return "mask"
+        return "heatmaps" if self.network == "heatmap" else "points"
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Rows and columns of a heatmap, whose cells are 4 pixels wide."""
+        return self.input_size[0] // 4, self.input_size[1] // 4
+
+    @property
+    def batch(self) -> int:
+        """Pictures in a step, of this network's part."""
+        return self.landmark_batch if self.part == "landmarks" else self.segmentation_batch
+
+    @property
+    def iterations(self) -> int:
+        """Steps in all, of this network's part."""
+        return self.landmark_iterations if self.part == "landmarks" else self.segmentation_iterations
+
+    @property
+    def record_every(self) -> int:
+        """Steps between two records, of this network's part."""
+        return self.landmark_record_every if self.part == "landmarks" else self.segmentation_record_every
+
+    @property
+    def early_stopping(self) -> int:
+        """Records without a better score before training stops, of this network's part; 0 never stops early."""
+        return self.landmark_early_stopping if self.part == "landmarks" else self.segmentation_early_stopping
+
+    def __post_init__(self):
+        for holds, name, rule in (*_data_rules(self), *_network_rules(self), *_training_rules(self),
+                                  *_measurement_rules(self)):
+            if not holds:
+                raise UserError(f"--{name}: expected {rule}, found {getattr(self, name)}")
+
+
+def _choice(config: HeadConfig, name: str, *allowed: str):
+    """A rule: the field is one of these texts."""
+    return getattr(config, name) in allowed, name, f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+
+
+def _range(config: HeadConfig, name: str, low: float, high: float):
+    """A rule: the field lies between two numbers, both allowed."""
+    return low <= getattr(config, name) <= high, name, f"between {low:g} and {high:g}"
+
+
+def _positive(config: HeadConfig, *names: str):
+    """Rules: these fields, numbers or tuples of numbers, are above 0."""
+    for name in names:
+        value = getattr(config, name)
+        yield min(value, default=0) > 0 if isinstance(value, tuple) else value > 0, name, "above 0"
+
+
+def _data_rules(config: HeadConfig):
+    yield config.folds >= 2, "folds", "at least 2"
+    yield 0 <= config.fold < config.folds, "fold", f"0 to {config.folds - 1}"
+    yield config.test_cases >= 0, "test_cases", "0 or more"
+    yield len(config.phantom_size) == 2, "phantom_size", "two numbers, rows and columns"
+    smallest_largest = len(config.phantom_pixel_size_mm) == 2 and sorted(config.phantom_pixel_size_mm)
+    yield (bool(smallest_largest) and tuple(smallest_largest) == config.phantom_pixel_size_mm,
+           "phantom_pixel_size_mm", "two numbers, the smallest and the largest")
+    yield from _positive(config, "phantom_cases", "phantom_size", "phantom_pixel_size_mm", "clahe_tiles")
+    yield (len(config.input_size) == 2 and all(n > 0 and n % 32 == 0 for n in config.input_size), "input_size",
+           "rows and columns, positive multiples of 32")
+    yield config.clahe_clip >= 0, "clahe_clip", "0 or more"
+    yield _choice(config, "landmark_policy", "drop", "keep", "repair", "ellipse")
+    yield _choice(config, "end_order", "learned", "fixed")
+    yield _choice(config, "denoise", "none", "median", "nlm")
+    yield config.standardisation == "picture", "standardisation", "picture"
+    for name in ("geometric_share", "flip_share", "elastic_share", "intensity_share", "speckle_share", "noise_share",
+                 "blur_share", "shadow_share"):
+        yield _range(config, name, 0, 1)
+    for name in ("scaling", "shift", "brightness", "contrast", "gamma"):
+        yield _range(config, name, 0, 0.5)
+    yield _range(config, "rotation_degrees", 0, 180)
+    for name in ("elastic_alpha", "speckle", "noise", "blur_sigma"):
+        yield getattr(config, name) >= 0, name, "0 or more"
+    yield from _positive(config, "elastic_sigma")
+
+
+def _network_rules(config: HeadConfig):
+    yield _choice(config, "network", *NETWORKS)
+    yield _choice(config, "backbone", "imagenet", "small")
+    yield (not config.backbone_weights or config.backbone == "imagenet" and config.network not in
+           ("unet", "attention_unet", "transformer"), "backbone_weights",
+           "none: this network has no ImageNet backbone")
+    for name, length in (("backbone_widths", 5), ("head_widths", 2), ("transformer_size", 2)):
+        yield len(getattr(config, name)) == length, name, f"{length} numbers"
+    yield len(config.unet_widths) in (3, 4, 5, 6), "unet_widths", "three to six numbers, one a level"
+    yield len(config.heatmap_widths) in (3, 4), "heatmap_widths", "three or four numbers, one a doubling"
+    yield from _positive(config, "backbone_widths", "head_widths", "unet_widths", "heatmap_widths", "aspp_rates",
+                         "transformer_size", "pyramid_channels", "pyramid_fused", "attention_reduction",
+                         "transformer_depth", "transformer_patch", "transformer_heads", "aspp_channels",
+                         "low_level_channels")
+    yield (all(n % config.transformer_patch == 0 for n in config.transformer_size), "transformer_size",
+           f"multiples of transformer_patch ({config.transformer_patch})")
+    yield (config.transformer_width > 0 and config.transformer_width % config.transformer_heads == 0,
+           "transformer_width", f"a multiple of transformer_heads ({config.transformer_heads})")
+    for name in ("dropout", "aspp_dropout"):
+        yield 0 <= getattr(config, name) < 1, name, "at least 0 and under 1"
+    yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
+
+
+def _training_rules(config: HeadConfig):
+    yield _choice(config, "heatmap_loss", "mse", "adaptive_wing")
+    yield _choice(config, "coordinate_loss", "smooth_l1", "wing", "mse")
+    weights = ("heatmap_weight", "coordinate_weight", "geometric_weight", "relation_weight", "dice_weight",
+               "cross_entropy_weight", "focal_weight", "focal_dice_weight", "boundary_weight", "weight_decay",
+               "gradient_clip", "smallest_learning_rate", "landmark_early_stopping", "segmentation_early_stopping")
+    for name in weights:
+        yield getattr(config, name) >= 0, name, "0 or more"
+    yield (config.dice_weight + config.cross_entropy_weight + config.focal_weight + config.focal_dice_weight > 0,
+           "dice_weight", "a loss of the mask above 0: the boundary loss does not train alone")
+    yield from _positive(config, "heatmap_sigma", "smooth_l1_beta", "wing_width", "wing_curvature",
+                         "soft_argmax_beta", "focal_dice_gamma", "learning_rate", "restart_records",
+                         "landmark_batch", "segmentation_batch", "landmark_record_every",
+                         "segmentation_record_every")
+    yield _range(config, "focal_alpha", 0, 1)
+    yield config.focal_gamma >= 0, "focal_gamma", "0 or more"
+    yield config.restart_factor >= 1, "restart_factor", "1 or more"
+    yield _choice(config, "optimizer", "adamw", "adam", "sgd")
+    yield _choice(config, "schedule", "cosine_restarts", "cosine")
+    yield _choice(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    for part in ("landmark", "segmentation"):
+        iterations, every = getattr(config, f"{part}_iterations"), getattr(config, f"{part}_record_every")
+        yield (iterations > 0 and iterations % every == 0, f"{part}_iterations",
+               f"a positive multiple of {part}_record_every ({every})")
+
+
+def _measurement_rules(config: HeadConfig):
+    yield _choice(config, "heatmap_decode", "argmax", "centroid", "soft_argmax")
+    yield 0 < config.threshold < 1, "threshold", "between 0 and 1"
+    yield config.morphology_px >= 0, "morphology_px", "0 or more"
+    yield config.ransac_points >= 5, "ransac_points", "at least 5: fewer fix no ellipse"
+    yield from _positive(config, "ransac_iterations", "ransac_inlier_px")
+    yield (len(config.area_px) == 2 and 0 <= config.area_px[0] < config.area_px[1], "area_px",
+           "two numbers, the smallest and the largest")
+    yield (len(config.axis_ratio) == 2 and 0 < config.axis_ratio[0] < config.axis_ratio[1] <= 1, "axis_ratio",
+           "two numbers up to 1, the smallest and the largest")
+    yield config.monte_carlo_samples >= 0, "monte_carlo_samples", "0 or more"
+
+
+PRESETS = {
+    "paper": {},
+    "quick": {
+        "phantom_cases": differs(60, "paper preset: 120; seconds"),
+        "phantom_size": differs((270, 400), "paper preset: 540,800; the same field of view, coarser"),
+        "phantom_pixel_size_mm": differs((0.104, 0.652), "paper preset: 0.052,0.326; the same field of view, coarser"),
+        "input_size": differs((192, 256), "paper preset: 512,512; two CPU cores, a ninth of HC18's 540x800 pixels"),
+        "backbone": differs("small", "paper: ResNet50 and EfficientNet-B3; two CPU cores"),
+        "heatmap_widths": differs((96, 64, 48), "paper preset: 512,256,128,64; three doublings end at 1/4"),
+        "heatmap_sigma": differs(1.5, "paper preset: 2; a map of 48x64 cells"),
+        "heatmap_decode": differs("centroid", "paper: argmax; a cell of the map is 12 pixels of an HC18 picture wide"),
+        "head_widths": differs((128, 64), "paper preset: 512,256; two CPU cores"),
+        "pyramid_channels": differs(48, "paper preset: 256; two CPU cores"),
+        "pyramid_fused": differs(128, "paper preset: 512; two CPU cores"),
+        "attention_reduction": differs(8, "paper preset: 16; of 48 channels that would leave 3"),
+        "transformer_size": differs((192, 256), "paper preset: 224,224; the picture as it comes"),
+        "transformer_width": differs(128, "paper preset: 384; two CPU cores"),
+        "transformer_depth": differs(6, "paper preset: 8; two CPU cores"),
+        "transformer_heads": differs(4, "paper preset: 6; 32 channels each"),
+        "unet_widths": differs((16, 32, 64, 96, 128), "paper preset: 64 to 1024; two CPU cores"),
+        "norm_momentum": differs(0.9, "paper preset: 0.99; the averages must follow a short training"),
+        "aspp_channels": differs(64, "paper preset: 256; two CPU cores"),
+        "aspp_rates": differs((2, 4, 6), "paper preset: 6,12,18; a map of 12x16 cells instead of 32x32"),
+        "low_level_channels": differs(24, "paper preset: 48; two CPU cores"),
+        "learning_rate": differs(1e-3, "paper preset: 0.0001, for backbones that are already trained"),
+        "smallest_learning_rate": differs(1e-6, "paper preset: 1e-7; ten times the rate"),
+        "landmark_batch": differs(8, "paper: 16; two CPU cores"),
+        "landmark_iterations": differs(1800, "paper: 100 epochs, 3100 steps of 16; 37 epochs of 390 pictures"),
+        "segmentation_iterations": differs(1800, "paper: 150 epochs, 9300 steps; 37 epochs of 390 pictures"),
+        "landmark_record_every": differs(60, "paper preset: 31; 30 records, the first restart after 10 of them"),
+        "segmentation_record_every": differs(60, "paper preset: 62; 30 records, the first restart after 10 of them"),
+        "landmark_early_stopping": differs(0, "paper preset: 20; the second cycle ends where training does"),
+        "segmentation_early_stopping": differs(0, "paper preset: 25; the second cycle ends where training does"),
+    },
+}
+
+VARIANTS = {
+    "paper": {},
+    "heatmap": {
+        "network": differs("heatmap", "paper: landmark detection, approach 1"),
+        "coordinate_loss": differs("mse", "paper: MSE on heatmaps; the source adds one on the coordinates they give"),
+        "coordinate_weight": differs(0.5, "paper: not stated; the source"),
+        "geometric_weight": differs(0.1, "paper: Loss Functions names it without a weight; the source"),
+    },
+    "coordinate": {
+        "network": differs("coordinate", "paper: landmark detection, approach 2, with smooth L1"),
+    },
+    "attention_pyramid": {
+        "network": differs("attention_pyramid", "paper: landmark detection, approach 3; ResNet50, not the source's 34"),
+        "coordinate_loss": differs("wing", "paper: approach 3, Wing loss"),
+    },
+    "transformer": {
+        "network": differs("transformer", "paper: landmark detection, approach 4, with smooth L1"),
+        "geometric_weight": differs(0.1, "paper: approach 4 adds relationship constraints without a weight"),
+        "relation_weight": differs(0.1, "paper: approach 4 adds relationship constraints without a weight"),
+    },
+    "unet": {},
+    "attention_unet": {
+        "network": differs("attention_unet", "paper: segmentation, approach 2"),
+        "dice_weight": differs(0.0, "paper: approach 2, focal Dice loss"),
+        "cross_entropy_weight": differs(0.0, "paper: approach 2, focal Dice loss"),
+        "focal_dice_weight": differs(1.0, "paper: approach 2, focal Dice loss"),
+    },
+    "deeplabv3plus": {
+        "network": differs("deeplabv3plus", "paper: segmentation, approach 3"),
+        "cross_entropy_weight": differs(0.0, "paper: approach 3, Dice + Focal"),
+        "focal_weight": differs(1.0, "paper: approach 3, Dice + Focal"),
+    },
+}
+
+HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS)

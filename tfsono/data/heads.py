@@ -1,0 +1,124 @@
+"""What a cache knows of each head: the ellipse of its mask, its four points, its circumference; and what to learn from.
+
+Pictures are [Y, X]; points are (x, y) indices of the picture's own pixel centres, OFD 1, OFD 2, BPD 1, BPD 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfsono.data.cache import Cache, CachedCase
+from tfsono.errors import UserError
+from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_mask
+from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder, apply_policy, judge
+
+# A true mask is an ellipse as it is: nothing to clean, and a head of any size is one.
+TRUTH = EllipseSearch(morphology_px=0, area_px=(0.0, math.inf))
+LEAST_MARGINS, LEAST_MARGIN_PX = 5, 0.25
+
+
+@dataclass(frozen=True)
+class KnownHead:
+    """The truth of one case, in the picture's own pixels.
+
+    Attributes:
+      ellipse: of the mask; None where there is no mask, or none that an ellipse fits.
+      points_px: [4, 2] as the file names them, NaN where missing; None without a single one.
+      pixel_size_mm: None where unknown.
+      hc_mm: the official head circumference; None where unknown.
+    """
+
+    ellipse: Ellipse | None
+    points_px: np.ndarray | None
+    pixel_size_mm: float | None
+    hc_mm: float | None
+
+    @property
+    def size(self) -> float | None:
+        """What folds are stratified by: the official HC, else the ellipse's, in mm; None without millimetres."""
+        if self.hc_mm:
+            return self.hc_mm
+        return self.ellipse.circumference_px() * self.pixel_size_mm if self.ellipse and self.pixel_size_mm else None
+
+    def true_points(self, policy: str, order: EndOrder) -> np.ndarray | None:
+        """What an answer is compared with [4, 2]: the ends of the mask's ellipse, else the policy's points, else None.
+
+        A mask's ellipse is the better truth: over a third of the public points do not fit their head.
+        """
+        if self.ellipse is not None:
+            return order.ordered(self.ellipse.end_points())
+        points = self.learned_points(policy, order)
+        return points if points is not None and np.isfinite(points).all() else None
+
+    def learned_points(self, policy: str, order: EndOrder = DEFAULT_ORDER) -> np.ndarray | None:
+        """The points [4, 2] to learn from under a policy of `head_labels`; None for a case to leave out."""
+        if self.points_px is None and policy != "ellipse":
+            return None
+        points = np.full((4, 2), np.nan) if self.points_px is None else self.points_px
+        return apply_policy(points, self.ellipse, self.pixel_size_mm, policy, order)
+
+
+def known_head(case: CachedCase) -> KnownHead:
+    """The truth of a cached picture."""
+    ellipse = None
+    if case.label is not None and case.label.any():
+        ellipse = ellipse_of_mask(np.ascontiguousarray(case.label[:, :, 0].T), search=TRUTH)
+    points = None if case.points_vox is None else np.asarray(case.points_vox[:, :2], np.float64)
+    known = points is not None and np.isfinite(points).any()
+    return KnownHead(ellipse, points if known else None, case.pixel_size_mm, case.hc_mm)
+
+
+def known_heads(cache: Cache, names: Iterable[str]) -> dict[str, KnownHead]:
+    """Case -> truth.
+
+    Raises:
+      UserError: the cache has landmarks, but not the four of a head.
+    """
+    if cache.landmarks and tuple(cache.landmarks) != LANDMARKS:
+        raise UserError(f"{cache.path}: head knows the landmarks {', '.join(LANDMARKS)}; found "
+                        f"{', '.join(cache.landmarks)}; name the table's columns so")
+    return {name: known_head(cache.read(name)) for name in names}
+
+
+def learned_order(heads: Mapping[str, KnownHead], names: Iterable[str], policy: str) -> EndOrder:
+    """The order of the ends, from the training points that the policy leaves."""
+    found = [heads[name].learned_points(policy) for name in names]
+    found = [points for points in found if points is not None]
+    return EndOrder.learned(np.stack(found)) if found else DEFAULT_ORDER
+
+
+def outline_margin_px(heads: Mapping[str, KnownHead], names: Iterable[str]) -> float | None:
+    """How far the edge of the training masks lies outside the ellipses of the official circumferences, in pixels.
+
+    HC18's filled outlines include the drawn line, in every picture alike. The median over the cases; None where fewer
+    than five have both, or where it is under a quarter of a pixel, which is nothing to take off.
+    """
+    found = []
+    for head in (heads[name] for name in names):
+        if head.hc_mm and head.ellipse is not None and head.pixel_size_mm:
+            found.append((head.ellipse.circumference_px() - head.hc_mm / head.pixel_size_mm) / (2 * math.pi))
+    margin = float(np.median(found)) if len(found) >= LEAST_MARGINS else 0.0
+    return margin if abs(margin) >= LEAST_MARGIN_PX else None
+
+
+def policy_line(heads: Mapping[str, KnownHead], names: list[str], policy: str) -> str:
+    """What a policy made of the training labels, in one line."""
+    learned = {name: heads[name].learned_points(policy) for name in names}
+    used = [name for name, points in learned.items() if points is not None]
+    left_out = f", {len(names) - len(used)} left out" if len(used) < len(names) else ""
+    if policy == "ellipse":
+        return (f"landmark policy ellipse: {len(used)} of {len(names)} cases{left_out}; the points are the ends of "
+                "their ellipses")
+    judged = [(heads[name], judge(heads[name].points_px, heads[name].ellipse, heads[name].pixel_size_mm))
+              for name in used]
+    counts = {"names exchanged": sum(judgement.names_exchanged for _, judgement in judged),
+              "ends exchanged": sum(judgement.ends_exchanged for _, judgement in judged),
+              "not fitting their head": sum(not judgement.fits for _, judgement in judged)}
+    done = "left as found" if policy == "keep" else "names and ends put right"
+    listed = ", ".join(f"{count} {what}" for what, count in counts.items())
+    return (f"landmark policy {policy}: {len(used)} of {len(names)} cases{left_out}; of the labels used, {listed}: "
+            f"{done}")

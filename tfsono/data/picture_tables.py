@@ -1,0 +1,224 @@
+"""What tables say of pictures: millimetres in a pixel, head circumferences, and the BPD/OFD points in pixels.
+
+A table is known by its columns, not by its name. Of its rows, those that cannot be used are left out and listed; a
+table that lacks a column, or of which no row can be used, is refused.
+
+    image_name or filename, pixel_size_mm, head_circumference_mm       millimetres (the last is not needed)
+    image_name or filename, ofd_1_x, ofd_1_y, ofd_2_x, ... bpd_2_y     pixels of the picture, first centre 0.0
+
+Columns are compared by their letters and digits alone, so that HC18's "pixel size(mm)" is pixel_size_mm.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.errors import UserError
+from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.volumes.picture import picture_name
+
+NAME_COLUMNS = ("image_name", "filename")
+PIXEL_SIZE, CIRCUMFERENCE = "pixel_size_mm", "head_circumference_mm"
+POINT_COLUMNS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+HC18_TABLES = ("training_set_pixel_size_and_HC.csv", "test_set_pixel_size.csv")
+"""As downloaded they lie beside the folder of the pictures, and both sets number their pictures from 000 on."""
+
+
+@dataclass(frozen=True)
+class PictureTables:
+    """What the tables of a dataset say; cases without a usable row are absent.
+
+    Attributes:
+        pixel_sizes_mm: case -> millimetres in a pixel.
+        circumferences_mm: case -> head circumference.
+        points: the table of points, or None.
+        with_points: the cases that it has a usable row for.
+    """
+
+    pixel_sizes_mm: dict[str, float] = field(default_factory=dict)
+    circumferences_mm: dict[str, float] = field(default_factory=dict)
+    points: Path | None = None
+    with_points: frozenset[str] = frozenset()
+
+
+def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[str]) -> PictureTables:
+    """Reads the tables of the folder `root`, and HC18's own beside it.
+
+    Args:
+        root: the dataset's folder.
+        names: its cases; rows of others are passed over.
+        annotated: whether the pictures have masks: of HC18, the training set has them, the test set has none.
+        notes: gets a line for what was left out or passed over.
+
+    Raises:
+        UserError: two tables of one kind, a missing column, a table without one usable row.
+    """
+    names = set(names)
+    sizes, points = _tables_of(root, annotated, notes)
+    pixel_sizes = circumferences = {}
+    if sizes is not None:
+        pixel_sizes = _known(sizes, _column(sizes, PIXEL_SIZE, notes), names, notes)
+    if sizes is not None and CIRCUMFERENCE in _parsed(sizes)[0]:
+        circumferences = _known(sizes, _column(sizes, CIRCUMFERENCE, notes), names, [])  # strangers are said already
+    with_points = _known(points, _points(points, notes), names, notes) if points else {}
+    return PictureTables(_finite(pixel_sizes), _finite(circumferences), points, frozenset(with_points))
+
+
+def is_point_table(path) -> bool:
+    """Whether a CSV file has columns of the BPD/OFD table."""
+    return bool(set(POINT_COLUMNS) & set(_parsed(Path(path))[0]))
+
+
+def read_point_table(path) -> dict[str, np.ndarray]:
+    """Case -> float64 [4, 2] (x, y), in the order of `LANDMARKS` as the file names them, NaN where a number is empty.
+
+    Rows that cannot be used are absent.
+
+    Raises:
+        UserError: the file cannot be read, or a column is missing.
+    """
+    return _points(Path(path), [])
+
+
+# ------------------------------------------------------------------------------------------- which tables
+
+
+def _tables_of(root: Path, annotated: bool, notes: list[str]) -> tuple[Path | None, Path | None]:
+    """The table of pixel sizes and the one of points; one file may be both."""
+    beside = root.resolve().parent / HC18_TABLES[0 if annotated else 1]
+    sizes, points, others = [], [], []
+    for path in sorted(path for path in root.glob("*.csv") if not path.name.startswith(".")):
+        columns = set(_parsed(path)[0])
+        sizes += [path] * bool(columns & {PIXEL_SIZE, CIRCUMFERENCE} or path.name in ("pixel_sizes.csv", *HC18_TABLES))
+        points += [path] * bool(columns & set(POINT_COLUMNS))
+        if path not in (*sizes, *points) and path.name != "landmarks.csv":
+            others.append(path.name)
+    if not sizes and beside.is_file():
+        sizes.append(beside)
+    if others:
+        notes.append(f"{root}: tables of neither pixel sizes nor points were passed over: {_some(others)}")
+    return _only_one(root, sizes, "pixel sizes"), _only_one(root, points, "points")
+
+
+def _only_one(root: Path, found: list[Path], what: str) -> Path | None:
+    if len(found) > 1:
+        raise UserError(f"{root}: a dataset has one table of {what}; found {', '.join(path.name for path in found)}; "
+                        "move all but one of them away")
+    return found[0] if found else None
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+
+def _parsed(path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Columns (letters and digits alone, in lower case) and rows; kept, as each case asks for the same table."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: must be a readable table; found: {error.strerror}; check it") from None
+    return _parsed_once(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed_once(path: Path, changed: int, size: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    try:
+        rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if any(map(str.strip, row))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: must be a readable table of commas (UTF-8); found: {error}; save it again") from None
+    columns = tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in rows[0]) if rows else ()
+    return columns, tuple(tuple(cell.strip() for cell in row) for row in rows[1:])
+
+
+def _values(path: Path, wanted: tuple[str, ...], convert: Callable, notes: list[str]) -> dict:
+    """Case -> `convert` of the cells of the columns `wanted`; rows of which it gives None are left out."""
+    columns, rows = _parsed(path)
+    name_column = next((name for name in NAME_COLUMNS if name in columns), None)
+    missing = [name for name in wanted if name not in columns]
+    missing += [] if name_column else [" or ".join(NAME_COLUMNS)]
+    if missing or not rows:
+        raise UserError(f"{path}: the columns image_name, {', '.join(wanted)} and a row are needed; found "
+                        f"{f'no {_some(missing)} among ' if missing else 'no row below '}"
+                        f"{', '.join(columns) or 'nothing'}; add what is missing")
+    places = [columns.index(name) for name in wanted]
+    found: dict = {}
+    wrong, twice = [], []
+    for row in rows:
+        cells = [*row, *[""] * (len(columns) - len(row))]
+        name = picture_name(cells[columns.index(name_column)])
+        value = convert([cells[place] for place in places])
+        if value is None:
+            wrong.append(f"{name} ({', '.join(cells[place] for place in places)})")
+        elif name in found and not np.array_equal(found[name], value, equal_nan=True):
+            twice.append(name)
+        else:
+            found[name] = value
+    for name in twice:
+        found.pop(name, None)
+    _note_rows(path, wanted, wrong, sorted(set(twice)), len(rows), notes)
+    return found
+
+
+def _note_rows(path: Path, wanted, wrong: list[str], twice: list[str], rows: int, notes: list[str]) -> None:
+    what = wanted[0] if len(wanted) == 1 else "points"
+    if len(wrong) == rows:
+        raise UserError(f"{path}: {what} must be numbers in their range; found none of {rows} rows usable, such as "
+                        f"{wrong[0]}; correct them")
+    if wrong:
+        notes.append(f"{path}: {len(wrong)} rows have no usable {what} and were left out: {_some(wrong)}")
+    if twice:
+        notes.append(f"{path}: {len(twice)} names stand there twice with different {what} and were left out: "
+                     f"{_some(twice)}")
+
+
+def _column(path: Path, column: str, notes: list[str]) -> dict[str, float]:
+    """Case -> positive number; NaN where the cell is empty."""
+    return _values(path, (column,), lambda cells: _positive(cells[0] or "nan"), notes)
+
+
+def _positive(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isnan(value) or 0 < value < math.inf else None
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def _points(path: Path, notes: list[str]) -> dict[str, np.ndarray]:
+    return _values(path, POINT_COLUMNS, _four_points, notes)
+
+
+def _four_points(cells: list[str]) -> np.ndarray | None:
+    """[4, 2]; a point of which a number is empty or NaN is missing. None for text, and for infinity."""
+    try:
+        points = np.array([float(cell or "nan") for cell in cells]).reshape(4, 2)
+    except ValueError:
+        return None
+    points[np.isnan(points).any(axis=1)] = np.nan
+    return None if np.isinf(points).any() else points
+
+
+def _known(path: Path, found: dict, names: set[str], notes: list[str]) -> dict:
+    """Those of cases that are there; a table that names none of them is of another dataset."""
+    strangers = sorted(set(found) - names)
+    if found and len(strangers) == len(found):
+        raise UserError(f"{path}: its names must be those of the pictures, such as {min(names, default='none')}; found "
+                        f"{_some(strangers)}, of none of which there is a picture; correct the column of names")
+    if strangers:
+        notes.append(f"{path}: {len(strangers)} rows have no picture and were passed over: {_some(strangers)}")
+    return {name: value for name, value in found.items() if name in names}
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

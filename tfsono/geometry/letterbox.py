@@ -1,0 +1,178 @@
+"""A picture of any size in the middle of a frame of one size, with its proportions kept, and back again.
+
+Pictures are [Y, X], rows first, as OpenCV and the ImageNet weights have them; sizes are (rows, columns). Points are
+(x, y) indices of pixel centres, the first pixel's centre being 0.0, so that a scale r takes `i` to
+`(i + 0.5) * r - 0.5`. One scale serves both axes (head, Sec. "Preprocessing Strategy": "preserving aspect ratio"): with
+one an axis, the axes of an ellipse would no longer be perpendicular, and BPD and OFD not the lengths of its axes.
+
+`tfsono.contrast.letterbox` moves the pixels with the same scale and offsets, in a graph; here are the points, the
+masks and the way back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where the pixels of a picture lie in a frame.
+
+    Attributes:
+        source_yx: Rows and columns of the picture.
+        target_yx: Rows and columns of the frame.
+        scale: Frame pixels per picture pixel, the same along both axes.
+        start_yx: First row and column of the frame that show the picture; the rest is split evenly, an odd one goes
+            to the high end.
+        new_yx: How many rows and columns show it; a fraction under half a pixel of the picture's edge is cut off.
+
+    Raises:
+        ValueError: A size is not two whole numbers above 0.
+    """
+
+    source_yx: tuple[int, int]
+    target_yx: tuple[int, int]
+    scale: float = field(init=False)
+    start_yx: tuple[int, int] = field(init=False)
+    new_yx: tuple[int, int] = field(init=False)
+
+    def __post_init__(self):
+        source, target = (_checked(getattr(self, name), name) for name in ("source_yx", "target_yx"))
+        scale = min(t / s for t, s in zip(target, source, strict=True))
+        # Half up, and not to even, as the graph does it.
+        new = tuple(min(max(math.floor(s * scale + 0.5), 1), t) for t, s in zip(target, source, strict=True))
+        start = tuple((t - n) // 2 for t, n in zip(target, new, strict=True))
+        values = {"source_yx": source, "target_yx": target, "scale": scale, "start_yx": start, "new_yx": new}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def valid(self) -> np.ndarray:
+        """bool [target_yx]: True where the frame shows the picture."""
+        inside = np.zeros(self.target_yx, bool)
+        rows, columns = self._window()
+        inside[rows, columns] = True
+        return inside
+
+    def points_to_target(self, points_px: np.ndarray) -> np.ndarray:
+        """Points of the picture [..., 2] (x, y) -> in the frame, float64; NaN stays NaN."""
+        return (np.asarray(points_px, np.float64) + 0.5) * self.scale + self._start_xy() - 0.5
+
+    def points_to_source(self, points_px: np.ndarray) -> np.ndarray:
+        """Points of the frame [..., 2] (x, y) -> in the picture, float64; NaN stays NaN."""
+        return (np.asarray(points_px, np.float64) + 0.5 - self._start_xy()) / self.scale - 0.5
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """The picture [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
+
+        Smaller by the mean over a pixel's area, larger linearly; networks see `tfsono.contrast.letterbox` instead,
+        which a SavedModel can hold. This one is for drawing, and for files outside a graph.
+
+        Raises:
+            ValueError: The picture is not of `source_yx`.
+        """
+        self._check(picture, self.source_yx, "picture")
+        if self.scale < 1:
+            values = self._shrunk(picture)
+        else:
+            start = tuple(s / self.scale for s in self.start_yx)
+            values = _sampled(picture.astype(np.float32), 1 / self.scale, start, self.target_yx)
+        rows, columns = self._window()
+        framed = np.zeros((*self.target_yx, *picture.shape[2:]), picture.dtype)
+        framed[rows, columns] = _as_type(values[rows, columns], picture.dtype)
+        return framed
+
+    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
+        """The mask [Y, X] in the frame, bool: True where at least half of a pixel's area was in the mask.
+
+        Args:
+            mask: Boolean, or numbers of which every one but 0 is inside.
+
+        Raises:
+            ValueError: The mask is not of `source_yx`, or has channels.
+        """
+        self._check(mask, self.source_yx, "mask")
+        if mask.ndim != 2:
+            raise ValueError(f"mask must be [Y, X]; found {mask.ndim} axes")
+        return self.apply((mask != 0).astype(np.float32)) >= 0.5 - 1e-6
+
+    def restore(self, values: np.ndarray) -> np.ndarray:
+        """What a network found in the frame, [target_yx] or [target_yx, C], on the picture's own pixels, linearly.
+
+        The padding is not looked at: past the edge of what shows the picture, the edge's values go on.
+
+        Returns:
+            float32 [source_yx] or [source_yx, C].
+
+        Raises:
+            ValueError: `values` is not of `target_yx`.
+        """
+        self._check(values, self.target_yx, "values")
+        rows, columns = self._window()
+        inside = np.asarray(values, np.float32)[rows, columns]
+        return _sampled(inside, self.scale, (0.0, 0.0), self.source_yx)
+
+    def _start_xy(self) -> np.ndarray:
+        return np.array(self.start_yx[::-1], np.float64)
+
+    def _window(self) -> tuple[slice, slice]:
+        """The rows and columns of the frame that show the picture."""
+        rows, columns = (slice(s, s + n) for s, n in zip(self.start_yx, self.new_yx, strict=True))
+        return rows, columns
+
+    def _check(self, array: np.ndarray, size_yx: tuple[int, int], name: str) -> None:
+        if array.shape[:2] != size_yx or array.ndim > 3:
+            raise ValueError(f"{name} must be {list(size_yx)} or [*, *, channels]; found {list(array.shape)}")
+
+    def _shrunk(self, picture: np.ndarray) -> np.ndarray:
+        """The mean of the picture over the area of every pixel of the frame, float64 [target_yx, ...].
+
+        As a product of two matrices, one an axis: OpenCV's INTER_AREA rounds the scale to whole sizes first.
+        """
+        values = picture.astype(np.float64)
+        for axis in (0, 1):
+            weights = _areas(self.source_yx[axis], self.target_yx[axis], self.start_yx[axis], self.scale)
+            values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+        return values
+
+
+def _checked(size_yx: tuple[int, int], name: str) -> tuple[int, int]:
+    size = tuple(int(n) for n in size_yx)
+    if len(size) != 2 or min(size) < 1 or size != tuple(size_yx):
+        raise ValueError(f"{name} must be two whole numbers above 0, rows and columns; found {size_yx}")
+    return size
+
+
+def _areas(source: int, target: int, start: int, scale: float) -> np.ndarray:
+    """[target, source]: the share that each pixel of the picture has in each of the frame; rows add up to 1 or 0."""
+    edges = (np.arange(target + 1) - start) / scale
+    low, high = (np.clip(edge, 0, source)[:, None] for edge in (edges[:-1], edges[1:]))
+    pixel = np.arange(source)[None, :]
+    overlap = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None)
+    return overlap / np.maximum(overlap.sum(axis=1, keepdims=True), 1e-12)
+
+
+def _as_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Rounded into the range of a whole-number type, or as the float it is."""
+    if np.issubdtype(kind, np.integer):
+        limits = np.iinfo(kind)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return values.astype(kind)
+
+
+def _sampled(values: np.ndarray, scale: float, start_yx: tuple[float, float], size_yx: tuple[int, int]) -> np.ndarray:
+    """`values` [y, x, ...] linearly at `(i + 0.5) * scale - 0.5 - start` for the pixels i of `size_yx`, float32.
+
+    One axis at a time, in NumPy: OpenCV's `remap` and `warpAffine` round the places to a 32nd of a pixel.
+    """
+    for axis, (start, count) in enumerate(zip(start_yx, size_yx, strict=True)):
+        most = values.shape[axis] - 1
+        place = np.clip((np.arange(count) + 0.5) * scale - 0.5 - start, 0, most)
+        low = np.floor(place).astype(np.int64)
+        share = (place - low).astype(np.float32).reshape([-1 if other == axis else 1 for other in range(values.ndim)])
+        below, above = values.take(low, axis), values.take(np.minimum(low + 1, most), axis)
+        values = below + share * (above - below)
+    return values.astype(np.float32)

@@ -1,0 +1,206 @@
+"""`head` from a raw grey picture to the answer on the picture's own pixels, in one graph.
+
+`evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
+
+CLAHE, letterbox, standardisation, network, and the way back through the letterbox. Pictures are [Y, X], rows first, and
+points (x, y) pixel-centre indices, unlike the volumes of the other systems. Denoising stands before the graph, ellipse
+and measurements after it (`tfsono.geometry.ellipse`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tfsono.configs.head import HeadConfig
+from tfsono.contrast import network_picture
+from tfsono.geometry.heatmaps import argmax_points, centroid_points, soft_argmax_points
+from tfsono.layers.standardise import standardise
+from tfsono.models.head import CELL, LANDMARKS
+
+PICTURE = tf.TensorSpec([None, None], tf.float32, "picture")
+SEED = tf.TensorSpec([], tf.int32, "seed")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What happens to a picture before the network.
+
+    Attributes:
+      frame: rows and columns of the network.
+      clahe_clip: limit of `contrast.clahe`; 0 leaves the contrast.
+      clahe_tiles: its tiles along each side.
+    """
+
+    frame: tuple[int, int]
+    clahe_clip: float
+    clahe_tiles: int
+
+
+class HeadSegmenter(tf.Module):
+    """A raw picture of any size -> the probability of the head, on its own pixels."""
+
+    def __init__(self, network: keras.Model, preparation: Preparation):
+        """Takes the parts; `network` gives {"mask": logits [B, Y, X, 1]} for standardised pictures."""
+        super().__init__(name="head_segmenter")
+        self.network = network
+        self.preparation = preparation
+        self.seeds = _seed_states(network)
+
+    @tf.function(input_signature=[PICTURE])
+    def __call__(self, picture):
+        """{"probability": [Y, X] float32} of `picture` [Y, X] float32, grey levels 0..255, any size."""
+        return self._answer(picture, self.network(self._prepared(picture), training=False))
+
+    @tf.function(input_signature=[PICTURE, SEED])
+    def sample(self, picture, seed):
+        """As `__call__`, with dropout on: the same seed gives the same answer, others are other samples."""
+        return self._answer(picture, sampled(self.network, self.seeds, self._prepared(picture), seed))
+
+    def _prepared(self, picture):
+        return prepared(picture, self.preparation)
+
+    def _answer(self, picture, answer):
+        probability = tf.sigmoid(tf.cast(answer["mask"][0, :, :, 0], tf.float32))
+        return {"probability": restored(probability, tf.shape(picture), self.preparation.frame)}
+
+
+class HeadLocaliser(tf.Module):
+    """A raw picture of any size -> its four landmarks, in its own pixels."""
+
+    def __init__(self, network: keras.Model, preparation: Preparation, decode: str = "argmax", beta: float = 50.0):
+        """Takes the parts.
+
+        Args:
+          network: standardised pictures -> {"heatmaps": [B, y, x, 4]} or {"points": [B, 4, 2]}, pixels of the frame.
+          preparation: of the pictures.
+          decode: how a heatmap becomes a point: `argmax`, `centroid` or `soft_argmax`.
+          beta: of the soft-argmax.
+        """
+        super().__init__(name="head_localiser")
+        self.network = network
+        self.preparation = preparation
+        self.decode = decode
+        self.beta = beta
+        self.seeds = _seed_states(network)
+
+    @tf.function(input_signature=[PICTURE])
+    def __call__(self, picture):
+        """{"points_px": [4, 2] float32 (x, y)} of `picture` [Y, X] float32: OFD 1, OFD 2, BPD 1, BPD 2."""
+        return self._answer(picture, self.network(prepared(picture, self.preparation), training=False))
+
+    @tf.function(input_signature=[PICTURE, SEED])
+    def sample(self, picture, seed):
+        """As `__call__`, with dropout on: the same seed gives the same answer, others are other samples."""
+        picture_in_frame = prepared(picture, self.preparation)
+        return self._answer(picture, sampled(self.network, self.seeds, picture_in_frame, seed))
+
+    def _answer(self, picture, answer):
+        points = points_of(answer, self.decode, self.beta)[0]
+        scale, start, _ = placement(tf.shape(picture), self.preparation.frame)
+        start_xy = tf.cast(start[::-1], tf.float32)
+        points = (points + 0.5 - start_xy) / tf.cast(scale, tf.float32) - 0.5
+        return {"points_px": tf.ensure_shape(points, [LANDMARKS, 2])}
+
+
+def head_module(network: keras.Model, config: HeadConfig) -> HeadSegmenter | HeadLocaliser:
+    """The module of a config; `network` is that of `models.head.build`."""
+    preparation = Preparation(tuple(config.input_size), config.clahe_clip, config.clahe_tiles)
+    if config.part == "segmentation":
+        return HeadSegmenter(network, preparation)
+    return HeadLocaliser(network, preparation, config.heatmap_decode, config.soft_argmax_beta)
+
+
+def prepared(picture, preparation: Preparation):
+    """A raw picture [Y, X] -> what the network takes, [1, *frame, 1] float32, 0 in the padding."""
+    pixels, valid = network_picture(picture, preparation.frame, preparation.clahe_clip, preparation.clahe_tiles)
+    return standardise(pixels[None, :, :, None], valid[None, :, :, None])
+
+
+def points_of(answer: dict, decode: str, beta: float):
+    """A landmark network's answer -> points [B, 4, 2] float32 in pixels of the frame."""
+    if "points" in answer:
+        return tf.cast(answer["points"], tf.float32)
+    maps = tf.cast(answer["heatmaps"], tf.float32)
+    if decode == "soft_argmax":
+        return soft_argmax_points(maps, beta, CELL)
+    return (centroid_points if decode == "centroid" else argmax_points)(maps, CELL)
+
+
+def placement(size, frame: tuple[int, int]):
+    """Where `contrast.letterbox` puts a picture of `size` [2] int32: scale (float64), first pixel [2], size there [2].
+
+    The rule is that of `geometry.letterbox.Letterbox`.
+    """
+    size, target = tf.cast(size, tf.float64), tf.constant(frame, tf.int32)
+    scale = tf.reduce_min(tf.cast(target, tf.float64) / size)
+    new = tf.clip_by_value(tf.cast(tf.floor(size * scale + 0.5), tf.int32), 1, target)
+    return scale, (target - new) // 2, new
+
+
+def restored(values, size, frame: tuple[int, int]):
+    """Values [frame] -> on the picture's own pixels, [Y, X] of `size`; linear, as `Letterbox.restore`.
+
+    The padding is not looked at: past the edge of what shows the picture, the edge's values go on.
+    """
+    scale, start, new = placement(size, frame)
+    values = tf.slice(values, start, new)
+    for axis in range(2):
+        # A picture's pixel may lie past the last cell by the rounding of `new`: there the last cell goes on.
+        at = (tf.cast(tf.range(size[axis]), tf.float64) + 0.5) * scale - 0.5
+        at = tf.clip_by_value(at, 0.0, tf.cast(new[axis] - 1, tf.float64))
+        low = tf.cast(at, tf.int32)
+        share = tf.cast(at - tf.cast(low, tf.float64), tf.float32)
+        share = share[:, None] if axis == 0 else share[None, :]
+        below = tf.gather(values, low, axis=axis)
+        values = below + share * (tf.gather(values, tf.minimum(low + 1, new[axis] - 1), axis=axis) - below)
+    return values
+
+
+def sampled(network: keras.Model, seeds: list, pictures, seed):
+    """The network's answer with every dropout on, and every batch normalisation as at test and left as it is.
+
+    The seeds of the dropouts are set for the call and put back after it, so that the answer depends on `seed` alone
+    and a training goes on as if nothing had been asked.
+    """
+    before = [tf.identity(state) for state in seeds]
+    for index, state in enumerate(seeds):
+        state.assign(tf.cast(tf.stack([seed, index]), state.dtype))
+    with frozen_normalisation(network):
+        answer = network(pictures, training=True)
+    with tf.control_dependencies(list(answer.values())):
+        for state, held in zip(seeds, before, strict=True):
+            state.assign(held)
+    return answer
+
+
+@contextlib.contextmanager
+def frozen_normalisation(network: keras.Model) -> Iterator[None]:
+    """Within it a call in training mode leaves batch normalisation in its test mode, which `trainable` decides."""
+    layers = [layer for layer in _every_layer(network) if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.trainable for layer in layers]
+    try:
+        for layer in layers:
+            layer.trainable = False
+        yield
+    finally:
+        for layer, held in zip(layers, before, strict=True):
+            layer.trainable = held
+
+
+def _seed_states(network: keras.Model) -> list:
+    """The variables that the dropouts draw from."""
+    generators = [getattr(layer, "seed_generator", None) for layer in _every_layer(network)]
+    return [generator.state.value for generator in generators if generator is not None]
+
+
+def _every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model, and of the models in it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _every_layer(layer)

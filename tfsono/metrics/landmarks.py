@@ -1,0 +1,136 @@
+"""Distances between landmarks and their truth. NumPy, any number of axes; the unit is that of `unit_size`.
+
+A missing point is NaN. Where the truth has none there is nothing to measure; where the prediction has none, the point
+is undefined: it is counted, it is no part of a mean, and no distance detects it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
+"""Of the successful detection rate: head, Sec. "Evaluation Metrics" (2, 2.5, 3), and 4 as in cephalometry."""
+
+PAIRS = ((0, 1), (2, 3))
+
+
+def radial_errors(prediction: np.ndarray, truth: np.ndarray, unit_size: float = 1.0) -> np.ndarray:
+    """The Euclidean distance of each landmark to its truth.
+
+    Args:
+        prediction: [..., K, D] indices of pixel or voxel centres.
+        truth: The same shape.
+        unit_size: Millimetres a pixel, for an answer in millimetres; 1 for one in pixels.
+
+    Returns:
+        [..., K]; NaN where either point is missing.
+
+    Raises:
+        ValueError: The shapes differ, or the size is not above 0.
+    """
+    prediction, truth = _checked(prediction, truth, unit_size)
+    return np.linalg.norm(prediction - truth, axis=-1) * unit_size
+
+
+def exchangeable_errors(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    unit_size: float = 1.0,
+    pairs: Sequence[tuple[int, int]] = PAIRS,
+) -> np.ndarray:
+    """The same, with the two ends of a pair the other way round where that makes their sum less.
+
+    A length does not depend on which of its ends comes first: beside `radial_errors` this says how much of them is
+    a matter of order.
+
+    Args:
+        prediction: [..., K, D].
+        truth: The same shape.
+        unit_size: Millimetres a pixel, or 1.
+        pairs: Places of the two ends of each pair.
+
+    Returns:
+        [..., K]; NaN where a point is missing.
+
+    Raises:
+        ValueError: As `radial_errors`.
+    """
+    errors = radial_errors(prediction, truth, unit_size)
+    other = np.asarray(prediction, np.float64).copy()
+    for first, second in pairs:
+        other[..., [first, second], :] = other[..., [second, first], :]
+    turned = radial_errors(other, truth, unit_size)
+    for pair in (list(pair) for pair in pairs):
+        # NaN compares as False: a pair with a missing end stays in the order given.
+        better = turned[..., pair].sum(axis=-1, keepdims=True) < errors[..., pair].sum(axis=-1, keepdims=True)
+        errors[..., pair] = np.where(better, turned[..., pair], errors[..., pair])
+    return errors
+
+
+def landmark_summary(
+    errors: np.ndarray, known: np.ndarray | None = None, thresholds: Sequence[float] = THRESHOLDS_MM
+) -> dict[str, float]:
+    """MRE and SDR over all cases and landmarks at once (one landmark's column gives that one's).
+
+    - `mean`, `std` (ddof 1), `median`: of the distances that are defined; NaN where there are too few.
+    - `sdr_2`, `sdr_2.5` ...: 100 times the share of the known points within the threshold (<=); an undefined one is
+      not within any.
+    - `points`: known points. `undefined`: those without a prediction.
+
+    Args:
+        errors: [N, K] or [N] distances, NaN where undefined; in the thresholds' unit.
+        known: bool, the same shape: where there is a truth; None for everywhere.
+        thresholds: In the errors' unit; without millimetres give none, `()`.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    errors = np.asarray(errors, np.float64)
+    known = np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)
+    if known.shape != errors.shape:
+        raise ValueError(f"errors {errors.shape} and known {known.shape} must have the same shape")
+    errors = errors[known]
+    defined = errors[np.isfinite(errors)]
+    rates = {f"sdr_{t:g}": 100 * float((defined <= t).sum()) / errors.size if errors.size else np.nan
+             for t in thresholds}
+    return {
+        "mean": float(defined.mean()) if defined.size else np.nan,
+        "std": float(defined.std(ddof=1)) if defined.size > 1 else np.nan,
+        "median": float(np.median(defined)) if defined.size else np.nan,
+        **rates,
+        "points": int(errors.size),
+        "undefined": int(errors.size - defined.size),
+    }
+
+
+def landmark_summaries(
+    errors: np.ndarray,
+    names: Sequence[str],
+    known: np.ndarray | None = None,
+    thresholds: Sequence[float] = THRESHOLDS_MM,
+) -> dict[str, dict[str, float]]:
+    """`landmark_summary` of errors [N, K] under `all`, and of each landmark under its name.
+
+    Raises:
+        ValueError: There are not as many names as columns.
+    """
+    errors = np.asarray(errors, np.float64)
+    if errors.ndim != 2 or errors.shape[1] != len(names):
+        raise ValueError(f"errors must be [N, {len(names)}], a column for each of {list(names)}; found {errors.shape}")
+    columns = {name: (errors[:, k], None if known is None else np.asarray(known)[:, k])
+               for k, name in enumerate(names)}
+    return {
+        "all": landmark_summary(errors, known, thresholds),
+        **{name: landmark_summary(column, there, thresholds) for name, (column, there) in columns.items()},
+    }
+
+
+def _checked(prediction: np.ndarray, truth: np.ndarray, unit_size: float) -> tuple[np.ndarray, np.ndarray]:
+    prediction, truth = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
+    if prediction.shape != truth.shape or prediction.ndim < 2:
+        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must both be [..., K, axes]")
+    if not (np.isfinite(unit_size) and unit_size > 0):
+        raise ValueError(f"unit_size must be above 0; found {unit_size}")
+    return prediction, truth

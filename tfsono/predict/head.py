@@ -1,0 +1,387 @@
+"""One picture for `head`: the ellipse, its four points, BPD, OFD and HC with their uncertainty, and a picture of it.
+
+    OUT/CASE.png                  the picture with what was found: to be looked at before anything is believed
+    OUT/CASE_mask.png             0 and 255 on the picture's own pixels (segmentation)
+    OUT/CASE_landmarks.mrk.json   points and axes in millimetres, for 3D Slicer (with a pixel size)
+    OUT/landmarks.csv             one row a case: the points in pixels, in the columns of the public BPD/OFD table
+    OUT/measurements.csv          one row a case
+
+Several sources answer together: probabilities are averaged before the ellipse is sought, points before they are
+measured. What is undefined is empty in the tables, never a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tfsono.contrast import denoised
+from tfsono.errors import UserError
+from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.files import replacing
+from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_points, ellipse_of_probabilities, head_of_mask
+from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
+from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
+from tfsono.predict.loop import Answers
+from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
+from tfsono.predict.tables import MEASUREMENTS
+from tfsono.report.overlay import head_overlay
+from tfsono.volumes.landmarks import write_markups
+from tfsono.volumes.picture import Picture, is_picture_file, picture_name, read_picture
+
+LENGTHS = ("bpd", "ofd", "hc")
+SPREADS = ("dropout", "members")
+COLUMNS = (
+    "case", *(f"{length}_{unit}" for unit in ("mm", "px") for length in LENGTHS), "pixel_size_mm", "cephalic_index",
+    *(f"{length}_sd_{spread}_{unit}" for unit in ("mm", "px") for spread in SPREADS for length in LENGTHS),
+    "samples", "samples_undefined", "members", "members_undefined",
+    "gestational_age_bpd_weeks", "gestational_age_hc_weeks", "gestational_age_weeks",
+    "center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angle_degrees", "flags", "file")
+POINT_COLUMNS = ("case", "image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
+POINTS = "landmarks.csv"
+
+
+def is_input(path: Path) -> bool:
+    """Whether a file in a folder is a picture to answer, by its name: HC18 keeps annotations beside the pictures."""
+    return is_picture_file(path) and not picture_name(path).endswith(("_Annotation", "_mask"))
+
+
+ANSWERS = Answers("picture", is_input, picture_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
+                  lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json"))
+CLINICAL = "not for clinical use"
+# What a manifest says under "measuring"; `tfsono.systems.head.measuring_of` writes it.
+MEASURING = ("part", "denoise", "end_order", "threshold", "morphology_px", "area_px", "ransac_iterations",
+             "ransac_points", "ransac_inlier_px", "axis_ratio", "dropout", "monte_carlo_samples", "seed")
+
+# When an answer is flagged; none of these is the text's.
+LEAST_OVERLAP = 0.95  # Dice of the mask and its ellipse
+USUAL_RATIO = (0.65, 0.95)  # BPD over OFD
+LARGEST_SPREAD = 0.05  # deviation of a length over the length
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of an ensemble.
+
+    Attributes:
+      module: picture [Y, X] float32 -> {"probability"} or {"points_px"}; `module.sample(picture, seed)` with dropout.
+      part: `segmentation` or `landmarks`.
+      denoise: what happens to the picture before: `none`, `median` or `nlm`.
+      search: the numbers of the ellipse.
+      seed: of its random trials.
+      samples: passes with dropout on that the model asks for; 0 where it has no dropout.
+      order: which end of an axis is the first.
+    """
+
+    module: Callable
+    part: str
+    denoise: str
+    search: EllipseSearch
+    seed: int
+    samples: int
+    order: EndOrder = DEFAULT_ORDER
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one picture.
+
+    Attributes:
+      probability: [Y, X]; None for landmarks.
+      points_px: [4, 2] (x, y); None where undefined.
+      ellipse: None where undefined.
+    """
+
+    probability: np.ndarray | None
+    points_px: np.ndarray | None
+    ellipse: Ellipse | None
+
+    def lengths(self) -> np.ndarray:
+        """BPD, OFD, HC in pixels, NaN where undefined."""
+        if self.ellipse is None:
+            return np.full(3, np.nan)
+        return np.array([2 * self.ellipse.semi_minor_px, 2 * self.ellipse.semi_major_px,
+                         self.ellipse.circumference_px()])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far repeated answers lie apart.
+
+    Attributes:
+      deviation_px: of BPD, OFD, HC; NaN with fewer than two defined answers.
+      count: answers.
+      undefined: of these without an ellipse.
+    """
+
+    deviation_px: np.ndarray
+    count: int
+    undefined: int
+
+
+class HeadPredictor:
+    """One or several models, and what stands around them."""
+
+    def __init__(self, members: Sequence[Member], key: str, pixel_sizes: PixelSizes = PixelSizes(),
+                 samples: int | None = None):
+        """Takes the parts.
+
+        Args:
+          members: of one part; the first one's numbers measure what all found together.
+          key: changes with whatever changes an answer.
+          pixel_sizes: what the user said of them.
+          samples: passes with dropout on; None takes each member's own number.
+        """
+        self.members, self.key, self.pixel_sizes, self.samples = tuple(members), key, pixel_sizes, samples
+
+    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
+        """Answers one picture, writes its files, and returns its rows and a line to print."""
+        began = time.monotonic()
+        picture = read_picture(path)
+        pixel_size_mm = self.pixel_sizes.of(Path(path), picture.pixel_size_mm)
+        found, members, dropout = self.measure(picture.pixels)
+        flags = flags_of(found, picture, pixel_size_mm, dropout, members)
+        row = measurement_row(name, path, found, pixel_size_mm, dropout, members, flags)
+        _write_files(out_dir, name, picture, found, pixel_size_mm, row, self.members[0])
+        point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
+        if found.points_px is not None:
+            point_row |= zip(POINT_COLUMNS[2:], (_rounded(value, 3) for value in found.points_px.ravel()), strict=True)
+        text = f"{name}: {lengths_text(row)}" + f" ({row['flags']})" * bool(row["flags"])
+        return {MEASUREMENTS: [row], POINTS: [point_row]}, f"{text}; {time.monotonic() - began:.1f} s"
+
+    def measure(self, pixels: np.ndarray) -> tuple[Found, Spread, Spread]:
+        """What all members found together in uint8 [Y, X], and the spread over members and over dropout's samples."""
+        pictures = {kind: denoised(pixels, kind).astype(np.float32) for kind in {m.denoise for m in self.members}}
+        first = self.members[0]
+        single, within, undefined, count = [], [], 0, 0
+        for member in self.members:
+            picture = pictures[member.denoise]
+            single.append(answer_of(member, member.module(picture)))
+            samples = member.samples if self.samples is None else self.samples * bool(member.samples)
+            found = [answer_of(member, member.module.sample(picture, np.int32(seed))) for seed in range(samples)]
+            spread = spread_of(found)
+            within.append(spread.deviation_px)
+            undefined, count = undefined + spread.undefined, count + spread.count
+        together = single[0] if len(single) == 1 else combined(first, single)
+        # The mean of the members' variances; NaN where one of them has none.
+        dropout = Spread(np.sqrt(np.mean(np.square(within), axis=0)), count, undefined)
+        return together, spread_of(single), dropout
+
+
+def open_members(sources: Sequence[Path], keys: Sequence[str], pixel_size_mm: str = "",
+                 samples: int | None = None) -> HeadPredictor:
+    """The predictor of one or several run folders or exported folders.
+
+    Args:
+      sources: the folders.
+      keys: what each model's answers depend on.
+      pixel_size_mm: the option; see `read_pixel_sizes`.
+      samples: the option; None leaves it to the models.
+
+    Raises:
+      UserError: a folder that is none, models that do not answer alike, or an impossible option.
+    """
+    if samples is not None and not 0 <= samples <= 1000:
+        raise UserError(f"--samples {samples}: expected 0 to 1000")
+    pixel_sizes = read_pixel_sizes(pixel_size_mm)  # before the models, which take seconds
+    members = [_open_member(source) for source in sources]
+    for source, member in zip(sources, members, strict=True):
+        if member.part != members[0].part:
+            raise UserError(f"--also {source}: answers with {member.part}, and {sources[0]} with {members[0].part}; "
+                            "give models of one kind")
+    content = json.dumps([*keys, pixel_size_mm, sorted(pixel_sizes.named.items()), samples])
+    return HeadPredictor(members, hashlib.sha256(content.encode()).hexdigest(), pixel_sizes, samples)
+
+
+def _open_member(source: Path) -> Member:
+    if (source / "saved_model.pb").is_file():
+        module, manifest = load_exported(source)
+        check_keys(source / MANIFEST, manifest, ("measuring",))
+        measuring = manifest["measuring"]
+        check_keys(source / MANIFEST, measuring, MEASURING)
+    else:
+        from tfsono.systems.head import load_run, measuring_of  # Keras: only where there is a network to build
+
+        run, module = load_run(source)
+        measuring = measuring_of(run)
+    search = EllipseSearch(measuring["threshold"], measuring["morphology_px"], tuple(measuring["area_px"]),
+                           measuring["ransac_iterations"], measuring["ransac_points"], measuring["ransac_inlier_px"],
+                           tuple(measuring["axis_ratio"]))
+    samples = measuring["monte_carlo_samples"] if measuring["dropout"] else 0
+    directions = measuring["end_order"]
+    order = EndOrder(tuple(directions["ofd_direction"]), tuple(directions["bpd_direction"]))
+    return Member(module, measuring["part"], measuring["denoise"], search, measuring["seed"], samples, order)
+
+
+def answer_of(member: Member, answer: dict) -> Found:
+    """A module's answer as points and an ellipse."""
+    if member.part == "landmarks":
+        return found_points(answer["points_px"].numpy())
+    return found_mask(member, answer["probability"].numpy())
+
+
+def found_points(points_px: np.ndarray) -> Found:
+    """Points [4, 2] and the ellipse that they span."""
+    return Found(None, np.asarray(points_px, np.float64), ellipse_of_points(points_px))
+
+
+def found_mask(member: Member, probability: np.ndarray) -> Found:
+    """A map [Y, X], its ellipse, and the ends of the ellipse's axes."""
+    ellipse = ellipse_of_probabilities(probability, member.seed, member.search)
+    return Found(probability, None if ellipse is None else member.order.ordered(ellipse.end_points()), ellipse)
+
+
+def combined(first: Member, single: Sequence[Found]) -> Found:
+    """The mean of the members' answers: of the maps, or of the points with their ends in the first member's order."""
+    if first.part == "segmentation":
+        return found_mask(first, np.mean([found.probability for found in single], axis=0))
+    points = [single[0].points_px, *(aligned(found.points_px, single[0].points_px) for found in single[1:])]
+    return found_points(np.mean(points, axis=0))
+
+
+def aligned(points_px: np.ndarray, reference_px: np.ndarray) -> np.ndarray:
+    """Points [4, 2] with the ends of each pair in the order that is nearer to a reference's."""
+    pairs = []
+    for pair, other in ((points_px[:2], reference_px[:2]), (points_px[2:], reference_px[2:])):
+        kept, exchanged = (np.linalg.norm(each - other, axis=-1).sum() for each in (pair, pair[::-1]))
+        pairs.append(pair if kept <= exchanged else pair[::-1])
+    return np.concatenate(pairs)
+
+
+def spread_of(found: Sequence[Found]) -> Spread:
+    """The standard deviation (n - 1) of the lengths over several answers."""
+    lengths = np.array([each.lengths() for each in found]).reshape(-1, 3)
+    defined = lengths[np.isfinite(lengths).all(axis=1)]
+    deviation = defined.std(axis=0, ddof=1) if len(defined) > 1 else np.full(3, np.nan)
+    return Spread(deviation, len(lengths), len(lengths) - len(defined))
+
+
+def flags_of(found: Found, picture: Picture, pixel_size_mm: float | None, dropout: Spread,
+             members: Spread) -> list[str]:
+    """What a reader should know before the numbers are believed; empty where there is nothing."""
+    flags = [] if pixel_size_mm else ["no pixel size"]
+    stated = picture.pixel_size_mm
+    if stated and pixel_size_mm and abs(stated / pixel_size_mm - 1) > 0.01:
+        flags.append(f"the file says {stated:.4g} mm a pixel")
+    flags += _shape_flags(found, picture.pixels.shape)
+    lengths = found.lengths()
+    spreads = np.stack([dropout.deviation_px, members.deviation_px]) / lengths
+    if (spreads > LARGEST_SPREAD).any() or (found.ellipse is not None and dropout.undefined + members.undefined):
+        flags.append(f"uncertain: a deviation over {100 * LARGEST_SPREAD:.0f} %, or answers without an ellipse")
+    return [*flags, *picture.notes]
+
+
+def _shape_flags(found: Found, size_yx: tuple[int, int]) -> list[str]:
+    if found.ellipse is None:
+        return ["undefined: no ellipse fits"]
+    flags, (rows, columns) = [], size_yx
+    x, y = found.ellipse.contour(360).T
+    if min(x.min(), y.min()) < -0.5 or x.max() > columns - 0.5 or y.max() > rows - 0.5:
+        flags.append("leaves the picture")
+    bpd, ofd, _ = found.lengths()
+    if not USUAL_RATIO[0] <= bpd / ofd <= USUAL_RATIO[1]:
+        flags.append("unusual shape")
+    if found.probability is None:
+        lengths = np.linalg.norm(found.points_px[1::2] - found.points_px[::2], axis=-1)
+        return flags + ["the pairs are exchanged"] * bool(lengths[0] < lengths[1])
+    mask, inside = mask_of(found), found.ellipse.mask(size_yx)
+    overlap = 2 * np.count_nonzero(mask & inside) / max(np.count_nonzero(mask) + np.count_nonzero(inside), 1)
+    return flags + ["mask is no ellipse"] * bool(overlap < LEAST_OVERLAP)
+
+
+def mask_of(found: Found, threshold: float = 0.5) -> np.ndarray:
+    """The largest piece of the mask with its holes filled, bool [Y, X]."""
+    return head_of_mask(found.probability >= threshold, 0)
+
+
+def measurement_row(name: str, path: Path, found: Found, pixel_size_mm: float | None, dropout: Spread,
+                    members: Spread, flags: Sequence[str]) -> dict:
+    """The row of `measurements.csv`; what is undefined or unknown is empty."""
+    row = dict.fromkeys(COLUMNS, "") | {
+        "case": name, "pixel_size_mm": pixel_size_mm or "", "samples": dropout.count,
+        "samples_undefined": dropout.undefined, "members": members.count, "members_undefined": members.undefined,
+        "flags": "; ".join(flags), "file": str(Path(path).resolve())}
+    for unit, scale in (("px", 1.0), ("mm", pixel_size_mm)):
+        if scale:
+            row |= {f"{key}_{unit}": _rounded(value * scale, 3)
+                    for key, value in zip(LENGTHS, found.lengths(), strict=True)}
+            for spread, values in zip(SPREADS, (dropout, members), strict=True):
+                row |= {f"{key}_sd_{spread}_{unit}": _rounded(value * scale, 3)
+                        for key, value in zip(LENGTHS, values.deviation_px, strict=True)}
+    if found.ellipse is None:
+        return row
+    ellipse = found.ellipse
+    row |= {"cephalic_index": _rounded(ellipse.semi_minor_px / ellipse.semi_major_px, 4),
+            "center_x_px": _rounded(ellipse.center_px[0], 3), "center_y_px": _rounded(ellipse.center_px[1], 3),
+            "semi_major_px": _rounded(ellipse.semi_major_px, 3), "semi_minor_px": _rounded(ellipse.semi_minor_px, 3),
+            "angle_degrees": _rounded(np.degrees(ellipse.angle_rad), 2)}
+    if pixel_size_mm:
+        row |= ages(found, pixel_size_mm)
+    return row
+
+
+def ages(found: Found, pixel_size_mm: float) -> dict:
+    """Weeks by Hadlock's formulas of BPD, of HC and of both; empty outside of the range that they were made for."""
+    bpd_mm, _, hc_mm = found.lengths() * pixel_size_mm
+    weeks = {"gestational_age_bpd_weeks": gestational_age_by_bpd(bpd_mm),
+             "gestational_age_hc_weeks": gestational_age_by_hc(hc_mm),
+             "gestational_age_weeks": gestational_age(bpd_mm, hc_mm)}
+    return {key: "" if value is None else _rounded(value, 2) for key, value in weeks.items()}
+
+
+def lengths_text(row: dict) -> str:
+    """BPD, OFD and HC in words, in millimetres where they are known, and what their uncertainty is."""
+    unit = "mm" if row["hc_mm"] != "" else "px"
+    if row[f"hc_{unit}"] == "":
+        return "undefined"
+    parts = []
+    for key in LENGTHS:
+        spreads = [f"{row[f'{key}_sd_{spread}_{unit}']:.2f} {spread}" for spread in SPREADS
+                   if row[f"{key}_sd_{spread}_{unit}"] != ""]
+        parts.append(f"{key.upper()} {row[f'{key}_{unit}']:.1f} {unit}" + f" (sd {', '.join(spreads)})" * bool(spreads))
+    return ", ".join(parts)
+
+
+def age_text(row: dict) -> str:
+    """Gestational age in words; "" where it is unknown."""
+    words = (("BPD", "gestational_age_bpd_weeks"), ("HC", "gestational_age_hc_weeks"),
+             ("both", "gestational_age_weeks"))
+    known = [f"{row[key]:.1f} weeks by {word}" for word, key in words if row[key] != ""]
+    return f"{', '.join(known)} (Hadlock 1984)" if known else ""
+
+
+def _write_files(out_dir: Path, name: str, picture: Picture, found: Found, pixel_size_mm: float | None, row: dict,
+                 first: Member) -> None:
+    """The case's files; those of an earlier prediction that this one has not got are removed."""
+    overlay, mask_path, markups = (out_dir / file for file in ANSWERS.files(name))
+    mask = None if found.probability is None else mask_of(found, first.search.threshold)
+    lines = [lengths_text(row), "; ".join(filter(None, (age_text(row), CLINICAL))), row["flags"]]
+    if mask is not None:
+        _write_mask(mask_path, mask)
+    else:
+        mask_path.unlink(missing_ok=True)
+    if pixel_size_mm and found.points_px is not None:
+        points_mm = np.pad(found.points_px * pixel_size_mm, ((0, 0), (0, 1)))
+        write_markups(markups, dict(zip(LANDMARKS, points_mm, strict=True)), (LANDMARKS[:2], LANDMARKS[2:]))
+    else:
+        markups.unlink(missing_ok=True)
+    head_overlay(overlay, picture.pixels, mask, found.ellipse, found.points_px, [line for line in lines if line], name)
+
+
+def _write_mask(path: Path, mask: np.ndarray) -> None:
+    """0 and 255; a mask that cannot be written is an `OSError`, which the loop reports."""
+    with replacing(path) as partial:
+        if not cv2.imwrite(str(partial), mask.astype(np.uint8) * 255):
+            raise OSError(f"{path}: could not be written")
+
+
+def _rounded(value: float, digits: int) -> float | str:
+    """A number for a table; "" for NaN."""
+    return round(float(value), digits) if np.isfinite(value) else ""

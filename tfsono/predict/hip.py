@@ -1,0 +1,114 @@
+"""One volume for `hip`: its mask, a picture of it, and a row of measurements a label.
+
+    OUT/CASE_mask.nii.gz     in the input's own grid, with the dataset's label values
+    OUT/CASE.png             three planes to look at before anything is believed
+    OUT/measurements.csv     one row a case and label
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.inference.segmentation import segment_volume
+from tfsono.predict.loop import Answers
+from tfsono.predict.tables import MEASUREMENTS
+from tfsono.report.plots import preview_picture
+from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume
+
+COLUMNS = ("case", "label", "value", "voxels", "volume_ml", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm",
+           "flags", "file")
+ANSWERS = Answers("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS},
+                  lambda name: (f"{name}_mask.nii.gz", f"{name}.png"))
+
+
+@dataclasses.dataclass(frozen=True)
+class HipPredictor:
+    """A module and what stands around it.
+
+    Attributes:
+      module: (volume, spacing_mm) -> {"mask"}.
+      key: changes with the model and its options.
+      orientation: the orientation that it takes.
+      labels: name -> value in the user's files, in the order of the classes from 1.
+      largest, holes: what of the mask is cleaned.
+    """
+
+    module: Callable
+    key: str
+    orientation: str
+    labels: dict[str, int]
+    largest: bool
+    holes: bool
+
+    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
+        """Segments one input, writes its mask and its picture, and returns its rows and a line to print."""
+        began = time.monotonic()
+        volume = read_volume(path)
+        mask = segment_volume(self.module, volume, self.orientation, len(self.labels) + 1, self.largest, self.holes)
+        rows = measure(name, path, volume, mask, self.labels)
+        mask_path, picture_path = (out_dir / file for file in ANSWERS.files(name))
+        _write_picture(picture_path, volume, mask, tuple(self.labels), rows)
+        write_volume(mask_path, label_values(mask, self.labels), volume)
+        amounts = [f"{row['label']} {row['volume_ml']:.2f} mL" + f" ({row['flags']})" * bool(row["flags"])
+                   for row in rows]
+        return {MEASUREMENTS: rows}, f"{name}: {', '.join(amounts)}; {time.monotonic() - began:.1f} s"
+
+
+def from_export(folder: Path, key: str) -> HipPredictor:
+    """The predictor of an exported folder."""
+    module, manifest = load_exported(folder)
+    check_keys(folder / MANIFEST, manifest, ("labels", "cleaning"))
+    cleaning = manifest["cleaning"]
+    return HipPredictor(module, key, manifest["input"]["volume"]["orientation"], manifest["labels"],
+                        cleaning["largest_component"], cleaning["fill_holes"])
+
+
+def from_run(folder: Path, key: str, tiling: str = "") -> HipPredictor:
+    """The predictor of a run folder; `tiling` as in `tfsono.systems.hip.load_run`."""
+    from tfsono.systems.hip import labels_of, load_run  # Keras: only where there is a network to build
+
+    run, module = load_run(folder, tiling)
+    config = run.config
+    return HipPredictor(module, key, config.orientation, labels_of(run), config.largest_component, config.fill_holes)
+
+
+def label_values(mask: np.ndarray, labels: dict[str, int]) -> np.ndarray:
+    """Classes 0, 1, ... -> 0 and the values of the dataset's own masks; uint8 where they fit, else int32."""
+    values = np.array([0, *labels.values()])
+    kind = np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32
+    return values.astype(kind)[mask]
+
+
+def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:
+    """One row a label: voxels, volume in mL, and flags: `empty`, or `touches border` (perhaps cut off)."""
+    voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
+    spacing = {f"spacing_{axis}_mm": float(step) for axis, step in zip("xyz", volume.spacing_mm, strict=True)}
+    rows = []
+    for index, (label, value) in enumerate(labels.items(), start=1):
+        voxels = mask == index
+        count = int(np.count_nonzero(voxels))
+        rows.append({
+            "case": name, "label": label, "value": value, "voxels": count,
+            "volume_ml": round(count * voxel_ml, 6),
+            **spacing, "flags": "empty" if count == 0 else "touches border" if touches_border(voxels) else "",
+            "file": str(Path(path).resolve()),
+        })
+    return rows
+
+
+def touches_border(voxels: np.ndarray) -> bool:
+    """Whether any voxel lies on a face of the volume."""
+    return any(np.take(voxels, [0, -1], axis).any() for axis in range(3))
+
+
+def _write_picture(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], rows: list[dict]) -> None:
+    image = reorient(volume, "LPS")
+    turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
+    flags = "; ".join(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])
+    preview_picture(path, image.array, turned, image.spacing_mm, labels, path.stem + (f"   {flags}" if flags else ""))

@@ -1,0 +1,83 @@
+"""The files that are meant, each once, and a name for each, none twice."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tfsono.errors import UserError
+from tfsono.volumes.image import case_name, is_volume_file
+
+
+def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = "volume",
+                is_input: Callable[[Path], bool] = is_volume_file) -> list[Path]:
+    """The inputs that are meant: files, DICOM folders, and what lies directly in folders of them; each once.
+
+    A named file is taken as it is, so that a wrong one is reported when its turn comes.
+
+    Args:
+      inputs: what the user named.
+      out_dir: the folder for the answers.
+      what: the inputs in a word, for messages.
+      is_input: whether a file in a folder is one, by its name.
+
+    Raises:
+      UserError: none at all, or a folder of inputs that is also the output folder.
+    """
+    found: dict[Path, Path] = {}
+    for each in map(Path, inputs):
+        members = _members(each, is_input) if each.is_dir() else [each]
+        if members != [each] and each.resolve() == out_dir.resolve():
+            raise UserError(f"--out {out_dir}: must not be the folder of the inputs; choose another one")
+        for member in members:
+            found.setdefault(member.resolve(), member)
+    if not found:
+        raise UserError(f"INPUT: no {what} found; expected files, DICOM folders, or folders of them")
+    return list(found.values())
+
+
+def _members(folder: Path, is_input: Callable[[Path], bool]) -> list[Path]:
+    """The inputs directly in a folder, else its sub-folders if there is nothing else, else itself: DICOM."""
+    content = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in content if path.is_file() and is_input(path)]
+    if files:
+        return files
+    return content if content and all(path.is_dir() for path in content) else [folder]
+
+
+def unique_names(paths: Sequence[Path], taken: dict[str, str],
+                 name_of: Callable[[Path], str] = case_name) -> list[str]:
+    """A case name for every path, none twice: equal names get the names of their folders in front.
+
+    Args:
+      paths: different files or folders.
+      taken: names of earlier cases -> their files; the same file keeps its name, and no other gets it.
+      name_of: a path's own name without its suffix.
+    """
+    earlier = {file: name for name, file in taken.items()}
+    used = {name.lower() for name in taken}
+    wanted = collections.Counter(
+        name.lower() for path in paths for name in set(_names_with_folders(path, name_of)))
+    names = []
+    for path in paths:
+        free = [name for name in _names_with_folders(path, name_of)
+                if wanted[name.lower()] == 1 and name.lower() not in used]
+        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(name_of(path), used))
+        used.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _names_with_folders(path: Path, name_of: Callable[[Path], str]) -> list[str]:
+    """The case's name alone, with its folder in front, with two folders, and so on."""
+    folders = path.resolve().parent.parts[1:]
+    return ["_".join([*folders[len(folders) - depth:], name_of(path)]) for depth in range(len(folders) + 1)]
+
+
+def _numbered(name: str, used: set[str]) -> str:
+    """For files of one name in one folder (`a.nii.gz` and `a.mha`): the first free one of a, a_2, a_3 ..."""
+    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate.lower() not in used)

@@ -1,0 +1,158 @@
+"""A run folder or an exported one -> the system that it is of, and who answers for it.
+
+The only place where the name of a system chooses code. Each branch imports what it needs: one system's libraries do not
+slow down another, and a SavedModel needs no Keras.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfsono.errors import UserError
+from tfsono.export import MANIFEST, check_free, export_module, sha256
+from tfsono.files import read_json
+from tfsono.predict.loop import Answers, Predictor, predict_all
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a prediction; the defaults leave it to the model.
+
+    Attributes:
+      tiling: hip: another tiling than the run's: `paper`, `half`, `fast` or `whole`.
+      pixel_size_mm: head: millimetres a pixel, or a CSV file with those of many pictures.
+      also: head: further sources, which answer together with the first one.
+      samples: head: passes with dropout on, for the uncertainty.
+    """
+
+    tiling: str = ""
+    pixel_size_mm: str = ""
+    also: tuple[str, ...] = ()
+    samples: int | None = None
+
+
+OF_ONE_SYSTEM = {"tiling": "hip", "pixel_size_mm": "head", "also": "head", "samples": "head"}
+
+
+def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
+            options: Options = Options(), again: bool = False) -> int:
+    """Predicts every input with the model of a run folder or of an exported folder; see `loop.predict_all`.
+
+    Raises:
+      UserError: neither of the two, a damaged one, an option of another system, no input, or no usable `out_dir`.
+    """
+    system = system_of(source)
+    check_options(source, system, options)
+    return predict_all(answers_of(system), lambda: open_predictor(source, options), inputs, out_dir, again)
+
+
+def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: str = "") -> Path:
+    """Writes a run's SavedModel and manifest and says where.
+
+    Args:
+      run_dir: the run folder.
+      out_dir: a new or an empty folder.
+      tiling: as in `Options`.
+
+    Raises:
+      UserError: not a run folder, a run without weights, or `out_dir` is not empty.
+    """
+    check_free(Path(out_dir))  # before minutes are spent
+    system = system_of(run_dir)
+    if is_exported(run_dir):
+        raise UserError(f"{run_dir}: exported already; give a run folder (with config.json)")
+    check_options(run_dir, system, Options(tiling))
+    if system == "hip":
+        from tfsono.systems.hip import load_run, manifest_of
+
+        run, module = load_run(run_dir, tiling)
+    else:
+        from tfsono.systems.head import load_run, manifest_of
+
+        run, module = load_run(run_dir)
+    return export_module(module, out_dir, manifest_of(run))
+
+
+def open_predictor(source: str | os.PathLike, options: Options = Options()) -> Predictor:
+    """The predictor of a run folder or of an exported folder.
+
+    Raises:
+      UserError: neither of the two, a damaged one, or an option that it cannot have.
+    """
+    source, system = Path(source), system_of(source)
+    if system == "head":
+        from tfsono.predict import head
+
+        members = [source, *map(Path, options.also)]
+        return head.open_members(members, [model_key(member) for member in members], options.pixel_size_mm,
+                                 options.samples)
+    from tfsono.predict import hip
+
+    key = model_key(source, options.tiling)
+    if not is_exported(source):
+        return hip.from_run(source, key, options.tiling)
+    if options.tiling:
+        raise UserError(f"--tiling {options.tiling}: fixed at the export of {source}; export again with it")
+    return hip.from_export(source, key)
+
+
+def answers_of(system: str) -> Answers:
+    """What a system takes and leaves."""
+    if system == "hip":
+        from tfsono.predict import hip
+
+        return hip.ANSWERS
+    from tfsono.predict import head
+
+    return head.ANSWERS
+
+
+def is_exported(source: str | os.PathLike) -> bool:
+    """Whether a folder holds a SavedModel."""
+    return (Path(source) / "saved_model.pb").is_file()
+
+
+def system_of(source: str | os.PathLike) -> str:
+    """The system of a run folder or of an exported folder.
+
+    Raises:
+      UserError: neither of the two, or of a system that is none of ours.
+    """
+    source = Path(source)
+    path = source / (MANIFEST if is_exported(source) else "config.json")
+    if not path.is_file():
+        if is_exported(source):
+            raise UserError(f"{source}: no {MANIFEST}; expected a folder that `tfsono export` wrote")
+        raise UserError(f"{source}: expected a run folder (with config.json) or one of `tfsono export`")
+    content = read_json(path, "delete its folder and make it again")
+    system = content.get("system") if isinstance(content, dict) else None
+    if system not in ("hip", "head"):
+        raise UserError(f"{path}: expected a model of hip or head, found one of {system!r}; give another folder")
+    return system
+
+
+def check_options(source: str | os.PathLike, system: str, options: Options) -> None:
+    """Raises `UserError` for an option of another system, or a further source of another one."""
+    for name, owner in OF_ONE_SYSTEM.items():
+        if getattr(options, name) != getattr(Options(), name) and system != owner:
+            raise UserError(f"--{name}: only for a model of {owner}, and {source} is one of {system}; leave it out")
+    for other in options.also:
+        if system_of(other) != system:
+            raise UserError(f"--also {other}: a model of {system_of(other)}, and {source} is one of {system}; "
+                            "give models of one system")
+
+
+def model_key(source: str | os.PathLike, tiling: str = "") -> str:
+    """What a model's answers depend on, as one SHA-256: of the export's manifest, or the run's weights and config."""
+    source = Path(source)
+    if is_exported(source):
+        content = [sha256(source / MANIFEST)]
+    else:
+        weights = [source / f"{name}.weights.h5" for name in ("best", "last")]
+        content = [sha256(path) for path in (source / "config.json", *weights) if path.is_file()]
+    return hashlib.sha256(json.dumps([*content, tiling]).encode()).hexdigest()

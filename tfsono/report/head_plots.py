@@ -1,0 +1,105 @@
+"""The figures of `head`: one answer over its picture beside the truth, and Bland and Altman's plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill, shorten
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from tfsono.metrics.head_case import HeadOutline
+from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR, label_colour, png_figure, write_line
+
+WIDTH = 8.0  # inches
+LINE = 0.25
+
+
+def comparison_figure(path: str | Path, pixels: np.ndarray, truth: HeadOutline, found: HeadOutline, title: str = "",
+                      lines: Sequence[str] = ()) -> None:
+    """Writes a picture with the true ellipse and points and the ones found, and the outline of the mask found.
+
+    Args:
+        path: of the PNG.
+        pixels: [Y, X] grey levels 0..255.
+        truth, found: in the picture's pixels.
+        title: above.
+        lines: below, such as the measurements.
+    """
+    rows, columns = pixels.shape
+    tall = float(np.clip(WIDTH * rows / columns, 1.5, 1.5 * WIDTH))
+    above, below = LINE + 0.12, LINE * (len(lines) + 1) + 0.12
+    height = above + tall + below
+    with png_figure(path, WIDTH, height) as figure:
+        figure.set_facecolor("black")
+        axes = figure.add_axes((0, below / height, 1, tall / height))
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+        if found.mask is not None and found.mask.any() and not found.mask.all():
+            axes.contour(found.mask.astype(np.float32), [0.5], colors="#f0e442", linewidths=0.8)
+        _draw_head(axes, truth, TRUTH_COLOUR, 2.2, "+")
+        _draw_head(axes, found, PREDICTION_COLOUR, 1.2, "x")
+        axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+        axes.set_axis_off()
+        write_line(figure, title, 0.12, 0.1, colour="white")
+        _legend(figure, found.mask is not None, found.ellipse is not None, above + tall + 0.06)
+        for number, line in enumerate(lines, 1):
+            write_line(figure, line, 0.12, above + tall + 0.06 + LINE * number, 10.5, "white")
+
+
+def _draw_head(axes: Axes, head: HeadOutline, colour: str, width: float, marker: str) -> None:
+    if head.ellipse is not None:
+        axes.plot(*np.vstack([head.ellipse.contour(360), head.ellipse.contour(1)]).T, color=colour, linewidth=width)
+    if head.points_px is not None:
+        for pair in (head.points_px[:2], head.points_px[2:]):
+            axes.plot(*pair.T, color=colour, linewidth=0.5 * width, linestyle=(0, (4, 3)))
+        for point, name in zip(head.points_px, ("O1", "O2", "B1", "B2"), strict=True):
+            axes.plot(*point, marker, color=colour, markersize=9, markeredgewidth=1.6)
+            if marker == "+":
+                axes.annotate(name, point, (6, 6), textcoords="offset points", color=colour, fontsize=9,
+                              annotation_clip=True)
+
+
+def _legend(figure, mask: bool, ellipse: bool, below: float) -> None:
+    words = [("truth", TRUTH_COLOUR), ("found" if ellipse else "nothing found", PREDICTION_COLOUR)]
+    words += [("outline of the mask found", "#f0e442")] * mask
+    left = 0.12
+    for word, colour in words:
+        write_line(figure, f"— {word}", left, below, 10.5, colour)
+        left += 0.5 + 0.1 * len(word)
+
+
+def agreement_figure(path: str | Path, agreements: Mapping[str, Mapping[str, Mapping]], unit: str,
+                     title: str = "") -> None:
+    """Writes Bland and Altman's plots, a row a method and a column a measurement, on one scale a column.
+
+    Args:
+        path: of the PNG.
+        agreements: method -> measurement -> what `metrics.agreement.bland_altman` gives.
+        unit: `mm` or `px`.
+        title: above the picture.
+    """
+    columns = list(next(iter(agreements.values())))
+    with png_figure(path, 3.9 * len(columns), 2.9 * len(agreements) + 0.5) as figure:
+        grid = figure.subplots(len(agreements), len(columns), squeeze=False, sharex="col", sharey="col")
+        for row, (method, own) in enumerate(agreements.items()):
+            for axes, column in zip(grid[row], columns, strict=True):
+                _agreement_panel(axes, own[column], label_colour(row + 1))
+                heading = shorten(f"{column.upper()} ({own[column]['cases']} cases): {method}", 84, placeholder=" ...")
+                axes.set_title(fill(heading, 44), fontsize=9.5, parse_math=False)
+        for axes, column in zip(grid[-1], columns, strict=True):
+            axes.set_xlabel(f"mean of answer and truth ({unit})")
+        for axes in grid[:, 0]:
+            axes.set_ylabel(f"answer less truth ({unit})")
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / figure.get_figheight()))
+        write_line(figure, title, 0.15)
+
+
+def _agreement_panel(axes: Axes, found: Mapping, colour: str) -> None:
+    axes.axhline(0, color="#bbbbbb", linewidth=0.8)
+    axes.plot(found["mean"], found["difference"], "o", ms=4, color=colour, mec="#333333", mew=0.4, alpha=0.8)
+    for key, dashes in (("bias", "solid"), ("lower", "dashed"), ("upper", "dashed")):
+        if np.isfinite(found[key]):
+            axes.axhline(found[key], color="#222222", linewidth=1.1, linestyle=dashes)
+            axes.annotate(f"{found[key]:+.2f}", (1, found[key]), (-2, 2), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", ha="right", fontsize=8, color="#222222")

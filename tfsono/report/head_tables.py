@@ -1,0 +1,259 @@
+"""The tables of `head`: one row a method, the mean of its runs (folds) with their deviation; and what runs agree on.
+
+Rows are those of `metrics.head_case.head_metrics`, one a test case and run, with `case`, `run` and `method`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from tfsono.metrics.agreement import bland_altman
+from tfsono.report.methods import case_means
+from tfsono.report.tables import (
+    NAN, Metric, Probability, Summary, Table, metric_values, paired_table, summarise,
+)
+
+Rows = Sequence[Mapping[str, object]]
+Methods = Mapping[str, Rows]
+
+LENGTHS = ("bpd", "ofd", "hc")
+TRIMESTERS = ("first", "second", "third")
+FOLD_NOTE = (
+    "Each run's mean over the test cases, and the mean of these: ± standard deviation over the runs of a method (its "
+    "folds), where there are several; in brackets the 95 % bootstrap interval over the cases. Undefined: answers in "
+    "which no ellipse fits; they are in no mean of lengths, have a Dice of the ellipses of 0, the picture's diagonal "
+    "as outline distance, and are detected within no distance. Any order: the ends of a pair whichever way they are "
+    "nearer; any name: besides, the longer pair as OFD."
+)
+RATES = (("sdr_2", "SDR 2 mm %", 1), ("sdr_2.5", "SDR 2.5 mm %", 1), ("sdr_3", "SDR 3 mm %", 1),
+         ("sdr_4", "SDR 4 mm %", 1))
+
+
+def unit_of(rows: Rows) -> str:
+    """`mm` where a case has a pixel size, else `px`."""
+    return "mm" if np.isfinite([float(row["hc_true_mm"]) for row in rows]).any() else "px"
+
+
+def outline_metrics(unit: str) -> tuple[Metric, ...]:
+    """Columns of the segmentation's table: the masks' Dice, and the measures of the HC18 challenge."""
+    return (Metric("dice_percent", "Dice of masks %", 2), Metric("dsc_percent", "DSC of ellipses %", 2),
+            Metric(f"hc_error_{unit}", f"DF {unit}", 2), Metric(f"hc_abs_error_{unit}", f"ADF {unit}", 2),
+            Metric(f"hd_{unit}", f"HD {unit}", 2))
+
+
+def landmark_metrics(unit: str) -> tuple[Metric, ...]:
+    """Columns of the landmarks' table; a rate needs millimetres."""
+    names = {"ofd_1": "OFD 1", "ofd_2": "OFD 2", "bpd_1": "BPD 1", "bpd_2": "BPD 2"}
+    return (Metric(f"mre_{unit}", f"MRE {unit}", 2),
+            Metric(f"mre_exchanged_{unit}", f"MRE {unit}, any order", 2),
+            Metric(f"mre_renamed_{unit}", f"MRE {unit}, any name", 2),
+            *(Metric(*rate) for rate in RATES if unit == "mm"),
+            *(Metric(f"{key}_{unit}", f"{name} {unit}", 2) for key, name in names.items()))
+
+
+def length_metrics(unit: str) -> tuple[Metric, ...]:
+    """Columns of the measurements' table: signed and absolute errors of BPD, OFD and HC, `unit` or `percent`."""
+    shown = "%" if unit == "percent" else unit
+    return tuple(Metric(f"{key}_{kind}_{unit}", f"{key.upper()} {word} {shown}", 2)
+                 for key in LENGTHS for kind, word in (("error", "signed"), ("abs_error", "absolute")))
+
+
+INNER = (Metric("hc_inner_error_mm", "HC signed mm, line taken off", 2),
+         Metric("hc_inner_abs_error_mm", "HC absolute mm, line taken off", 2))
+INNER_NOTE = (
+    " Line taken off: the masks of this dataset reach as far as the outer edge of the drawn outline, the official "
+    "circumference does not; the ellipse found is made smaller by what the training masks have too much, then compared "
+    "with the official value."
+)
+
+
+def compared_metrics(unit: str) -> tuple[Metric, ...]:
+    """Columns by which methods are compared pair by pair and by trimester."""
+    return (Metric("dsc_percent", "DSC of ellipses %", 2), Metric(f"mre_exchanged_{unit}", f"MRE {unit}, any order", 2),
+            *(Metric(f"{key}_abs_error_{unit}", f"{key.upper()} absolute {unit}", 2) for key in LENGTHS))
+
+
+def by_run(rows: Rows) -> dict[str, list[Mapping]]:
+    """The rows of each run, in their order."""
+    runs: dict[str, list[Mapping]] = {}
+    for row in rows:
+        runs.setdefault(str(row["run"]), []).append(row)
+    return runs
+
+
+def fold_summary(rows: Rows, metric: Metric, seed: int = 0) -> Summary:
+    """The mean of the runs' means, their deviation (ddof 1), and the interval of the mean over the cases.
+
+    Args:
+        rows: of one method, a row a case and run; undefined values are left out of every mean and counted.
+        metric: the column.
+        seed: of the bootstrap.
+    """
+    values = metric_values(rows, metric)
+    means = []
+    for group in by_run(rows).values():
+        own = metric_values(group, metric)
+        if np.isfinite(own).any():
+            means.append(float(own[np.isfinite(own)].mean()))
+    undefined = int(np.sum(~np.isfinite(values)))
+    if not means:
+        return Summary(NAN, undefined=undefined)
+    cases: dict[str, list[float]] = {}
+    for row, value in zip(rows, values, strict=True):
+        cases.setdefault(str(row["case"]), []).append(value)
+    of_cases = [np.mean([v for v in group if math.isfinite(v)] or [NAN]) for group in cases.values()]
+    interval = summarise(of_cases, seed)
+    deviation = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
+    return Summary(float(np.mean(means)), deviation, interval.low, interval.high, len(values) - undefined, undefined)
+
+
+def fold_table(title: str, methods: Methods, metrics: Sequence[Metric], note: str = FOLD_NOTE) -> Table:
+    """One row a method: how many runs and cases, answers without an ellipse, and the means of its columns.
+
+    A column that no method has is left out.
+    """
+    cells = {name: [fold_summary(rows, metric) for metric in metrics] for name, rows in methods.items()}
+    shown = [i for i in range(len(metrics)) if any(cells[name][i].count for name in methods)]
+    rows = []
+    for name, group in methods.items():
+        found = (_without_count(cells[name][i], group) for i in shown)
+        cases = len({str(row["case"]) for row in group})
+        rows.append((name, len(by_run(group)), cases, int(sum(float(row["undefined"]) for row in group)), *found))
+    headings = ("Method", "Runs", "Cases", "Undefined", *(metrics[i].heading for i in shown))
+    return Table(title, headings, tuple(rows), note, (None, 0, 0, 0, *(metrics[i].digits for i in shown)))
+
+
+def _without_count(summary: Summary, rows: Rows) -> Summary:
+    """A cell that says its own count of undefined values only where it is not that of the row."""
+    of_row = int(sum(float(row["undefined"]) for row in rows))
+    same = summary.undefined == of_row or summary.count == 0
+    return Summary(summary.mean, summary.std, summary.low, summary.high, summary.count,
+                   0 if same else summary.undefined)
+
+
+def trimester_table(methods: Methods, unit: str) -> Table | None:
+    """The compared columns by trimester of the true head circumference; None without millimetres."""
+    groups = {}
+    for name, rows in methods.items():
+        for number, word in enumerate(TRIMESTERS, 1):
+            held = [row for row in rows if float(row["trimester"]) == number]
+            if held:
+                groups[f"{name}, {word}"] = held
+    if not groups:
+        return None
+    note = ("Trimester by the true head circumference: under 14 weeks, under 28, and from 28 by Hadlock's formula "
+            "(1984). " + FOLD_NOTE)
+    return fold_table("By trimester", groups, compared_metrics(unit), note)
+
+
+def difference_table(methods: Methods, unit: str) -> Table:
+    """Paired differences of every two methods, over the cases' means of their runs."""
+    metrics = compared_metrics(unit)
+    means = {name: case_means(rows, [metric.key for metric in metrics]) for name, rows in methods.items()}
+    return paired_table("Paired differences", means, metrics)
+
+
+def agreement(rows: Rows, key: str, unit: str) -> dict:
+    """`bland_altman` of one measurement over the cases: the runs' mean answer against the truth."""
+    means = case_means(rows, [f"{key}_{unit}", f"{key}_true_{unit}"])
+    found, true = (metric_values(means, Metric(f"{key}{part}_{unit}", "", 0)) for part in ("", "_true"))
+    defined = np.isfinite(found) & np.isfinite(true)
+    return bland_altman(found[defined], true[defined])
+
+
+def agreement_table(methods: Methods, unit: str) -> Table:
+    """Bland and Altman's numbers of BPD, OFD and HC."""
+    rows = []
+    for name, group in methods.items():
+        for key in LENGTHS:
+            one = agreement(group, key, unit)
+            rows.append((name, key.upper(), one["cases"], one["bias"], one["std"], one["lower"], one["upper"],
+                         100 * one["share_inside"]))
+    note = "Answer less truth; limits are the bias ± 1.96 standard deviations over the cases."
+    headings = ("Method", "Measurement", "Cases", f"Bias {unit}", f"Deviation {unit}", f"Lower limit {unit}",
+                f"Upper limit {unit}", "Inside %")
+    return Table("Agreement (Bland and Altman)", headings, tuple(rows), note, (None, None, 0, 2, 2, 2, 2, 0))
+
+
+def uncertainty_table(methods: Methods, unit: str) -> Table | None:
+    """The mean deviation over dropout's samples and over members, and whether it tells large errors from small ones.
+
+    None where nothing was sampled and nothing has members.
+    """
+    rows = []
+    for name, group in methods.items():
+        for key in LENGTHS:
+            for spread, words in (("dropout", "dropout"), ("members", "members")):
+                said = metric_values(group, Metric(f"{key}_sd_{spread}_{unit}", "", 0))
+                error = metric_values(group, Metric(f"{key}_abs_error_{unit}", "", 0))
+                both = np.isfinite(said) & np.isfinite(error)
+                if both.sum() > 2:
+                    rows.append((name, key.upper(), words, int(both.sum()), float(said[both].mean()),
+                                 float(error[both].mean()), *_rank_correlation(said[both], error[both])))
+    if not rows:
+        return None
+    note = ("Standard deviation of the measurement over passes with dropout on, or over the members of an ensemble, "
+            "beside the error that was made; rho is Spearman's between the two over the answers.")
+    headings = ("Method", "Measurement", "Over", "Answers", f"Deviation {unit}", f"Absolute error {unit}", "rho", "p")
+    return Table("Uncertainty", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 2, None))
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, Probability]:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return NAN, Probability(NAN)
+    found = stats.spearmanr(one, other)
+    return float(found.statistic), Probability(float(found.pvalue))
+
+
+def floor_table(floors_mm: Mapping[str, Sequence[float]]) -> Table:
+    """The label floor: what the true masks' ellipses themselves differ from the official circumference, in mm."""
+    rows = []
+    for name, values in floors_mm.items():
+        values = np.asarray(values, float)
+        rows.append((name, len(values), float(values.mean()), float(np.abs(values).mean()),
+                     float(np.abs(values).max())))
+    note = "No network that learns the masks can be expected to be nearer to the official circumference."
+    headings = ("Circumference less the official one", "Cases", "Mean mm", "Mean absolute mm", "Largest mm")
+    return Table("Label floor", headings, tuple(rows), note, (None, 0, 3, 3, 3))
+
+
+def head_tables(methods: Methods, floors_mm: Mapping[str, Sequence[float]]) -> dict[str, Table]:
+    """Every table by the name of its file.
+
+    Args:
+        methods: method -> its rows, a row a case and run.
+        floors_mm: for `floor_table`; empty without official circumferences.
+    """
+    every = [row for rows in methods.values() for row in rows]
+    unit = unit_of(every)
+    note = FOLD_NOTE + missing_note(every, unit)
+    inner = any(math.isfinite(float(row["hc_inner_error_mm"])) for row in every)
+    tables = {
+        "segmentation": fold_table("Head outline", methods, outline_metrics(unit), note),
+        "landmarks": fold_table("Landmarks", methods, landmark_metrics(unit), note),
+        "measurements": fold_table("Measurements", methods, (*length_metrics(unit), *INNER * inner),
+                                   note + INNER_NOTE * inner),
+        "measurements_percent": fold_table("Measurements, percent of the truth", methods, length_metrics("percent"),
+                                           note),
+        "trimesters": trimester_table(methods, unit),
+        "agreement": agreement_table(methods, unit),
+        "uncertainty": uncertainty_table(methods, unit),
+        "differences": difference_table(methods, unit) if len(methods) > 1 else None,
+        "label_floor": floor_table(floors_mm) if floors_mm else None,
+    }
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def missing_note(rows: Rows, unit: str) -> str:
+    """A sentence on the cases without a pixel size; "" where all have one."""
+    cases = {str(row["case"]) for row in rows}
+    lacking = {str(row["case"]) for row in rows if not math.isfinite(float(row["hc_true_mm"]))}
+    if not lacking:
+        return ""
+    if unit == "px":
+        return " No case has a pixel size: lengths are pixels, and detection rates in millimetres are not available."
+    return f" {len(lacking)} of {len(cases)} cases have no pixel size and are in no mean of millimetres."

@@ -1,0 +1,305 @@
+"""Pictures: one 2D ultrasound image and its mask, out of PNG, JPEG, BMP, TIFF or a DICOM file of one frame.
+
+Unlike everywhere else in this room, an array here is [Y, X]: rows first, as OpenCV and the ImageNet weights have it.
+`picture_volume` turns it into [X, Y, 1], one voxel thick, for the rooms that know volumes alone.
+
+A picture that says in its EXIF data that it is to be turned is refused: points and masks could be meant for the stored
+form or for the turned one, and nothing says for which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from tfsono.errors import UserError
+from tfsono.volumes.picture_file import check_picture_file, is_dicom_file
+from tfsono.volumes.ultrasound_regions import region_pixel_sizes
+from tfsono.volumes.volume import (
+    ConstantImageError,
+    LabelValueError,
+    OtherGridError,
+    Volume,
+    call_quietly,
+    reason_of,
+)
+
+__all__ = ["Picture", "is_picture_file", "picture_name", "picture_volume", "read_picture", "read_picture_mask"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
+LEAST_SIDE = 16
+"""Rows and columns below which a file holds no picture of anything."""
+
+SQUARE_TOLERANCE = 0.01
+"""How far the two sides of a pixel may differ, relatively: both lengths of a head are measured with one number."""
+
+GREY_LEVELS = 16
+"""A mask of more levels than these, most of them not the highest, is a picture that was taken for one."""
+
+OUTLINE_PIXELS = 2.0
+"""How far from its convex hull an open outline may run, in pixels."""
+
+THIN = 3
+"""An outline disappears when it is eroded by a square of this side."""
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Grey levels and the size of a pixel.
+
+    Attributes:
+        pixels: uint8 [Y, X].
+        pixel_size_mm: millimetres in a pixel, along both axes, as the file says; None where it does not.
+        path: the file, for messages.
+        notes: what was done to the file's values, a line each, without the file's name.
+    """
+
+    pixels: np.ndarray
+    pixel_size_mm: float | None
+    path: str
+    notes: tuple[str, ...] = ()
+
+
+def is_picture_file(path) -> bool:
+    """Whether the name ends as a picture's does and is not hidden, or the file has no suffix and is DICOM."""
+    path = Path(path)
+    if path.name.startswith("."):
+        return False
+    return path.suffix.lower() in PICTURE_SUFFIXES or (not path.suffix and is_dicom_file(path))
+
+
+def picture_name(path) -> str:
+    """The file's name without a picture's suffix ("010_HC.png" -> "010_HC")."""
+    path = Path(path)
+    return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
+
+
+def read_picture(path) -> Picture:
+    """Reads a picture as grey levels.
+
+    Equal colour channels are grey; of others the luminance is taken, and a note says so. More than 8 bits are scaled
+    so that the largest value becomes 255, with a note. Millimetres come from DICOM alone: from the regions that an
+    ultrasound scanner has calibrated, else from PixelSpacing.
+
+    Raises:
+        ConstantImageError: every pixel has the same value.
+        UserError: no file, an empty, truncated or damaged one, another kind of file, several frames or pages, a
+            rotation in its EXIF data, other numbers than of 8 or 16 bits, under 16 pixels a side.
+    """
+    path = Path(path)
+    if check_picture_file(path) == "DICOM":
+        values, pixel_size_mm, notes = _read_dicom(path)
+    else:
+        values, pixel_size_mm, notes = _decoded(path), None, []
+    if min(values.shape[:2]) < LEAST_SIDE:
+        raise UserError(f"{path}: a picture has {LEAST_SIDE} pixels a side or more; found {_size(values.shape)}")
+    pixels = _eight_bits(_grey(values, notes), notes, path)
+    if pixels.min() == pixels.max():
+        raise ConstantImageError(f"{path}: a picture must hold more than one value; every pixel is {pixels.min()}; "
+                                 "export it again")
+    return Picture(pixels, pixel_size_mm, str(path), tuple(notes))
+
+
+def picture_volume(picture: Picture, pixel_size_mm: float | None = None) -> Volume:
+    """The picture as a volume uint8 [X, Y, 1] whose axes are L, P, S.
+
+    Args:
+        picture: what `read_picture` gave.
+        pixel_size_mm: goes before what the file says. Where neither is known, a pixel counts as 1: the volume's
+            millimetres are then pixels, and nobody may call them millimetres.
+    """
+    size = picture.pixel_size_mm if pixel_size_mm is None else pixel_size_mm
+    sides = (1.0, 1.0, 1.0) if size is None else (float(size), float(size), 1.0)
+    array = np.ascontiguousarray(picture.pixels.T[:, :, None])
+    return Volume(array, sides, (0.0, 0.0, 0.0), IDENTITY, picture.path)
+
+
+def read_picture_mask(path, size_yx: tuple[int, int]) -> np.ndarray:
+    """The mask of a picture, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
+
+    Every value but 0 is inside. What encloses a hole larger than itself is an outline, as the HC18 set has them, and
+    is filled; so is a thin one that leaves the picture or has a gap, if it is convex as a head is.
+
+    Args:
+        path: a picture without losses, not DICOM.
+        size_yx: rows and columns of its picture.
+
+    Raises:
+        OtherGridError: the mask has another size.
+        LabelValueError: it is no mask but a picture of many grey levels.
+        UserError: as `read_picture`; a JPEG file, whose values near an edge are made up; a line that encloses nothing.
+    """
+    path = Path(path)
+    kind = check_picture_file(path)
+    if kind in ("JPEG", "DICOM"):
+        raise UserError(f"{path}: a mask is PNG, BMP or TIFF, which keep its values; found {kind}; export it as PNG")
+    values = _decoded(path)
+    if values.shape[:2] != tuple(size_yx):
+        raise OtherGridError(f"{path}: a mask must have the size of its picture, {_size(size_yx)}; found "
+                             f"{_size(values.shape)}; export it at the picture's size")
+    if values.ndim == 3:
+        values = values[:, :, :3].max(axis=2)  # without transparency
+    _check_mask_levels(values, path)
+    return _filled(values > 0, path).astype(np.uint8)
+
+
+# ----------------------------------------------------------------------------------------------- the values
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """[Y, X] or [Y, X, channels BGR(A)], as stored."""
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # else OpenCV prints lines of its own for a damaged file
+    try:
+        content = np.fromfile(path, np.uint8)
+        pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
+        values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except (cv2.error, OSError) as error:
+        raise UserError(f"{path}: must be a readable picture; found: {_line(error)}; export it again") from None
+    finally:
+        logging.setLogLevel(level)
+    if values is None:
+        raise UserError(f"{path}: must be a whole, readable picture; found it damaged or truncated; copy it again")
+    if pages > 1:
+        raise UserError(f"{path}: a picture is one page; found {pages}; save each as a file of its own")
+    if values.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path}: a picture has 8 or 16 bits a value; found {values.dtype}; export it as 8-bit PNG")
+    return values
+
+
+def _line(error: Exception) -> str:
+    return " ".join((getattr(error, "err", "") or getattr(error, "strerror", "") or str(error)).split())[:120]
+
+
+def _grey(values: np.ndarray, notes: list[str]) -> np.ndarray:
+    """[Y, X] of the same type; a note where there was colour or transparency."""
+    if values.ndim == 2:
+        return values
+    if values.shape[2] in (2, 4) and values[:, :, -1].min() != values[:, :, -1].max():
+        notes.append("partly transparent: the transparency was passed over")
+    if values.shape[2] < 3:
+        return values[:, :, 0]
+    colours = values[:, :, :3]
+    spread = colours.max(axis=2).astype(np.int64) - colours.min(axis=2)
+    if not spread.any():
+        return np.ascontiguousarray(colours[:, :, 0])
+    notes.append(f"coloured in {100 * np.mean(spread > 0):.2g} % of its pixels, by up to {spread.max()} levels: "
+                 "the luminance was taken")
+    return cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_BGR2GRAY)
+
+
+def _eight_bits(values: np.ndarray, notes: list[str], path: Path) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(values).all() or low < 0:
+        raise UserError(f"{path}: grey levels are 0 or more; found {low:g} to {high:g}; export it as 8-bit PNG")
+    if low == high:
+        return np.zeros(values.shape, np.uint8)  # the caller says that it is constant
+    notes.append(f"{values.dtype} values up to {high:g}: scaled so that the largest becomes 255")
+    return np.rint(values * (255.0 / high)).astype(np.uint8)
+
+
+def _size(shape) -> str:
+    return f"{shape[1]}x{shape[0]} (columns x rows)"
+
+
+# ------------------------------------------------------------------------------------------------- the mask
+
+
+def _check_mask_levels(values: np.ndarray, path: Path) -> None:
+    inside = values[values > 0]
+    if inside.size <= 0.1 * values.size or np.count_nonzero(inside == inside.max()) >= 0.5 * inside.size:
+        return
+    levels = len(np.unique(inside))
+    if levels > GREY_LEVELS:
+        raise LabelValueError(f"{path}: a mask is 0 outside and one value inside, or an outline; found {levels} "
+                              "levels: is this the picture itself? Give its mask")
+
+
+def _filled(line: np.ndarray, path: Path) -> np.ndarray:
+    """bool [Y, X]: the mask as it is, or what the outline `line` encloses, itself included."""
+    whole = ndimage.binary_fill_holes(line)
+    drawn = np.count_nonzero(line)
+    if np.count_nonzero(whole) > 2 * drawn:
+        return whole
+    thin = drawn and not cv2.erode(line.astype(np.uint8), np.ones((THIN, THIN), np.uint8)).any()
+    return _filled_hull(line, path) if thin else line
+
+
+def _filled_hull(line: np.ndarray, path: Path) -> np.ndarray:
+    """What an open outline would enclose: an ellipse and a picture are convex, so what both cover is too."""
+    points = np.argwhere(line)[:, ::-1].astype(np.int32)
+    hull = cv2.convexHull(points)
+    ring = cv2.polylines(np.ones(line.shape, np.uint8), [hull], True, 0)
+    distance = cv2.distanceTransform(ring, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    beside = np.mean(distance[line] > OUTLINE_PIXELS)
+    if beside > 0.05 or cv2.contourArea(hull) < 2 * len(points):
+        raise UserError(f"{path}: an outline must enclose the head; found a thin line of {len(points)} pixels that "
+                        "encloses nothing; close or fill it")
+    return cv2.fillConvexPoly(np.zeros(line.shape, np.uint8), hull, 1) > 0
+
+
+# ---------------------------------------------------------------------------------------------------- DICOM
+
+
+def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
+    """Values [Y, X] or [Y, X, 3 (BGR)], millimetres in a pixel or None, and notes."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        call_quietly(reader.ReadImageInformation)
+        _check_one_frame(reader, path)
+        image = call_quietly(reader.Execute)
+    except RuntimeError as error:
+        raise UserError(f"{path}: must be a readable DICOM picture; found: {reason_of(error)}; copy it again") from None
+    values = sitk.GetArrayFromImage(image)
+    values = values.reshape(values.shape[-3:] if image.GetNumberOfComponentsPerPixel() > 1 else values.shape[-2:])
+    notes: list[str] = []
+    modality = _field(reader, "0008|0060")
+    if modality not in ("", "US"):
+        notes.append(f"modality {modality}, not ultrasound")
+    if values.ndim == 3:
+        return np.ascontiguousarray(values[:, :, ::-1]), _dicom_pixel_size(reader, path, notes), notes
+    if _field(reader, "0028|0004") == "MONOCHROME1":
+        notes.append("stored with its largest value black: turned round")
+        values = values.max() - values
+    return values, _dicom_pixel_size(reader, path, notes), notes
+
+
+def _check_one_frame(reader: sitk.ImageFileReader, path: Path) -> None:
+    size = reader.GetSize()
+    frames = int(np.prod(size[2:])) if len(size) > 2 else 1
+    if frames > 1:
+        raise UserError(f"{path}: a picture is one frame; found {frames}; export the frame to be measured")
+
+
+def _field(reader: sitk.ImageFileReader, tag: str) -> str:
+    return reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
+
+
+def _dicom_pixel_size(reader: sitk.ImageFileReader, path: Path, notes: list[str]) -> float | None:
+    """Of the calibrated regions, else PixelSpacing (not ITK's own spacing, which is 1 where nothing is said)."""
+    sides = [side for region in region_pixel_sizes(path) for side in region] or _pixel_spacing(reader)
+    if len(sides) < 2 or not all(np.isfinite(side) and side > 0 for side in sides):
+        return None
+    if max(sides) - min(sides) > SQUARE_TOLERANCE * max(sides):
+        notes.append(f"pixels of {min(sides):.4g} to {max(sides):.4g} mm, not square or not alike: no millimetres "
+                     "are given")
+        return None
+    return float(np.mean(sides))
+
+
+def _pixel_spacing(reader: sitk.ImageFileReader) -> list[float]:
+    try:
+        return [float(part) for part in _field(reader, "0028|0030").split("\\")]
+    except ValueError:
+        return []

@@ -18,7 +18,7 @@ OFFLINE := pip could not install what setup.cfg asks for (its message is above).
 .PHONY: test demo lint setup docker clean
 
 test: lint
-	$(VENV)/bin/python -m pytest --durations=10 $(PYTEST_ARGUMENTS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/python -m flake8

@@ -80,7 +80,7 @@ def resident_bytes() -> int:
     """What this process holds now (Linux)."""
     import tensorflow  # noqa: F401  (part of the base)
 
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

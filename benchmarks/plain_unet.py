@@ -62,7 +62,7 @@ def main():
     options = parser.parse_args()
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
-    split, size = json.loads(Path(options.split).read_text()), (48, 64, 48)
+    split, size = json.loads(Path(options.split).read_text(encoding="utf-8")), (48, 64, 48)
     cases = {}
     with h5py.File(options.data) as file:
         for name in split["train"] + split[options.test_on]:

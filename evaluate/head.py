@@ -371,7 +371,7 @@ def write_report(out: Path, tables: dict, figures: list, runs: list, groups: lis
             listed.append(f"{group.method}: {', '.join(run.folder.name for run in group.runs)}")
             continue
         run = group.first
-        said = [*run.data["labels_used"], (run.folder / "initialisation.txt").read_text().strip()]
+        said = [*run.data["labels_used"], (run.folder / "initialisation.txt").read_text(encoding="utf-8").strip()]
         listed.append(f"{group.method}: {group.name}, fold {run.config.fold}; {'; '.join(said)}")
     write_page(out / "report.html", f"head: {runs[0].data['dataset']}", [
         ("Tables", list(tables.values())), ("Figures", figures), ("Runs", "\n\n".join(listed)),

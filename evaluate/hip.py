@@ -97,8 +97,12 @@ def transfer_of(run) -> str:
     """The row of Table 2 that a run belongs to."""
     if not run.config.c3d_weights:
         return "without transfer"
-    said = (run.folder / "transfer.txt").read_text()  # by the run: what it started from may have moved since
-    return "with transfer (stand-in, not C3D)" if "stand-in" in said else "with transfer"
+    return "with transfer (stand-in, not C3D)" if "stand-in" in initialisation_of(run) else "with transfer"
+
+
+def initialisation_of(run) -> str:
+    """What the run said that it started from, which may have moved since."""
+    return (run.folder / "transfer.txt").read_text(encoding="utf-8").strip()
 
 
 def measure(run, cache, out: Path, weights: str) -> list[dict]:
@@ -245,7 +249,7 @@ def write_report(out: Path, tables: list, figures: list, runs, methods: list[str
     """report.html, and where everything is."""
     from tfsono.report.page import Files, write_page
 
-    listed = "\n\n".join(f"{method}: {run.folder.name}, {(run.folder / 'transfer.txt').read_text().strip()}"
+    listed = "\n\n".join(f"{method}: {run.folder.name}, {initialisation_of(run)}"
                          for run, method in zip(runs, methods, strict=True))
     write_page(out / "report.html", f"hip: {runs[0].data['dataset']}", [
         ("Tables", tables), ("Figures", figures), ("Runs", listed),

@@ -260,7 +260,7 @@ def test_evaluation_looks_at_every_run_before_it_measures_the_first(place):
     text = refusal(place, evaluate, *words, place / "young")
     assert str(place / "young") in text and "run `train/hip.py` on" in text
     other = shutil.copytree(place / "run", place / "other")
-    split = json.loads((other / "split.json").read_text())
+    split = json.loads((other / "split.json").read_text(encoding="utf-8"))
     write_json(other / "split.json", {**split, "train": split["test"], "test": split["train"]})
     text = refusal(place, evaluate, *words, other)
     assert str(other) in text and "other test cases" in text and "--split" in text

@@ -95,7 +95,7 @@ def test_saved_settings_come_back(tmp_path):
 def test_saved_settings_of_another_version_or_system_are_refused(tmp_path):
     path = tmp_path / "config.json"
     save_settings(path, choose(HIP, "paper", "paper"))
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"momentum"', '"impetus"'))
     with pytest.raises(UserError, match="impetus, momentum"):
         load_settings(path, HIP)

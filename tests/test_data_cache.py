@@ -408,7 +408,7 @@ def test_nothing_else_is_overwritten(root, path):
     path.write_text("precious")
     with pytest.raises(UserError, match="another file"):
         write(root, path)
-    assert path.read_text() == "precious"
+    assert path.read_text(encoding="utf-8") == "precious"
     path.unlink()
     write(root, path, CacheSettings("femur"))
     with pytest.raises(UserError, match="a cache of femur"):

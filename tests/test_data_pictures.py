@@ -164,7 +164,7 @@ def test_tables_beside_volumes_are_nobodys_business(tmp_path):
 
 
 def rewrite(path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new))
 

@@ -103,7 +103,7 @@ def _flip_a_byte(folder):
 
 
 def _other_version(folder):
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     (folder / MANIFEST).write_text(json.dumps({**manifest, "format_version": 99}))
 
 

@@ -14,7 +14,7 @@ def test_text_comes_back_as_it_was(tmp_path):
     assert write_text(str(tmp_path / "a.csv"), text) == tmp_path / "a.csv"
     assert (tmp_path / "a.csv").read_bytes() == text.encode()
     write_text(tmp_path / "a.csv", "new")
-    assert (tmp_path / "a.csv").read_text() == "new" and names(tmp_path) == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "new" and names(tmp_path) == ["a.csv"]
 
 
 def test_the_hidden_name_ends_as_the_files(tmp_path):
@@ -31,7 +31,7 @@ def test_what_failed_leaves_the_old_file_and_nothing_else(tmp_path, error):
     with pytest.raises(error), replacing(tmp_path / "a.txt") as partial:
         partial.write_text("ha")
         raise error
-    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text(encoding="utf-8") == "old"
 
 
 def test_what_a_kill_left_is_overwritten(tmp_path):
@@ -39,7 +39,7 @@ def test_what_a_kill_left_is_overwritten(tmp_path):
         partial.write_text("whole")
     partial.write_text("half")
     write_text(tmp_path / "a.txt", "new")
-    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text(encoding="utf-8") == "new"
 
 
 def test_a_block_that_writes_nothing_is_a_mistake(tmp_path):

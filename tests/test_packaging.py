@@ -213,7 +213,7 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 def calls(folder: Path, word: str) -> list[str]:
     """The logged calls that contain a word; the log is emptied."""
     log = folder / "log"
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     log.unlink(missing_ok=True)
     return [line for line in lines if word in line]
 
@@ -223,7 +223,7 @@ def test_make_test_installs_once_and_again_when_setup_cfg_changes(clone):
     python = f"PYTHON={clone / 'python'}"
     done = make(clone, "test", python)
     assert done.returncode == 0, done.stderr
-    log = (clone / "log").read_text()
+    log = (clone / "log").read_text(encoding="utf-8")
     assert log.index("-m venv") < log.index("-m pip") < log.index("-m flake8") < log.index("-m pytest")
     assert len(calls(clone, "-m pip")) == 2, "the package, then the test tools"
     make(clone, "test", python)
@@ -231,7 +231,7 @@ def test_make_test_installs_once_and_again_when_setup_cfg_changes(clone):
     later = (clone / ".venv" / ".installed-test").stat().st_mtime + 10
     os.utime(clone / "setup.cfg", (later, later))
     make(clone, "test", python)
-    log = (clone / "log").read_text()
+    log = (clone / "log").read_text(encoding="utf-8")
     assert "-m pip" in log and "-m venv" not in log
 
 

@@ -30,7 +30,7 @@ def write(root, cases=3, seed=5, progress=lambda line: None):
 def test_layout_and_geometry(tmp_path):
     lines = []
     root = write(tmp_path / "hips", progress=lines.append)
-    entry = json.loads((root / "dataset.json").read_text())
+    entry = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     assert entry["labels"] == {"femur": 1} and entry["landmarks"] == [] and entry["units"] == "mm"
     assert entry["phantom"]["seed"] == 5 and "split" not in entry
     names = [f"hip_{number:03d}.nii.gz" for number in (1, 2, 3)]
@@ -131,7 +131,7 @@ def test_write_dataset_keeps_fractions_and_the_split(tmp_path):
     stored = sitk.ReadImage(str(tmp_path / "images" / "a.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(stored).T, image)
     assert stored.GetSpacing() == (1, 2, 3)
-    assert json.loads((tmp_path / "dataset.json").read_text())["split"] == split
+    assert json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))["split"] == split
     with pytest.raises(ValueError, match="shape"):
         write_dataset(tmp_path, "mine", "MR", {"top": 1}, [("b", image, label[1:], (1, 2, 3))], split)
 
@@ -165,6 +165,6 @@ def test_shapes_refuse_a_number_of_classes_they_do_not_have():
 
 def test_shapes_dataset_names_its_labels(tmp_path):
     write_shapes_dataset(tmp_path, 1, 7, SIZE, SPACING_MM, lambda line: None)
-    entry = json.loads((tmp_path / "dataset.json").read_text())
+    entry = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
     assert entry["labels"] == {"ellipsoid": 1, "rod": 2, "box": 3}
     assert (tmp_path / "images" / "shapes_001.nii.gz").is_file()

@@ -297,7 +297,7 @@ def write(root, cases=4, seed=5, progress=lambda line: None, size_yx=(54, 80)):
 
 
 def table(path):
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return {row["image_name"]: row for row in csv.DictReader(file)}
 
 
@@ -308,7 +308,7 @@ def test_pictures_masks_and_tables_are_those_of_the_phantoms(tmp_path):
     assert [path.name for path in sorted((root / "images").iterdir())] == names
     assert [path.name for path in sorted((root / "labels").iterdir())] == names
     assert len(lines) == 4 and "left" in lines[0]
-    entry = json.loads((root / "dataset.json").read_text())
+    entry = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     assert entry["labels"] == {"head": 1} and entry["landmarks"] == list(LANDMARKS) and entry["units"] == "mm"
     sizes, points = table(root / "pixel_sizes.csv"), table(root / "landmarks.csv")
     assert list(sizes) == list(points) == names
@@ -331,7 +331,7 @@ def test_some_pictures_share_a_fetus(tmp_path):
     assert _first_frames(5, 20) == first[:20] and _first_frames(6, 900) != first
     again = next(number for number in range(900) if first[number] != number)
     root = write(tmp_path, cases=again + 1)
-    subjects = json.loads((root / "dataset.json").read_text())["subjects"]
+    subjects = json.loads((root / "dataset.json").read_text(encoding="utf-8"))["subjects"]
     assert len(subjects) == again + 1 and len(set(subjects.values())) == again
     last = f"head_{again + 1:03d}"
     sizes = table(root / "pixel_sizes.csv")
@@ -364,7 +364,7 @@ def test_an_interrupted_run_is_whole_so_far_and_goes_on_to_the_same_files(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         write(root, progress=stop)
     assert list(table(root / "pixel_sizes.csv")) == list(table(root / "landmarks.csv")) == ["head_001.png"]
-    assert list(json.loads((root / "dataset.json").read_text())["subjects"]) == ["head_001"]
+    assert list(json.loads((root / "dataset.json").read_text(encoding="utf-8"))["subjects"]) == ["head_001"]
     (root / "images" / "head_002.png").write_bytes(b"\x89PNG")
     lines = []
     write(root, progress=lines.append)

@@ -39,7 +39,7 @@ def write(path, volume):
 
 
 def rows_of(out_dir):
-    with open(out_dir / "measurements.csv", newline="") as file:
+    with open(out_dir / "measurements.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -85,7 +85,7 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, exported, tmp_path):
 
 
 def test_the_manifest_of_a_run(exported):
-    manifest = json.loads((exported / "manifest.json").read_text())
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["labels"] == {"femur": 3, "pelvis": 7}
     assert manifest["source"]["run"] == "small" and manifest["source"]["weights"] == "last.weights.h5"
     assert manifest["input"]["volume"]["orientation"] == "LPS"
@@ -124,7 +124,7 @@ def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
     (tmp_path / "out" / "case_mask.nii.gz").write_text("drawn by hand")
     assert predict(exported, [path], tmp_path / "out") == 2
     assert "choose another --out" in capsys.readouterr().err
-    assert (tmp_path / "out" / "case_mask.nii.gz").read_text() == "drawn by hand"
+    assert (tmp_path / "out" / "case_mask.nii.gz").read_text(encoding="utf-8") == "drawn by hand"
 
 
 def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys):
@@ -148,7 +148,8 @@ def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys)
     path.write_text("no volume")
     assert predict(run_dir, [path], out) == 2
     capsys.readouterr()
-    assert json.loads((out / "predictions.json").read_text()) == {}  # nothing is known of its files any more
+    # nothing is known of its files any more
+    assert json.loads((out / "predictions.json").read_text(encoding="utf-8")) == {}
     write(path, make_volume(1))
     assert " mL" in said(run_dir, Options(tiling="fast"))
     (out / "predictions.json").write_text("[]")

@@ -50,7 +50,7 @@ def write(path, pixels):
 
 
 def rows_of(out_dir, name="measurements.csv"):
-    with open(out_dir / name, newline="") as file:
+    with open(out_dir / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -282,7 +282,7 @@ def run_dir(tmp_path_factory):
 
 def test_a_run_and_its_export_give_the_same_files(run_dir, picture, tmp_path):
     exported = export_run(run_dir, tmp_path / "model")
-    content = json.loads((exported / "manifest.json").read_text())
+    content = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert content["system"] == "head" and content["measuring"]["part"] == "segmentation"
     assert content["source"]["variant"] == "unet" and "clinical use" in content["use"]
     assert content == {**content, **json.loads(json.dumps(manifest_of(load_run(run_dir)[0])))}
@@ -307,7 +307,7 @@ def test_a_card_beside_an_export_is_no_damage(models, picture, tmp_path):
 @pytest.mark.parametrize("missing", ["measuring", "end_order", "threshold"])
 def test_a_manifest_that_lacks_something(models, picture, tmp_path, missing):
     folder = shutil.copytree(models / "one", tmp_path / "model")
-    content = json.loads((folder / "manifest.json").read_text())
+    content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for holder in (content, content["measuring"]):
         holder.pop(missing, None)
     (folder / "manifest.json").write_text(json.dumps(content))

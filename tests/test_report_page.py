@@ -78,7 +78,7 @@ def page(tmp_path):
 
 def test_the_page_is_well_formed(page):
     reader = read(page)
-    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     tags = [tag for tag, _ in reader.elements]
     assert (
         tags.count("h1") == 1
@@ -93,7 +93,7 @@ def test_the_page_is_well_formed(page):
 
 
 def test_the_page_asks_nobody_for_anything(page):
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     reader = read(page)
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in reader.elements}
     for tag, attributes in reader.elements:
@@ -111,7 +111,7 @@ def test_the_page_asks_nobody_for_anything(page):
 
 
 def test_text_is_escaped(page):
-    text, reader = page.read_text(), read(page)
+    text, reader = page.read_text(encoding="utf-8"), read(page)
     assert "<script" not in text and "<i>" not in text and "<femur>" not in text
     assert "First <script>alert(1)</script> line" in reader.text and "Table <2>" in reader.text
     assert "<title>hip: &lt;femur&gt; &amp; &quot;quotes&quot;</title>" in text
@@ -130,14 +130,14 @@ def test_links_are_relative_to_the_page(page):
 
 
 def test_the_papers_row_is_marked(page):
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.count('<tr class="paper">') == 1
     assert '0.50 ± 0.10<span class="below">0.40 to 0.60</span><span class="below">1 undefined</span>' in text
     assert '<td class="number">0.70</td>' in text
 
 
 def test_light_and_dark(page):
-    assert "prefers-color-scheme: dark" in page.read_text()
+    assert "prefers-color-scheme: dark" in page.read_text(encoding="utf-8")
 
 
 def test_a_table_alone():

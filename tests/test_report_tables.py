@@ -176,7 +176,7 @@ def test_cases_come_back_as_they_went(tmp_path):
 
 def test_a_missing_key_is_an_empty_cell(tmp_path):
     path = tables.write_cases(tmp_path / "cases.csv", [{"case": "a", "dice": 1.0}, {"case": "b", "extra": 2}])
-    assert path.read_text() == "case,dice,extra\na,1.0,\nb,,2\n"
+    assert path.read_text(encoding="utf-8") == "case,dice,extra\na,1.0,\nb,,2\n"
     back = tables.read_cases(path)
     assert math.isnan(back[0]["extra"]) and math.isnan(back[1]["dice"]) and back[1]["extra"] == 2.0
 

@@ -36,7 +36,7 @@ def evaluate(place, names, out, *more, cache="small.h5"):
 
 
 def rows_of(path):
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -171,7 +171,7 @@ def test_numbers_are_those_of_the_files(results, place):
 
 
 def test_folds_share_a_row_of_the_tables(results):
-    lines = (results / "segmentation.csv").read_text().splitlines()
+    lines = (results / "segmentation.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[:2] for line in lines[1:]] == [["unet", "2"], ["coordinate", "1"],
                                                            ['"unet', ' 2 runs together"']]
     rows = [row for row in rows_of(results / "cases.csv") if row["method"] == "unet"]
@@ -186,7 +186,7 @@ def test_tables_page_and_figures(results):
     assert {f"{stem}.{kind}" for stem in ("segmentation", "landmarks", "measurements", "measurements_percent",
                                           "trimesters", "agreement", "differences", "label_floor")
             for kind in ("csv", "md", "tex")} <= names
-    page = (results / "report.html").read_text()
+    page = (results / "report.html").read_text(encoding="utf-8")
     assert "Label floor" in page and "data:image/png" in page and "landmark policy drop" in page
     figures = {path.name for path in (results / "figures").iterdir()}
     assert {"agreement.png", "methods.png", "1_best.png", "1_median.png", "2_worst.png", "history_unet.png"} <= figures
@@ -194,7 +194,7 @@ def test_tables_page_and_figures(results):
 
 def test_an_evaluation_goes_on_where_it_stopped(results, place, capsys):
     rows, path = rows_of(results / "cases.csv"), next((results / "runs").glob("coordinate_*")) / "cases.csv"
-    path.write_text("\n".join(path.read_text().splitlines()[:2]) + "\n")  # one of two cases
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:2]) + "\n")  # one of two cases
     evaluate(place, EVALUATED, "results", "--ensemble")
     said = capsys.readouterr().out
     assert "1/1" in said and "1/2" not in said
@@ -212,9 +212,9 @@ def bare(place):
     shutil.copytree(place / "dataset", place / "bare")
     (place / "bare" / "pixel_sizes.csv").unlink()
     shutil.rmtree(place / "bare" / "labels")
-    entry = json.loads((place / "bare" / "dataset.json").read_text())
+    entry = json.loads((place / "bare" / "dataset.json").read_text(encoding="utf-8"))
     (place / "bare" / "dataset.json").write_text(json.dumps({**entry, "labels": {}}))
-    text = (place / "bare" / "landmarks.csv").read_text()
+    text = (place / "bare" / "landmarks.csv").read_text(encoding="utf-8")
     header, rest = text.split("\n", 1)
     header = header.replace("ofd", "x_x").replace("bpd", "ofd").replace("x_x", "bpd")
     (place / "bare" / "landmarks.csv").write_text(f"{header}\n{rest}")
@@ -230,7 +230,7 @@ def test_without_pixel_sizes_and_masks_points_and_pixels_remain(bare, capsys):
     evaluate(bare, ("bare",), "bare_results", "--samples", "0", cache="bare.h5")
     for table in (bare / "bare_results").glob("*.csv"):
         if table.name != "cases.csv":
-            assert " mm" not in table.read_text().splitlines()[0]
+            assert " mm" not in table.read_text(encoding="utf-8").splitlines()[0]
     assert not (bare / "bare_results" / "label_floor.csv").exists()
     assert {row["truth"] for row in rows_of(bare / "bare_results" / "cases.csv")} == {"points"}
 
@@ -319,7 +319,7 @@ def test_a_policy_that_leaves_nothing_is_said(bare):
 
 def test_runs_that_cannot_be_compared(place):
     shutil.copytree(place / "runs" / "unet", place / "runs" / "other")
-    split = json.loads((place / "runs" / "other" / "split.json").read_text())
+    split = json.loads((place / "runs" / "other" / "split.json").read_text(encoding="utf-8"))
     split["test"], split["train"] = split["test"][1:], split["train"] + split["test"][:1]
     (place / "runs" / "other" / "split.json").write_text(json.dumps(split))
     with pytest.raises(UserError, match="other test cases"):

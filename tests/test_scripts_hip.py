@@ -45,8 +45,8 @@ def test_a_run_says_what_it_was(place):
     assert {path.name for path in run.iterdir()} >= {
         "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "tensorboard",
         "last.weights.h5", "state.h5", "finished.json", "transfer.txt"}
-    assert "without transfer" in (run / "transfer.txt").read_text()
-    assert "stand-in, not from C3D" in (place / "runs" / "three" / "transfer.txt").read_text()
+    assert "without transfer" in (run / "transfer.txt").read_text(encoding="utf-8")
+    assert "stand-in, not from C3D" in (place / "runs" / "three" / "transfer.txt").read_text(encoding="utf-8")
 
 
 def test_a_finished_run_is_left_as_it_is(place, capsys):
@@ -79,17 +79,17 @@ def results(place):
 
 
 def test_tables_stand_beside_the_papers(results):
-    table = (results / "table2.md").read_text()
+    table = (results / "table2.md").read_text(encoding="utf-8")
     assert "without transfer" in table and "with transfer (stand-in, not C3D)" in table
     assert "0.987" in table and "12.4" in table and "paper" in table
-    assert "Pat09 (paper)" in (results / "table1_1.md").read_text()
-    assert r"\toprule" in (results / "table2.tex").read_text()
-    assert "DICE" in (results / "differences.md").read_text()
+    assert "Pat09 (paper)" in (results / "table1_1.md").read_text(encoding="utf-8")
+    assert r"\toprule" in (results / "table2.tex").read_text(encoding="utf-8")
+    assert "DICE" in (results / "differences.md").read_text(encoding="utf-8")
     assert (results / "label_head.csv").is_file() and (results / "label_body.csv").is_file()
 
 
 def test_cases_are_what_simpleitk_measures_on_the_masks(results, place):
-    with open(results / "cases.csv", newline="") as file:
+    with open(results / "cases.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 2 * 2  # runs, test cases, labels
     for row in rows:
@@ -103,13 +103,13 @@ def test_cases_are_what_simpleitk_measures_on_the_masks(results, place):
 
 
 def test_seeds_share_a_row(results):
-    with open(results / "cases.csv", newline="") as file:
+    with open(results / "cases.csv", newline="", encoding="utf-8") as file:
         methods = {row["run"]: row["method"] for row in csv.DictReader(file)}
     assert methods["one"] == methods["two"] != methods["three"]
 
 
 def test_page_and_figures(results):
-    page = (results / "report.html").read_text()
+    page = (results / "report.html").read_text(encoding="utf-8")
     assert "data:image/png" in page and "Table 2" in page
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"1_worst_slices.png", "1_median_slices.png", "1_best_slices.png", "methods.png"} <= names

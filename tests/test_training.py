@@ -77,8 +77,8 @@ def test_a_run_folder_comes_back(tmp_path, settings):
     run = open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"})
     again = read_run(tmp_path / "run", HIP)
     assert (again.settings, again.split, again.data) == (run.settings, SPLIT, {"dataset": "small"})
-    assert json.loads((tmp_path / "run" / "versions.json").read_text())["keras"]
-    assert (tmp_path / "run" / "command.txt").read_text()
+    assert json.loads((tmp_path / "run" / "versions.json").read_text(encoding="utf-8"))["keras"]
+    assert (tmp_path / "run" / "command.txt").read_text(encoding="utf-8")
     assert open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"}) == run
 
 

@@ -129,7 +129,7 @@ def test_markups_are_what_slicer_reads(tmp_path):
     path = tmp_path / "case.mrk.json"
     points = {"a": np.array([1.0, 2.0, 3.0]), "b": np.full(3, np.nan), "c": np.array([4.0, 5.0, 6.0])}
     write_markups(path, points, [("a", "c"), ("a", "b")])
-    content = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
     assert content["@schema"].endswith("markups-schema-v1.0.3.json#")
     markups = content["markups"]
     assert [one["type"] for one in markups] == ["Fiducial", "Line"]

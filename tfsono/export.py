@@ -104,7 +104,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     if not path.is_file():
         raise UserError(f"{folder}: no {MANIFEST}; expected a folder that `tfsono export` wrote")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: must be JSON; {error}; export the run again") from None
     _check_manifest(path, manifest)

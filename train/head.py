@@ -177,7 +177,7 @@ def initialise(network, config: HeadConfig, run_dir: Path) -> str:
     from tfsono.models.head import BACKBONES, load_backbone
 
     if (run_dir / "state.h5").is_file():  # the run goes on: its state comes in a moment, the file may be gone
-        return (run_dir / INITIALISATION).read_text().strip()
+        return (run_dir / INITIALISATION).read_text(encoding="utf-8").strip()
     if config.backbone_weights:
         return load_backbone(network, config.backbone_weights)
     if config.backbone == "imagenet" and config.network in BACKBONES:

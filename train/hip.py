@@ -116,7 +116,7 @@ def patches(path: str, config: HipConfig, names: list[str]):
 def initialise(network, config: HipConfig, run_dir: Path) -> str:
     """Sec. 3.3: the encoder from C3D where there is a file, everything else from a Gaussian of deviation 0.01."""
     if (run_dir / "state.h5").is_file():  # the run goes on: its state comes in a moment, the file may be gone
-        return (run_dir / "transfer.txt").read_text().strip()
+        return (run_dir / "transfer.txt").read_text(encoding="utf-8").strip()
     return transfer(network, config) if config.c3d_weights else "without transfer: no --c3d_weights was given"
 
 

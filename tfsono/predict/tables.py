@@ -49,7 +49,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:
     """
     if not path.is_file():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != columns:
             raise UserError(f"{path}: not the {path.stem} of an earlier prediction; choose another --out")

@@ -137,5 +137,5 @@ def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
     """The rows of `history.csv`; none where there is no file."""
     if not Path(path).is_file():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -160,14 +160,14 @@ def _doctor(arguments) -> int:
 def _add_demo(commands) -> None:
     parser = commands.add_parser("demo", help="the whole way on phantoms, in minutes")
     parser.add_argument("system", nargs="?", default="hip", choices=sorted(SYSTEMS))
-    parser.add_argument("--out", default="demo", help="folder; the same command goes on in it")
+    parser.add_argument("--out", default=None, help="folder; default: demo/SYSTEM; the same command goes on in it")
     parser.set_defaults(run=_demo)
 
 
 def _demo(arguments) -> None:
     from tfsono.demo import demo
 
-    demo(arguments.system, Path(arguments.out))
+    demo(arguments.system, Path(arguments.out or f"demo/{arguments.system}"))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from skimage.measure import regionprops
 
 from tfsono.errors import UserError
 from tfsono.phantoms import ultrasound
+from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.dataset import _first_frames, write_head_dataset
-from tfsono.phantoms.head import LANDMARKS, PIXEL_RANGE_MM, head_phantom, head_truth
+from tfsono.phantoms.head import PIXEL_RANGE_MM, head_phantom, head_truth
 from tfsono.phantoms.head_anatomy import draw_head
 
 SIZE_YX = (135, 201)

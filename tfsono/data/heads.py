@@ -13,11 +13,9 @@ import numpy as np
 
 from tfsono.data.cache import Cache, CachedCase
 from tfsono.errors import UserError
-from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_mask
+from tfsono.geometry.ellipse import TRUTH, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder, apply_policy, judge
 
-# A true mask is an ellipse as it is: nothing to clean, and a head of any size is one.
-TRUTH = EllipseSearch(morphology_px=0, area_px=(0.0, math.inf))
 LEAST_MARGINS, LEAST_MARGIN_PX = 5, 0.25
 
 

@@ -16,11 +16,8 @@ import numpy as np
 from tfsono.data.contact_sheet import LandmarkTile, write_landmark_sheet
 from tfsono.data.layout import Dataset
 from tfsono.data.prepare import read_image
-from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_mask
+from tfsono.geometry.ellipse import TRUTH, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import LANDMARKS, audit_counts, judge
-
-TRUTH = EllipseSearch(morphology_px=0, area_px=(0.0, math.inf))
-"""A true mask is an ellipse as it is: nothing to clean, and a head of any size is one."""
 
 WORST = 24
 """Pictures on the sheet of landmarks."""

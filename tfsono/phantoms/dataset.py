@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
-from tfsono.phantoms.head import LANDMARKS, HeadTruth, head_phantom, head_truth
+from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 

@@ -27,7 +27,6 @@ from tfsono.phantoms.ultrasound import (
 
 PAPER_SIZE_YX = (540, 800)
 PIXEL_RANGE_MM = (0.052, 0.326)
-LANDMARKS = ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
 SAMPLES, RAYS = 560, 400
 FLUID_DB = -66.0
 FRAME_MARGIN = 0.012
@@ -39,7 +38,7 @@ ZERO = np.float32(0)
 class HeadTruth(NamedTuple):
     """What a measurement of the picture should give.
 
-    The ellipse is the skull's outer edge. `points_px` [4, 2] are the ends of its axes in the order of `LANDMARKS`:
+    The ellipse is the skull's outer edge. `points_px` [4, 2] are the ends of its axes as `head_labels.LANDMARKS`:
     ofd the long axis, bpd the short one; ofd_1 is left of ofd_2, and bpd_1 above bpd_2, as most of the public
     points are.
     """

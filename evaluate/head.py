@@ -118,6 +118,9 @@ def check_runs(runs: list, cache, weights: str) -> None:
         raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
     for run in runs:
         run.weights(weights)
+        if run.config.outline != runs[0].config.outline:
+            raise UserError(f"{run.folder}: --outline {run.config.outline}, {runs[0].folder}: "
+                            f"{runs[0].config.outline}; their truths differ, evaluate them apart")
         if run.split["test"] != first:
             raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
     missing = [name for name in first if name not in cache.names]
@@ -128,9 +131,9 @@ def check_runs(runs: list, cache, weights: str) -> None:
 
 def true_heads(run, cache) -> dict:
     """The truth of the test cases by name: of those with a mask that an ellipse fits, or with points."""
-    from tfsono.data.heads import known_heads
+    from tfsono.data.heads import known_heads, official_outlines
 
-    heads = known_heads(cache, run.split["test"])
+    heads = official_outlines(known_heads(cache, run.split["test"]), run.data["outline_margin_px"])
     known = {name: head for name, head in heads.items() if truth_of(head, run) is not None}
     left_out = sorted(set(heads) - set(known))
     if not known:
@@ -159,22 +162,25 @@ def truth_of(head, run, mask=None):
     return None if ellipse is None else HeadOutline(ellipse, points, mask)
 
 
-def true_mask(case):
-    """The mask of a cached case, bool [Y, X]; None where there is none."""
-    return None if case.label is None else case.label[:, :, 0].T > 0
+def true_mask(case, head):
+    """The mask of a cached case, bool [Y, X], or its official outline, filled; None where there is none."""
+    if case.label is None:
+        return None
+    mask = case.label[:, :, 0].T > 0
+    return head.ellipse.mask(mask.shape) if head.margin_px and head.ellipse else mask
 
 
 def label_floors(heads: dict, run) -> dict[str, list[float]]:
-    """How far the true masks' own ellipses are from the official circumferences, in mm; as they are and line off."""
+    """How far the circumferences of the true masks' ellipses are from the official ones, in mm."""
     known = [head for head in heads.values() if head.hc_mm and head.ellipse and head.pixel_size_mm]
     if not known:
         return {}
-    floors = {"ellipse of the true mask": [head.ellipse.circumference_px() * head.pixel_size_mm - head.hc_mm
-                                           for head in known]}
-    margin = run.data["outline_margin_px"]
-    if margin is not None:
-        floors[f"the same, {margin:.2f} px smaller (from the training cases)"] = [
-            head.ellipse.grown(-margin).circumference_px() * head.pixel_size_mm - head.hc_mm for head in known]
+    floors, margin = {}, run.data["outline_margin_px"] or 0.0
+    for name, by_px in {"ellipse of the true mask": margin, f"the same, {margin:.2f} px smaller": 0.0}.items():
+        floors[name] = [head.ellipse.grown(by_px).circumference_px() * head.pixel_size_mm - head.hc_mm
+                        for head in known]
+        if not margin:
+            break
     return floors
 
 
@@ -241,8 +247,8 @@ def measure_case(predictor, group: Group, case, head, folder: Path) -> dict:
            "fold": run.config.fold, "seed": run.config.seed, "members": len(group.runs),
            "truth": "mask" if head.ellipse else "points", "pixel_size_mm": head.pixel_size_mm,
            "mask": write_mask(folder / f"{case.name}_mask.png", mask)}
-    row |= head_metrics(outline, truth_of(head, run, true_mask(case)), pixels.shape, head.pixel_size_mm, head.hc_mm,
-                        run.data["outline_margin_px"])
+    truth = truth_of(head, run, true_mask(case, head))
+    row |= head_metrics(outline, truth, pixels.shape, head.pixel_size_mm, head.hc_mm)
     row |= spread_row("members", members.deviation_px, head.pixel_size_mm)
     row |= spread_row("dropout", dropout.deviation_px, head.pixel_size_mm)
     return row | {"samples": dropout.count, "samples_undefined": dropout.undefined} | outline_row(outline)

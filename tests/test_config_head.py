@@ -81,7 +81,8 @@ def test_a_part_has_its_output_and_its_numbers(variant, part, output):
 
 @pytest.mark.parametrize("overrides, words", [
     ({"network": "vgg"}, "unet, attention_unet or deeplabv3plus"), ({"input_size": "500,512"}, "multiples of 32"),
-    ({"input_size": "512"}, "rows and columns"), ({"fold": "5"}, "0 to 4"), ({"folds": "1"}, "at least 2"),
+    ({"input_size": "512"}, "rows and columns"), ({"fold": "5"}, "0 to 4"), ({"folds": "0"}, "at least 1"),
+    ({"outline": "inner"}, "official or as_drawn"),
     ({"landmark_policy": "guess"}, "drop, keep, repair or ellipse"), ({"dropout": "1"}, "under 1"),
     ({"flip_share": "1.5"}, "between 0 and 1"), ({"segmentation_iterations": "100"}, "segmentation_record_every"),
     ({"dice_weight": "0", "cross_entropy_weight": "0"}, "does not train alone"),

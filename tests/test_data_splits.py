@@ -173,6 +173,13 @@ def test_the_splits_of_the_folds_share_their_test_part_and_validate_every_other_
         assert sum(map(len, split.values())) == len(MANY)
 
 
+def test_of_one_fold_every_case_trains():
+    split = make_fold_split(MANY, EXAMINATIONS, LENGTHS, 20, 1, 0, seed=2)
+    of_five = make_fold_split(MANY, EXAMINATIONS, LENGTHS, 20, 5, 1, seed=2)
+    assert split["validation"] == [] and split["test"] == of_five["test"]
+    assert sorted(split["train"] + split["test"]) == sorted(MANY)
+
+
 @pytest.mark.parametrize("fold", [-1, 5])
 def test_a_fold_that_is_none(fold):
     with pytest.raises(UserError, match="--fold .* 0 to 4"):

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -14,7 +15,14 @@ from test_scripts_hip import script
 from tfsono.config import choose
 from tfsono.configs.head import HEAD
 from tfsono.data.cache import Cache
-from tfsono.data.heads import KnownHead, known_heads, learned_order, outline_margin_px, policy_line
+from tfsono.data.heads import (
+    KnownHead,
+    known_heads,
+    learned_order,
+    official_outlines,
+    outline_margin_px,
+    policy_line,
+)
 from tfsono.errors import UserError
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.geometry.head_labels import DEFAULT_ORDER
@@ -294,6 +302,24 @@ def test_the_margin_of_a_drawn_outline():
     assert outline_margin_px({**heads, "4": head(None)}, heads) is None  # of four cases nothing is concluded
     exact = {str(i): head(Ellipse((50.0, 50.0), 40.0, 30.0, 0.0).circumference_px()) for i in range(5)}
     assert outline_margin_px(exact, exact) is None
+
+
+def test_what_a_mask_has_too_much_is_taken_off_its_ellipse_and_the_mask_is_redrawn():
+    train_module, evaluate_module = script("train", "head"), script("evaluate", "head")
+    heads = {"a": KnownHead(Ellipse((50.0, 52.0), 40.0, 30.0, 0.3), None, 0.5, None),
+             "small": KnownHead(Ellipse((50.0, 52.0), 4.0, 1.4, 0.3), None, 0.5, None),
+             "none": KnownHead(None, None, 0.5, None)}
+    assert official_outlines(heads, None) == heads
+    found = official_outlines(heads, 1.5)
+    smaller = Ellipse((50.0, 52.0), 38.5, 28.5, 0.3)
+    assert found["a"].ellipse == smaller and found["a"].margin_px == 1.5
+    assert found["small"].ellipse is None and found["none"].ellipse is None
+    config = choose(HEAD, "quick", "unet").config
+    drawn = train_module.points_of(found["a"], "train", config, DEFAULT_ORDER)
+    np.testing.assert_allclose(drawn, smaller.end_points())
+    case = SimpleNamespace(label=heads["a"].ellipse.mask((101, 103)).T[:, :, None].astype(np.uint8))
+    assert evaluate_module.true_mask(case, heads["a"]).sum() == case.label.sum()
+    np.testing.assert_array_equal(evaluate_module.true_mask(case, found["a"]), smaller.mask((101, 103)))
 
 
 # ------------------------------------------------------------------------------------------------ bad input

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     config = settings.config
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
-    from tfsono.data.heads import known_heads
+    from tfsono.data.heads import known_heads, official_outlines, outline_margin_px
     from tfsono.models.head import build
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
@@ -44,12 +44,14 @@ def main(argv: list[str] | None = None) -> None:
     with Cache(arguments.data, "head") as cache:
         heads = known_heads(cache, cache.names)
         split = dataset_and_split(cache, heads, config, arguments.split)
+        margin = outline_margin_px(heads, split["train"]) if config.outline == "official" else None
+        heads = official_outlines(heads, margin)
         order = end_order(heads, split["train"], config)
         train, validation_part = load_parts(cache, heads, split, config, order)
         set_seed(config.seed, config.deterministic)
         network = build(config)
         report = initialise(network, config, Path(arguments.run_dir))
-        data = described(cache, heads, split, config, order)
+        data = described(cache, heads, split, config, order, margin)
         run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
     print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(train.names)} cases to train, "
           f"{len(split['validation'])} to validate, {len(split['test'])} to test")
@@ -71,7 +73,7 @@ def check_precision(config: HeadConfig) -> None:
 
 def dataset_and_split(cache, heads: dict, config: HeadConfig, path: str | None) -> dict:
     """Training Strategy: 5-fold stratified. A test part is held apart first; examinations are not divided."""
-    from tfsono.data.splits import check_split, make_fold_split, make_folds, read_split
+    from tfsono.data.splits import check_split, divide_fold, make_fold_split, read_split
 
     sizes = {name: head.size for name, head in heads.items()}
     split = read_split(path) if path else cache.split
@@ -81,9 +83,8 @@ def dataset_and_split(cache, heads: dict, config: HeadConfig, path: str | None) 
     split = {part: list(split.get(part, [])) for part in ("train", "validation", "test")}
     check_split(split, cache.names, cache.subjects, path or "split")
     if not split["validation"]:
-        folds = make_folds(split["train"], cache.subjects, sizes, config.folds, config.seed)
-        held = set(folds[config.fold])
-        split.update(train=[name for name in split["train"] if name not in held], validation=folds[config.fold])
+        split["train"], split["validation"] = divide_fold(split["train"], cache.subjects, sizes, config.folds,
+                                                          config.fold, config.seed)
     return split
 
 
@@ -130,14 +131,14 @@ def points_of(head, part: str, config: HeadConfig, order):
             points = head.learned_points(config.landmark_policy, order)
             return None if points is None else order.ordered(points)
         return head.true_points(config.landmark_policy, order)
-    if head.ellipse is not None:
-        return None
+    if head.ellipse is not None:  # of which the mask is redrawn where it is not the official outline
+        return head.ellipse.end_points() if head.margin_px else None
     points = head.learned_points(config.landmark_policy, order)
     return points if points is not None and ellipse_of_points(points) is not None else None
 
 
 def with_drawn_masks(pictures):
-    """Data: where a case has no mask, the ellipse of its four points, in the direction of the long pair."""
+    """Data: where a case has no mask, or not the official one, the ellipse of its four points."""
     import numpy as np
 
     from tfsono.geometry.ellipse import ellipse_of_points
@@ -150,9 +151,9 @@ def with_drawn_masks(pictures):
                                points_px=np.zeros((len(masks), 0, 2), np.float32))
 
 
-def described(cache, heads: dict, split: dict, config: HeadConfig, order) -> dict:
+def described(cache, heads: dict, split: dict, config: HeadConfig, order, margin: float | None) -> dict:
     """What data.json says: the dataset, which labels were learned from, and what validation and test compare with."""
-    from tfsono.data.heads import outline_margin_px, policy_line
+    from tfsono.data.heads import policy_line
 
     with_mask = sum(head.ellipse is not None for head in heads.values())
     if config.part == "landmarks":
@@ -164,11 +165,14 @@ def described(cache, heads: dict, split: dict, config: HeadConfig, order) -> dic
     else:
         lines = [f"labels: masks ({with_mask} of {len(heads)} cases), else the ellipse of the points after "
                  f"--landmark_policy {config.landmark_policy}"]
+    if margin is not None:
+        lines.append(f"{margin:.2f} pixels are taken off the masks' edge: so far it lies outside the ellipse of the "
+                     "official circumference (median of the training cases)")
     unknown = sum(not head.pixel_size_mm for head in heads.values())
     if unknown:
         lines.append(f"{unknown} of {len(heads)} cases have no pixel size: no millimetres for them")
     return {"dataset": cache.name, "labels": cache.labels, "cases": cache.names, "labels_used": lines,
-            "outline_margin_px": outline_margin_px(heads, split["train"]),
+            "outline_margin_px": margin,
             "end_order": {"ofd_direction": list(order.ofd_direction), "bpd_direction": list(order.bpd_direction)}}
 
 

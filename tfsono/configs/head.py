@@ -26,8 +26,10 @@ class HeadConfig:
     # Data
     test_cases: int = ours(100, "not stated; held apart by examination before the folds are made")
     folds: int = paper(5, "Training Strategy: 5-fold stratified; ours groups by examination, strata are head sizes")
-    fold: int = ours(0, "which of the folds validates; the others train")
+    fold: int = ours(0, "which of the folds validates, the others train; of 1 fold all train, none validates")
     landmark_policy: str = ours("drop", "37 % of the public points are wrong; or keep, repair, ellipse")
+    outline: str = ours("official", "HC18's masks reach past the ellipse of its official HC: what is too much is taken "
+                                    "off, where the HCs tell; or as_drawn")
     end_order: str = ours("learned", "which end of a pair is the first: learned from the training points, or fixed")
 
     # Phantoms, where there is no dataset
@@ -205,7 +207,7 @@ def _positive(config: HeadConfig, *names: str):
 
 
 def _data_rules(config: HeadConfig):
-    yield config.folds >= 2, "folds", "at least 2"
+    yield config.folds >= 1, "folds", "at least 1"
     yield 0 <= config.fold < config.folds, "fold", f"0 to {config.folds - 1}"
     yield config.test_cases >= 0, "test_cases", "0 or more"
     yield len(config.phantom_size) == 2, "phantom_size", "two numbers, rows and columns"
@@ -217,6 +219,7 @@ def _data_rules(config: HeadConfig):
            "rows and columns, positive multiples of 32")
     yield config.clahe_clip >= 0, "clahe_clip", "0 or more"
     yield _choice(config, "landmark_policy", "drop", "keep", "repair", "ellipse")
+    yield _choice(config, "outline", "official", "as_drawn")
     yield _choice(config, "end_order", "learned", "fixed")
     yield _choice(config, "denoise", "none", "median", "nlm")
     yield config.standardisation == "picture", "standardisation", "picture"

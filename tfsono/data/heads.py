@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class KnownHead:
 
     Attributes:
       ellipse: of the mask; None where there is no mask, or none that an ellipse fits.
+      margin_px: how far the mask's edge lies outside this ellipse; 0 but for `official_outlines`.
       points_px: [4, 2] as the file names them, NaN where missing; None without a single one.
       pixel_size_mm: None where unknown.
       hc_mm: the official head circumference; None where unknown.
@@ -34,6 +35,7 @@ class KnownHead:
     points_px: np.ndarray | None
     pixel_size_mm: float | None
     hc_mm: float | None
+    margin_px: float = 0.0
 
     @property
     def size(self) -> float | None:
@@ -101,6 +103,20 @@ def outline_margin_px(heads: Mapping[str, KnownHead], names: Iterable[str]) -> f
             found.append((head.ellipse.circumference_px() - head.hc_mm / head.pixel_size_mm) / (2 * math.pi))
     margin = float(np.median(found)) if len(found) >= LEAST_MARGINS else 0.0
     return margin if abs(margin) >= LEAST_MARGIN_PX else None
+
+
+def official_outlines(heads: Mapping[str, KnownHead], margin_px: float | None) -> dict[str, KnownHead]:
+    """The heads with what their masks have too much (`outline_margin_px`) taken off their ellipses; None: as they are.
+
+    An ellipse of which nothing would be left is not believed: None.
+    """
+    if margin_px is None:
+        return dict(heads)
+    found = {}
+    for name, head in heads.items():
+        left = head.ellipse is not None and head.ellipse.semi_minor_px > margin_px
+        found[name] = replace(head, ellipse=head.ellipse.grown(-margin_px) if left else None, margin_px=margin_px)
+    return found
 
 
 def policy_line(heads: Mapping[str, KnownHead], names: list[str], policy: str) -> str:

@@ -108,17 +108,35 @@ def make_fold_split(
     fold: int,
     seed: int,
 ) -> dict[str, list[str]]:
-    """The split of one fold: the test part is the same for all of them, the fold validates, the others train.
+    """The split of one fold: the test part is the same for all of them, the rest as `divide_fold`.
 
     Raises:
-        UserError: `fold` is none of them, or as for `make_split` and `make_folds`.
+        UserError: as for `make_split` and `divide_fold`.
+    """
+    held = make_split(names, subjects, test_cases, 0, seed)
+    train, validation = divide_fold(held["train"], subjects, sizes, folds, fold, seed)
+    return {"train": train, "validation": validation, "test": held["test"]}
+
+
+def divide_fold(
+    names: Iterable[str],
+    subjects: Mapping[str, str],
+    sizes: Mapping[str, float | None],
+    folds: int,
+    fold: int,
+    seed: int,
+) -> tuple[list[str], list[str]]:
+    """Names to train and to validate: one fold validates, the others train; of 1 fold all train and none validates.
+
+    Raises:
+        UserError: `fold` is none of them, or as for `make_folds`.
     """
     if not 0 <= fold < folds:
         raise UserError(f"--fold {fold}: must be 0 to {folds - 1} for --folds {folds}; choose one of them")
-    held = make_split(names, subjects, test_cases, 0, seed)
-    parts = make_folds(held["train"], subjects, sizes, folds, seed)
-    train = sorted(name for place, part in enumerate(parts) if place != fold for name in part)
-    return {"train": train, "validation": parts[fold], "test": held["test"]}
+    if folds == 1:
+        return sorted(names), []
+    parts = make_folds(names, subjects, sizes, folds, seed)
+    return sorted(name for place, part in enumerate(parts) if place != fold for name in part), parts[fold]
 
 
 def check_split(

@@ -43,7 +43,6 @@ def head_metrics(
     size_yx: tuple[int, int],
     pixel_size_mm: float | None = None,
     hc_mm: float | None = None,
-    margin_px: float | None = None,
 ) -> dict[str, float]:
     """The numbers of one case.
 
@@ -52,7 +51,6 @@ def head_metrics(
       within 2 mm ...; an undefined point is within none.
     - `dice_percent`: of the masks. `dsc_percent`, `hd_U`: of the ellipses, filled, and their outlines.
     - `bpd_true_U`, `bpd_U`, `bpd_error_U`, `bpd_abs_error_U`, and the last two in percent; ofd and hc alike.
-      `hc_inner_...`: the same of the ellipse made smaller by `margin_px`, against `hc_mm` alone.
     - `trimester`, by the true circumference. `undefined`: 1 where no ellipse was found.
 
     Args:
@@ -61,7 +59,6 @@ def head_metrics(
         size_yx: Rows and columns of the picture.
         pixel_size_mm: None where unknown.
         hc_mm: The official circumference; else it is that of the true ellipse.
-        margin_px: How far the true mask's edge lies outside the ellipse of the official circumference.
     """
     row: dict[str, float] = {"undefined": float(found.ellipse is None)}
     for unit, size in (("px", 1.0), ("mm", pixel_size_mm or math.nan)):
@@ -71,7 +68,6 @@ def head_metrics(
     outlines = hc18_metrics(found.ellipse, truth.ellipse, 1.0, size_yx)
     row |= {"dsc_percent": outlines["dsc_percent"], "hd_px": outlines["hd_mm"],
             "hd_mm": outlines["hd_mm"] * (pixel_size_mm or math.nan), "dice_percent": _dice_percent(found, truth)}
-    row |= _inner(found, pixel_size_mm, hc_mm, margin_px)
     row["trimester"] = float(trimester(row["hc_true_mm"]) or math.nan)
     return row
 
@@ -117,12 +113,3 @@ def _dice_percent(found: HeadOutline, truth: HeadOutline) -> float:
     if found.mask is None or truth.mask is None:
         return math.nan
     return 100 * overlap_metrics(found.mask, truth.mask)["dice"]
-
-
-def _inner(found: HeadOutline, pixel_size_mm: float | None, hc_mm: float | None,
-           margin_px: float | None) -> dict[str, float]:
-    error = math.nan
-    if pixel_size_mm and hc_mm and margin_px is not None and found.ellipse is not None \
-            and found.ellipse.semi_minor_px > margin_px:
-        error = found.ellipse.grown(-margin_px).circumference_px() * pixel_size_mm - hc_mm
-    return {"hc_inner_error_mm": error, "hc_inner_abs_error_mm": abs(error)}

@@ -62,15 +62,6 @@ def length_metrics(unit: str) -> tuple[Metric, ...]:
                  for key in LENGTHS for kind, word in (("error", "signed"), ("abs_error", "absolute")))
 
 
-INNER = (Metric("hc_inner_error_mm", "HC signed mm, line taken off", 2),
-         Metric("hc_inner_abs_error_mm", "HC absolute mm, line taken off", 2))
-INNER_NOTE = (
-    " Line taken off: the masks of this dataset reach as far as the outer edge of the drawn outline, the official "
-    "circumference does not; the ellipse found is made smaller by what the training masks have too much, then compared "
-    "with the official value."
-)
-
-
 def compared_metrics(unit: str) -> tuple[Metric, ...]:
     """Columns by which methods are compared pair by pair and by trimester."""
     return (Metric("dsc_percent", "DSC of ellipses %", 2), Metric(f"mre_exchanged_{unit}", f"MRE {unit}, any order", 2),
@@ -231,12 +222,10 @@ def head_tables(methods: Methods, floors_mm: Mapping[str, Sequence[float]]) -> d
     every = [row for rows in methods.values() for row in rows]
     unit = unit_of(every)
     note = FOLD_NOTE + missing_note(every, unit)
-    inner = any(math.isfinite(float(row["hc_inner_error_mm"])) for row in every)
     tables = {
         "segmentation": fold_table("Head outline", methods, outline_metrics(unit), note),
         "landmarks": fold_table("Landmarks", methods, landmark_metrics(unit), note),
-        "measurements": fold_table("Measurements", methods, (*length_metrics(unit), *INNER * inner),
-                                   note + INNER_NOTE * inner),
+        "measurements": fold_table("Measurements", methods, length_metrics(unit), note),
         "measurements_percent": fold_table("Measurements, percent of the truth", methods, length_metrics("percent"),
                                            note),
         "trimesters": trimester_table(methods, unit),

@@ -60,7 +60,7 @@ def manifest_of(run: Run) -> dict:
         "functions": {"serving_default": "the answer", "sample": "(picture, seed int32): with dropout on"},
         "measuring": measuring_of(run),
         "labels_used": run.data.get("labels_used", []),
-        "outline_margin_px": run.data.get("outline_margin_px"),  # of the training masks; for readers, not applied
+        "outline_margin_px": run.data.get("outline_margin_px"),  # taken off the training masks
         "network": {"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
                     "clahe_tiles": config.clahe_tiles, "precision": config.precision},
     }

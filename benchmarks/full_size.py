@@ -1,7 +1,9 @@
 """One training step and one inference of preset `paper` at the paper's full size: seconds, and memory over the base.
 
-    python benchmarks/full_size.py train
-    python benchmarks/full_size.py infer [--tiling paper|half|fast] [--precision mixed_bfloat16]
+    python benchmarks/full_size.py hip train [--precision mixed_bfloat16]
+    python benchmarks/full_size.py hip infer [--tiling paper|half|fast]
+    python benchmarks/full_size.py head train [--variant unet|heatmap|...]
+    python benchmarks/full_size.py head infer [--variant unet|heatmap|...]
 
 Run each in a fresh process: the base is what the process holds before the network is built (Python, TensorFlow, the
 data), the peak what the operating system saw at most.
@@ -21,23 +23,40 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
+from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/full_size.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("system", choices=("hip", "head"))
     parser.add_argument("what", choices=("train", "infer"))
+    parser.add_argument("--variant", default="paper")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--tiling", default="paper")
+    parser.add_argument("--tiling", default="paper", help="hip")
     arguments = parser.parse_args(argv)
-    config = dataclasses.replace(choose(HIP, "paper", "paper").config, label_names=("femur",),
-                                 precision=arguments.precision, tiling=arguments.tiling)
-    (train if arguments.what == "train" else infer)(config)
+    if arguments.system == "hip":
+        config = dataclasses.replace(choose(HIP, "paper", arguments.variant).config, label_names=("femur",),
+                                     precision=arguments.precision, tiling=arguments.tiling)
+        (train_hip if arguments.what == "train" else infer_hip)(config)
+    else:
+        config = choose(HEAD, "paper", arguments.variant, {"precision": arguments.precision}).config
+        (train_head if arguments.what == "train" else infer_head)(config)
 
 
-def train(config) -> None:
-    """Three steps of batch 2 of 64^3: the first traces, the others are timed."""
+def timed_steps(network, image, target) -> list[float]:
+    """Seconds of two training steps; one before them traces."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        network.train_on_batch(image, target)
+        seconds.append(time.perf_counter() - began)
+    return seconds[1:]
+
+
+def train_hip(config) -> None:
+    """Steps of batch 2 of 64^3."""
     import numpy as np
 
     from tfsono.models.hip import build, losses
@@ -51,15 +70,11 @@ def train(config) -> None:
     rate = learning_rate(config.learning_rate, config.schedule, config.halve_every, config.iterations)
     network.compile(optimizer(config.optimizer, rate, config.momentum), loss=losses(config),
                     loss_weights=config.head_weights, jit_compile=config.jit_compile)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        network.train_on_batch(image, {head: label for head in config.heads})
-        seconds.append(time.perf_counter() - began)
-    report(f"training step, batch {config.batch} of {config.patch}, {config.precision}", seconds[1:], base)
+    seconds = timed_steps(network, image, {head: label for head in config.heads})
+    report(f"training step, batch {config.batch} of {config.patch}, {config.precision}", seconds, base)
 
 
-def infer(config) -> None:
+def infer_hip(config) -> None:
     """One volume of the paper's size through the whole inference, clean-up included."""
     from tfsono.inference.hip import HipSegmenter
     from tfsono.inference.segmentation import clean_mask, segment_array
@@ -74,6 +89,48 @@ def infer(config) -> None:
     clean_mask(mask, config.classes, config.largest_component, config.fill_holes)
     seconds = time.perf_counter() - began
     report(f"inference of {image.shape}, tiling {config.tiling}, {config.precision}", [seconds], base)
+
+
+def train_head(config) -> None:
+    """Steps of batch 8 or 16 of 512x512."""
+    import numpy as np
+
+    from tfsono.models.head import build, losses
+    from tfsono.training.optimizers import optimizer
+
+    random = np.random.default_rng(0)
+    image = random.normal(size=(config.batch, *config.input_size, 1)).astype("float32")
+    if config.part == "segmentation":
+        target = (random.random(image.shape) < 0.5).astype("float32")
+    else:
+        target = random.uniform(100, 400, (config.batch, 4, 2)).astype("float32")
+    base = resident_bytes()
+    network = build(config)
+    network.compile(optimizer(config.optimizer, config.learning_rate, weight_decay=config.weight_decay,
+                              gradient_clip=config.gradient_clip),
+                    loss=losses(config), jit_compile=config.jit_compile)
+    seconds = timed_steps(network, image, {config.output: target})
+    report(f"{config.network}: training step, batch {config.batch} of {config.input_size}, {config.precision}", seconds,
+           base)
+
+
+def infer_head(config) -> None:
+    """One picture of HC18's size through the whole inference, ellipse and measurements included; the first traces."""
+    from tfsono.geometry.ellipse import SEARCH
+    from tfsono.inference.head import head_module
+    from tfsono.models.head import build
+    from tfsono.phantoms.head import head_phantom
+    from tfsono.predict.head import HeadPredictor, Member
+
+    image = head_phantom(0, config.phantom_size, config.phantom_pixel_size_mm)[0]
+    base = resident_bytes()
+    member = Member(head_module(build(config), config), config.part, config.denoise, SEARCH, config.seed, 0)
+    predictor, seconds = HeadPredictor([member], "", samples=0), []
+    for _ in range(3):
+        began = time.perf_counter()
+        predictor.measure(image)
+        seconds.append(time.perf_counter() - began)
+    report(f"{config.network}: inference of {image.shape}, {config.precision}", seconds[1:], base)
 
 
 def resident_bytes() -> int:

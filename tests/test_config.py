@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tfsono.config import choose, describe, differences, load_settings, parse_value, save_settings
+from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 
-SYSTEMS = [HIP, HEAD]
+SYSTEMS = [HIP, HEAD, FEMUR]
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -1,7 +1,5 @@
 """Numbers of `head`: the text's and the specification's, what a variant changes, and what is refused."""
 
-import dataclasses
-
 import pytest
 
 from tfsono.config import choose, describe, load_settings, save_settings
@@ -13,25 +11,10 @@ def config(variant="paper", preset="paper", overrides=None):
     return choose(HEAD, preset, variant, overrides).config
 
 
-class TestProvenance:
-    def test_every_field_is_the_papers_or_ours_and_says_why(self):
-        for field in dataclasses.fields(HEAD.config):
-            assert field.metadata["origin"] in ("paper", "ours"), field.name
-            assert len(field.metadata["note"]) > 4, field.name
-
-    def test_presets_and_variants_change_known_fields_and_quote_the_paper(self):
-        names = {field.name for field in dataclasses.fields(HEAD.config)}
-        for table in (HEAD.presets, HEAD.variants):
-            for changes in table.values():
-                for name, field in changes.items():
-                    assert name in names
-                    assert field.metadata["origin"] == "differs"
-                    assert field.metadata["note"].startswith("paper"), name
-
-    def test_no_variant_changes_what_a_preset_does(self):
-        # the variant would win, and a small network get a large size
-        changed = set().union(*HEAD.variants.values())
-        assert not changed & set(HEAD.presets["quick"])
+def test_no_variant_changes_what_a_preset_does():
+    # the variant would win, and a small network get a large size
+    changed = set().union(*HEAD.variants.values())
+    assert not changed & set(HEAD.presets["quick"])
 
 
 def test_the_seven_networks_are_the_variants():

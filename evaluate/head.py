@@ -8,11 +8,9 @@ goes on where it stopped. Answers are those of `tfsono predict`, measured in eac
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import os
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from tfsono.data.cache import Cache
     from tfsono.report.head_tables import head_tables
+    from tfsono.report.measured import by_method
     from tfsono.report.tables import to_markdown, write_cases, write_table
     from tfsono.training.run import read_run
 
@@ -200,34 +199,18 @@ def predictor_of(group: Group, weights: str, samples: int | None):
     return HeadPredictor(members, "", samples=samples)
 
 
-def folder_of(group: Group, cache, out: Path, weights: str, samples: int | None) -> Path:
-    """The folder of a group's answers: another one for other weights, settings or another cache."""
-    state = cache.path.stat()
-    digest = hashlib.sha256(repr((state.st_size, state.st_mtime_ns, samples)).encode())
-    for run in group.runs:
-        digest.update(run.weights(weights).read_bytes() + repr((run.config, run.data)).encode())
-    return out / "runs" / f"{group.name}_{digest.hexdigest()[:16]}"
-
-
 def measure(group: Group, cache, heads: dict, out: Path, weights: str, samples: int | None) -> list[dict]:
     """One row per test case; cases that an earlier call measured with the same weights and cache are read back."""
-    from tfsono.report.tables import read_cases, write_cases
-    from tfsono.training.fit import clock
+    from tfsono.report.measured import answers_folder, measured
 
-    folder = folder_of(group, cache, out, weights, samples)
-    done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []
-    left = [name for name in heads if name not in {row["case"] for row in done}]
-    if not left:
-        return done
-    predictor = predictor_of(group, weights, samples)
-    began = time.monotonic()
-    for count, name in enumerate(left, 1):
-        row = measure_case(predictor, group, cache.read(name), heads[name], folder)
-        done.append(row)
-        write_cases(folder / "cases.csv", done)
-        rest = clock((time.monotonic() - began) / count * (len(left) - count))
-        print(f"  {count}/{len(left)} {name}: {summary_text(row)}  {rest} left", flush=True)
-    return done
+    folder = answers_folder(out, group.name, cache.path, [run.weights(weights) for run in group.runs],
+                            (samples, [(run.config, run.data) for run in group.runs]))
+
+    def open_measure():
+        predictor = predictor_of(group, weights, samples)
+        return lambda name: [measure_case(predictor, group, cache.read(name), heads[name], folder)]
+
+    return measured(folder, list(heads), open_measure, lambda rows: summary_text(rows[0]))
 
 
 def measure_case(predictor, group: Group, case, head, folder: Path) -> dict:
@@ -314,18 +297,11 @@ def summary_text(row: dict) -> str:
                      for key in ("bpd", "ofd", "hc"))
 
 
-def by_method(rows: list[dict]) -> dict[str, list[dict]]:
-    """The rows of each method, in the order of the runs."""
-    methods: dict[str, list[dict]] = {}
-    for row in rows:
-        methods.setdefault(row["method"], []).append(row)
-    return methods
-
-
 def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -> list:
     """Best, median and worst case of each method, agreement, every case by method, and the trainings."""
     from tfsono.report.head_plots import agreement_figure
     from tfsono.report.head_tables import LENGTHS, agreement, compared_metrics, unit_of
+    from tfsono.report.measured import by_method
     from tfsono.report.methods import case_means
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure

@@ -7,10 +7,8 @@ Runs that differ in their seed alone share a row; the same command goes on where
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -110,31 +108,19 @@ def measure(run, cache, out: Path, weights: str) -> list[dict]:
     are read back."""
     from tfsono.inference.hip import HipSegmenter
     from tfsono.models.hip import build, main_network
-    from tfsono.report.tables import read_cases, write_cases
-    from tfsono.training.fit import clock
+    from tfsono.report.measured import answers_folder, measured
     from tfsono.training.run import load_weights
 
-    path = run.weights(weights)
-    state = cache.path.stat()
-    parts = repr((run.config, state.st_size, state.st_mtime_ns)).encode()
-    key = hashlib.sha256(path.read_bytes() + parts).hexdigest()[:16]
-    folder = out / "runs" / f"{run.folder.name}_{key}"
-    done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []
-    left = [name for name in run.split["test"] if name not in {row["case"] for row in done}]
-    if not left:
-        return done
-    network = build(run.config)
-    load_weights(run, network, weights)
-    segmenter = HipSegmenter.build(main_network(network), run.config)
-    began = time.monotonic()
-    for count, name in enumerate(left, 1):
-        rows = measure_case(segmenter, run, cache.read(name), folder)
-        done += rows
-        write_cases(folder / "cases.csv", done)
-        rest = (time.monotonic() - began) / count * (len(left) - count)
-        dice = ", ".join(f"{row['label']} {row['dice']:.3f}" for row in rows)
-        print(f"  {count}/{len(left)} {name}: Dice {dice}  {clock(rest)} left", flush=True)
-    return done
+    folder = answers_folder(out, run.folder.name, cache.path, [run.weights(weights)], run.config)
+
+    def open_measure():
+        network = build(run.config)
+        load_weights(run, network, weights)
+        segmenter = HipSegmenter.build(main_network(network), run.config)
+        return lambda name: measure_case(segmenter, run, cache.read(name), folder)
+
+    return measured(folder, run.split["test"], open_measure, lambda rows: "Dice " + ", ".join(
+        f"{row['label']} {row['dice']:.3f}" for row in rows))
 
 
 def measure_case(segmenter, run, case, folder: Path) -> list[dict]:
@@ -155,16 +141,9 @@ def measure_case(segmenter, run, case, folder: Path) -> list[dict]:
             for value, label in enumerate(config.label_names, 1)]
 
 
-def by_method(rows: list[dict]) -> dict[str, list[dict]]:
-    """The rows of each method, in the order of the runs."""
-    methods: dict[str, list[dict]] = {}
-    for row in rows:
-        methods.setdefault(row["method"], []).append(row)
-    return methods
-
-
 def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
     """Table 1 (per patient) of every method, Table 2 (methods), per label, and the paired differences."""
+    from tfsono.report.measured import by_method
     from tfsono.report.methods import case_means
     from tfsono.report.tables import Table, case_table, comparison_table, paired_table, to_markdown, write_table
 
@@ -195,6 +174,7 @@ def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
 
 def write_figures(out: Path, rows: list[dict], runs, cache) -> list:
     """Fig. 2: surfaces coloured by distance and slices with contours, of the best, median and worst case; box plots."""
+    from tfsono.report.measured import by_method
     from tfsono.report.methods import case_means
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure

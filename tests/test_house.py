@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports go down only, or stay inside one room: a folder or file directly under tfsono/, or a script folder.
 FLOORS = (
     ("errors", "__init__"),
-    ("files",),
+    ("files", "progress"),
     ("config",),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "augment_picture", "contrast", "metrics", "volumes", "c3d"),
@@ -32,11 +32,11 @@ PAPERS = ("hip", "femur", "pose", "face", "head")
 
 # Without TensorFlow a room runs on Keras's other backends; without Keras it loads at once, as `--help` must.
 NO_TENSORFLOW = (
-    "errors", "files", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
+    "errors", "files", "progress", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
 )
-NO_KERAS = ("errors", "files", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
-STANDARD_LIBRARY_ONLY = ("errors", "files", "config", "__init__", "configs")
+NO_KERAS = ("errors", "files", "progress", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
+STANDARD_LIBRARY_ONLY = ("errors", "files", "progress", "config", "__init__", "configs")
 # Files that run code when they are loaded. Only c3d reads such a format, and without running it.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")

@@ -15,7 +15,7 @@ from small_caches import TINY, write_small_cache
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
-from tfsono.training.fit import Recorder, Schedule, Score, clock
+from tfsono.training.fit import Recorder, Schedule, Score
 from tfsono.training.optimizers import cosine_restarts, learning_rate, optimizer
 from tfsono.training.run import open_run, read_history, read_run
 
@@ -184,7 +184,3 @@ def test_adamw_decays_what_has_no_gradient_and_clips_all_gradients_together():
     clipped.build(weights)
     clipped.apply([keras.ops.convert_to_tensor(np.float32([v])) for v in (3.0, 4.0)], weights)
     assert [float(w.value[0]) for w in weights] == pytest.approx([-0.6, -0.8])
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 61, 3600 + 62)] == ["0:00", "1:00", "1:01", "1:01:02"]

@@ -341,7 +341,7 @@ def _best_trial(
     Their number and not the sum of their distances: that sum, measured, sometimes prefers a round bite to the head.
     """
     best, most, trial, needed = None, 0, 0, iterations
-    while trial < needed:
+    while trial < needed and most < len(points):  # with all of them no trial can be better
         trial += 1
         candidate = _direct_fit(points[generator.choice(len(points), sample_points, replace=False)], axis_ratio)
         if candidate is None:

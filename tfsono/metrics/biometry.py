@@ -1,4 +1,4 @@
-"""BPD, OFD and head circumference: their errors, the HC18 challenge's measures, and gestational age.
+"""Fetal biometry: BPD, OFD and head circumference, their errors, the HC18 challenge's measures, and gestational age.
 
 BPD is the short and OFD the long axis of the head's ellipse, both from outer to outer edge of the skull, as HC18
 annotates them. Everything is one case at a time; millimetres where a pixel size is given, else pixels. Gestational ages
@@ -26,7 +26,7 @@ ellipse is 8.51 pixels too long round (standard deviation 0.19 over 490 pictures
 """
 
 # Hadlock, Deter, Harrist, Park: Estimating fetal age: computer-assisted analysis of multiple fetal growth parameters,
-# Radiology 152:497-501, 1984: 361 fetuses of 14 to 42 menstrual weeks. BPD and HC in centimetres, weeks come out.
+# Radiology 152:497-501, 1984: 361 fetuses of 14 to 42 menstrual weeks. Lengths in centimetres, weeks come out.
 HADLOCK_WEEKS = (14.0, 42.0)
 # The ends of the first and second trimester are 13 weeks 6 days and 27 weeks 6 days (ACOG).
 TRIMESTER_WEEKS = (14.0, 28.0)
@@ -153,6 +153,12 @@ def gestational_age(bpd_mm: float, hc_mm: float) -> float | None:
     """Hadlock 1984, from both: 10.32 + 0.009 HC^2 + 1.3200 BPD + 0.00012 HC^3, in weeks; None outside 14 to 42."""
     bpd, hc = bpd_mm / 10, hc_mm / 10
     return _within_range(10.32 + 0.009 * hc**2 + 1.32 * bpd + 0.00012 * hc**3)
+
+
+def gestational_age_by_fl(fl_mm: float) -> float | None:
+    """Hadlock 1984, from the femur's length: 10.35 + 2.460 FL + 0.170 FL^2, in weeks; None outside 14 to 42."""
+    fl = fl_mm / 10
+    return _within_range(10.35 + 2.460 * fl + 0.170 * fl**2)
 
 
 def trimester(hc_mm: float) -> int | None:

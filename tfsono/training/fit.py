@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.files import write_text
+from tfsono.progress import clock
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 from tfsono.training.run import Run, read_history
 
@@ -163,10 +164,3 @@ def write_history(path: str | os.PathLike, rows: list[dict]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, stream.getvalue())
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    minutes, seconds = divmod(int(round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,51 @@
+"""Evaluations: what is measured again and what is read back, and times in words."""
+
+import pytest
+
+from tfsono.progress import clock
+from tfsono.report.measured import answers_folder, by_method, measured
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 61, 3600 + 62)] == ["0:00", "1:00", "1:01", "1:01:02"]
+
+
+def test_the_folder_changes_with_weights_settings_and_cache(tmp_path):
+    paths = [tmp_path / name for name in ("cache.h5", "a.h5", "b.h5")]
+    for path in paths:
+        path.write_bytes(b"first")
+    found = [answers_folder(tmp_path, "run", paths[0], paths[1:], settings) for settings in (1, 1, 2)]
+    paths[2].write_bytes(b"other")
+    found.append(answers_folder(tmp_path, "run", paths[0], paths[1:], 1))
+    paths[0].write_bytes(b"longer than before")
+    found.append(answers_folder(tmp_path, "run", paths[0], paths[1:], 1))
+    assert found[0] == found[1] and len(set(found)) == 4
+    assert all(path.parent == tmp_path / "runs" and path.name.startswith("run_") for path in found)
+
+
+def test_what_was_measured_is_read_back_and_a_stopped_evaluation_goes_on(tmp_path, capsys):
+    opened, asked = [], []
+
+    def open_measure():
+        opened.append(True)
+
+        def measure(name):
+            asked.append(name)
+            if name == "c" and len(asked) == 3:
+                raise KeyboardInterrupt
+            return [{"case": name, "label": label, "dice": 0.1 + 0.2} for label in ("x", "y")]
+
+        return measure
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(tmp_path / "runs" / "one", ["a", "b", "c"], open_measure, lambda rows: f"{len(rows)} rows")
+    rows = measured(tmp_path / "runs" / "one", ["a", "b", "c"], open_measure, lambda rows: f"{len(rows)} rows")
+    assert asked == ["a", "b", "c", "c"]
+    assert [row["case"] for row in rows] == ["a", "a", "b", "b", "c", "c"] and rows[0]["dice"] == 0.1 + 0.2
+    assert "1/1 c: 2 rows  0:00 left" in capsys.readouterr().out
+    assert measured(tmp_path / "runs" / "one", ["a", "b", "c"], open_measure, str) == rows and len(opened) == 2
+
+
+def test_rows_by_method_in_the_order_of_the_methods():
+    rows = [{"method": "b", "n": 1}, {"method": "a", "n": 2}, {"method": "b", "n": 3}]
+    assert list(by_method(rows)) == ["b", "a"] and [row["n"] for row in by_method(rows)["b"]] == [1, 3]

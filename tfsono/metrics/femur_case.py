@@ -1,0 +1,112 @@
+"""One case of a joint segmentation and localisation: Tables 1 and 2 of the femur paper, and whether the two agree.
+
+Masks and points lie on the volume's own grid; points are voxel-centre indices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfsono.metrics.landmarks import radial_errors
+from tfsono.metrics.surface import boundary, segmentation_metrics
+
+CONTRADICTION_MM = 5.0
+"""A tip that is farther than this from the mask contradicts it."""
+
+
+@dataclass(frozen=True)
+class JointAnswer:
+    """A mask and landmarks, found or true.
+
+    Attributes:
+        mask: [X, Y, Z] integers, 0 background; None where there is none.
+        points_vox: [K, 3], NaN for a missing one; None where there are none.
+    """
+
+    mask: np.ndarray | None
+    points_vox: np.ndarray | None
+
+
+def joint_metrics(
+    found: JointAnswer,
+    truth: JointAnswer,
+    spacing_mm: Sequence[float],
+    labels: Mapping[str, int],
+    landmarks: Sequence[str],
+) -> dict[str, float]:
+    """The numbers of one case; NaN where an answer or its truth is missing.
+
+    - The entries of `segmentation_metrics`, means over the labels; `undefined` is the number of labels of which one
+      mask is empty.
+    - `error_NAME_mm` of each landmark, `mre_mm` their mean. Errors are index to index; `exchanged_mm` is the mean
+      with the first two exchanged, where that is less: a diagnosis, no result.
+    - With two landmarks: `length_true_mm`, `length_mm`, `length_error_mm` (found less true), `length_abs_error_mm`.
+    - `apart_NAME_mm`: from each found landmark to the found mask, 0 inside; `contradiction`: 1 where a
+      landmark that truly lies within 5 mm of the true mask was found farther than that from the found one.
+
+    Args:
+        found: The answer.
+        truth: What it is compared with.
+        spacing_mm: Of both.
+        labels: Name -> value in the masks.
+        landmarks: Names, in the points' order.
+    """
+    spacing = np.asarray(spacing_mm, np.float64)
+    row = _mask_metrics(found.mask, truth.mask, spacing, labels)
+    row |= _point_metrics(_millimetres(found.points_vox, spacing, len(landmarks)),
+                          _millimetres(truth.points_vox, spacing, len(landmarks)), landmarks)
+    apart, near = distances_to_mask(found, spacing, len(landmarks)), distances_to_mask(truth, spacing, len(landmarks))
+    row |= {f"apart_{name}_mm": float(value) for name, value in zip(landmarks, apart, strict=True)}
+    judged = np.isfinite(apart) & (near <= CONTRADICTION_MM)
+    row["contradiction"] = float((apart[judged] > CONTRADICTION_MM).any()) if judged.any() else math.nan
+    return row
+
+
+def distances_to_mask(answer: JointAnswer, spacing_mm: np.ndarray, count: int) -> np.ndarray:
+    """From each point to the nearest voxel of the mask in mm [count], 0 inside; NaN where one of the two is missing."""
+    if answer.mask is None or answer.points_vox is None or not answer.mask.any():
+        return np.full(count, math.nan)
+    shell = np.argwhere(boundary(answer.mask > 0)) * spacing_mm
+    last = np.array(answer.mask.shape) - 1
+    found = []
+    for point in answer.points_vox:
+        if not np.isfinite(point).all():
+            found.append(math.nan)
+            continue
+        nearest = tuple(np.clip(np.rint(point), 0, last).astype(int))
+        inside = answer.mask[nearest] > 0 and np.abs(point - nearest).max() <= 0.5
+        found.append(0.0 if inside else float(np.linalg.norm(shell - point * spacing_mm, axis=1).min()))
+    return np.array(found)
+
+
+def _mask_metrics(found, truth, spacing: np.ndarray, labels: Mapping[str, int]) -> dict[str, float]:
+    one = np.zeros((1, 1, 1), bool)
+    names = segmentation_metrics(one, one, (1, 1, 1))
+    if found is None or truth is None:
+        return dict.fromkeys(names, math.nan) | {"undefined": 0.0}
+    rows = [segmentation_metrics(found == value, truth == value, spacing) for value in labels.values()]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    return means | {"undefined": float(sum(row["undefined"] for row in rows))}
+
+
+def _millimetres(points_vox, spacing: np.ndarray, count: int) -> np.ndarray:
+    return np.full((count, 3), math.nan) if points_vox is None else np.asarray(points_vox, np.float64) * spacing
+
+
+def _point_metrics(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str]) -> dict[str, float]:
+    errors = radial_errors(found, truth)
+    row = {f"error_{name}_mm": float(error) for name, error in zip(landmarks, errors, strict=True)}
+    known = errors[np.isfinite(errors)]
+    row["mre_mm"] = float(known.mean()) if known.size else math.nan
+    if len(landmarks) != 2:
+        return row
+    row["exchanged_mm"] = float(min(errors.mean(), radial_errors(found[::-1], truth).mean()))
+    (found_1, found_2), (true_1, true_2) = found, truth
+    row["length_true_mm"] = float(np.linalg.norm(true_2 - true_1))
+    row["length_mm"] = float(np.linalg.norm(found_2 - found_1))
+    row["length_error_mm"] = row["length_mm"] - row["length_true_mm"]
+    return row | {"length_abs_error_mm": abs(row["length_error_mm"])}

@@ -1,0 +1,62 @@
+"""The test cases of a method, measured one after the other: an evaluation that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tfsono.progress import clock
+from tfsono.report.tables import read_cases, write_cases
+
+
+def answers_folder(out: Path, name: str, cache: str | os.PathLike, weights: Iterable[Path], settings) -> Path:
+    """The folder of a method's answers under `out`: another one for other weights, settings or another cache.
+
+    Args:
+      out: of the evaluation.
+      name: of the method's run or runs.
+      cache: the file that the cases are read from, told from others by its size and date.
+      weights: the files of weights.
+      settings: what else changes an answer; anything whose `repr` says all of it.
+    """
+    state = os.stat(cache)
+    digest = hashlib.sha256(repr((settings, state.st_size, state.st_mtime_ns)).encode())
+    for path in weights:
+        digest.update(path.read_bytes())
+    return out / "runs" / f"{name}_{digest.hexdigest()[:16]}"
+
+
+def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Callable[[str], list[dict]]],
+             summary: Callable[[list[dict]], str]) -> list[dict]:
+    """The rows of all cases; those that an earlier call measured are read back from the folder's cases.csv.
+
+    Args:
+      folder: of `answers_folder`.
+      names: the cases.
+      open_measure: loads the method, and returns what makes the rows of a case; called only where a case is missing.
+      summary: of a case's rows, in words, for the line that is printed.
+    """
+    done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []
+    known = {str(row["case"]) for row in done}
+    left = [name for name in names if name not in known]
+    if not left:
+        return done
+    measure, began = open_measure(), time.monotonic()
+    for count, name in enumerate(left, 1):
+        rows = measure(name)
+        done += rows
+        write_cases(folder / "cases.csv", done)
+        rest = clock((time.monotonic() - began) / count * (len(left) - count))
+        print(f"  {count}/{len(left)} {name}: {summary(rows)}  {rest} left", flush=True)
+    return done
+
+
+def by_method(rows: Iterable[Mapping]) -> dict[str, list[dict]]:
+    """The rows of each `method`, in the order in which the methods come first."""
+    methods: dict[str, list[dict]] = {}
+    for row in rows:
+        methods.setdefault(row["method"], []).append(row)
+    return methods

@@ -22,6 +22,7 @@ def test_numbers_of_the_paper():
     assert found.phantom_cases - found.test_cases == 30
     turns = 1 + 2 * len(found.rotation_degrees) + len(found.scales)
     versions = turns * 4  # no flip, of x, of y, of both
+    assert found.flips
     assert versions == 28 and 30 * versions == 840
     assert found.iterations == 16 * 840 == 13440 and found.adversarial_iterations == 5 * 840 == 4200
     assert (found.segmentation_weight, found.heatmap_weight, found.centre_distance_weight) == (1.0, 0.2, 0.5)

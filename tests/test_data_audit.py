@@ -201,7 +201,19 @@ def test_landmarks(root):
     write_json(root / "dataset.json", {"labels": {"femur": 1}, "landmarks": ["tip", "end"]})
     assert problems_of(root) == {"landmark_outside": "error", "landmark_missing": "warning"}
     assert problems_of(root, "case_01") == {}
-    assert problems_of(root, "case_02") == {"landmark_missing": "warning"}
+    assert problems_of(root, "case_02") == {"landmark_missing": "warning", "mask_without_landmarks": "warning"}
+
+
+def test_a_volume_with_landmarks_may_lack_its_mask(root):
+    """It is of use to a network that learns both; a case with neither is refused."""
+    (root / "landmarks.csv").write_text("case,name,x_mm,y_mm,z_mm\ncase_00,tip,0,5,11\ncase_01,end,0,5,11\n")
+    write_json(root / "dataset.json", {"labels": {"femur": 1}, "landmarks": ["tip", "end"]})
+    (root / "labels" / "case_00.nii.gz").unlink()
+    (root / "labels" / "case_02.nii.gz").unlink()
+    write_image(root / "labels" / "case_01.nii.gz", np.zeros((14, 11, 7), np.uint8))
+    expected = {"landmark_missing": "warning", "landmarks_without_mask": "warning"}
+    assert problems_of(root) == problems_of(root, "case_01") == expected
+    assert problems_of(root, "case_02") == {"landmark_missing": "warning", "no_mask": "error"}
 
 
 def test_landmarks_alone_need_no_mask(root):

@@ -66,20 +66,42 @@ def _rotation(angle, axis: int):
     return tf.stack([tf.stack(row) for row in rows])
 
 
-def resample(image, label, box, matrix, patch: tuple[int, ...]):
+def affine_matrix(axis, degrees: float, scale: float, flips, spacing_mm) -> np.ndarray:
+    """A chosen map like `random_matrix`'s: from offsets in the patch to offsets in the window: float64 [3, 3].
+
+    Args:
+      axis: [3] of any length above 0, what to rotate about, in millimetres.
+      degrees: by how much, counterclockwise for one who looks against the axis.
+      scale: above 1 makes what the patch shows larger.
+      flips: three booleans: which axes of the patch to mirror.
+      spacing_mm: [3] of the window's voxels.
+    """
+    x, y, z = np.asarray(axis, np.float64) / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = np.radians(degrees)
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
+    matrix = turn.T / scale * np.where(flips, -1.0, 1.0)[None, :]  # transposed: it leads back into the window
+    spacing = np.asarray(spacing_mm, np.float64)
+    return matrix * spacing[None, :] / spacing[:, None]
+
+
+def resample(image, label, box, matrix, patch, middle=None):
     """The patch that `matrix` cuts out of a window: image trilinear, label nearest.
 
     Args:
       image: [X', Y', Z'] window; label: [X', Y', Z'] integers; box: [6] integers, start and stop of the part of the
-        window that lies inside the volume; matrix: [3, 3] of `random_matrix`; patch: sides of the result.
+        window that lies inside the volume; matrix: [3, 3] of `random_matrix` or `affine_matrix`; patch: three sides of
+        the result, of which some may be scalar tensors; middle: [3] float32, where the patch's middle lies in the
+        window, by default in its middle.
 
     Returns:
       image [patch] float32, label [patch], valid [patch] boolean: inside the volume.
     """
     sides = tf.shape(image)
     low, high = tf.cast(box[:3], tf.float32), tf.cast(box[3:], tf.float32) - 1.0
-    axes = [tf.range(n, dtype=tf.float32) - (n - 1) / 2 for n in patch]
-    middle = (tf.cast(sides, tf.float32) - 1.0) / 2
+    lengths = [tf.cast(n, tf.float32) for n in patch]
+    axes = [tf.range(n) - (n - 1.0) / 2 for n in lengths]
+    middle = (tf.cast(sides, tf.float32) - 1.0) / 2 if middle is None else middle
     valid, base, part = True, [], []
     for axis in range(3):  # one coordinate at a time, as sums of three vectors: no [N, 3] matrix product
         at = (matrix[axis, 0] * axes[0][:, None, None] + matrix[axis, 1] * axes[1][None, :, None]

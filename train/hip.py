@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = settings_from(arguments, HIP)
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
+    from tfsono.data.splits import chosen_split
     from tfsono.models.hip import build
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
@@ -38,8 +39,9 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"--label_names {','.join(settings.config.label_names)}: {cache.path} has "
                             f"{','.join(cache.labels)}; leave the option out")
         settings = settings.replaced("the cache's labels", label_names=tuple(cache.labels))
-        split = dataset_and_split(cache, settings.config, arguments.split)
         config = settings.config
+        split = chosen_split(arguments.split, cache.split, cache.names, cache.subjects, config.test_cases,
+                             config.validation_cases, config.seed)  # Sec. 3.1: at random; here by subject
         check_cache(cache, config)
         check_precision(config)
         set_seed(config.seed, config.deterministic)
@@ -55,21 +57,6 @@ def main(argv: list[str] | None = None) -> None:
         validate = validation(network, config, cache, split["validation"]) if split["validation"] else None
         fit(run, network, patches(arguments.data, config, split["train"]),
             Schedule(config.iterations, config.record_every, config.early_stopping), validate)
-
-
-def dataset_and_split(cache, config: HipConfig, path: str | None) -> dict:
-    """Sec. 3.1: the dataset is split at random in two parts, training and test; here by subject."""
-    from tfsono.data.splits import check_split, make_split, read_split
-
-    split = read_split(path) if path else cache.split
-    if split is None:
-        split = make_split(cache.names, cache.subjects, config.test_cases, config.validation_cases, config.seed)
-    split = {part: list(split.get(part, [])) for part in ("train", "validation", "test")}
-    check_split(split, cache.names, cache.subjects, path or "split")
-    if config.validation_cases and not split["validation"]:
-        inner = make_split(split["train"], cache.subjects, 0, config.validation_cases, config.seed)
-        split.update(train=inner["train"], validation=inner["validation"])
-    return split
 
 
 def check_cache(cache, config: HipConfig) -> None:

@@ -50,6 +50,8 @@ class FemurConfig:
     rotation_degrees: tuple[float, ...] = ours((10.0, 20.0), "either way, about a random axis; not stated")
     scales: tuple[float, ...] = ours((0.9, 1.1), "not stated; with rotations and none 7, times 4 flips of x and y: 28")
 
+    flips: bool = paper(True, "Sec. III-A: flipping, of x and y; false where landmarks tell right from left")
+
     # Network
     network: str = paper("brndc", "Sec. II-B; or unet_roi, unet_s, unet_l, brn")
     widths: tuple[int, ...] = ours((32, 64, 128, 256), "in a lost figure; these fit 12 GB at 0.65 and not at 1")

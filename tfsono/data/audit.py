@@ -5,13 +5,18 @@ Problems are errors (the cache refuses the case) or warnings (look at it). Of on
     unreadable, nan, constant  error    image or mask cannot be used at all
     geometry                   error    the mask does not lie on its image's grid
     unknown_label              error    a value that the dataset's labels do not list, or no whole number
-    empty_mask, no_mask        error    nothing to learn from (a dataset of landmarks alone needs no mask)
+    empty_mask, no_mask        error    nothing to learn from (a volume with landmarks needs no mask)
     landmark_outside           error    beyond the faces of the volume
     landmark_missing           warning  a landmark of the dataset that the case does not have
     label_absent               warning  one label of several does not occur
     several_pieces             warning  of one label
     touches_border             warning  a label reaches a face of the volume: cut off, or anatomy that goes on there
     implausible_geometry       warning  a label below 10 voxels
+
+of one volume with labels and landmarks besides (the first three where it is one label and two ends):
+
+    coincident_tips, tip_far_from_mask, two_bones, mask_without_landmarks, landmarks_without_mask
+                               warning  see `tip_audit`
 
 of one picture besides (where landmark_outside is a warning: a head may leave its picture):
 
@@ -48,6 +53,7 @@ from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, th
 from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
 from tfsono.data.landmark_audit import judge_head, landmark_lines, write_worst
 from tfsono.data.layout import PICTURE_LABEL, Case, Dataset, case_landmarks, source_checksums
+from tfsono.data.tip_audit import judge_tips
 from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
@@ -153,17 +159,27 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
     entry["orientation"] = orientation_code(image)
     entry["range"] = [float(image.array.min()), float(image.array.max())]
     entry["array_sha256"] = _array_checksum(oriented.array)
+    _check_landmarks(case, image, dataset, entry)
     mask = _readable_mask(case, image, dataset, entry)
     values = None
     if mask is not None:
-        _check_values(mask.array, dataset, entry)
+        _check_values(mask.array, case, dataset, entry)
         entry["labels"] = _label_facts(mask, dataset.labels, entry)
         values = reorient(mask).array
-    _check_landmarks(case, image, dataset, entry)
+    if not case.is_picture and dataset.labels and dataset.landmarks:
+        for code, text in _judge_volume(mask, image, dataset, entry):
+            _add(entry, "warning", code, text)
     if case.is_picture and (PICTURE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
         for code, text in judge_head(values, dataset, entry):
             _add(entry, "warning", code, text)
     return entry, make_tile(oriented, _label_order(values, dataset.labels))
+
+
+def _judge_volume(mask: Volume | None, image: Volume, dataset: Dataset, entry: dict) -> list[tuple[str, str]]:
+    """What mask and landmarks say of each other."""
+    points = [entry["landmarks"].get(name, [np.nan] * 3) for name in dataset.landmarks]
+    return judge_tips(None if mask is None else mask.array, np.array(points), image.spacing_mm,
+                      tuple(dataset.landmarks), len(dataset.labels) == 1 and len(dataset.landmarks) == 2)
 
 
 def errors_of(entry: dict) -> list[str]:
@@ -273,7 +289,7 @@ def _check_pixel_size(pixel_size_mm: float | None, entry: dict) -> None:
 
 def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> Volume | None:
     if case.label is None:
-        if dataset.labels or not dataset.landmarks:
+        if (dataset.labels or not dataset.landmarks) and not _learns_from_landmarks(case, entry):
             _add(entry, "error", "no_mask", "no mask of this name")
         return None
     try:
@@ -283,10 +299,16 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
         return None
 
 
-def _check_values(mask: np.ndarray, dataset: Dataset, entry: dict) -> None:
+def _learns_from_landmarks(case: Case, entry: dict) -> bool:
+    """Whether a volume is of use without a mask."""
+    return not case.is_picture and bool(entry["landmarks"])
+
+
+def _check_values(mask: np.ndarray, case: Case, dataset: Dataset, entry: dict) -> None:
     """Every value must be 0 or listed, and some must not be 0."""
     if not mask.any():
-        _add(entry, "error", "empty_mask", "the mask is 0 everywhere")
+        if not _learns_from_landmarks(case, entry):
+            _add(entry, "error", "empty_mask", "the mask is 0 everywhere")
         return
     values, counts = np.unique(mask, return_counts=True)
     listed = {0, *dataset.labels.values()}

@@ -118,6 +118,34 @@ def make_fold_split(
     return {"train": train, "validation": validation, "test": held["test"]}
 
 
+def chosen_split(
+    path: str | None,
+    own: Mapping[str, list[str]] | None,
+    names: Iterable[str],
+    subjects: Mapping[str, str],
+    test_cases: int,
+    validation_cases: int,
+    seed: int,
+) -> dict[str, list[str]]:
+    """The split of a file, else the dataset's own, else one that is drawn by subject, checked.
+
+    Where the split names no validation cases, `validation_cases` are taken out of its training part.
+
+    Raises:
+        UserError: as for `read_split`, `make_split` and `check_split`.
+    """
+    names = list(names)
+    split = read_split(path) if path else own
+    if split is None:
+        split = make_split(names, subjects, test_cases, validation_cases, seed)
+    split = {part: list(split.get(part, [])) for part in PARTS}
+    check_split(split, names, subjects, path or "split")
+    if validation_cases and not split["validation"]:
+        inner = make_split(split["train"], subjects, 0, validation_cases, seed)
+        split.update(train=inner["train"], validation=inner["validation"])
+    return split
+
+
 def divide_fold(
     names: Iterable[str],
     subjects: Mapping[str, str],

@@ -157,6 +157,22 @@ def _outline(
     axes.set(**limits)  # the border of zeros would widen the picture by a voxel all round
 
 
+def _draw_points(
+    axes: Axes, points_vox: np.ndarray | None, spacing_mm: Sequence[float], plane: Plane, colour: str
+) -> None:
+    """Draws landmarks `[K, 3]` as seen along the plane's cut axis; those with NaN are missing."""
+    if points_vox is None or not len(points_vox):
+        return
+    points = np.asarray(points_vox, float) * np.asarray(spacing_mm)
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
+    x, y = points[:, plane.right], points[:, plane.side]
+    axes.plot(x, y, color=colour, linestyle="-" if len(points) == 2 else "", linewidth=1, alpha=0.8)
+    # The first one's mark is another: which end is which matters.
+    axes.plot(x[:1], y[:1], color=colour, linestyle="", marker="o", markersize=8, fillstyle="none", markeredgewidth=1.6)
+    axes.plot(x[1:], y[1:], color=colour, linestyle="", marker="x", markersize=8, markeredgewidth=1.6)
+    axes.set(**limits)  # points outside the volume would widen the picture
+
+
 def _labels_in(*masks: np.ndarray | None) -> list[int]:
     """Returns the labels above 0 that any of the masks holds."""
     # Counting is ten times as fast as np.unique, which sorts the volume.
@@ -219,6 +235,7 @@ def slices_figure(
     title: str = "",
     label_names: Sequence[str] = (),
     orientation: str = "LPS",
+    points_vox: Mapping[str, np.ndarray | None] | None = None,
 ) -> None:
     """Writes coronal, sagittal and axial slices with the outlines of truth and prediction.
 
@@ -234,6 +251,8 @@ def slices_figure(
         title: above the picture; several lines are allowed.
         label_names: names of labels 1, 2, ...
         orientation: where x, y, z point, named at the axes; "" for volumes without a known orientation.
+        points_vox: under "truth" and "prediction" landmarks `[K, 3]`, drawn where they lie as seen along the cut
+            axis, whichever slice they are in; two of them are joined by a line.
     """
     kinds = {"truth": truth, "prediction": prediction}
     given = [mask for mask in kinds.values() if mask is not None and np.any(mask)]
@@ -251,6 +270,8 @@ def slices_figure(
             for outline in sorted(outlines, key=lambda one: one.kind != "truth"):
                 piece = _cut(kinds[outline.kind], plane.cut, middle[plane.cut]) == outline.label
                 _outline(axes, piece, spacing_mm, plane, outline.line)
+            for kind, colour in (("truth", TRUTH_COLOUR), ("prediction", PREDICTION_COLOUR)):
+                _draw_points(axes, (points_vox or {}).get(kind), spacing_mm, plane, colour)
             _name_axes(axes, plane, middle[plane.cut] * spacing_mm[plane.cut], orientation)
         if outlines:
             _slices_legend(figure, outlines, corner)
@@ -343,6 +364,7 @@ def preview_picture(
     label_names: Sequence[str] = (),
     text: str = "",
     orientation: str = "LPS",
+    points_vox: np.ndarray | None = None,
 ) -> None:
     """Writes a compact picture of a prediction: three planes in colour, and each label's volume.
 
@@ -354,6 +376,7 @@ def preview_picture(
         label_names: names of labels 1, 2, ...
         text: a heading, such as the file's name.
         orientation: where x, y, z point, written at the edges; "" for volumes without a known orientation.
+        points_vox: landmarks `[K, 3]`, as in `slices_figure`.
     """
     mask = np.asarray(mask).astype(np.int64)
     middle, grey = middle_voxel(mask, image.shape), _grey_range(image)
@@ -365,6 +388,7 @@ def preview_picture(
             axes = _axes(figure, boxes[plane.name])
             _draw_plane(axes, image, spacing_mm, plane, middle[plane.cut], grey)
             _colour_labels(axes, _cut(mask, plane.cut, middle[plane.cut]), spacing_mm, plane)
+            _draw_points(axes, points_vox, spacing_mm, plane, PREDICTION_COLOUR)
             _name_edges(axes, plane, orientation)
         write_line(figure, text, 0.08, 0.1, colour="white")
         for row, (colour, line) in enumerate(volumes):

@@ -25,7 +25,7 @@ def cosine_restarts(start: float, smallest: float, first_cycle: int, factor: flo
 
 
 def optimizer(name: str, rate, momentum: float = 0.9, weight_decay: float = 0.0,
-              gradient_clip: float = 0.0) -> keras.optimizers.Optimizer:
+              gradient_clip: float = 0.0, beta_1: float = 0.9) -> keras.optimizers.Optimizer:
     """`sgd` with momentum, `adam` with an epsilon that does not drown small gradients, or `adamw`.
 
     Args:
@@ -35,10 +35,12 @@ def optimizer(name: str, rate, momentum: float = 0.9, weight_decay: float = 0.0,
       weight_decay: of `adamw` alone, decoupled: every weight is made smaller by the rate times this (Loshchilov and
         Hutter, ICLR 2019).
       gradient_clip: the largest norm of all gradients together; 0 leaves them.
+      beta_1: of `adam` and `adamw`, the share of the mean gradient that stays in a step.
     """
     clip = gradient_clip or None
     if name == "sgd":
         return keras.optimizers.SGD(rate, momentum=momentum, global_clipnorm=clip)
     if name == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=weight_decay, epsilon=1e-8, global_clipnorm=clip)
-    return keras.optimizers.Adam(rate, epsilon=1e-8, global_clipnorm=clip)
+        return keras.optimizers.AdamW(rate, weight_decay=weight_decay, beta_1=beta_1, epsilon=1e-8,
+                                      global_clipnorm=clip)
+    return keras.optimizers.Adam(rate, beta_1=beta_1, epsilon=1e-8, global_clipnorm=clip)

@@ -1,0 +1,148 @@
+"""The way from a raw volume to region, mask and points and back, with networks whose answers are known."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import ndimage
+
+from tfsono.inference.femur import (
+    FemurAnswerer,
+    RegionFinder,
+    RegionReader,
+    SliceSegmenter,
+    box_of_slices,
+    box_on,
+    large_parts,
+    nearest,
+)
+
+
+def threshold_network(axes, heatmaps=0, mask=True, level=1.0):
+    """Standardised intensity above `level` is the label; the heatmaps are the image, and the image turned round."""
+    image = keras.Input((None,) * axes + (1,))
+    outputs = {}
+    if mask:
+        layer = (keras.layers.Conv2D if axes == 2 else keras.layers.Conv3D)(2, 1, name="logits")
+        outputs["mask"] = layer(image)
+        layer.set_weights([np.array([0.0, 20.0]).reshape((1,) * axes + (1, 2)), np.array([0.0, -20.0 * level])])
+    if heatmaps:
+        layer = (keras.layers.Conv2D if axes == 2 else keras.layers.Conv3D)(heatmaps, 1, use_bias=False, name="maps")
+        outputs["heatmaps"] = layer(image)
+        signs = np.array([1.0, -1.0, 1.0][:heatmaps]).reshape((1,) * axes + (1, heatmaps))
+        layer.set_weights([signs])
+    return keras.Model(image, outputs)
+
+
+def scene(shape=(29, 23, 19)):
+    """A bar of 10, its brightest voxel, a dark one in it, and a speck in a slice of its own."""
+    volume = np.zeros(shape, np.float32)
+    volume[8:19, 9:13, 5:10] += 10
+    volume[9, 10, 6], volume[17, 11, 8] = 14, -3
+    volume[2:4, 20, 16] += 10  # two pixels
+    return volume
+
+
+def finder(smallest=3, batch=4):
+    return RegionFinder(threshold_network(2, level=1.5), 8, batch, smallest)
+
+
+def reader(margin=3, ratio=1.0, decode="argmax", heatmaps=2, mask=True):
+    return RegionReader(threshold_network(3, heatmaps, mask), 8, margin, ratio, decode)
+
+
+@pytest.mark.parametrize("smallest", [0, 2, 5, 9, 30])
+def test_small_parts_of_slices_are_scipys(smallest):
+    random = np.random.default_rng(smallest)
+    voxels = random.random((37, 41, 6)) > 0.72
+    voxels[3:30, 5, 2] = voxels[30, 5:40, 2] = True  # a long thin part, whose numbers take many steps to spread
+    expected = np.zeros_like(voxels)
+    for z in range(6):
+        parts, _ = ndimage.label(voxels[..., z], np.ones((3, 3)))
+        large = np.bincount(parts.ravel()) >= smallest
+        large[0] = False
+        expected[..., z] = large[parts]
+    np.testing.assert_array_equal(large_parts(tf.constant(voxels), smallest).numpy(), expected)
+
+
+def test_the_box_of_what_is_left_and_of_nothing():
+    voxels = np.zeros((7, 9, 5), bool)
+    box, found = box_of_slices(tf.constant(voxels))
+    assert box.numpy().tolist() == [0, 0, 0, 7, 9, 5] and not found.numpy()
+    voxels[2, 3, 4] = voxels[5, 1, 4] = True
+    box, found = box_of_slices(tf.constant(voxels))
+    assert box.numpy().tolist() == [2, 1, 4, 6, 4, 5] and found.numpy()
+
+
+def test_boxes_and_masks_on_another_grid():
+    box = box_on(tf.constant([2, 0, 3, 5, 4, 6]), tf.constant([10, 10, 10]), tf.constant([20, 5, 10])).numpy()
+    assert box.tolist() == [4, 0, 3, 10, 2, 6]
+    mask = np.random.default_rng(0).integers(0, 3, (5, 6, 7)).astype(np.uint8)
+    np.testing.assert_array_equal(nearest(mask, [10, 6, 21]).numpy(), mask.repeat(2, 0).repeat(3, 2))
+
+
+def test_slices_give_mask_and_box_whatever_the_batch():
+    volume = scene()
+    answers = [SliceSegmenter(finder(batch=batch))(volume, [1.0, 1.0, 1.0]) for batch in (1, 4, 64)]
+    for answer in answers:
+        np.testing.assert_array_equal(answer["mask"], answers[0]["mask"])
+        assert answer["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and answer["found"].numpy()
+    assert answers[0]["mask"].numpy()[2:4, 20, 16].all()  # the speck is in the mask, and not in the box
+    kept = SliceSegmenter(finder(smallest=0))(volume, [1.0, 1.0, 1.0])
+    assert kept["box"].numpy().tolist() == [2, 9, 5, 19, 21, 17]
+
+
+@pytest.mark.parametrize("margin", [0, 3, 100])
+def test_the_whole_way_on_the_volumes_own_grid(margin):
+    volume = scene()
+    answer = FemurAnswerer(reader(margin), finder())(volume, [0.5, 0.7, 1.1])
+    assert answer["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and answer["found"].numpy()
+    np.testing.assert_array_equal(answer["points_vox"], [[9, 10, 6], [17, 11, 8]])
+    expected = volume > 5
+    expected[2:4, 20, 16] &= margin == 100  # outside the region nothing is answered
+    if margin:  # without background in the region its standardised values are others
+        np.testing.assert_array_equal(answer["mask"].numpy() > 0, expected)
+    assert answer["mask"].shape == volume.shape and answer["peaks"].shape == (2,)
+
+
+def test_a_known_box_is_taken_and_parts_that_are_not_there_are_left_out():
+    volume = scene()
+    only_points = FemurAnswerer(reader(mask=False, heatmaps=3), None)
+    answer = only_points.answer_in(volume, [1.0, 1.0, 1.0], [8, 9, 5, 19, 13, 10])
+    assert "mask" not in answer and answer["points_vox"].numpy()[0].tolist() == [9, 10, 6]
+    only_mask = FemurAnswerer(reader(heatmaps=0), None)(volume, [1.0, 1.0, 1.0])
+    assert "points_vox" not in only_mask and not only_mask["found"].numpy()
+    assert only_mask["box"].numpy().tolist() == [0, 0, 0, *volume.shape] and only_mask["mask"].numpy()[2, 20, 16]
+
+
+@pytest.mark.parametrize("ratio", [0.65, 0.5])
+def test_a_rescaled_region_comes_back_to_its_place(ratio):
+    grid = np.stack(np.meshgrid(*map(np.arange, (41, 37, 33)), indexing="ij"), -1)
+    centre = np.array([18.3, 20.6, 15.2])
+    volume = np.exp(-((grid - centre) ** 2).sum(-1) / (2 * 4.0**2)).astype(np.float32)
+    answerer = FemurAnswerer(reader(2, ratio, "centroid", heatmaps=1), None)
+    answer = answerer.answer_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
+    assert np.abs(answer["points_vox"].numpy()[0] - centre).max() < 0.5
+    found = np.argwhere(answer["mask"].numpy())
+    assert np.abs(found.mean(0) - centre).max() < 0.35 and not answer["mask"].numpy()[:9].any()
+
+
+def test_the_training_spacing_is_taken_and_undone():
+    volume = scene().repeat(2, 0).repeat(2, 2)
+    answerer = FemurAnswerer(reader(), finder(), (1.0, 1.0, 1.0))
+    answer = answerer(volume, [0.5, 1.0, 0.5])
+    assert answer["box"].numpy().tolist() == [16, 9, 10, 38, 13, 20] and answer["mask"].shape == volume.shape
+    np.testing.assert_allclose(answer["points_vox"], [[18.5, 10, 12.5], [34.5, 11, 16.5]], atol=1e-4)
+    again = answerer.answer_in(volume, [0.5, 1.0, 0.5], answer["box"])
+    np.testing.assert_array_equal(again["mask"], answer["mask"])
+
+
+def test_a_saved_model_answers_the_same(tmp_path):
+    volume = scene()
+    answerer = FemurAnswerer(reader(ratio=0.65), finder())
+    tf.saved_model.save(answerer, str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    one, other = answerer(volume, [1.0, 1.0, 1.0]), loaded(volume, tf.constant([1.0, 1.0, 1.0]))
+    assert set(one) == set(other) == {"box", "found", "mask", "points_vox", "peaks"}
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])

@@ -1,0 +1,274 @@
+"""HDF5 cache -> regions of interest -> tf.data, one region a step, as a pure function of the seed and the step.
+
+A region is the box of the truth (the mask, or without one the landmarks), enlarged, on the network's grid. Image, mask
+and points move by one transform about the region's middle and are resampled once, from the native volume: the corners
+of a turned region hold the tissue that is there. What does not count is marked in the targets:
+
+    padding              mask -1, heatmaps NaN; the image is 0
+    outside the volume   the same: a turned region may reach beyond a face of its volume
+    no mask              -1 everywhere (an empty mask is none)
+    no landmark          NaN everywhere in its channel; so too where it lies outside of the region or the volume, as
+                         its peak cannot be seen there
+
+The box is the truth's before the transform, so that the bone lies now here and now there in the region, as it does in a
+predicted box; a bone of the paper's size stays inside at 20 degrees, by the paper's margin. Flips exchange no
+landmarks: proximal and distal are not left and right. Source: femur, Sec. III-A; which 28 versions is our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfsono.augment import affine_matrix, resample
+from tfsono.data.cache import Cache
+from tfsono.errors import UserError
+from tfsono.geometry.heatmaps import gaussian_maps
+from tfsono.geometry.regions import Box, NetworkGrid, box_of, enlarged, network_grid
+from tfsono.layers.standardise import standardise
+
+ORDER, VERSION, REGION = 4, 5, 6  # what a random stream is for; part of its seed
+FLIPS = ((False, False, False), (True, False, False), (False, True, False), (True, True, False))
+NO_AXIS = (0.0, 0.0, 1.0)  # about which nothing turns
+
+
+@dataclass(frozen=True)
+class RegionSampling:
+    """How regions are cut and varied.
+
+    Attributes:
+      margin: voxels around the truth's box, on each side.
+      ratio: voxels of the network's grid per native voxel.
+      stride: sides are padded to multiples of it.
+      sigma: of the Gaussian heatmaps, in voxels of the network's grid.
+      outputs: which targets: `mask`, `heatmaps` or both.
+      augmentation: `versions`, `random` or `none`.
+      rotation_degrees: of the versions, each of them either way; the largest is the limit of `random`.
+      scales: of the versions; the smallest and the largest are the limits of `random`.
+      seed: of everything.
+      flips: whether x and y are mirrored; not where landmarks are told apart as left and right.
+    """
+
+    margin: int
+    ratio: float
+    stride: int
+    sigma: float
+    outputs: tuple[str, ...]
+    augmentation: str
+    rotation_degrees: tuple[float, ...]
+    scales: tuple[float, ...]
+    seed: int
+    flips: bool = True
+
+    @property
+    def turns_and_scales(self) -> tuple[tuple[float, float], ...]:
+        """(degrees, scale) of the versions without flips: the identity, the rotations, the scalings."""
+        turns = [(sign * degrees, 1.0) for degrees in self.rotation_degrees for sign in (1, -1)]
+        return ((0.0, 1.0), *turns, *((0.0, scale) for scale in self.scales))
+
+    @property
+    def versions(self) -> int:
+        """For how many versions each case stands: 28 of (10, 20) degrees and (0.9, 1.1)."""
+        return len(self.turns_and_scales) * self.mirrored if self.augmentation == "versions" else 1
+
+    @property
+    def mirrored(self) -> int:
+        """How many of `FLIPS` there are."""
+        return len(FLIPS) if self.flips else 1
+
+
+@dataclass(frozen=True)
+class RegionSource:
+    """What is known of a case before a region of it is read.
+
+    Attributes:
+      name: the case.
+      shape: sides of its volume.
+      spacing_mm: of its voxels.
+      box: of its region, enlarged.
+      points_vox: float64 [K, 3], NaN where missing or outside the volume; K is 0 without landmarks.
+      has_mask: whether it has a mask that is not empty.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    box: Box
+    points_vox: np.ndarray
+    has_mask: bool
+
+
+def region_sources(cache: Cache, names: list[str], sampling: RegionSampling) -> tuple[list[RegionSource], list[str]]:
+    """The sources of cases that hold something for the targets, and the names of those that do not and are left out.
+
+    Reads every case once: its box is exact.
+
+    Raises:
+      UserError: heatmaps from a cache without landmarks, or no case is left.
+    """
+    if "heatmaps" in sampling.outputs and not cache.landmarks:
+        raise UserError(f"{cache.path}: heatmaps need a cache with landmarks; found none: "
+                        "write it of a dataset with landmarks, or train a network for the mask alone")
+    sources, left_out = [], []
+    for name in names:
+        source = _source_of(cache, name, sampling.margin)
+        useful = source is not None and (
+            "mask" in sampling.outputs and source.has_mask
+            or "heatmaps" in sampling.outputs and np.isfinite(source.points_vox).all(axis=1).any())
+        if useful:
+            sources.append(source)
+        else:
+            left_out.append(name)
+    if not sources:
+        raise UserError(f"{cache.path}: a case with {' or '.join(sampling.outputs)} to learn from is needed; found "
+                        f"none among {len(names)}; see the audit and the split")
+    return sources, left_out
+
+
+def _source_of(cache: Cache, name: str, margin: int) -> RegionSource | None:
+    case = cache.read(name)
+    shape = case.image.shape
+    points = np.zeros((0, 3)) if case.points_vox is None else np.array(case.points_vox, np.float64)
+    points[~_inside(points, shape)] = np.nan
+    box = box_of(case.label, points)
+    if box is None:
+        return None
+    has_mask = case.label is not None and bool(case.label.any())
+    return RegionSource(name, shape, tuple(case.spacing_mm), enlarged(box, margin, shape), points, has_mask)
+
+
+def _inside(points: np.ndarray, shape) -> np.ndarray:
+    """[K]: which points [K, 3] lie within the faces of a grid; NaN does not."""
+    return ((points >= -0.5) & (points < np.array(shape) - 0.5)).all(axis=-1)
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def region_of(position: int, cases: int, sampling: RegionSampling) -> tuple[int, int]:
+    """Which case, and which of its versions, stands at a position of the whole training.
+
+    The versions of all cases are shuffled anew in every epoch.
+    """
+    count = cases * sampling.versions
+    epoch, place = divmod(position, count)
+    drawn = int(np.random.default_rng([sampling.seed, ORDER, epoch]).permutation(count)[place])
+    return drawn % cases, drawn // cases
+
+
+def transform_of(position: int, case: int, version: int, spacing_mm, sampling: RegionSampling) -> np.ndarray:
+    """The map [3, 3] from offsets in a turned region to offsets in the volume, in native voxels from the middle.
+
+    A version's axis belongs to the case and the version, so that every epoch shows the same 28.
+    """
+    if sampling.augmentation == "none":
+        return np.eye(3)
+    if sampling.augmentation == "versions":
+        kind, flip = divmod(version, sampling.mirrored)
+        degrees, scale = sampling.turns_and_scales[kind]
+        random, flips = np.random.default_rng([sampling.seed, VERSION, case, version]), FLIPS[flip]
+        return affine_matrix(_random_axis(random) if degrees else NO_AXIS, degrees, scale, flips, spacing_mm)
+    random = np.random.default_rng([sampling.seed, REGION, position])
+    most = max(sampling.rotation_degrees, default=0.0)
+    axis, degrees = _random_axis(random), random.uniform(-most, most)
+    scale = random.uniform(min(sampling.scales, default=1.0), max(sampling.scales, default=1.0))
+    flips = FLIPS[random.integers(sampling.mirrored)]
+    return affine_matrix(axis, degrees, scale, flips, spacing_mm)
+
+
+def _random_axis(random: np.random.Generator) -> np.ndarray:
+    """A direction, all equally likely; `affine_matrix` gives it its length."""
+    return random.normal(size=3)
+
+
+def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampling: RegionSampling) -> dict:
+    """The native voxels that the region at a position of the training needs, and how it lies in them, as arrays.
+
+    Returns:
+      image float32 and label uint8 [X', Y', Z'], the part read; middle [3], the region's in it; matrix [3, 3], offsets
+      on the network's grid -> offsets in the part; size and padded [3], the grid's; points [K, 3] on the grid, NaN
+      where missing or outside of it; has_mask.
+    """
+    number, version = region_of(position, len(sources), sampling)
+    source = sources[number]
+    grid = network_grid(source.box, sampling.ratio, sampling.stride)
+    turn = transform_of(position, number, version, source.spacing_mm, sampling)
+    matrix = turn * grid.scale[None, :]
+    reach = np.abs(matrix) @ ((np.array(grid.size) - 1) / 2)  # of voxel centres, from the middle
+    low = np.floor(source.box.middle - reach).astype(int)
+    high = np.ceil(source.box.middle + reach).astype(int) + 1
+    low, high = np.clip(low - 1, 0, None), np.minimum(high + 1, source.shape)  # one more, against rounding
+    pixels, labels, _ = cache.read_patch(source.name, low, high - low)
+    return {
+        "image": np.asarray(pixels, np.float32),
+        "label": np.zeros(pixels.shape, np.uint8) if labels is None else labels,
+        "middle": (source.box.middle - low).astype(np.float32),
+        "matrix": matrix.astype(np.float32),
+        "size": np.array(grid.size, np.int32),
+        "padded": np.array(grid.padded, np.int32),
+        "points": _points_on_grid(source, grid, matrix),
+        "has_mask": source.has_mask,
+    }
+
+
+def _points_on_grid(source: RegionSource, grid: NetworkGrid, matrix: np.ndarray) -> np.ndarray:
+    """float32 [K, 3]: the landmarks after the transform, NaN where the region does not show them."""
+    offsets = np.linalg.solve(matrix, (source.points_vox - source.box.middle).T).T
+    points = offsets + (np.array(grid.size) - 1) / 2
+    points[~_inside(points, grid.size)] = np.nan
+    return points.astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------ the dataset
+
+
+def region_dataset(path, system: str, sources: list[RegionSource], sampling: RegionSampling,
+                   steps: range) -> tf.data.Dataset:
+    """The regions of the steps asked for, one a step, each of its own size.
+
+    Args:
+      path: of the cache; system: that it was written for.
+      sources: of `region_sources`.
+      sampling: how to cut and vary.
+      steps: the steps wanted; step s gives the same region wherever the run began.
+
+    Returns:
+      image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and the targets asked for:
+      "mask" [1, X, Y, Z, 1] int8, "heatmaps" [1, X, Y, Z, K] float32.
+    """
+    landmarks = len(sources[0].points_vox)
+
+    def draws() -> Iterator[dict]:
+        with Cache(path, system) as cache:
+            for step in steps:
+                yield draw_region(cache, sources, step, sampling)
+
+    volume, three = [None] * 3, [3]
+    dataset = tf.data.Dataset.from_generator(draws, output_signature={
+        "image": tf.TensorSpec(volume, tf.float32), "label": tf.TensorSpec(volume, tf.uint8),
+        "middle": tf.TensorSpec(three, tf.float32), "matrix": tf.TensorSpec([3, 3], tf.float32),
+        "size": tf.TensorSpec(three, tf.int32), "padded": tf.TensorSpec(three, tf.int32),
+        "points": tf.TensorSpec([landmarks, 3], tf.float32), "has_mask": tf.TensorSpec([], tf.bool)})
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(steps)))
+    dataset = dataset.map(lambda drawn: _prepare(drawn, sampling), tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2)  # regions are large
+
+
+def _prepare(drawn: dict, sampling: RegionSampling):
+    """Resample, pad, standardise, and mark what does not count."""
+    whole = tf.concat([tf.zeros([3], tf.int32), tf.shape(drawn["image"])], 0)
+    image, label, valid = resample(drawn["image"], drawn["label"], whole, drawn["matrix"],
+                                   tf.unstack(drawn["size"], num=3), drawn["middle"])
+    padding = tf.stack([tf.zeros([3], tf.int32), drawn["padded"] - drawn["size"]], axis=1)
+    image, label, valid = (tf.pad(part, padding)[None, ..., None] for part in (image, label, valid))
+    targets = {}
+    if "mask" in sampling.outputs:
+        targets["mask"] = tf.where(valid & drawn["has_mask"], tf.cast(label, tf.int8), tf.constant(-1, tf.int8))
+    if "heatmaps" in sampling.outputs:
+        maps = gaussian_maps(drawn["points"][None], tuple(tf.unstack(drawn["padded"], num=3)), sampling.sigma)
+        counted = valid & tf.reduce_all(tf.math.is_finite(drawn["points"]), axis=-1)
+        targets["heatmaps"] = tf.where(counted, maps, float("nan"))
+    return standardise(image, valid), targets

@@ -1,0 +1,183 @@
+"""Boxes of voxels around what is looked for, and the network's grid on a box; NumPy and SciPy, without weights.
+
+A box counts voxels: from `low` up to but not including `high`. On a box of `n` voxels the network's grid has
+`m = max(1, floor(n * ratio))` voxels along each axis, which cover the same extent (`geometry.resampling`), so that
+
+    native = low + (i + 0.5) * n / m - 0.5
+
+and is padded at its high end to a multiple of the network's stride. Source: femur, Sec. II-A and III-A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from tfsono.geometry.resampling import resampled_size
+
+TOUCHING = np.ones((3, 3), bool)
+"""Pixels of one part of a slice touch at edges or corners: a thin bone that runs aslant is one part."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Voxels `low` .. `high` (exclusive) along each axis; at least one.
+
+    Attributes:
+        low: the first voxel.
+        high: one more than the last voxel.
+    """
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "low", tuple(int(value) for value in self.low))
+        object.__setattr__(self, "high", tuple(int(value) for value in self.high))
+        if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=False)):
+            raise ValueError(f"low must lie below high along every axis; found {self.low} and {self.high}")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return tuple(b - a for a, b in zip(self.low, self.high, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """What cuts the box out of an array."""
+        return tuple(slice(a, b) for a, b in zip(self.low, self.high, strict=True))
+
+    @property
+    def middle(self) -> np.ndarray:
+        """The point in the middle, in voxel-centre indices: float64."""
+        return (np.array(self.low) + np.array(self.high) - 1) / 2
+
+    @property
+    def voxels(self) -> int:
+        """How many it holds."""
+        return int(np.prod(self.sides, dtype=np.int64))
+
+
+def whole_box(shape) -> Box:
+    """The box that holds a whole volume: where to look when nothing was found."""
+    return Box((0,) * len(shape), tuple(shape))
+
+
+def box_of(mask: np.ndarray | None, points_vox: np.ndarray | None = None) -> Box | None:
+    """The smallest box around the mask's foreground, or without any around the voxels of the known points.
+
+    Args:
+        mask: [X, Y, Z], foreground above 0; or None.
+        points_vox: [K, 3], NaN where missing; or None. They do not enlarge the box of a mask.
+
+    Returns:
+        None where there is neither.
+    """
+    if mask is not None:
+        found = _ends(np.asarray(mask) > 0)
+        if found is not None:
+            return found
+    if points_vox is None:
+        return None
+    points = np.asarray(points_vox, np.float64)
+    points = points[np.isfinite(points).all(axis=-1)]
+    if not len(points):
+        return None
+    voxels = np.floor(points + 0.5).astype(np.int64)
+    return Box(voxels.min(axis=0), voxels.max(axis=0) + 1)
+
+
+def merged_box(slice_masks: np.ndarray, smallest_part: int) -> Box | None:
+    """The union of the boxes of all parts of all slices along z (femur, Sec. II-A), without the small ones.
+
+    Args:
+        slice_masks: [X, Y, Z], foreground above 0.
+        smallest_part: pixels; smaller parts of a slice do not count, as one of them anywhere inflates the box. 0 and 1
+            count all.
+
+    Returns:
+        None where no part is left.
+    """
+    foreground = np.asarray(slice_masks) > 0
+    if smallest_part <= 1:
+        return _ends(foreground)
+    lows, highs = [], []
+    for z in np.flatnonzero(foreground.any(axis=(0, 1))):
+        parts, count = ndimage.label(foreground[:, :, z], TOUCHING)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        for number, (x, y) in enumerate(ndimage.find_objects(parts), 1):
+            if sizes[number] >= smallest_part:
+                lows.append((x.start, y.start, z))
+                highs.append((x.stop, y.stop, z + 1))
+    return Box(np.min(lows, axis=0), np.max(highs, axis=0)) if lows else None
+
+
+def enlarged(box: Box, margin: int, shape) -> Box:
+    """`margin` voxels more on each side of every axis, as far as the volume of that shape goes.
+
+    A box that lies outside of the volume, by points outside, gives the volume's nearest voxels.
+    """
+    last = np.array(shape) - 1
+    low = np.clip(np.array(box.low) - margin, 0, last)
+    high = np.clip(np.array(box.high) + margin, low + 1, last + 1)
+    return Box(low, high)
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """Voxels in both boxes over voxels in either."""
+    sides = np.minimum(one.high, other.high) - np.maximum(one.low, other.low)
+    shared = int(np.prod(np.maximum(sides, 0), dtype=np.int64))
+    return shared / (one.voxels + other.voxels - shared)
+
+
+@dataclass(frozen=True)
+class NetworkGrid:
+    """The network's grid on a box of a volume.
+
+    Attributes:
+        box: of native voxels.
+        size: voxels of the grid on it.
+        padded: the sides that the network sees: `size`, and padding at the high end.
+    """
+
+    box: Box
+    size: tuple[int, ...]
+    padded: tuple[int, ...]
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Native voxels in one of the network's, along each axis: native = scale * network + offset."""
+        return np.array(self.box.sides, np.float64) / np.array(self.size)
+
+    @property
+    def offset(self) -> np.ndarray:
+        """Where the centre of the grid's first voxel lies, in native voxels."""
+        return np.array(self.box.low) + 0.5 * self.scale - 0.5
+
+    def to_native(self, points) -> np.ndarray:
+        """[..., 3] voxels of the network's grid -> of the volume; NaN stays NaN."""
+        return np.asarray(points, np.float64) * self.scale + self.offset
+
+    def to_network(self, points_vox) -> np.ndarray:
+        """[..., 3] voxels of the volume -> of the network's grid; undoes `to_native`."""
+        return (np.asarray(points_vox, np.float64) - self.offset) / self.scale
+
+
+def network_grid(box: Box, ratio: float, stride: int) -> NetworkGrid:
+    """The grid at `ratio` (network's voxels per native voxel) on a box, padded to multiples of `stride`."""
+    size = resampled_size(box.sides, (ratio,) * len(box.sides))
+    return NetworkGrid(box, size, padded_sides(size, stride))
+
+
+def padded_sides(sides, stride: int) -> tuple[int, ...]:
+    """The smallest multiples of `stride` that hold the sides."""
+    return tuple(-(-int(side) // stride) * stride for side in sides)
+
+
+def _ends(foreground: np.ndarray) -> Box | None:
+    """The box of a boolean array's true voxels, None without any."""
+    axes = range(foreground.ndim)
+    found = [np.flatnonzero(foreground.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return Box([f[0] for f in found], [f[-1] + 1 for f in found]) if len(found[0]) else None

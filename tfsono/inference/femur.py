@@ -1,0 +1,250 @@
+"""`femur` from a raw volume to the region, the mask and the landmarks on its own grid, in one graph.
+
+`evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
+
+The first stage's network looks at every slice, what it finds becomes a box (Sec. II-A); the region of the enlarged box
+is rescaled, standardised and padded; the second stage's network answers there, and its answer is brought back.
+Connected components of the mask and holes stand around it, in `tfsono.inference.segmentation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tfsono.geometry.heatmaps import argmax_points, centroid_points
+from tfsono.geometry.resampling import ROUNDING
+from tfsono.inference.resample import resample_linear, resampled_arg_max, resampled_size
+from tfsono.layers.standardise import standardise
+
+VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
+SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
+BOX = tf.TensorSpec([6], tf.int32, "box")
+
+
+@dataclass(frozen=True)
+class RegionFinder:
+    """The first stage: slices along z -> voxels of bone.
+
+    Attributes:
+      network: standardised slices [B, X, Y, 1] -> {"mask": logits [B, X, Y, classes]}.
+      stride: sides are padded to multiples of it.
+      batch: slices in one pass.
+      smallest_part: parts of a slice of fewer pixels do not count; 0 counts all.
+    """
+
+    network: keras.Model
+    stride: int
+    batch: int
+    smallest_part: int
+
+
+@dataclass(frozen=True)
+class RegionReader:
+    """The second stage: a region -> its mask and its landmarks.
+
+    Attributes:
+      network: standardised regions [B, X, Y, Z, 1] -> {"mask": logits, "heatmaps": [B, X, Y, Z, K]}, or one of the two.
+      stride: sides are padded to multiples of it.
+      margin: voxels by which the box is enlarged on each side.
+      ratio: by which the region is rescaled.
+      decode: how a heatmap becomes a point: `argmax` or `centroid`.
+    """
+
+    network: keras.Model
+    stride: int
+    margin: int
+    ratio: float
+    decode: str
+
+
+class SliceSegmenter(tf.Module):
+    """The first stage alone: a raw volume -> the mask of its slices, and the box around what counts of it."""
+
+    def __init__(self, finder: RegionFinder, spacing_mm: tuple[float, ...] = ()):
+        """`spacing_mm`: what the network was trained at; () for each volume's own."""
+        super().__init__(name="slice_segmenter")
+        self.finder = finder
+        self.network = finder.network  # so that its variables are tracked
+        self.spacing_mm = tuple(spacing_mm)
+
+    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    def __call__(self, volume, spacing_mm):
+        """{"mask": [X, Y, Z] uint8, "box": [6] int32, first and last + 1 voxel of each axis, "found": boolean}.
+
+        Where nothing is found the box is the whole volume.
+        """
+        native = tf.shape(volume)
+        mask = slice_mask(self.finder, at_spacing(volume, spacing_mm, self.spacing_mm))
+        box, found = box_of_slices(large_parts(mask > 0, self.finder.smallest_part))
+        return {"mask": nearest(mask, native), "box": box_on(box, tf.shape(mask), native), "found": found}
+
+
+class FemurAnswerer(tf.Module):
+    """A raw volume of any size and its spacing -> box, mask and landmarks."""
+
+    def __init__(self, reader: RegionReader, finder: RegionFinder | None, spacing_mm: tuple[float, ...] = ()):
+        """Takes the parts.
+
+        Args:
+          reader: of regions.
+          finder: of the region; None takes the whole volume.
+          spacing_mm: the spacing that the networks were trained at; () for each volume's own.
+        """
+        super().__init__(name="femur_answerer")
+        self.reader, self.finder = reader, finder
+        self.networks = [reader.network] + ([finder.network] if finder else [])  # so that their variables are tracked
+        self.spacing_mm = tuple(spacing_mm)
+
+    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    def __call__(self, volume, spacing_mm):
+        """The answer on the volume's own grid, of a `volume` [X, Y, Z] float32, raw intensities, any size.
+
+        Returns:
+          "box": [6] int32, first and last + 1 voxel of each axis, before it is enlarged; the whole volume where
+          nothing was found; "found": boolean; and as far as the network gives it "mask": [X, Y, Z] uint8, "points_vox":
+          [K, 3] float32 and "peaks": [K] float32, the heatmaps' highest values.
+        """
+        native = tf.shape(volume)
+        volume = at_spacing(volume, spacing_mm, self.spacing_mm)
+        size = tf.shape(volume)
+        box, found = tf.concat([tf.zeros(3, tf.int32), size], 0), tf.constant(False)
+        if self.finder:
+            parts = large_parts(slice_mask(self.finder, volume) > 0, self.finder.smallest_part)
+            box, found = box_of_slices(parts)
+        return {**self._native(self._read(volume, box), size, native), "box": box_on(box, size, native), "found": found}
+
+    @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
+    def answer_in(self, volume, spacing_mm, box):
+        """As `__call__`, in a box that is known: [6] int32, first and last + 1 voxel, before it is enlarged."""
+        native = tf.shape(volume)
+        volume = at_spacing(volume, spacing_mm, self.spacing_mm)
+        size = tf.shape(volume)
+        found = self._native(self._read(volume, box_on(box, native, size)), size, native)
+        return {**found, "box": box, "found": tf.constant(True)}
+
+    def _read(self, volume, box):
+        """The second stage in a box of the volume, enlarged and cut at its border."""
+        reader, size = self.reader, tf.shape(volume)
+        start = tf.maximum(box[:3] - reader.margin, 0)
+        extent = tf.minimum(box[3:] + reader.margin, size) - start
+        region = tf.slice(volume, start, extent)
+        scaled = tf.maximum(tf.cast(tf.floor(tf.cast(extent, tf.float64) * reader.ratio + ROUNDING), tf.int32), 1)
+        image, valid = padded(resample_linear(region, scaled), reader.stride)
+        answer = reader.network(standardise(image, valid), training=False)
+        found = {}
+        if "mask" in answer:
+            probabilities = tf.nn.softmax(tf.cast(answer["mask"][0], tf.float32))
+            inner = resampled_arg_max(probabilities[:scaled[0], :scaled[1], :scaled[2]], extent)
+            found["mask"] = tf.pad(inner, tf.stack([start, size - start - extent], 1))
+        if "heatmaps" in answer:
+            maps = tf.cast(answer["heatmaps"], tf.float32)[:, :scaled[0], :scaled[1], :scaled[2]]
+            points = (argmax_points if reader.decode == "argmax" else centroid_points)(maps, 1)[0]
+            step = tf.cast(extent, tf.float32) / tf.cast(scaled, tf.float32)
+            found["points_vox"] = (points + 0.5) * step - 0.5 + tf.cast(start, tf.float32)
+            found["peaks"] = tf.reduce_max(maps, axis=(0, 1, 2, 3))
+        return found
+
+    def _native(self, found: dict, size, native) -> dict:
+        """What was found on the network's spacing, on the volume's own grid."""
+        held = dict(found)
+        if "mask" in held:
+            held["mask"] = nearest(held["mask"], native)
+        if "points_vox" in held:
+            step = tf.cast(native, tf.float32) / tf.cast(size, tf.float32)
+            held["points_vox"] = (held["points_vox"] + 0.5) * step - 0.5
+        return held
+
+
+def at_spacing(volume, spacing_mm, wanted_mm: tuple[float, ...]):
+    """The volume at another spacing; itself where none is wanted."""
+    if not wanted_mm:
+        return volume
+    return resample_linear(volume, resampled_size(tf.shape(volume), spacing_mm, wanted_mm))
+
+
+def nearest(mask, size):
+    """A mask [X, Y, Z] on another grid over the same extent, the nearest voxel's value."""
+    for axis in range(3):
+        count, new = tf.shape(mask)[axis], size[axis]
+        place = (tf.range(new, dtype=tf.float64) + 0.5) * tf.cast(count, tf.float64) / tf.cast(new, tf.float64)
+        mask = tf.gather(mask, tf.clip_by_value(tf.cast(tf.floor(place), tf.int32), 0, count - 1), axis=axis)
+    return mask
+
+
+def box_on(box, size, new_size):
+    """A box [6] of one grid on another one over the same extent, never smaller than what it holds."""
+    ratio = tf.tile(tf.cast(new_size, tf.float64) / tf.cast(size, tf.float64), [2])
+    ends = tf.cast(box, tf.float64) * ratio
+    start = tf.cast(tf.floor(ends[:3] + 1e-6), tf.int32)
+    return tf.concat([start, tf.minimum(tf.cast(tf.math.ceil(ends[3:] - 1e-6), tf.int32), new_size)], 0)
+
+
+def padded(volume, stride: int):
+    """A region [X, Y, Z] -> [1, X', Y', Z', 1], 0 at the high ends, sides multiples of `stride`; and what is it."""
+    size = tf.shape(volume)
+    beyond = tf.stack([tf.zeros(3, tf.int32), -size % stride], 1)
+    valid = tf.pad(tf.ones_like(volume), beyond)
+    return tf.pad(volume, beyond)[None, ..., None], valid[None, ..., None]
+
+
+def slice_mask(finder: RegionFinder, volume):
+    """The first stage's mask [X, Y, Z] uint8, its network seeing a few slices along z at a time."""
+    size = tf.shape(volume)
+    slices = tf.transpose(volume, [2, 0, 1])
+    beyond = tf.stack([[0, 0], [0, -size[0] % finder.stride], [0, -size[1] % finder.stride]])
+
+    def answer(start):
+        part = slices[start:start + finder.batch]
+        image = tf.pad(part, beyond)[..., None]
+        valid = tf.pad(tf.ones_like(part), beyond)[..., None]
+        logits = finder.network(standardise(image, valid), training=False)["mask"]
+        return tf.cast(tf.argmax(logits, -1, tf.int32), tf.uint8)[:, :size[0], :size[1]]
+
+    starts = tf.range(0, size[2], finder.batch)
+    held = tf.TensorArray(tf.uint8, tf.shape(starts)[0], infer_shape=False, element_shape=[None, None, None])
+    _, held = tf.while_loop(
+        lambda index, _: index < tf.shape(starts)[0],
+        lambda index, held: (index + 1, held.write(index, answer(starts[index]))), (0, held), parallel_iterations=1)
+    return tf.transpose(held.concat(), [1, 2, 0])
+
+
+def large_parts(voxels, smallest: int):
+    """The voxels [X, Y, Z] whose part of their slice along z, of 8 neighbours, has `smallest` pixels or more.
+
+    Every pixel's number spreads to its part by `smallest` steps of a maximum. A part that is smaller holds one number
+    alone by then; of a larger one every pixel has a number that many share, or that meets another.
+    """
+    if smallest < 2:
+        return voxels
+    slices = tf.transpose(voxels, [2, 0, 1])[..., None]
+    count, rows, columns = tf.unstack(tf.shape(slices)[:3])
+    inside = tf.cast(slices, tf.float32)
+    # Exact in float32: a slice has fewer than 2^24 pixels.
+    numbers = tf.reshape(tf.range(1, rows * columns + 1, dtype=tf.float32), [1, rows, columns, 1]) * inside
+    numbers = tf.while_loop(lambda step, _: step < smallest,
+                            lambda step, held: (step + 1, tf.nn.max_pool2d(held, 3, 1, "SAME") * inside),
+                            (0, numbers))[1]
+    lowest = -tf.nn.max_pool2d(tf.where(slices, -numbers, -tf.float32.max), 3, 1, "SAME")
+    meets = slices & ((tf.nn.max_pool2d(numbers, 3, 1, "SAME") != numbers) | (lowest != numbers))
+    # One number for every part of every slice; 0 outside.
+    width = rows * columns + 1
+    index = tf.cast(numbers[..., 0], tf.int32) + width * tf.range(count)[:, None, None]
+    flat = tf.reshape(index, [-1])
+    pixels = tf.math.unsorted_segment_sum(tf.ones_like(flat), flat, count * width)
+    met = tf.math.unsorted_segment_max(tf.cast(tf.reshape(meets, [-1]), tf.int32), flat, count * width)
+    kept = tf.reshape((tf.gather(pixels, flat) >= smallest) | (tf.gather(met, flat) > 0), tf.shape(index))
+    return tf.transpose(slices[..., 0] & kept, [1, 2, 0])
+
+
+def box_of_slices(voxels):
+    """The box [6] int32 of all voxels, first and last + 1 of each axis, and whether there are any; else all of it."""
+    size, ends = tf.shape(voxels), []
+    for axis in range(3):
+        held = tf.cast(tf.where(tf.reduce_any(voxels, axis=[a for a in range(3) if a != axis]))[:, 0], tf.int32)
+        empty = tf.equal(tf.size(held), 0)
+        held = tf.cond(empty, lambda axis=axis: tf.stack([0, size[axis] - 1]), lambda held=held: held)
+        ends.append((tf.reduce_min(held), tf.reduce_max(held) + 1))
+    return tf.stack([start for start, _ in ends] + [stop for _, stop in ends]), tf.reduce_any(voxels)

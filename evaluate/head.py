@@ -299,8 +299,8 @@ def summary_text(row: dict) -> str:
 
 def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -> list:
     """Best, median and worst case of each method, agreement, every case by method, and the trainings."""
-    from tfsono.report.head_plots import agreement_figure
-    from tfsono.report.head_tables import LENGTHS, agreement, compared_metrics, unit_of
+    from tfsono.report.agreement import agreement_figure, agreements_of
+    from tfsono.report.head_tables import compared_metrics, measurements_of, unit_of
     from tfsono.report.measured import by_method
     from tfsono.report.methods import case_means
     from tfsono.report.page import Picture
@@ -308,8 +308,8 @@ def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -
     from tfsono.training.run import read_history
 
     figures, unit, methods = make_folder(out / "figures"), unit_of(rows), by_method(rows)
-    agreements = {name: {key: agreement(group, key, unit) for key in LENGTHS} for name, group in methods.items()}
-    agreement_figure(figures / "agreement.png", agreements, unit, "Agreement with the truth")
+    agreement_figure(figures / "agreement.png", agreements_of(methods, measurements_of(unit)),
+                     "Agreement with the truth")
     metrics = compared_metrics(unit)
     means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in methods.items()}
     cases_figure(figures / "methods.png", means, metrics)

@@ -15,8 +15,9 @@ from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 from tfsono.inference.segmentation import segment_volume
 from tfsono.models import hip
-from tfsono.predict.hip import label_values, measure
+from tfsono.predict.hip import measure
 from tfsono.predict.inputs import find_inputs, unique_names
+from tfsono.predict.masks import label_values
 from tfsono.predict.sources import Options, export_run, predict
 from tfsono.systems.hip import load_run
 from tfsono.training.run import open_run

@@ -11,9 +11,10 @@ from matplotlib.image import imread
 
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.metrics.head_case import HeadOutline, head_metrics
-from tfsono.report.head_plots import agreement_figure, comparison_figure
+from tfsono.report.agreement import agreement, agreement_figure, agreement_table, agreements_of
+from tfsono.report.head_plots import comparison_figure
 from tfsono.report.head_tables import (
-    agreement, fold_summary, fold_table, head_tables, outline_metrics, unit_of, uncertainty_table,
+    fold_summary, fold_table, head_tables, measurements_of, outline_metrics, uncertainty_table, unit_of,
 )
 from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR
 from tfsono.report.tables import Metric, to_markdown
@@ -87,7 +88,6 @@ def test_every_table_of_two_methods():
     percent = tables["measurements_percent"]
     assert percent.rows[0][percent.columns.index("BPD signed %")].mean == pytest.approx(100 * 2.5 / 40)
     assert tables["label_floor"].rows[0][1:] == (2, -0.5, 1.0, 1.5)
-    assert "HC signed mm, line taken off" not in lengths.columns
     difference = next(row for row in tables["differences"].rows if row[1] == "BPD absolute mm")
     assert difference[0] == "two minus one" and difference[3].mean == pytest.approx(6.5 / 4 - 2.5)
 
@@ -95,7 +95,7 @@ def test_every_table_of_two_methods():
 def test_agreement_and_uncertainty_are_those_of_the_cases():
     rows = [measured(case, run, "one", longer, spread=abs(longer))
             for run, shift in (("a", 0), ("b", 2)) for case, longer in (("x", 1 + shift), ("y", 3 + shift))]
-    found = agreement(rows, "ofd", "mm")
+    found = agreement(rows, measurements_of("mm")[1])
     np.testing.assert_allclose(found["difference"], [2.0, 4.0])  # the folds' mean answers, not four points
     assert found["bias"] == pytest.approx(3.0) and found["std"] == pytest.approx(math.sqrt(2))
     table = uncertainty_table({"one": rows}, "mm")
@@ -140,8 +140,10 @@ def test_a_picture_shows_truth_and_answer_where_they_are(tmp_path):
 def test_agreement_is_drawn_for_every_method_also_without_a_case(tmp_path):
     rows = [measured(case, "a", "one", longer) for case, longer in zip("xyz", (1, 2, 3), strict=True)]
     none = [measured("x", "b", "two", found=False)]
-    agreements = {name: {key: agreement(group, key, "mm") for key in ("bpd", "ofd", "hc")}
-                  for name, group in (("one", rows), ("two", none))}
-    assert agreements["two"]["hc"]["cases"] == 0
-    agreement_figure(tmp_path / "a.png", agreements, "mm", "title")
+    agreements = agreements_of({"one": rows, "two": none}, measurements_of("mm"))
+    assert agreements["two"][measurements_of("mm")[2]]["cases"] == 0
+    table = agreement_table(agreements)
+    assert [row[:4] for row in table.rows[:3]] == [("one", name, "mm", 3) for name in ("BPD", "OFD", "HC")]
+    assert table.rows[1][4] == pytest.approx(agreements["one"][measurements_of("mm")[1]]["bias"])
+    agreement_figure(tmp_path / "a.png", agreements, "title")
     assert imread(tmp_path / "a.png")[..., :3].std() > 0.02

@@ -1,8 +1,8 @@
 """How a scanner turns tissue into an ultrasound picture: rays, shadow, speckle, logarithmic compression.
 
-Arrays are of any rank, [X, Y] as well as [X, Y, Z]; `axis` is the one along which the sound travels. Only
-`Sector` has fixed axes: on its own grid [samples, rays] the depth comes first, and a further axis is carried
-along. Amplitudes are relative: 1 (0 dB) is what a picture shows as white.
+Arrays are of any rank, [X, Y] as well as [X, Y, Z]; `axis` is the one along which the sound travels. On the
+grid of the beams, [samples, rays] of a `Sector` or [samples, lines, frames] of a sweep (`phantoms/sweep.py`), the
+depth comes first. Amplitudes are relative: 1 (0 dB) is what a picture shows as white.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def speckle(
     Returns:
         float32 of the same shape.
     """
-    kernels = [_pulse(sigma) for sigma in np.broadcast_to(np.asarray(cell, np.float64), scatter.ndim)]
+    kernels = [pulse(sigma) for sigma in np.broadcast_to(np.asarray(cell, np.float64), scatter.ndim)]
     margins = [kernel.size // 2 for kernel in kernels]
     beyond = np.pad(scatter.astype(np.float32), [(margin, margin) for margin in margins], mode="edge")
     inside = tuple(slice(margin, margin + side) for margin, side in zip(margins, scatter.shape, strict=True))
@@ -141,11 +141,55 @@ def speckle(
     return np.sqrt(power / np.float32(2 * looks))
 
 
-def _pulse(sigma: float) -> np.ndarray:
-    """A Gaussian's samples, whose squares sum to 1: white noise keeps its variance under it."""
+def pulse(sigma: float, order: int = 2) -> np.ndarray:
+    """A Gaussian's samples; their powers of `order` sum to 1.
+
+    With 2, white noise keeps its variance under it; with 1, an even surface keeps its amplitude. A standard
+    deviation of 0 samples gives the single weight 1.
+    """
     reach = int(np.ceil(3.5 * max(sigma, 0)))
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 1e-9)))
-    return (weights / np.linalg.norm(weights)).astype(np.float32)
+    return (weights / np.linalg.norm(weights, order)).astype(np.float32)
+
+
+def blur_by_depth(field: np.ndarray, sigmas: np.ndarray, axis: int, order: int = 2) -> None:
+    """Blurs `field` [samples, ...] in place across the beams, as wide as each depth asks.
+
+    Beyond the field of view there is nothing; the kernel is scaled up where its end is cut off, so that the border is
+    as bright as the middle.
+
+    Args:
+        sigmas: [samples], the Gaussian's standard deviation at each depth, in steps along `axis`.
+        axis: 1 or more; the depth is axis 0.
+        order: what the blur keeps: 2 the variance of white noise, 1 an even amplitude (see `pulse`).
+    """
+    shape = [-1 if position == axis - 1 else 1 for position in range(field.ndim - 1)]
+    ones = np.ones(field.shape[axis], np.float32)
+    for plane, sigma in zip(field, sigmas, strict=True):
+        kernel = pulse(sigma, order)
+        if kernel.size > 1:
+            kept = ndimage.correlate1d(ones, kernel**order, mode="constant") ** np.float32(1 / order)
+            ndimage.correlate1d(plane, kernel, axis=axis - 1, output=plane, mode="constant")
+            plane /= kept.reshape(shape)
+
+
+def echo_of_surfaces(reflectivity: np.ndarray, sigma: float) -> np.ndarray:
+    """The echoes of thin interfaces along axis 0: the pulse's envelope about each, as high as the interface reflects.
+
+    An interface sends back the whole pulse, however thin it was drawn: the largest of the envelopes counts, not their
+    sum.
+
+    Args:
+        reflectivity: float32 [samples, ...], 0 and above.
+        sigma: the standard deviation of the pulse's Gaussian amplitude, in samples.
+    """
+    echo = reflectivity.copy()
+    count = len(reflectivity)
+    for lag in range(1, min(int(np.ceil(3.5 * sigma)), count - 1) + 1):
+        moved = reflectivity * np.float32(np.exp(-0.5 * (lag / sigma) ** 2))
+        np.maximum(echo[lag:], moved[: count - lag], out=echo[lag:])
+        np.maximum(echo[: count - lag], moved[lag:], out=echo[: count - lag])
+    return echo
 
 
 def log_compress(envelope: np.ndarray, range_db: float) -> np.ndarray:

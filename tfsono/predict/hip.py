@@ -17,6 +17,7 @@ import numpy as np
 from tfsono.export import MANIFEST, check_keys, load_exported
 from tfsono.inference.segmentation import segment_volume
 from tfsono.predict.loop import Answers
+from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume
@@ -78,13 +79,6 @@ def from_run(folder: Path, key: str, tiling: str = "") -> HipPredictor:
     return HipPredictor(module, key, config.orientation, labels_of(run), config.largest_component, config.fill_holes)
 
 
-def label_values(mask: np.ndarray, labels: dict[str, int]) -> np.ndarray:
-    """Classes 0, 1, ... -> 0 and the values of the dataset's own masks; uint8 where they fit, else int32."""
-    values = np.array([0, *labels.values()])
-    kind = np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32
-    return values.astype(kind)[mask]
-
-
 def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:
     """One row a label: voxels, volume in mL, and flags: `empty`, or `touches border` (perhaps cut off)."""
     voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
@@ -100,11 +94,6 @@ def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dic
             "file": str(Path(path).resolve()),
         })
     return rows
-
-
-def touches_border(voxels: np.ndarray) -> bool:
-    """Whether any voxel lies on a face of the volume."""
-    return any(np.take(voxels, [0, -1], axis).any() for axis in range(3))
 
 
 def _write_picture(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], rows: list[dict]) -> None:

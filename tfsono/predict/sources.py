@@ -68,14 +68,16 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: s
         raise UserError(f"{run_dir}: exported already; give a run folder (with config.json)")
     check_options(run_dir, system, Options(tiling))
     if system == "hip":
-        from tfsono.systems.hip import load_run, manifest_of
+        from tfsono.systems import hip
 
-        run, module = load_run(run_dir, tiling)
+        run, module = hip.load_run(run_dir, tiling)
+        return export_module(module, out_dir, hip.manifest_of(run))
+    if system == "head":
+        from tfsono.systems import head as one
     else:
-        from tfsono.systems.head import load_run, manifest_of
-
-        run, module = load_run(run_dir)
-    return export_module(module, out_dir, manifest_of(run))
+        from tfsono.systems import femur as one
+    run, module = one.load_run(run_dir)
+    return export_module(module, out_dir, one.manifest_of(run))
 
 
 def open_predictor(source: str | os.PathLike, options: Options = Options()) -> Predictor:
@@ -91,9 +93,13 @@ def open_predictor(source: str | os.PathLike, options: Options = Options()) -> P
         members = [source, *map(Path, options.also)]
         return head.open_members(members, [model_key(member) for member in members], options.pixel_size_mm,
                                  options.samples)
+    key = model_key(source, options.tiling)
+    if system == "femur":
+        from tfsono.predict import femur
+
+        return (femur.from_export if is_exported(source) else femur.from_run)(source, key)
     from tfsono.predict import hip
 
-    key = model_key(source, options.tiling)
     if not is_exported(source):
         return hip.from_run(source, key, options.tiling)
     if options.tiling:
@@ -107,6 +113,10 @@ def answers_of(system: str) -> Answers:
         from tfsono.predict import hip
 
         return hip.ANSWERS
+    if system == "femur":
+        from tfsono.predict import femur
+
+        return femur.ANSWERS
     from tfsono.predict import head
 
     return head.ANSWERS
@@ -131,8 +141,8 @@ def system_of(source: str | os.PathLike) -> str:
         raise UserError(f"{source}: expected a run folder (with config.json) or one of `tfsono export`")
     content = read_json(path, "delete its folder and make it again")
     system = content.get("system") if isinstance(content, dict) else None
-    if system not in ("hip", "head"):
-        raise UserError(f"{path}: expected a model of hip or head, found one of {system!r}; give another folder")
+    if system not in ("hip", "head", "femur"):
+        raise UserError(f"{path}: expected a model of hip, head or femur, found one of {system!r}; give another folder")
     return system
 
 

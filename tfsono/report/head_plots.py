@@ -1,16 +1,15 @@
-"""The figures of `head`: one answer over its picture beside the truth, and Bland and Altman's plots."""
+"""The figure of `head`: one answer over its picture beside the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill, shorten
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from tfsono.metrics.head_case import HeadOutline
-from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR, label_colour, png_figure, write_line
+from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR, png_figure, write_line
 
 WIDTH = 8.0  # inches
 LINE = 0.25
@@ -67,39 +66,3 @@ def _legend(figure, mask: bool, ellipse: bool, below: float) -> None:
     for word, colour in words:
         write_line(figure, f"— {word}", left, below, 10.5, colour)
         left += 0.5 + 0.1 * len(word)
-
-
-def agreement_figure(path: str | Path, agreements: Mapping[str, Mapping[str, Mapping]], unit: str,
-                     title: str = "") -> None:
-    """Writes Bland and Altman's plots, a row a method and a column a measurement, on one scale a column.
-
-    Args:
-        path: of the PNG.
-        agreements: method -> measurement -> what `metrics.agreement.bland_altman` gives.
-        unit: `mm` or `px`.
-        title: above the picture.
-    """
-    columns = list(next(iter(agreements.values())))
-    with png_figure(path, 3.9 * len(columns), 2.9 * len(agreements) + 0.5) as figure:
-        grid = figure.subplots(len(agreements), len(columns), squeeze=False, sharex="col", sharey="col")
-        for row, (method, own) in enumerate(agreements.items()):
-            for axes, column in zip(grid[row], columns, strict=True):
-                _agreement_panel(axes, own[column], label_colour(row + 1))
-                heading = shorten(f"{column.upper()} ({own[column]['cases']} cases): {method}", 84, placeholder=" ...")
-                axes.set_title(fill(heading, 44), fontsize=9.5, parse_math=False)
-        for axes, column in zip(grid[-1], columns, strict=True):
-            axes.set_xlabel(f"mean of answer and truth ({unit})")
-        for axes in grid[:, 0]:
-            axes.set_ylabel(f"answer less truth ({unit})")
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / figure.get_figheight()))
-        write_line(figure, title, 0.15)
-
-
-def _agreement_panel(axes: Axes, found: Mapping, colour: str) -> None:
-    axes.axhline(0, color="#bbbbbb", linewidth=0.8)
-    axes.plot(found["mean"], found["difference"], "o", ms=4, color=colour, mec="#333333", mew=0.4, alpha=0.8)
-    for key, dashes in (("bias", "solid"), ("lower", "dashed"), ("upper", "dashed")):
-        if np.isfinite(found[key]):
-            axes.axhline(found[key], color="#222222", linewidth=1.1, linestyle=dashes)
-            axes.annotate(f"{found[key]:+.2f}", (1, found[key]), (-2, 2), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", ha="right", fontsize=8, color="#222222")

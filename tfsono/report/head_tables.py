@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from tfsono.metrics.agreement import bland_altman
+from tfsono.report.agreement import Measurement, agreement_table, agreements_of
 from tfsono.report.methods import case_means
 from tfsono.report.tables import (
     NAN, Metric, Probability, Summary, Table, metric_values, paired_table, summarise,
@@ -60,6 +60,11 @@ def length_metrics(unit: str) -> tuple[Metric, ...]:
     shown = "%" if unit == "percent" else unit
     return tuple(Metric(f"{key}_{kind}_{unit}", f"{key.upper()} {word} {shown}", 2)
                  for key in LENGTHS for kind, word in (("error", "signed"), ("abs_error", "absolute")))
+
+
+def measurements_of(unit: str) -> tuple[Measurement, ...]:
+    """BPD, OFD and HC, for their agreement with the truth."""
+    return tuple(Measurement(key.upper(), f"{key}_{unit}", f"{key}_true_{unit}", unit) for key in LENGTHS)
 
 
 def compared_metrics(unit: str) -> tuple[Metric, ...]:
@@ -148,28 +153,6 @@ def difference_table(methods: Methods, unit: str) -> Table:
     return paired_table("Paired differences", means, metrics)
 
 
-def agreement(rows: Rows, key: str, unit: str) -> dict:
-    """`bland_altman` of one measurement over the cases: the runs' mean answer against the truth."""
-    means = case_means(rows, [f"{key}_{unit}", f"{key}_true_{unit}"])
-    found, true = (metric_values(means, Metric(f"{key}{part}_{unit}", "", 0)) for part in ("", "_true"))
-    defined = np.isfinite(found) & np.isfinite(true)
-    return bland_altman(found[defined], true[defined])
-
-
-def agreement_table(methods: Methods, unit: str) -> Table:
-    """Bland and Altman's numbers of BPD, OFD and HC."""
-    rows = []
-    for name, group in methods.items():
-        for key in LENGTHS:
-            one = agreement(group, key, unit)
-            rows.append((name, key.upper(), one["cases"], one["bias"], one["std"], one["lower"], one["upper"],
-                         100 * one["share_inside"]))
-    note = "Answer less truth; limits are the bias ± 1.96 standard deviations over the cases."
-    headings = ("Method", "Measurement", "Cases", f"Bias {unit}", f"Deviation {unit}", f"Lower limit {unit}",
-                f"Upper limit {unit}", "Inside %")
-    return Table("Agreement (Bland and Altman)", headings, tuple(rows), note, (None, None, 0, 2, 2, 2, 2, 0))
-
-
 def uncertainty_table(methods: Methods, unit: str) -> Table | None:
     """The mean deviation over dropout's samples and over members, and whether it tells large errors from small ones.
 
@@ -229,7 +212,7 @@ def head_tables(methods: Methods, floors_mm: Mapping[str, Sequence[float]]) -> d
         "measurements_percent": fold_table("Measurements, percent of the truth", methods, length_metrics("percent"),
                                            note),
         "trimesters": trimester_table(methods, unit),
-        "agreement": agreement_table(methods, unit),
+        "agreement": agreement_table(agreements_of(methods, measurements_of(unit))),
         "uncertainty": uncertainty_table(methods, unit),
         "differences": difference_table(methods, unit) if len(methods) > 1 else None,
         "label_floor": floor_table(floors_mm) if floors_mm else None,

@@ -1,0 +1,163 @@
+"""One volume for `femur`: its mask, its landmarks, a picture of both, and its measurements.
+
+    OUT/CASE_mask.nii.gz     in the input's own grid, with the dataset's label values
+    OUT/CASE.mrk.json        the landmarks, and of two of them the line between, for 3D Slicer
+    OUT/CASE.png             three planes to look at before anything is believed
+    OUT/measurements.csv     one row a case: length, volume, gestational age (Hadlock; not for clinical use), flags
+    OUT/landmarks.csv        one row a case and landmark: its place in LPS millimetres and in voxels, and its peak
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.inference.segmentation import clean_mask
+from tfsono.metrics.biometry import gestational_age_by_fl
+from tfsono.metrics.femur_case import CONTRADICTION_MM, JointAnswer, distances_to_mask
+from tfsono.predict.loop import Answers
+from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.tables import MEASUREMENTS
+from tfsono.report.plots import preview_picture
+from tfsono.volumes.image import (
+    Volume,
+    case_name,
+    is_volume_file,
+    read_volume,
+    reorient,
+    restore_orientation,
+    write_volume,
+)
+from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
+
+LANDMARKS = "landmarks.csv"
+COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
+LANDMARK_COLUMNS = ("case", "landmark", "x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox", "peak", "file")
+FAINT_PEAK = 0.3
+"""Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
+ANSWERS = Answers("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
+                  lambda name: (f"{name}.png", f"{name}_mask.nii.gz", f"{name}.mrk.json"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FemurPredictor:
+    """A module and what stands around it.
+
+    Attributes:
+      module: (volume, spacing_mm) -> {"box", "found"} with "mask", "points_vox" and "peaks" as the network gives them.
+      key: changes with the model and its options.
+      orientation: the orientation that it takes.
+      labels: name -> value in the user's files, in the order of the classes from 1.
+      landmarks: names, in the order of the points.
+      largest, holes: what of the mask is cleaned.
+    """
+
+    module: Callable
+    key: str
+    orientation: str
+    labels: dict[str, int]
+    landmarks: tuple[str, ...]
+    largest: bool
+    holes: bool
+
+    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
+        """Answers one input, writes its files, and returns its rows and a line to print."""
+        began = time.monotonic()
+        volume = read_volume(path)
+        answer, peaks, flags = self.answer(volume)
+        rows = self.measure(name, path, volume, answer, flags)
+        for row, peak in zip(rows[LANDMARKS], peaks, strict=True):
+            row["peak"] = round(peak, 4)
+        picture, mask_path, markups = (out_dir / file for file in ANSWERS.files(name))
+        _write_picture(picture, volume, answer, tuple(self.labels), flags)
+        if answer.mask is not None:
+            write_volume(mask_path, label_values(answer.mask, self.labels), volume)
+        if answer.points_vox is not None:
+            named = dict(zip(self.landmarks, points_to_mm(answer.points_vox, volume), strict=True))
+            write_markups(markups, named, [self.landmarks] if len(self.landmarks) == 2 else [])
+        return rows, f"{name}: {_summary(rows[MEASUREMENTS][0])}; {time.monotonic() - began:.1f} s"
+
+    def answer(self, volume: Volume) -> tuple[JointAnswer, list[float], list[str]]:
+        """The answer on the volume's own grid, its mask cleaned; the heatmaps' peaks; and what is to be said of it."""
+        turned = reorient(volume, self.orientation)
+        raw = self.module(np.ascontiguousarray(turned.array, np.float32), np.asarray(turned.spacing_mm, np.float32))
+        flags = [] if bool(raw["found"]) else ["no region found: the whole volume was searched"]
+        mask, points, peaks = None, None, []
+        if "mask" in raw:
+            cleaned = clean_mask(raw["mask"].numpy(), len(self.labels) + 1, self.largest, self.holes)
+            mask = restore_orientation(cleaned, volume, self.orientation)
+            flags += ["empty mask"] * (not mask.any()) + ["touches border"] * touches_border(mask > 0)
+        if "points_vox" in raw:
+            points = points_to_vox(points_to_mm(raw["points_vox"].numpy(), turned), volume)
+            peaks = [float(peak) for peak in raw["peaks"].numpy()]
+            faint = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < FAINT_PEAK]
+            flags += [f"faint: {', '.join(faint)}"] if faint else []
+        answer = JointAnswer(mask, points)
+        apart = distances_to_mask(answer, np.asarray(volume.spacing_mm), len(self.landmarks))
+        if len(self.landmarks) == 2:
+            flags += [f"{name} {distance:.0f} mm from the mask"
+                      for name, distance in zip(self.landmarks, apart, strict=True) if distance > CONTRADICTION_MM]
+        return answer, peaks, flags
+
+    def measure(self, name: str, path: Path, volume: Volume, answer: JointAnswer,
+                flags: list[str]) -> dict[str, list[dict]]:
+        """The rows of both tables."""
+        file, row = str(Path(path).resolve()), dict.fromkeys(COLUMNS, "")
+        row |= {"case": name, "flags": "; ".join(flags), "file": file}
+        if answer.mask is not None:
+            row["volume_ml"] = round(np.count_nonzero(answer.mask) * float(np.prod(volume.spacing_mm)) / 1000, 6)
+        landmarks = []
+        if answer.points_vox is not None:
+            points_mm = points_to_mm(answer.points_vox, volume)
+            for landmark, point, voxel in zip(self.landmarks, points_mm, answer.points_vox, strict=True):
+                landmarks.append({"case": name, "landmark": landmark, "file": file,
+                                  **{f"{axis}_mm": round(float(value), 4) for axis, value in zip("xyz", point)},
+                                  **{f"{axis}_vox": round(float(value), 3) for axis, value in zip("xyz", voxel)}})
+            if len(points_mm) == 2:
+                length = float(np.linalg.norm(points_mm[1] - points_mm[0]))
+                weeks = gestational_age_by_fl(length)
+                row |= {"length_mm": round(length, 4), "gestational_age_weeks": round(weeks, 2) if weeks else ""}
+        return {MEASUREMENTS: [row], LANDMARKS: landmarks}
+
+
+def from_export(folder: Path, key: str) -> FemurPredictor:
+    """The predictor of an exported folder."""
+    module, manifest = load_exported(folder)
+    check_keys(folder / MANIFEST, manifest, ("labels", "landmarks", "cleaning"))
+    cleaning = manifest["cleaning"]
+    return FemurPredictor(module, key, manifest["input"]["volume"]["orientation"], manifest["labels"],
+                          tuple(manifest["landmarks"]), cleaning["largest_component"], cleaning["fill_holes"])
+
+
+def from_run(folder: Path, key: str) -> FemurPredictor:
+    """The predictor of a run folder."""
+    from tfsono.systems.femur import load_run, manifest_of  # Keras: only where there is a network to build
+
+    run, module = load_run(folder)
+    manifest, config = manifest_of(run), run.config
+    return FemurPredictor(module, key, config.orientation, manifest["labels"], tuple(manifest["landmarks"]),
+                          config.largest_component, config.fill_holes)
+
+
+def _summary(row: dict) -> str:
+    parts = [f"length {row['length_mm']:.1f} mm"] if row["length_mm"] != "" else []
+    parts += [f"volume {row['volume_ml']:.2f} mL"] if row["volume_ml"] != "" else []
+    if row["gestational_age_weeks"] != "":
+        parts.append(f"{row['gestational_age_weeks']:.1f} weeks by Hadlock's formula (not for clinical use)")
+    return ", ".join(parts or ["landmarks"]) + (f" ({row['flags']})" if row["flags"] else "")
+
+
+def _write_picture(path: Path, volume: Volume, answer: JointAnswer, labels: tuple[str, ...], flags: list[str]) -> None:
+    image = reorient(volume, "LPS")
+    mask = np.zeros(volume.array.shape, np.uint8) if answer.mask is None else answer.mask
+    turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
+    points = None
+    if answer.points_vox is not None:
+        points = points_to_vox(points_to_mm(answer.points_vox, volume), image)
+    preview_picture(path, image.array, turned, image.spacing_mm, labels, "   ".join([path.stem, *flags]),
+                    points_vox=points)

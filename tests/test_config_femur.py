@@ -34,7 +34,7 @@ def test_the_rows_of_the_tables():
     assert [row.outputs for row in rows.values()] == [
         ("mask", "heatmaps"), ("mask",), ("mask",), ("heatmaps",), *[("mask", "heatmaps")] * 3]
     assert rows["brn"].network == rows["brnd"].network == "brn"
-    assert rows["brn"].centre_distance_weight == 0 < rows["brnd"].centre_distance_weight
+    assert [name for name, row in rows.items() if not row.centre_distance] == ["unet_l", "brn"]
     assert [name for name, row in rows.items() if row.adversarial] == ["brndc_d"]
 
 

@@ -60,6 +60,7 @@ class FemurConfig:
     norm_at_test: str = ours("tile", "not stated; a volume's own mean and variance, as in training with a batch "
                                      "of 1; or moving, the averages of training")
     initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation instead")
+    head_deviation: float = ours(0.01, "of the Gaussian that the last kernels start from; not stated; the lineage")
     recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
 
     # Losses
@@ -67,7 +68,8 @@ class FemurConfig:
     dice_weight: float = paper(100.0, "Sec. II-C: theta")
     segmentation_weight: float = paper(1.0, "Eq. 2: alpha")
     heatmap_weight: float = paper(0.2, "Eq. 2: beta")
-    centre_distance_weight: float = paper(0.5, "Eq. 2: gamma, inside beta's bracket; 0 in the rows without it")
+    centre_distance: bool = paper(True, "Eq. 1; false in the rows without it")
+    centre_distance_weight: float = paper(0.5, "Eq. 2: gamma, inside beta's bracket")
     heatmap_sigma: float = ours(3.0, "voxels of the network's grid; not stated")
     centre_distance_unit: str = ours("diagonal", "of the region; in voxels, as Eq. 1, no gradient is left; or voxel")
     centre_distance_point: str = ours("soft_argmax", "Eq. 1's highest voxel has no gradient; or argmax")
@@ -207,6 +209,7 @@ PRESETS = {
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
         "heatmap_sigma": differs(1.5, "paper preset: 3; a coarser grid"),
         "heatmap_weight": differs(1.6, "paper: 0.2; a Gaussian of half the width has an eighth of the sum"),
+        "centre_distance_weight": differs(0.0625, "paper: 0.5; it stands inside the bracket that is 8 times larger"),
         "iterations": differs(900, "paper: 13440; minutes on two cores"),
         "adversarial_iterations": differs(300, "paper: 4200; a third of the others, as there"),
         "record_every": differs(60, "paper preset: 420; a record every half minute"),
@@ -223,11 +226,11 @@ VARIANTS = {
     },
     "unet_l": {
         "network": differs("unet_l", "paper: Table 2, the localisation branch alone"),
-        "centre_distance_weight": differs(0.0, "paper: gamma 0.5; this row is without"),
+        "centre_distance": differs(False, "paper: Eq. 1; this row is without"),
     },
     "brn": {
         "network": differs("brn", "paper: Tables 1 and 2, both branches without cross connections"),
-        "centre_distance_weight": differs(0.0, "paper: gamma 0.5; this row is without"),
+        "centre_distance": differs(False, "paper: Eq. 1; this row is without"),
     },
     "brnd": {
         "network": differs("brn", "paper: Tables 1 and 2, both branches without cross connections"),

@@ -1,7 +1,11 @@
-"""Heatmaps in the plane: Gaussian targets, and points from maps. Arrays [B, y, x, K], points [B, K, 2] as (x, y).
+"""Heatmaps of pictures and volumes: Gaussian targets, and points from maps.
 
-A map may be coarser than its picture: cells of `stride` pixels, whose centres lie at `(i + 0.5) * stride - 0.5`.
-Points are always pixel-centre indices of the picture; the first pixel's centre is 0.0.
+    pictures   maps [B, y, x, K]      points [B, K, 2] as (x, y)
+    volumes    maps [B, X, Y, Z, K]   points [B, K, 3] as (x, y, z)
+
+A map may be coarser than its picture: cells of `stride` pixels, whose centres lie at `(i + 0.5) * stride - 0.5`; a
+volume's cells are voxels, and its stride is 1. Points are always centre indices of the picture or the volume; the first
+pixel's or voxel's centre is 0.0. Any number of landmarks K, any sides.
 """
 
 from __future__ import annotations
@@ -22,79 +26,112 @@ def to_pixels(points_cell, stride: float):
     return (points_cell + 0.5) * stride - 0.5
 
 
-def gaussian_maps(points_px, map_size: tuple[int, int], sigma: float, stride: float):
+def gaussian_maps(points, map_size: tuple[int, ...], sigma: float, stride: float = 1.0):
     """exp(-|v - p|^2 / (2 sigma^2)) with p between the cells, amplitude 1, not cut off.
 
     Args:
-      points_px: [B, K, 2] (x, y) pixels of the picture; a point with NaN gives a map of zeros.
-      map_size: rows and columns of the maps.
+      points: [B, K, 2] (x, y) or [B, K, 3] (x, y, z) of the picture or volume; one with NaN gives a map of zeros.
+      map_size: sides of the maps in their own order: (rows, columns) or (X, Y, Z).
       sigma: in cells.
       stride: pixels of the picture in one cell.
 
     Returns:
-      [B, y, x, K] float32.
+      [B, y, x, K] or [B, X, Y, Z, K] float32.
     """
-    points = to_cells(ops.cast(points_px, "float32"), stride)
+    points = to_cells(ops.cast(points, "float32"), stride)
     known = ops.cast(ops.all(ops.isfinite(points), axis=-1), "float32")
-    points = ops.where(ops.isfinite(points), points, 0.0)
-    rows, columns = (ops.arange(n, dtype="float32") for n in map_size)
-    along_x = ops.exp(-ops.square(columns[None, :, None] - points[:, None, :, 0]) / (2 * sigma * sigma))
-    along_y = ops.exp(-ops.square(rows[None, :, None] - points[:, None, :, 1]) / (2 * sigma * sigma))
-    return along_y[:, :, None] * along_x[:, None] * known[:, None, None]
+    points = _in_order(ops.where(ops.isfinite(points), points, 0.0))
+    maps = known[(slice(None), *[None] * len(map_size))]
+    for axis, side in enumerate(map_size):
+        away = ops.arange(side, dtype="float32")[None, :, None] - points[:, None, :, axis]
+        maps = maps * _along(ops.exp(-ops.square(away) / (2 * sigma * sigma)), axis, len(map_size))
+    return maps
 
 
-def argmax_points(maps, stride: float):
-    """The centre of the highest cell of each map: [B, y, x, K] -> [B, K, 2] (x, y) pixels of the picture."""
-    columns, rows = _highest(maps)
-    return to_pixels(ops.cast(ops.stack([columns, rows], axis=-1), "float32"), stride)
+def argmax_points(maps, stride: float = 1.0):
+    """The centre of the highest cell of each map, the first of equals: points [B, K, 2 or 3] float32."""
+    return to_pixels(_in_order(ops.cast(_highest(maps), "float32")), stride)
 
 
-def _highest(maps):
-    """Column and row [B, K] of the highest cell of each map."""
-    shape = ops.shape(maps)
-    flat = ops.reshape(maps, (-1, shape[1] * shape[2], shape[3]))
-    highest = ops.cast(ops.argmax(flat, axis=1), "int32")
-    return highest % shape[2], highest // shape[2]
-
-
-def centroid_points(maps, stride: float):
-    """The centroid of (H - 0.3 max)+ in the 5x5 cells around the highest one; a map without a peak gives that cell.
+def centroid_points(maps, stride: float = 1.0):
+    """The centroid of (H - 0.3 max)+ in the 5x5 (x5) cells around the highest; a map without a peak gives that cell.
 
     Returns:
-      [B, K, 2] (x, y) pixels of the picture.
+      [B, K, 2 or 3] float32.
     """
     maps = ops.cast(maps, "float32")
-    shape = ops.shape(maps)
-    peaks = _highest(maps)
-    excess = ops.relu(maps - FLOOR * ops.max(maps, axis=(1, 2), keepdims=True))
-    near = []
-    for peak, size in zip(peaks, (shape[2], shape[1]), strict=True):
-        cells = ops.arange(size, dtype="int32")
-        near.append(ops.cast(ops.abs(cells[None, :, None] - peak[:, None]) <= WINDOW, "float32"))
-    weights = excess * near[1][:, :, None] * near[0][:, None]
-    total = ops.sum(weights, axis=(1, 2))
+    peaks, sides, axes = _highest(maps), *_sides_and_axes(maps)
+    weights = ops.relu(maps - FLOOR * ops.max(maps, axis=axes, keepdims=True))
+    for axis, side in enumerate(sides):
+        away = ops.abs(ops.arange(side, dtype="int32")[None, :, None] - peaks[:, None, :, axis])
+        weights = weights * _along(ops.cast(away <= WINDOW, "float32"), axis, len(sides))
+    total = ops.sum(weights, axis=axes)
     found = _mean_cell(weights, ops.maximum(total, 1e-12))
-    plain = ops.cast(ops.stack(peaks, axis=-1), "float32")
-    return to_pixels(ops.where(total[..., None] > 1e-12, found, plain), stride)
+    plain = ops.cast(peaks, "float32")
+    return to_pixels(_in_order(ops.where(total[..., None] > 1e-12, found, plain)), stride)
 
 
-def _mean_cell(weights, total):
-    """The mean (x, y) of the cells [B, K, 2], by weights [B, y, x, K] that add up to `total` [B, K]."""
-    shape = ops.shape(weights)
-    x = ops.sum(ops.sum(weights, axis=1) * ops.arange(shape[2], dtype="float32")[None, :, None], axis=1) / total
-    y = ops.sum(ops.sum(weights, axis=2) * ops.arange(shape[1], dtype="float32")[None, :, None], axis=1) / total
-    return ops.stack([x, y], axis=-1)
-
-
-def soft_argmax_points(maps, beta: float, stride: float):
+def soft_argmax_points(maps, beta: float, stride: float = 1.0, counted=None):
     """The mean cell by softmax(beta * map), which has a gradient; float32 whatever the precision.
 
     Too small a `beta` gives the middle of the map, as a map of amplitude 1 has so many cells that are not the peak:
     it must be at least the logarithm of their number and 6 more.
 
+    Args:
+      maps: [B, y, x, K] or [B, X, Y, Z, K].
+      beta: the inverse temperature.
+      stride: pixels of the picture in one cell.
+      counted: true or 1 for the cells to look at, of the maps' shape or with 1 for K; None looks at all. A map without
+        any gives the first cell, without a gradient.
+
     Returns:
-      [B, K, 2] (x, y) pixels of the picture.
+      [B, K, 2 or 3] float32.
     """
     maps = ops.cast(maps, "float32")
-    weights = ops.exp(beta * (maps - ops.max(maps, axis=(1, 2), keepdims=True)))
-    return to_pixels(_mean_cell(weights, ops.sum(weights, axis=(1, 2))), stride)
+    _, axes = _sides_and_axes(maps)
+    if counted is not None:
+        counted = ops.cast(counted, "bool")
+        maps = ops.where(counted, maps, float("-inf"))
+    highest = ops.stop_gradient(ops.max(maps, axis=axes, keepdims=True))  # divides out: its gradient would add up to 0
+    highest = ops.where(ops.isfinite(highest), highest, 0.0)
+    weights = ops.exp(beta * (maps - highest))
+    total = ops.sum(weights, axis=axes)
+    return to_pixels(_in_order(_mean_cell(weights, ops.where(total > 0, total, 1.0))), stride)
+
+
+def _sides_and_axes(maps):
+    """The sides of the maps, and their axes' numbers."""
+    axes = tuple(range(1, len(maps.shape) - 1))
+    shape = ops.shape(maps)
+    return [shape[axis] for axis in axes], axes
+
+
+def _in_order(points):
+    """Points [..., 2 or 3] -> their indices in the maps' order, and back: turned round in pictures alone."""
+    return ops.flip(points, axis=-1) if points.shape[-1] == 2 else points
+
+
+def _along(values, axis: int, axes: int):
+    """Values [B, side, K] of one of the maps' `axes` axes, with a side of 1 for each of the others."""
+    return values[(slice(None), *[None] * axis, slice(None), *[None] * (axes - 1 - axis))]
+
+
+def _highest(maps):
+    """Indices [B, K, 2 or 3] of the highest cell of each map, in the maps' order."""
+    sides, _ = _sides_and_axes(maps)
+    place = ops.cast(ops.argmax(ops.reshape(maps, (ops.shape(maps)[0], -1, maps.shape[-1])), axis=1), "int32")
+    indices = []
+    for side in reversed(sides):
+        indices.append(place % side)
+        place = place // side
+    return ops.stack(indices[::-1], axis=-1)
+
+
+def _mean_cell(weights, total):
+    """The mean index [B, K, 2 or 3] in the maps' order, by weights that add up to `total` [B, K] in each map."""
+    sides, axes = _sides_and_axes(weights)
+    means = []
+    for axis, side in zip(axes, sides, strict=True):
+        profile = ops.sum(weights, axis=tuple(other for other in axes if other != axis))
+        means.append(ops.sum(profile * ops.arange(side, dtype="float32")[None, :, None], axis=1) / total)
+    return ops.stack(means, axis=-1)

@@ -10,19 +10,24 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.files import replacing
+from tfsono.training.adversarial import AdversarialTrainer
 
 
 def _variables(network: keras.Model) -> dict[str, object]:
     """Every variable that training changes, by a name that is the same in every process."""
-    held = {}
-    for kind, variables in (("network", network.variables), ("optimizer", network.optimizer.variables)):
-        for place, variable in enumerate(variables):
-            held[f"{kind}/{place:04d}"] = variable
-    return held
+    if isinstance(network, AdversarialTrainer):
+        groups = network.training_state()
+    else:
+        groups = {"network": network.variables, "optimizer": network.optimizer.variables}
+    return {f"{kind}/{place:04d}": variable
+            for kind, variables in groups.items() for place, variable in enumerate(variables)}
 
 
 def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None:
-    """Writes all variables of a compiled network and its optimizer, and the step that they belong to."""
+    """Writes all variables of a compiled network and its optimizer, and the step that they belong to.
+
+    Of an `AdversarialTrainer` those of both networks, both optimizers, and its own count of the steps.
+    """
     with replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["step"] = step
         for name, variable in _variables(network).items():
@@ -47,7 +52,10 @@ def load_state(path: str | os.PathLike, network: keras.Model) -> int:
 
 
 def save_weights(path: str | os.PathLike, network: keras.Model) -> None:
-    """Writes a Keras weights file (`.weights.h5`), beside its place and renamed; without the optimizer's state."""
+    """Writes a Keras weights file (`.weights.h5`), beside its place and renamed; without the optimizer's state.
+
+    Of an `AdversarialTrainer` the weights of its network alone, as a plain training of that network writes them.
+    """
     bare = keras.Model(network.input, network.output, name=network.name)  # shares the layers, was never compiled
     with replacing(path) as partial:
         bare.save_weights(partial)

@@ -1,0 +1,443 @@
+"""Adversarial training: both stages step by step, against a hand-written loop; the record, the weights, the resume."""
+
+import itertools
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.errors import UserError
+from tfsono.geometry.heatmaps import gaussian_maps
+from tfsono.losses import joint
+from tfsono.training.adversarial import (
+    AdversarialSettings,
+    AdversarialTrainer,
+    counted_voxels,
+    discriminator_loss,
+    generator_loss,
+    pairs,
+    stage_rates,
+)
+from tfsono.training.fit import Schedule, fit
+from tfsono.training.run import load_weights, open_run, read_history
+
+SIZE = (9, 7, 8)
+SPLIT = {"train": ["a"], "validation": [], "test": ["b"]}
+PARTS = ("adversarial_loss", "discriminator_loss", "discriminator_real", "discriminator_fake")
+
+
+def network_of(seed=0):
+    """A mask of two classes and two heatmaps, with batch normalisation, from hand."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((None, None, None, 1))
+    x = layers.Conv3D(4, 3, padding="same", use_bias=False, name="features")(image)
+    x = layers.ReLU()(layers.BatchNormalization(name="features_norm")(x))
+    outputs = {"mask": layers.Conv3D(2, 1, name="mask")(x), "heatmaps": layers.Conv3D(2, 1, name="maps")(x)}
+    return keras.Model(image, outputs, name="tiny")
+
+
+def discriminator_of(seed=1):
+    keras.utils.set_random_seed(seed)
+    pair = keras.Input((None, None, None, 3))
+    x = layers.LeakyReLU(0.2)(layers.Conv3D(4, 4, strides=2, padding="same", name="first")(pair))
+    x = layers.BatchNormalization(name="second_norm")(layers.Conv3D(4, 4, padding="same", use_bias=False,
+                                                                   name="second")(x))
+    x = layers.GlobalAveragePooling3D()(layers.LeakyReLU(0.2)(x))
+    return keras.Model(pair, layers.Dense(1, name="judgement")(x), name="pair")
+
+
+def trainer_of(branch_steps, weight=1.0, noise=0.05, kind="non_saturating", real_label=1.0):
+    settings = AdversarialSettings(branch_steps, weight, kind, noise, real_label, seed=3)
+    trainer = AdversarialTrainer(network_of(), discriminator_of(), adam(1e-3), settings)
+    trainer.compile(adam(stage_rates(1e-2, 1e-3, branch_steps)), **losses())
+    return trainer
+
+
+def adam(rate):
+    return keras.optimizers.Adam(rate, beta_1=0.5, epsilon=1e-8)
+
+
+def losses():
+    return {"loss": {"mask": joint.mask_loss(), "heatmaps": joint.heatmap_loss()},
+            "loss_weights": {"mask": 1.0, "heatmaps": 0.2}}
+
+
+def region(step, padded=2):
+    """One region of a step: a bright bar with two tips, and padding at the high end of z."""
+    random = np.random.default_rng(step)
+    mask = np.zeros((1, *SIZE, 1), np.int8)
+    x, y = random.integers(2, 6, 2)
+    mask[0, x - 1:x + 2, y - 1:y + 1, 1:5] = 1
+    image = random.normal(0, 1, mask.shape).astype(np.float32) + 2 * mask
+    maps = np.array(gaussian_maps(np.array([[[x, y, 1], [x, y, 4]]], np.float32), SIZE, 1.5))
+    if padded:
+        image[..., -padded:, :], mask[..., -padded:, :], maps[..., -padded:, :] = 0, -1, np.nan
+    return image, {"mask": mask, "heatmaps": maps}
+
+
+def batches(steps):
+    """A dataset of a range of steps."""
+    regions = [region(step) for step in steps]
+    return tf.data.Dataset.from_tensor_slices((
+        np.stack([image for image, _ in regions]),
+        {name: np.stack([truth[name] for _, truth in regions]) for name in ("mask", "heatmaps")}))
+
+
+def dataset_of(generator):
+    """A dataset of what a generator of regions gives."""
+    image, truth = region(0)
+    return tf.data.Dataset.from_generator(generator, output_signature=(
+        tf.TensorSpec(image.shape), {"mask": tf.TensorSpec(truth["mask"].shape, tf.int8),
+                                     "heatmaps": tf.TensorSpec(truth["heatmaps"].shape)}))
+
+
+def values(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+
+
+def assert_same(one, other, **tolerance):
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_allclose(first, second, **tolerance or {"rtol": 0, "atol": 0})
+
+
+def moved(before, model):
+    """How many of the trainable variables moved."""
+    return sum(not np.array_equal(old, new) for old, new in zip(before, trainable(model), strict=True))
+
+
+def trainable(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+
+
+# --- what the discriminator sees, and the losses
+
+
+def test_the_losses_by_hand():
+    of_real, of_fake = np.float32([[2.0], [-1.0]]), np.float32([[0.5], [-3.0]])
+    real, fake = 1 / (1 + np.exp(-of_real)), 1 / (1 + np.exp(-of_fake))
+    assert float(discriminator_loss(of_real, of_fake)) == pytest.approx(
+        -np.log(real).mean() - np.log(1 - fake).mean(), rel=1e-5)
+    smooth = -(0.9 * np.log(real) + 0.1 * np.log(1 - real)).mean() - np.log(1 - fake).mean()
+    assert float(discriminator_loss(of_real, of_fake, 0.9)) == pytest.approx(smooth, rel=1e-5)
+    assert float(generator_loss(of_fake, "non_saturating")) == pytest.approx(-np.log(fake).mean(), rel=1e-5)
+    assert float(generator_loss(of_fake, "saturating")) == pytest.approx(np.log(1 - fake).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["non_saturating", "saturating"])
+def test_both_generator_losses_go_down_when_the_discriminator_is_fooled(kind):
+    logits = tf.constant([[-3.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = generator_loss(logits, kind)
+    slope = tape.gradient(loss, logits).numpy()[0, 0]
+    # sigma(-3) = 0.047: the saturating loss hardly has a slope while the discriminator wins
+    assert slope == pytest.approx(-1 / (1 + np.exp(-3)) if kind == "non_saturating" else -1 / (1 + np.exp(3)), rel=1e-4)
+
+
+def test_the_pairs_by_hand():
+    _, truth = region(0)
+    random = np.random.default_rng(0)
+    answer = {"mask": random.normal(0, 2, (1, *SIZE, 3)).astype(np.float32),
+              "heatmaps": random.normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
+    truth["mask"][0, 0, 0, 0] = 2  # another foreground class
+    truth["heatmaps"][..., 1] = np.nan
+    real, fake = (np.array(pair) for pair in pairs(truth, answer))
+    odds = np.exp(answer["mask"])
+    assert real.shape == fake.shape == (1, *SIZE, 3)
+    assert fake[..., :6, 0] == pytest.approx((odds[..., 1:].sum(-1) / odds.sum(-1))[..., :6], rel=1e-4)
+    assert real[0, 0, 0, 0, 0] == 1 and real[..., 0].sum() == (truth["mask"] > 0).sum()
+    assert (real[..., :6, 1] == truth["heatmaps"][..., :6, 0]).all()
+    assert (fake[..., :6, 1] == answer["heatmaps"][..., :6, 0]).all()
+    for pair in (real, fake, np.array(counted_voxels(truth))):
+        assert not pair[..., 6:, :].any() and not pair[..., 2].any()  # the padding; the landmark that is not known
+    truth["mask"][:] = -1
+    real, fake = (np.array(pair) for pair in pairs(truth, answer))
+    assert not real[..., 0].any() and not fake[..., 0].any() and fake[..., 1].any()
+
+
+def test_a_slope_reaches_the_network_through_both_outputs():
+    _, truth = region(0)
+    answer = {"mask": tf.zeros((1, *SIZE, 2)), "heatmaps": tf.zeros((1, *SIZE, 2))}
+    with tf.GradientTape() as tape:
+        tape.watch(answer)
+        loss = generator_loss(discriminator_of()(pairs(truth, answer)[1], training=False), "non_saturating")
+    for name, slope in tape.gradient(loss, answer).items():
+        assert slope.numpy().any(), name
+        assert not slope.numpy()[..., 6:, :].any()  # none in the padding
+
+
+@pytest.mark.parametrize("changes", [{"generator_loss": "wasserstein"}, {"noise": -1.0}, {"real_label": 0.0},
+                                     {"branch_steps": -1}])
+def test_settings_that_make_no_sense_are_refused(changes):
+    with pytest.raises(UserError, match=f"{next(iter(changes))}: expected"):
+        AdversarialSettings(**{"branch_steps": 1, **changes})
+
+
+def test_the_rate_changes_with_the_stage():
+    rate = stage_rates(1e-3, 1e-4, 5)
+    assert [float(rate(step)) for step in (0, 4, 5, 9)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+    assert stage_rates(1e-3, 1e-4, 0) == 1e-4
+
+
+# --- the two stages
+
+
+def test_the_first_stage_is_plain_training():
+    trainer, plain = trainer_of(4), network_of()
+    judge = values(trainer.discriminator)
+    plain.compile(adam(1e-2), **losses())
+    own = trainer.fit(batches(range(4)), shuffle=False, verbose=0).history
+    expected = plain.fit(batches(range(4)), shuffle=False, verbose=0).history
+    assert_same(values(trainer.network), values(plain), rtol=1e-5, atol=1e-6)
+    assert_same(values(trainer.discriminator), judge)
+    assert int(trainer.steps) == 4 and not any(own[name][0] for name in PARTS)
+    for name in ("loss", "mask_loss", "heatmaps_loss"):
+        assert own[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["non_saturating", "saturating"])
+def test_the_second_stage_is_a_loop_written_by_hand(kind):
+    """The discriminator first, then the network with the discriminator as it is then; without noise."""
+    trainer = trainer_of(0, weight=3.0, noise=0.0, kind=kind, real_label=0.9)
+    trainer.fit(batches(range(3)), shuffle=False, verbose=0)
+    network, judge, adams = network_of(), discriminator_of(), (adam(1e-3), adam(1e-3))
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    for step in range(3):
+        image, truth = region(step)
+        counted = np.concatenate([truth["mask"] >= 0, np.isfinite(truth["heatmaps"])], -1).astype(np.float32)
+        real = np.nan_to_num(np.concatenate([truth["mask"] > 0, truth["heatmaps"]], -1)) * counted
+        with tf.GradientTape() as tape:
+            answer = network(image, training=True)
+            fake = counted * tf.concat([tf.nn.softmax(answer["mask"])[..., 1:], answer["heatmaps"]], -1)
+            with tf.GradientTape() as inner:
+                logits = judge(tf.concat([real, tf.stop_gradient(fake)], 0), training=True)
+                d_loss = cross_entropy(tf.constant([[0.9]]), logits[:1]) + cross_entropy(tf.zeros((1, 1)), logits[1:])
+            adams[1].apply(inner.gradient(d_loss, judge.trainable_variables), judge.trainable_variables)
+            logits = judge(tf.concat([real, fake], 0), training=True)[1:]
+            g_loss = (cross_entropy(tf.ones((1, 1)), logits) if kind == "non_saturating" else
+                      -cross_entropy(tf.zeros((1, 1)), logits))
+            loss = (joint.hybrid(truth["mask"], answer["mask"])[0]
+                    + 0.2 * joint.heatmap_loss()(truth["heatmaps"], answer["heatmaps"])[0] + 3.0 * g_loss)
+        adams[0].apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+    assert_same(values(trainer.network), values(network), rtol=1e-3, atol=1e-5)
+    assert_same(values(trainer.discriminator), values(judge), rtol=1e-3, atol=1e-5)
+
+
+def test_the_stages_follow_one_another_in_one_call():
+    trainer = trainer_of(2)
+    network, judge = trainable(trainer.network), trainable(trainer.discriminator)
+    trainer.fit(batches(range(2)), shuffle=False, verbose=0)
+    assert moved(network, trainer.network) == len(network) and moved(judge, trainer.discriminator) == 0
+    rows = trainer.fit(batches(range(2, 5)), shuffle=False, verbose=0).history
+    assert moved(judge, trainer.discriminator) == len(judge)
+    assert int(trainer.steps) == int(trainer.optimizer.iterations) == 5
+    assert int(trainer.discriminator_optimizer.iterations) == 3
+    assert set(rows) == {"loss", "mask_loss", "heatmaps_loss", *PARTS}
+    assert all(np.isfinite(values).all() for values in rows.values())
+    assert 0 < rows["discriminator_real"][0] < 1 and 0 < rows["discriminator_fake"][0] < 1
+    assert rows["loss"][0] == pytest.approx(
+        rows["mask_loss"][0] + 0.2 * rows["heatmaps_loss"][0] + rows["adversarial_loss"][0], rel=1e-4)
+
+
+def test_without_weight_the_network_is_trained_as_if_alone():
+    trainer, plain = trainer_of(0, weight=0.0), network_of()
+    plain.compile(adam(1e-3), **losses())
+    for model in (trainer, plain):
+        model.fit(batches(range(3)), shuffle=False, verbose=0)
+    assert_same(values(trainer.network), values(plain), rtol=1e-4, atol=1e-6)
+
+
+def test_the_discriminator_learns_and_the_network_learns_to_fool_it():
+    network, judge = network_of(), discriminator_of()
+
+    def last_record(rate_of_judge, weight, own_weights):
+        """The last 20 of 60 steps: the network with its own losses weighted so, and the adversarial one."""
+        trainer = AdversarialTrainer(network, judge, adam(rate_of_judge), AdversarialSettings(0, weight))
+        trainer.compile(adam(1e-2 * weight), loss=losses()["loss"],
+                        loss_weights={"mask": own_weights, "heatmaps": own_weights})
+        rows = trainer.fit(batches(range(60)), shuffle=False, verbose=0, epochs=3, steps_per_epoch=20).history
+        return {name: value[-1] for name, value in rows.items()}
+
+    judged = last_record(1e-2, 0.0, 0.0)
+    assert judged["discriminator_real"] - judged["discriminator_fake"] > 0.2
+    fooled = last_record(0.0, 1.0, 0.0)
+    assert fooled["discriminator_fake"] > judged["discriminator_fake"] + 0.1
+
+
+def test_a_case_is_used_for_what_it_has():
+    """Both stages meet a case without a mask, one without a landmark, and one without any."""
+    def cases():
+        for missing in itertools.cycle(["mask", 1, slice(None)]):
+            image, truth = region(0)
+            if missing == "mask":
+                truth["mask"][:] = -1
+            else:
+                truth["heatmaps"][..., missing] = np.nan
+            yield image, truth
+
+    trainer = trainer_of(3)
+    start = trainable(trainer.network)
+    rows = trainer.fit(dataset_of(cases), shuffle=False, verbose=0, steps_per_epoch=6).history
+    assert all(np.isfinite(value).all() for value in (*rows.values(), *values(trainer)))
+    assert moved(start, trainer.network) == len(start)
+
+
+def test_padding_is_no_giveaway():
+    """Two regions that differ in their padding alone give the discriminator the same."""
+    image, truth = region(0)
+    random = np.random.default_rng(0)
+    answers = [random.normal(0, 1, (1, *SIZE, 2)).astype(np.float32) for _ in range(2)]
+    inside = np.broadcast_to(truth["mask"] >= 0, answers[0].shape)
+    answers[1] = np.where(inside, answers[0], answers[1])
+    trainer = trainer_of(0)
+    seen = [trainer._noisy(pairs(truth, {"mask": a, "heatmaps": a})[1], 1, truth).numpy() for a in answers]
+    np.testing.assert_array_equal(*seen)
+    assert not seen[0][..., 6:, :].any()
+    assert (seen[0] - pairs(truth, {"mask": answers[0], "heatmaps": answers[0]})[1].numpy())[..., :6, :].std() == (
+        pytest.approx(0.05, rel=0.1))
+
+
+@pytest.fixture
+def policy():
+    """Sets Keras's precision for the time of a test."""
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+def test_both_optimizers_scale_their_loss_in_half_precision(policy):
+    policy("mixed_float16")
+    network, judge = network_of(), discriminator_of()
+    policy("float32")
+    trainer = AdversarialTrainer(network, judge, adam(1e-3), AdversarialSettings(0))
+    trainer.compile(adam(1e-3), **losses())
+    for found in (trainer.optimizer, trainer.discriminator_optimizer):
+        assert isinstance(found, keras.optimizers.LossScaleOptimizer)
+
+
+def test_bfloat16_trains_both_networks(policy):
+    policy("mixed_bfloat16")
+    trainer = trainer_of(0)
+    policy("float32")
+    before = [trainable(model) for model in (trainer.network, trainer.discriminator)]
+    rows = trainer.fit(batches(range(2)), shuffle=False, verbose=0).history
+    assert all(np.isfinite(value).all() for value in rows.values())
+    for start, model in zip(before, (trainer.network, trainer.discriminator), strict=True):
+        assert moved(start, model) == len(start)
+        assert all(variable.dtype == "float32" for variable in model.trainable_variables)
+
+
+# --- the run
+
+
+def run_of(folder):
+    return open_run(folder, choose(HIP, "quick", "paper").replaced("test", label_names=("head",)), SPLIT, {})
+
+
+def arrays(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+class Stopped(Exception):
+    """Ends a run between two records."""
+
+
+def stopped_after(steps):
+    """Batches that break off after some steps, as a killed run does."""
+    def interrupted(asked):
+        def regions():
+            for step in asked:
+                if step == steps:
+                    raise Stopped
+                yield region(step)
+        return dataset_of(regions)
+    return interrupted
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never stopped: records at 2, 4, 6 and 8; the second stage begins with step 3."""
+    run, trainer = run_of(tmp_path_factory.mktemp("adversarial") / "whole"), trainer_of(3)
+    fit(run, trainer, batches, Schedule(8, 2))
+    return run, trainer
+
+
+@pytest.mark.parametrize("stopped", [3, 7])
+def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(whole, tmp_path, stopped):
+    """Stopped in the first stage and in the second, between two records."""
+    run = run_of(tmp_path / "run")
+    with pytest.raises(Exception, match="Stopped"):
+        fit(run, trainer_of(3), stopped_after(stopped), Schedule(8, 2))
+    assert read_history(run.folder / "history.csv")[-1]["step"] == stopped - 1
+    fit(run, trainer_of(3), batches, Schedule(8, 2))
+    for name in ("last.weights.h5", "state.h5"):
+        one, other = arrays(whole[0].folder / name), arrays(run.folder / name)
+        assert one.keys() == other.keys() and len(one) > 5
+        for key, value in one.items():
+            np.testing.assert_array_equal(value, other[key], err_msg=f"{name} {key}")
+    rows = [read_history(folder / "history.csv") for folder in (whole[0].folder, run.folder)]
+    for one, other in zip(*rows, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+def test_the_record_and_the_state_of_both_stages(whole):
+    run, trainer = whole
+    rows = read_history(run.folder / "history.csv")
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1e-2, 1e-3, 1e-3, 1e-3])
+    assert rows[0]["discriminator_loss"] == 0 < min(row["discriminator_loss"] for row in rows[1:])
+    moments = [2 * len(model.trainable_variables) for model in (trainer.network, trainer.discriminator)]
+    with h5py.File(run.state) as file:
+        assert {name: len(file[name]) for name in file} == {
+            "network": len(trainer.network.variables), "discriminator": len(trainer.discriminator.variables),
+            "optimizer": moments[0] + 1,  # its count of the steps; the rate is a schedule
+            "discriminator_optimizer": moments[1] + 2, "steps": 1}
+        assert file["steps/0000"][()] == 8
+
+
+def test_the_weights_are_the_networks_alone(tmp_path):
+    run, scores = run_of(tmp_path / "run"), iter([0.5, 0.9, 0.7])
+    trainer = trainer_of(1)
+    at = []
+
+    def validate():
+        at.append(values(trainer.network))
+        return next(scores)
+
+    fit(run, trainer, batches, Schedule(6, 2), validate)
+    for which, expected in (("last", at[2]), ("best", at[1])):
+        fresh = network_of(seed=9)
+        load_weights(run, fresh, which)
+        assert_same(values(fresh), expected)
+    plain = network_of()
+    plain.compile(adam(1e-3), **losses())
+    fit(run_of(tmp_path / "plain"), plain, batches, Schedule(2, 2))
+    assert arrays(run.weights("last")).keys() == arrays(tmp_path / "plain" / "last.weights.h5").keys()
+
+
+def test_a_plain_run_does_not_go_on_as_an_adversarial_one(tmp_path):
+    plain = network_of()
+    plain.compile(adam(1e-3), **losses())
+    fit(run_of(tmp_path / "run"), plain, batches, Schedule(2, 2))
+    (tmp_path / "run" / "finished.json").unlink()
+    with pytest.raises(UserError, match="of another network"):
+        fit(run_of(tmp_path / "run"), trainer_of(1), batches, Schedule(4, 2))
+
+
+def test_the_noise_of_two_steps_or_two_draws_is_not_the_same():
+    trainer, (_, truth) = trainer_of(0), region(0)
+    pair = np.zeros((1, *SIZE, 3), np.float32)
+    drawn = []
+    for step, draw in itertools.product((0, 1), (0, 1)):
+        trainer.steps.assign(step)
+        drawn.append(trainer._noisy(pair, draw, truth).numpy()[..., :6, :].ravel())
+    for one, other in itertools.combinations(drawn, 2):
+        assert np.abs(np.corrcoef(one, other)[0, 1]) < 0.15
+    np.testing.assert_array_equal(trainer._noisy(pair, 1, truth).numpy()[..., :6, :].ravel(), drawn[-1])

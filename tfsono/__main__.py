@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 from tfsono.config import Choices, Parser, add_config_arguments, settings_from
+from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 
-SYSTEMS: dict[str, Choices] = {"hip": HIP, "head": HEAD}
+SYSTEMS: dict[str, Choices] = {"hip": HIP, "femur": FEMUR, "head": HEAD}
 TILINGS = ("", "paper", "half", "fast", "whole")
 
 
@@ -44,12 +45,21 @@ def _add_phantom(commands) -> None:
 
 def _phantom(arguments) -> None:
     from tfsono.config import choose
-    from tfsono.phantoms.dataset import write_head_dataset, write_hip_dataset, write_shapes_dataset
+    from tfsono.phantoms.dataset import (
+        write_femur_dataset,
+        write_head_dataset,
+        write_hip_dataset,
+        write_shapes_dataset,
+    )
 
-    config = choose(SYSTEMS.get(arguments.system, HIP), arguments.preset, "paper").config
+    choices = SYSTEMS.get(arguments.system, HIP)
+    config = choose(choices, arguments.preset, next(iter(choices.variants))).config
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
     if arguments.system == "head":
         write_head_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_pixel_size_mm)
+    elif arguments.system == "femur":
+        write_femur_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
+                            config.phantom_weeks)
     else:
         write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
         write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)

@@ -20,17 +20,32 @@ def steps(system: str, out: Path) -> list[list[str]]:
         ["tfsono", "phantom", system, data, "--preset", "quick"],
         ["tfsono", "audit", data],
         ["tfsono", "cache", system, data, cache, "--preset", "quick", "--verify"],
-        ["python", f"train/{system}.py", "--data", cache, "--run_dir", run, "--preset", "quick", *shortened(system)],
+        *trainings(system, cache, out),
         ["python", f"evaluate/{system}.py", "--data", cache, "--runs", run, "--out", f"{out}/results"],
         ["tfsono", "export", run, f"{out}/saved_model"],
         ["tfsono", "predict", f"{out}/saved_model", *inputs(system, data), "--out", f"{out}/predictions"],
     ]
 
 
+def trainings(system: str, cache: str, out: Path) -> list[list[str]]:
+    """The trainings of the run that is evaluated, which is the last one."""
+    def one(run: str, *more: str) -> list[str]:
+        return ["python", f"train/{system}.py", "--data", cache, "--run_dir", f"{out}/runs/{run}", "--preset", "quick",
+                *more]
+
+    if system == "femur":
+        return [one("roi", "--variant", "unet_roi", *shortened(system)),
+                one(system, "--roi_run", f"{out}/runs/roi", "--split", f"{out}/runs/roi/split.json",
+                    *shortened(system))]
+    return [one(system, *shortened(system))]
+
+
 def shortened(system: str) -> list[str]:
     """Where `quick`, which is meant for a few hundred real pictures, is too large for 60 phantoms in minutes."""
     if system == "head":
         return ["--test_cases", "12", "--input_size", "96,128", "--segmentation_iterations", "480"]
+    if system == "femur":
+        return ["--test_cases", "8", "--roi_iterations", "240", "--iterations", "360"]
     return []
 
 

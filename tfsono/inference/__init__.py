@@ -3,5 +3,7 @@
     sliding_window   where the tiles lie, and the weighted average of their probabilities
     resample         linear interpolation inside the graph
     hip              the `tf.Module` of the system: resample, tile, normalise, network, arg-max
+    femur            slices -> box -> region -> mask and landmarks
+    head             picture -> probability or landmarks
     segmentation     around the graph: orientation, connected components, holes
 """

@@ -34,9 +34,12 @@ class BlockStyle:
 
     def normalise(self, x, name: str):
         """Batch normalisation and ReLU of `x` [B, X, Y, Z, C]."""
-        x = BatchNormalization(self.norm_at_test, momentum=self.norm_momentum, epsilon=self.norm_epsilon,
-                               name=f"{name}_norm")(x)
-        return layers.ReLU(name=f"{name}_relu")(x)
+        return layers.ReLU(name=f"{name}_relu")(self.standardise(x, name))
+
+    def standardise(self, x, name: str):
+        """Batch normalisation of `x` [B, X, Y, Z, C] alone."""
+        return BatchNormalization(self.norm_at_test, momentum=self.norm_momentum, epsilon=self.norm_epsilon,
+                                  name=f"{name}_norm")(x)
 
 
 class BatchNormalization(layers.BatchNormalization):

@@ -6,8 +6,11 @@ hip_bones   the drawn anatomy of one hip: femur and pelvis as signed distances
 hip_tissue  what lies around the bones: muscles, joint, vessels, fat, skin
 hip         one T1-weighted hip with its femur mask
 ultrasound  rays, shadow, speckle and logarithmic compression, for pictures and volumes
+sweep       a swept 3D probe: what it makes of a volume of tissue
 head_anatomy  the drawn anatomy of one fetal head: skull, midline, cavum, choroid plexus
 head        one 2D ultrasound picture of a fetal head with its mask, ellipse and points
+femur_anatomy  the drawn anatomy of one fetal leg
+femur       one 3D ultrasound volume of a fetal thigh with its femur's mask and tips
 shapes      volumes of simple bodies, for pre-training an encoder when no C3D weights are at hand
 dataset     any of these written in the dataset layout
 """

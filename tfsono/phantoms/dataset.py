@@ -15,15 +15,18 @@ import SimpleITK as sitk
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.phantoms.femur import FemurTruth, femur_phantom, femur_truth
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
+from tfsono.volumes.landmarks import write_markups
 
 # To be raised when a seed gives another volume than before, so that no folder is filled half with each.
 DRAWING_VERSION = 1
 
 # The share of pictures that show the head of the one before: in HC18's training set about as many.
 SECOND_FRAMES = 0.18
+FEMUR_TIPS = ("proximal", "distal")
 LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
@@ -106,6 +109,46 @@ def write_head_dataset(
     return root
 
 
+def write_femur_dataset(
+    root: str | Path, cases: int, seed: int, size, spacing_mm, weeks, progress: Progress = print
+) -> Path:
+    """Writes ultrasound volumes femur_001, femur_002, ... with masks (label "femur") and both tips.
+
+    The tips stand in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as two points and the line between
+    them. Beside the folders `femurs.csv` tells what was drawn: case, weeks (gestational age), length_mm, volume_ml.
+
+    Args:
+        weeks: the lowest and the highest gestational age.
+
+    Raises:
+        UserError: `cases` is not positive, the field of view is too small for a femur, or the folder holds something
+            else (other settings, more cases).
+    """
+    root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
+    weeks = tuple(map(float, weeks))
+    settings = _settings("femur", seed, size, spacing_mm) | {"weeks": list(weeks)}
+    names, missing = _missing_cases(
+        root, "femur", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
+        others=("landmarks/{}.mrk.json",),
+    )
+    truths = {name: femur_truth(_case_seed(seed, n), size, spacing_mm, weeks)[1] for n, name in enumerate(names)}
+    entry = {"name": "femur phantoms", "modality": "US (synthetic)", "labels": {"femur": 1}}
+    entry |= {"landmarks": list(FEMUR_TIPS), "units": "mm", "phantom": settings}
+    _claim(root, entry, ("images", "labels", "landmarks"))
+    present = {name for number, name in enumerate(names) if number not in missing}
+    _write_femur_table(root, truths, present)
+    for number in _counted(names, missing, progress):
+        name = names[number]
+        phantom = femur_phantom(_case_seed(seed, number), size, spacing_mm, weeks)
+        points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
+        tips = dict(zip(FEMUR_TIPS, points_mm, strict=True))
+        write_markups(root / "landmarks" / f"{name}.mrk.json", tips, [FEMUR_TIPS])
+        _write_case(root, name, phantom.image, phantom.mask, spacing_mm)
+        present.add(name)
+        _write_femur_table(root, truths, present)
+    return root
+
+
 def write_dataset(
     root: str | Path,
     name: str,
@@ -151,12 +194,12 @@ def _settings(kind: str, seed: int, size, spacing_mm) -> dict:
     }
 
 
-def _claim(root: Path, entry: dict) -> None:
-    """Makes the folder this data set's, or finds that it is already."""
+def _claim(root: Path, entry: dict, folders: tuple[str, ...] = ("images", "labels")) -> None:
+    """Makes the folder this data set's, with its `folders`, or finds that it is already."""
     path = root / "dataset.json"
     found = _read_entry(path)
     if found is None:
-        _make_folders(root)
+        _make_folders(root, folders)
         write_text(path, json.dumps(entry, indent=2) + "\n")
     elif _without_subjects(found) != json.loads(json.dumps(_without_subjects(entry))):
         raise UserError(
@@ -169,9 +212,9 @@ def _without_subjects(entry: dict) -> dict:
     return {key: value for key, value in entry.items() if key != "subjects"}
 
 
-def _make_folders(root: Path) -> None:
-    """images/ and labels/, unless they hold somebody's files already."""
-    for folder in (root / "images", root / "labels"):
+def _make_folders(root: Path, names: tuple[str, ...]) -> None:
+    """images/, labels/ and others, unless they hold somebody's files already."""
+    for folder in (root / name for name in names):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -213,9 +256,17 @@ def _missing_volumes(
 
 
 def _missing_cases(
-    root: Path, prefix: str, cases: int, suffix: str, is_whole: Callable[[Path], bool], progress: Progress
+    root: Path,
+    prefix: str,
+    cases: int,
+    suffix: str,
+    is_whole: Callable[[Path], bool],
+    progress: Progress,
+    others: tuple[str, ...] = (),
 ) -> tuple[list[str], list[int]]:
     """All names, and the numbers (from 0) of those of which image or label is not there as it should be.
+
+    `others` are files that each case has besides, with {} for its name.
 
     A name appears only when its file is whole, so a look at its head is enough.
     """
@@ -232,6 +283,7 @@ def _missing_cases(
         number
         for number, name in enumerate(names)
         if not all(_is_file_and(is_whole, root / folder / f"{name}{suffix}") for folder in ("images", "labels"))
+        or not all((root / other.format(name)).is_file() for other in others)
     ]
     if len(missing) < cases:
         progress(f"{root}: {cases - len(missing)} of {cases} cases are there already")
@@ -308,6 +360,15 @@ def _write_tables(root: Path, entry: dict, truths: dict[str, HeadTruth], subject
     write_text(root / "landmarks.csv", "\n".join(points) + "\n")
     entry = entry | {"subjects": {name: subjects[name] for name in truths}}
     write_text(root / "dataset.json", json.dumps(entry, indent=2) + "\n")
+
+
+def _write_femur_table(root: Path, truths: dict[str, FemurTruth], present: set[str]) -> None:
+    """The table of the cases that are there, in order."""
+    rows = ["case,weeks,length_mm,volume_ml"]
+    for name, truth in truths.items():
+        if name in present:
+            rows.append(f"{name},{truth.weeks:.3f},{truth.length_mm:.3f},{truth.volume_ml:.4f}")
+    write_text(root / "femurs.csv", "\n".join(rows) + "\n")
 
 
 def _write_case(root: Path, case: str, image: np.ndarray, label: np.ndarray, spacing_mm) -> None:

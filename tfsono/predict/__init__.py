@@ -4,5 +4,6 @@
     inputs       the files that are meant, and a name for each
     tables       measurements.csv and its like: what is there is kept, one case replaced at a time
     loop         every input in turn: skipped where it is answered already, reported where it fails
-    hip, head    one input of a system -> its files, its rows, and a line to print
+    masks        what is done with a mask before it becomes a file
+    hip, femur, head   one input of a system -> its files, its rows, and a line to print
 """

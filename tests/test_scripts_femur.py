@@ -1,0 +1,204 @@
+"""The whole way of `femur` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tensorflow as tf
+
+from small_femur import NAMES, TINY_FEMUR, write_femur_cache, write_small_femur_dataset
+from test_scripts_hip import script
+from tfsono.__main__ import run as tfsono
+from tfsono.configs.femur import FEMUR
+from tfsono.errors import UserError
+from tfsono.systems.femur import load_run
+from tfsono.training.run import read_history, read_run
+from tfsono.volumes.landmarks import read_landmarks
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def train(place, name, *more, cache="small.h5"):
+    script("train", "femur").main(["--data", str(place / cache), "--run_dir", str(place / "runs" / name),
+                                   *TINY_FEMUR, *map(str, more)])
+
+
+def evaluate(place, names, out, cache="small.h5"):
+    script("evaluate", "femur").main(["--data", str(place / cache), "--runs",
+                                      *(str(place / "runs" / name) for name in names), "--out", str(place / out)])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A dataset, its cache, the first stage, and runs of the second one: refined, in true boxes, of one branch."""
+    place = tmp_path_factory.mktemp("femur")
+    write_small_femur_dataset(place / "dataset")
+    assert tfsono(["audit", str(place / "dataset")]) == 0
+    tfsono(["cache", "femur", str(place / "dataset"), str(place / "small.h5"), "--preset", "quick", "--verify"])
+    train(place, "roi", "--variant", "unet_roi")
+    split = place / "runs" / "roi" / "split.json"
+    first = ["--split", split, "--roi_run", place / "runs" / "roi"]
+    train(place, "brndc", *first)
+    train(place, "refined", *first, "--variant", "brndc_d", "--start_from", place / "runs" / "brndc")
+    train(place, "unet_s", "--split", split, "--variant", "unet_s")
+    train(place, "unet_l", "--split", split, "--variant", "unet_l")
+    return place
+
+
+@pytest.fixture(scope="module")
+def results(place):
+    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results")
+    return place / "results"
+
+
+def test_a_run_says_what_it_was_and_is_whole_by_itself(place):
+    run = place / "runs" / "brndc"
+    assert {path.name for path in run.iterdir()} >= {"config.json", "split.json", "data.json", "history.csv", "roi",
+                                                    "last.weights.h5", "initialisation.txt"}
+    assert {path.name for path in (run / "roi").iterdir()} == {"config.json", "data.json", "split.json",
+                                                              "last.weights.h5"}
+    _, module = load_run(run)
+    assert module.finder is not None and load_run(place / "runs" / "unet_s")[1].finder is None
+    assert read_run(run, FEMUR).config.landmark_names == NAMES
+
+
+def test_the_refined_run_started_from_the_other(place):
+    run = place / "runs" / "refined"
+    assert "after 4 steps" in (run / "initialisation.txt").read_text(encoding="utf-8")
+    history = read_history(run / "history.csv")
+    assert [row["step"] for row in history] == [2] and history[0]["discriminator_loss"] > 0
+
+
+def test_tables_have_the_papers_rows_beside_ours(results):
+    table = rows_of(results / "table1.csv")
+    ours = [row["Variant"] for row in table if row["Source"] == "ours"]
+    assert ours == ["Unet-ROI", "BRNDC", "BRNDC-D", "Unet-S, in true boxes"]
+    assert {"BRN", "BRND", "BRNDC"} <= {row["Variant"] for row in table if row["Source"] == "paper"}
+    paper = next(row for row in table if row["Variant"] == "BRNDC-D" and row["Source"] == "paper")
+    assert float(paper["DSC %"]) == 91.03 and float(paper["DSC % std"]) == 3.0
+    landmarks = rows_of(results / "table2.csv")
+    assert [row["Variant"] for row in landmarks if row["Source"] == "ours"] == ["BRNDC", "BRNDC-D",
+                                                                               "Unet-L, in true boxes"]
+    assert {"proximal mm", "distal mm", "Lerr mm"} <= set(landmarks[0])
+    regions = rows_of(results / "regions.csv")
+    assert [row["Region"] for row in regions] == ["found by the first stage"] * 3 + ["true box"] * 2
+
+
+def test_cases_pages_and_figures(results):
+    rows = rows_of(results / "cases.csv")
+    assert len(rows) == 10 and {row["run"] for row in rows} == {"roi", "brndc", "refined", "unet_s", "unet_l"}
+    for row in rows:
+        assert (row["mask"] == "") == (row["run"] == "unet_l")
+        assert (row["proximal_x_vox"] == "") == (row["run"] in ("roi", "unet_s"))
+    assert (results / "report.html").is_file()
+    figures = {path.name for path in (results / "figures").iterdir()}
+    assert {"agreement.png", "methods1.png", "methods2.png", "1_01.png", "5_02.png", "history_brndc.png"} <= figures
+    row = next(row for row in rows if row["run"] == "brndc")
+    folder = (results / "runs" / row["mask"]).parent
+    truth = sitk.ReadImage(str(results.parent / "dataset" / "images" / f"{row['case']}.nii.gz"))
+    found = sitk.ReadImage(str(results / "runs" / row["mask"]))
+    assert found.GetSize() == truth.GetSize() and np.allclose(found.GetSpacing(), truth.GetSpacing())
+    assert set(read_landmarks(folder / f"{row['case']}.mrk.json")) == set(NAMES)
+
+
+def test_an_evaluation_is_read_back(place, results, capsys):
+    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results")
+    assert " left" not in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def exported(place):
+    tfsono(["export", str(place / "runs" / "brndc"), str(place / "saved_model")])
+    return place / "saved_model"
+
+
+def test_a_saved_model_and_its_run_answer_alike(place, exported, capsys):
+    volume = place / "dataset" / "images" / "bone_1.nii.gz"
+    assert tfsono(["predict", str(exported), str(volume), "--out", str(place / "from_export")]) == 0
+    assert tfsono(["predict", str(place / "runs" / "brndc"), str(volume), "--out", str(place / "from_run")]) == 0
+    for name in ("measurements.csv", "landmarks.csv", "bone_1.mrk.json"):
+        assert (place / "from_export" / name).read_text() == (place / "from_run" / name).read_text()
+    masks = [sitk.GetArrayFromImage(sitk.ReadImage(str(place / folder / "bone_1_mask.nii.gz")))
+             for folder in ("from_export", "from_run")]
+    np.testing.assert_array_equal(*masks)
+    row = rows_of(place / "from_run" / "measurements.csv")[0]
+    ends = rows_of(place / "from_run" / "landmarks.csv")
+    apart = np.subtract(*([float(end[f"{axis}_mm"]) for axis in "xyz"] for end in ends))
+    assert float(row["length_mm"]) == pytest.approx(np.linalg.norm(apart), abs=1e-3)
+    voxels = sitk.ReadImage(str(volume)).TransformPhysicalPointToContinuousIndex([float(ends[0][f"{a}_mm"])
+                                                                                  for a in "xyz"])
+    assert voxels == pytest.approx([float(ends[0][f"{axis}_vox"]) for axis in "xyz"], abs=1e-2)
+    markups = json.loads((place / "from_run" / "bone_1.mrk.json").read_text())
+    assert [markup["type"] for markup in markups["markups"]] == ["Fiducial", "Line"]
+    assert (place / "from_run" / "bone_1.png").is_file() and "length" in capsys.readouterr().out
+
+
+def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["landmarks"] == list(NAMES) and manifest["network"]["first_stage"]
+    loaded = tf.saved_model.load(str(exported))
+    answer = loaded(np.zeros((25, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
+    assert set(answer) == set(manifest["output"])
+    assert answer["mask"].shape == (25, 23, 21) and answer["points_vox"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("run", ["roi", "unet_s", "unet_l"])
+def test_networks_of_one_answer_predict_it(place, run):
+    volume = place / "dataset" / "images" / "bone_2.nii.gz"
+    assert tfsono(["predict", str(place / "runs" / run), str(volume), "--out", str(place / f"only_{run}")]) == 0
+    names = {path.name for path in (place / f"only_{run}").iterdir()}
+    assert ("bone_2_mask.nii.gz" in names) == (run != "unet_l") and ("bone_2.mrk.json" in names) == (run == "unet_l")
+    row = rows_of(place / f"only_{run}" / "measurements.csv")[0]
+    assert (row["length_mm"] == "") == (run != "unet_l") and (row["volume_ml"] == "") == (run == "unet_l")
+    if run != "roi":
+        assert "whole volume was searched" in row["flags"]
+
+
+def test_cases_with_one_of_the_two_are_trained_and_scored_on_it(place):
+    shutil.copytree(place / "dataset", place / "partial")
+    for number in (0, 3):
+        (place / "partial" / "landmarks" / f"bone_{number}.mrk.json").unlink()
+        (place / "partial" / "labels" / f"bone_{number + 1}.nii.gz").unlink()
+    write_femur_cache(place / "partial", place / "partial.h5")
+    (place / "partial.json").write_text(json.dumps({"train": ["bone_0", "bone_1"], "validation": ["bone_2"],
+                                                    "test": ["bone_3", "bone_4"]}))
+    train(place, "partial", "--split", place / "partial.json", cache="partial.h5")
+    history = read_history(place / "runs" / "partial" / "history.csv")
+    assert all(np.isfinite(row["loss"]) and 0 <= row["validation_dice"] <= 1 for row in history)
+    assert (place / "runs" / "partial" / "best.weights.h5").is_file()
+    evaluate(place, ("partial",), "partial_results", cache="partial.h5")
+    rows = {row["case"]: row for row in rows_of(place / "partial_results" / "cases.csv")}
+    assert float(rows["bone_3"]["dice"]) >= 0 and rows["bone_4"]["dice"] in ("nan", "")
+    assert rows["bone_3"]["mre_mm"] in ("nan", "") and float(rows["bone_4"]["mre_mm"]) >= 0
+
+
+@pytest.mark.parametrize("more, words", [
+    (["--roi_run", "runs/brndc"], "expected a run of --variant unet_roi"),
+    (["--variant", "brndc_d", "--start_from", "runs/unet_s"], "of another network"),
+    (["--label_names", "tibia"], "leave the option out"), (["--spacing_mm", "1,1,1"], "tfsono cache femur"),
+    (["--precision", "mixed_float16"], "needs a GPU"), (["--test_cases", "9"], "test_cases"),
+])
+def test_bad_input_is_one_line_and_leaves_no_folder(place, more, words):
+    more = [str(place / word) if word.startswith("runs/") else word for word in more]
+    with pytest.raises(UserError, match=words) as error:
+        train(place, "bad", *more)
+    assert "\n" not in str(error.value) and not (place / "runs" / "bad").exists()
+
+
+def test_a_first_stage_that_saw_the_test_cases_is_refused(place):
+    test = read_run(place / "runs" / "roi", FEMUR).split["train"][:1]
+    others = [f"bone_{number}" for number in range(5) if f"bone_{number}" not in test]
+    (place / "leak.json").write_text(json.dumps({"train": others, "validation": [], "test": test}))
+    with pytest.raises(UserError, match="a test case here"):
+        train(place, "leak", "--split", place / "leak.json", "--roi_run", place / "runs" / "roi")
+
+
+def test_runs_of_other_test_cases_do_not_share_a_table(place):
+    with pytest.raises(UserError, match="other test cases"):
+        evaluate(place, ("brndc", "partial"), "mixed")

@@ -129,7 +129,24 @@ def training_data(cache, path: str, config: FemurConfig, names: list[str]) -> tu
     sampling = RegionSampling(config.roi_margin, config.roi_ratio, config.stride, config.heatmap_sigma, config.outputs,
                               config.augmentation, config.rotation_degrees, config.scales, config.seed, config.flips)
     sources, left_out = region_sources(cache, names, sampling)
+    check_regions(sources, config)
     return lambda steps: region_dataset(path, "femur", sources, sampling, steps), left_out
+
+
+def check_regions(sources: list, config: FemurConfig) -> None:
+    """What TensorFlow's CPU kernels do wrongly without a word, seen on 2.21 with oneDNN: see docs/traps.md."""
+    import tensorflow as tf
+
+    from tfsono.geometry.regions import network_grid
+
+    if config.precision != "mixed_bfloat16" or tf.config.list_physical_devices("GPU"):
+        return
+    for source in sources:
+        sides = network_grid(source.box, config.roi_ratio, config.stride).padded
+        if min(sides) <= 2 * config.stride:
+            raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for a region {min(sides)} voxels "
+                            f"wide ({source.name}: 2 or fewer at the lowest level); take float32, or a larger "
+                            "--roi_margin")
 
 
 def compiled(network, config: FemurConfig):

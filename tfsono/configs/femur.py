@@ -58,8 +58,8 @@ class FemurConfig:
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
     norm_at_test: str = ours("tile", "not stated; a volume's own mean and variance, as in training with a batch "
-                                     "of 1; or moving, the averages of training")
-    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation instead")
+                                     "of 1; or moving, the averages of training; unet_roi takes these always")
+    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation, as unet_roi always")
     head_deviation: float = ours(0.01, "of the Gaussian that the last kernels start from; not stated; the lineage")
     recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
 

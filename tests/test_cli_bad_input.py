@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from small_caches import TINY, write_small_dataset
+from small_caches import TINY, write_small_dataset, write_small_head_dataset
 from small_datasets import write_image, write_json
 from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
@@ -137,6 +137,15 @@ def test_a_folder_that_is_no_dataset(place):
     assert str(place / "run") in text and "images/" in text
 
 
+def test_a_cache_of_pictures_where_volumes_are_and_the_other_way_round(place, tmp_path):
+    text = refusal(place, tfsono, "cache", "head", place / "dataset", place / "new.h5")
+    assert "head takes pictures; found volumes, such as case_0" in text
+    write_small_head_dataset(tmp_path / "heads", 1)
+    for system in ("hip", "femur"):
+        text = refusal(place, tfsono, "cache", system, tmp_path / "heads", place / "new.h5")
+        assert f"{system} takes volumes; found pictures, such as head_001" in text
+
+
 def test_a_description_that_is_not_json(place):
     (place / "dataset" / "dataset.json").write_text("{half")
     text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5")
@@ -157,8 +166,9 @@ def test_places_that_cannot_be_written(place):
 def test_a_phantom_where_something_else_lies(place):
     text = refusal(place, tfsono, "phantom", "hip", place / "dataset", "--cases", "1", "--preset", "quick")
     assert "dataset.json" in text and "choose another folder" in text
-    text = refusal(place, tfsono, "phantom", "hip", place / "new", "--cases", "0", "--preset", "quick")
-    assert "--cases" in text and "at least 1" in text
+    for system in ("hip", "femur", "head"):
+        text = refusal(place, tfsono, "phantom", system, place / "new", "--cases", "0", "--preset", "quick")
+        assert "--cases" in text and "at least 1" in text
 
 
 # --- caches

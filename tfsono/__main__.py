@@ -110,7 +110,12 @@ def _cache(arguments) -> None:
         settings = CacheSettings(arguments.system, config.orientation, config.spacing_mm)
     path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
     audit = read_audit(path) if arguments.audit or path.is_file() else None
-    write_cache(open_dataset(arguments.dataset), Path(arguments.file), settings, audit, arguments.leave_out_bad)
+    dataset = open_dataset(arguments.dataset)
+    wanted, held = ("pictures", "volumes") if arguments.system == "head" else ("volumes", "pictures")
+    strange = [case.name for case in dataset.cases if case.is_picture != (wanted == "pictures")]
+    if strange:
+        raise UserError(f"{arguments.dataset}: {arguments.system} takes {wanted}; found {held}, such as {strange[0]}")
+    write_cache(dataset, Path(arguments.file), settings, audit, arguments.leave_out_bad)
     if arguments.verify:
         problems = verify_cache(arguments.file)
         if problems:

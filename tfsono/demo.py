@@ -45,7 +45,7 @@ def shortened(system: str) -> list[str]:
     if system == "head":
         return ["--test_cases", "12", "--input_size", "96,128", "--segmentation_iterations", "480"]
     if system == "femur":
-        return ["--test_cases", "8", "--iterations", "300"]
+        return ["--test_cases", "8"]
     return []
 
 

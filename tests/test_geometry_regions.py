@@ -4,17 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from tfsono.geometry.regions import (
     Box,
     box_iou,
     box_of,
     enlarged,
-    merged_box,
     network_grid,
     padded_sides,
-    whole_box,
 )
 from tfsono.geometry.resampling import source_coordinates
 
@@ -26,7 +23,6 @@ def test_a_box_counts_voxels():
     assert box.sides == (2, 5, 1) and box.voxels == 10
     assert np.zeros(SHAPE)[box.slices].shape == box.sides
     np.testing.assert_array_equal(box.middle, [1.5, 2.0, 4.0])
-    assert whole_box(SHAPE) == Box((0, 0, 0), SHAPE) and whole_box(SHAPE).voxels == 11 * 7 * 13
     assert Box(np.array([1, 0, 4]), [3.0, 5, 5]) == box  # whole numbers of any kind
 
 
@@ -62,43 +58,10 @@ def test_neither_mask_nor_points_give_no_box():
     assert box_of(None, np.zeros((0, 3))) is None
 
 
-def test_small_parts_of_slices_do_not_count():
-    mask = np.zeros((9, 8, 7), np.uint8)
-    mask[3:6, 2:4, 3] = 1  # 6 pixels
-    mask[2:4, 4:6, 4] = 2  # 4 pixels, of another label
-    mask[8, 7, 4:7] = 1  # 3 voxels along z, but 1 pixel in each slice
-    assert merged_box(mask, 5) == Box((3, 2, 3), (6, 4, 4))
-    assert merged_box(mask, 4) == Box((2, 2, 3), (6, 6, 5))
-    for literal in (0, 1):
-        assert merged_box(mask, literal) == box_of(mask) == Box((2, 2, 3), (9, 8, 7))
-    assert merged_box(mask, 7) is None and merged_box(np.zeros(SHAPE), 0) is None
-
-
-def test_an_oblique_line_is_one_part():
-    mask = np.zeros((9, 9, 3), np.uint8)
-    mask[np.arange(9), np.arange(9), 1] = 1
-    assert merged_box(mask, 9) == Box((0, 0, 1), (9, 9, 2)) and merged_box(mask, 10) is None
-
-
-def test_merging_agrees_with_boxes_of_all_parts():
-    random = np.random.default_rng(1)
-    mask = random.random((12, 9, 6)) < 0.3
-    corners = []
-    for z in range(6):
-        parts, count = ndimage.label(mask[:, :, z], np.ones((3, 3)))
-        for part in range(1, count + 1):
-            where = np.argwhere(parts == part)
-            if len(where) >= 4:
-                corners.append([*where.min(axis=0), z, *where.max(axis=0), z])
-    corners = np.array(corners)
-    assert 0 < len(corners)
-    assert merged_box(mask, 4) == Box(corners[:, :3].min(axis=0), corners[:, 3:].max(axis=0) + 1)
-
-
 def test_enlarging_stops_at_the_volume():
     box = Box((2, 3, 5), (4, 5, 6))
     assert enlarged(box, 2, SHAPE) == Box((0, 1, 3), (6, 7, 8))
-    assert enlarged(box, 100, SHAPE) == whole_box(SHAPE)
+    assert enlarged(box, 100, SHAPE) == Box((0, 0, 0), SHAPE)
     assert enlarged(box, 0, SHAPE) == box
     outside = enlarged(Box((-9, 3, 20), (-8, 4, 21)), 1, SHAPE)  # a point beside its volume
     assert outside == Box((0, 2, 12), (1, 5, 13))

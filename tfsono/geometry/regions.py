@@ -1,4 +1,4 @@
-"""Boxes of voxels around what is looked for, and the network's grid on a box; NumPy and SciPy, without weights.
+"""Boxes of voxels around what is looked for, and the network's grid on a box; NumPy, without weights.
 
 A box counts voxels: from `low` up to but not including `high`. On a box of `n` voxels the network's grid has
 `m = max(1, floor(n * ratio))` voxels along each axis, which cover the same extent (`geometry.resampling`), so that
@@ -13,12 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from tfsono.geometry.resampling import resampled_size
-
-TOUCHING = np.ones((3, 3), bool)
-"""Pixels of one part of a slice touch at edges or corners: a thin bone that runs aslant is one part."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,6 @@ class Box:
         return int(np.prod(self.sides, dtype=np.int64))
 
 
-def whole_box(shape) -> Box:
-    """The box that holds a whole volume: where to look when nothing was found."""
-    return Box((0,) * len(shape), tuple(shape))
-
-
 def box_of(mask: np.ndarray | None, points_vox: np.ndarray | None = None) -> Box | None:
     """The smallest box around the mask's foreground, or without any around the voxels of the known points.
 
@@ -87,31 +78,6 @@ def box_of(mask: np.ndarray | None, points_vox: np.ndarray | None = None) -> Box
         return None
     voxels = np.floor(points + 0.5).astype(np.int64)
     return Box(voxels.min(axis=0), voxels.max(axis=0) + 1)
-
-
-def merged_box(slice_masks: np.ndarray, smallest_part: int) -> Box | None:
-    """The union of the boxes of all parts of all slices along z (femur, Sec. II-A), without the small ones.
-
-    Args:
-        slice_masks: [X, Y, Z], foreground above 0.
-        smallest_part: pixels; smaller parts of a slice do not count, as one of them anywhere inflates the box. 0 and 1
-            count all.
-
-    Returns:
-        None where no part is left.
-    """
-    foreground = np.asarray(slice_masks) > 0
-    if smallest_part <= 1:
-        return _ends(foreground)
-    lows, highs = [], []
-    for z in np.flatnonzero(foreground.any(axis=(0, 1))):
-        parts, count = ndimage.label(foreground[:, :, z], TOUCHING)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)
-        for number, (x, y) in enumerate(ndimage.find_objects(parts), 1):
-            if sizes[number] >= smallest_part:
-                lows.append((x.start, y.start, z))
-                highs.append((x.stop, y.stop, z + 1))
-    return Box(np.min(lows, axis=0), np.max(highs, axis=0)) if lows else None
 
 
 def enlarged(box: Box, margin: int, shape) -> Box:

@@ -18,13 +18,6 @@ from tfsono.metrics.overlap import overlap_metrics
 
 MEASUREMENTS = ("bpd", "ofd", "hc")
 
-HC18_MARGIN_PX = 1.355
-"""How far the edge of HC18's filled outlines lies outside the ellipse whose circumference the challenge's table gives,
-in pixels of its pictures: as if the drawn line had a width and the mask included it. Measured: the mask's
-ellipse is 8.51 pixels too long round (standard deviation 0.19 over 490 pictures), whatever the head's size, so that
-`ellipse.grown(-HC18_MARGIN_PX)` gives the table's value within 0.016 mm on average; without it it is 0.98 mm more.
-"""
-
 # Hadlock, Deter, Harrist, Park: Estimating fetal age: computer-assisted analysis of multiple fetal growth parameters,
 # Radiology 152:497-501, 1984: 361 fetuses of 14 to 42 menstrual weeks. Lengths in centimetres, weeks come out.
 HADLOCK_WEEKS = (14.0, 42.0)

@@ -4,6 +4,8 @@
     python benchmarks/full_size.py hip infer [--tiling paper|half|fast]
     python benchmarks/full_size.py head train [--variant unet|heatmap|...]
     python benchmarks/full_size.py head infer [--variant unet|heatmap|...]
+    python benchmarks/full_size.py femur train [--variant brndc|brndc_d|unet_roi|...] [--recompute]
+    python benchmarks/full_size.py femur infer [--variant brndc|...]
 
 Run each in a fresh process: the base is what the process holds before the network is built (Python, TensorFlow, the
 data), the peak what the operating system saw at most.
@@ -23,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
+from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 
@@ -30,19 +33,26 @@ from tfsono.configs.hip import HIP
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/full_size.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=("hip", "head"))
+    parser.add_argument("system", choices=("hip", "head", "femur"))
     parser.add_argument("what", choices=("train", "infer"))
-    parser.add_argument("--variant", default="paper")
+    parser.add_argument("--variant", default="", help="a variant of the system; without, its first")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--tiling", default="paper", help="hip")
+    parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
     arguments = parser.parse_args(argv)
+    choices = {"hip": HIP, "head": HEAD, "femur": FEMUR}[arguments.system]
+    config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)),
+                    {"precision": arguments.precision}).config
+    train = arguments.what == "train"
     if arguments.system == "hip":
-        config = dataclasses.replace(choose(HIP, "paper", arguments.variant).config, label_names=("femur",),
-                                     precision=arguments.precision, tiling=arguments.tiling)
-        (train_hip if arguments.what == "train" else infer_hip)(config)
+        (train_hip if train else infer_hip)(
+            dataclasses.replace(config, label_names=("femur",), tiling=arguments.tiling))
+    elif arguments.system == "head":
+        (train_head if train else infer_head)(config)
     else:
-        config = choose(HEAD, "paper", arguments.variant, {"precision": arguments.precision}).config
-        (train_head if arguments.what == "train" else infer_head)(config)
+        (train_femur if train else infer_femur)(
+            dataclasses.replace(config, label_names=("femur",), landmark_names=("proximal", "distal"),
+                                recompute=arguments.recompute))
 
 
 def timed_steps(network, image, target) -> list[float]:
@@ -134,6 +144,67 @@ def infer_head(config) -> None:
             ellipse_of_mask(mask)
         seconds.append(time.perf_counter() - began)
     report(f"{config.network}: inference of {image.shape}, {config.precision}", seconds[1:], base)
+
+
+FEMUR_REGION = (228, 124, 190)  # voxels: the paper's mean region, already enlarged
+
+
+def train_femur(config) -> None:
+    """Steps of one region of the paper's mean size, or of the first stage's slices; adversarial ones in `brndc_d`."""
+    import numpy as np
+
+    from tfsono.geometry.regions import Box, network_grid
+    from tfsono.models.femur import build
+    from train.femur import compiled
+
+    random = np.random.default_rng(0)
+    if config.network == "unet_roi":
+        shape = (config.slice_batch, *config.phantom_size[:2], 1)
+    else:
+        shape = (1, *network_grid(Box((0, 0, 0), FEMUR_REGION), config.roi_ratio, config.stride).padded, 1)
+    image = random.normal(size=shape).astype("float32")
+    truth = {"mask": (random.random(shape) < 0.03).astype("int8"),
+             "heatmaps": random.random((*shape[:-1], config.landmarks)).astype("float32")}
+    config = dataclasses.replace(config, iterations=0 if config.adversarial else config.iterations)  # its second stage
+    base = resident_bytes()
+    network = compiled(build(config), config)
+    seconds = timed_steps(network, image, {name: truth[name] for name in config.outputs})
+    stage = "adversarial " if config.adversarial else ""
+    kept = ", checkpointed" if config.recompute else ""
+    report(f"{config.network}: {stage}training step of {shape[:-1]}, {config.precision}{kept}", seconds, base)
+
+
+def infer_femur(config) -> None:
+    """One volume of the paper's size through both stages in one graph, and the clean-up.
+
+    Untrained weights: the first stage finds a box of noise, so the second stage is timed in the paper's mean region.
+    """
+    import numpy as np
+
+    from tfsono.inference.femur import FemurAnswerer, RegionFinder, RegionReader, SliceSegmenter
+    from tfsono.inference.segmentation import clean_mask
+    from tfsono.models.femur import build
+    from tfsono.phantoms.femur import femur_phantom
+
+    image = femur_phantom(0, config.phantom_size, config.phantom_spacing_mm).image.astype("float32")
+    spacing = np.float32(config.phantom_spacing_mm)
+    inner = [side - 2 * config.roi_margin for side in FEMUR_REGION]
+    start = [(side - part) // 2 for side, part in zip(image.shape, inner, strict=True)]
+    box = [*start, *(low + part for low, part in zip(start, inner, strict=True))]
+    base = resident_bytes()
+    first = dataclasses.replace(config, network="unet_roi")
+    finder = SliceSegmenter(RegionFinder(build(first), first.stride, config.slice_batch, config.roi_smallest_part))
+    answerer = FemurAnswerer(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
+                                          config.heatmap_decode), None)
+    began = time.perf_counter()
+    finder(image, spacing)
+    middle = time.perf_counter()
+    answer = answerer.answer_in(image, spacing, box)
+    if "mask" in answer:
+        clean_mask(answer["mask"].numpy(), config.classes, config.largest_component, config.fill_holes)
+    ended = time.perf_counter()
+    report(f"inference of {image.shape}, {config.precision}: first stage, region of {FEMUR_REGION}, both",
+           [middle - began, ended - middle, ended - began], base)
 
 
 def resident_bytes() -> int:

@@ -5,11 +5,12 @@ from collections import Counter
 import h5py
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from small_datasets import write_image, write_json
 from tfsono.data.cache import Cache, CacheSettings, write_cache
 from tfsono.data.layout import open_dataset
-from tfsono.data.slices import draw_slices, load_slices, slice_dataset, slices_of
+from tfsono.data.slices import SliceSampling, draw_slices, load_slices, slice_dataset, slices_of, turn_of, turned
 from tfsono.errors import UserError
 
 SIZES = {"a": (13, 18, 11), "b": (21, 9, 14), "c": (13, 18, 9)}
@@ -40,7 +41,7 @@ def stacks(cache_path):
 
 def batches(stacks, steps, batch=4, stride=8, seed=2):
     return [(image.numpy(), targets["mask"].numpy())
-            for image, targets in slice_dataset(stacks, batch, stride, seed, steps)]
+            for image, targets in slice_dataset(stacks, SliceSampling(batch, stride, seed), steps)]
 
 
 def test_the_slices_are_sorted_by_what_they_show(stacks):
@@ -73,7 +74,7 @@ def test_few_empty_slices_are_all_shown_once(cache_path, stacks):
 
 def test_the_order_goes_on_across_epochs(stacks):
     order = np.concatenate([slices_of(stacks, epoch, 2) for epoch in range(4)])
-    drawn = [one for step in range(9) for one in draw_slices(stacks, step, 8, 8, 2)[0]]
+    drawn = [one for step in range(9) for one in draw_slices(stacks, step, SliceSampling(8, 8, 2))[0]]
     assert [image[0, 0, 0] for image in drawn] == [1000 * case + z for case, z in order[:72]]
 
 
@@ -92,7 +93,7 @@ def test_slices_are_standardised_without_their_padding(cache_path, stacks):
 def test_batches_are_padded_to_what_they_hold(stacks):
     shapes = set()
     for step in range(20):
-        image, mask = draw_slices(stacks, step, 2, 4, 2)
+        image, mask = draw_slices(stacks, step, SliceSampling(2, 4, 2))
         order = np.concatenate([slices_of(stacks, epoch, 2) for epoch in range(3)])[2 * step:2 * step + 2]
         sides = np.array([list(SIZES.values())[case][:2] for case, _ in order])
         expected = tuple(-(-n // 4) * 4 for n in sides.max(axis=0))
@@ -112,6 +113,43 @@ def test_a_restart_gives_the_same_batches_and_a_seed_others(stacks):
         np.testing.assert_array_equal(image, image_again)
         np.testing.assert_array_equal(mask, mask_again)
     assert not np.array_equal(slices_of(stacks, 0, 2), slices_of(stacks, 0, 3))
+
+
+def test_a_turn_is_scipys():
+    """By an anisotropic spacing, odd sides and one mirrored axis, against an independent resampling."""
+    random = np.random.default_rng(3)
+    image = ndimage.gaussian_filter(random.normal(size=(19, 33)), 2).astype(np.float32)
+    mask = (image > 0.05).astype(np.int8)
+    sampling = SliceSampling(1, 1, 0, varied=True)
+    matrix = turn_of(4, (0.7, 1.3, 2.0), sampling)
+    new_image, new_mask = turned(image, mask, matrix)
+    middle = (np.array(image.shape) - 1) / 2
+    offset = middle - matrix @ middle
+    expected = ndimage.affine_transform(image, matrix, offset, order=1, cval=np.nan)
+    sure = np.isfinite(expected) & (new_mask >= 0)
+    assert sure.mean() > 0.5 and (new_mask < 0).any()
+    np.testing.assert_allclose(new_image[sure], expected[sure], atol=0.02 * np.ptp(image))  # OpenCV's steps of 1/32
+    assert not new_image[new_mask < 0].any()
+    labels = ndimage.affine_transform(mask, matrix, offset, order=0, cval=-1)
+    assert (labels == new_mask).mean() > 0.97
+
+
+def test_turns_differ_from_slice_to_slice_and_not_between_runs(stacks):
+    sampling = SliceSampling(4, 8, 2, varied=True)
+    matrices = [turn_of(position, (1.0, 1.0, 1.0), sampling) for position in range(400)]
+    assert len({matrix.tobytes() for matrix in matrices}) == 400
+    mirrored = np.mean([np.linalg.det(matrix) < 0 for matrix in matrices])
+    assert 0.4 < mirrored < 0.6
+    scales = np.abs([np.linalg.det(matrix) for matrix in matrices]) ** -0.5
+    assert 0.9 <= scales.min() < 0.92 and 1.08 < scales.max() <= 1.1 + 1e-9
+    still = SliceSampling(4, 8, 2, varied=True, flips=False)
+    assert all(np.linalg.det(turn_of(p, (1.0, 1.0, 1.0), still)) > 0 for p in range(50))
+    first, again = draw_slices(stacks, 3, sampling), draw_slices(stacks, 3, sampling)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(first[0], draw_slices(stacks, 3, SliceSampling(4, 8, 2))[0])
+    bone = [draw_slices(stacks, step, sampling)[1] == 1 for step in range(5)]  # an epoch of 10 slices with 16 pixels
+    assert 80 < sum(mask.sum() for mask in bone) < 240
 
 
 def test_whole_numbers_are_held_in_small_types(tmp_path):

@@ -75,10 +75,30 @@ def by_hand(labels, logits, kind):
 def test_hybrid_is_the_formula(case, kind):
     parts = [by_hand(labels, logits, kind) for labels, logits in zip(*case, strict=True)]
     expected = [cross + 7 * dice for cross, dice in parts]
-    assert array(joint.mask_loss(kind, 7.0)(*case)) == pytest.approx(expected, rel=1e-4)
+    of_kind = {"corrected": joint.hybrid, "lineage": joint.lineage_hybrid}[kind]
+    assert array(of_kind(*case, 7.0)) == pytest.approx(expected, rel=1e-4)
     if kind == "corrected":
         assert array(joint.weighted_cross_entropy(*case)) == pytest.approx([c for c, _ in parts], rel=1e-5)
         assert array(joint.squared_dice_loss(*case)) == pytest.approx([d for _, d in parts], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["corrected", "lineage"])
+def test_the_mask_loss_is_of_the_whole_batch(case, kind):
+    cross, dice = by_hand(*case, kind)
+    assert array(joint.mask_loss(kind, 7.0)(*case)) == pytest.approx([cross + 7 * dice] * 2, rel=1e-4)
+
+
+def test_false_bone_in_an_empty_slice_costs_as_much_as_in_another():
+    """Each slice by itself would forgive it: the background's Dice alone hardly changes."""
+    labels = np.zeros((2, 15, 9, 1), np.int8)
+    labels[0, 4:8, 3:6] = 1
+    said = 20.0 * labels - 10
+    costs = []
+    for row in (0, 1):
+        wrong = said.copy()
+        wrong[row, 10:14, 3:6] = 10
+        costs.append(number(joint.mask_loss()(labels, np.concatenate([-wrong, wrong], -1))[:1]))
+    assert costs[0] == pytest.approx(costs[1], rel=1e-4) and costs[0] > 15
 
 
 @pytest.mark.parametrize("loss", MASK_LOSSES)

@@ -120,12 +120,14 @@ def initialise(network, config: FemurConfig, run_dir: Path) -> str:
 def training_data(cache, path: str, config: FemurConfig, names: list[str]) -> tuple:
     """Sec. II-A and III-A: slices, or 28 versions of each region; and who is left out."""
     from tfsono.data.regions import RegionSampling, region_dataset, region_sources
-    from tfsono.data.slices import load_slices, slice_dataset
+    from tfsono.data.slices import SliceSampling, load_slices, slice_dataset
 
     if config.network == "unet_roi":
         stacks = load_slices(cache, names)
-        return (lambda steps: slice_dataset(stacks, config.slice_batch, config.stride, config.seed, steps),
-                list(stacks.left_out))
+        slices = SliceSampling(config.slice_batch, config.stride, config.seed, config.slice_augmentation == "random",
+                               max(config.rotation_degrees, default=0.0),
+                               (min(config.scales, default=1.0), max(config.scales, default=1.0)), config.flips)
+        return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.left_out)
     sampling = RegionSampling(config.roi_margin, config.roi_ratio, config.stride, config.heatmap_sigma, config.outputs,
                               config.augmentation, config.rotation_degrees, config.scales, config.seed, config.flips)
     sources, left_out = region_sources(cache, names, sampling)

@@ -43,6 +43,8 @@ class FemurConfig:
     roi_ratio: float = paper(0.65, "Sec. III-A: the region is rescaled")
     roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; widths in a lost figure")
     slice_batch: int = ours(8, "slices in a step of unet_roi; not stated")
+    slice_augmentation: str = ours("random", "not stated; each slice turned, scaled and flipped within the region's "
+                                             "limits; or none")
     roi_iterations: int = ours(19320, "not stated; about 20 epochs of all slices with bone and as many without")
 
     # Augmentation of the region
@@ -157,6 +159,7 @@ def _data_rules(config: FemurConfig):
     yield config.roi_smallest_part >= 0, "roi_smallest_part", "0 or more"
     yield 0 < config.roi_ratio <= 1, "roi_ratio", "above 0 and up to 1"
     yield _choice(config, "augmentation", "versions", "random", "none")
+    yield _choice(config, "slice_augmentation", "random", "none")
     yield all(0 < angle <= 180 for angle in config.rotation_degrees), "rotation_degrees", "above 0 and up to 180"
     yield all(0.5 <= scale <= 2 for scale in config.scales), "scales", "between 0.5 and 2"
 
@@ -207,9 +210,6 @@ PRESETS = {
         "widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
         "discriminator_widths": differs((8, 16, 32, 32, 64, 64), "paper preset: 32 to 256; two CPU cores"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
-        "heatmap_sigma": differs(1.5, "paper preset: 3; a coarser grid"),
-        "heatmap_weight": differs(1.6, "paper: 0.2; a Gaussian of half the width has an eighth of the sum"),
-        "centre_distance_weight": differs(0.0625, "paper: 0.5; it stands inside the bracket that is 8 times larger"),
         "iterations": differs(900, "paper: 13440; minutes on two cores"),
         "adversarial_iterations": differs(300, "paper: 4200; a third of the others, as there"),
         "record_every": differs(60, "paper preset: 420; a record every half minute"),

@@ -4,24 +4,50 @@ An epoch shows every slice with foreground once and as many empty ones, drawn an
 memory with z first, as bytes or 16 bits where that is exact (30 of the paper's take 2.9 GB with their masks): in the
 cache z runs fastest, so that to read one slice is to go through the whole volume.
 
-A slice is standardised by its own pixels, as inference does, which sees a few slices at a time. Source: femur,
-Sec. II-A; which slices, and how standardised, is our choice.
+A slice is turned, scaled and flipped at random in its plane, and standardised by its own pixels, as inference does,
+which sees a few slices at a time. What a turned slice shows from outside its volume does not count. Source: femur,
+Sec. II-A; which slices, how varied and how standardised is our choice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
+from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
 from tfsono.errors import UserError
 from tfsono.geometry.regions import padded_sides
 from tfsono.layers.standardise import standardise
 
-ORDER, EMPTY = 7, 8  # what a random stream is for; part of its seed
+ORDER, EMPTY, TURN = 7, 8, 9  # what a random stream is for; part of its seed
 EXACT_TYPES = (np.uint8, np.int16)  # tried in this order before float32
+
+
+@dataclass(frozen=True)
+class SliceSampling:
+    """How slices are drawn and varied.
+
+    Attributes:
+      batch: slices in a step.
+      stride: sides are padded to multiples of it.
+      seed: of the order and of the variation. Step s gives the same batch wherever the run began.
+      varied: whether slices are turned, scaled and flipped.
+      rotation_degrees: the most that a slice is turned, either way.
+      scales: the smallest and the largest.
+      flips: whether x and y are mirrored, each in half of the slices.
+    """
+
+    batch: int
+    stride: int
+    seed: int
+    varied: bool = False
+    rotation_degrees: float = 20.0
+    scales: tuple[float, float] = (0.9, 1.1)
+    flips: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,6 +59,7 @@ class SliceStacks:
       left_out: the cases without a mask.
       images: [Z, X, Y] of each case, in the file's own intensities.
       labels: uint8 [Z, X, Y] of each case.
+      spacings_mm: of each case's voxels, (x, y, z).
       foreground: int [F, 2]: case and z of every slice with foreground.
       empty: int [E, 2]: case and z of every other slice.
     """
@@ -41,6 +68,7 @@ class SliceStacks:
     left_out: tuple[str, ...]
     images: tuple[np.ndarray, ...]
     labels: tuple[np.ndarray, ...]
+    spacings_mm: tuple[tuple[float, float, float], ...]
     foreground: np.ndarray
     empty: np.ndarray
 
@@ -56,7 +84,7 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
     Raises:
       UserError: none of them has one.
     """
-    kept, left_out, images, labels = [], [], [], []
+    kept, left_out, images, labels, spacings = [], [], [], [], []
     for name in names:
         case = cache.read(name)
         if case.label is None or not case.label.any():
@@ -65,13 +93,15 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
         kept.append(name)
         images.append(_smaller_type(np.ascontiguousarray(np.moveaxis(case.image, 2, 0))))
         labels.append(np.ascontiguousarray(np.moveaxis(case.label, 2, 0)))
+        spacings.append(tuple(case.spacing_mm))
     if not kept:
         raise UserError(f"{cache.path}: slices need a case with a mask; found none among {len(names)}; "
                         "see the audit and the split")
     shown = [label.any(axis=(1, 2)) for label in labels]
     places = [np.stack([np.full(len(flags), case), np.arange(len(flags))], axis=1) for case, flags in enumerate(shown)]
     places, shown = np.concatenate(places), np.concatenate(shown)
-    return SliceStacks(tuple(kept), tuple(left_out), tuple(images), tuple(labels), places[shown], places[~shown])
+    return SliceStacks(tuple(kept), tuple(left_out), tuple(images), tuple(labels), tuple(spacings), places[shown],
+                       places[~shown])
 
 
 def _smaller_type(image: np.ndarray) -> np.ndarray:
@@ -93,38 +123,54 @@ def slices_of(stacks: SliceStacks, epoch: int, seed: int) -> np.ndarray:
     return slices[np.random.default_rng([seed, ORDER, epoch]).permutation(len(slices))]
 
 
-def draw_slices(stacks: SliceStacks, step: int, batch: int, stride: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of a step: raw image [B, X, Y, 1] float32 and mask [B, X, Y, 1] int8, 0 and -1 in the padding.
+def draw_slices(stacks: SliceStacks, step: int, sampling: SliceSampling) -> tuple[np.ndarray, np.ndarray]:
+    """The batch of a step: raw image [B, X, Y, 1] float32 and mask [B, X, Y, 1] int8, 0 and -1 where nothing counts.
 
     Sides are the smallest multiples of `stride` that hold every slice of the batch: volumes of one size give batches of
     one size.
     """
+    batch, seed = sampling.batch, sampling.seed
     positions = range(step * batch, (step + 1) * batch)
     epochs = {position // stacks.epoch for position in positions}
     orders = {epoch: slices_of(stacks, epoch, seed) for epoch in epochs}
     drawn = [orders[position // stacks.epoch][position % stacks.epoch] for position in positions]
-    sides = padded_sides(np.max([stacks.images[case].shape[1:] for case, _ in drawn], axis=0), stride)
+    sides = padded_sides(np.max([stacks.images[case].shape[1:] for case, _ in drawn], axis=0), sampling.stride)
     image, mask = np.zeros((batch, *sides, 1), np.float32), np.full((batch, *sides, 1), -1, np.int8)
-    for row, (case, z) in enumerate(drawn):
+    for row, (position, (case, z)) in enumerate(zip(positions, drawn, strict=True)):
         place = (row, *(slice(0, side) for side in stacks.images[case].shape[1:]), 0)
         image[place], mask[place] = stacks.images[case][z], stacks.labels[case][z]
+        if sampling.varied:
+            matrix = turn_of(position, stacks.spacings_mm[case], sampling)
+            image[place], mask[place] = turned(image[place], mask[place], matrix)
     return image, mask
 
 
-def slice_dataset(stacks: SliceStacks, batch: int, stride: int, seed: int, steps: range) -> tf.data.Dataset:
-    """Batches of the steps asked for: image [B, X, Y, 1] float32 standardised, 0 in the padding; {"mask": ...} int8.
+def turn_of(position: int, spacing_mm, sampling: SliceSampling) -> np.ndarray:
+    """The map [2, 2] from offsets in the turned slice to offsets in the slice, in pixels from the middle."""
+    random = np.random.default_rng([sampling.seed, TURN, position])
+    degrees = random.uniform(-sampling.rotation_degrees, sampling.rotation_degrees)
+    scale = random.uniform(*sampling.scales)
+    flips = tuple(bool(flip) for flip in random.integers(2, size=2)) if sampling.flips else (False, False)
+    return affine_matrix((0.0, 0.0, 1.0), degrees, scale, (*flips, False), spacing_mm)[:2, :2]
 
-    Args:
-      stacks: of `load_slices`.
-      batch: slices in a step.
-      stride: sides are padded to multiples of it.
-      seed: of the order. Step s gives the same batch wherever the run began.
-      steps: the steps wanted.
-    """
+
+def turned(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A slice [X, Y] and its mask under a map of `turn_of`; what comes from outside is 0, and -1 in the mask."""
+    middle = (np.array(image.shape) - 1) / 2
+    inverse = np.concatenate([matrix, (middle - matrix @ middle)[:, None]], axis=1)
+    inverse = inverse[::-1, [1, 0, 2]]  # OpenCV counts the columns, here y, first
+    size, flags = image.shape[::-1], cv2.WARP_INVERSE_MAP
+    labels = cv2.warpAffine(mask.astype(np.int16), inverse, size, flags=flags | cv2.INTER_NEAREST,
+                            borderMode=cv2.BORDER_CONSTANT, borderValue=-1)
+    pixels = cv2.warpAffine(image, inverse, size, flags=flags | cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.where(labels < 0, np.float32(0), pixels), labels.astype(np.int8)
+
+
+def slice_dataset(stacks: SliceStacks, sampling: SliceSampling, steps: range) -> tf.data.Dataset:
+    """Batches of the steps asked for: image [B, X, Y, 1] float32 standardised, 0 in the padding; {"mask": ...} int8."""
     def drawn(step):
-        image, mask = tf.numpy_function(lambda s: draw_slices(stacks, int(s), batch, stride, seed), [step],
-                                        [tf.float32, tf.int8])
-        shape = (batch, None, None, 1)
+        image, mask = tf.numpy_function(lambda s: draw_slices(stacks, int(s), sampling), [step], [tf.float32, tf.int8])
+        shape = (sampling.batch, None, None, 1)
         image, mask = tf.ensure_shape(image, shape), tf.ensure_shape(mask, shape)
         return standardise(image, mask >= 0), {"mask": mask}
 

@@ -152,13 +152,24 @@ def _diagonal(known_voxels, axes):
 
 
 def mask_loss(kind: str = "corrected", dice_weight: float = 100.0) -> Callable:
-    """L_hybrid as a function of (labels, logits): `corrected` or the `lineage`'s."""
+    """L_hybrid as a function of (labels, logits): `corrected` or the `lineage`'s; of the whole batch, for each sample.
+
+    The weights and the Dice are of all voxels of a batch, as the lineage's are. Of each slice by itself what is found
+    in an empty one would cost next to nothing: its only class is the background, whose Dice hardly changes.
+    """
     of_kind = {"corrected": hybrid, "lineage": lineage_hybrid}[kind]
 
     def loss(labels, logits):
-        return of_kind(labels, logits, dice_weight)
+        value = of_kind(_as_one_sample(labels), _as_one_sample(logits), dice_weight)
+        return ops.broadcast_to(value, ops.shape(labels)[:1])
 
     return loss
+
+
+def _as_one_sample(batch):
+    """[B, X, ..., C] -> [1, B X, ..., C]."""
+    shape = ops.shape(batch)
+    return ops.reshape(batch, (1, shape[0] * shape[1], *shape[2:]))
 
 
 def heatmap_loss(distance_weight: float = 0.5, unit: str = "diagonal", point: str = "soft_argmax",

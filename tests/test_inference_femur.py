@@ -1,19 +1,23 @@
 """The way from a raw volume to region, mask and points and back, with networks whose answers are known."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import ndimage
 
+from tfsono.inference import femur
 from tfsono.inference.femur import (
     FemurAnswerer,
     RegionFinder,
     RegionReader,
     SliceSegmenter,
-    box_of_slices,
+    box_of_voxels,
     box_on,
     large_parts,
+    largest_part,
     nearest,
 )
 
@@ -65,12 +69,50 @@ def test_small_parts_of_slices_are_scipys(smallest):
     np.testing.assert_array_equal(large_parts(tf.constant(voxels), smallest).numpy(), expected)
 
 
+@pytest.mark.parametrize("side", [128, 10])
+def test_the_largest_part_is_scipys(monkeypatch, side):
+    """On a grid of 10 of 23 voxels a cell is 3 wide: parts that come so close are one, and no voxel is added."""
+    monkeypatch.setattr(femur, "PART_SIDE", side)
+    factor, differ = -(-23 // side), 0
+    for seed in range(4):
+        voxels = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(17, 23, 13)), 1.5) > 0.1
+        cells = np.pad(voxels, [(0, -n % factor) for n in voxels.shape])
+        shape = [length for n in cells.shape for length in (n // factor, factor)]
+        coarse = cells.reshape(shape).any(axis=(1, 3, 5))
+        numbers, _ = ndimage.label(coarse, np.ones((3, 3, 3)))
+        numbers = numbers.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)[tuple(map(slice, voxels.shape))]
+        sizes = np.bincount((numbers * voxels).ravel())[1:]
+        expected = voxels & (numbers == sizes.argmax() + 1)
+        np.testing.assert_array_equal(largest_part(tf.constant(voxels)).numpy(), expected)
+        differ += expected.sum() < voxels.sum()
+    assert differ
+
+
+def test_the_largest_part_of_a_winding_one_and_of_nothing():
+    voxels = np.zeros((9, 31, 3), bool)
+    voxels[::2], voxels[1::4, -1], voxels[3::4, 0] = True, True, True  # a snake of 5 rows, all connected
+    voxels[2, 10:14], voxels[8, 3] = False, False  # now three parts
+    numbers, count = ndimage.label(voxels, np.ones((3, 3, 3)))
+    assert count == 3
+    expected = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
+    np.testing.assert_array_equal(largest_part(tf.constant(voxels)).numpy(), expected)
+    assert not largest_part(tf.zeros((4, 5, 3), tf.bool)).numpy().any()
+
+
+def test_only_the_largest_part_makes_the_box_where_that_is_asked_for():
+    volume = scene()
+    volume[2:5, 17:21, 14:18] = 12  # a false part, large enough to count in its slices
+    boxes = [SliceSegmenter(dataclasses.replace(finder(), part=part))(volume, [1.0, 1.0, 1.0])["box"].numpy().tolist()
+             for part in ("all", "largest")]
+    assert boxes == [[2, 9, 5, 19, 21, 18], [8, 9, 5, 19, 13, 10]]
+
+
 def test_the_box_of_what_is_left_and_of_nothing():
     voxels = np.zeros((7, 9, 5), bool)
-    box, found = box_of_slices(tf.constant(voxels))
+    box, found = box_of_voxels(tf.constant(voxels))
     assert box.numpy().tolist() == [0, 0, 0, 7, 9, 5] and not found.numpy()
     voxels[2, 3, 4] = voxels[5, 1, 4] = True
-    box, found = box_of_slices(tf.constant(voxels))
+    box, found = box_of_voxels(tf.constant(voxels))
     assert box.numpy().tolist() == [2, 1, 4, 6, 4, 5] and found.numpy()
 
 

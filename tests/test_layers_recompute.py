@@ -21,9 +21,6 @@ from tfsono.models import femur, hip
 from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 
-NODES_OF_HIP = ("conv1_relu", "conv2_relu", "conv3b_relu", "conv4b_relu", "dec3b_relu", "dec2b_relu", "dec1b_relu",
-                "lower_up1_relu", "lower_up2_relu", "middle_up1_relu")
-
 
 def femur_config(variant="brndc", **values):
     return dataclasses.replace(choose(FEMUR, "quick", variant).config, label_names=("femur",),
@@ -34,10 +31,11 @@ def femur_config(variant="brndc", **values):
 def pair_of(variant):
     """A plain network and one that recomputes, with the same weights; channels of the input."""
     keras.utils.set_random_seed(0)
-    if variant == "hip":
-        config = dataclasses.replace(choose(HIP, "quick", "paper").config, label_names=("femur",), widths=(4, 6, 8, 10),
+    if variant in ("paper", "no_deep_supervision", "lineage4"):
+        config = dataclasses.replace(choose(HIP, "quick", variant).config, label_names=("femur",), widths=(4, 6, 8, 10),
                                      lower_widths=(5, 3), middle_widths=(3,))
-        plain, other, channels = hip.build(config), recomputed(hip.build(config), NODES_OF_HIP), 1
+        plain, other = (hip.build(dataclasses.replace(config, recompute=again)) for again in (False, True))
+        channels = 1
         assert plain.losses, "the regularisation is a part of the comparison"
     elif variant == "discriminator":
         plain, other = (femur.discriminator(femur_config(recompute=again)) for again in (False, True))
@@ -73,10 +71,12 @@ def assert_equal(plain, other, share=1e-6):
         np.testing.assert_allclose(two, one, rtol=0, atol=share * np.abs(one).max() + 1e-12)
 
 
-@pytest.mark.parametrize("variant", ["brndc", "unet_l", "discriminator", "hip", "bfloat16"])
+@pytest.mark.parametrize("variant", ["brndc", "unet_l", "discriminator", "paper", "no_deep_supervision", "lineage4",
+                                     "bfloat16"])
 def test_a_fit_gives_the_loss_weights_and_moving_statistics_of_the_plain_network(variant):
     plain, other, channels = pair_of(variant)
-    image, truth = batch(plain, channels, sides=(24, 32, 24) if variant == "bfloat16" else (16, 8, 24))
+    sides = {"bfloat16": (24, 32, 24), "lineage4": (32, 16, 48)}.get(variant, (16, 8, 24))
+    image, truth = batch(plain, channels, sides)
     start = plain.get_weights()
     assert fit(other, image, truth, epochs=2) == pytest.approx(fit(plain, image, truth, epochs=2), rel=1e-6)
     assert_equal(plain, other)

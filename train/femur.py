@@ -185,7 +185,8 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
     masks = "mask" in config.outputs
     score = Score("validation_dice") if masks else Score("validation_mre_mm", less_is_better=True)
     if config.network == "unet_roi":
-        module = SliceSegmenter(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part))
+        module = SliceSegmenter(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
+                                             config.roi_part))
     else:
         module = FemurAnswerer(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
                                             config.heatmap_decode), None)

@@ -51,6 +51,7 @@ class HipConfig:
     norm_at_test: str = ours("tile", "not stated; a tile's own mean and variance, as 3D U-Net, which this extends, "
                                      "found best with small batches; or moving, the averages of training")
     initial_deviation: float = paper(0.01, "Sec. 3.3: Gaussian, mean 0; 0 takes He's initialisation instead")
+    recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
 
     # Transfer
     c3d_weights: str = ours("", "Sec. 2.2 transfers C3D; a file of pretrained/README.md, or a run folder as a stand-in")

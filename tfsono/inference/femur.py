@@ -15,10 +15,10 @@ import keras
 import tensorflow as tf
 
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
-from tfsono.geometry.resampling import ROUNDING
-from tfsono.inference.resample import resample_linear, resampled_arg_max, resampled_size
+from tfsono.inference.resample import at_spacing, padded, resample_linear, resampled_arg_max, rescaled_size
 from tfsono.layers.standardise import standardise
 
+PART_SIDE = 128  # voxels: the grid on which the parts of a volume are told apart
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 BOX = tf.TensorSpec([6], tf.int32, "box")
@@ -33,12 +33,14 @@ class RegionFinder:
       stride: sides are padded to multiples of it.
       batch: slices in one pass.
       smallest_part: parts of a slice of fewer pixels do not count; 0 counts all.
+      part: of the volume: `all` that counts in its slices, as the paper merges their boxes, or the `largest` alone.
     """
 
     network: keras.Model
     stride: int
     batch: int
     smallest_part: int
+    part: str = "all"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class SliceSegmenter(tf.Module):
         """
         native = tf.shape(volume)
         mask = slice_mask(self.finder, at_spacing(volume, spacing_mm, self.spacing_mm))
-        box, found = box_of_slices(large_parts(mask > 0, self.finder.smallest_part))
+        box, found = box_of_voxels(counted_voxels(self.finder, mask))
         return {"mask": nearest(mask, native), "box": box_on(box, tf.shape(mask), native), "found": found}
 
 
@@ -112,8 +114,7 @@ class FemurAnswerer(tf.Module):
         size = tf.shape(volume)
         box, found = tf.concat([tf.zeros(3, tf.int32), size], 0), tf.constant(False)
         if self.finder:
-            parts = large_parts(slice_mask(self.finder, volume) > 0, self.finder.smallest_part)
-            box, found = box_of_slices(parts)
+            box, found = box_of_voxels(counted_voxels(self.finder, slice_mask(self.finder, volume)))
         return {**self._native(self._read(volume, box), size, native), "box": box_on(box, size, native), "found": found}
 
     @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
@@ -131,7 +132,7 @@ class FemurAnswerer(tf.Module):
         start = tf.maximum(box[:3] - reader.margin, 0)
         extent = tf.minimum(box[3:] + reader.margin, size) - start
         region = tf.slice(volume, start, extent)
-        scaled = tf.maximum(tf.cast(tf.floor(tf.cast(extent, tf.float64) * reader.ratio + ROUNDING), tf.int32), 1)
+        scaled = rescaled_size(extent, reader.ratio)
         image, valid = padded(resample_linear(region, scaled), reader.stride)
         answer = reader.network(standardise(image, valid), training=False)
         found = {}
@@ -158,13 +159,6 @@ class FemurAnswerer(tf.Module):
         return held
 
 
-def at_spacing(volume, spacing_mm, wanted_mm: tuple[float, ...]):
-    """The volume at another spacing; itself where none is wanted."""
-    if not wanted_mm:
-        return volume
-    return resample_linear(volume, resampled_size(tf.shape(volume), spacing_mm, wanted_mm))
-
-
 def nearest(mask, size):
     """A mask [X, Y, Z] on another grid over the same extent, the nearest voxel's value."""
     for axis in range(3):
@@ -180,14 +174,6 @@ def box_on(box, size, new_size):
     ends = tf.cast(box, tf.float64) * ratio
     start = tf.cast(tf.floor(ends[:3] + 1e-6), tf.int32)
     return tf.concat([start, tf.minimum(tf.cast(tf.math.ceil(ends[3:] - 1e-6), tf.int32), new_size)], 0)
-
-
-def padded(volume, stride: int):
-    """A region [X, Y, Z] -> [1, X', Y', Z', 1], 0 at the high ends, sides multiples of `stride`; and what is it."""
-    size = tf.shape(volume)
-    beyond = tf.stack([tf.zeros(3, tf.int32), -size % stride], 1)
-    valid = tf.pad(tf.ones_like(volume), beyond)
-    return tf.pad(volume, beyond)[None, ..., None], valid[None, ..., None]
 
 
 def slice_mask(finder: RegionFinder, volume):
@@ -239,7 +225,41 @@ def large_parts(voxels, smallest: int):
     return tf.transpose(slices[..., 0] & kept, [1, 2, 0])
 
 
-def box_of_slices(voxels):
+def counted_voxels(finder: RegionFinder, mask):
+    """The voxels [X, Y, Z] of the first stage's mask around which the box lies."""
+    voxels = large_parts(mask > 0, finder.smallest_part)
+    return largest_part(voxels) if finder.part == "largest" else voxels
+
+
+def largest_part(voxels):
+    """The voxels [X, Y, Z] of the largest 26-connected part; of equal ones, one.
+
+    Parts are told apart on a grid of at most `PART_SIDE` voxels a side, on which close ones are one: every voxel's
+    number spreads by a maximum until nothing changes, as many times as a part is long.
+    """
+    factor = -(-tf.reduce_max(tf.shape(voxels)) // PART_SIDE)
+    size = -(-tf.shape(voxels) // factor)
+    padded = tf.pad(voxels, tf.stack([tf.zeros(3, tf.int32), size * factor - tf.shape(voxels)], 1))
+    counts = tf.cast(padded, tf.int32)
+    for axis in range(3):  # sums over the cells of the coarser grid
+        shape = tf.shape(counts)
+        counts = tf.reduce_sum(tf.reshape(counts, tf.concat(
+            [shape[:axis], [shape[axis] // factor, factor], shape[axis + 1:]], 0)), axis + 1)
+    inside = tf.cast(counts > 0, tf.float32)[None, ..., None]
+    numbers = tf.reshape(tf.range(1, tf.size(inside) + 1, dtype=tf.float32), tf.shape(inside)) * inside  # < 2^24
+    _, numbers = tf.while_loop(
+        lambda before, now: tf.reduce_any(before != now),
+        lambda before, now: (now, tf.nn.max_pool3d(now, 3, 1, "SAME") * inside),
+        (tf.zeros_like(numbers), numbers))
+    numbers = tf.cast(numbers[0, ..., 0], tf.int32)
+    sums = tf.math.unsorted_segment_sum(tf.reshape(counts, [-1]), tf.reshape(numbers, [-1]), tf.size(numbers) + 1)
+    kept = (numbers == tf.argmax(sums, output_type=tf.int32)) & (counts > 0)
+    for axis in range(3):
+        kept = tf.repeat(kept, factor, axis=axis)
+    return voxels & kept[:tf.shape(voxels)[0], :tf.shape(voxels)[1], :tf.shape(voxels)[2]]
+
+
+def box_of_voxels(voxels):
     """The box [6] int32 of all voxels, first and last + 1 of each axis, and whether there are any; else all of it."""
     size, ends = tf.shape(voxels), []
     for axis in range(3):

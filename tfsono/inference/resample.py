@@ -1,4 +1,4 @@
-"""Linear interpolation inside the graph, by the rule of `tfsono.geometry.resampling`, which is NumPy.
+"""From a raw volume to a network's grid inside the graph; linear, by the rule of `tfsono.geometry.resampling` (NumPy).
 
 n_out = max(1, floor(n_in ratio)), source = (i + 0.5) n_in / n_out - 0.5, clamped to the volume: the
 physical extent stays.
@@ -23,6 +23,26 @@ def resampled_size(size: tf.Tensor, spacing_mm: tf.Tensor, new_spacing_mm) -> tf
     needless = tf.reduce_all(tf.abs(ratio - 1) <= NEEDLESS_CHANGE)
     new_size = tf.cast(tf.floor(tf.cast(size, tf.float64) * ratio + ROUNDING), tf.int32)
     return tf.where(needless, size, tf.maximum(new_size, 1))
+
+
+def at_spacing(volume, spacing_mm, wanted_mm: tuple[float, ...]):
+    """The volume at another spacing; itself where none is wanted."""
+    if not wanted_mm:
+        return volume
+    return resample_linear(volume, resampled_size(tf.shape(volume), spacing_mm, wanted_mm))
+
+
+def rescaled_size(size: tf.Tensor, ratio: float) -> tf.Tensor:
+    """The number of voxels along each axis of the network's grid at `ratio`, at least 1; [3] int32."""
+    return tf.maximum(tf.cast(tf.floor(tf.cast(size, tf.float64) * ratio + ROUNDING), tf.int32), 1)
+
+
+def padded(volume, stride: int):
+    """A volume [X, Y, Z] -> [1, X', Y', Z', 1], 0 at the high ends, sides multiples of `stride`; and 1 where it is."""
+    size = tf.shape(volume)
+    beyond = tf.stack([tf.zeros(3, tf.int32), -size % stride], 1)
+    valid = tf.pad(tf.ones_like(volume), beyond)
+    return tf.pad(volume, beyond)[None, ..., None], valid[None, ..., None]
 
 
 def resample_linear(volume: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:

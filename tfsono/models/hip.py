@@ -17,6 +17,7 @@ from tfsono.layers.blocks import (
     plain_deconvolution,
     pooling,
 )
+from tfsono.layers.recompute import recomputed
 from tfsono.losses import cross_entropy, cross_entropy_dice
 
 # The encoder's layers that C3D's kernels fit (Sec. 2.2), under the names that C3D gives them.
@@ -24,15 +25,30 @@ TRANSFERRED = ("conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b")
 
 
 def build(config: HipConfig) -> keras.Model:
-    """The network of a config, for any sides that are multiples of `config.stride`."""
+    """The network of a config, for any sides that are multiples of `config.stride`.
+
+    With `config.recompute` its blocks are calculated again in the backward pass; its weights are the same.
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon,
                            config.norm_at_test)
-        return (_ds_u3 if config.architecture == "ds_u3" else _lineage4)(config, style)
+        network = (_ds_u3 if config.architecture == "ds_u3" else _lineage4)(config, style)
+        return recomputed(network, _ends_of_blocks(config)) if config.recompute else network
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _ends_of_blocks(config: HipConfig) -> list[str]:
+    """The layers whose outputs are kept where the rest is calculated again."""
+    if config.architecture == "ds_u3":
+        blocks = ["conv1", "conv2", "conv3b", "conv4b", "dec3b", "dec2b", "dec1b"]
+        if config.deep_supervision:
+            blocks += [f"lower_up{stage}" for stage in range(1, len(config.lower_widths) + 1)] + ["middle_up1"]
+    else:
+        blocks = ["conv1", "conv2", "conv3b", "conv4b", "conv5b", "dec4", "dec3", "dec2", "dec1"]
+    return [f"{block}_relu" for block in blocks]
 
 
 def _encoder(image, widths, style: BlockStyle):

@@ -51,7 +51,8 @@ def finder_of(run: Run, which: str = "auto") -> RegionFinder:
     """The first stage of a run of unet_roi."""
     network = femur.build(run.config)
     load_weights(run, network, which)
-    return RegionFinder(network, run.config.stride, run.config.slice_batch, run.config.roi_smallest_part)
+    return RegionFinder(network, run.config.stride, run.config.slice_batch, run.config.roi_smallest_part,
+                        run.config.roi_part)
 
 
 def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, SliceSegmenter | FemurAnswerer]:

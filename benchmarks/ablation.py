@@ -1,0 +1,120 @@
+"""Every row of a system's tables, with three seeds, on one split: trained two at a time, then measured together.
+
+    tfsono phantom femur data --preset quick && tfsono audit data && tfsono cache femur data femur.h5 --preset quick
+    python benchmarks/ablation.py femur --data femur.h5 --out ablation [--seeds 0 1 2]
+
+Each training has one core: small networks leave a second one idle half of the time. The same command goes on where it
+stopped. All that follows `--` goes to every training: `-- --iterations 300`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run: its name, the words after `train/SYSTEM.py --data FILE --run_dir DIR`, and the runs that it needs."""
+
+    name: str
+    words: tuple[str, ...]
+    after: tuple[str, ...] = ()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks/ablation.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("system", choices=tuple(ROWS))
+    parser.add_argument("--data", required=True, help="the cache")
+    parser.add_argument("--out", required=True, help="folder for runs/, logs/ and results/")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--at_once", type=int, default=2, help="trainings at a time")
+    words = list(sys.argv[1:] if argv is None else argv)
+    more = words[words.index("--") + 1:] if "--" in words else []
+    arguments = parser.parse_args(words[:len(words) - len(more) - ("--" in words)])
+    out = Path(arguments.out)
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    trainings = [training for seed in arguments.seeds for training in ROWS[arguments.system](seed, out / "runs")]
+    began = time.monotonic()
+
+    def run(training: Training) -> float:
+        command = [sys.executable, str(ROOT / "train" / f"{arguments.system}.py"), "--data", arguments.data,
+                   "--run_dir", str(out / "runs" / training.name), "--preset", arguments.preset, *training.words,
+                   *_split(arguments.system, training, out), *more]
+        return _logged(command, out / "logs" / f"{training.name}.log")
+
+    _in_order(trainings, run, arguments.at_once)
+    measured = [training.name for training in trainings if training.name not in SHARED.get(arguments.system, ())]
+    evaluation = [sys.executable, str(ROOT / "evaluate" / f"{arguments.system}.py"), "--data", arguments.data, "--runs",
+                  *(str(out / "runs" / name) for name in measured), "--out", str(out / "results")]
+    print(shlex.join(evaluation), flush=True)
+    subprocess.run(evaluation, check=True)
+    print(f"{len(trainings)} trainings and their evaluation: {(time.monotonic() - began) / 60:.0f} minutes")
+
+
+def femur_rows(seed: int, runs: Path) -> list[Training]:
+    """Tables 1 and 2: every second stage looks where one first stage of its seed found bone."""
+    first = f"unet_roi_{seed}"
+    region = ("--roi_run", str(runs / first), "--seed", str(seed))
+    alone = [Training(f"{variant}_{seed}", ("--variant", variant, *region), (first,))
+             for variant in ("brndc", "brnd", "brn", "unet_s", "unet_l")]
+    joint = f"brndc_{seed}"
+    refined = Training(f"brndc_d_{seed}", ("--variant", "brndc_d", "--start_from", str(runs / joint), *region), (joint,))
+    return [Training(first, ("--variant", "unet_roi", "--seed", str(seed))), *alone, refined]
+
+
+ROWS = {"femur": femur_rows}
+SHARED: dict[str, tuple[str, ...]] = {}  # runs that are no row of a table
+
+
+def _split(system: str, training: Training, out: Path) -> list[str]:
+    """The split of the first run, for every other one: what is compared is tested on the same cases."""
+    first = ROWS[system](0, out / "runs")[0].name
+    split = out / "runs" / first / "split.json"
+    return [] if training.name == first else ["--split", str(split)]
+
+
+def _logged(command: list[str], log: Path) -> float:
+    """Runs a command on one core; seconds. Raises RuntimeError with the log's last line where it fails."""
+    began = time.monotonic()
+    environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {shlex.join(command)}\n")
+        file.flush()
+        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+    if status:
+        raise RuntimeError(f"{log}: exit status {status}: {log.read_text(encoding='utf-8').splitlines()[-1]}")
+    return time.monotonic() - began
+
+
+def _in_order(trainings: list[Training], run, at_once: int) -> None:
+    """Runs all, `at_once` at a time, each after those that it needs; the first run is alone, as it draws the split."""
+    first, *rest = trainings
+    done = {first.name: run(first)}
+    print(f"{first.name}: {done[first.name]:.0f} s", flush=True)
+    running = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        while rest or running:
+            ready = [training for training in rest if set(training.after) <= set(done)]
+            for training in ready[:at_once - len(running)]:
+                rest.remove(training)
+                running[pool.submit(run, training)] = training.name
+            for finished in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(finished)
+                done[name] = finished.result()
+                print(f"{name}: {done[name]:.0f} s, {len(done)} of {len(trainings)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,8 @@
     tfsono phantom femur data --preset quick && tfsono audit data && tfsono cache femur data femur.h5 --preset quick
     python benchmarks/ablation.py femur --data femur.h5 --out ablation [--seeds 0 1 2]
 
-Each training has one core: small networks leave a second one idle half of the time. The same command goes on where it
-stopped. All that follows `--` goes to every training: `-- --iterations 300`.
+The same of `pose`. Each training has one core: small networks leave a second one idle half of the time. The same
+command goes on where it stopped. All that follows `--` goes to every training: `-- --iterations 300`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,20 @@ def main(argv: list[str] | None = None) -> None:
     out = Path(arguments.out)
     (out / "logs").mkdir(parents=True, exist_ok=True)
     trainings = [training for seed in arguments.seeds for training in ROWS[arguments.system](seed, out / "runs")]
+    split = out / "runs" / trainings[0].name / "split.json"
     began = time.monotonic()
 
     def run(training: Training) -> float:
         command = [sys.executable, str(ROOT / "train" / f"{arguments.system}.py"), "--data", arguments.data,
-                   "--run_dir", str(out / "runs" / training.name), "--preset", arguments.preset, *training.words,
-                   *_split(arguments.system, training, out), *more]
+                   "--run_dir", str(out / "runs" / training.name), "--preset", arguments.preset, *training.words, *more]
+        if training is not trainings[0]:  # what is compared is tested on the same cases
+            command += ["--split", str(split)]
         return _logged(command, out / "logs" / f"{training.name}.log")
 
-    _in_order(trainings, run, arguments.at_once)
-    measured = [training.name for training in trainings if training.name not in SHARED.get(arguments.system, ())]
+    _in_order(trainings, run, arguments.at_once, split)
     evaluation = [sys.executable, str(ROOT / "evaluate" / f"{arguments.system}.py"), "--data", arguments.data, "--runs",
-                  *(str(out / "runs" / name) for name in measured), "--out", str(out / "results")]
+                  *(str(out / "runs" / training.name) for training in trainings), "--out", str(out / "results"),
+                  *MEASURED_WITH[arguments.system]]
     print(shlex.join(evaluation), flush=True)
     subprocess.run(evaluation, check=True)
     print(f"{len(trainings)} trainings and their evaluation: {(time.monotonic() - began) / 60:.0f} minutes")
@@ -70,19 +72,25 @@ def femur_rows(seed: int, runs: Path) -> list[Training]:
     alone = [Training(f"{variant}_{seed}", ("--variant", variant, *region), (first,))
              for variant in ("brndc", "brnd", "brn", "unet_s", "unet_l")]
     joint = f"brndc_{seed}"
-    refined = Training(f"brndc_d_{seed}", ("--variant", "brndc_d", "--start_from", str(runs / joint), *region), (joint,))
+    refined = Training(f"brndc_d_{seed}", ("--variant", "brndc_d", "--start_from", str(runs / joint), *region),
+                       (joint,))
     return [Training(first, ("--variant", "unet_roi", "--seed", str(seed))), *alone, refined]
 
 
-ROWS = {"femur": femur_rows}
-SHARED: dict[str, tuple[str, ...]] = {}  # runs that are no row of a table
+def pose_rows(seed: int, runs: Path) -> list[Training]:
+    """Tables 1 and 2 at both ratios; the rows SSL are the detectors, refined while they are measured."""
+    rows = []
+    for ratio in ("gcp", "r4"):
+        detector = f"land_{ratio}_{seed}"
+        rows += [Training(detector, ("--variant", f"land_{ratio}", "--seed", str(seed))),
+                 Training(f"rnn_{ratio}_{seed}", ("--variant", f"rnn_{ratio}", "--seed", str(seed))),
+                 Training(f"gan_{ratio}_{seed}", ("--variant", f"gan_{ratio}", "--seed", str(seed), "--start_from",
+                                                  str(runs / detector)), (detector,))]
+    return rows
 
 
-def _split(system: str, training: Training, out: Path) -> list[str]:
-    """The split of the first run, for every other one: what is compared is tested on the same cases."""
-    first = ROWS[system](0, out / "runs")[0].name
-    split = out / "runs" / first / "split.json"
-    return [] if training.name == first else ["--split", str(split)]
+ROWS = {"femur": femur_rows, "pose": pose_rows}
+MEASURED_WITH = {"femur": (), "pose": ("--refine",)}
 
 
 def _logged(command: list[str], log: Path) -> float:
@@ -98,13 +106,14 @@ def _logged(command: list[str], log: Path) -> float:
     return time.monotonic() - began
 
 
-def _in_order(trainings: list[Training], run, at_once: int) -> None:
-    """Runs all, `at_once` at a time, each after those that it needs; the first run is alone, as it draws the split."""
+def _in_order(trainings: list[Training], run, at_once: int, split: Path) -> None:
+    """Runs all, `at_once` at a time, each after those that it needs; the others wait until the first has its split."""
     first, *rest = trainings
-    done = {first.name: run(first)}
-    print(f"{first.name}: {done[first.name]:.0f} s", flush=True)
-    running = {}
+    done: dict[str, float] = {}
     with ThreadPoolExecutor(at_once) as pool:
+        running = {pool.submit(run, first): first.name}
+        while not split.is_file() and not next(iter(running)).done():
+            time.sleep(1)
         while rest or running:
             ready = [training for training in rest if set(training.after) <= set(done)]
             for training in ready[:at_once - len(running)]:

@@ -52,32 +52,36 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
                         help="auto: the best where the run validated, else the last")
+    parser.add_argument("--region", default="found", choices=("found", "true"),
+                        help="where the second stages look: where the first one found bone, or in the true boxes")
     arguments = parser.parse_args(argv)
 
     from tfsono.data.cache import Cache
+    from tfsono.report.comparable import check_comparable
     from tfsono.report.tables import write_cases
     from tfsono.training.run import read_run
 
     runs = [read_run(folder, FEMUR) for folder in arguments.runs]
-    methods = methods_of(runs)
+    methods = methods_of(runs, arguments.region)
     with Cache(arguments.data, "femur") as cache:
-        check_runs(runs, cache, arguments.weights)
+        check_comparable(runs, cache, ("labels", "landmarks"), arguments.weights)
         out = make_folder(arguments.out)
         rows = []
         for run, method in zip(runs, methods, strict=True):
             print(f"{run.folder}: {method}")
-            rows += [{"method": method, **row} for row in measure(run, cache, out, arguments.weights)]
+            rows += [{"method": method, **row} for row in measure(run, cache, out, arguments.weights, arguments.region)]
         write_cases(out / "cases.csv", rows)
         tables = write_tables(out, rows, tuple(cache.landmarks))
         figures = write_figures(out, rows, runs, cache)
     write_report(out, tables, figures, runs, methods)
 
 
-def methods_of(runs) -> list[str]:
+def methods_of(runs, region: str) -> list[str]:
     """A row's name for each run: the paper's, and what tells it from others of that name."""
     from tfsono.report.methods import method_names
 
-    regions = ["" if run.config.roi_run or run.config.network == "unet_roi" else "in true boxes" for run in runs]
+    regions = ["" if run.config.network == "unet_roi" or run.config.roi_run and region == "found" else "in true boxes"
+               for run in runs]
     found = method_names([run.settings for run in runs], regions, UNNAMED)
     names = []
     for run, name in zip(runs, found, strict=True):
@@ -86,43 +90,28 @@ def methods_of(runs) -> list[str]:
     return names
 
 
-def check_runs(runs, cache, weights: str) -> None:
-    """Runs in one table must have weights and the same test cases, which the cache must hold as they were seen."""
-    first = runs[0].split["test"]
-    if not first:
-        raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
-    for run in runs:
-        run.weights(weights)
-        if run.split["test"] != first:
-            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
-        for name, found, wanted in (("labels", tuple(cache.labels), run.config.label_names),
-                                    ("landmarks", tuple(cache.landmarks), run.config.landmark_names),
-                                    ("orientation", cache.settings.orientation, run.config.orientation)):
-            if found != wanted:
-                raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; "
-                                "give the cache of that run")
-    missing = [name for name in first if name not in cache.names]
-    if missing:
-        raise UserError(f"{cache.path}: lacks the test case {missing[0]}; give the cache of {runs[0].folder}")
-
-
-def measure(run, cache, out: Path, weights: str) -> list[dict]:
+def measure(run, cache, out: Path, weights: str, region: str) -> list[dict]:
     """One row per test case; what an earlier call measured with the same weights and cache is read back."""
     from tfsono.report.measured import answers_folder, measured
     from tfsono.systems.femur import FIRST_STAGE, load_run
 
     files = [run.weights(weights), *sorted((run.folder / FIRST_STAGE).glob("*.weights.h5"))]
-    folder = answers_folder(out, run.folder.name, cache.path, files, run.config)
+    name = run.folder.name if region == "found" else f"{run.folder.name}_true_boxes"
+    folder = answers_folder(out, name, cache.path, files, run.config)
 
     def open_measure():
         _, module = load_run(run.folder, weights)
-        return lambda name: [measure_case(module, run, cache.read(name), folder)]
+        with_box = run.config.network != "unet_roi" and (region == "true" or not module.finder)
+        return lambda name: [measure_case(module, run, cache.read(name), folder, with_box)]
 
     return measured(folder, run.split["test"], open_measure, lambda rows: summary_text(rows[0]))
 
 
-def measure_case(module, run, case, folder: Path) -> dict:
-    """Sec. II-A to II-C: region, answer, clean-up; measured on the case's own grid, and the answer kept."""
+def measure_case(module, run, case, folder: Path, with_box: bool) -> dict:
+    """Sec. II-A to II-C: region, answer, clean-up; measured on the case's own grid, and the answer kept.
+
+    `with_box` gives the true box in place of the first stage's.
+    """
     import numpy as np
 
     from tfsono.geometry.regions import Box, box_iou, box_of
@@ -133,7 +122,6 @@ def measure_case(module, run, case, folder: Path) -> dict:
     truth = JointAnswer(own.label, points_on(case, own.image.shape))
     box = box_of(truth.mask, truth.points_vox)
     given = (own.image, np.float32(own.spacing_mm))
-    with_box = config.network != "unet_roi" and not module.finder
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no true box; train with a --roi_run")
     answer = module.answer_in(*given, [*box.low, *box.high]) if with_box else module(*given)
@@ -348,9 +336,9 @@ def length_text(row: dict) -> str:
 def write_report(out: Path, tables: list, figures: list, runs, methods: list[str]) -> None:
     """report.html, and where everything is."""
     from tfsono.report.page import Files, write_page
+    from tfsono.training.start import initialisation_of
 
-    listed = "\n\n".join(f"{method}: {run.folder.name}, "
-                         f"{(run.folder / 'initialisation.txt').read_text(encoding='utf-8').strip()}"
+    listed = "\n\n".join(f"{method}: {run.folder.name}, {initialisation_of(run.folder)}"
                          for run, method in zip(runs, methods, strict=True))
     write_page(out / "report.html", f"femur: {runs[0].data['dataset']}", [
         ("Tables", tables), ("Figures", figures), ("Runs", listed),

@@ -346,6 +346,7 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
 def write_report(out: Path, tables: dict, figures: list, runs: list, groups: list[Group]) -> None:
     """report.html, and where everything is."""
     from tfsono.report.page import Files, write_page
+    from tfsono.training.start import initialisation_of
 
     listed = []
     for group in groups:
@@ -353,7 +354,7 @@ def write_report(out: Path, tables: dict, figures: list, runs: list, groups: lis
             listed.append(f"{group.method}: {', '.join(run.folder.name for run in group.runs)}")
             continue
         run = group.first
-        said = [*run.data["labels_used"], (run.folder / "initialisation.txt").read_text(encoding="utf-8").strip()]
+        said = [*run.data["labels_used"], initialisation_of(run.folder)]
         listed.append(f"{group.method}: {group.name}, fold {run.config.fold}; {'; '.join(said)}")
     write_page(out / "report.html", f"head: {runs[0].data['dataset']}", [
         ("Tables", list(tables.values())), ("Figures", figures), ("Runs", "\n\n".join(listed)),

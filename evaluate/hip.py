@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import Parser
 from tfsono.configs.hip import HIP
-from tfsono.errors import UserError, run_command
+from tfsono.errors import run_command
 from tfsono.files import make_folder
 
 COLUMNS = (  # key in cases.csv, heading of the paper's tables, digits
@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from tfsono.data.cache import Cache
+    from tfsono.report.comparable import check_comparable
     from tfsono.report.methods import method_names
     from tfsono.report.tables import write_cases
     from tfsono.training.run import read_run
@@ -55,9 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     runs = [read_run(folder, HIP) for folder in arguments.runs]
     methods = method_names([run.settings for run in runs], [transfer_of(run) for run in runs])
     with Cache(arguments.data, "hip") as cache:
-        check_runs(runs)
-        for run in runs:  # all of them before minutes are spent on the first
-            check_run(run, cache, arguments.weights)
+        check_comparable(runs, cache, ("labels",), arguments.weights)  # before minutes are spent
         out = make_folder(arguments.out)
         rows = []
         for run, method in zip(runs, methods, strict=True):
@@ -67,28 +66,6 @@ def main(argv: list[str] | None = None) -> None:
         tables = write_tables(out, rows, len(cache.labels) > 1)
         figures = write_figures(out, rows, runs, cache)
     write_report(out, tables, figures, runs, methods)
-
-
-def check_runs(runs) -> None:
-    """Runs in one table must have been tested on the same cases, and on none that another was trained on."""
-    first = runs[0].split["test"]
-    if not first:
-        raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
-    for run in runs[1:]:
-        if run.split["test"] != first:
-            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
-
-
-def check_run(run, cache, weights: str) -> None:
-    """A run must have weights, and the cache must hold its test cases as the run was trained to see them."""
-    run.weights(weights)
-    missing = [name for name in run.split["test"] if name not in cache.names]
-    if missing:
-        raise UserError(f"{cache.path}: lacks the test case {missing[0]} of {run.folder}; give the cache of that run")
-    for name, found, wanted in (("labels", tuple(cache.labels), run.config.label_names),
-                                ("orientation", cache.settings.orientation, run.config.orientation)):
-        if found != wanted:
-            raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; give the cache of that run")
 
 
 def transfer_of(run) -> str:

@@ -82,6 +82,7 @@ def test_what_is_read_back(root, path):
         assert cache.subjects["case_01"] == "case_01" and cache.shape("case_02") == (15, 10, 7)
         case = cache.read("case_00")
         assert cache.spacing_mm("case_00") == case.spacing_mm == pytest.approx(SPACING_MM)
+        assert cache.points_vox("case_00") is None
     assert case.image.dtype == np.float32 and case.label.dtype == np.uint8
     np.testing.assert_array_equal(case.image, noise(0))
     np.testing.assert_array_equal(case.label, box_mask())
@@ -178,6 +179,7 @@ def test_landmarks_stay_at_their_place(root, path, spacing):
     cache = Cache(path, "hip")
     case = cache.read("case_00")
     assert cache.landmarks == ("end", "tip") and np.isnan(case.points_vox[0]).all()
+    np.testing.assert_array_equal(cache.points_vox(case.name), case.points_vox)
     found_mm = np.array(case.origin_mm) + case.points_vox[1] * np.array(case.spacing_mm)
     np.testing.assert_allclose(found_mm, tip_mm, atol=1e-4)
     if not spacing:

@@ -29,9 +29,9 @@ def train(place, name, *more, cache="small.h5"):
                                    *TINY_FEMUR, *map(str, more)])
 
 
-def evaluate(place, names, out, cache="small.h5"):
-    script("evaluate", "femur").main(["--data", str(place / cache), "--runs",
-                                      *(str(place / "runs" / name) for name in names), "--out", str(place / out)])
+def evaluate(place, names, out, *more, cache="small.h5"):
+    script("evaluate", "femur").main(["--data", str(place / cache), "--runs", *(
+        str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,15 @@ def test_cases_pages_and_figures(results):
 def test_an_evaluation_is_read_back(place, results, capsys):
     evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results")
     assert " left" not in capsys.readouterr().out
+
+
+def test_in_true_boxes_the_same_runs_are_other_rows(place):
+    evaluate(place, ("roi", "brndc"), "boxes", "--region", "true")
+    rows = rows_of(place / "boxes" / "cases.csv")
+    assert {(row["method"], row["region"]) for row in rows} == {
+        ("Unet-ROI", "found by the first stage"), ("BRNDC, in true boxes", "true box")}
+    folders = {path.name.rsplit("_", 1)[0] for path in (place / "boxes" / "runs").iterdir()}
+    assert folders == {"roi", "brndc_true_boxes"}
 
 
 @pytest.fixture(scope="module")

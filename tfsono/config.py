@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tfsono.errors import UserError
@@ -39,6 +40,21 @@ def differs(value, note: str):
 
 def _field(value, origin: str, note: str):
     return dataclasses.field(default=value, metadata={"origin": origin, "note": note})
+
+
+Rule = tuple[bool, str, str]
+
+
+def one_of(config, name: str, *allowed: str) -> Rule:
+    """A rule: the field is one of these texts."""
+    return getattr(config, name) in allowed, name, f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+
+
+def check_rules(config, *groups: Iterable[Rule]) -> None:
+    """Raises `UserError` for the first rule that does not hold: whether it does, of which field, what it asks for."""
+    for holds, name, rule in itertools.chain(*groups):
+        if not holds:
+            raise UserError(f"--{name}: expected {rule}, found {getattr(config, name)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,12 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser, Settings, add_config_arguments, differences, settings_from
+from tfsono.config import Parser, add_config_arguments, settings_from
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
 from tfsono.files import write_text
 
-INITIALISATION = "initialisation.txt"
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
 
 
@@ -42,12 +41,13 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.systems.femur import adopt_first_stage, checked_first_stage
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
+    from tfsono.training.start import INITIALISATION, check_precision, with_names
 
     with Cache(arguments.data, "femur") as cache:
-        settings = with_names(settings, cache)
+        settings = with_names(settings, cache, ("labels", "landmarks"))
         config = settings.config
         check_cache(cache, config)
-        check_precision(config)
+        check_precision(config.precision)
         split = chosen_split(arguments.split, cache.split, cache.names, cache.subjects, config.test_cases,
                              config.validation_cases, config.seed)  # Sec. III-A: at random; here by subject
         if config.roi_run:
@@ -70,51 +70,24 @@ def main(argv: list[str] | None = None) -> None:
             Schedule(config.steps, config.record_every, config.early_stopping, score), validate)
 
 
-def with_names(settings: Settings, cache) -> Settings:
-    """The settings with the labels and landmarks of the cache; others than it has are refused."""
-    for name, found in (("label_names", tuple(cache.labels)), ("landmark_names", tuple(cache.landmarks))):
-        asked = getattr(settings.config, name)
-        if asked not in ((), found):
-            raise UserError(f"--{name} {','.join(asked)}: {cache.path} has {','.join(found) or 'none'}; "
-                            "leave the option out")
-        settings = settings.replaced(f"the cache's {name.split('_')[0]}s", **{name: found})
-    return settings
-
-
 def check_cache(cache, config: FemurConfig) -> None:
     """What the network learns must be in the cache, at the spacing and orientation that are asked for."""
+    from tfsono.training.start import check_grid
+
     for output, held, folder in (("mask", cache.labels, "labels/"), ("heatmaps", cache.landmarks, "landmarks/")):
         if output in config.outputs and not held:
             raise UserError(f"{cache.path}: {config.network} learns {output}; the dataset has no {folder} with any")
-    for name in ("orientation", "spacing_mm"):
-        found, wanted = getattr(cache.settings, name), getattr(config, name)
-        if found != wanted:
-            raise UserError(f"{cache.path}: has {name} {found or 'native'}, the run asks for {wanted or 'native'}; "
-                            f"run `tfsono cache femur` again with --{name}")
-
-
-def check_precision(config: FemurConfig) -> None:
-    """What TensorFlow's CPU kernels cannot do."""
-    import tensorflow as tf
-
-    if config.precision == "mixed_float16" and not tf.config.list_physical_devices("GPU"):
-        raise UserError("--precision mixed_float16: needs a GPU, found none; take mixed_bfloat16 or float32")
+    check_grid(cache, "femur", config)
 
 
 def initialise(network, config: FemurConfig, run_dir: Path) -> str:
     """Sec. II-D: the adversarial stage goes on from a trained BRNDC; everything else starts from random weights."""
-    from tfsono.training.run import load_weights, read_run
+    from tfsono.training.start import goes_on, load_start
 
-    if (run_dir / "state.h5").is_file():  # the run goes on: its state comes in a moment, the other run may be gone
-        return (run_dir / INITIALISATION).read_text(encoding="utf-8").strip()
-    if not config.start_from:
-        return "every weight from a random start"
-    start = read_run(config.start_from, FEMUR)
-    changed = [line for line in differences(start.config, config) if line.split(":")[0] in LIKE_ITS_START]
-    if changed:
-        raise UserError(f"--start_from {config.start_from}: of another network or data ({'; '.join(changed)})")
-    path = load_weights(start, network)
-    return f"from {path}, after {start.config.steps} steps on {start.data['dataset']}"
+    before = goes_on(run_dir)
+    if before or not config.start_from:
+        return before or "every weight from a random start"
+    return load_start(network, config.start_from, FEMUR, config, LIKE_ITS_START)
 
 
 def training_data(cache, path: str, config: FemurConfig, names: list[str]) -> tuple:
@@ -137,11 +110,10 @@ def training_data(cache, path: str, config: FemurConfig, names: list[str]) -> tu
 
 def check_regions(sources: list, config: FemurConfig) -> None:
     """What TensorFlow's CPU kernels do wrongly without a word, seen on 2.21 with oneDNN: see docs/traps.md."""
-    import tensorflow as tf
-
     from tfsono.geometry.regions import network_grid
+    from tfsono.training.start import has_gpu
 
-    if config.precision != "mixed_bfloat16" or tf.config.list_physical_devices("GPU"):
+    if config.precision != "mixed_bfloat16" or has_gpu():
         return
     for source in sources:
         sides = network_grid(source.box, config.roi_ratio, config.stride).padded

@@ -20,8 +20,6 @@ from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.errors import UserError, run_command
 from tfsono.files import write_text
 
-INITIALISATION = "initialisation.txt"
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(prog="train/head.py", description=__doc__)
@@ -39,8 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.models.head import build
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
+    from tfsono.training.start import INITIALISATION, check_precision
 
-    check_precision(config)
+    check_precision(config.precision)
     with Cache(arguments.data, "head") as cache:
         heads = known_heads(cache, cache.names)
         split = dataset_and_split(cache, heads, config, arguments.split)
@@ -61,14 +60,6 @@ def main(argv: list[str] | None = None) -> None:
     score, validate = validation(network, config, validation_part, heads, order)
     fit(run, network, batches(train, config, order),
         Schedule(config.iterations, config.record_every, config.early_stopping, score), validate)
-
-
-def check_precision(config: HeadConfig) -> None:
-    """What TensorFlow's CPU kernels cannot do."""
-    import tensorflow as tf
-
-    if config.precision == "mixed_float16" and not tf.config.list_physical_devices("GPU"):
-        raise UserError("--precision mixed_float16: needs a GPU, found none; take mixed_bfloat16 or float32")
 
 
 def dataset_and_split(cache, heads: dict, config: HeadConfig, path: str | None) -> dict:
@@ -180,8 +171,11 @@ def initialise(network, config: HeadConfig, run_dir: Path) -> str:
     """Landmark Detection, approaches 1 and 2: ImageNet weights where there is a file, said plainly where not."""
     from tfsono.models.head import BACKBONES, load_backbone
 
-    if (run_dir / "state.h5").is_file():  # the run goes on: its state comes in a moment, the file may be gone
-        return (run_dir / INITIALISATION).read_text(encoding="utf-8").strip()
+    from tfsono.training.start import goes_on
+
+    before = goes_on(run_dir)
+    if before:
+        return before
     if config.backbone_weights:
         return load_backbone(network, config.backbone_weights)
     if config.backbone == "imagenet" and config.network in BACKBONES:

@@ -33,17 +33,15 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.models.hip import build
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
+    from tfsono.training.start import with_names
 
     with Cache(arguments.data, "hip") as cache:
-        if settings.config.label_names not in ((), tuple(cache.labels)):
-            raise UserError(f"--label_names {','.join(settings.config.label_names)}: {cache.path} has "
-                            f"{','.join(cache.labels)}; leave the option out")
-        settings = settings.replaced("the cache's labels", label_names=tuple(cache.labels))
+        settings = with_names(settings, cache, ("labels",))
         config = settings.config
         split = chosen_split(arguments.split, cache.split, cache.names, cache.subjects, config.test_cases,
                              config.validation_cases, config.seed)  # Sec. 3.1: at random; here by subject
         check_cache(cache, config)
-        check_precision(config)
+        check_patch(config)
         set_seed(config.seed, config.deterministic)
         network = build(config)
         report = initialise(network, config, Path(arguments.run_dir))
@@ -61,24 +59,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def check_cache(cache, config: HipConfig) -> None:
     """A cache without masks teaches nothing; one of another spacing or orientation, something else than is asked."""
+    from tfsono.training.start import check_grid
+
     if not cache.labels:
         raise UserError(f"{cache.path}: hip learns from masks; the dataset has no labels/ folder with any")
-    for name in ("orientation", "spacing_mm"):
-        found, wanted = getattr(cache.settings, name), getattr(config, name)
-        if found != wanted:
-            raise UserError(f"{cache.path}: has {name} {found or 'native'}, the run asks for {wanted or 'native'}; "
-                            f"run `tfsono cache hip` again with --{name}")
+    check_grid(cache, "hip", config)
 
 
-def check_precision(config: HipConfig) -> None:
+def check_patch(config: HipConfig) -> None:
     """What TensorFlow's CPU kernels cannot do, or do wrongly without a word."""
-    import tensorflow as tf
+    from tfsono.training.start import check_precision, has_gpu
 
-    if tf.config.list_physical_devices("GPU"):
-        return
-    if config.precision == "mixed_float16":
-        raise UserError("--precision mixed_float16: needs a GPU, found none; take mixed_bfloat16 or float32")
-    if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride:
+    check_precision(config.precision)
+    if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride and not has_gpu():
         # seen on TensorFlow 2.21 with oneDNN: the kernel's gradient of such a layer is wrong by its own size
         raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for patches of {config.patch[0]} "
                         "voxels along x (2 at the lowest level); take another --patch, or float32")

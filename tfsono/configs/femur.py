@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfsono.config import Choices, differs, ours, paper
-from tfsono.errors import UserError
+from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
 
 NETWORKS = ("unet_roi", "unet_s", "unet_l", "brn", "brndc")
 
@@ -40,7 +39,7 @@ class FemurConfig:
     roi_margin: int = paper(30, "Sec. II-A: 30 voxels on each dimension, read as 30 on each side")
     roi_smallest_part: int = ours(20, "pixels: smaller parts of a slice do not count, or one of them inflates the box; "
                                       "0 counts all, as the text")
-    roi_part: str = paper("all", "Sec. II-A: the boxes of all parts are merged; or largest, the box of the largest part")
+    roi_part: str = paper("all", "Sec. II-A: the boxes of all parts are merged; or largest, that of the largest")
     roi_ratio: float = paper(0.65, "Sec. III-A: the region is rescaled")
     roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; widths in a lost figure")
     slice_batch: int = ours(8, "slices in a step of unet_roi; not stated")
@@ -139,13 +138,7 @@ class FemurConfig:
         return self.branch_steps + (self.adversarial_iterations if self.adversarial else 0)
 
     def __post_init__(self):
-        for holds, name, rule in (*_data_rules(self), *_network_rules(self), *_training_rules(self)):
-            if not holds:
-                raise UserError(f"--{name}: expected {rule}, found {getattr(self, name)}")
-
-
-def _choice(config: FemurConfig, name: str, *allowed: str):
-    return getattr(config, name) in allowed, name, f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        check_rules(self, _data_rules(self), _network_rules(self), _training_rules(self))
 
 
 def _data_rules(config: FemurConfig):
@@ -158,22 +151,22 @@ def _data_rules(config: FemurConfig):
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield config.roi_margin >= 0, "roi_margin", "0 or more"
     yield config.roi_smallest_part >= 0, "roi_smallest_part", "0 or more"
-    yield _choice(config, "roi_part", "all", "largest")
+    yield one_of(config, "roi_part", "all", "largest")
     yield 0 < config.roi_ratio <= 1, "roi_ratio", "above 0 and up to 1"
-    yield _choice(config, "augmentation", "versions", "random", "none")
-    yield _choice(config, "slice_augmentation", "random", "none")
+    yield one_of(config, "augmentation", "versions", "random", "none")
+    yield one_of(config, "slice_augmentation", "random", "none")
     yield all(0 < angle <= 180 for angle in config.rotation_degrees), "rotation_degrees", "above 0 and up to 180"
     yield all(0.5 <= scale <= 2 for scale in config.scales), "scales", "between 0.5 and 2"
 
 
 def _network_rules(config: FemurConfig):
-    yield _choice(config, "network", *NETWORKS)
+    yield one_of(config, "network", *NETWORKS)
     yield len(config.widths) == 4 and min(config.widths) > 0, "widths", "four positive numbers, one a level"
     yield len(config.roi_widths) in (3, 4, 5) and min(config.roi_widths) > 0, "roi_widths", "three to five numbers"
     yield len(config.discriminator_widths) == 6, "discriminator_widths", "six numbers"
-    yield _choice(config, "norm_at_test", "tile", "moving")
+    yield one_of(config, "norm_at_test", "tile", "moving")
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
-    yield _choice(config, "heatmap_decode", "argmax", "centroid")
+    yield one_of(config, "heatmap_decode", "argmax", "centroid")
     yield not config.adversarial or config.network == "brndc", "adversarial", "false: the stage is of brndc alone"
     yield (not config.start_from or config.adversarial, "start_from",
            "none: only the adversarial stage starts from a trained network")
@@ -181,11 +174,11 @@ def _network_rules(config: FemurConfig):
 
 
 def _training_rules(config: FemurConfig):
-    yield _choice(config, "hybrid_loss", "corrected", "lineage")
-    yield _choice(config, "centre_distance_unit", "diagonal", "voxel")
-    yield _choice(config, "centre_distance_point", "soft_argmax", "argmax")
-    yield _choice(config, "generator_loss", "non_saturating", "saturating")
-    yield _choice(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    yield one_of(config, "hybrid_loss", "corrected", "lineage")
+    yield one_of(config, "centre_distance_unit", "diagonal", "voxel")
+    yield one_of(config, "centre_distance_point", "soft_argmax", "argmax")
+    yield one_of(config, "generator_loss", "non_saturating", "saturating")
+    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
     for name in ("dice_weight", "segmentation_weight", "heatmap_weight", "centre_distance_weight", "adversarial_weight",
                  "discriminator_noise", "iterations", "adversarial_iterations"):
         yield getattr(config, name) >= 0, name, "0 or more"
@@ -213,7 +206,7 @@ PRESETS = {
         "widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
         "discriminator_widths": differs((8, 16, 32, 32, 64, 64), "paper preset: 32 to 256; two CPU cores"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
-        "centre_distance_weight": differs(0.05, "paper: 0.5; of flat maps it is far above the others, which learn later"),
+        "centre_distance_weight": differs(0.05, "paper: 0.5; of flat maps it is above all else, and they learn later"),
         "iterations": differs(1800, "paper: 13440; minutes on two cores"),
         "adversarial_iterations": differs(600, "paper: 4200; a third of the others, as there"),
         "record_every": differs(60, "paper preset: 420; a record every half minute"),

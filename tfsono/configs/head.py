@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfsono.config import Choices, differs, ours, paper
-from tfsono.errors import UserError
+from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
 
 LANDMARK_NETWORKS = ("heatmap", "coordinate", "attention_pyramid", "transformer")
 SEGMENTATION_NETWORKS = ("unet", "attention_unet", "deeplabv3plus")
@@ -183,15 +182,7 @@ class HeadConfig:
         return self.landmark_early_stopping if self.part == "landmarks" else self.segmentation_early_stopping
 
     def __post_init__(self):
-        for holds, name, rule in (*_data_rules(self), *_network_rules(self), *_training_rules(self),
-                                  *_measurement_rules(self)):
-            if not holds:
-                raise UserError(f"--{name}: expected {rule}, found {getattr(self, name)}")
-
-
-def _choice(config: HeadConfig, name: str, *allowed: str):
-    """A rule: the field is one of these texts."""
-    return getattr(config, name) in allowed, name, f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        check_rules(self, _data_rules(self), _network_rules(self), _training_rules(self), _measurement_rules(self))
 
 
 def _range(config: HeadConfig, name: str, low: float, high: float):
@@ -218,10 +209,10 @@ def _data_rules(config: HeadConfig):
     yield (len(config.input_size) == 2 and all(n > 0 and n % 32 == 0 for n in config.input_size), "input_size",
            "rows and columns, positive multiples of 32")
     yield config.clahe_clip >= 0, "clahe_clip", "0 or more"
-    yield _choice(config, "landmark_policy", "drop", "keep", "repair", "ellipse")
-    yield _choice(config, "outline", "official", "as_drawn")
-    yield _choice(config, "end_order", "learned", "fixed")
-    yield _choice(config, "denoise", "none", "median", "nlm")
+    yield one_of(config, "landmark_policy", "drop", "keep", "repair", "ellipse")
+    yield one_of(config, "outline", "official", "as_drawn")
+    yield one_of(config, "end_order", "learned", "fixed")
+    yield one_of(config, "denoise", "none", "median", "nlm")
     yield config.standardisation == "picture", "standardisation", "picture"
     for name in ("geometric_share", "flip_share", "elastic_share", "intensity_share", "speckle_share", "noise_share",
                  "blur_share", "shadow_share"):
@@ -235,8 +226,8 @@ def _data_rules(config: HeadConfig):
 
 
 def _network_rules(config: HeadConfig):
-    yield _choice(config, "network", *NETWORKS)
-    yield _choice(config, "backbone", "imagenet", "small")
+    yield one_of(config, "network", *NETWORKS)
+    yield one_of(config, "backbone", "imagenet", "small")
     yield (not config.backbone_weights or config.backbone == "imagenet" and config.network not in
            ("unet", "attention_unet", "transformer"), "backbone_weights",
            "none: this network has no ImageNet backbone")
@@ -258,8 +249,8 @@ def _network_rules(config: HeadConfig):
 
 
 def _training_rules(config: HeadConfig):
-    yield _choice(config, "heatmap_loss", "mse", "adaptive_wing")
-    yield _choice(config, "coordinate_loss", "smooth_l1", "wing", "mse")
+    yield one_of(config, "heatmap_loss", "mse", "adaptive_wing")
+    yield one_of(config, "coordinate_loss", "smooth_l1", "wing", "mse")
     weights = ("heatmap_weight", "coordinate_weight", "geometric_weight", "relation_weight", "dice_weight",
                "cross_entropy_weight", "focal_weight", "focal_dice_weight", "boundary_weight", "weight_decay",
                "gradient_clip", "smallest_learning_rate", "landmark_early_stopping", "segmentation_early_stopping")
@@ -274,9 +265,9 @@ def _training_rules(config: HeadConfig):
     yield _range(config, "focal_alpha", 0, 1)
     yield config.focal_gamma >= 0, "focal_gamma", "0 or more"
     yield config.restart_factor >= 1, "restart_factor", "1 or more"
-    yield _choice(config, "optimizer", "adamw", "adam", "sgd")
-    yield _choice(config, "schedule", "cosine_restarts", "cosine")
-    yield _choice(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    yield one_of(config, "optimizer", "adamw", "adam", "sgd")
+    yield one_of(config, "schedule", "cosine_restarts", "cosine")
+    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
     for part in ("landmark", "segmentation"):
         iterations, every = getattr(config, f"{part}_iterations"), getattr(config, f"{part}_record_every")
         yield (iterations > 0 and iterations % every == 0, f"{part}_iterations",
@@ -284,7 +275,7 @@ def _training_rules(config: HeadConfig):
 
 
 def _measurement_rules(config: HeadConfig):
-    yield _choice(config, "heatmap_decode", "argmax", "centroid", "soft_argmax")
+    yield one_of(config, "heatmap_decode", "argmax", "centroid", "soft_argmax")
     yield 0 < config.threshold < 1, "threshold", "between 0 and 1"
     yield config.morphology_px >= 0, "morphology_px", "0 or more"
     yield config.ransac_points >= 5, "ransac_points", "at least 5: fewer fix no ellipse"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfsono.config import Choices, differs, ours, paper
-from tfsono.errors import UserError
+from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,11 @@ class HipConfig:
         return dict(zip(self.heads, self.branch_weights[-len(self.heads):], strict=True))
 
     def __post_init__(self):
-        _check(self)
+        check_rules(self, _rules(self))
 
 
-def _check(config: HipConfig) -> None:
-    rules = (
+def _rules(config: HipConfig):
+    return (
         (len(config.patch) == 3 and all(n > 0 and n % config.stride == 0 for n in config.patch),
          "patch", f"three positive multiples of {config.stride}, the product of the poolings"),
         (len(config.widths) == 4, "widths", "four numbers, one per level"),
@@ -127,24 +126,20 @@ def _check(config: HipConfig) -> None:
         (config.batch > 0 and config.patches_in_a_row > 0, "batch", "positive, as patches_in_a_row"),
         (0 <= config.foreground_share <= 1, "foreground_share", "between 0 and 1"),
         (0 <= config.scaling < 0.5, "scaling", "at least 0 and under 0.5"),
-        (config.architecture in ("ds_u3", "lineage4"), "architecture", "ds_u3 or lineage4"),
-        (config.norm_at_test in ("tile", "moving"), "norm_at_test", "tile or moving"),
-        (config.loss in ("cross_entropy", "cross_entropy_dice"), "loss", "cross_entropy or cross_entropy_dice"),
-        (config.optimizer in ("sgd", "adam"), "optimizer", "sgd or adam"),
-        (config.schedule in ("halving", "cosine"), "schedule", "halving or cosine"),
-        (config.precision in ("float32", "mixed_bfloat16", "mixed_float16"), "precision",
-         "float32, mixed_bfloat16 or mixed_float16"),
-        (config.tiling in ("paper", "half", "fast", "whole"), "tiling", "paper, half, fast or whole"),
-        (config.tile_weighting in ("uniform", "gaussian"), "tile_weighting", "uniform or gaussian"),
-        (config.c3d_time_axis in ("x", "z"), "c3d_time_axis", "x or z"),
+        one_of(config, "architecture", "ds_u3", "lineage4"),
+        one_of(config, "norm_at_test", "tile", "moving"),
+        one_of(config, "loss", "cross_entropy", "cross_entropy_dice"),
+        one_of(config, "optimizer", "sgd", "adam"),
+        one_of(config, "schedule", "halving", "cosine"),
+        one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16"),
+        one_of(config, "tiling", "paper", "half", "fast", "whole"),
+        one_of(config, "tile_weighting", "uniform", "gaussian"),
+        one_of(config, "c3d_time_axis", "x", "z"),
         (config.record_every > 0 and config.iterations % config.record_every == 0, "iterations",
          f"a multiple of record_every ({config.record_every})"),
         (config.early_stopping == 0 or config.validation_cases > 0, "early_stopping",
          "0, or validation_cases above 0: it needs cases to validate on"),
     )
-    for holds, name, rule in rules:
-        if not holds:
-            raise UserError(f"--{name}: expected {rule}, found {getattr(config, name)}")
 
 
 PRESETS = {

@@ -121,6 +121,10 @@ class Cache:
         """The whole case."""
         return _read_case(name, self._group(name))
 
+    def points_vox(self, name: str) -> np.ndarray | None:
+        """The case's landmarks [K, 3], NaN where missing; None without any. The image is not read."""
+        return _array(self._group(name), "points_vox")
+
     def read_patch(self, name: str, start, size) -> tuple[np.ndarray, np.ndarray | None, tuple[int, ...]]:
         """The part of the window `start .. start + size` that lies within the case.
 

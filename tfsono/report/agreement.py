@@ -67,6 +67,7 @@ def agreement_figure(path: str | Path, agreements: Agreements, title: str = "") 
         grid = figure.subplots(len(agreements), len(columns), squeeze=False, sharex="col", sharey="col")
         for row, (method, own) in enumerate(agreements.items()):
             for axes, column in zip(grid[row], columns, strict=True):
+                axes.set_visible(own[column]["cases"] > 0)  # a method may not answer it
                 _panel(axes, own[column], label_colour(row + 1))
                 heading = shorten(f"{column.name} ({own[column]['cases']} cases): {method}", 84, placeholder=" ...")
                 axes.set_title(fill(heading, 44), fontsize=9.5, parse_math=False)

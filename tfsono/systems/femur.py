@@ -11,7 +11,7 @@ from tfsono.errors import UserError
 from tfsono.files import make_folder
 from tfsono.inference.femur import FemurAnswerer, RegionFinder, RegionReader, SliceSegmenter
 from tfsono.models import femur
-from tfsono.systems.source import source_of
+from tfsono.systems.source import landmark_outputs, mask_output, source_of, volume_input
 from tfsono.training.run import Run, load_weights, read_run
 
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
@@ -93,13 +93,9 @@ def manifest_of(run: Run) -> dict:
         "found": {"dtype": "bool", "shape": [], "values": "whether it found any; else the box is the whole volume"},
     }
     if "mask" in config.outputs:
-        output["mask"] = {"dtype": "uint8", "shape": ["X", "Y", "Z"], "axes": "x,y,z",
-                          "values": "0 background, k the k-th of `labels`; on the volume's own grid, not cleaned"}
+        output["mask"] = mask_output()
     if "heatmaps" in config.outputs:
-        output["points_vox"] = {"dtype": "float32", "shape": [config.landmarks, 3], "axes": "x,y,z",
-                                "values": "`landmarks`; indices of the volume's own voxel centres"}
-        output["peaks"] = {"dtype": "float32", "shape": [config.landmarks],
-                           "values": "the heatmaps' highest values; 1 is what was learned"}
+        output |= landmark_outputs(config.landmarks)
     functions = {"serving_default": "the answer"}
     if config.network != "unet_roi":
         functions["answer_in"] = "(volume, spacing_mm, box int32 [6]): the answer in a box that is known"
@@ -107,12 +103,7 @@ def manifest_of(run: Run) -> dict:
         "system": run.settings.system,
         "use": USE,
         "source": source_of(run),
-        "input": {
-            "volume": {"dtype": "float32", "shape": ["X", "Y", "Z"], "axes": "x,y,z",
-                       "orientation": config.orientation, "values": "raw intensities; any size"},
-            "spacing_mm": {"dtype": "float32", "shape": [3], "axes": "x,y,z",
-                           "values": "of the volume, millimetres"},
-        },
+        "input": volume_input(config.orientation),
         "output": output,
         "functions": functions,
         "labels": labels_of(run) if "mask" in config.outputs else {},

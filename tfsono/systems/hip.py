@@ -8,7 +8,7 @@ import os
 from tfsono.configs.hip import HIP
 from tfsono.inference.hip import HipSegmenter
 from tfsono.models import hip
-from tfsono.systems.source import source_of
+from tfsono.systems.source import mask_output, source_of, volume_input
 from tfsono.training.run import Run, load_weights, read_run
 
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
@@ -46,16 +46,8 @@ def manifest_of(run: Run) -> dict:
         "system": run.settings.system,
         "use": USE,
         "source": source_of(run),
-        "input": {
-            "volume": {"dtype": "float32", "shape": ["X", "Y", "Z"], "axes": "x,y,z",
-                       "orientation": config.orientation, "values": "raw intensities; any size"},
-            "spacing_mm": {"dtype": "float32", "shape": [3], "axes": "x,y,z",
-                           "values": "of the volume, millimetres"},
-        },
-        "output": {
-            "mask": {"dtype": "uint8", "shape": ["X", "Y", "Z"], "axes": "x,y,z",
-                     "values": "0 background, k the k-th of `labels`; on the volume's own grid, not cleaned"},
-        },
+        "input": volume_input(config.orientation),
+        "output": {"mask": mask_output()},
         "labels": labels_of(run),
         "cleaning": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
         "network": {"spacing_mm": list(config.spacing_mm), "patch": list(config.patch),

@@ -1,0 +1,36 @@
+"""Whether runs may stand in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfsono.errors import UserError
+
+
+def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str = "auto") -> None:
+    """Runs in one table must have weights and the same test cases, which the cache must hold as they were seen.
+
+    Args:
+      runs: `tfsono.training.run.Run`s.
+      cache: open.
+      kinds: what their networks answer: `labels`, `landmarks`, or both.
+      weights: which of them are measured: `best`, `last` or `auto`.
+
+    Raises:
+      UserError: they may not.
+    """
+    first = runs[0].split["test"]
+    if not first:
+        raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
+    for run in runs:
+        run.weights(weights)
+        if run.split["test"] != first:
+            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
+        names = [(kind, tuple(getattr(cache, kind)), getattr(run.config, f"{kind[:-1]}_names")) for kind in kinds]
+        for name, found, wanted in (*names, ("orientation", cache.settings.orientation, run.config.orientation)):
+            if found != wanted:
+                raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; "
+                                "give the cache of that run")
+    missing = [name for name in first if name not in cache.names]
+    if missing:
+        raise UserError(f"{cache.path}: lacks the test case {missing[0]}; give the cache of {runs[0].folder}")

@@ -69,6 +69,47 @@ def test_annotation_layout(tmp_path):
     assert np.isnan(found["right"]).all()
 
 
+def annotate(root, case: str, size, **content):
+    """A case of the volumes/ and landmark_anno/ layout."""
+    write_image(root / "volumes" / f"{case}.nii.gz", noise(len(case), size))
+    (root / "landmark_anno").mkdir(exist_ok=True)
+    write_json(root / "landmark_anno" / f"{case}_landmark.json", content)
+
+
+def test_annotations_with_their_known_faults(tmp_path):
+    """Each case reads as the others do or is refused in one line; the names come from all of them."""
+    size, tip = (13, 10, 7), [5, 4, 3]
+    annotate(tmp_path, "absent", size, landmarks={"tip": tip, "end": [0, 0, 0]})
+    annotate(tmp_path, "null", size, spacing=None, landmarks={"tip": tip, "end": None})
+    annotate(tmp_path, "micro", size, spacing=[500, 800, 1500], spacing_unit="um", landmarks={"tip": tip})
+    annotate(tmp_path, "other", size, spacing=[1, 1, 1], spacing_unit="mm", landmarks={"tip": tip, "other": tip})
+    annotate(tmp_path, "order", size, landmarks={"tip": [3, 4, 12], "end": [3, 3, 3]})
+    dataset = open_dataset(tmp_path)
+    assert dataset.landmarks == ("end", "other", "tip")
+    cases = {case.name: case for case in dataset.cases}
+    for name in ("absent", "null", "micro"):
+        found = case_landmarks(cases[name], read_volume(cases[name].image))
+        np.testing.assert_allclose(found["tip"], [-3 + 2.5, 4.5 + 3.2, 10 + 4.5], rtol=1e-6)
+        assert np.isnan(found.get("end", np.full(3, np.nan))).all()
+    for name, words in (("other", "its spacing must be that of"), ("order", r"inside if the order is \(z, y, x\)")):
+        with pytest.raises(UserError, match=words) as error:
+            case_landmarks(cases[name], read_volume(cases[name].image))
+        assert f"{name}_landmark.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_annotations_without_a_case_or_names(tmp_path):
+    annotate(tmp_path, "a", (13, 10, 7), landmarks={"10": [1, 2, 3], "2": [1, 2, 3], "1": None})
+    annotate(tmp_path, "b", (13, 10, 7), landmarks=[[1, 2, 3]])
+    write_image(tmp_path / "volumes" / "c.nii.gz", noise(9))
+    write_json(tmp_path / "landmark_anno" / "d_landmark.json", {"landmarks": {"9": [1, 2, 3]}})
+    dataset = open_dataset(tmp_path)
+    assert dataset.landmarks == ("1", "2", "10")  # as numbers
+    assert [case.landmarks is None for case in dataset.cases] == [False, False, True]
+    notes = " ".join(dataset.notes)
+    assert "1 files have no image and were passed over: d_landmark.json" in notes
+    assert "1 landmark files give no names, such as " in notes and "b_landmark.json: 'landmarks' must be" in notes
+
+
 def test_table_of_landmarks(tmp_path):
     write_cases(tmp_path, 2)
     (tmp_path / "landmarks.csv").write_text(

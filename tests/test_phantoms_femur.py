@@ -262,7 +262,7 @@ def test_tips_are_dimmer_than_the_shaft_and_some_are_lost(phantoms):
 def test_tissue_has_distractors_and_fluid():
     """Femur alone in a painted scene: other bones as bright as it, at least a few millimetres from it."""
     scene = femur_module._draw(40, SIZE, SPACING_MM, (23, 31))[0]
-    fields = femur_module._Fields(*(femur_module.draw_field(np.random.default_rng(0), scale) for scale in (34, 9, 3.2)))
+    fields = tuple(femur_module.draw_field(np.random.default_rng(0), scale) for scale in (34, 9, 3.2))
     tissue, mask = femur_module._paint(scene, fields, SIZE, SPACING_MM)
     bones = tissue.loss_db_mm >= 0.9 * scene.look.bone_loss
     parts, count = ndimage.label(bones)

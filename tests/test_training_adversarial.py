@@ -20,6 +20,7 @@ from tfsono.training.adversarial import (
     counted_voxels,
     discriminator_loss,
     generator_loss,
+    image_and_maps,
     pairs,
     stage_rates,
 )
@@ -172,7 +173,7 @@ def test_a_slope_reaches_the_network_through_both_outputs():
 
 
 @pytest.mark.parametrize("changes", [{"generator_loss": "wasserstein"}, {"noise": -1.0}, {"real_label": 0.0},
-                                     {"branch_steps": -1}])
+                                     {"branch_steps": -1}, {"share": -0.01}])
 def test_settings_that_make_no_sense_are_refused(changes):
     with pytest.raises(UserError, match=f"{next(iter(changes))}: expected"):
         AdversarialSettings(**{"branch_steps": 1, **changes})
@@ -295,7 +296,8 @@ def test_padding_is_no_giveaway():
     inside = np.broadcast_to(truth["mask"] >= 0, answers[0].shape)
     answers[1] = np.where(inside, answers[0], answers[1])
     trainer = trainer_of(0)
-    seen = [trainer._noisy(pairs(truth, {"mask": a, "heatmaps": a})[1], 1, truth).numpy() for a in answers]
+    seen = [trainer._noisy(pairs(truth, {"mask": a, "heatmaps": a})[1], 1, counted_voxels(truth)).numpy()
+            for a in answers]
     np.testing.assert_array_equal(*seen)
     assert not seen[0][..., 6:, :].any()
     assert (seen[0] - pairs(truth, {"mask": answers[0], "heatmaps": answers[0]})[1].numpy())[..., :6, :].std() == (
@@ -330,6 +332,106 @@ def test_bfloat16_trains_both_networks(policy):
     for start, model in zip(before, (trainer.network, trainer.discriminator), strict=True):
         assert moved(start, model) == len(start)
         assert all(variable.dtype == "float32" for variable in model.trainable_variables)
+
+
+# --- a network of heatmaps alone, judged together with its image (pose)
+
+
+def maps_network():
+    return keras.Model((network := network_of()).input, {"heatmaps": network.output["heatmaps"]}, name="land")
+
+
+def maps_trainer(branch_steps=0, share=0.01, noise=0.0, kind="non_saturating"):
+    settings = AdversarialSettings(branch_steps, generator_loss=kind, noise=noise, share=share, seed=3)
+    trainer = AdversarialTrainer(maps_network(), discriminator_of(), adam(1e-3), settings, shown=image_and_maps)
+    trainer.compile(adam(stage_rates(1e-2, 1e-3, branch_steps)), loss={"heatmaps": joint.heatmap_error})
+    return trainer
+
+
+def maps_batches(steps):
+    return batches(steps).map(lambda image, truth: (image, {"heatmaps": truth["heatmaps"]}))
+
+
+def test_an_image_and_its_maps_by_hand():
+    image, truth = region(0)
+    truth["heatmaps"][..., 1] = np.nan
+    answer = {"heatmaps": np.random.default_rng(0).normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
+    real, fake, counted = (np.array(part) for part in image_and_maps(image, {"heatmaps": truth["heatmaps"]}, answer))
+    for shown, maps in ((real, truth["heatmaps"]), (fake, answer["heatmaps"])):
+        assert shown.shape == (1, *SIZE, 3)
+        np.testing.assert_array_equal(shown[..., :1], image)
+        np.testing.assert_array_equal(shown[..., :6, 1], maps[..., :6, 0])
+        assert not shown[..., 6:, 1].any() and not shown[..., 2].any()  # the padding; the landmark that is not known
+    assert not counted[..., 0].any() and counted[..., :6, 1].all() and not counted[..., 6:, 1:].any()
+    noisy = maps_trainer(noise=0.05)._noisy(real, 0, counted).numpy() - real
+    assert not noisy[..., 0].any() and noisy[..., :6, 1].std() == pytest.approx(0.05, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["non_saturating", "saturating"])
+def test_the_adversarial_loss_is_a_share_of_the_networks_own_whatever_its_size(kind):
+    rows = maps_trainer(share=0.01, kind=kind).fit(maps_batches(range(3)), epochs=3, steps_per_epoch=1, shuffle=False,
+                                                   verbose=0).history
+    assert set(rows) == {"loss", *PARTS}  # of one loss Keras records the sum alone
+    for total, adversarial in zip(rows["loss"], rows["adversarial_loss"], strict=True):
+        assert np.sign(adversarial) == (1 if kind == "non_saturating" else -1) and np.isfinite(total)
+    trainer = maps_trainer(kind=kind)
+    image, truth = region(0)
+    own = float(joint.heatmap_error(truth["heatmaps"], trainer.network(image, training=True)["heatmaps"])[0])
+    assert rows["loss"][0] == pytest.approx(own * (1.01 if kind == "non_saturating" else 0.99), rel=1e-5)
+
+
+def test_the_share_is_a_loop_written_by_hand():
+    """The weight is a number: no gradient goes through it, nor through the loss that it is made of."""
+    trainer = maps_trainer(share=0.5)
+    trainer.fit(maps_batches(range(3)), shuffle=False, verbose=0)
+    network, judge, adams = maps_network(), discriminator_of(), (adam(1e-3), adam(1e-3))
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    for step in range(3):
+        image, truth = region(step)
+        counted = np.isfinite(truth["heatmaps"]).astype(np.float32)
+        real = np.concatenate([image, np.nan_to_num(truth["heatmaps"])], -1)
+        with tf.GradientTape(persistent=True) as tape:
+            maps = network(image, training=True)["heatmaps"]
+            fake = tf.concat([image, maps * counted], -1)
+            with tf.GradientTape() as inner:
+                logits = judge(tf.concat([real, tf.stop_gradient(fake)], 0), training=True)
+                d_loss = cross_entropy(tf.ones((1, 1)), logits[:1]) + cross_entropy(tf.zeros((1, 1)), logits[1:])
+            adams[1].apply(inner.gradient(d_loss, judge.trainable_variables), judge.trainable_variables)
+            g_loss = cross_entropy(tf.ones((1, 1)), judge(tf.concat([real, fake], 0), training=True)[1:])
+            own = 0.5 * tf.reduce_sum(((maps - real[..., 1:]) * counted) ** 2)
+        weight = 0.5 * float(own) / float(g_loss)
+        slopes = [[0.0 if slope is None else slope for slope in tape.gradient(part, network.trainable_variables)]
+                  for part in (own, g_loss)]
+        adams[0].apply([one + weight * other for one, other in zip(*slopes, strict=True)], network.trainable_variables)
+    assert_same(values(trainer.network), values(network), rtol=1e-3, atol=1e-5)
+    assert_same(values(trainer.discriminator), values(judge), rtol=1e-3, atol=1e-5)
+
+
+def test_a_loss_of_nothing_gives_no_adversarial_one():
+    """A case without any landmark: the share of 0 is 0, and everything stays finite."""
+    image, truth = region(0)
+    truth["heatmaps"][:] = np.nan
+    trainer = maps_trainer()
+    start = trainable(trainer.network)
+    rows = trainer.fit(tf.data.Dataset.from_tensors((image, {"heatmaps": truth["heatmaps"]})), shuffle=False,
+                       verbose=0).history
+    assert rows["loss"][0] == 0 and np.isfinite(rows["adversarial_loss"][0])
+    assert_same(start, trainable(trainer.network), rtol=0, atol=0)
+
+
+def test_both_stages_of_maps_alone_run_and_resume(tmp_path):
+    ways = []
+    for folder, stop in (("whole", None), ("stopped", 3)):
+        run = run_of(tmp_path / folder)
+        if stop:
+            with pytest.raises(Exception, match="Stopped"):
+                fit(run, maps_trainer(1, noise=0.05), lambda steps: stopped_after(stop)(steps).map(
+                    lambda image, truth: (image, {"heatmaps": truth["heatmaps"]})), Schedule(4, 2))
+        fit(run, maps_trainer(1, noise=0.05), maps_batches, Schedule(4, 2))
+        ways.append(arrays(run.state))
+    assert ways[0].keys() == ways[1].keys()
+    for key, value in ways[0].items():
+        np.testing.assert_array_equal(value, ways[1][key], err_msg=key)
 
 
 # --- the run
@@ -432,12 +534,12 @@ def test_a_plain_run_does_not_go_on_as_an_adversarial_one(tmp_path):
 
 
 def test_the_noise_of_two_steps_or_two_draws_is_not_the_same():
-    trainer, (_, truth) = trainer_of(0), region(0)
+    trainer, counted = trainer_of(0), counted_voxels(region(0)[1])
     pair = np.zeros((1, *SIZE, 3), np.float32)
     drawn = []
     for step, draw in itertools.product((0, 1), (0, 1)):
         trainer.steps.assign(step)
-        drawn.append(trainer._noisy(pair, draw, truth).numpy()[..., :6, :].ravel())
+        drawn.append(trainer._noisy(pair, draw, counted).numpy()[..., :6, :].ravel())
     for one, other in itertools.combinations(drawn, 2):
         assert np.abs(np.corrcoef(one, other)[0, 1]) < 0.15
-    np.testing.assert_array_equal(trainer._noisy(pair, 1, truth).numpy()[..., :6, :].ravel(), drawn[-1])
+    np.testing.assert_array_equal(trainer._noisy(pair, 1, counted).numpy()[..., :6, :].ravel(), drawn[-1])

@@ -13,6 +13,7 @@ from tfsono.volumes.image import Volume, orientation_code, read_volume, write_vo
 from tfsono.volumes.landmarks import (
     points_to_mm,
     points_to_vox,
+    read_landmark_names,
     read_landmarks,
     read_landmarks_csv,
     write_markups,
@@ -204,6 +205,88 @@ def test_voxel_annotation_refusals(tmp_path, volume):
     assert "spacing_unit" in found({"spacing": 0.5, "spacing_unit": "inch", "landmarks": named})
     assert "'landmarks'" in found({"landmarks": [1, 2, 3]})
     assert "'tip' must be three numbers" in found({"landmarks": {"tip": [1, 2]}})
+
+
+@pytest.mark.parametrize("spacing", [
+    {}, {"spacing": None}, {"spacing": None, "spacing_unit": "furlong"}, {"spacing": []}, {"spacing": [None] * 3},
+    {"spacing": float("nan")}, {"spacing": [0.5, 0.8, 2.5], "spacing_unit": None}, {"spacing": ["0.5", "0.8", "2.5"]},
+    {"spacing": [500, 800, 2500], "spacing_unit": "\u00b5m"}, {"spacing": [0.05, 0.08, 0.25], "spacing_unit": "CM"},
+    {"spacing": [0.5, 0.8, 2.5], "spacing_unit": "millimeters"}, {"spacing": [0.50001, 0.8, 2.5]},
+], ids=str)
+def test_a_spacing_that_is_absent_or_the_images(tmp_path, volume, spacing):
+    path = write(tmp_path / "case_landmark.json", {**spacing, "landmarks": {"tip": [2, 1, 1]}})
+    np.testing.assert_allclose(read_landmarks(path, volume)["tip"], (7.5, -19.0, 29.2))
+
+
+@pytest.mark.parametrize("missing", [
+    None, [], "", [None] * 3, [float("nan")] * 3, ["nan"] * 3, [float("nan"), 1, 2], [0, 0, 0], [0.0, 0, -0.0],
+    [-1, -1, -1], [-1.0, 3, 2], [3, 2, -1000],
+], ids=str)
+def test_every_way_to_say_that_a_point_is_missing(tmp_path, volume, missing):
+    named = {"tip": [2, 1, 1], "lost": missing, "corner": [0, 0, 1]}
+    points = read_landmarks(write(tmp_path / "case_landmark.json", {"landmarks": named}), volume)
+    assert list(points) == list(named) and np.isnan(points["lost"]).all()
+    assert np.isfinite(points["corner"]).all() and np.isfinite(points["tip"]).all()
+
+
+def test_a_spacing_in_contradiction_with_the_image(tmp_path, volume):
+    def found(spacing, unit="mm") -> str:
+        content = {"spacing": spacing, "spacing_unit": unit, "landmarks": {"tip": [2, 1, 1]}}
+        return refusal(write(tmp_path / "case_landmark.json", content), volume)
+
+    assert "must be that of image.nii.gz, (0.5, 0.8, 2.5) mm; found (1, 0.8, 2.5) mm" in found([1, 0.8, 2.5])
+    assert found([1, 0.8, 2.5]).endswith("mm")  # no guess where none fits
+    assert "in cm it would be the image's" in found([0.05, 0.08, 0.25])
+    assert "in mm it would be the image's" in found([0.5, 0.8, 2.5], "um")
+    assert "the image's in the order (z, y, x)" in found([2.5, 0.8, 0.5])
+    assert "the image's in the order (z, x, y)" in found([2500, 500, 800], "um")
+    for wrong in ([0, 0, 0], [-1, -1, -1], [0.5, 0.8, -2.5], 0):
+        assert "must be positive, or null" in found(wrong)
+    assert "'spacing' must be three numbers" in found([0.5, 0.8])
+    assert "'spacing' must be three numbers" in found({"x": 0.5})
+
+
+def test_indices_with_their_axes_in_another_order(tmp_path, volume):
+    """The image has 5x7x3 voxels."""
+    def read(**named):
+        path = write(tmp_path / "case_landmark.json", {"landmarks": named})
+        return read_landmarks(path, volume)
+
+    for first, order in (([2, 6, 4], "(z, y, x)"), ([2, 4, 6], "(z, x, y)"), ([6, 4, 2], "(y, x, z)"),
+                         ([4.6, 4, 2], "(y, x, z)")):
+        with pytest.raises(UserError) as caught:
+            read(tip=first, middle=[1, 1, 1], lost=None)
+        text = str(caught.value)
+        assert "\n" not in text and "image.nii.gz, 5x7x3 voxels; found 'tip' at" in text
+        assert f"all of them inside if the order is {order}" in text
+    # what fits in no order is the audit's to list, point by point; and so is one on the image's face
+    np.testing.assert_allclose(points_to_vox(read(tip=[2, 6, 9])["tip"], volume), [2, 6, 9])
+    np.testing.assert_allclose(points_to_vox(read(a=[2, 6, 4], b=[6, 4, 2])["a"], volume), [2, 6, 4])
+    np.testing.assert_allclose(points_to_vox(read(tip=[4.5, 6.5, 2.5])["tip"], volume), [4.5, 6.5, 2.5])
+
+
+def test_a_name_twice_in_an_annotation(tmp_path, volume):
+    text = '{"landmarks": {"tip": [1, 2, 1], "end": [2, 1, 1], "tip": [2, 2, 2]}}'
+    assert "'tip' twice" in refusal(write(tmp_path / "case_landmark.json", text), volume)
+
+
+def test_positions_that_are_no_three_numbers(tmp_path, volume):
+    for wrong in ("123", 5, {"x": 1}, [1, 2, 3, 4], [[1, 2, 3]], [1, "two", 3], [1, 2]):
+        path = write(tmp_path / "case_landmark.json", {"landmarks": {"tip": wrong}})
+        assert "'tip' must be three numbers" in refusal(path, volume)
+
+
+def test_names_alone_need_no_image(tmp_path, volume):
+    named = {"b": [1, 2, 3], "a": [99, 2], "c": None}
+    path = write(tmp_path / "case_landmark.json", {"spacing": "wrong", "landmarks": named})
+    assert read_landmark_names(path) == ("b", "a", "c")
+    write_markups(tmp_path / "case.mrk.json", {"tip": np.zeros(3), "end": np.full(3, np.nan)})
+    assert read_landmark_names(tmp_path / "case.mrk.json") == ("tip", "end")
+    for name, content in (("d.json", {"landmarks": []}), ("e.json", "{"), ("f.txt", "")):
+        with pytest.raises(UserError, match=name):
+            read_landmark_names(write(tmp_path / name, content))
+    with pytest.raises(UserError, match="must exist"):
+        read_landmark_names(tmp_path / "nobody.json")
 
 
 def test_label_image_hand_solved(tmp_path, volume):

@@ -32,7 +32,7 @@ from tfsono.files import read_json
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_volume
-from tfsono.volumes.landmarks import points_to_mm, read_landmarks, read_landmarks_csv
+from tfsono.volumes.landmarks import points_to_mm, read_landmark_names, read_landmarks, read_landmarks_csv
 from tfsono.volumes.picture import is_picture_file, picture_name
 
 # One row per layout: images, masks, landmarks, and the end of a landmark file's stem.
@@ -111,7 +111,7 @@ class Dataset:
 
     Attributes:
         labels: name -> value in the files, foreground only, ordered by value.
-        landmarks: their names, in dataset.json's order (without it: sorted).
+        landmarks: their names, in dataset.json's order (without it: sorted, numbers by their value).
         split: {"train" | "validation" | "test": case names} as dataset.json gives it, or None.
         cases: ordered by name.
         notes: lines for the user: what was passed over, what was found instead of read.
@@ -573,19 +573,28 @@ def _found_landmarks(cases: tuple[Case, ...], tables: PictureTables, notes: list
     if tables.points is not None:
         return LANDMARKS
     names: set[str] = set()
+    unreadable: list[str] = []
     for case in cases:
         if case.landmarks is not None:
-            names.update(_landmark_names(case))
+            try:
+                names.update(_landmark_names(case))
+            except UserError as error:
+                unreadable.append(str(error))
+    if unreadable:
+        notes.append(f"{len(unreadable)} landmark files give no names, such as {unreadable[0]}")
     if names:
         notes.append(
-            f"landmarks found in the files: {_some(sorted(names), 16)}; a dataset.json would order them"
+            f"landmarks found in the files: {_some(sorted(names, key=_by_number), 16)}; a dataset.json would order them"
         )
-    return tuple(sorted(names))
+    return tuple(sorted(names, key=_by_number))
 
 
-def _landmark_names(case: Case) -> set[str]:
-    try:
-        needs_grid = case.landmarks.suffix == ".json" and not case.landmarks.name.endswith(".mrk.json")
-        return set(case_landmarks(case, read_volume(case.image) if needs_grid else None))
-    except UserError:
-        return set()
+def _landmark_names(case: Case) -> tuple[str, ...]:
+    if case.landmarks.suffix == ".csv":
+        return tuple(case_landmarks(case, None))
+    return read_landmark_names(case.landmarks)
+
+
+def _by_number(name: str) -> list:
+    """Sorts "2" before "10", and "L2" before "L10"."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -17,22 +17,20 @@ landmarks: proximal and distal are not left and right. Source: femur, Sec. III-A
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from tfsono.augment import affine_matrix, resample
+from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
+from tfsono.data.turned import (NO_AXIS, counted_maps, draw_turned, drawn_version, known_points, position_stream,
+                                random_axis, resampled_parts, turned_dataset, version_stream)
 from tfsono.errors import UserError
-from tfsono.geometry.heatmaps import gaussian_maps
-from tfsono.geometry.regions import Box, NetworkGrid, box_of, enlarged, network_grid
+from tfsono.geometry.regions import Box, box_of, enlarged, network_grid
 from tfsono.layers.standardise import standardise
 
-ORDER, VERSION, REGION = 4, 5, 6  # what a random stream is for; part of its seed
 FLIPS = ((False, False, False), (True, False, False), (False, True, False), (True, True, False))
-NO_AXIS = (0.0, 0.0, 1.0)  # about which nothing turns
 
 
 @dataclass(frozen=True)
@@ -131,18 +129,12 @@ def region_sources(cache: Cache, names: list[str], sampling: RegionSampling) -> 
 def _source_of(cache: Cache, name: str, margin: int) -> RegionSource | None:
     case = cache.read(name)
     shape = case.image.shape
-    points = np.zeros((0, 3)) if case.points_vox is None else np.array(case.points_vox, np.float64)
-    points[~_inside(points, shape)] = np.nan
+    points = known_points(case.points_vox, shape)
     box = box_of(case.label, points)
     if box is None:
         return None
     has_mask = case.label is not None and bool(case.label.any())
     return RegionSource(name, shape, tuple(case.spacing_mm), enlarged(box, margin, shape), points, has_mask)
-
-
-def _inside(points: np.ndarray, shape) -> np.ndarray:
-    """[K]: which points [K, 3] lie within the faces of a grid; NaN does not."""
-    return ((points >= -0.5) & (points < np.array(shape) - 0.5)).all(axis=-1)
 
 
 # ------------------------------------------------------------------------------------------------ drawing
@@ -153,10 +145,7 @@ def region_of(position: int, cases: int, sampling: RegionSampling) -> tuple[int,
 
     The versions of all cases are shuffled anew in every epoch.
     """
-    count = cases * sampling.versions
-    epoch, place = divmod(position, count)
-    drawn = int(np.random.default_rng([sampling.seed, ORDER, epoch]).permutation(count)[place])
-    return drawn % cases, drawn // cases
+    return drawn_version(position, cases, sampling.versions, sampling.seed)
 
 
 def transform_of(position: int, case: int, version: int, spacing_mm, sampling: RegionSampling) -> np.ndarray:
@@ -169,57 +158,24 @@ def transform_of(position: int, case: int, version: int, spacing_mm, sampling: R
     if sampling.augmentation == "versions":
         kind, flip = divmod(version, sampling.mirrored)
         degrees, scale = sampling.turns_and_scales[kind]
-        random, flips = np.random.default_rng([sampling.seed, VERSION, case, version]), FLIPS[flip]
-        return affine_matrix(_random_axis(random) if degrees else NO_AXIS, degrees, scale, flips, spacing_mm)
-    random = np.random.default_rng([sampling.seed, REGION, position])
+        random, flips = version_stream(sampling.seed, case, version), FLIPS[flip]
+        return affine_matrix(random_axis(random) if degrees else NO_AXIS, degrees, scale, flips, spacing_mm)
+    random = position_stream(sampling.seed, position)
     most = max(sampling.rotation_degrees, default=0.0)
-    axis, degrees = _random_axis(random), random.uniform(-most, most)
+    axis, degrees = random_axis(random), random.uniform(-most, most)
     scale = random.uniform(min(sampling.scales, default=1.0), max(sampling.scales, default=1.0))
     flips = FLIPS[random.integers(sampling.mirrored)]
     return affine_matrix(axis, degrees, scale, flips, spacing_mm)
 
 
-def _random_axis(random: np.random.Generator) -> np.ndarray:
-    """A direction, all equally likely; `affine_matrix` gives it its length."""
-    return random.normal(size=3)
-
-
 def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampling: RegionSampling) -> dict:
-    """The native voxels that the region at a position of the training needs, and how it lies in them, as arrays.
-
-    Returns:
-      image float32 and label uint8 [X', Y', Z'], the part read; middle [3], the region's in it; matrix [3, 3], offsets
-      on the network's grid -> offsets in the part; size and padded [3], the grid's; points [K, 3] on the grid, NaN
-      where missing or outside of it; has_mask.
-    """
+    """What `turned.draw_turned` gives of the region at a position of the training, and has_mask."""
     number, version = region_of(position, len(sources), sampling)
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
     turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    matrix = turn * grid.scale[None, :]
-    reach = np.abs(matrix) @ ((np.array(grid.size) - 1) / 2)  # of voxel centres, from the middle
-    low = np.floor(source.box.middle - reach).astype(int)
-    high = np.ceil(source.box.middle + reach).astype(int) + 1
-    low, high = np.clip(low - 1, 0, None), np.minimum(high + 1, source.shape)  # one more, against rounding
-    pixels, labels, _ = cache.read_patch(source.name, low, high - low)
-    return {
-        "image": np.asarray(pixels, np.float32),
-        "label": np.zeros(pixels.shape, np.uint8) if labels is None else labels,
-        "middle": (source.box.middle - low).astype(np.float32),
-        "matrix": matrix.astype(np.float32),
-        "size": np.array(grid.size, np.int32),
-        "padded": np.array(grid.padded, np.int32),
-        "points": _points_on_grid(source, grid, matrix),
-        "has_mask": source.has_mask,
-    }
-
-
-def _points_on_grid(source: RegionSource, grid: NetworkGrid, matrix: np.ndarray) -> np.ndarray:
-    """float32 [K, 3]: the landmarks after the transform, NaN where the region does not show them."""
-    offsets = np.linalg.solve(matrix, (source.points_vox - source.box.middle).T).T
-    points = offsets + (np.array(grid.size) - 1) / 2
-    points[~_inside(points, grid.size)] = np.nan
-    return points.astype(np.float32)
+    drawn = draw_turned(cache, source.name, source.box, grid, turn, source.points_vox)
+    return {**drawn, "has_mask": source.has_mask}
 
 
 # ------------------------------------------------------------------------------------------------ the dataset
@@ -239,36 +195,19 @@ def region_dataset(path, system: str, sources: list[RegionSource], sampling: Reg
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and the targets asked for:
       "mask" [1, X, Y, Z, 1] int8, "heatmaps" [1, X, Y, Z, K] float32.
     """
-    landmarks = len(sources[0].points_vox)
-
-    def draws() -> Iterator[dict]:
-        with Cache(path, system) as cache:
-            for step in steps:
-                yield draw_region(cache, sources, step, sampling)
-
-    volume, three = [None] * 3, [3]
-    dataset = tf.data.Dataset.from_generator(draws, output_signature={
-        "image": tf.TensorSpec(volume, tf.float32), "label": tf.TensorSpec(volume, tf.uint8),
-        "middle": tf.TensorSpec(three, tf.float32), "matrix": tf.TensorSpec([3, 3], tf.float32),
-        "size": tf.TensorSpec(three, tf.int32), "padded": tf.TensorSpec(three, tf.int32),
-        "points": tf.TensorSpec([landmarks, 3], tf.float32), "has_mask": tf.TensorSpec([], tf.bool)})
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(steps)))
+    dataset = turned_dataset(lambda cache, step: draw_region(cache, sources, step, sampling), path, system, steps,
+                             len(sources[0].points_vox),
+                             {"label": tf.TensorSpec([None] * 3, tf.uint8), "has_mask": tf.TensorSpec([], tf.bool)})
     dataset = dataset.map(lambda drawn: _prepare(drawn, sampling), tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2)  # regions are large
 
 
 def _prepare(drawn: dict, sampling: RegionSampling):
     """Resample, pad, standardise, and mark what does not count."""
-    whole = tf.concat([tf.zeros([3], tf.int32), tf.shape(drawn["image"])], 0)
-    image, label, valid = resample(drawn["image"], drawn["label"], whole, drawn["matrix"],
-                                   tf.unstack(drawn["size"], num=3), drawn["middle"])
-    padding = tf.stack([tf.zeros([3], tf.int32), drawn["padded"] - drawn["size"]], axis=1)
-    image, label, valid = (tf.pad(part, padding)[None, ..., None] for part in (image, label, valid))
+    image, label, valid = resampled_parts(drawn)
     targets = {}
     if "mask" in sampling.outputs:
         targets["mask"] = tf.where(valid & drawn["has_mask"], tf.cast(label, tf.int8), tf.constant(-1, tf.int8))
     if "heatmaps" in sampling.outputs:
-        maps = gaussian_maps(drawn["points"][None], tuple(tf.unstack(drawn["padded"], num=3)), sampling.sigma)
-        counted = valid & tf.reduce_all(tf.math.is_finite(drawn["points"]), axis=-1)
-        targets["heatmaps"] = tf.where(counted, maps, float("nan"))
+        targets["heatmaps"] = counted_maps(drawn, valid, sampling.sigma)
     return standardise(image, valid), targets

@@ -35,6 +35,17 @@ def recomputed(network: keras.Model, kept: Iterable[str]) -> keras.Model:
     return Recomputed(network.input, network.output, tuple(kept), name=network.name)
 
 
+def answer_for_gradient(network: keras.Model, inputs, training: bool):
+    """A network's answer, of which a gradient will be asked: segment by segment also where `training` is false.
+
+    In inference a checkpointed network answers plainly, as nobody goes back through it. Who does (a refinement with the
+    moving statistics, which stay as they are) would keep all of its tensors, and asks here instead.
+    """
+    if isinstance(network, Recomputed):
+        return network.in_segments(inputs, training)
+    return network(inputs, training=training)
+
+
 class Recomputed(keras.Model):
     """A functional model whose training pass goes segment by segment; see `recomputed`."""
 
@@ -46,14 +57,19 @@ class Recomputed(keras.Model):
     def call(self, inputs, training=None, mask=None):
         if not training:
             return super().call(inputs, training=training, mask=mask)
+        return self.in_segments(inputs, training=True)
+
+    def in_segments(self, inputs, training: bool):
+        """The answer with few tensors kept for the gradient; `training` as Keras means it."""
         found = dict(zip(map(id, self.inputs), keras.tree.flatten(inputs), strict=True))
         for segment in self._segments:
-            found |= zip(map(id, segment.gives), segment([found[id(tensor)] for tensor in segment.needs]), strict=True)
+            values = segment([found[id(tensor)] for tensor in segment.needs], training=training)
+            found |= zip(map(id, segment.gives), values, strict=True)
         return keras.tree.map_structure(lambda tensor: found[id(tensor)], self.output)
 
 
 class Segment(keras.layers.Layer):
-    """One piece of a network in training: values of the tensors `needs` -> values of the tensors `gives`, as a list.
+    """One piece of a network whose gradient is wanted: values of `needs` -> values of `gives`, as a list.
 
     Two traps are met here. The second calculation would move the moving statistics a second time: in a stateless scope
     it moves nothing, the new values leave the piece as outputs, and are assigned once, outside. And the gradient of a
@@ -72,9 +88,9 @@ class Segment(keras.layers.Layer):
         self.needs, self.gives, self.again = needs, gives, again
         self.model = keras.Model(needs, gives, name=name)
 
-    def call(self, values):
+    def call(self, values, training=True):
         if not self.again:
-            return keras.tree.flatten(self.model(values, training=True))
+            return keras.tree.flatten(self.model(values, training=training))
         weights, states = self.model.trainable_variables, self.model.non_trainable_variables
         before = [_tensor(variable) for variable in states]
 
@@ -82,11 +98,11 @@ class Segment(keras.layers.Layer):
             given, learned = arguments[:len(values)], arguments[len(values):]
             mapping = [*zip(weights, learned, strict=True), *zip(states, before, strict=True)]
             with keras.StatelessScope(mapping) as scope:
-                answers = keras.tree.flatten(self.model(list(given), training=True))
+                answers = keras.tree.flatten(self.model(list(given), training=training))
             return (*answers, *(ops.stop_gradient(scope.get_current_value(variable)) for variable in states))
 
         results = keras.remat(forward)(*values, *map(_tensor, weights))
-        for variable, value in zip(states, results[len(self.gives):], strict=True):
+        for variable, value in zip(states, results[len(self.gives):], strict=True) if training else ():
             variable.assign(value)
         return list(results[:len(self.gives)])
 

@@ -8,8 +8,6 @@ classes]}. Beside them stands the discriminator of the adversarial stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import keras
@@ -17,10 +15,11 @@ from keras import layers
 
 from tfsono.configs.femur import FemurConfig
 from tfsono.layers import planar
-from tfsono.layers.blocks import BlockStyle, classifier, convolution, deconvolution, pooling
+from tfsono.layers.blocks import BlockStyle, classifier, pooling
+from tfsono.layers.critic import critic, kept_layers
+from tfsono.layers.nodes import two_convolutions, way_up
+from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
-
-SLOPE = 0.2  # the discriminator's LeakyReLU below 0; not stated, the usual one
 
 
 def build(config: FemurConfig) -> keras.Model:
@@ -28,7 +27,7 @@ def build(config: FemurConfig) -> keras.Model:
 
     With `config.recompute` its blocks are calculated again in the backward pass; its weights are the same.
     """
-    with _precision(config):
+    with made_in(config.precision):
         if config.network == "unet_roi":
             return _unet_roi(config)
         network, nodes = _joint(config)
@@ -41,30 +40,9 @@ def discriminator(config: FemurConfig) -> keras.Model:
     Six convolutions with kernels of side 4, two of them of stride 2, the mean over the region, a fully connected layer.
     Each place of the last features sees 58 voxels. 8,003,489 trainable parameters at the paper's widths, K = 2.
     """
-    with _precision(config):
-        style = _style(config)
-        pair = x = keras.Input((None, None, None, 1 + config.landmarks), name="pair")
-        for place, channels in enumerate(config.discriminator_widths, 1):
-            x = layers.Conv3D(channels, 4, strides=2 if place <= 2 else 1, padding="same", use_bias=place == 1,
-                              name=f"conv{place}", **style.kernel())(x)
-            if place > 1:  # not on what comes straight from the input, as usual in discriminators
-                x = style.standardise(x, f"conv{place}")
-            x = layers.LeakyReLU(SLOPE, name=f"conv{place}_relu")(x)
-        x = layers.GlobalAveragePooling3D(dtype="float32", name="mean")(x)
-        network = keras.Model(pair, layers.Dense(1, dtype="float32", name="logit")(x), name="discriminator")
-        kept = [f"conv{place}_relu" for place in range(1, len(config.discriminator_widths) + 1)]
-        return recomputed(network, kept) if config.recompute else network
-
-
-@contextmanager
-def _precision(config: FemurConfig) -> Iterator[None]:
-    """Layers that are made inside take the config's precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+    with made_in(config.precision):
+        network = critic(1 + config.landmarks, config.discriminator_widths, 2, _style(config))
+        return recomputed(network, kept_layers(config.discriminator_widths)) if config.recompute else network
 
 
 def _style(config: FemurConfig) -> BlockStyle:
@@ -83,23 +61,25 @@ def _joint(config: FemurConfig) -> tuple[keras.Model, list[str]]:
     masks, maps = "mask" in config.outputs, "heatmaps" in config.outputs
     cross = config.network == "brndc"
     image = keras.Input((None, None, None, 1), name="image")
-    node = {"e1": _node([image], widths[1], style, "e1")}
-    node["e2"] = _node([pooling(node["e1"], "pool1")], widths[2], style, "e2")
-    node["e3"] = _node([pooling(node["e2"], "pool2")], widths[3], style, "e3")
+    node = {"e1": two_convolutions([image], widths[1], style, "e1")}
+    node["e2"] = two_convolutions([pooling(node["e1"], "pool1")], widths[2], style, "e2")
+    node["e3"] = two_convolutions([pooling(node["e2"], "pool2")], widths[3], style, "e3")
     if maps:  # this branch's encoder is one level deeper, and its one skip connection leads into its first decoder
-        node["l4"] = _node([pooling(node["e3"], "pool3")], widths[4], style, "l4")
-        node["l3"] = _node([_up([node["l4"]], widths[3], style, "l3"), node["e3"]], widths[3], style, "l3")
+        node["l4"] = two_convolutions([pooling(node["e3"], "pool3")], widths[4], style, "l4")
+        parts = [way_up([node["l4"]], widths[3], style, "l3"), node["e3"]]
+        node["l3"] = two_convolutions(parts, widths[3], style, "l3")
     if masks:
         below = [node["e3"], *([node["l3"]] if cross else [])]
-        node["s2"] = _node([_up(below, widths[2], style, "s2"), node["e2"]], widths[2], style, "s2")
+        node["s2"] = two_convolutions([way_up(below, widths[2], style, "s2"), node["e2"]], widths[2], style, "s2")
     if maps:
         beside = [node["s2"]] if cross else []
-        node["l2"] = _node([_up([node["l3"]], widths[2], style, "l2"), *beside], widths[2], style, "l2")
+        node["l2"] = two_convolutions([way_up([node["l3"]], widths[2], style, "l2"), *beside], widths[2], style, "l2")
     if masks:
-        node["s1"] = _node([_up([node["s2"]], widths[1], style, "s1"), node["e1"]], widths[1], style, "s1")
+        parts = [way_up([node["s2"]], widths[1], style, "s1"), node["e1"]]
+        node["s1"] = two_convolutions(parts, widths[1], style, "s1")
     if maps:
         beside = [node["s1"]] if cross else []
-        node["l1"] = _node([_up([node["l2"]], widths[1], style, "l1"), *beside], widths[1], style, "l1")
+        node["l1"] = two_convolutions([way_up([node["l2"]], widths[1], style, "l1"), *beside], widths[1], style, "l1")
     # Small at first: with He's initialisation the heatmaps' loss, a sum, begins hundreds of times above the mask's.
     outputs, last = {}, replace(style, deviation=config.head_deviation)
     if masks:
@@ -107,21 +87,6 @@ def _joint(config: FemurConfig) -> tuple[keras.Model, list[str]]:
     if maps:
         outputs["heatmaps"] = classifier(node["l1"], config.landmarks, last, "heatmaps")
     return keras.Model(image, outputs, name=config.network), list(node)
-
-
-def _node(parts: list, channels: int, style: BlockStyle, name: str):
-    """Two convolutions of the features in `parts`, which have one size."""
-    x = _concatenated(parts, f"{name}_concat")
-    return convolution(convolution(x, channels, style, f"{name}a"), channels, style, f"{name}b")
-
-
-def _up(parts: list, channels: int, style: BlockStyle, name: str):
-    """The features in `parts`, of half the node's sides, deconvolved to its size."""
-    return deconvolution(_concatenated(parts, f"{name}_below"), channels, style, f"{name}_up")
-
-
-def _concatenated(parts: list, name: str):
-    return layers.Concatenate(name=name)(parts) if len(parts) > 1 else parts[0]
 
 
 def _two_planar(x, channels: int, style: BlockStyle, name: str):

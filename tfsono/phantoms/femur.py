@@ -22,11 +22,12 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.phantoms import femur_anatomy as anatomy
-from tfsono.phantoms.distance import Points, along, capsule, coverage, ellipsoid, minus, sphere
+from tfsono.phantoms.canvas import Canvas
+from tfsono.phantoms.distance import Points, along, capsule, ellipsoid, minus, sphere
 from tfsono.phantoms.femur_anatomy import Leg
 from tfsono.phantoms.fields import Field, centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, Tissue, ultrasound_volume
-from tfsono.phantoms.ultrasound import SMALLEST_AMPLITUDE, amplitude
+from tfsono.phantoms.ultrasound import amplitude
 
 PAPER_SIZE, PAPER_SPACING_MM = (416, 416, 284), (0.38, 0.38, 0.38)
 PAPER_WEEKS = (23.0, 31.0)
@@ -34,7 +35,6 @@ PAPER_WEEKS = (23.0, 31.0)
 # block is not computed there.
 BLOCK_SIDE = 52
 FLUID_DB = -75.0
-FAR_MM = np.float32(1e3)
 # Poses that are tried before a field of view counts as too small for the bone.
 MOST_TRIES = 400
 
@@ -147,7 +147,7 @@ def femur_phantom(
     scene, sweep, textures = _draw(seed, size, spacing_mm, weeks)
     size, spacing_mm = tuple(size), tuple(spacing_mm)
     texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
-    fields = _Fields(*(draw_field(texture_rng, scale, cells) for scale, cells in ((34, 12), (9, 24), (3.2, 48))))
+    fields = tuple(draw_field(texture_rng, scale, cells) for scale, cells in ((34, 12), (9, 24), (3.2, 48)))
     tissue, mask = _paint(scene, fields, size, spacing_mm)
     settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
     psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.85] * 3, [1.2, 1.3, 1.3])
@@ -327,187 +327,136 @@ def _draw_look(rng: np.random.Generator, leg: Leg) -> _Look:
 # --------------------------------------------------------------------------------------------------- painting it
 
 
-class _Fields(NamedTuple):
-    """Random fields, broad to fine; or what they are in a block."""
-
-    broad: Field | np.ndarray
-    coarse: Field | np.ndarray
-    fine: Field | np.ndarray
-
-
-class _Canvas(NamedTuple):
-    """A block: its points in the volume's axes and in the femur's, and what is painted there.
-
-    `scatter` is an amplitude; `body` the distance to the nearest interface, for its normal.
-    """
-
-    world: Points
-    points: Points
-    middle_mm: np.ndarray
-    reach_mm: float
-    fields: _Fields
-    voxel_mm: float
-    scatter: np.ndarray
-    surface: np.ndarray
-    loss: np.ndarray
-    body: np.ndarray
-
-    def near(self, center_mm, radius_mm: float) -> bool:
-        """Whether a ball in the volume's axes reaches this block, or nearly."""
-        return np.linalg.norm(self.middle_mm - center_mm) < self.reach_mm + radius_mm + 3
-
-
-def _paint(scene: _Scene, fields: _Fields, size, spacing_mm) -> tuple[Tissue, np.ndarray]:
-    """What the sound meets, and the femur's mask; block by block."""
-    scatter, surface, loss = (np.zeros(size, np.float32) for _ in range(3))
-    body, mask = np.full(size, FAR_MM), np.zeros(size, np.uint8)
-    axes_mm = centers_mm(size, spacing_mm)
+def _paint(scene: _Scene, fields: tuple[Field, ...], size, spacing_mm) -> tuple[Tissue, np.ndarray]:
+    """What the sound meets, and the femur's mask; block by block, each with its part of the fields, broad to fine."""
+    canvas = Canvas.blank(centers_mm(size, spacing_mm), float(np.mean(spacing_mm)))
+    mask = np.zeros(size, np.uint8)
     for corner in product(*(range(0, side, BLOCK_SIDE) for side in size)):
-        block = tuple(slice(start, start + BLOCK_SIDE) for start in corner)
-        axes = tuple(axis[part] for axis, part in zip(axes_mm, block, strict=True))
-        arrays = (whole[block] for whole in (scatter, surface, loss, body))
-        canvas = _canvas(scene, axes, fields, float(np.mean(spacing_mm)), *arrays)
-        mask[block] = _paint_block(scene, canvas)
-    np.maximum(scatter, SMALLEST_AMPLITUDE, out=scatter)
-    np.log10(scatter, out=scatter)
-    scatter *= np.float32(20)
-    return Tissue(scatter, surface, loss, body=body), mask
+        place = tuple(slice(start, start + BLOCK_SIDE) for start in corner)
+        block = canvas.part(place)
+        block = replace(block, fields=tuple(field.sample(block.axes) for field in fields))
+        mask[place] = _paint_block(scene, block)
+    return canvas.tissue(), mask
 
 
-def _canvas(scene: _Scene, axes, fields: _Fields, voxel_mm: float, *arrays: np.ndarray) -> _Canvas:
-    world = np.meshgrid(*axes, indexing="ij", sparse=True)
-    shifted = minus(world, scene.center_mm)
-    points = tuple(along(shifted, row) for row in scene.rotation)
-    middle = np.asarray([0.5 * (axis[0] + axis[-1]) for axis in axes])
-    reach = 0.5 * np.linalg.norm([axis[-1] - axis[0] for axis in axes])
-    parts = _Fields(*(field.sample(axes) for field in fields))
-    return _Canvas(tuple(world), points, middle, reach, parts, voxel_mm, *arrays)
+def _near(canvas: Canvas, center_mm, radius_mm: float) -> bool:
+    """Whether a ball reaches this block, or nearly."""
+    middle = np.asarray([0.5 * (axis[0] + axis[-1]) for axis in canvas.axes])
+    reach = 0.5 * np.linalg.norm([axis[-1] - axis[0] for axis in canvas.axes])
+    return np.linalg.norm(middle - center_mm) < reach + radius_mm + 3
 
 
-def _paint_block(scene: _Scene, canvas: _Canvas) -> np.ndarray:
+def _paint_block(scene: _Scene, canvas: Canvas) -> np.ndarray:
     """Paints from the outside in: what comes later lies over what was there. Returns the femur's mask."""
     _mother(scene, canvas)
     for limb in scene.limbs:
         _limb(scene, canvas, limb)
     leg, size = scene.leg, scene.leg.femur.length_mm
-    if canvas.near(scene.center_mm, 3.2 * size):
-        _trunk(scene, canvas)
+    shifted = minus(canvas.points, scene.center_mm)
+    points = tuple(along(shifted, row) for row in scene.rotation)  # in the femur's axes
+    if _near(canvas, scene.center_mm, 3.2 * size):
+        _trunk(scene, canvas, points)
     mask = np.zeros(canvas.scatter.shape, np.uint8)
-    if canvas.near(scene.center_mm, 2.2 * size):
-        bone = anatomy.femur(canvas.points, leg.femur)
-        _flesh(scene, canvas, anatomy.shin(canvas.points, leg))
-        _thigh(scene, canvas)
+    if _near(canvas, scene.center_mm, 2.2 * size):
+        bone = anatomy.femur(points, leg.femur)
+        _flesh(scene, canvas, anatomy.shin(points, leg))
+        _thigh(scene, canvas, points)
         gap = np.float32(0.05 * size)
-        _bone(scene, canvas, np.maximum(anatomy.shin_bones(canvas.points, leg), gap - bone))
-        _bone(scene, canvas, np.maximum(anatomy.pelvis(canvas.points, leg), gap - bone))
-        _bone(scene, canvas, bone, _fading_db(scene, canvas))
+        _bone(scene, canvas, np.maximum(anatomy.shin_bones(points, leg), gap - bone))
+        _bone(scene, canvas, np.maximum(anatomy.pelvis(points, leg), gap - bone))
+        _bone(scene, canvas, bone, _fading_db(scene, points))
         mask[bone < 0] = 1
     for place, radius, rate in scene.shadows:
-        if canvas.near(place, radius):
-            ball = sphere(canvas.world, place, radius)
-            canvas.loss[...] += np.float32(rate) * coverage(ball, max(2.0, canvas.voxel_mm))
+        if _near(canvas, place, radius):
+            canvas.absorb(sphere(canvas.points, place, radius), rate, 2.0)
     return mask
 
 
-def _cover(canvas: _Canvas, distance: np.ndarray, level_db) -> None:
-    """Fills a body with tissue; the interfaces that were in it are gone."""
-    part = coverage(distance, canvas.voxel_mm)
-    canvas.scatter[...] += part * (amplitude(level_db) - canvas.scatter)
-    canvas.surface[...] *= 1 - part
-    canvas.body[distance < 0] = FAR_MM
-
-
-def _film(canvas: _Canvas, distance: np.ndarray, strength) -> None:
-    """A smooth interface where the distance is 0."""
-    width = np.float32(max(0.35, 0.7 * canvas.voxel_mm))
-    echo = strength * np.exp(-np.square(distance / width))
-    np.maximum(canvas.surface, np.where(echo > 0.01, echo, 0), out=canvas.surface)
-    np.copyto(canvas.body, distance, where=np.abs(distance) < np.abs(canvas.body))
-
-
-def _mother(scene: _Scene, canvas: _Canvas) -> None:
+def _mother(scene: _Scene, canvas: Canvas) -> None:
     """Layers of the belly's wall, the womb, the cavity with its fluid, the placenta and a membrane."""
     mother, look, (broad, coarse, fine) = scene.mother, scene.look, canvas.fields
     texture = np.float32(3.5) * coarse + np.float32(2.5) * broad + np.float32(1.5) * fine
     canvas.scatter[...] = amplitude(np.float32(look.mother_db) + texture)
-    depth = canvas.world[1] - np.float32(1.2) * coarse - np.float32(2.0) * broad
+    depth = canvas.points[1] - np.float32(1.2) * coarse - np.float32(2.0) * broad
     for number, place in enumerate(mother.layers_mm):
         level = look.mother_db + (6.0, -5.0, 3.0, 0.0)[number]
-        _cover(canvas, place - depth, np.float32(level) + texture)
-        _film(canvas, depth - np.float32(place), np.float32(0.12))
-    cavity = ellipsoid(canvas.world, mother.cavity_mm, mother.cavity_radii_mm)
+        canvas.cover(place - depth, np.float32(level) + texture)
+        canvas.film(depth - np.float32(place), np.float32(0.12))
+    cavity = ellipsoid(canvas.points, mother.cavity_mm, mother.cavity_radii_mm)
     cavity += np.float32(1.3) * coarse + np.float32(2.5) * broad
     if cavity.min() > 12:
         return
-    _cover(canvas, cavity - np.float32(7), np.float32(look.wall_db) + texture)
-    _cover(canvas, cavity, np.float32(FLUID_DB))
-    _film(canvas, cavity, np.float32(0.12))
-    sheet = along(canvas.world, mother.membrane[0]) - np.float32(mother.membrane[1]) + np.float32(4) * broad
-    _film(canvas, sheet, np.float32(0.1) * (cavity < -2))
-    lens = ellipsoid(canvas.world, mother.placenta_mm, mother.placenta_radii_mm, mother.placenta_axes)
+    canvas.cover(cavity - np.float32(7), np.float32(look.wall_db) + texture)
+    canvas.cover(cavity, np.float32(FLUID_DB))
+    canvas.film(cavity, np.float32(0.12))
+    sheet = along(canvas.points, mother.membrane[0]) - np.float32(mother.membrane[1]) + np.float32(4) * broad
+    canvas.film(sheet, np.float32(0.1) * (cavity < -2))
+    lens = ellipsoid(canvas.points, mother.placenta_mm, mother.placenta_radii_mm, mother.placenta_axes)
     lens = np.maximum(lens + np.float32(1.2) * coarse, cavity - np.float32(3))
-    _cover(canvas, lens, np.float32(look.placenta_db) + np.float32(2) * fine + np.float32(1.5) * coarse)
-    _film(canvas, lens, np.float32(0.1) * (cavity < 0))
+    canvas.cover(lens, np.float32(look.placenta_db) + np.float32(2) * fine + np.float32(1.5) * coarse)
+    canvas.film(lens, np.float32(0.1) * (cavity < 0))
 
 
-def _limb(scene: _Scene, canvas: _Canvas, limb: _Limb) -> None:
+def _limb(scene: _Scene, canvas: Canvas, limb: _Limb) -> None:
     middle, reach = 0.5 * (limb.start_mm + limb.end_mm), 0.5 * np.linalg.norm(limb.end_mm - limb.start_mm)
-    if not canvas.near(middle, reach + 2 * limb.radius_mm):
+    if not _near(canvas, middle, reach + 2 * limb.radius_mm):
         return
-    _flesh(scene, canvas, capsule(canvas.world, limb.start_mm, limb.end_mm, (limb.radius_mm, 0.8 * limb.radius_mm)))
+    _flesh(scene, canvas, capsule(canvas.points, limb.start_mm, limb.end_mm, (limb.radius_mm, 0.8 * limb.radius_mm)))
     inside = 0.1 * (limb.end_mm - limb.start_mm)
     for side in (-1, 1) if limb.apart_mm.any() else (0,):
         ends = (limb.start_mm + inside + side * limb.apart_mm, limb.end_mm - inside + side * limb.apart_mm)
-        _bone(scene, canvas, capsule(canvas.world, *ends, (limb.bone_mm, 0.85 * limb.bone_mm)))
+        _bone(scene, canvas, capsule(canvas.points, *ends, (limb.bone_mm, 0.85 * limb.bone_mm)))
 
 
-def _trunk(scene: _Scene, canvas: _Canvas) -> None:
+def _trunk(scene: _Scene, canvas: Canvas, points: Points) -> None:
     """The lower trunk; its inside is darker, and uneven by bowel and bladder."""
-    distance = anatomy.trunk(canvas.points, scene.leg)
+    _, coarse, _ = canvas.fields
+    distance = anatomy.trunk(points, scene.leg)
     _flesh(scene, canvas, distance)
-    level = np.float32(scene.look.flesh_db - 2) + np.float32(5) * canvas.fields.coarse
-    _cover(canvas, distance + np.float32(0.13 * scene.leg.femur.length_mm), level)
+    level = np.float32(scene.look.flesh_db - 2) + np.float32(5) * coarse
+    canvas.cover(distance + np.float32(0.13 * scene.leg.femur.length_mm), level)
 
 
-def _thigh(scene: _Scene, canvas: _Canvas) -> None:
+def _thigh(scene: _Scene, canvas: Canvas, points: Points) -> None:
     """Flesh with sheets of fascia along the bone, and the cartilage of its ends."""
-    distance, look = anatomy.thigh(canvas.points, scene.leg), scene.look
+    look, (broad, coarse, _) = scene.look, canvas.fields
+    distance = anatomy.thigh(points, scene.leg)
     _flesh(scene, canvas, distance)
-    sheets = anatomy.septa(canvas.points, scene.leg) + np.float32(0.5) * np.abs(canvas.fields.coarse)
+    sheets = anatomy.septa(points, scene.leg) + np.float32(0.5) * np.abs(coarse)
     within = np.maximum(sheets - np.float32(0.5), distance + np.float32(0.07 * scene.leg.femur.length_mm))
-    _cover(canvas, within, np.float32(look.septa_db) + np.float32(5) * canvas.fields.broad)
-    gristle = anatomy.cartilage(canvas.points, scene.leg)
-    _cover(canvas, gristle, np.float32(look.cartilage_db) + np.float32(1.5) * canvas.fields.coarse)
+    canvas.cover(within, np.float32(look.septa_db) + np.float32(5) * broad)
+    gristle = anatomy.cartilage(points, scene.leg)
+    canvas.cover(gristle, np.float32(look.cartilage_db) + np.float32(1.5) * coarse)
 
 
-def _flesh(scene: _Scene, canvas: _Canvas, distance: np.ndarray) -> None:
+def _flesh(scene: _Scene, canvas: Canvas, distance: np.ndarray) -> None:
     """Skin, fat under it, muscle under that."""
     look, (broad, coarse, fine) = scene.look, canvas.fields
     texture = np.float32(2.5) * coarse + np.float32(1.5) * broad + np.float32(2) * fine
     uneven = distance + np.float32(0.4) * coarse
-    _cover(canvas, uneven, np.float32(look.skin_db) + texture)
-    _cover(canvas, uneven + np.float32(1.2), np.float32(look.fat_db) + texture)
-    _cover(canvas, uneven + np.float32(3.6) + np.float32(0.5) * coarse, np.float32(look.flesh_db) + texture)
-    _film(canvas, uneven, np.float32(0.12))
+    canvas.cover(uneven, np.float32(look.skin_db) + texture)
+    canvas.cover(uneven + np.float32(1.2), np.float32(look.fat_db) + texture)
+    canvas.cover(uneven + np.float32(3.6) + np.float32(0.5) * coarse, np.float32(look.flesh_db) + texture)
+    canvas.film(uneven, np.float32(0.12))
 
 
-def _bone(scene: _Scene, canvas: _Canvas, distance: np.ndarray, change_db=0.0) -> None:
+def _bone(scene: _Scene, canvas: Canvas, distance: np.ndarray, change_db=0.0) -> None:
     """A rough bright shell, a dim inside, a mirror on the outside, and the loss that casts the shadow."""
     if distance.min() > 3:
         return
-    look = scene.look
-    level = np.float32(look.bone_db) + np.float32(2.5) * canvas.fields.coarse + change_db
-    _cover(canvas, distance, level)
-    _cover(canvas, distance + np.float32(look.shell_mm), np.float32(look.marrow_db))
-    _film(canvas, distance, np.float32(0.8) * amplitude(change_db))
-    canvas.loss[...] += np.float32(look.bone_loss) * coverage(distance, canvas.voxel_mm)
+    look, (_, coarse, _) = scene.look, canvas.fields
+    level = np.float32(look.bone_db) + np.float32(2.5) * coarse + change_db
+    canvas.cover(distance, level)
+    canvas.cover(distance + np.float32(look.shell_mm), np.float32(look.marrow_db))
+    canvas.film(distance, np.float32(0.8) * amplitude(change_db))
+    canvas.absorb(distance, look.bone_loss)
 
 
-def _fading_db(scene: _Scene, canvas: _Canvas) -> np.ndarray:
+def _fading_db(scene: _Scene, points: Points) -> np.ndarray:
     """What the femur's echo loses towards the tips, dB: there it is porous, and its edge is cartilage."""
-    change = np.zeros(canvas.scatter.shape, np.float32)
+    change = np.zeros(points[0].shape, np.float32)
     look = scene.look
     for tip, fade, width in zip(scene.leg.femur.tips_mm, look.tips_db, look.fading_mm, strict=True):
-        away = anatomy.towards_tip_mm(canvas.points, tip) * np.float32(1 / width)
+        away = anatomy.towards_tip_mm(points, tip) * np.float32(1 / width)
         change += np.float32(fade) * np.exp(-away * away)
     return change

@@ -1,12 +1,14 @@
-"""Training a joint network against a discriminator that sees its mask and heatmaps together (`femur`, Sec. II-D).
+"""Training a network against a discriminator that sees what it answers (`femur`, Sec. II-D; `pose`, Sec. 3).
 
 The first stage is plain training. In the second each step moves the discriminator once and the network once: the
-discriminator to tell the network's mask and maps from the true ones, the network to be taken for true besides its own
-losses (Eq. 3).
+discriminator to tell the network's answer from the truth, the network to be taken for true besides its own losses
+(femur's Eq. 3). What it is shown is a function: a mask and heatmaps (`mask_and_maps`), or an image and heatmaps
+(`image_and_maps`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -16,6 +18,7 @@ from tfsono.errors import UserError
 
 GENERATOR_LOSSES = ("non_saturating", "saturating")
 REAL_NOISE, FAKE_NOISE, NOISE_DRAWS = 0, 1, 2  # draws of noise in a step
+SMALLEST = 1e-12  # an adversarial loss to divide by
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,15 @@ class AdversarialSettings:
 
     Attributes:
       branch_steps: steps of the first stage, without a discriminator.
-      weight: of the adversarial loss beside the network's own.
+      weight: of the adversarial loss beside the network's own; not used with a `share`.
       generator_loss: `non_saturating`, -log D(fake), as Eq. 3 prints it but for a constant; or `saturating`,
         log(1 - D(fake)), whose slope vanishes while the discriminator wins.
       noise: deviation of the Gaussian noise on both of the discriminator's inputs: true masks are exactly 0 or 1, and
         without it the discriminator need look at nothing else.
       real_label: what the discriminator is to say of the truth: 1, or 0.9 for one-sided label smoothing.
       seed: of the noise, together with the step.
+      share: above 0 the adversarial loss is weighted anew in every step, so that it is this share of the network's own
+        loss; the weight has no gradient. 0 takes `weight`.
     """
 
     branch_steps: int
@@ -39,12 +44,14 @@ class AdversarialSettings:
     noise: float = 0.05
     real_label: float = 1.0
     seed: int = 0
+    share: float = 0.0
 
     def __post_init__(self):
         for holds, name, rule in ((self.branch_steps >= 0, "branch_steps", "0 or more"),
                                   (self.generator_loss in GENERATOR_LOSSES, "generator_loss",
                                    " or ".join(GENERATOR_LOSSES)),
                                   (self.noise >= 0, "noise", "0 or more"),
+                                  (self.share >= 0, "share", "0 or more"),
                                   (0.5 < self.real_label <= 1, "real_label", "above 0.5 and up to 1")):
             if not holds:
                 raise UserError(f"{name}: expected {rule}, found {getattr(self, name)}")
@@ -60,8 +67,8 @@ def stage_rates(first: float, second: float, branch_steps: int):
 class AdversarialTrainer(keras.Model):
     """A network and its discriminator, trained by `fit`; compiled with the network's optimizer, losses and weights.
 
-        trainer = AdversarialTrainer(network, discriminator, discriminator_optimizer, settings)
-        trainer.compile(optimizer, loss={"mask": ..., "heatmaps": ...}, loss_weights={"mask": ..., "heatmaps": ...})
+        trainer = AdversarialTrainer(network, discriminator, discriminator_optimizer, settings, shown=image_and_maps)
+        trainer.compile(optimizer, loss={"heatmaps": ...})
 
     It answers as the network does, and what `training.checkpoint` writes as its weights are the network's alone. In one
     step of the second stage the network runs once: the discriminator is moved first, on what the network said, and then
@@ -70,22 +77,26 @@ class AdversarialTrainer(keras.Model):
     The discriminator sees the truth and the answer in one batch, so that its batch normalisation has one mean for both;
     with one region a step, a mean for each would take away the very thing by which they differ.
 
-    The logs are `loss` (with the adversarial part), `mask_loss`, `heatmaps_loss`, `adversarial_loss`, unweighted, and
+    The logs are `loss` (with the adversarial part), each of the network's own, `adversarial_loss`, unweighted, and
     `discriminator_loss`, `discriminator_real`, `discriminator_fake`: the probabilities it gives to be true. They are 0
     in the first stage. Both stages stand in one `tf.cond`, which `MirroredStrategy` does not take.
     """
 
     def __init__(self, network: keras.Model, discriminator: keras.Model,
-                 discriminator_optimizer: keras.optimizers.Optimizer, settings: AdversarialSettings):
+                 discriminator_optimizer: keras.optimizers.Optimizer, settings: AdversarialSettings,
+                 shown: Callable | None = None):
         """
         Args:
-          network: functional, [B, X, Y, Z, 1] -> {"mask": [B, X, Y, Z, C] logits, "heatmaps": [B, X, Y, Z, K]}.
-          discriminator: [B, X, Y, Z, 1 + K] -> logit [B, 1].
+          network: functional, [B, X, Y, Z, 1] -> a dictionary, as `shown` and the compiled losses take it.
+          discriminator: [B, X, Y, Z, channels of `shown`] -> logit [B, 1].
           discriminator_optimizer: its own, of its own learning rate.
           settings: of the second stage.
+          shown: (image, truth, answer) -> what the discriminator sees of the truth, of the answer, and where they count
+            (there alone comes noise), each [B, X, Y, Z, channels]. None takes `mask_and_maps`.
         """
         super().__init__(name=network.name, dtype=network.dtype_policy)  # by which Keras knows whether to scale a loss
         self.network, self.discriminator, self.settings = network, discriminator, settings
+        self.shown = shown or mask_and_maps
         if discriminator.dtype_policy.name == "mixed_float16":  # as Keras does with the network's, in `compile`
             discriminator_optimizer = keras.optimizers.LossScaleOptimizer(discriminator_optimizer)
         self.discriminator_optimizer = discriminator_optimizer
@@ -139,15 +150,22 @@ class AdversarialTrainer(keras.Model):
         with tf.GradientTape() as tape:
             answer = self.network(image, training=True)
             loss = self._own_loss(image, truth, answer)
-            real, fake = pairs(truth, answer)
-            real, fake = self._noisy(real, REAL_NOISE, truth), self._noisy(fake, FAKE_NOISE, truth)
+            real, fake, counted = self.shown(image, truth, answer)
+            real, fake = self._noisy(real, REAL_NOISE, counted), self._noisy(fake, FAKE_NOISE, counted)
             self._discriminator_step(real, tf.stop_gradient(fake))
             _, logits = self._judge(real, fake)
             adversarial = generator_loss(logits, self.settings.generator_loss)
-            loss = loss + self.settings.weight * adversarial
+            loss = loss + self._weight(loss, adversarial) * adversarial
             scaled = self.optimizer.scale_loss(loss)
         self._move(tape, scaled, loss)
         self.parts["adversarial_loss"].update_state(adversarial)
+
+    def _weight(self, loss, adversarial):
+        """Of the adversarial loss beside the network's own."""
+        if not self.settings.share:
+            return self.settings.weight
+        loss = tf.cast(loss, tf.float32)
+        return tf.stop_gradient(self.settings.share * loss / tf.maximum(tf.abs(adversarial), SMALLEST))
 
     def _own_loss(self, image, truth, answer):
         return self.compute_loss(image, truth, answer, training=True)
@@ -175,32 +193,64 @@ class AdversarialTrainer(keras.Model):
         logits = tf.cast(self.discriminator(tf.concat([real, fake], 0), training=True), tf.float32)
         return tf.split(logits, 2)
 
-    def _noisy(self, pair, draw: int, truth):
+    def _noisy(self, pair, draw: int, counted):
         """Noise where a voxel counts; a pure function of the seed, the step and the draw, so that a run resumes."""
         if not self.settings.noise:
             return pair
         seed = tf.stack([tf.cast(self.settings.seed, tf.int64), NOISE_DRAWS * tf.convert_to_tensor(self.steps) + draw])
-        return pair + self.settings.noise * tf.random.stateless_normal(tf.shape(pair), seed) * counted_voxels(truth)
+        return pair + self.settings.noise * tf.random.stateless_normal(tf.shape(pair), seed) * counted
+
+
+def mask_and_maps(image, truth, answer):
+    """What D_pair is shown (`femur`): the foreground and the maps, true and answered, and where they count.
+
+    Each is [B, X, Y, Z, 1 + K]; see `pairs`. The image is not shown.
+    """
+    return *pairs(truth, answer), counted_voxels(truth)
+
+
+def image_and_maps(image, truth, answer):
+    """What the discriminator of `pose` is shown: the volume with the true maps, with the answered ones, what counts.
+
+    Each is [B, X, Y, Z, 1 + K]. The volume is the same in both, and gets no noise. Where a voxel does not count, and in
+    all of the map of a landmark that is not known, both maps are 0.
+    """
+    image, counted = tf.cast(image, tf.float32), known_voxels(truth)
+    real, fake = (tf.concat([image, maps * counted], -1) for maps in (true_maps(truth), answered_maps(answer)))
+    return real, fake, tf.concat([tf.zeros_like(image), counted], -1)
+
+
+def known_voxels(truth):
+    """1 where a voxel of a landmark's map counts: [B, X, Y, Z, K] float32."""
+    return tf.cast(tf.math.is_finite(truth["heatmaps"]), tf.float32)
+
+
+def true_maps(truth):
+    """The true heatmaps, 0 where they do not count: [B, X, Y, Z, K] float32."""
+    return tf.cast(tf.where(tf.math.is_finite(truth["heatmaps"]), truth["heatmaps"], 0), tf.float32)
+
+
+def answered_maps(answer):
+    """The network's heatmaps: [B, X, Y, Z, K] float32."""
+    return tf.cast(answer["heatmaps"], tf.float32)
 
 
 def counted_voxels(truth):
     """1 where a voxel counts, of the mask and of each landmark: [B, X, Y, Z, 1 + K] float32."""
-    return tf.concat([tf.cast(truth["mask"] >= 0, tf.float32),
-                      tf.cast(tf.math.is_finite(truth["heatmaps"]), tf.float32)], -1)
+    return tf.concat([tf.cast(truth["mask"] >= 0, tf.float32), known_voxels(truth)], -1)
 
 
 def pairs(truth, answer):
-    """What the discriminator is shown: the true foreground and maps, and the answer's; each [B, X, Y, Z, 1 + K].
+    """The true foreground and maps, and the answer's; each [B, X, Y, Z, 1 + K].
 
     The answer is the probability of any foreground, not a label, through which no gradient would come. Where a voxel
     does not count both are 0, and so are the mask or the map of a landmark that is not known: neither padding nor a gap
     in the truth tells the two apart.
     """
     counted = counted_voxels(truth)
-    maps = tf.where(tf.math.is_finite(truth["heatmaps"]), truth["heatmaps"], 0)
-    real = tf.concat([tf.cast(truth["mask"] > 0, tf.float32), tf.cast(maps, tf.float32)], -1)
+    real = tf.concat([tf.cast(truth["mask"] > 0, tf.float32), true_maps(truth)], -1)
     foreground = 1 - tf.nn.softmax(tf.cast(answer["mask"], tf.float32))[..., :1]
-    fake = tf.concat([foreground, tf.cast(answer["heatmaps"], tf.float32)], -1)
+    fake = tf.concat([foreground, answered_maps(answer)], -1)
     return real * counted, fake * counted
 
 

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ _SCHEMA = (
 )
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _MILLIMETRES = {"um": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1e3}
+_UNITS = {"\N{MICRO SIGN}m": "um", "micrometre": "um", "millimetre": "mm", "centimetre": "cm", "metre": "m"}
 _CSV_COLUMNS = ("case", "name", "x_mm", "y_mm", "z_mm")
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
@@ -35,9 +37,9 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
     Args:
         path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines where it has no list);
             Slicer's older `.fcsv`; an annotation in voxel indices
-            (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point that is NaN, all 0,
-            or has a negative index is missing); or a label image, of which each label's centroid is a
-            landmark named by its number.
+            (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point that is null, empty, NaN,
+            all 0, or has a negative index is missing; a spacing that is absent or null is the image's); or a label
+            image, of which each label's centroid is a landmark named by its number.
         like: the image. Needed for voxel indices; a label image is checked against its grid.
 
     Returns:
@@ -45,7 +47,8 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
 
     Raises:
         UserError: a missing or unreadable file, an unknown suffix or coordinate system, a name twice, a
-            position that is not three numbers, voxel indices without `like` or for another spacing.
+            position that is not three numbers; voxel indices without `like`, for another spacing, or with their axes
+            in another order than the image's.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,6 +62,20 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
     if is_volume_file(path):
         return _from_label_image(path, like)
     raise UserError(f"{path}: landmarks are .mrk.json, .fcsv, .json or a label image; found {path.name!r}")
+
+
+def read_landmark_names(path) -> tuple[str, ...]:
+    """The names in a landmark file of one case, in its order, without its image, and though its places be wrong.
+
+    Raises:
+        UserError: a missing or unreadable file, an unknown suffix, or anything else that hides the names.
+    """
+    path = Path(path)
+    if path.is_file() and path.name.lower().endswith(".json"):
+        content = _read_json(path)
+        if "markups" not in content:
+            return tuple(_named_indices(path, content))
+    return tuple(read_landmarks(path))
 
 
 def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
@@ -177,31 +194,91 @@ def _signs(path: Path, system: str) -> np.ndarray:
 def _from_indices(path: Path, content: dict, like: Volume | None) -> dict[str, np.ndarray]:
     if like is None:
         raise UserError(f"{path}: landmarks in voxel indices need their image; found none")
+    named = _named_indices(path, content)
+    _check_spacing(path, content, like)
+    indices = {name: _index(path, name, value) for name, value in named.items()}
+    _check_order(path, indices, like)
+    return {name: points_to_mm(index, like) for name, index in indices.items()}
+
+
+def _named_indices(path: Path, content: dict) -> dict:
     named = content.get("landmarks")
     if not isinstance(named, dict):
         found = type(named).__name__
         raise UserError(f"{path}: 'landmarks' must be an object of name: [i, j, k]; found {found}")
-    _check_spacing(path, content, like)
-    points: dict[str, np.ndarray] = {}
-    for name, index in named.items():
-        point = _point(path, name, [np.nan] * 3 if index is None else index)
-        missing = not np.isfinite(point).all() or (point < 0).any() or not point.any()
-        points[name] = np.full(3, np.nan) if missing else points_to_mm(point, like)
-    return points
+    return named
+
+
+def _index(path: Path, name: str, value) -> np.ndarray:
+    """[3] voxel indices; NaN where the point is missing: null, [], NaN, all 0, or an index below 0."""
+    point = np.full(3, np.nan) if value is None or value in ([], "") else _point(path, name, value)
+    return np.full(3, np.nan) if (point < 0).any() or not point.any() else point
+
+
+def _check_order(path: Path, indices: dict[str, np.ndarray], like: Volume) -> None:
+    """UserError for points that the image cannot hold, but could if their axes stood in another order.
+
+    Programs write (z, y, x) for (x, y, z). Points that fit in no order are left for the audit to list, one by one.
+    """
+    known = np.array([point for point in indices.values() if np.isfinite(point).all()]).reshape(-1, 3)
+    last = np.array(like.size) - 0.5
+    outside = [name for name, point in indices.items() if (point > last).any()]
+    order = next((order for order in _orders() if (known[:, order] <= last).all()), None)
+    if outside and order is not None:
+        index = ", ".join(f"{value:g}" for value in indices[outside[0]])
+        size = "x".join(str(side) for side in like.size)
+        raise UserError(f"{path}: indices must be in the order of the axes of {like.path}, {size} voxels; found "
+                        f"{outside[0]!r} at ({index}), outside of it, and all of them inside if the order is "
+                        f"{_order_words(order)}: write them in the image's")
 
 
 def _check_spacing(path: Path, content: dict, like: Volume) -> None:
     """Where the annotation says a spacing, it is the image's: else its indices are of another grid."""
-    if "spacing" not in content:
+    given = content.get("spacing")
+    given = list(given) if isinstance(given, list) else [given] * 3
+    if all(value is None for value in given):  # also of []
         return
-    unit = content.get("spacing_unit", "mm")
-    if unit not in _MILLIMETRES:
-        raise UserError(f"{path}: spacing_unit must be one of {', '.join(_MILLIMETRES)}; found {unit!r}")
-    given = content["spacing"]
-    stated = _point(path, "spacing", given if isinstance(given, list) else [given] * 3) * _MILLIMETRES[unit]
-    if not np.allclose(stated, like.spacing_mm, rtol=1e-3, atol=0):
-        raise UserError(f"{path}: its spacing must be that of {like.path}, {_words(like.spacing_mm)}; "
-                        f"found {_words(stated)}")
+    unit = _unit(path, content)
+    stated = _point(path, "spacing", given)
+    if np.isnan(stated).all():
+        return
+    if (stated <= 0).any():
+        raise UserError(f"{path}: 'spacing' must be positive, or null where it is unknown; found {content['spacing']}")
+    own = np.asarray(like.spacing_mm)
+    if _same(stated * _MILLIMETRES[unit], own):
+        return
+    hints = [f" (in {other} it would be the image's: is spacing_unit wrong?)" for other, factor in _MILLIMETRES.items()
+             if _same(stated * factor, own)]
+    hints += [f" (the image's in the order {_order_words(order)}: are the indices in that order too?)"
+              for order in _orders() if _same(stated[list(order)] * _MILLIMETRES[unit], own)]
+    raise UserError(f"{path}: its spacing must be that of {like.path}, {_words(like.spacing_mm)}; "
+                    f"found {_words(stated * _MILLIMETRES[unit])}{''.join(hints[:1])}")
+
+
+def _unit(path: Path, content: dict) -> str:
+    """The spacing's unit as a key of `_MILLIMETRES`; millimetres where none is said."""
+    given = content.get("spacing_unit")
+    unit = "mm" if given in (None, "") else str(given).strip()
+    short = unit.lower().removesuffix("s").replace("meter", "metre") if len(unit) > 2 else unit.lower()
+    short = _UNITS.get(short.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"), short)
+    if short not in _MILLIMETRES:
+        raise UserError(f"{path}: spacing_unit must be one of {', '.join(_MILLIMETRES)}; found {given!r}")
+    return short
+
+
+def _orders() -> list[tuple[int, ...]]:
+    """The orders of three axes other than their own; the one most often met, turned round, is the first."""
+    others = [order for order in permutations(range(3)) if order != (0, 1, 2)]
+    return sorted(others, key=lambda order: order != (2, 1, 0))
+
+
+def _order_words(order: tuple[int, ...]) -> str:
+    """How a file has the axes that come into their own order when it is read in `order`."""
+    return "(" + ", ".join("xyz"[order.index(axis)] for axis in range(3)) + ")"
+
+
+def _same(spacing: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.allclose(spacing, other, rtol=1e-3, atol=0))
 
 
 def _from_label_image(path: Path, like: Volume | None) -> dict[str, np.ndarray]:
@@ -234,7 +311,8 @@ def _control_point(number: int, label: str, point: np.ndarray) -> dict:
 
 def _point(path: Path, name: str, values) -> np.ndarray:
     try:
-        point = np.array([math.nan if value is None else float(value) for value in values])
+        numbers = () if isinstance(values, str) else values  # "123" is no point
+        point = np.array([math.nan if value is None else float(value) for value in numbers])
     except (TypeError, ValueError):
         point = np.empty(0)
     if point.shape != (3,):
@@ -257,8 +335,16 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict:
+    def different(pairs: list[tuple]) -> dict:
+        """Python's reader would keep the last of two entries of one name without a word."""
+        names = [name for name, _ in pairs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{path}: each name must stand once in its object; found {twice!r} twice")
+        return dict(pairs)
+
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(_read_text(path), object_pairs_hook=different)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: must be JSON; found: {error}") from None
     if not isinstance(content, dict):

@@ -1,0 +1,155 @@
+"""A box of a volume on the network's grid, turned, scaled or mirrored about its middle, and resampled once.
+
+What `regions` (boxes around the truth) and `whole` (whole volumes) share: which case and version stands at a position
+of the training, the native voxels that a turned box needs, the resampling in the graph, and the landmarks' heatmaps.
+Everything that is drawn is a pure function of the seed and the position, so that a training goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from tfsono.augment import resample
+from tfsono.data.cache import Cache
+from tfsono.geometry.heatmaps import gaussian_maps
+from tfsono.geometry.regions import Box, NetworkGrid
+
+ORDER, VERSION, POSITION = 4, 5, 6  # what a random stream is for; part of its seed
+NO_AXIS = (0.0, 0.0, 1.0)  # about which nothing turns
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def drawn_version(position: int, cases: int, versions: int, seed: int) -> tuple[int, int]:
+    """Which case, and which of its versions, stands at a position of the whole training.
+
+    The versions of all cases are shuffled anew in every epoch.
+    """
+    epoch, place = divmod(position, cases * versions)
+    drawn = int(np.random.default_rng([seed, ORDER, epoch]).permutation(cases * versions)[place])
+    return drawn % cases, drawn // cases
+
+
+def version_stream(seed: int, case: int, version: int) -> np.random.Generator:
+    """What a version of a case is drawn from: the same in every epoch."""
+    return np.random.default_rng([seed, VERSION, case, version])
+
+
+def position_stream(seed: int, position: int) -> np.random.Generator:
+    """What the sample at a position of the training is drawn from: another one in every epoch."""
+    return np.random.default_rng([seed, POSITION, position])
+
+
+def random_axis(random: np.random.Generator) -> np.ndarray:
+    """A direction, all equally likely; `affine_matrix` gives it its length."""
+    return random.normal(size=3)
+
+
+def within(points, shape) -> np.ndarray:
+    """[K]: which points [K, 3] lie within the faces of a grid; NaN does not."""
+    points = np.asarray(points)
+    return ((points >= -0.5) & (points < np.array(shape) - 0.5)).all(axis=-1)
+
+
+def known_points(points_vox: np.ndarray | None, shape) -> np.ndarray:
+    """float64 [K, 3], NaN where missing or outside of the volume of that shape; K is 0 for None."""
+    points = np.zeros((0, 3)) if points_vox is None else np.array(points_vox, np.float64)
+    points[~within(points, shape)] = np.nan
+    return points
+
+
+def draw_turned(cache: Cache, name: str, box: Box, grid: NetworkGrid, turn: np.ndarray, points_vox: np.ndarray) -> dict:
+    """The native voxels that a turned box needs, and how it lies in them, as arrays.
+
+    Args:
+      cache: open; name: of the case.
+      box: of native voxels; grid: the network's on it.
+      turn: [3, 3], offsets in the turned box -> offsets in the volume, in native voxels from the middle.
+      points_vox: [K, 3], NaN where missing.
+
+    Returns:
+      image float32 and label uint8 [X', Y', Z'], the part read (label 0 without one); middle [3], the box's in it;
+      matrix [3, 3], offsets on the network's grid -> offsets in the part; size and padded [3], the grid's; points
+      [K, 3] on the grid, NaN where missing or outside of it.
+    """
+    matrix = turn * grid.scale[None, :]
+    reach = np.abs(matrix) @ ((np.array(grid.size) - 1) / 2)  # of voxel centres, from the middle
+    low = np.floor(box.middle - reach).astype(int)
+    high = np.ceil(box.middle + reach).astype(int) + 1
+    low, high = np.clip(low - 1, 0, None), np.minimum(high + 1, cache.shape(name))  # one more, against rounding
+    pixels, labels, _ = cache.read_patch(name, low, high - low)
+    return {
+        "image": np.asarray(pixels, np.float32),
+        "label": np.zeros(pixels.shape, np.uint8) if labels is None else labels,
+        "middle": (box.middle - low).astype(np.float32),
+        "matrix": matrix.astype(np.float32),
+        "size": np.array(grid.size, np.int32),
+        "padded": np.array(grid.padded, np.int32),
+        "points": _points_on_grid(points_vox, box, grid, matrix),
+    }
+
+
+def _points_on_grid(points_vox: np.ndarray, box: Box, grid: NetworkGrid, matrix: np.ndarray) -> np.ndarray:
+    """float32 [K, 3]: the landmarks after the transform, NaN where the grid does not show them."""
+    points = np.linalg.solve(matrix, (points_vox - box.middle).T).T + (np.array(grid.size) - 1) / 2
+    points[~within(points, grid.size)] = np.nan
+    return points.astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------ in the graph
+
+
+def turned_dataset(draw: Callable[[Cache, int], dict], path, system: str, steps: range, landmarks: int,
+                   besides: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
+    """What `draw` gives of an open cache and each step, in order.
+
+    Args:
+      draw: (cache, step) -> what `draw_turned` gives, without "label" where `besides` does not name it.
+      path: of the cache; system: that it was written for.
+      steps: the steps wanted.
+      landmarks: K.
+      besides: what else is drawn.
+    """
+
+    def draws() -> Iterator[dict]:
+        with Cache(path, system) as cache:
+            for step in steps:
+                yield draw(cache, step)
+
+    three = [3]
+    dataset = tf.data.Dataset.from_generator(draws, output_signature={
+        "image": tf.TensorSpec([None] * 3, tf.float32), "middle": tf.TensorSpec(three, tf.float32),
+        "matrix": tf.TensorSpec([3, 3], tf.float32), "size": tf.TensorSpec(three, tf.int32),
+        "padded": tf.TensorSpec(three, tf.int32), "points": tf.TensorSpec([landmarks, 3], tf.float32), **besides})
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(steps)))
+
+
+def resampled_parts(drawn: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Image, label and what lies inside the volume, on the padded grid: [1, X, Y, Z, 1] each; 0 in the padding.
+
+    Without a label what stands for it is of no use; nothing computes it then, as the graph is pruned.
+    """
+    image = drawn["image"]
+    whole = tf.concat([tf.zeros([3], tf.int32), tf.shape(image)], 0)
+    parts = resample(image, drawn.get("label", image), whole, drawn["matrix"], tf.unstack(drawn["size"], num=3),
+                     drawn["middle"])
+    padding = tf.stack([tf.zeros([3], tf.int32), drawn["padded"] - drawn["size"]], axis=1)
+    image, label, valid = (tf.pad(part, padding)[None, ..., None] for part in parts)
+    return image, label, valid
+
+
+def counted_maps(drawn: dict, valid: tf.Tensor, sigma) -> tf.Tensor:
+    """Gaussian maps [1, X, Y, Z, K] of amplitude 1, NaN where a voxel or a landmark does not count.
+
+    Args:
+      drawn: with "points" and "padded".
+      valid: of `resampled_parts`.
+      sigma: in voxels of the network's grid.
+    """
+    maps = gaussian_maps(drawn["points"][None], tuple(tf.unstack(drawn["padded"], num=3)), sigma)
+    counted = valid & tf.reduce_all(tf.math.is_finite(drawn["points"]), axis=-1)
+    return tf.where(counted, maps, float("nan"))

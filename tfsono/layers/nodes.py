@@ -1,0 +1,68 @@
+"""Nodes of a 3D U-net: two convolutions each, of what leads into them, and the way up from a coarser one.
+
+The node `d1` has the layers `d1_up`, `d1_concat`, `d1a` and `d1b`, and behind each (de)convolution its `_norm` and
+`_relu`; its output is that of `d1b_relu`.
+"""
+
+from __future__ import annotations
+
+from keras import KerasTensor, layers, ops
+
+from tfsono.layers.blocks import BlockStyle, convolution, deconvolution
+
+
+def two_convolutions(parts: list, channels: int, style: BlockStyle, name: str, apart: bool = False):
+    """Two convolutions of the features in `parts`, which have one size.
+
+    Args:
+      parts: tensors [B, X, Y, Z, ...].
+      channels: of the node.
+      style: of kernels and normalisation.
+      name: of the node.
+      apart: the parts are not concatenated: the first convolution takes each by itself, which saves the memory of the
+        concatenation and of its gradient. Weights, and their names in a file, are the same; answers are but for the
+        rounding of a sum that is taken in another order.
+    """
+    if apart and len(parts) > 1:
+        x = Conv3D(channels, style, f"{name}a")(parts)
+        x = style.normalise(x, f"{name}a")
+    else:
+        x = convolution(_concatenated(parts, f"{name}_concat"), channels, style, f"{name}a")
+    return convolution(x, channels, style, f"{name}b")
+
+
+def way_up(parts: list, channels: int, style: BlockStyle, name: str):
+    """The features in `parts`, of half the node's sides, deconvolved to its size."""
+    return deconvolution(_concatenated(parts, f"{name}_below"), channels, style, f"{name}_up")
+
+
+class Conv3D(layers.Conv3D):
+    """The convolution of a concatenation of tensors, without the concatenation: the sum of each part's convolution.
+
+    Of a list it makes what `blocks.convolution` does before it normalises. Its weights and their names in a file (which
+    Keras makes of the class's name) are those of Keras's layer behind a concatenation.
+    """
+
+    def __init__(self, channels: int, style: BlockStyle, name: str):
+        super().__init__(channels, 3, padding="same", use_bias=False, name=name, **style.kernel())
+        self.input_spec = None  # Keras's asks for one tensor of all channels
+
+    def build(self, input_shapes):
+        super().build((*input_shapes[0][:-1], sum(shape[-1] for shape in input_shapes)))
+        self.input_spec = None
+
+    def call(self, parts):
+        first, total = 0, None
+        for part in parts:
+            kernel = self.kernel[..., first:first + part.shape[-1], :]
+            summand = ops.conv(part, kernel, padding="same")
+            total = summand if total is None else total + summand
+            first += part.shape[-1]
+        return total
+
+    def compute_output_spec(self, parts):
+        return KerasTensor((*parts[0].shape[:-1], self.filters), self.compute_dtype)
+
+
+def _concatenated(parts: list, name: str):
+    return layers.Concatenate(name=name)(parts) if len(parts) > 1 else parts[0]

@@ -1,0 +1,19 @@
+"""The precision in which a network's layers are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+
+@contextmanager
+def made_in(precision: str) -> Iterator[None]:
+    """Layers that are made inside calculate in `precision`, as Keras names it; afterwards it is what it was before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

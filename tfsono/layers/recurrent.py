@@ -1,0 +1,119 @@
+"""Recurrence over the joints of a tree: each joint's state follows from the features and from its parent's state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+SIDE = 3  # of the recurrent kernels
+
+
+def visiting_order(parents: Sequence[int]) -> list[int]:
+    """The joints, each after its parent.
+
+    Args:
+      parents: of each joint the number of its parent, -1 for a root; there may be several roots.
+
+    Raises:
+      ValueError: a parent is no joint, or some joints lead to no root.
+    """
+    joints = range(len(parents))
+    if not set(parents) <= {-1, *joints}:
+        raise ValueError(f"parents: expected -1 or numbers under {len(parents)}, found {tuple(parents)}")
+    order = [joint for joint in joints if parents[joint] == -1]
+    for joint in order:  # which grows meanwhile
+        order += [child for child in joints if parents[child] == joint]
+    if len(order) < len(parents):
+        raise ValueError(f"parents: expected that every joint leads to a root, found {tuple(parents)}")
+    return order
+
+
+class JointRecurrence(keras.layers.Layer):
+    """A convolutional GRU over a tree of joints in place of time: features [B, X, Y, Z, C] -> maps [B, X, Y, Z, K].
+
+    With x the features, h the state of the joint's parent (0 at a root), U * a 3x3x3 convolution and W a 1x1x1 one:
+
+        z = sigmoid(W_z x + U_z * h + b_z)      r = sigmoid(W_r x + U_r * h + b_r)
+        c = tanh(W_c x + U_c * (r h) + b_c)     state = (1 - z) h + z c     map = V state + v
+
+    U is one for all joints, which makes it a recurrence; W, b, V and v are each joint's own. If W and b were shared as
+    well, joints of one depth (both shoulders, both hips) would have the same state. The answer is float32.
+
+    With `again` a training step keeps the states alone and calculates what is inside a joint's step again in the
+    backward pass; nothing else changes.
+    """
+
+    def __init__(self, parents: Sequence[int], hidden: int, map_deviation: float, again: bool = False,
+                 name: str | None = None):
+        """
+        Args:
+          parents: of each joint the number of its parent, -1 for a root.
+          hidden: channels of a state.
+          map_deviation: standard deviation of the Gaussian that V starts from; 0 takes He's initialisation. The other
+            kernels start as Keras's GRU does, from Glorot's uniform: nothing normalises what comes out of them.
+          again: whether a joint's step is calculated again in the backward pass of training.
+          name: of the layer.
+
+        Raises:
+          ValueError: `parents` is no tree (or trees).
+        """
+        super().__init__(name=name)
+        self.parents, self.order = tuple(parents), visiting_order(parents)
+        self.hidden, self.map_deviation, self.again = hidden, map_deviation, again
+
+    def build(self, input_shape):
+        joints, channels, hidden = len(self.parents), input_shape[-1], self.hidden
+        of_maps = keras.initializers.RandomNormal(stddev=self.map_deviation) if self.map_deviation else "he_normal"
+        # Keras's rules of initialisation see a kernel's fans in its last two axes: so one weight for each joint.
+        self.reads = [self.add_weight(shape=(1, 1, 1, channels, 3 * hidden), initializer="glorot_uniform",
+                                      name=f"read{joint}") for joint in range(joints)]
+        self.biases = [self.add_weight(shape=(3 * hidden,), initializer="zeros", name=f"bias{joint}")
+                       for joint in range(joints)]
+        kernel = (SIDE, SIDE, SIDE, hidden)
+        self.gates = self.add_weight(shape=(*kernel, 2 * hidden), initializer="glorot_uniform", name="gates")
+        self.candidate = self.add_weight(shape=(*kernel, hidden), initializer="glorot_uniform", name="candidate")
+        self.maps = [self.add_weight(shape=(1, 1, 1, hidden, 1), initializer=of_maps, name=f"map{joint}")
+                     for joint in range(joints)]
+        self.map_biases = [self.add_weight(shape=(1,), initializer="zeros", name=f"map_bias{joint}")
+                           for joint in range(joints)]
+
+    def call(self, features, training=None):
+        step = keras.remat(_step) if self.again and training else _step
+        shared = [self._tensor(self.gates), self._tensor(self.candidate)]
+        states, maps = {-1: None}, {}
+        for joint in self.order:
+            own = (self.reads, self.biases, self.maps, self.map_biases)
+            weights = [self._tensor(weight[joint]) for weight in own]
+            above = states[self.parents[joint]]
+            # A root has no state before it, nor anything to do with the recurrent kernels.
+            before = [] if above is None else [above, *shared]
+            states[joint], maps[joint] = step(features, *weights, *before)
+        return ops.concatenate([maps[joint] for joint in range(len(self.parents))], axis=-1)
+
+    def _tensor(self, weight):
+        """Its value in the layer's precision, not the variable: a recomputed step takes all that it needs as arguments,
+        or its gradient gets lost."""
+        return ops.cast(ops.reshape(weight, weight.shape), self.compute_dtype)
+
+    def compute_output_spec(self, features, training=None):
+        return keras.KerasTensor((*features.shape[:-1], len(self.parents)), "float32")
+
+
+def _step(features, read, bias, to_map, map_bias, above=None, gates=None, candidate=None):
+    """A joint's state [B, X, Y, Z, hidden] and map [B, X, Y, Z, 1]; see `JointRecurrence`."""
+    hidden = to_map.shape[-2]
+    seen = ops.conv(features, read, padding="same") + bias
+    update, reset = seen[..., :hidden], seen[..., hidden:2 * hidden]
+    proposed = seen[..., 2 * hidden:]
+    if above is None:
+        state = ops.sigmoid(update) * ops.tanh(proposed)
+    else:
+        asked = ops.conv(above, gates, padding="same")
+        update = ops.sigmoid(update + asked[..., :hidden])
+        reset = ops.sigmoid(reset + asked[..., hidden:])
+        proposed = ops.tanh(proposed + ops.conv(reset * above, candidate, padding="same"))
+        state = above + update * (proposed - above)
+    heat = ops.conv(ops.cast(state, "float32"), ops.cast(to_map, "float32"), padding="same")
+    return state, heat + ops.cast(map_bias, "float32")

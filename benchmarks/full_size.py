@@ -6,6 +6,8 @@
     python benchmarks/full_size.py head infer [--variant unet|heatmap|...]
     python benchmarks/full_size.py femur train [--variant brndc|brndc_d|unet_roi|...] [--recompute]
     python benchmarks/full_size.py femur infer [--variant brndc|...]
+    python benchmarks/full_size.py pose train [--variant land_gcp|land_r4|rnn_gcp|...]
+    python benchmarks/full_size.py pose infer [--variant land_gcp|...] [--refine]
 
 Run each in a fresh process: the base is what the process holds before the network is built (Python, TensorFlow, the
 data), the peak what the operating system saw at most.
@@ -28,19 +30,21 @@ from tfsono.config import choose
 from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
+from tfsono.configs.pose import LANDMARKS, POSE
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/full_size.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=("hip", "head", "femur"))
+    parser.add_argument("system", choices=("hip", "head", "femur", "pose"))
     parser.add_argument("what", choices=("train", "infer"))
     parser.add_argument("--variant", default="", help="a variant of the system; without, its first")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--tiling", default="paper", help="hip")
     parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
+    parser.add_argument("--refine", action="store_true", help="pose: with the refinement on the volume")
     arguments = parser.parse_args(argv)
-    choices = {"hip": HIP, "head": HEAD, "femur": FEMUR}[arguments.system]
+    choices = {"hip": HIP, "head": HEAD, "femur": FEMUR, "pose": POSE}[arguments.system]
     config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)),
                     {"precision": arguments.precision}).config
     train = arguments.what == "train"
@@ -49,6 +53,9 @@ def main(argv: list[str] | None = None) -> None:
             dataclasses.replace(config, label_names=("femur",), tiling=arguments.tiling))
     elif arguments.system == "head":
         (train_head if train else infer_head)(config)
+    elif arguments.system == "pose":
+        config = dataclasses.replace(config, landmark_names=LANDMARKS)
+        train_pose(config) if train else infer_pose(config, arguments.refine)
     else:
         (train_femur if train else infer_femur)(
             dataclasses.replace(config, label_names=("femur",), landmark_names=("proximal", "distal"),
@@ -205,6 +212,52 @@ def infer_femur(config) -> None:
     ended = time.perf_counter()
     report(f"inference of {image.shape}, {config.precision}: first stage, region of {FEMUR_REGION}, both",
            [middle - began, ended - middle, ended - began], base)
+
+
+def train_pose(config) -> None:
+    """Steps of one volume of the paper's average size, rescaled; adversarial ones in the variants of `gan`."""
+    import numpy as np
+
+    from tfsono.geometry.regions import Box, network_grid
+    from tfsono.models.pose import build
+    from train.pose import compiled
+
+    random = np.random.default_rng(0)
+    shape = (1, *network_grid(Box((0, 0, 0), config.phantom_size), config.ratio, config.stride).padded, 1)
+    image = random.normal(size=shape).astype("float32")
+    maps = random.random((*shape[:-1], config.landmarks), np.float32)
+    config = dataclasses.replace(config, iterations=0 if config.adversarial else config.iterations)  # its second stage
+    base = resident_bytes()
+    network = compiled(build(config), config)
+    seconds = timed_steps(network, image, {"heatmaps": maps})
+    kept = ", checkpointed" if config.recompute else ""
+    report(f"{config.method}: training step of {shape[:-1]}, {config.precision}{kept}", seconds, base)
+
+
+def infer_pose(config, refine: bool) -> None:
+    """One volume of the paper's average size through the whole graph, or refined on it against 100 random poses."""
+    import numpy as np
+
+    from tfsono.inference.library import PoseLibrary
+    from tfsono.inference.pose import PoseAnswerer, PoseRefiner
+    from tfsono.models.pose import build
+    from tfsono.systems.pose import reader_of, refinement_of
+
+    random = np.random.default_rng(0)
+    volume = random.normal(100, 30, config.phantom_size).astype("float32")
+    spacing = np.float32(config.phantom_spacing_mm)
+    poses = random.uniform(20, 80, (100, config.landmarks, 3))
+    base = resident_bytes()
+    answer = PoseAnswerer(reader_of(build(config), config))
+    if refine:
+        answer = PoseRefiner(answer, PoseLibrary(config.landmark_names, poses), refinement_of(config))
+    seconds = []
+    for _ in range(2):  # the first traces
+        began = time.perf_counter()
+        answer(volume, spacing)
+        seconds.append(time.perf_counter() - began)
+    kind = f"refinement of {config.refine_iterations} steps on" if refine else "inference of"
+    report(f"{config.method}: {kind} {volume.shape} at ratio {config.ratio}, {config.precision}", seconds[1:], base)
 
 
 def resident_bytes() -> int:

@@ -1,10 +1,15 @@
-"""Peak memory of a training step of `femur` with and without calculating its blocks again in the backward pass.
+"""Peak memory of a training step with and without calculating pieces again in the backward pass.
 
-    python benchmarks/memory.py [--sizes 48x40x56 ...] [--network brndc] [--preset paper] [--precision float32]
+    python benchmarks/memory.py [femur] [--sizes 48x40x56 ...] [--network brndc]
+    python benchmarks/memory.py pose [--sizes 96x96x112 112x112x144] [--network land] [--ways plain recompute]
+    python benchmarks/memory.py pose --widths 16,32,64,128,128 --landmarks 4
+    python benchmarks/memory.py pose --estimate
 
 Each row is a fresh process: the base is what it holds before the network is built (Python, TensorFlow, the data), the
 peak what the operating system saw at most while it took three steps of batch 1, the first of which traces. Weights and
-Adam's two copies of them are in it. The paper's region at ratio 0.65 is 152x88x128 on average, at 1 232x128x192.
+Adam's two copies of them are in it. The paper's region of `femur` at ratio 0.65 is 152x88x128 on average, at 1
+232x128x192. The volume of `pose` is 96x96x112 at ratio 0.4 and 112x112x144 at 0.5: the last lines compare the one plain
+with the other recomputed. `--estimate` measures nothing: it counts tensors (`estimate`).
 """
 
 from __future__ import annotations
@@ -23,69 +28,213 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
-from tfsono.configs.femur import FEMUR, FemurConfig
+from tfsono.configs.femur import FEMUR
+from tfsono.configs.pose import LANDMARKS, METHODS, POSE
 
-NETWORKS = ("unet_s", "unet_l", "brn", "brndc")
+NETWORKS = {"femur": ("brndc", "brn", "unet_s", "unet_l"), "pose": METHODS}
+SIZES = {"femur": ["48x40x56", "72x48x64"], "pose": ["96x96x112", "112x112x144"]}
+WAYS = ("plain", "blocks", "recompute")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/memory.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["48x40x56", "72x48x64"], help="sides are multiples of 8")
-    parser.add_argument("--network", choices=NETWORKS, default="brndc")
+    parser.add_argument("system", nargs="?", choices=tuple(NETWORKS), default="femur")
+    parser.add_argument("--sizes", nargs="+", help="sides are multiples of the network's stride, 8 or 16")
+    parser.add_argument("--network", help="; ".join(f"{name}: {', '.join(NETWORKS[name])}" for name in NETWORKS))
+    parser.add_argument("--widths", help="channels of the levels; without, the preset's")
+    parser.add_argument("--landmarks", type=int, default=16, help="of pose; with a quarter of the widths take 4")
     parser.add_argument("--preset", choices=("paper", "quick"), default="paper")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--here", choices=("plain", "recompute"), help="in this process, the first size only")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "recompute"],
+                        help="blocks: whole nodes alone, without what `pose` splits further")
+    parser.add_argument("--estimate", action="store_true", help="count tensors in place of measuring")
+    parser.add_argument("--here", choices=WAYS, help="in this process, the first size only")
     arguments = parser.parse_args(argv)
+    arguments.sizes = arguments.sizes or SIZES[arguments.system]
+    arguments.network = arguments.network or NETWORKS[arguments.system][0]
+    if arguments.network not in NETWORKS[arguments.system]:
+        parser.error(f"--network: expected one of {', '.join(NETWORKS[arguments.system])}, found {arguments.network}")
     if arguments.here:
-        print(json.dumps(measure(config_of(arguments), tuple(map(int, arguments.sizes[0].split("x"))))))
+        print(json.dumps(row_of(arguments, arguments.sizes[0], arguments.here)))
         return
-    print(f"{'size':>12}  {'':9}  {'base GiB':>8}  {'step GiB':>8}  {'share':>5}  {'seconds':>7}")
+    print(f"{'size':>12}  {'':9}  {'base GiB':>8}  {'step GiB':>8}  {'share':>5}  {'seconds':>7}  {'of the CPU':>10}")
+    rows = {}
     for size in arguments.sizes:
-        plain = None
-        for way in ("plain", "recompute"):
-            row = in_fresh_process(arguments, size, way)
-            plain = plain or row["step"]
-            print(f"{size:>12}  {way:9}  {row['base']:8.2f}  {row['step']:8.2f}  {row['step'] / plain:5.0%}  "
-                  f"{row['seconds']:7.2f}", flush=True)
+        for way in arguments.ways:
+            row = rows[size, way] = (row_of if arguments.estimate else in_fresh_process)(arguments, size, way)
+            share = row["step"] / rows[size, arguments.ways[0]]["step"]
+            print(f"{size:>12}  {way:9}  {row['base']:8.2f}  {row['step']:8.2f}  {share:5.0%}  {row['seconds']:7.2f}  "
+                  f"{row['processor']:10.2f}", flush=True)
+    compare(rows, arguments)
 
 
-def config_of(arguments: argparse.Namespace) -> FemurConfig:
-    config = choose(FEMUR, arguments.preset, "brndc").config
-    return dataclasses.replace(config, label_names=("femur",), landmark_names=("proximal", "distal"),
-                               network=arguments.network, precision=arguments.precision,
-                               recompute=arguments.here == "recompute")
+def compare(rows: dict, arguments: argparse.Namespace) -> None:
+    """Prints the last way at the last size against the first at the first: the paper's claim of `pose`."""
+    (size, way), (larger, other) = ((arguments.sizes[place], arguments.ways[place]) for place in (0, -1))
+    if size != larger and way != other:
+        share = rows[larger, other]["step"] / rows[size, way]["step"]
+        print(f"{other} at {larger} against {way} at {size}: {voxels(larger) / voxels(size):.2f} times the voxels in "
+              f"{share:.2f} times the memory")
+        if rows[larger, way]["seconds"]:
+            times = [rows[larger, other][kind] / rows[larger, way][kind] for kind in ("seconds", "processor")]
+            print(f"{other} against {way} at {larger}: {times[0]:.2f} times the seconds, {times[1]:.2f} times those of "
+                  "the processor")
+
+
+def sides(size: str) -> tuple[int, ...]:
+    return tuple(map(int, size.split("x")))
+
+
+def voxels(size: str) -> int:
+    x, y, z = sides(size)
+    return x * y * z
 
 
 def in_fresh_process(arguments: argparse.Namespace, size: str, way: str) -> dict:
-    command = [sys.executable, __file__, "--sizes", size, "--network", arguments.network, "--preset", arguments.preset,
-               "--precision", arguments.precision, "--here", way]
+    command = [sys.executable, __file__, arguments.system, "--sizes", size, "--network", arguments.network, "--preset",
+               arguments.preset, "--precision", arguments.precision, "--landmarks", str(arguments.landmarks), "--here",
+               way]
+    command += ["--widths", arguments.widths] if arguments.widths else []
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def measure(config: FemurConfig, size: tuple[int, int, int]) -> dict:
-    """GiB held before the network is built and at most above it, and the seconds of a step."""
+def row_of(arguments: argparse.Namespace, size: str, way: str) -> dict:
+    """What `measure` gives, or the estimate in its place."""
+    import numpy as np
+
+    config = config_of(arguments, way)
+    if arguments.estimate:
+        network = network_of(config, arguments, way)
+        peak = estimate(network, kept_layers(network, arguments.system, way), (1, *sides(size), 1)).peak
+        return {"base": 0.0, "step": peak / 2**30, "seconds": 0.0, "processor": 0.0}
+    random = np.random.default_rng(0)
+    truth = {}
+    if arguments.system == "femur" and "mask" in config.outputs:
+        truth["mask"] = random.integers(0, config.classes, (1, *sides(size), 1)).astype("int32")
+    if arguments.system == "pose" or "heatmaps" in config.outputs:
+        truth["heatmaps"] = random.random((1, *sides(size), config.landmarks), np.float32)
+    image = random.normal(size=(1, *sides(size), 1)).astype("float32")
+    return measure(lambda: network_of(config, arguments, way), image, truth)
+
+
+def config_of(arguments: argparse.Namespace, way: str):
+    """A config of the system, narrowed to the arguments' widths."""
+    values = {"precision": arguments.precision, "recompute": way == "recompute"}
+    if arguments.widths:
+        values["widths"] = tuple(map(int, arguments.widths.split(",")))
+    if arguments.system == "pose":
+        variant = {"land": "land_gcp", "rnn": "rnn_gcp", "gan": "gan_gcp"}[arguments.network]
+        return dataclasses.replace(choose(POSE, arguments.preset, variant).config,
+                                   landmark_names=LANDMARKS[:arguments.landmarks], **values)
+    return dataclasses.replace(choose(FEMUR, arguments.preset, "brndc").config, label_names=("femur",),
+                               landmark_names=("proximal", "distal"), network=arguments.network, **values)
+
+
+def network_of(config, arguments: argparse.Namespace, way: str):
+    """The network of a config; `blocks` recomputes its whole nodes, whatever its own choice is."""
+    from tfsono.layers.recompute import recomputed
+    from tfsono.models import femur, pose
+
+    network = (pose if arguments.system == "pose" else femur).build(config)
+    return recomputed(network, kept_layers(network, arguments.system, way)) if way == "blocks" else network
+
+
+def kept_layers(network, system: str, way: str) -> list[str]:
+    """Names of the layers that are kept."""
+    from tfsono.models import pose
+
+    nodes = [layer.name for layer in network.layers if layer.name.endswith("b_relu")]
+    if way == "plain":
+        return []
+    return pose.kept((len(nodes) + 1) // 2) if system == "pose" and way == "recompute" else nodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Bytes of a training step, counted.
+
+    Attributes:
+      retained: of the tensors that the backward pass needs, in the piece where they are most.
+      working: two of the largest tensor, for a gradient that comes in and one that goes out.
+      weights: the weights, their gradients, and Adam's two copies.
+    """
+
+    retained: int
+    working: int
+    weights: int
+
+    @property
+    def peak(self) -> int:
+        return self.retained + self.working + self.weights
+
+
+def estimate(network, kept: list[str], shape: tuple[int, ...]) -> Estimate:
+    """What a training step must hold at least, by the network's graph; what libraries work with comes on top.
+
+    Args:
+      network: a functional one; if recomputed, with the layers `kept`.
+      kept: names of the layers between which it is calculated again; none: it is calculated once.
+      shape: of the input.
+    """
     import keras
     import numpy as np
 
-    from tfsono.models.femur import build
+    from tfsono.layers.recompute import segments
 
-    random = np.random.default_rng(0)
-    image = random.normal(size=(1, *size, 1)).astype("float32")
-    truth = {"mask": random.integers(0, config.classes, (1, *size, 1)).astype("int32"),
-             "heatmaps": random.random((1, *size, config.landmarks), np.float32)}
-    loss = {"mask": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "heatmaps": "mse"}
+    network = keras.Model(network.input, network.output, name=network.name)
+    tensors = [layer.output for layer in network.layers]
+    shapes = keras.Model(network.inputs, tensors).compute_output_shape(shape)
+    size = {id(tensor): int(np.prod(one)) * (2 if "16" in tensor.dtype else 4)
+            for tensor, one in zip(tensors, shapes, strict=True)}
+    retained, passed = 0, set()
+    for piece in segments(network, kept):
+        passed |= {id(tensor) for tensor in piece.needs}
+        inside = [layer for layer in piece.model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        needed = passed | {id(tensor) for layer in inside for tensor in needed_tensors(layer)}
+        inner = sum(states(layer) * size[id(layer.output)] for layer in inside)
+        retained = max(retained, sum(size[key] for key in needed) + inner)
+    weights = sum(int(np.prod(variable.shape)) * 4 for variable in network.trainable_variables)
+    return Estimate(retained, 2 * max(size.values()), 4 * weights)
+
+
+def needed_tensors(layer) -> list:
+    """What the gradient of a layer of ours needs: its input, its output, both or neither."""
+    kind = type(layer).__name__
+    before, after = [*([layer.input] if not isinstance(layer.input, list) else layer.input)], [layer.output]
+    return {"ReLU": after, "MaxPooling3D": before + after, "Concatenate": []}.get(kind, before)
+
+
+def states(layer) -> float:
+    """What a recurrence holds inside, in times its output [B, X, Y, Z, K]: two gates, the candidate, the state,
+    what the reset leaves, and their difference; if calculated again, parents' states and one joint's all."""
+    if type(layer).__name__ != "JointRecurrence":
+        return 0.0
+    joints = len(layer.parents)
+    return layer.hidden * ((len(set(layer.parents)) + 5) / joints if layer.again else 6.0)
+
+
+def measure(build, image, truth: dict) -> dict:
+    """GiB held before `build` is called and at most above it in three steps; seconds of the faster of the later two, by
+    the clock and of all cores of the processor together, which other processes disturb less."""
+    import keras
+
+    from tfsono.losses.joint import heatmap_error
+
+    loss = {"mask": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "heatmaps": heatmap_error}
     base = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    network = build(config)
-    network.compile(keras.optimizers.Adam(config.learning_rate), {name: loss[name] for name in config.outputs})
-    seconds = []
+    network = build()
+    network.compile(keras.optimizers.Adam(1e-3, 0.5, epsilon=1e-8), {name: loss[name] for name in truth})
+    seconds, processor = [], []
     for _ in range(3):
-        began = time.perf_counter()
-        network.train_on_batch(image, {name: truth[name] for name in config.outputs})
+        began, began_processor = time.perf_counter(), time.process_time()
+        network.train_on_batch(image, truth)
         seconds.append(time.perf_counter() - began)
+        processor.append(time.process_time() - began_processor)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"base": base / 2**30, "step": (peak - base) / 2**30, "seconds": min(seconds[1:])}
+    return {"base": base / 2**30, "step": (peak - base) / 2**30, "seconds": min(seconds[1:]),
+            "processor": min(processor[1:])}
 
 
 if __name__ == "__main__":

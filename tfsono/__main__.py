@@ -10,9 +10,10 @@ from tfsono.config import Choices, Parser, add_config_arguments, settings_from
 from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
+from tfsono.configs.pose import POSE
 from tfsono.errors import UserError, run_command
 
-SYSTEMS: dict[str, Choices] = {"hip": HIP, "femur": FEMUR, "head": HEAD}
+SYSTEMS: dict[str, Choices] = {"hip": HIP, "femur": FEMUR, "pose": POSE, "head": HEAD}
 TILINGS = ("", "paper", "half", "fast", "whole")
 
 
@@ -49,6 +50,7 @@ def _phantom(arguments) -> None:
         write_femur_dataset,
         write_head_dataset,
         write_hip_dataset,
+        write_pose_dataset,
         write_shapes_dataset,
     )
 
@@ -57,9 +59,10 @@ def _phantom(arguments) -> None:
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
     if arguments.system == "head":
         write_head_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_pixel_size_mm)
-    elif arguments.system == "femur":
-        write_femur_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
-                            config.phantom_weeks)
+    elif arguments.system in ("femur", "pose"):
+        write = write_femur_dataset if arguments.system == "femur" else write_pose_dataset
+        write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
+              config.phantom_weeks)
     else:
         write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
         write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
@@ -151,13 +154,16 @@ def _add_predict(commands) -> None:
                         help="head: further runs or exports, which answer together with the first one")
     parser.add_argument("--samples", type=int, default=None,
                         help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
+    parser.add_argument("--refine", action="store_true",
+                        help="pose: refine the answer on each volume with the run's poses; of a run folder")
     parser.set_defaults(run=_predict)
 
 
 def _predict(arguments) -> int:
     from tfsono.predict.sources import Options, predict
 
-    options = Options(arguments.tiling, arguments.pixel_size_mm, tuple(arguments.also), arguments.samples)
+    options = Options(arguments.tiling, arguments.pixel_size_mm, tuple(arguments.also), arguments.samples,
+                      arguments.refine)
     return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.again)
 
 

@@ -3,6 +3,7 @@
 `layout` finds the cases of a folder, `audit` (with `audit_table`, `contact_sheet`) reads them all once and
 says what is wrong, `prepare` brings one case into shape, `cache` keeps what training reads, `splits` divides
 cases by subject: these know no TensorFlow. `pipeline` makes batches of patches of a cache, `pictures` of pictures,
-`regions` and `slices` of regions of interest and of slices. `heads`, `landmark_audit` and `tip_audit` know what a
-head's points and a bone's tips should be.
+`regions` and `slices` of regions of interest and of slices, `whole` of whole volumes; `turned` is what `regions` and
+`whole` share. `heads`, `landmark_audit`, `tip_audit` and `pose_audit` know what a head's points, a bone's tips and a
+body's joints should be.
 """

@@ -18,6 +18,11 @@ of one volume with labels and landmarks besides (the first three where it is one
     coincident_tips, tip_far_from_mask, two_bones, mask_without_landmarks, landmarks_without_mask
                                warning  see `tip_audit`
 
+of one volume with four landmarks or more, a body's, and of all such volumes together:
+
+    coincident_landmarks, few_landmarks, landmarks_on_a_line, implausible_length, implausible_size, sides_exchanged
+                               warning  see `pose_audit`
+
 of one picture besides (where landmark_outside is a warning: a head may leave its picture):
 
     converted                  warning  colours, more than 8 bits and the like were made grey levels
@@ -49,13 +54,15 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from tfsono.configs.pose import MIRRORED, SEGMENTS
 from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
 from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
 from tfsono.data.landmark_audit import judge_head, landmark_lines, write_worst
 from tfsono.data.layout import PICTURE_LABEL, Case, Dataset, case_landmarks, source_checksums
-from tfsono.data.tip_audit import judge_tips
+from tfsono.data.pose_audit import judge_pose, judge_poses
 from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
+from tfsono.data.tip_audit import judge_tips
 from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, write_text
 from tfsono.geometry.head_labels import LANDMARKS
@@ -69,6 +76,9 @@ SMALL_SHARE = 0.1
 """A label below this part of its median volume is suspicious."""
 
 SPACING_FACTOR = 2.0
+FEWEST_OF_A_BODY = 4
+"""Three points have no handedness, and two are always on a line."""
+
 PIXEL_RANGE_MM = (0.02, 1.0)
 """Outside of these a pixel size is a slip of the unit; HC18's are 0.05 to 0.33 mm."""
 
@@ -169,6 +179,10 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
     if not case.is_picture and dataset.labels and dataset.landmarks:
         for code, text in _judge_volume(mask, image, dataset, entry):
             _add(entry, "warning", code, text)
+    if not case.is_picture and len(dataset.landmarks) >= FEWEST_OF_A_BODY and entry["landmarks"]:
+        for code, text in judge_pose(_points(entry, dataset), image.spacing_mm, dataset.landmarks):
+            if code != "landmark_missing":  # said by name already
+                _add(entry, "warning", code, text)
     if case.is_picture and (PICTURE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
         for code, text in judge_head(values, dataset, entry):
             _add(entry, "warning", code, text)
@@ -177,9 +191,13 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
 
 def _judge_volume(mask: Volume | None, image: Volume, dataset: Dataset, entry: dict) -> list[tuple[str, str]]:
     """What mask and landmarks say of each other."""
-    points = [entry["landmarks"].get(name, [np.nan] * 3) for name in dataset.landmarks]
-    return judge_tips(None if mask is None else mask.array, np.array(points), image.spacing_mm,
+    return judge_tips(None if mask is None else mask.array, _points(entry, dataset), image.spacing_mm,
                       tuple(dataset.landmarks), len(dataset.labels) == 1 and len(dataset.landmarks) == 2)
+
+
+def _points(entry: dict, dataset: Dataset) -> np.ndarray:
+    """[K, 3] voxel indices in the file's own orientation, NaN where missing."""
+    return np.array([entry["landmarks"].get(name, [np.nan] * 3) for name in dataset.landmarks])
 
 
 def errors_of(entry: dict) -> list[str]:
@@ -468,6 +486,7 @@ def _add_problems_together(entries: dict[str, dict], dataset: Dataset) -> None:
     if dataset.of_pictures:
         return
     _check_spacing(entries)
+    _check_poses(entries, dataset)
     for label in dataset.labels:
         _check_volumes(entries, label)
 
@@ -512,6 +531,25 @@ def _check_spacing(entries: dict[str, dict]) -> None:
                 f"spacing {three_numbers(spacing)} mm, the median is {three_numbers(median)} mm (each sorted)"
             )
             _add(entries[name], "warning", "implausible_geometry", text, "dataset")
+
+
+def _check_poses(entries: dict[str, dict], dataset: Dataset) -> None:
+    """In the axes of the patient: a file's own may be left-handed, and would mirror the body."""
+    if len(dataset.landmarks) < FEWEST_OF_A_BODY:
+        return
+    poses = {name: _in_patient(entry, _points(entry, dataset)) for name, entry in entries.items() if entry["landmarks"]}
+    for name, problems in judge_poses(poses, dataset.landmarks, SEGMENTS, MIRRORED).items():
+        for code, text in problems:
+            _add(entries[name], "warning", code, text, "dataset")
+
+
+def _in_patient(entry: dict, points_vox: np.ndarray) -> np.ndarray:
+    """[K, 3] millimetres along L, P and S, by the nearest of them to each axis of the file."""
+    points_mm = np.empty_like(points_vox)
+    for axis, letter in enumerate(entry["orientation"]):
+        towards = next(number for number, pair in enumerate(("LR", "PA", "SI")) if letter in pair)
+        points_mm[:, towards] = points_vox[:, axis] * entry["spacing_mm"][axis] * (1 if letter in "LPS" else -1)
+    return points_mm
 
 
 def _check_volumes(entries: dict[str, dict], label: str) -> None:

@@ -87,11 +87,7 @@ def landmark_summary(
     Raises:
         ValueError: The shapes differ.
     """
-    errors = np.asarray(errors, np.float64)
-    known = np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)
-    if known.shape != errors.shape:
-        raise ValueError(f"errors {errors.shape} and known {known.shape} must have the same shape")
-    errors = errors[known]
+    errors = _known_errors(errors, known)
     defined = errors[np.isfinite(errors)]
     rates = {f"sdr_{t:g}": 100 * float((defined <= t).sum()) / errors.size if errors.size else np.nan
              for t in thresholds}
@@ -127,6 +123,74 @@ def landmark_summaries(
     }
 
 
+def correct_share(errors: np.ndarray, thresholds: Sequence[float], known: np.ndarray | None = None) -> np.ndarray:
+    """PCK, the percentage of correct keypoints: 100 times the share of the known points with a distance below each one.
+
+    "Below a threshold" (pose, Sec. 3) is "<": at 0 nothing is correct. A known point without an answer never is.
+
+    Args:
+        errors: [N, ...] distances, NaN where undefined; in the thresholds' unit.
+        thresholds: [T].
+        known: bool, the same shape: where there is a truth; None for everywhere.
+
+    Returns:
+        [T] percent; NaN without a known point.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    errors = _known_errors(errors, known)
+    if not errors.size:
+        return np.full(len(thresholds), np.nan)
+    # NaN compares as False: a missing answer is a miss at every threshold.
+    return 100 * (errors[None] < np.asarray(thresholds, np.float64)[:, None]).mean(axis=1)
+
+
+def area_scores(errors: np.ndarray, limit: float, known: np.ndarray | None = None) -> np.ndarray:
+    """What each point adds to the area under the PCK curve from 0 to `limit`, as a share of the whole area.
+
+    The curve of one point is a step at its distance d, so its area is 1 - min(d, limit) / limit exactly, and the area
+    under the curve of many is the mean of theirs: 1 - mean(min(d, limit)) / limit.
+
+    Args:
+        errors: [...] distances, NaN where undefined; in the unit of `limit`.
+        limit: Above 0.
+        known: bool, the same shape: where there is a truth; None for everywhere.
+
+    Returns:
+        [...] from 0 to 1; 0 for a known point without an answer, NaN where there is no truth.
+
+    Raises:
+        ValueError: The shapes differ, or the limit is not above 0.
+    """
+    errors, known = _masked(errors, known, limit)
+    distances = np.where(np.isfinite(errors), errors, limit)
+    return np.where(known, 1 - np.minimum(distances, limit) / limit, np.nan)
+
+
+def trapezoid_scores(errors: np.ndarray, limit: float, steps: int = 10, known: np.ndarray | None = None) -> np.ndarray:
+    """As `area_scores`, but of the curve sampled at 0, limit / steps, ..., limit and joined by straight lines.
+
+    Up to half a step from the exact area for one point; less in the mean of many.
+
+    Args:
+        errors, limit, known: As in `area_scores`.
+        steps: Intervals between the thresholds.
+
+    Returns:
+        [...] from 0 to 1 - 1 / (2 steps), as nothing is below 0; NaN where there is no truth.
+
+    Raises:
+        ValueError: As `area_scores`, or fewer than one step.
+    """
+    errors, known = _masked(errors, known, limit)
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more; found {steps}")
+    correct = errors[..., None] < np.linspace(0, limit, steps + 1)
+    area = (correct[..., 1:].sum(axis=-1) + correct[..., :-1].sum(axis=-1)) / (2 * steps)
+    return np.where(known, area, np.nan)
+
+
 def _checked(prediction: np.ndarray, truth: np.ndarray, unit_size: float) -> tuple[np.ndarray, np.ndarray]:
     prediction, truth = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
     if prediction.shape != truth.shape or prediction.ndim < 2:
@@ -134,3 +198,21 @@ def _checked(prediction: np.ndarray, truth: np.ndarray, unit_size: float) -> tup
     if not (np.isfinite(unit_size) and unit_size > 0):
         raise ValueError(f"unit_size must be above 0; found {unit_size}")
     return prediction, truth
+
+
+def _known_errors(errors: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """The errors [M] of the known points; ValueError if the shapes differ."""
+    errors = np.asarray(errors, np.float64)
+    known = np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)
+    if known.shape != errors.shape:
+        raise ValueError(f"errors {errors.shape} and known {known.shape} must have the same shape")
+    return errors[known]
+
+
+def _masked(errors: np.ndarray, known: np.ndarray | None, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Errors and known points as arrays of one shape; ValueError if they are not, or for a limit not above 0."""
+    if not (np.isfinite(limit) and limit > 0):
+        raise ValueError(f"limit must be above 0; found {limit}")
+    errors = np.asarray(errors, np.float64)
+    _known_errors(errors, known)
+    return errors, np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)

@@ -11,6 +11,10 @@ head_anatomy  the drawn anatomy of one fetal head: skull, midline, cavum, choroi
 head        one 2D ultrasound picture of a fetal head with its mask, ellipse and points
 femur_anatomy  the drawn anatomy of one fetal leg
 femur       one 3D ultrasound volume of a fetal thigh with its femur's mask and tips
+canvas      a painted volume and windows of it
+fetus_skeleton  the posed skeleton of one fetus
+fetus_flesh, fetus_womb  what it is made of, and what surrounds it
+fetus       one 3D ultrasound volume of a whole fetus with its 16 landmarks
 shapes      volumes of simple bodies, for pre-training an encoder when no C3D weights are at hand
 dataset     any of these written in the dataset layout
 """

@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 
+from tfsono.configs.pose import LANDMARKS as JOINTS
+from tfsono.configs.pose import SEGMENTS
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.femur import FemurTruth, femur_phantom, femur_truth
+from tfsono.phantoms.fetus import fetus_phantom, fetus_truth
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
@@ -27,6 +30,7 @@ DRAWING_VERSION = 1
 # The share of pictures that show the head of the one before: in HC18's training set about as many.
 SECOND_FRAMES = 0.18
 FEMUR_TIPS = ("proximal", "distal")
+FEMUR_COLUMNS = "case,weeks,length_mm,volume_ml"
 LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
@@ -131,12 +135,13 @@ def write_femur_dataset(
         root, "femur", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
         others=("landmarks/{}.mrk.json",),
     )
-    truths = {name: femur_truth(_case_seed(seed, n), size, spacing_mm, weeks)[1] for n, name in enumerate(names)}
+    truths = [femur_truth(_case_seed(seed, number), size, spacing_mm, weeks)[1] for number in range(cases)]
+    rows = {name: _femur_row(about) for name, about in zip(names, truths, strict=True)}
     entry = {"name": "femur phantoms", "modality": "US (synthetic)", "labels": {"femur": 1}}
     entry |= {"landmarks": list(FEMUR_TIPS), "units": "mm", "phantom": settings}
     _claim(root, entry, ("images", "labels", "landmarks"))
     present = {name for number, name in enumerate(names) if number not in missing}
-    _write_femur_table(root, truths, present)
+    _write_rows(root / "femurs.csv", FEMUR_COLUMNS, rows, present)
     for number in _counted(names, missing, progress):
         name = names[number]
         phantom = femur_phantom(_case_seed(seed, number), size, spacing_mm, weeks)
@@ -145,7 +150,47 @@ def write_femur_dataset(
         write_markups(root / "landmarks" / f"{name}.mrk.json", tips, [FEMUR_TIPS])
         _write_case(root, name, phantom.image, phantom.mask, spacing_mm)
         present.add(name)
-        _write_femur_table(root, truths, present)
+        _write_rows(root / "femurs.csv", FEMUR_COLUMNS, rows, present)
+    return root
+
+
+def write_pose_dataset(
+    root: str | Path, cases: int, seed: int, size, spacing_mm, weeks, progress: Progress = print
+) -> Path:
+    """Writes ultrasound volumes fetus_001, fetus_002, ... with 16 landmarks each, and no masks.
+
+    The landmarks stand in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as a list of points and the
+    skeleton's 15 lines. Beside the folders `fetuses.csv` tells what was drawn: case, weeks (gestational age),
+    crown_rump_mm.
+
+    Args:
+        weeks: the lowest and the highest gestational age.
+
+    Raises:
+        UserError: `cases` is not positive, the field of view is too small for a fetus, or the folder holds something
+            else (other settings, more cases).
+    """
+    root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
+    weeks = tuple(map(float, weeks))
+    settings = _settings("pose", seed, size, spacing_mm) | {"weeks": list(weeks)}
+    names, missing = _missing_cases(
+        root, "fetus", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
+        ("landmarks/{}.mrk.json",), ("images",),
+    )
+    drawn = [fetus_truth(_case_seed(seed, number), size, spacing_mm, weeks)[1] for number in range(cases)]
+    rows = {name: f"{about.weeks:.3f},{about.crown_rump_mm:.3f}" for name, about in zip(names, drawn, strict=True)}
+    entry = {"name": "fetus phantoms", "modality": "US (synthetic)", "labels": {}, "landmarks": list(JOINTS)}
+    _claim(root, entry | {"units": "mm", "phantom": settings}, ("images", "landmarks"))
+    present = {name for number, name in enumerate(names) if number not in missing}
+    _write_rows(root / "fetuses.csv", "case,weeks,crown_rump_mm", rows, present)
+    for number in _counted(names, missing, progress):
+        name = names[number]
+        phantom = fetus_phantom(_case_seed(seed, number), size, spacing_mm, weeks)
+        points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
+        write_markups(root / "landmarks" / f"{name}.mrk.json", dict(zip(JOINTS, points_mm, strict=True)), SEGMENTS)
+        _write_case(root, name, phantom.image, None, spacing_mm)
+        present.add(name)
+        _write_rows(root / "fetuses.csv", "case,weeks,crown_rump_mm", rows, present)
     return root
 
 
@@ -263,10 +308,11 @@ def _missing_cases(
     is_whole: Callable[[Path], bool],
     progress: Progress,
     others: tuple[str, ...] = (),
+    folders: tuple[str, ...] = ("images", "labels"),
 ) -> tuple[list[str], list[int]]:
     """All names, and the numbers (from 0) of those of which image or label is not there as it should be.
 
-    `others` are files that each case has besides, with {} for its name.
+    `others` are files that each case has besides, with {} for its name; `folders` hold its arrays.
 
     A name appears only when its file is whole, so a look at its head is enough.
     """
@@ -282,7 +328,7 @@ def _missing_cases(
     missing = [
         number
         for number, name in enumerate(names)
-        if not all(_is_file_and(is_whole, root / folder / f"{name}{suffix}") for folder in ("images", "labels"))
+        if not all(_is_file_and(is_whole, root / folder / f"{name}{suffix}") for folder in folders)
         or not all((root / other.format(name)).is_file() for other in others)
     ]
     if len(missing) < cases:
@@ -362,20 +408,23 @@ def _write_tables(root: Path, entry: dict, truths: dict[str, HeadTruth], subject
     write_text(root / "dataset.json", json.dumps(entry, indent=2) + "\n")
 
 
-def _write_femur_table(root: Path, truths: dict[str, FemurTruth], present: set[str]) -> None:
-    """The table of the cases that are there, in order."""
-    rows = ["case,weeks,length_mm,volume_ml"]
-    for name, truth in truths.items():
-        if name in present:
-            rows.append(f"{name},{truth.weeks:.3f},{truth.length_mm:.3f},{truth.volume_ml:.4f}")
-    write_text(root / "femurs.csv", "\n".join(rows) + "\n")
+def _femur_row(about: FemurTruth) -> str:
+    return f"{about.weeks:.3f},{about.length_mm:.3f},{about.volume_ml:.4f}"
 
 
-def _write_case(root: Path, case: str, image: np.ndarray, label: np.ndarray, spacing_mm) -> None:
-    if image.shape != label.shape or image.ndim != 3:
-        raise ValueError(f"{case}: image {image.shape} and label {label.shape} must be one 3D shape")
+def _write_rows(path: Path, columns: str, rows: dict[str, str], present: set[str]) -> None:
+    """A table of what was drawn, of the cases that are there, in order."""
+    lines = [columns, *(f"{name},{row}" for name, row in rows.items() if name in present)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _write_case(root: Path, case: str, image: np.ndarray, label: np.ndarray | None, spacing_mm) -> None:
+    if image.ndim != 3 or (label is not None and image.shape != label.shape):
+        found = "" if label is None else f" and label {label.shape}"
+        raise ValueError(f"{case}: image {image.shape}{found} must be one 3D shape")
     origin_mm = _origin_mm(case, image.shape, spacing_mm)
-    for folder, array in (("images", _as_stored(image)), ("labels", label.astype(np.uint8))):
+    labels = {} if label is None else {"labels": label.astype(np.uint8)}
+    for folder, array in ({"images": _as_stored(image)} | labels).items():
         volume = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
         volume.SetSpacing([float(side) for side in spacing_mm])
         volume.SetOrigin(origin_mm)

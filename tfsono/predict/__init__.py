@@ -5,5 +5,5 @@
     tables       measurements.csv and its like: what is there is kept, one case replaced at a time
     loop         every input in turn: skipped where it is answered already, reported where it fails
     masks        what is done with a mask before it becomes a file
-    hip, femur, head   one input of a system -> its files, its rows, and a line to print
+    hip, femur, pose, head   one input of a system -> its files, its rows, and a line to print
 """

@@ -28,15 +28,18 @@ class Options:
       pixel_size_mm: head: millimetres a pixel, or a CSV file with those of many pictures.
       also: head: further sources, which answer together with the first one.
       samples: head: passes with dropout on, for the uncertainty.
+      refine: pose: whether each answer is refined on its volume, of a run folder alone.
     """
 
     tiling: str = ""
     pixel_size_mm: str = ""
     also: tuple[str, ...] = ()
     samples: int | None = None
+    refine: bool = False
 
 
-OF_ONE_SYSTEM = {"tiling": "hip", "pixel_size_mm": "head", "also": "head", "samples": "head"}
+SYSTEMS = ("hip", "femur", "pose", "head")
+OF_ONE_SYSTEM = {"tiling": "hip", "pixel_size_mm": "head", "also": "head", "samples": "head", "refine": "pose"}
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
@@ -74,6 +77,8 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: s
         return export_module(module, out_dir, hip.manifest_of(run))
     if system == "head":
         from tfsono.systems import head as one
+    elif system == "pose":
+        from tfsono.systems import pose as one
     else:
         from tfsono.systems import femur as one
     run, module = one.load_run(run_dir)
@@ -98,6 +103,10 @@ def open_predictor(source: str | os.PathLike, options: Options = Options()) -> P
         from tfsono.predict import femur
 
         return (femur.from_export if is_exported(source) else femur.from_run)(source, key)
+    if system == "pose":
+        from tfsono.predict import pose
+
+        return (pose.from_export if is_exported(source) else pose.from_run)(source, key, options.refine)
     from tfsono.predict import hip
 
     if not is_exported(source):
@@ -117,6 +126,10 @@ def answers_of(system: str) -> Answers:
         from tfsono.predict import femur
 
         return femur.ANSWERS
+    if system == "pose":
+        from tfsono.predict import pose
+
+        return pose.ANSWERS
     from tfsono.predict import head
 
     return head.ANSWERS
@@ -141,8 +154,9 @@ def system_of(source: str | os.PathLike) -> str:
         raise UserError(f"{source}: expected a run folder (with config.json) or one of `tfsono export`")
     content = read_json(path, "delete its folder and make it again")
     system = content.get("system") if isinstance(content, dict) else None
-    if system not in ("hip", "head", "femur"):
-        raise UserError(f"{path}: expected a model of hip, head or femur, found one of {system!r}; give another folder")
+    if system not in SYSTEMS:
+        raise UserError(f"{path}: expected a model of {', '.join(SYSTEMS)}, found one of {system!r}; give another "
+                        "folder")
     return system
 
 

@@ -5,10 +5,13 @@
     plots     the figures (matplotlib, PNG; no window system, no global state)
     page      one self-contained HTML page
     methods   what the runs that share a row have in common
+    comparable  whether runs may stand in one table
     measured  test cases measured one after the other, going on where they stopped
     agreement   Bland and Altman's table and plots
     overlay   one answer of `head` over its picture
     head_tables, head_plots   the tables of `head` over folds, answers beside the truth
+    landmark_tables, pck   landmarks in columns, our rows beside the paper's; curves of correct points
+    skeleton, pose_tables, refinement   poses as drawn bodies; the tables of `pose`; whom a refinement helps
 
 Nothing here loads TensorFlow. Masks and images are `[x, y, z]` with spacings in millimetres; figures name the
 directions of LPS arrays (x to the patient's left, y to posterior, z to superior).

@@ -1,0 +1,163 @@
+"""The whole way of `pose` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from small_pose import TINY_POSE, write_small_pose_dataset
+from test_scripts_hip import script
+from tfsono.__main__ import run as tfsono
+from tfsono.configs.pose import LANDMARKS, POSE
+from tfsono.errors import UserError
+from tfsono.inference.library import LIBRARY, read_library
+from tfsono.systems.pose import load_refiner, load_run
+from tfsono.training.run import read_history, read_run
+from tfsono.volumes.landmarks import read_landmarks
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def train(place, name, *more):
+    script("train", "pose").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / name),
+                                  *TINY_POSE, *map(str, more)])
+
+
+def evaluate(place, names, out, *more):
+    script("evaluate", "pose").main(["--data", str(place / "small.h5"), "--runs", *(
+        str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A dataset of which one case lacks a wrist, its cache, and runs: both ratios, recurrence, discriminator."""
+    place = tmp_path_factory.mktemp("pose")
+    write_small_pose_dataset(place / "dataset", missing=((0, "wrist_a"),))
+    assert tfsono(["audit", str(place / "dataset")]) == 0
+    tfsono(["cache", "pose", str(place / "dataset"), str(place / "small.h5"), "--preset", "quick", "--verify"])
+    train(place, "land")
+    split = ["--split", place / "runs" / "land" / "split.json"]
+    train(place, "land_r4", *split, "--variant", "land_r4")
+    train(place, "rnn", *split, "--variant", "rnn_gcp")
+    train(place, "gan", *split, "--variant", "gan_gcp", "--start_from", place / "runs" / "land")
+    return place
+
+
+@pytest.fixture(scope="module")
+def results(place):
+    evaluate(place, ("land_r4", "land", "rnn", "gan"), "results", "--refine")
+    return place / "results"
+
+
+def test_a_run_keeps_the_poses_that_it_was_trained_on(place):
+    run = read_run(place / "runs" / "land", POSE)
+    library = read_library(run.folder / LIBRARY, LANDMARKS)
+    assert library.cases == tuple(run.split["train"]) and len(library) == 4
+    truth = read_landmarks(place / "dataset" / "landmarks" / f"{library.cases[1]}.mrk.json")
+    own = library.poses_mm[1]
+    between = np.linalg.norm(own[0] - own[7])
+    assert between == pytest.approx(np.linalg.norm(truth["head"] - truth["sacrum"]), abs=1e-3)
+    assert "fewer" not in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
+    losses = [row["loss"] for row in read_history(run.folder / "history.csv")]
+    assert len(losses) == 2 and np.isfinite(losses).all()
+
+
+def test_the_adversarial_run_started_from_the_detector(place):
+    run = place / "runs" / "gan"
+    assert "after 4 steps" in (run / "initialisation.txt").read_text(encoding="utf-8")
+    history = read_history(run / "history.csv")
+    assert [row["step"] for row in history] == [2] and history[0]["discriminator_loss"] > 0
+
+
+def test_the_same_command_ends_with_the_same_weights(place):
+    import h5py
+
+    train(place, "again", "--split", place / "runs" / "land" / "split.json")
+    with h5py.File(place / "runs" / "land" / "last.weights.h5") as one, \
+            h5py.File(place / "runs" / "again" / "last.weights.h5") as other:
+        kernels = []
+
+        def compare(name, item):
+            if isinstance(item, h5py.Dataset):
+                np.testing.assert_array_equal(item[...], other[name][...])
+                kernels.append(name)
+
+        one.visititems(compare)
+    assert len(kernels) > 20
+
+
+def test_tables_have_the_papers_rows_beside_ours(results):
+    for number, value in ((1, 6.59), (2, 53.8)):
+        table = rows_of(results / f"table{number}.csv")
+        ours = [list(row.values())[0] for row in table if "ours" in row.values()]
+        assert {"Land-R4", "LandGCP", "RNNGCP", "GANGCP", "SSL-R4", "SSLGCP"} <= set(ours)
+        paper = [row for row in table if "paper" in row.values() and "Land-R4" in row.values()]
+        assert len(paper) == 1 and str(value) in paper[0].values()
+
+
+def test_the_page_and_its_figures(results):
+    assert (results / "report.html").is_file() and len(list((results / "figures").glob("*.png"))) >= 5
+    rows = rows_of(results / "cases.csv")
+    assert {row["run"] for row in rows} >= {"land", "land_r4", "rnn", "gan"}
+
+
+def test_a_refinement_changes_the_answer_and_not_the_network(place):
+    run, module = load_run(place / "runs" / "land")
+    before = [value.copy() for value in module.network.get_weights()]
+    refiner = load_refiner(run, module)
+    volume = np.random.default_rng(0).normal(60, 20, (25, 23, 27)).astype(np.float32)
+    spacing = np.float32([1, 1.1, 0.9])
+    found = refiner(volume, spacing)
+    assert found.path_vox.shape == (3, 16, 3) and np.isfinite(found.losses).all() and found.refined
+    np.testing.assert_allclose(found.path_vox[0], module(volume, spacing)["points_vox"].numpy(), rtol=1e-6)
+    for one, other in zip(before, module.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def exported(place):
+    tfsono(["export", str(place / "runs" / "land"), str(place / "saved_model")])
+    return place / "saved_model"
+
+
+def test_a_saved_model_and_its_run_answer_alike(place, exported):
+    volume = str(place / "dataset" / "images" / "body_1.nii.gz")
+    assert tfsono(["predict", str(exported), volume, "--out", str(place / "from_export")]) == 0
+    assert tfsono(["predict", str(place / "runs" / "land"), volume, "--out", str(place / "from_run")]) == 0
+    for name in ("landmarks.csv", "segments.csv", "body_1.mrk.json"):
+        assert (place / "from_export" / name).read_text() == (place / "from_run" / name).read_text()
+    assert tfsono(["predict", str(place / "runs" / "land"), volume, "--refine", "--out", str(place / "refined")]) == 0
+    assert rows_of(place / "refined" / "measurements.csv")[0]["refined"] == "yes"
+    markups = json.loads((place / "from_run" / "body_1.mrk.json").read_text())
+    assert [markup["type"] for markup in markups["markups"]].count("Line") == 15
+
+
+def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["landmarks"] == list(LANDMARKS)
+    answer = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
+    assert set(answer) == set(manifest["output"]) and answer["points_vox"].shape == (16, 3)
+
+
+@pytest.mark.parametrize("more, words", [
+    (["--variant", "gan_gcp", "--start_from", "runs/land_r4"], "of another network"),
+    (["--landmark_names", "head,neck"], "leave the option out"), (["--spacing_mm", "1,1,1"], "tfsono cache pose"),
+    (["--precision", "mixed_float16"], "needs a GPU"), (["--test_cases", "9"], "test_cases"),
+    (["--start_from", "runs/land"], "only the adversarial stage"),
+])
+def test_bad_input_is_one_line_and_leaves_no_folder(place, more, words):
+    more = [str(place / word) if word.startswith("runs/") else word for word in more]
+    with pytest.raises(UserError, match=words) as error:
+        train(place, "bad", *more)
+    assert "\n" not in str(error.value) and not (place / "runs" / "bad").exists()
+
+
+def test_an_exported_model_does_not_refine(place, exported):
+    volume = str(place / "dataset" / "images" / "body_1.nii.gz")
+    with pytest.raises(UserError, match="give the run folder"):
+        tfsono(["predict", str(exported), volume, "--refine", "--out", str(place / "no")])

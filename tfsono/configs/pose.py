@@ -1,0 +1,198 @@
+"""Numbers of `pose`: 16 landmarks of the whole fetus, refined on each test volume (FetusMap), MICCAI 2019.
+
+    python train/pose.py --data pose.h5 --run_dir runs/land --preset quick --variant land_gcp
+    python evaluate/pose.py --data pose.h5 --runs runs/land runs/gan --out results
+
+What to expect with the paper's data (Tables 1 and 2): Land-R4 6.59 mm and 53.8 % AUC, SSLGCP 4.92 mm and 62.9 %. A
+variant is a row of those tables without its refinement: SSL rows are the Land runs, refined while they are evaluated.
+"The lineage" in a note is the public code of the first author's group, of the same years.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
+
+METHODS = ("land", "rnn", "gan")
+
+# Joints in the paper's numbering, of which only the numbers stand in its text; the names are inferred (specification).
+LANDMARKS = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spine", "sacrum", "elbow_b", "wrist_b",
+             "hip_a", "knee_a", "ankle_a", "hip_b", "knee_b", "ankle_b")
+SEGMENTS = (("head", "neck"), ("neck", "shoulder_b"), ("shoulder_b", "elbow_b"), ("elbow_b", "wrist_b"),
+            ("neck", "shoulder_a"), ("shoulder_a", "elbow_a"), ("elbow_a", "wrist_a"), ("neck", "spine"),
+            ("spine", "sacrum"), ("sacrum", "hip_a"), ("hip_a", "knee_a"), ("knee_a", "ankle_a"), ("sacrum", "hip_b"),
+            ("hip_b", "knee_b"), ("knee_b", "ankle_b"))
+MIRRORED = (("shoulder_a", "shoulder_b"), ("elbow_a", "elbow_b"), ("wrist_a", "wrist_b"), ("hip_a", "hip_b"),
+            ("knee_a", "knee_b"), ("ankle_a", "ankle_b"))
+ROBUST = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "spine", "sacrum", "elbow_b", "hip_a", "hip_b")
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Every number of the system; sections and equations are the paper's."""
+
+    # Data
+    landmark_names: tuple[str, ...] = ours((), "landmarks in the order of the heatmaps; () takes the cache's")
+    orientation: str = ours("LPS", "file order is not stated; volumes are turned to these axes, losslessly")
+    spacing_mm: tuple[float, ...] = ours((), "the paper's volumes have 0.5 mm; () keeps each volume's own")
+    ratio: float = paper(0.5, "Sec. 3: 0.4, or 0.5 with checkpointing; the volume is rescaled")
+    test_cases: int = paper(52, "Sec. 3: 52 of 152")
+    validation_cases: int = ours(0, "the paper has none; with some, the best weights by their error are kept too")
+
+    # Phantoms, where there is no dataset
+    phantom_cases: int = paper(152, "Sec. 3")
+    phantom_size: tuple[int, ...] = paper((220, 205, 260), "Sec. 3: the average")
+    phantom_spacing_mm: tuple[float, ...] = paper((0.5, 0.5, 0.5), "Sec. 3")
+    phantom_weeks: tuple[float, ...] = paper((10.0, 14.0), "Sec. 3: gestational ages")
+
+    # Augmentation
+    augmentation: str = paper("versions", "Sec. 3: 800 from 100: 8 versions of each; or random, or none")
+    rotation_degrees: float = ours(30.0, "largest, about a random axis; not stated")
+    flips: bool = paper(True, "Sec. 3: flipping; an odd number of mirrored axes exchanges the sides")
+
+    # Detector
+    method: str = paper("land", "Table 1's rows; or rnn, gan")
+    widths: tuple[int, ...] = ours((64, 128, 256, 512, 512), "in a lost figure; by the memory and time it claims")
+    norm_momentum: float = ours(0.9, "not stated; the lineage")
+    norm_epsilon: float = ours(1e-5, "not stated; the lineage")
+    norm_at_test: str = ours("moving", "not stated; the averages of training; or tile, the volume's own statistics")
+    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation")
+    head_deviation: float = ours(0.01, "of the Gaussian that the last kernel starts from; not stated; the lineage")
+    recompute: bool = paper(True, "Sec. 2.3: gradient checkpointing, at ratio 0.5")
+    heatmap_sigma_mm: float = ours(2.5, "not stated; in millimetres, so that the ratios differ in resolution alone")
+
+    # Refinement by recurrence over the joints
+    rnn_hidden: int = ours(16, "not stated; channels of a joint's state")
+
+    # Adversarial refinement
+    start_from: str = ours("", "run folder of a trained land to refine; without, both stages are trained in this run")
+    discriminator_widths: tuple[int, ...] = ours((32, 64, 128, 256), "not stated; kernels of side 4, stride 2")
+    adversarial_share: float = ours(0.01, "not stated; the adversarial loss is weighted to this share of the L2 loss")
+    adversarial_learning_rate: float = ours(1e-4, "not stated; the lineage")
+    adversarial_iterations: int = ours(4000, "not stated; 5 epochs of 800")
+
+    # Optimisation; an epoch is 800 volumes
+    learning_rate: float = paper(1e-3, "Sec. 3: initial")
+    adam_beta_1: float = paper(0.5, "Sec. 3: moment term")
+    iterations: int = paper(16000, "Sec. 3: 20 epochs of 800, batch 1")
+    record_every: int = ours(400, "half an epoch; save and record so often")
+    early_stopping: int = ours(0, "option: stop after this many records without a better score; 0 is off")
+    precision: str = ours("float32", "option: mixed_bfloat16 or mixed_float16")
+    jit_compile: bool = ours(False, "option: XLA; nine times slower than without for 3D convolutions on a CPU")
+
+    # Refinement on a test volume (SSL)
+    refine_atlases: int = paper(10, "Sec. 2.2: K")
+    refine_iterations: int = paper(6, "Sec. 3")
+    refine_learning_rate: float = paper(5e-4, "Sec. 3: initial")
+    refine_norm: str = ours("moving", "not stated; the averages of training stay; or batch, the volume's own")
+
+    # Inference
+    heatmap_decode: str = ours("argmax", "not stated; the highest voxel; or centroid, between the voxels")
+
+    # Evaluation
+    auc_limit_mm: float = ours(10.0, "not printed; derived from Tables 1 and 2 together")
+
+    # The run
+    seed: int = ours(0, "not stated")
+    deterministic: bool = ours(True, "the same command gives the same weights")
+
+    @property
+    def landmarks(self) -> int:
+        return len(self.landmark_names)
+
+    @property
+    def stride(self) -> int:
+        """The product of the poolings: sides are padded to multiples of it."""
+        return 2 ** (len(self.widths) - 1)
+
+    @property
+    def adversarial(self) -> bool:
+        return self.method == "gan"
+
+    @property
+    def branch_steps(self) -> int:
+        """Steps before the adversarial stage: none where a trained network is refined."""
+        return 0 if self.start_from else self.iterations
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.branch_steps + (self.adversarial_iterations if self.adversarial else 0)
+
+    def __post_init__(self):
+        check_rules(self, _data_rules(self), _network_rules(self), _training_rules(self))
+
+
+def _data_rules(config: PoseConfig):
+    for name in ("phantom_size", "phantom_spacing_mm"):
+        values = getattr(config, name)
+        yield len(values) == 3 and min(values) > 0, name, "three positive numbers"
+    yield (len(config.phantom_weeks) == 2 and 9 <= config.phantom_weeks[0] <= config.phantom_weeks[1] <= 15,
+           "phantom_weeks", "two numbers from 9 to 15, the lowest and the highest")
+    yield len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"
+    yield 0 < config.ratio <= 1, "ratio", "above 0 and up to 1"
+    yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
+    yield one_of(config, "augmentation", "versions", "random", "none")
+    yield 0 <= config.rotation_degrees <= 180, "rotation_degrees", "from 0 to 180"
+
+
+def _network_rules(config: PoseConfig):
+    yield one_of(config, "method", *METHODS)
+    yield len(config.widths) in (3, 4, 5) and min(config.widths) > 0, "widths", "three to five positive numbers"
+    yield len(config.discriminator_widths) == 4, "discriminator_widths", "four numbers"
+    yield config.rnn_hidden > 0, "rnn_hidden", "above 0"
+    yield one_of(config, "norm_at_test", "tile", "moving")
+    yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
+    yield one_of(config, "heatmap_decode", "argmax", "centroid")
+    yield (not config.start_from or config.adversarial, "start_from",
+           "none: only the adversarial stage starts from a trained network")
+
+
+def _training_rules(config: PoseConfig):
+    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    yield one_of(config, "refine_norm", "moving", "batch")
+    for name in ("adversarial_share", "iterations", "adversarial_iterations", "refine_iterations"):
+        yield getattr(config, name) >= 0, name, "0 or more"
+    for name in ("heatmap_sigma_mm", "learning_rate", "adversarial_learning_rate", "refine_learning_rate",
+                 "refine_atlases", "record_every", "auc_limit_mm"):
+        yield getattr(config, name) > 0, name, "above 0"
+    yield 0 <= config.adam_beta_1 < 1, "adam_beta_1", "at least 0 and under 1"
+    yield (config.steps > 0 and config.steps % config.record_every == 0, "record_every",
+           f"a divisor of all {config.steps} steps")
+    yield (config.early_stopping == 0 or config.validation_cases > 0, "early_stopping",
+           "0, or validation_cases above 0: it needs cases to validate on")
+
+
+PRESETS = {
+    "paper": {},
+    "quick": {
+        "phantom_cases": differs(132, "paper: 152; 32 to test"),
+        "test_cases": differs(32, "paper: 52; minutes on two cores"),
+        "phantom_size": differs((110, 102, 130), "paper: 220,205,260; the same field of view, coarser"),
+        "phantom_spacing_mm": differs((1.0, 1.0, 1.0), "paper: 0.5; the same field of view, coarser"),
+        "widths": differs((8, 16, 32, 64, 64), "paper preset: 64 to 512; two CPU cores"),
+        "discriminator_widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
+        "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
+        "heatmap_sigma_mm": differs(5.0, "paper preset: 2.5; twice, as the voxels are"),
+        "iterations": differs(2000, "paper: 16000; minutes on two cores"),
+        "adversarial_iterations": differs(400, "paper preset: 4000; a fifth of the others"),
+        "record_every": differs(100, "paper preset: 400; a record every half minute"),
+    },
+}
+
+R4 = {
+    "ratio": differs(0.4, "paper: Table 1, R4: the highest without checkpointing"),
+    "recompute": differs(False, "paper: Table 1, R4: without checkpointing"),
+}
+
+VARIANTS = {
+    "land_gcp": {},
+    "land_r4": R4,
+    "rnn_gcp": {"method": differs("rnn", "paper: Table 1, recurrence over the joints")},
+    "rnn_r4": {**R4, "method": differs("rnn", "paper: Table 1, recurrence over the joints")},
+    "gan_gcp": {"method": differs("gan", "paper: Table 1, adversarial refinement")},
+    "gan_r4": {**R4, "method": differs("gan", "paper: Table 1, adversarial refinement")},
+}
+
+POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS)

@@ -1,0 +1,223 @@
+"""HDF5 cache -> whole volumes with their landmarks -> tf.data, one a step, as a pure function of the seed and the step.
+
+Image and points move by one transform about the volume's middle, on the volume's own grid rescaled, and are resampled
+once. What does not count is NaN in the heatmaps, and 0 in the image:
+
+    padding              at the high end, to a multiple of the stride
+    outside the volume   the corners of a turned volume
+    no landmark          all of its channel; so too where it lies outside of the volume, or a turn moves it out
+
+A mirror image of a body has its left on the right. So wherever an odd number of axes is mirrored the landmarks of a
+pair change places (`exchanged`); an even number is a rotation, and exchanges nothing. Source: pose, Sec. 3 (flipping
+and rotation, 8 versions of each volume); which 8, and the exchange, which the paper does not mention, are our choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfsono.augment import affine_matrix
+from tfsono.data.cache import Cache
+from tfsono.data.turned import (NO_AXIS, counted_maps, draw_turned, drawn_version, known_points, position_stream,
+                                random_axis, resampled_parts, turned_dataset, version_stream)
+from tfsono.errors import UserError
+from tfsono.geometry.regions import Box, network_grid
+from tfsono.layers.standardise import standardise
+
+FLIPS = ((False, False, False), (True, False, False), (False, True, False), (False, False, True))
+
+
+@dataclass(frozen=True)
+class WholeSampling:
+    """How whole volumes are rescaled and varied.
+
+    Attributes:
+      ratio: voxels of the network's grid per native voxel.
+      stride: sides are padded to multiples of it.
+      sigma_mm: of the Gaussian heatmaps.
+      augmentation: `versions` (each case plain and in a rotation of its own, each of them plain and mirrored along one
+        axis: 8), `random` (any rotation, any axes mirrored), or `none`.
+      rotation_degrees: the largest, either way, about any axis; 0 leaves the rotations out.
+      seed: of everything.
+      flips: whether axes are mirrored.
+      exchanged: pairs of landmarks, by their numbers, that change places in a mirror image.
+    """
+
+    ratio: float
+    stride: int
+    sigma_mm: float
+    augmentation: str
+    rotation_degrees: float
+    seed: int
+    flips: bool = True
+    exchanged: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self):
+        numbers = [number for pair in self.exchanged for number in pair]
+        if len(set(numbers)) < 2 * len(self.exchanged) or any(len(pair) != 2 for pair in self.exchanged):
+            raise ValueError(f"exchanged must be pairs of different landmarks, each in one; found {self.exchanged}")
+
+    @property
+    def mirrored(self) -> int:
+        """How many of `FLIPS` there are."""
+        return len(FLIPS) if self.flips else 1
+
+    @property
+    def versions(self) -> int:
+        """For how many versions each case stands: 8 with flips and rotation."""
+        turns = 2 if self.rotation_degrees else 1
+        return turns * self.mirrored if self.augmentation == "versions" else 1
+
+
+@dataclass(frozen=True)
+class WholeSource:
+    """What is known of a case before it is read.
+
+    Attributes:
+      name: the case.
+      shape: sides of its volume.
+      spacing_mm: of its voxels.
+      points_vox: float64 [K, 3], NaN where missing or outside the volume.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    points_vox: np.ndarray
+
+    @property
+    def box(self) -> Box:
+        """All of its voxels."""
+        return Box((0, 0, 0), self.shape)
+
+
+def sigma_voxels(sigma_mm: float, spacing_mm, ratio: float) -> float:
+    """A Gaussian's width in voxels of the network's grid, whose voxels are `spacing_mm` / `ratio`.
+
+    Where the spacing is not the same along all axes their mean is taken: the Gaussian is round in voxels, not in
+    millimetres.
+    """
+    return float(sigma_mm * ratio / np.mean(spacing_mm))
+
+
+def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...]:
+    """The numbers of landmarks that change places in a mirror image: `WholeSampling.exchanged`.
+
+    Args:
+      names: of the landmarks, in the order of the heatmaps.
+      pairs: of names. A pair that is not there at all is left out; a landmark that is in none stays itself.
+
+    Raises:
+      UserError: one of a pair is there and the other is not: a mirror image would show what has no name.
+    """
+    found = []
+    for pair in pairs:
+        there = [name for name in pair if name in names]
+        if len(there) == 1:
+            other, = set(pair) - set(there)
+            raise UserError(f"landmarks: {there[0]} needs its mirror image {other} where volumes are mirrored; found "
+                            f"only {there[0]}: add {other} to the dataset's landmarks, or train with --flips False")
+        if there:
+            found.append((names.index(pair[0]), names.index(pair[1])))
+    return tuple(found)
+
+
+def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tuple[list[WholeSource], list[str]]:
+    """The sources of the cases with a landmark in their volume, and the names of the others, which are left out.
+
+    Raises:
+      UserError: a cache without landmarks, or no case is left.
+      ValueError: `exchanged` names a landmark that the cache does not have.
+    """
+    if not cache.landmarks:
+        raise UserError(f"{cache.path}: heatmaps need a cache with landmarks; found none: write it of a dataset with "
+                        "landmarks")
+    if any(not 0 <= number < len(cache.landmarks) for pair in sampling.exchanged for number in pair):
+        raise ValueError(f"exchanged must number the {len(cache.landmarks)} landmarks; found {sampling.exchanged}")
+    sources, left_out = [], []
+    for name in names:
+        shape = cache.shape(name)
+        points = known_points(cache.points_vox(name), shape)
+        if np.isfinite(points).all(axis=1).any():
+            sources.append(WholeSource(name, shape, cache.spacing_mm(name), points))
+        else:
+            left_out.append(name)
+    if not sources:
+        raise UserError(f"{cache.path}: a case with landmarks to learn from is needed; found none among {len(names)}; "
+                        "see the audit and the split")
+    return sources, left_out
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def transform_of(position: int, case: int, version: int, spacing_mm, sampling: WholeSampling) -> np.ndarray:
+    """The map [3, 3] from offsets in a turned volume to offsets in the volume, in native voxels from the middle.
+
+    A version's rotation belongs to the case and the version, so that every epoch shows the same 8.
+    """
+    if sampling.augmentation == "none":
+        return np.eye(3)
+    if sampling.augmentation == "versions":
+        turned, flip = divmod(version, sampling.mirrored)
+        random, flips = version_stream(sampling.seed, case, version), FLIPS[flip]
+    else:
+        turned, random = True, position_stream(sampling.seed, position)
+        flips = random.random(3) < (0.5 if sampling.flips else 0.0)
+    axis, degrees = NO_AXIS, 0.0
+    if turned:
+        axis = random_axis(random)
+        degrees = random.uniform(-sampling.rotation_degrees, sampling.rotation_degrees)
+    return affine_matrix(axis, degrees, 1.0, flips, spacing_mm)
+
+
+def draw_whole(cache: Cache, sources: list[WholeSource], position: int, sampling: WholeSampling) -> dict:
+    """What `turned.draw_turned` gives of the volume at a position of the training, less the label, and sigma."""
+    number, version = drawn_version(position, len(sources), sampling.versions, sampling.seed)
+    source = sources[number]
+    grid = network_grid(source.box, sampling.ratio, sampling.stride)
+    turn = transform_of(position, number, version, source.spacing_mm, sampling)
+    drawn = draw_turned(cache, source.name, source.box, grid, turn, source.points_vox)
+    del drawn["label"]
+    if np.linalg.det(turn) < 0:
+        drawn["points"] = drawn["points"][_order_in_mirror(len(source.points_vox), sampling.exchanged)]
+    return {**drawn, "sigma": np.float32(sigma_voxels(sampling.sigma_mm, source.spacing_mm, sampling.ratio))}
+
+
+def _order_in_mirror(landmarks: int, exchanged) -> np.ndarray:
+    """[K]: whose place in the mirror image each landmark has."""
+    order = np.arange(landmarks)
+    for one, other in exchanged:
+        order[[one, other]] = other, one
+    return order
+
+
+# ------------------------------------------------------------------------------------------------ the dataset
+
+
+def whole_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSampling,
+                  steps: range) -> tf.data.Dataset:
+    """The volumes of the steps asked for, one a step, each of its own size.
+
+    Args:
+      path: of the cache; system: that it was written for.
+      sources: of `whole_sources`.
+      sampling: how to rescale and vary.
+      steps: the steps wanted; step s gives the same volume wherever the run began.
+
+    Returns:
+      image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and
+      {"heatmaps": [1, X, Y, Z, K] float32}.
+    """
+    dataset = turned_dataset(lambda cache, step: draw_whole(cache, sources, step, sampling), path, system, steps,
+                             len(sources[0].points_vox), {"sigma": tf.TensorSpec([], tf.float32)})
+    return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large
+
+
+def _prepare(drawn: dict):
+    """Resample, pad, standardise, and mark what does not count."""
+    image, _, valid = resampled_parts(drawn)
+    return standardise(image, valid), {"heatmaps": counted_maps(drawn, valid, drawn["sigma"])}

@@ -1,0 +1,192 @@
+"""The library of poses that a refinement takes its proxies from: the landmarks of the training cases, in millimetres.
+
+It is saved with the run as JSON, which a person can read and which runs no code:
+
+    {"format_version": 1, "unit": "mm", "landmarks": [...],
+     "atlases": [{"case": "...", "points_mm": [[x, y, z], null, ...]}, ...]}
+
+Points are index times spacing in each volume's own frame (its cached orientation), so that left stays left.
+Registration and retrieval are FetusMap's, Sec. 2.2, Eq. 1. NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.errors import UserError
+from tfsono.files import read_json, write_text
+from tfsono.geometry.rigid import fit_rigid, moved
+
+LIBRARY = "library.json"  # in a run's folder
+FORMAT_VERSION = 1
+FEWEST = 3  # points that fix a rotation
+
+
+@dataclass(frozen=True)
+class Support:
+    """The atlases that come nearest to a pose, the nearest first; M of them, fewer than asked where there are no more.
+
+    Attributes:
+      points_mm: [M, K, 3] their landmarks, moved onto the pose; NaN where an atlas has none.
+      costs_mm: [M] the sum over all landmarks of the distances to the pose (Eq. 1).
+      places: [M] their numbers in the library.
+    """
+
+    points_mm: np.ndarray
+    costs_mm: np.ndarray
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class PoseLibrary:
+    """Poses of training cases, each in its own frame.
+
+    Attributes:
+      names: of the landmarks, in the order of the points.
+      poses_mm: [N, K, 3] float64; NaN where a landmark is missing.
+      cases: N names, where they come from; () numbers them.
+    """
+
+    names: tuple[str, ...]
+    poses_mm: np.ndarray
+    cases: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "poses_mm", np.asarray(self.poses_mm, np.float64))
+        if not self.cases:
+            object.__setattr__(self, "cases", tuple(str(place) for place in range(len(self.poses_mm))))
+        if self.poses_mm.shape != (len(self.cases), len(self.names), 3):
+            raise ValueError(f"poses of {len(self.cases)} cases and {len(self.names)} landmarks: "
+                             f"found an array of shape {self.poses_mm.shape}")
+
+    def __len__(self) -> int:
+        return len(self.poses_mm)
+
+    def nearest(self, pose_mm: np.ndarray, robust: Sequence[int], count: int) -> Support:
+        """The `count` atlases with the lowest registration error, moved onto a pose (Eq. 1).
+
+        Each is moved rigidly by the landmarks `robust` alone, and its cost is the sum of the distances of all
+        landmarks: of those that both have, times K over their number, so that an atlas with gaps is not favoured. One
+        that has none of `robust` in common with the pose is left out. Of equals the first comes first.
+
+        Args:
+          pose_mm: [K, 3]; NaN where a landmark is missing.
+          robust: places of the landmarks that the registration takes.
+          count: atlases at most.
+        """
+        pose_mm = np.asarray(pose_mm, np.float64)
+        weights = np.zeros(len(self.names))
+        weights[list(robust)] = 1
+        aligned = moved(self.poses_mm, *fit_rigid(self.poses_mm, pose_mm, weights))
+        distances = np.linalg.norm(aligned - pose_mm, axis=-1)
+        shared = np.isfinite(distances)
+        number = shared.sum(-1)
+        costs = np.where(shared, distances, 0).sum(-1) * len(self.names) / np.maximum(number, 1)
+        costs = np.where(number > 0, costs, np.inf)
+        places = np.argsort(costs, kind="stable")
+        places = places[np.isfinite(costs[places])][:count]
+        return Support(aligned[places], costs[places], places)
+
+    def distance_mm(self, pose_mm: np.ndarray, robust: Sequence[int]) -> float:
+        """How far the nearest atlas is from a pose: the mean distance of a landmark; NaN where none can be compared."""
+        found = self.nearest(pose_mm, robust, 1).costs_mm
+        return float(found[0]) / len(self.names) if len(found) else float("nan")
+
+    def without(self, case: str) -> PoseLibrary:
+        """The library without one case, as where a training case itself is refined."""
+        kept = [place for place, name in enumerate(self.cases) if name != case]
+        return PoseLibrary(self.names, self.poses_mm[kept], tuple(self.cases[place] for place in kept))
+
+    def shortage(self, count: int) -> str:
+        """One line where there are fewer atlases than a refinement asks for; else nothing."""
+        if len(self) >= count:
+            return ""
+        return f"the pose library has {len(self)} atlases, fewer than the {count} asked for: all of them are taken"
+
+    def check(self, landmarks: Sequence[str], source: str) -> None:
+        """Raises `UserError` unless the library's landmarks are the detector's, in the same order.
+
+        Args:
+          landmarks: the detector's.
+          source: the file or run that the library is from, for the message.
+        """
+        if tuple(landmarks) == self.names:
+            return
+        if sorted(landmarks) == sorted(self.names):
+            place = next(k for k, pair in enumerate(zip(self.names, landmarks, strict=True)) if pair[0] != pair[1])
+            found = (f"the same in another order: landmark {place + 1} is {self.names[place]!r} there and "
+                     f"{landmarks[place]!r} here")
+        else:
+            lacking = [name for name in landmarks if name not in self.names]
+            found = f"{len(self.names)} for {len(landmarks)}" + (f", without {lacking[0]!r}" if lacking else "")
+        raise UserError(f"{source}: the pose library must have the detector's landmarks in its order, found {found}; "
+                        "take the library of the run that the detector is from")
+
+
+def robust_places(landmarks: Sequence[str], robust: Sequence[str]) -> tuple[int, ...]:
+    """The places of the landmarks that a registration takes; all where fewer than three of `robust` are among them."""
+    places = tuple(place for place, name in enumerate(landmarks) if name in robust)
+    return places if len(places) >= FEWEST else tuple(range(len(landmarks)))
+
+
+def library_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landmarks: Sequence[str]) -> PoseLibrary:
+    """A library of cases (name, points_vox [K, 3] NaN where missing, spacing_mm [3]); one without points is left out.
+
+    Raises:
+      UserError: no case has any.
+    """
+    names, poses = [], []
+    for name, points_vox, spacing_mm in cases:
+        pose = np.asarray(points_vox, np.float64) * np.asarray(spacing_mm, np.float64)
+        if np.isfinite(pose).all(-1).any():
+            names.append(name)
+            poses.append(np.where(np.isfinite(pose).all(-1, keepdims=True), pose, np.nan))
+    if not names:
+        raise UserError("pose library: expected training cases with landmarks, found none")
+    return PoseLibrary(tuple(landmarks), np.stack(poses), tuple(names))
+
+
+def write_library(path: str | os.PathLike, library: PoseLibrary) -> Path:
+    """Writes a library as JSON, whole or not at all, to a hundredth of a micrometre; null where a point is missing."""
+    atlases = [{"case": case, "points_mm": [[round(float(x), 8) for x in point] if np.isfinite(point).all() else None
+                                            for point in pose]}
+               for case, pose in zip(library.cases, library.poses_mm, strict=True)]
+    lines = ",\n  ".join(json.dumps(atlas, allow_nan=False) for atlas in atlases)
+    head = json.dumps({"format_version": FORMAT_VERSION, "unit": "mm", "landmarks": list(library.names)})
+    return write_text(path, f'{head[:-1]}, "atlases": [\n  {lines}\n]}}\n')
+
+
+def read_library(path: str | os.PathLike, landmarks: Sequence[str]) -> PoseLibrary:
+    """The library that `write_library` wrote.
+
+    Args:
+      path: the file.
+      landmarks: of the detector, in its order.
+
+    Raises:
+      UserError: no such file, no library, of another version, damaged, or of other landmarks than the detector's.
+    """
+    found = read_json(path, "expected the pose library of a run; train the run again")
+    try:
+        version, unit = found["format_version"], found["unit"]
+        names = tuple(str(name) for name in found["landmarks"])
+        cases = tuple(str(atlas["case"]) for atlas in found["atlases"])
+        poses = [[[np.nan] * 3 if point is None else point for point in atlas["points_mm"]]
+                 for atlas in found["atlases"]]
+        library = PoseLibrary(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected a pose library, found something else ({type(error).__name__}: {error}); "
+                        "train the run again") from None
+    if (version, unit) != (FORMAT_VERSION, "mm"):
+        raise UserError(f"{path}: expected a pose library of format {FORMAT_VERSION} in mm, found format {version!r} "
+                        f"in {unit!r}")
+    if np.isinf(library.poses_mm).any() or not len(library):
+        raise UserError(f"{path}: expected atlases with finite points, found {len(library)} atlases")
+    library.check(landmarks, str(path))
+    return library

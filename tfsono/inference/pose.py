@@ -1,0 +1,118 @@
+"""`pose` from a raw volume to its landmarks on its own grid: in one graph, and refined on the volume around it.
+
+`evaluate` and `predict` call the module and `export` saves it, so a SavedModel answers as the run does. The whole
+volume is rescaled, standardised and padded (Sec. 3), the network answers, and its points are brought back. Refinement
+on a test volume (Sec. 2.2) trains, and is no part of a SavedModel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfsono.inference.library import PoseLibrary
+from tfsono.inference.refine import Refinement, Refiner, RefineSettings, decoded
+from tfsono.inference.resample import at_spacing, padded, resample_linear, rescaled_size
+from tfsono.layers.standardise import standardise
+
+VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
+SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
+
+
+@dataclass(frozen=True)
+class PoseReader:
+    """The network and what it is fed with.
+
+    Attributes:
+      network: standardised volumes [B, X, Y, Z, 1] -> {"heatmaps": [B, X, Y, Z, K]}.
+      stride: sides are padded to multiples of it, so that any volume is large enough.
+      ratio: by which the volume is rescaled.
+      decode: how a heatmap becomes a point: `argmax` or `centroid`.
+      spacing_mm: the spacing that the network was trained at, before `ratio`; () for each volume's own.
+    """
+
+    network: keras.Model
+    stride: int
+    ratio: float
+    decode: str
+    spacing_mm: tuple[float, ...] = ()
+
+    def read(self, volume, spacing_mm):
+        """The network's input [1, X', Y', Z', 1], and its sides [3] int32 without the padding.
+
+        Args:
+          volume: [X, Y, Z] float32, raw intensities.
+          spacing_mm: [3].
+        """
+        volume = at_spacing(volume, spacing_mm, self.spacing_mm)
+        size = rescaled_size(tf.shape(volume), self.ratio)
+        image, valid = padded(resample_linear(volume, size), self.stride)
+        return standardise(image, valid), size
+
+
+class PoseAnswerer(tf.Module):
+    """A raw volume of any size and its spacing -> landmarks."""
+
+    def __init__(self, reader: PoseReader):
+        super().__init__(name="pose_answerer")
+        self.reader = reader
+        self.network = reader.network  # so that its variables are tracked
+
+    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    def __call__(self, volume, spacing_mm):
+        """{"points_vox": [K, 3], "peaks": [K]} float32 of a `volume` [X, Y, Z] float32, raw intensities, any size.
+
+        Points are indices of the volume's own voxel centres; a peak is the highest value of a landmark's heatmap, 1
+        where it is as it was learned.
+        """
+        image, size = self.reader.read(volume, spacing_mm)
+        maps = self.network(image, training=False)["heatmaps"]
+        maps = tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
+        points = decoded(maps, self.reader.decode)[0]
+        step = tf.cast(tf.shape(volume), tf.float32) / tf.cast(size, tf.float32)
+        return {"points_vox": (points + 0.5) * step - 0.5, "peaks": tf.reduce_max(maps, axis=(0, 1, 2, 3))}
+
+
+@dataclass(frozen=True)
+class RefinedPose:
+    """A refined answer on the volume's own grid; T iterations, K landmarks.
+
+    Attributes:
+      points_vox: [K, 3] float32.
+      peaks: [K] float32.
+      path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN after the first where it failed.
+      losses: [T] float32.
+      distances_mm: [T] float32, the mean distance of a landmark of the atlases to the pose.
+      refined: whether it is refined; else it is the answer of the network as it was, and `note` says why.
+      note: one line, or nothing.
+    """
+
+    points_vox: np.ndarray
+    peaks: np.ndarray
+    path_vox: np.ndarray
+    losses: np.ndarray
+    distances_mm: np.ndarray
+    refined: bool
+    note: str
+
+
+class PoseRefiner:
+    """A module's answers, refined on each volume; see `tfsono.inference.refine.Refiner`."""
+
+    def __init__(self, answerer: PoseAnswerer, library: PoseLibrary, settings: RefineSettings):
+        """Raises `UserError` where the library is not of the network's landmarks."""
+        self.reader = answerer.reader
+        self.refiner = Refiner(answerer.network, library, settings)
+        self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM])
+
+    def __call__(self, volume, spacing_mm) -> RefinedPose:
+        """The refined answer of a volume [X, Y, Z] float32 of `spacing_mm` [3]; the arguments of a `PoseAnswerer`."""
+        image, size = self._read(volume, spacing_mm)
+        step = np.array(tf.shape(volume), np.float64) / size.numpy()
+        found: Refinement = self.refiner(image, size, np.asarray(spacing_mm) * step)
+        points, path = (((grid.astype(np.float64) + 0.5) * step - 0.5).astype(np.float32)
+                        for grid in (found.points_vox, found.path_vox))
+        return RefinedPose(points, found.peaks, path, found.losses, found.distances_mm, found.refined, found.note)

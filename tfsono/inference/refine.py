@@ -1,0 +1,245 @@
+"""Refinement of a landmark network on one test volume, against a library of poses (FetusMap, Sec. 2.2).
+
+In each iteration the network says where the landmarks are, the atlases nearest to that pose are moved onto it, the
+mean of their Gaussian maps is the proxy, and one step of the optimizer brings the network's maps nearer to it.
+Afterwards the network has the weights that it had before: the next volume begins where this one did.
+
+All iterations are one compiled function. The retrieval in it is `tfsono.inference.library`'s, which is NumPy, so this
+cannot be exported: it stands around the module that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfsono.errors import UserError
+from tfsono.geometry.heatmaps import argmax_points, centroid_points
+from tfsono.inference.library import PoseLibrary
+from tfsono.layers.recompute import answer_for_gradient
+from tfsono.losses.joint import heatmap_error
+from tfsono.training.optimizers import optimizer
+
+IMAGE = tf.TensorSpec([1, None, None, None, 1], tf.float32, "image")
+SIZE = tf.TensorSpec([3], tf.int32, "size")
+SPACING = tf.TensorSpec([3], tf.float32, "spacing_mm")
+NOT_FINITE = "the refinement gave values that are not finite; this is the answer without it"
+NO_ATLAS = "no atlas of the pose library could be moved onto the pose; this is the answer without refinement"
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """The numbers of a refinement.
+
+    Attributes:
+      atlases: how many make a proxy (K of Eq. 1); all where the library has fewer.
+      iterations: steps of the optimizer.
+      learning_rate: of Adam, whose state is new for each volume.
+      beta_1: Adam's.
+      norm: `moving`: the averages of training stay and are what is tuned around, or `batch`: the volume's own mean and
+        variance, in every pass.
+      sigma_mm: of the proxy's Gaussians, that of the training's targets.
+      robust: places of the landmarks by which atlases are moved.
+      decode: how a heatmap becomes a point: `argmax` or `centroid`.
+    """
+
+    atlases: int
+    iterations: int
+    learning_rate: float
+    beta_1: float
+    norm: str
+    sigma_mm: float
+    robust: tuple[int, ...]
+    decode: str = "argmax"
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What a refinement of one volume gave; T iterations, K landmarks, on the network's grid.
+
+    Attributes:
+      maps: [X, Y, Z, K] float32, the final heatmaps, without the padding.
+      points_vox: [K, 3] float32, theirs.
+      path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN from the first step on where it failed.
+      losses: [T] float32, against each iteration's proxy before its step.
+      distances_mm: [T] float32, the mean distance of a landmark of the atlases to the pose; NaN without any.
+      refined: whether it is refined; else it is the answer of the network as it was, and `note` says why.
+      note: one line, or nothing.
+    """
+
+    maps: np.ndarray
+    points_vox: np.ndarray
+    path_vox: np.ndarray
+    losses: np.ndarray
+    distances_mm: np.ndarray
+    refined: bool
+    note: str
+
+    @property
+    def peaks(self) -> np.ndarray:
+        """[K] the highest value of each map."""
+        return self.maps.max((0, 1, 2))
+
+
+class Refiner:
+    """Refines one volume after another; traced once for all sizes.
+
+    It may be used for one volume at a time: it trains the network that it is given, and puts its weights back, after an
+    exception or Ctrl-C too. (Ctrl-C is seen when all iterations of the volume are over.)
+    """
+
+    def __init__(self, network: keras.Model, library: PoseLibrary, settings: RefineSettings):
+        """
+        Args:
+          network: standardised [1, X, Y, Z, 1] -> {"heatmaps": [1, X, Y, Z, K]}; a checkpointed one stays one.
+          library: of poses with the network's landmarks in its order.
+          settings: the numbers.
+
+        Raises:
+          UserError: the library has another number of landmarks, or no atlas.
+        """
+        landmarks = network.output["heatmaps"].shape[-1]
+        if len(library.names) != landmarks or not len(library):
+            raise UserError(f"pose library: expected atlases of the detector's {landmarks} landmarks, found "
+                            f"{len(library)} of {len(library.names)}")
+        self.network, self.library, self.settings = network, library, settings
+        self.atlases = min(settings.atlases, len(library))
+        self.optimizer = optimizer("adam", settings.learning_rate, beta_1=settings.beta_1)
+        self.optimizer.build(network.trainable_variables)
+        self._run = tf.function(self._iterations, input_signature=[IMAGE, SIZE, SPACING])
+        self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE])
+
+    def __call__(self, image, size, spacing_mm) -> Refinement:
+        """The refined answer.
+
+        Args:
+          image: [1, X', Y', Z', 1] float32, standardised, padded at the high ends.
+          size: [3] the sides without the padding, which counts nowhere.
+          spacing_mm: [3] of the network's grid.
+        """
+        given = tf.cast(image, tf.float32), tf.cast(size, tf.int32)
+        with weights_restored(self.network):
+            self._forget()
+            maps, path, losses, distances = (
+                value.numpy() for value in self._run(*given, tf.cast(spacing_mm, tf.float32)))
+        note = ""
+        if not np.isfinite(distances).all():
+            note = NO_ATLAS
+        if not (np.isfinite(losses).all() and np.isfinite(maps).all()):
+            note = NOT_FINITE
+        points = path[-1]
+        if note:
+            maps, points = (value.numpy() for value in self._plain(*given))
+            path = np.concatenate([points[None], np.full_like(path[1:], np.nan)])
+        return Refinement(maps, points, path, losses, distances, not note, note)
+
+    def _forget(self) -> None:
+        """A new optimizer: no moments, no steps."""
+        for variable in self.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        self.optimizer.learning_rate = self.settings.learning_rate
+
+    def _iterations(self, image, size, spacing_mm):
+        """All steps and the pass after them: maps [X, Y, Z, K], path [T + 1, K, 3], losses [T], distances [T]."""
+        count, landmarks = self.settings.iterations, len(self.library.names)
+        path = tf.TensorArray(tf.float32, count + 1, element_shape=[landmarks, 3])
+        losses, distances = (tf.TensorArray(tf.float32, count, element_shape=[]) for _ in range(2))
+
+        def step(index, path, losses, distances):
+            pose, loss, distance = self._step(image, size, spacing_mm)
+            return index + 1, path.write(index, pose), losses.write(index, loss), distances.write(index, distance)
+
+        _, path, losses, distances = tf.while_loop(
+            lambda index, *_: index < count, step, (0, path, losses, distances), parallel_iterations=1)
+        maps = self._maps(image, size)
+        path = path.write(count, self._points(maps))
+        return maps[0], path.stack(), losses.stack(), distances.stack()
+
+    def _step(self, image, size, spacing_mm):
+        """One iteration: the pose [K, 3] before it, the loss against its proxy, the distance of the atlases in mm."""
+        with tf.GradientTape() as tape:
+            maps = self._maps(image, size)
+            with tape.stop_recording():
+                pose = self._points(maps)
+                proxy, distance = self._proxy(pose, size, spacing_mm)
+            loss = heatmap_error(proxy, maps)[0]
+        variables = self.network.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return pose, loss, distance
+
+    def _maps(self, image, size):
+        """The heatmaps [1, X, Y, Z, K] float32 without the padding."""
+        maps = answer_for_gradient(self.network, image, self.settings.norm == "batch")["heatmaps"]
+        return tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
+
+    def _points(self, maps):
+        return decoded(maps, self.settings.decode)[0]
+
+    def _unrefined(self, image, size):
+        """The network's own answer: maps [X, Y, Z, K] and points [K, 3]."""
+        maps = tf.cast(self.network(image, training=False)["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]]
+        return maps[0], self._points(maps)
+
+    def _proxy(self, pose, size, spacing_mm):
+        """The proxy [1, X, Y, Z, K] of a pose [K, 3], and the mean distance of a landmark of its atlases, mm."""
+        found, distance = tf.numpy_function(self._support, [pose * spacing_mm], [tf.float32, tf.float32])
+        found = tf.ensure_shape(found, [self.atlases, len(self.library.names), 3])
+        sigma = self.settings.sigma_mm / tf.reduce_mean(spacing_mm)
+        return mean_gaussian_maps(found / spacing_mm, size, sigma), tf.ensure_shape(distance, [])
+
+    def _support(self, pose_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The atlases [A, K, 3] on a pose, NaN for those that are lacking, and their mean distance."""
+        found = self.library.nearest(pose_mm, self.settings.robust, self.atlases)
+        points = np.full((self.atlases, *pose_mm.shape), np.nan, np.float32)
+        points[:len(found.places)] = found.points_mm
+        distance = found.costs_mm.mean() / len(pose_mm) if len(found.places) else np.nan
+        return points, np.float32(distance)
+
+
+def decoded(maps, decode: str):
+    """The points [B, K, 3] of heatmaps [B, X, Y, Z, K], by `argmax` or `centroid`."""
+    return (argmax_points if decode == "argmax" else centroid_points)(maps)
+
+
+def mean_gaussian_maps(points_vox, size, sigma):
+    """The mean over the atlases of exp(-|v - p|^2 / (2 sigma^2)): [1, X, Y, Z, K] float32, a proxy.
+
+    Not the Gaussian of the mean point: where the atlases do not agree the peak is below 1. The sum of products of three
+    profiles is one matrix product for each landmark, so that no more than one map of each is held.
+
+    Args:
+      points_vox: [A, K, 3] float32; NaN where an atlas lacks a landmark, which is then the mean over the others.
+      size: [3] int32.
+      sigma: voxels.
+
+    Returns:
+      NaN in all of the map of a landmark that no atlas has.
+    """
+    known = tf.reduce_all(tf.math.is_finite(points_vox), -1)  # [A, K]
+    number = tf.reduce_sum(tf.cast(known, tf.float32), 0)
+    share = tf.where(known, tf.math.divide_no_nan(1.0, number), 0.0)
+    points = tf.transpose(tf.where(known[..., None], points_vox, 0.0), [2, 1, 0])  # [3, K, A]
+    along = [tf.exp(-tf.square(tf.range(tf.cast(side, tf.float32))[:, None, None] - points[axis])
+                    / (2 * sigma * sigma)) for axis, side in enumerate(tf.unstack(size, num=3))]  # each [side, K, A]
+    first = along[0] * tf.transpose(share)
+    plane = tf.transpose(first[:, None] * along[1][None], [2, 0, 1, 3])  # [K, X, Y, A]
+    flat = tf.reshape(plane, [tf.shape(plane)[0], -1, tf.shape(plane)[3]])
+    maps = tf.matmul(flat, tf.transpose(along[2], [1, 2, 0]))  # [K, X Y, Z]
+    maps = tf.where(number[:, None, None] > 0, maps, float("nan"))
+    return tf.reshape(tf.transpose(maps, [1, 2, 0]), [1, size[0], size[1], size[2], points_vox.shape[1]])
+
+
+@contextmanager
+def weights_restored(network: keras.Model) -> Iterator[None]:
+    """Whatever happens inside, every variable of the network is afterwards what it was before, to the bit."""
+    before = [tf.identity(variable.value) for variable in network.variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(network.variables, before, strict=True):
+            variable.assign(value)

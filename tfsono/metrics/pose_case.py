@@ -1,0 +1,131 @@
+"""One case of a pose: distances, the area under the PCK curve, and the lengths of the segments.
+
+Points lie on the volume's own grid as voxel-centre indices; everything comes out in millimetres. Sec. 3 and Tables 1
+and 2 of the pose paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfsono.metrics.landmarks import area_scores, radial_errors, trapezoid_scores
+from tfsono.metrics.overlap import check_spacing
+
+Segments = Sequence[tuple[str, str]]
+
+
+def known_segments(segments: Segments, landmarks: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The segments of which both ends are among the landmarks, in their order."""
+    return tuple((first, last) for first, last in segments if first in landmarks and last in landmarks)
+
+
+def segment_lengths(points_mm: np.ndarray, landmarks: Sequence[str], segments: Segments) -> np.ndarray:
+    """The length of each segment in the points' unit [S]; NaN where an end is missing.
+
+    Args:
+        points_mm: [K, 3], NaN for a missing one.
+        landmarks: [K] names, in the points' order.
+        segments: Pairs of names.
+
+    Raises:
+        ValueError: A segment joins a name that is no landmark, or there are not K points of three numbers.
+    """
+    points = np.asarray(points_mm, np.float64)
+    if points.shape != (len(landmarks), 3):
+        raise ValueError(f"points_mm must be [{len(landmarks)}, 3], a row for each of {list(landmarks)}; "
+                         f"found {points.shape}")
+    unknown = {name for pair in segments for name in pair} - set(landmarks)
+    if unknown:
+        raise ValueError(f"segments must join landmarks {list(landmarks)}; found {sorted(unknown)}")
+    place = {name: index for index, name in enumerate(landmarks)}
+    ends = [(place[first], place[last]) for first, last in segments]
+    return np.array([np.linalg.norm(points[first] - points[last]) for first, last in ends]).reshape(-1)
+
+
+def pose_metrics(
+    found_vox: np.ndarray,
+    truth_vox: np.ndarray,
+    spacing_mm: Sequence[float],
+    landmarks: Sequence[str],
+    segments: Segments = (),
+    mirrored: Segments = (),
+    limit_mm: float = 10.0,
+) -> dict[str, float]:
+    """The numbers of one case.
+
+    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mean_error_mm` the mean of
+      those that are defined.
+    - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the answer is missing,
+      NaN where the truth is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
+      limit.
+    - `length_A_B_mm`, `length_true_A_B_mm` and `length_error_A_B_mm` (found less true) of each segment, NaN where an
+      end is missing; `length_abs_error_mm` the mean of the absolute errors.
+    - `missing`: landmarks without a truth. `undefined`: those with a truth and without an answer.
+    - `exchanged`: mirrored pairs of which both ends are nearer to the truth, taken together, the other way round; a
+      diagnosis, no result.
+
+    Args:
+        found_vox: [K, 3] the answer, NaN for a missing landmark.
+        truth_vox: [K, 3] the truth, NaN for a missing landmark.
+        spacing_mm: Of the grid of both.
+        landmarks: [K] names, in the points' order.
+        segments: Pairs of names whose distance is a length; those of which an end is no landmark are left out.
+        mirrored: Pairs of names of one landmark on both sides; likewise.
+        limit_mm: End of the PCK curve.
+
+    Raises:
+        ValueError: The points are not [K, 3], the spacing not three positive numbers, or the limit not above 0.
+    """
+    spacing = check_spacing(spacing_mm, 3)
+    found, truth = (_finite_rows(points, landmarks) * spacing for points in (found_vox, truth_vox))
+    known = np.isfinite(truth).all(axis=1)
+    errors = radial_errors(found, truth)
+    areas, sampled = area_scores(errors, limit_mm, known), trapezoid_scores(errors, limit_mm, known=known)
+    row = {f"error_{name}_mm": float(error) for name, error in zip(landmarks, errors, strict=True)}
+    row["mean_error_mm"] = _mean(errors)
+    row |= {f"auc_{name}": float(area) for name, area in zip(landmarks, areas, strict=True)}
+    row |= {"auc": _mean(areas), "auc_trapezoid": _mean(sampled)}
+    row |= _lengths(found, truth, landmarks, known_segments(segments, landmarks))
+    row |= {"missing": float(np.count_nonzero(~known)),
+            "undefined": float(np.count_nonzero(known & ~np.isfinite(errors))),
+            "exchanged": float(exchanged_pairs(found, truth, landmarks, mirrored))}
+    return row
+
+
+def exchanged_pairs(found_mm: np.ndarray, truth_mm: np.ndarray, landmarks: Sequence[str], mirrored: Segments) -> int:
+    """How many mirrored pairs were found nearer to the truth, both ends taken together, the other way round."""
+    count = 0
+    for first, last in known_segments(mirrored, landmarks):
+        pair = [landmarks.index(first), landmarks.index(last)]
+        plain = radial_errors(found_mm[pair], truth_mm[pair]).sum()
+        count += bool(radial_errors(found_mm[pair[::-1]], truth_mm[pair]).sum() < plain)  # NaN compares as False
+    return count
+
+
+def _lengths(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str], segments: Segments) -> dict[str, float]:
+    row, differences = {}, []
+    measured = (segment_lengths(points, landmarks, segments) for points in (found, truth))
+    for (first, last), length, true in zip(segments, *measured, strict=True):
+        row |= {f"length_{first}_{last}_mm": float(length), f"length_true_{first}_{last}_mm": float(true),
+                f"length_error_{first}_{last}_mm": float(length - true)}
+        differences.append(abs(length - true))
+    return row | ({"length_abs_error_mm": _mean(np.array(differences))} if segments else {})
+
+
+def _finite_rows(points_vox: np.ndarray, landmarks: Sequence[str]) -> np.ndarray:
+    """[K, 3] with all of a point NaN where any of it is."""
+    points = np.array(points_vox, np.float64)
+    if points.shape != (len(landmarks), 3):
+        raise ValueError(f"points must be [{len(landmarks)}, 3], a row for each of {list(landmarks)}; "
+                         f"found {points.shape}")
+    points[~np.isfinite(points).all(axis=1)] = math.nan
+    return points
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of the finite ones; NaN without any."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan

@@ -1,0 +1,112 @@
+"""Networks of `pose`: the detector of the landmarks' heatmaps, with a recurrence over the joints or without (Sec. 2.1).
+
+    image [B, X, Y, Z, 1] standardised -> {"heatmaps": [B, X, Y, Z, K] linear}
+
+`land`, and `gan`, which is the same network; `rnn` has the recurrence in place of the last layer. Beside them stands
+the discriminator of the adversarial stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+
+from tfsono.configs.pose import LANDMARKS, SEGMENTS, PoseConfig
+from tfsono.layers.blocks import BlockStyle, classifier, pooling
+from tfsono.layers.critic import critic, kept_layers
+from tfsono.layers.nodes import two_convolutions, way_up
+from tfsono.layers.precision import made_in
+from tfsono.layers.recompute import recomputed
+from tfsono.layers.recurrent import JointRecurrence
+
+ROOT = "neck"  # of the tree of joints
+
+
+def build(config: PoseConfig) -> keras.Model:
+    """The network of a config, for any sides that are multiples of `config.stride`.
+
+    With `config.recompute` a training step takes less memory: its pieces are calculated again in the backward pass, and
+    a decoder's convolution takes what it would concatenate part by part. Weights and their names are the same.
+    """
+    with made_in(config.precision):
+        network = _network(config)
+        return recomputed(network, kept(len(config.widths))) if config.recompute else network
+
+
+def discriminator(config: PoseConfig) -> keras.Model:
+    """The volume and its heatmaps [B, X, Y, Z, 1 + K] -> logit [B, 1] of the heatmaps being true (Sec. 3, GAN).
+
+    Four convolutions of stride 2 with kernels of side 4, the mean over the volume, a fully connected layer; the paper
+    says no more than what pair it is of. Each place of the last features sees 46 voxels.
+    """
+    with made_in(config.precision):
+        widths = config.discriminator_widths
+        network = critic(1 + config.landmarks, widths, len(widths), _style(config))
+        return recomputed(network, kept_layers(widths)) if config.recompute else network
+
+
+def parents(names: Sequence[str]) -> tuple[int, ...]:
+    """Of each landmark the number of its parent in the tree of joints, from the neck to the leaves; -1 for a root.
+
+    Joints may be missing: their children then hang on the next joint above, or are roots. Names that are not all the
+    paper's have no tree: they form a chain in their order.
+    """
+    if not set(names) <= set(LANDMARKS):
+        return tuple(range(-1, len(names) - 1))
+    above, order = {ROOT: None}, [ROOT]
+    for joint in order:  # which grows meanwhile
+        for one, other in (*SEGMENTS, *((last, first) for first, last in SEGMENTS)):
+            if one == joint and other not in above:
+                above[other] = joint
+                order.append(other)
+    found = []
+    for joint in names:
+        parent = above[joint]
+        while parent is not None and parent not in names:
+            parent = above[parent]
+        found.append(-1 if parent is None else names.index(parent))
+    return tuple(found)
+
+
+def kept(levels: int) -> list[str]:
+    """Names of the layers whose outputs a training step keeps, where it calculates the rest again.
+
+    The paper selects them by hand, in words that can be read two ways (Sec. 2.3). Here it is the end of every node, and
+    of the last one, whose tensors are the largest, each of its three layers: with the ends of the nodes alone a volume
+    of ratio 0.5 would need more memory than one of 0.4 that recomputes nothing (`benchmarks/memory.py`).
+    """
+    nodes = [*(f"e{level}" for level in range(1, levels + 1)), *(f"d{level}" for level in range(levels - 1, 0, -1))]
+    return ["d1_up_relu", "d1a_relu", *(f"{name}b_relu" for name in nodes)]
+
+
+def _style(config: PoseConfig) -> BlockStyle:
+    return BlockStyle(config.initial_deviation, 0.0, config.norm_momentum, config.norm_epsilon, config.norm_at_test)
+
+
+def _network(config: PoseConfig) -> keras.Model:
+    """The U-net (Fig. 3), whose nodes are e1, e2, ... down and ..., d2, d1 up; their number is the level.
+
+    Level 1 has the input's sides, each next one half of them. 84,203,600 trainable parameters and a field of 230 voxels
+    with the method `land`, the paper's widths and K = 16. The channels stand in a lost figure.
+    """
+    style, widths = _style(config), config.widths
+    image = x = keras.Input((None, None, None, 1), name="image")
+    skips = []
+    for level, channels in enumerate(widths, 1):
+        x = two_convolutions([x], channels, style, f"e{level}")
+        if level < len(widths):
+            skips.append(x)
+            x = pooling(x, f"pool{level}")
+    for level in range(len(skips), 0, -1):
+        channels, name = widths[level - 1], f"d{level}"
+        parts = [way_up([x], channels, style, name), skips[level - 1]]
+        x = two_convolutions(parts, channels, style, name, apart=config.recompute)
+    if config.method == "rnn":
+        tree = parents(config.landmark_names)
+        maps = JointRecurrence(tree, config.rnn_hidden, config.head_deviation, config.recompute, name="heatmaps")(x)
+    else:
+        # Small at first: with He's initialisation the loss, a sum, begins a thousand times above that of no answer.
+        maps = classifier(x, config.landmarks, replace(style, deviation=config.head_deviation), "heatmaps")
+    return keras.Model(image, {"heatmaps": maps}, name="rnn" if config.method == "rnn" else "land")

@@ -1,0 +1,196 @@
+"""One synthetic ultrasound volume of a whole fetus of 10 to 14 weeks, with its 16 landmarks.
+
+It stands in for the 152 volumes of the pose paper (Sec. 3: 220x205x260 voxels of 0.5 mm on average). A fetus
+(`fetus_skeleton`) lies in any direction and posture in the fluid of the womb, with the cord, the placenta, the amnion,
+a yolk sac and the mother's tissue around it; the probe (`sweep`) then sees what sound lets it see.
+
+Everything is drawn in millimetres from the middle of the field of view, so one seed is one fetus at every resolution;
+the speckle is another one. Landmarks are the joints where they are, also where a shadow hides them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from tfsono.errors import UserError
+from tfsono.phantoms.canvas import Canvas
+from tfsono.phantoms.fetus_flesh import FleshLook, paint_fetus
+from tfsono.phantoms.fetus_skeleton import Fetus, draw_build, draw_fetus
+from tfsono.phantoms.fetus_womb import Womb, WombLook, draw_womb, draw_womb_look, paint_womb
+from tfsono.phantoms.fields import centers_mm, draw_field
+from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
+
+PAPER_SIZE, PAPER_SPACING_MM = (220, 205, 260), (0.5, 0.5, 0.5)
+PAPER_WEEKS = (10.0, 14.0)
+# Postures that are tried before a field of view counts as too small for the fetus, directions of each, places of each.
+MOST_POSTURES, DIRECTIONS, PLACES = 40, 12, 24
+# How far all of the skin stays off the sides of the volume, and off the probe's face; landmarks in voxels.
+OFF_SIDES_MM, OFF_PROBE_MM, INSIDE_VOXELS = 2.5, 9.0, 2.0
+
+
+@dataclass(frozen=True)
+class FetusTruth:
+    """What was drawn, the same at every resolution: the age in weeks, the crown-rump length of its stretched body."""
+
+    weeks: float
+    crown_rump_mm: float
+
+
+class FetusPhantom(NamedTuple):
+    """An image uint8 [X, Y, Z] (y is the depth), the landmarks [16, 3], the age and the crown-rump length.
+
+    `points_vox` are voxel-centre indices, float64, in the order of `configs.pose.LANDMARKS`.
+    """
+
+    image: np.ndarray
+    points_vox: np.ndarray
+    weeks: float
+    crown_rump_mm: float
+
+
+class _Scene(NamedTuple):
+    """The fetus where it lies, what surrounds it, and how both look; millimetres from the middle of the view."""
+
+    fetus: Fetus
+    womb: Womb
+    flesh: FleshLook
+    tissue: WombLook
+
+
+def fetus_phantom(
+    seed: int,
+    size: Sequence[int] = PAPER_SIZE,
+    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+    weeks: tuple[float, float] = PAPER_WEEKS,
+) -> FetusPhantom:
+    """A fetus drawn from `seed`, in a sector of `size * spacing_mm` in which all of it lies.
+
+    Args:
+        seed: what decides the fetus, its posture, its surroundings and the speckle; not the resolution.
+        size: voxels along x, y (the depth) and z.
+        spacing_mm: the voxel's sides.
+        weeks: the lowest and the highest gestational age.
+
+    Raises:
+        ValueError: sizes, spacings or weeks that are none.
+        UserError: the field of view is too small for the fetus.
+    """
+    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks)
+    size, spacing_mm = tuple(size), tuple(spacing_mm)
+    texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
+    axes = centers_mm(size, spacing_mm)
+    fields = tuple(draw_field(texture_rng, scale, cells).sample(axes) for scale, cells in ((26, 12), (6, 32)))
+    canvas = Canvas.blank(axes, float(np.mean(spacing_mm)), fields)
+    paint_womb(canvas, scene.womb, scene.tissue)
+    paint_fetus(canvas, scene.fetus, scene.flesh)
+    settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
+    psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.75] * 3, [1.05, 1.1, 1.1])
+    tissue = canvas.tissue()
+    del canvas, fields
+    image = ultrasound_volume(speckle_rng, tissue, sweep, spacing_mm, psf_mm=psf_mm, **settings)
+    points_vox, about = _truth(scene.fetus, size, spacing_mm)
+    return FetusPhantom(image, points_vox, about.weeks, about.crown_rump_mm)
+
+
+def fetus_truth(
+    seed: int,
+    size: Sequence[int] = PAPER_SIZE,
+    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+    weeks: tuple[float, float] = PAPER_WEEKS,
+) -> tuple[np.ndarray, FetusTruth]:
+    """The landmarks, the age and the length of `fetus_phantom` with the same arguments, without painting it."""
+    return _truth(_draw(seed, size, spacing_mm, weeks)[0].fetus, size, spacing_mm)
+
+
+def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
+    points_vox = (fetus.points_mm + _middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
+    return points_vox, FetusTruth(fetus.build.weeks, fetus.build.crown_rump_mm)
+
+
+def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
+    if len(size) != 3 or min(size) < 8 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
+        raise ValueError(f"size must be 3 sides of at least 8 voxels and spacing_mm 3 positive numbers: "
+                         f"{size}, {spacing_mm}")
+    if len(weeks) != 2 or not 9 <= weeks[0] <= weeks[1] <= 15:
+        raise ValueError(f"weeks must be 2 ages from 9 to 15, the lower first: {weeks}")
+    person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
+    rng = np.random.default_rng(person)
+    sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))
+    fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), weeks)
+    rng = np.random.default_rng(surroundings)
+    top_mm = -0.5 * size[1] * spacing_mm[1]
+    scene = _Scene(fetus, draw_womb(rng, fetus, top_mm), _draw_flesh_look(rng), draw_womb_look(rng))
+    return scene, sweep, textures
+
+
+def _middle_mm(size, spacing_mm) -> np.ndarray:
+    """The middle of the field of view, seen from the first voxel's centre."""
+    return (np.asarray(size) - 1) / 2 * np.asarray(spacing_mm)
+
+
+def _draw_sweep(rng: np.random.Generator, size, spacing_mm) -> Sweep:
+    """The probe, held not quite in the middle, with its sliders somewhere; wide, as for a whole fetus."""
+    sweep = Sweep.over(size, spacing_mm)
+    aside = rng.uniform(-0.02, 0.02, 2) * [size[0] * spacing_mm[0], size[2] * spacing_mm[2]]
+    wider = rng.uniform(1.0, 1.12, 2)
+    return replace(
+        sweep,
+        position_mm=(sweep.position_mm[0] + aside[0], sweep.position_mm[1], sweep.position_mm[2] + aside[1]),
+        half_angles=tuple(float(half * part) for half, part in zip(sweep.half_angles, wider, strict=True)),
+        focus_mm=sweep.focus_mm * rng.uniform(0.75, 1.25),
+        gain_db=tuple(rng.uniform([-4, -1, -4], [1, 2, 3]).tolist()),
+        noise_db=rng.uniform(-56, -47),
+        clutter_db=rng.uniform(-29, -22),
+    )
+
+
+def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, weeks) -> Fetus:
+    """A fetus of an age within `weeks`: free posture, direction and place, with all of it in the field of view.
+
+    Where the view has no room for a posture in any of some directions, another posture is drawn: old fetuses with
+    stretched legs are rarer than young ones.
+    """
+    build = draw_build(rng, weeks)
+    middle = _middle_mm(size, spacing_mm)
+    for _ in range(MOST_POSTURES):
+        posed = draw_fetus(rng, build)
+        for _ in range(DIRECTIONS):
+            turned = posed.moved(Rotation.from_quat(rng.normal(size=4)).as_matrix(), 0)  # any direction alike
+            shift = _draw_place(rng, turned, sweep, middle, spacing_mm)
+            if shift is not None:
+                return turned.moved(np.eye(3), shift)
+    raise UserError(f"size and spacing_mm: the field of view must hold a fetus of {build.crown_rump_mm:.0f} mm "
+                    f"crown-rump length; found {' x '.join(f'{side:.0f}' for side in size * spacing_mm)} mm, "
+                    "too small for it")
+
+
+def _draw_place(rng: np.random.Generator, fetus: Fetus, sweep: Sweep, middle, spacing_mm) -> np.ndarray | None:
+    """A shift that puts all of the fetus into the volume and the sector; None where none was found."""
+    outline, half = fetus.outline_mm(), middle + 0.5 * spacing_mm
+    low, high = -half + OFF_SIDES_MM - outline.min(axis=0), half - OFF_SIDES_MM - outline.max(axis=0)
+    low[1] = max(low[1], -half[1] + OFF_PROBE_MM - outline[:, 1].min())
+    if (low > high).any():
+        return None
+    shifts = rng.uniform(low, high, (PLACES, 3))
+    inside = sweep.holds(outline + shifts[:, None] + middle).all(axis=1)
+    points = np.abs(fetus.points_mm + shifts[:, None])
+    inside &= (points <= middle - INSIDE_VOXELS * spacing_mm).all(axis=(1, 2))
+    return shifts[np.argmax(inside)] if inside.any() else None
+
+
+def _draw_flesh_look(rng: np.random.Generator) -> FleshLook:
+    flesh = rng.uniform(-38, -30)
+    return FleshLook(
+        flesh_db=flesh,
+        skin_db=flesh + rng.uniform(3, 8),
+        brain_db=rng.uniform(-62, -52),
+        bone_db=rng.uniform(-11, -4),
+        bone_loss=rng.uniform(4.0, 8.0),
+        skull_loss=rng.uniform(1.5, 3.2),
+        skin_echo=rng.uniform(0.12, 0.3),
+    )

@@ -107,6 +107,6 @@ def _network(config: PoseConfig) -> keras.Model:
         tree = parents(config.landmark_names)
         maps = JointRecurrence(tree, config.rnn_hidden, config.head_deviation, config.recompute, name="heatmaps")(x)
     else:
-        # Small at first: with He's initialisation the loss, a sum, begins a thousand times above that of no answer.
+        # Small at first: the loss is a sum over all voxels, and maps near 0 are nearly right in most of them.
         maps = classifier(x, config.landmarks, replace(style, deviation=config.head_deviation), "heatmaps")
     return keras.Model(image, {"heatmaps": maps}, name="rnn" if config.method == "rnn" else "land")

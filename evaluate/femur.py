@@ -96,12 +96,13 @@ def measure(run, cache, out: Path, weights: str, region: str) -> list[dict]:
     from tfsono.systems.femur import FIRST_STAGE, load_run
 
     files = [run.weights(weights), *sorted((run.folder / FIRST_STAGE).glob("*.weights.h5"))]
-    name = run.folder.name if region == "found" else f"{run.folder.name}_true_boxes"
+    given_boxes = region == "true" and run.config.network != "unet_roi"
+    name = f"{run.folder.name}_true_boxes" if given_boxes else run.folder.name
     folder = answers_folder(out, name, cache.path, files, run.config)
 
     def open_measure():
         _, module = load_run(run.folder, weights)
-        with_box = run.config.network != "unet_roi" and (region == "true" or not module.finder)
+        with_box = given_boxes or run.config.network != "unet_roi" and not module.finder
         return lambda name: [measure_case(module, run, cache.read(name), folder, with_box)]
 
     return measured(folder, run.split["test"], open_measure, lambda rows: summary_text(rows[0]))

@@ -129,7 +129,7 @@ class AdversarialTrainer(keras.Model):
         return self.network(inputs, training=training)
 
     def train_step(self, data):
-        image, truth = data
+        image, truth, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.settings.branch_steps:
             tf.cond(self.steps < self.settings.branch_steps, lambda: self._branch_step(image, truth),
                     lambda: self._adversarial_step(image, truth))

@@ -112,7 +112,7 @@ def measure(run, cache, out: Path, weights: str) -> list[dict]:
 
 def measure_refined(run, cache, out: Path, weights: str, plain: list[dict]) -> list[dict]:
     """As `measure`, refined on each volume (Sec. 2.2); `plain` are the rows before."""
-    from tfsono.inference.library import LIBRARY
+    from tfsono.inference.pose_library import LIBRARY
     from tfsono.report.measured import answers_folder, measured
     from tfsono.systems.pose import load_refiner, load_run
 
@@ -123,7 +123,7 @@ def measure_refined(run, cache, out: Path, weights: str, plain: list[dict]) -> l
     def open_measure():
         _, module = load_run(run.folder, weights)
         refiner = load_refiner(run, module)
-        shortage = refiner.refiner.library.shortage(run.config.refine_atlases)
+        shortage = refiner.refiner.poses.shortage(run.config.refine_atlases)
         if shortage:
             print(f"  {shortage}")
         return lambda name: [measure_refined_case(refiner, run, cache.read(name), before[name], folder)]
@@ -144,7 +144,7 @@ def measure_refined_case(refiner, run, case, before: dict, folder: Path) -> dict
 
     import numpy as np
 
-    from tfsono.inference.library import robust_places
+    from tfsono.inference.pose_library import robust_places
     from tfsono.metrics.landmarks import radial_errors
 
     own, names = case.native or case, run.config.landmark_names
@@ -154,7 +154,7 @@ def measure_refined_case(refiner, run, case, before: dict, folder: Path) -> dict
     spacing, truth = np.array(own.spacing_mm), true_points(case, names)
     row = case_row(run, case, found.points_vox, found.peaks, folder)
     row |= {"refined": float(found.refined), "seconds": seconds, "initial_mm": before["mean_error_mm"],
-            "library_mm": refiner.refiner.library.distance_mm(truth * spacing, robust_places(names, ROBUST)),
+            "library_mm": refiner.refiner.poses.distance_mm(truth * spacing, robust_places(names, ROBUST)),
             "retrieved_mm": float(found.distances_mm[0]) if len(found.distances_mm) else float("nan")}
     row |= {f"initial_{name}_mm": before[f"error_{name}_mm"] for name in names}
     for step, points in enumerate(found.path_vox):
@@ -324,7 +324,7 @@ def draw_poses(path: Path, cache) -> list:
     """Fig. 1c: the true poses of all cases, moved onto one another."""
     import numpy as np
 
-    from tfsono.inference.library import robust_places
+    from tfsono.inference.pose_library import robust_places
     from tfsono.metrics.pose_case import known_segments
     from tfsono.report.page import Picture
     from tfsono.report.skeleton import aligned_poses, poses_figure

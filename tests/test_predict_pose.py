@@ -138,7 +138,7 @@ class Refiner:
     """Moves every landmark along x by as many voxels, in two steps; or falls back."""
 
     def __init__(self, refined=True, by=2.0, library=None):
-        self.refined, self.by, self.refiner = refined, by, types.SimpleNamespace(library=library)
+        self.refined, self.by, self.refiner = refined, by, types.SimpleNamespace(poses=library)
 
     def __call__(self, volume, spacing_mm):
         from tfsono.inference.pose import RefinedPose
@@ -208,7 +208,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def systems(monkeypatch):
     """`tfsono.systems.pose` with marks instead of networks; counts what is opened."""
-    from tfsono.inference.library import PoseLibrary
+    from tfsono.inference.pose_library import PoseLibrary
     from tfsono.training.run import read_run
 
     opened = []

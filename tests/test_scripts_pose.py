@@ -12,7 +12,7 @@ from test_scripts_hip import script
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.errors import UserError
-from tfsono.inference.library import LIBRARY, read_library
+from tfsono.inference.pose_library import LIBRARY, read_library
 from tfsono.systems.pose import load_refiner, load_run
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks

@@ -4,8 +4,8 @@ In each iteration the network says where the landmarks are, the atlases nearest 
 mean of their Gaussian maps is the proxy, and one step of the optimizer brings the network's maps nearer to it.
 Afterwards the network has the weights that it had before: the next volume begins where this one did.
 
-All iterations are one compiled function. The retrieval in it is `tfsono.inference.library`'s, which is NumPy, so this
-cannot be exported: it stands around the module that is.
+All iterations are one compiled function. The retrieval in it is `tfsono.inference.pose_library`'s, which is NumPy, so
+this cannot be exported: it stands around the module that is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
-from tfsono.inference.library import PoseLibrary
+from tfsono.inference.pose_library import PoseLibrary
 from tfsono.layers.recompute import answer_for_gradient
 from tfsono.losses.joint import heatmap_error
 from tfsono.training.optimizers import optimizer
@@ -107,7 +107,7 @@ class Refiner:
         if len(library.names) != landmarks or not len(library):
             raise UserError(f"pose library: expected atlases of the detector's {landmarks} landmarks, found "
                             f"{len(library)} of {len(library.names)}")
-        self.network, self.library, self.settings = network, library, settings
+        self.network, self.poses, self.settings = network, library, settings
         self.atlases = min(settings.atlases, len(library))
         self.optimizer = optimizer("adam", settings.learning_rate, beta_1=settings.beta_1)
         self.optimizer.build(network.trainable_variables)
@@ -146,7 +146,7 @@ class Refiner:
 
     def _iterations(self, image, size, spacing_mm):
         """All steps and the pass after them: maps [X, Y, Z, K], path [T + 1, K, 3], losses [T], distances [T]."""
-        count, landmarks = self.settings.iterations, len(self.library.names)
+        count, landmarks = self.settings.iterations, len(self.poses.names)
         path = tf.TensorArray(tf.float32, count + 1, element_shape=[landmarks, 3])
         losses, distances = (tf.TensorArray(tf.float32, count, element_shape=[]) for _ in range(2))
 
@@ -188,13 +188,13 @@ class Refiner:
     def _proxy(self, pose, size, spacing_mm):
         """The proxy [1, X, Y, Z, K] of a pose [K, 3], and the mean distance of a landmark of its atlases, mm."""
         found, distance = tf.numpy_function(self._support, [pose * spacing_mm], [tf.float32, tf.float32])
-        found = tf.ensure_shape(found, [self.atlases, len(self.library.names), 3])
+        found = tf.ensure_shape(found, [self.atlases, len(self.poses.names), 3])
         sigma = self.settings.sigma_mm / tf.reduce_mean(spacing_mm)
         return mean_gaussian_maps(found / spacing_mm, size, sigma), tf.ensure_shape(distance, [])
 
     def _support(self, pose_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The atlases [A, K, 3] on a pose, NaN for those that are lacking, and their mean distance."""
-        found = self.library.nearest(pose_mm, self.settings.robust, self.atlases)
+        found = self.poses.nearest(pose_mm, self.settings.robust, self.atlases)
         points = np.full((self.atlases, *pose_mm.shape), np.nan, np.float32)
         points[:len(found.places)] = found.points_mm
         distance = found.costs_mm.mean() / len(pose_mm) if len(found.places) else np.nan

@@ -104,6 +104,7 @@ def test_points_are_pixels_of_the_frame(variant):
 
 
 def test_regression_starts_near_the_middle():
+    keras.utils.set_random_seed(0)  # one draw in some hundred starts further off
     points = array(build(narrow("coordinate"))(np.random.default_rng(0).normal(size=(2, 64, 96, 1)))["points"])
     assert np.abs(points - (47.5, 31.5)).max() < 3
 

@@ -83,9 +83,9 @@ def pose_rows(seed: int, runs: Path) -> list[Training]:
     for ratio in ("gcp", "r4"):
         detector = f"land_{ratio}_{seed}"
         rows += [Training(detector, ("--variant", f"land_{ratio}", "--seed", str(seed))),
-                 Training(f"rnn_{ratio}_{seed}", ("--variant", f"rnn_{ratio}", "--seed", str(seed))),
-                 Training(f"gan_{ratio}_{seed}", ("--variant", f"gan_{ratio}", "--seed", str(seed), "--start_from",
-                                                  str(runs / detector)), (detector,))]
+                 *(Training(f"{method}_{ratio}_{seed}", ("--variant", f"{method}_{ratio}", "--seed", str(seed),
+                                                         "--start_from", str(runs / detector)), (detector,))
+                   for method in ("rnn", "gan"))]
     return rows
 
 

@@ -72,11 +72,15 @@ def methods_of(runs) -> list[str]:
     """A row's name for each run: the paper's, and what tells it from others of that name."""
     from tfsono.report.methods import method_names
 
-    names = []
+    names, started = [], {run.settings.variant: set() for run in runs}
+    for run in runs:
+        started[run.settings.variant].add(bool(run.config.start_from))
     for run, name in zip(runs, method_names([run.settings for run in runs], [""] * len(runs), UNNAMED), strict=True):
         variant = run.settings.variant
         own = NAMES.get(variant, variant)
-        names.append(name.replace(variant, own, 1) if variant in name else ", ".join(filter(None, (own, name))))
+        name = name.replace(variant, own, 1) if variant in name else ", ".join(filter(None, (own, name)))
+        one_stage = run.config.method == "rnn" and not run.config.start_from and len(started[variant]) > 1
+        names.append(f"{name}, in one stage" if one_stage else name)
     return names
 
 

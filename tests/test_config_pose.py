@@ -37,7 +37,7 @@ def test_the_robust_joints_are_the_papers_numbers():
 def test_numbers_of_the_paper():
     found = config()
     assert found.phantom_cases - found.test_cases == 100
-    assert found.iterations == 20 * 800 and found.adversarial_iterations == 5 * 800
+    assert found.iterations == 20 * 800 and found.second_iterations == 5 * 800
     assert (found.refine_atlases, found.refine_iterations, found.refine_learning_rate) == (10, 6, 5e-4)
     assert (found.learning_rate, found.adam_beta_1, found.stride) == (1e-3, 0.5, 16)
 
@@ -54,7 +54,7 @@ def test_the_rows_of_the_tables():
 @pytest.mark.parametrize("variant, overrides, words", [
     ("land_gcp", {"method": "vnet"}, "land, rnn or gan"), ("land_gcp", {"widths": "8,16"}, "three to five"),
     ("land_gcp", {"phantom_weeks": "14,10"}, "lowest and the highest"), ("land_gcp", {"ratio": "0"}, "above 0"),
-    ("rnn_gcp", {"start_from": "runs/a"}, "only the adversarial stage"), ("rnn_gcp", {"rnn_hidden": "0"}, "above 0"),
+    ("land_gcp", {"start_from": "runs/a"}, "rnn and gan start from"), ("rnn_gcp", {"rnn_hidden": "0"}, "above 0"),
     ("gan_gcp", {"discriminator_widths": "4,4"}, "four numbers"), ("land_gcp", {"record_every": "999"}, "divisor"),
     ("land_gcp", {"refine_norm": "none"}, "moving or batch"), ("land_gcp", {"heatmap_sigma_mm": "nan"}, "above 0"),
     ("land_gcp", {"early_stopping": "3"}, "validation_cases"),

@@ -13,6 +13,7 @@ from tfsono.__main__ import run as tfsono
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.errors import UserError
 from tfsono.inference.pose_library import LIBRARY, read_library
+from tfsono.models.pose import build
 from tfsono.systems.pose import load_refiner, load_run
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
@@ -44,13 +45,15 @@ def place(tmp_path_factory):
     split = ["--split", place / "runs" / "land" / "split.json"]
     train(place, "land_r4", *split, "--variant", "land_r4")
     train(place, "rnn", *split, "--variant", "rnn_gcp")
-    train(place, "gan", *split, "--variant", "gan_gcp", "--start_from", place / "runs" / "land")
+    started = "--start_from", place / "runs" / "land"
+    train(place, "gan", *split, "--variant", "gan_gcp", *started)
+    train(place, "rnn_land", *split, "--variant", "rnn_gcp", *started, "--learning_rate", "1e-9")
     return place
 
 
 @pytest.fixture(scope="module")
 def results(place):
-    evaluate(place, ("land_r4", "land", "rnn", "gan"), "results", "--refine")
+    evaluate(place, ("land_r4", "land", "rnn", "rnn_land", "gan"), "results", "--refine")
     return place / "results"
 
 
@@ -74,6 +77,19 @@ def test_the_adversarial_run_started_from_the_detector(place):
     assert [row["step"] for row in history] == [2] and history[0]["discriminator_loss"] > 0
 
 
+def test_the_recurrence_starts_from_the_detectors_weights(place):
+    run = read_run(place / "runs" / "rnn_land", POSE)
+    assert "; from a random start: heatmaps" in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
+    assert [row["step"] for row in read_history(run.folder / "history.csv")] == [2]
+    network, detector = build(run.config), build(read_run(place / "runs" / "land", POSE).config)
+    network.load_weights(run.weights("last"))
+    detector.load_weights(place / "runs" / "land" / "last.weights.h5")
+    before = {weight.path: weight.numpy() for weight in detector.trainable_weights}
+    same = [np.allclose(weight.numpy(), before[weight.path], atol=1e-6) for weight in network.trainable_weights
+            if weight.path in before]
+    assert len(same) == len(before) - 2 and all(same)
+
+
 def test_the_same_command_ends_with_the_same_weights(place):
     import h5py
 
@@ -95,7 +111,8 @@ def test_tables_have_the_papers_rows_beside_ours(results):
     for number, value in ((1, 6.59), (2, 53.8)):
         table = rows_of(results / f"table{number}.csv")
         ours = [list(row.values())[0] for row in table if "ours" in row.values()]
-        assert {"Land-R4", "LandGCP", "RNNGCP", "GANGCP", "SSL-R4", "SSLGCP"} <= set(ours)
+        assert set(ours) == {"Land-R4", "LandGCP", "RNNGCP, in one stage", "RNNGCP, learning_rate 1e-09", "GANGCP",
+                             "SSL-R4", "SSLGCP"}
         paper = [row for row in table if "paper" in row.values() and "Land-R4" in row.values()]
         assert len(paper) == 1 and str(value) in paper[0].values()
 
@@ -148,7 +165,7 @@ def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     (["--variant", "gan_gcp", "--start_from", "runs/land_r4"], "of another network"),
     (["--landmark_names", "head,neck"], "leave the option out"), (["--spacing_mm", "1,1,1"], "tfsono cache pose"),
     (["--precision", "mixed_float16"], "needs a GPU"), (["--test_cases", "9"], "test_cases"),
-    (["--start_from", "runs/land"], "only the adversarial stage"),
+    (["--start_from", "runs/land"], "rnn and gan start from"),
 ])
 def test_bad_input_is_one_line_and_leaves_no_folder(place, more, words):
     more = [str(place / word) if word.startswith("runs/") else word for word in more]

@@ -1,7 +1,7 @@
 """Trains `pose` (FetusMap, MICCAI 2019) on a cache: python train/pose.py --data FILE.h5 --run_dir DIR [--preset quick].
 
     [--variant land_gcp | land_r4]                        the detector, at ratio 0.5 with checkpointing or at 0.4
-    [--variant rnn_gcp | rnn_r4]                          with a recurrence over the joints
+    [--variant rnn_gcp | rnn_r4] [--start_from LAND_RUN]  with a recurrence over the joints
     [--variant gan_gcp | gan_r4] [--start_from LAND_RUN]  refined against a discriminator
 
 The rows SSL are the Land runs, refined on each test volume: evaluate/pose.py. The same command goes on where it
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -90,13 +91,16 @@ def pose_library(cache, names: list[str]):
 
 
 def initialise(network, config: PoseConfig, run_dir: Path) -> str:
-    """Sec. 3, GAN: the adversarial stage goes on from a trained detector; all else starts from random weights."""
-    from tfsono.training.start import goes_on, load_start
+    """Sec. 3: what rnn and gan add may be trained on a trained detector; all else starts from random weights."""
+    from tfsono.models.pose import build
+    from tfsono.training.start import goes_on, load_start, take_over
 
     before = goes_on(run_dir)
     if before or not config.start_from:
         return before or "every weight from a random start"
-    return load_start(network, config.start_from, POSE, config, LIKE_ITS_START)
+    detector = network if config.method == "gan" else build(replace(config, method="land", start_from=""))
+    report = load_start(detector, config.start_from, POSE, config, LIKE_ITS_START)
+    return f"{report}; from a random start: {', '.join(take_over(network, detector)) or 'none'}"
 
 
 def compiled(network, config: PoseConfig):

@@ -103,17 +103,14 @@ class JointRecurrence(keras.layers.Layer):
 
 def _step(features, read, bias, to_map, map_bias, above=None, gates=None, candidate=None):
     """A joint's state [B, X, Y, Z, hidden] and map [B, X, Y, Z, 1]; see `JointRecurrence`."""
-    hidden = to_map.shape[-2]
-    seen = ops.conv(features, read, padding="same") + bias
-    update, reset = seen[..., :hidden], seen[..., hidden:2 * hidden]
-    proposed = seen[..., 2 * hidden:]
+    # Split, not sliced: the gradient of a slice is a whole tensor of zeros, which doubled the time of a training step.
+    update, reset, proposed = ops.split(ops.conv(features, read, padding="same") + bias, 3, axis=-1)
     if above is None:
         state = ops.sigmoid(update) * ops.tanh(proposed)
     else:
-        asked = ops.conv(above, gates, padding="same")
-        update = ops.sigmoid(update + asked[..., :hidden])
-        reset = ops.sigmoid(reset + asked[..., hidden:])
+        update_asked, reset_asked = ops.split(ops.conv(above, gates, padding="same"), 2, axis=-1)
+        reset = ops.sigmoid(reset + reset_asked)
         proposed = ops.tanh(proposed + ops.conv(reset * above, candidate, padding="same"))
-        state = above + update * (proposed - above)
+        state = above + ops.sigmoid(update + update_asked) * (proposed - above)
     heat = ops.conv(ops.cast(state, "float32"), ops.cast(to_map, "float32"), padding="same")
     return state, heat + ops.cast(map_bias, "float32")

@@ -93,3 +93,19 @@ def load_start(network: keras.Model, path: str, choices: Choices, config, alike:
         raise UserError(f"--start_from {path}: of another network or data ({'; '.join(changed)})")
     weights = load_weights(start, network)
     return f"from {weights}, after {start.config.steps} steps on {start.data['dataset']}"
+
+
+def take_over(network: keras.Model, other: keras.Model) -> list[str]:
+    """Gives a network the weights of another one's layers of the same names and shapes.
+
+    Returns:
+      The names of its layers that the other has not: they keep what they have.
+    """
+    kept, values = [], {variable.path: variable for variable in other.variables}
+    for variable in network.variables:
+        found = values.get(variable.path)
+        if found is not None and found.shape == variable.shape:
+            variable.assign(found)
+        elif (layer := variable.path.split("/")[0]) not in kept:
+            kept.append(layer)
+    return kept

@@ -17,12 +17,12 @@ from tfsono.losses import joint
 from tfsono.training.adversarial import (
     AdversarialSettings,
     AdversarialTrainer,
+    StageRates,
     counted_voxels,
     discriminator_loss,
     generator_loss,
     image_and_maps,
     pairs,
-    stage_rates,
 )
 from tfsono.training.fit import Schedule, fit
 from tfsono.training.run import load_weights, open_run, read_history
@@ -55,7 +55,7 @@ def discriminator_of(seed=1):
 def trainer_of(branch_steps, weight=1.0, noise=0.05, kind="non_saturating", real_label=1.0):
     settings = AdversarialSettings(branch_steps, weight, kind, noise, real_label, seed=3)
     trainer = AdversarialTrainer(network_of(), discriminator_of(), adam(1e-3), settings)
-    trainer.compile(adam(stage_rates(1e-2, 1e-3, branch_steps)), **losses())
+    trainer.compile(adam(StageRates(1e-2, 1e-3, branch_steps)), **losses())
     return trainer
 
 
@@ -180,9 +180,11 @@ def test_settings_that_make_no_sense_are_refused(changes):
 
 
 def test_the_rate_changes_with_the_stage():
-    rate = stage_rates(1e-3, 1e-4, 5)
+    rate = StageRates(1e-3, 1e-4, 5)
     assert [float(rate(step)) for step in (0, 4, 5, 9)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
-    assert stage_rates(1e-3, 1e-4, 0) == 1e-4
+    assert float(StageRates(1e-3, 1e-4, 0)(0)) == pytest.approx(1e-4)
+    falling = StageRates(keras.optimizers.schedules.CosineDecay(1e-3, 4), 1e-4, 4)
+    assert [float(falling(step)) for step in (0, 2, 4, 9)] == pytest.approx([1e-3, 5e-4, 1e-4, 1e-4])
 
 
 # --- the two stages
@@ -344,7 +346,7 @@ def maps_network():
 def maps_trainer(branch_steps=0, share=0.01, noise=0.0, kind="non_saturating"):
     settings = AdversarialSettings(branch_steps, generator_loss=kind, noise=noise, share=share, seed=3)
     trainer = AdversarialTrainer(maps_network(), discriminator_of(), adam(1e-3), settings, shown=image_and_maps)
-    trainer.compile(adam(stage_rates(1e-2, 1e-3, branch_steps)), loss={"heatmaps": joint.heatmap_error})
+    trainer.compile(adam(StageRates(1e-2, 1e-3, branch_steps)), loss={"heatmaps": joint.heatmap_error})
     return trainer
 
 

@@ -127,7 +127,7 @@ def compiled(network, config: FemurConfig):
     """Eq. 2 and 3: the weighted sum of the losses, and after `branch_steps` the discriminator."""
     from tfsono.losses.joint import heatmap_loss, mask_loss
     from tfsono.models.femur import discriminator
-    from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, stage_rates
+    from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates
     from tfsono.training.optimizers import optimizer
 
     losses = {"mask": mask_loss(config.hybrid_loss, config.dice_weight),
@@ -138,7 +138,7 @@ def compiled(network, config: FemurConfig):
     losses, weights = ({name: held[name] for name in config.outputs} for held in (losses, weights))
     rate, trained = config.learning_rate, network
     if config.adversarial:
-        rate = stage_rates(config.learning_rate, config.adversarial_learning_rate, config.branch_steps)
+        rate = StageRates(config.learning_rate, config.adversarial_learning_rate, config.branch_steps)
         trained = AdversarialTrainer(
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),

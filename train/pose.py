@@ -107,12 +107,14 @@ def compiled(network, config: PoseConfig):
     """Sec. 2.1 and 3: the L2 loss of the heatmaps, Adam; of `gan` after `branch_steps` the discriminator."""
     from tfsono.losses.joint import heatmap_error
     from tfsono.models.pose import discriminator
-    from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, image_and_maps, stage_rates
-    from tfsono.training.optimizers import optimizer
+    from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates, image_and_maps
+    from tfsono.training.optimizers import learning_rate, optimizer
 
     rate, trained = config.learning_rate, network
+    if config.schedule == "cosine":
+        rate = learning_rate(rate, "cosine", 0, config.branch_steps or config.steps)
     if config.adversarial:
-        rate = stage_rates(config.learning_rate, config.adversarial_learning_rate, config.branch_steps)
+        rate = StageRates(rate, config.adversarial_learning_rate, config.branch_steps)
         trained = AdversarialTrainer(
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),

@@ -57,11 +57,19 @@ class AdversarialSettings:
                 raise UserError(f"{name}: expected {rule}, found {getattr(self, name)}")
 
 
-def stage_rates(first: float, second: float, branch_steps: int):
+class StageRates(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of the network: `first` in the first `branch_steps` steps, `second` after them."""
-    if not branch_steps:
-        return second
-    return keras.optimizers.schedules.PiecewiseConstantDecay([branch_steps - 1], [first, second])
+
+    def __init__(self, first, second: float, branch_steps: int):
+        """`first`: a number, or a schedule of its own."""
+        self.first, self.second, self.branch_steps = first, second, branch_steps
+
+    def __call__(self, step):
+        first = self.first(step) if callable(self.first) else self.first
+        return keras.ops.where(step < self.branch_steps, first, self.second)
+
+    def get_config(self):
+        return {"first": self.first, "second": self.second, "branch_steps": self.branch_steps}
 
 
 class AdversarialTrainer(keras.Model):

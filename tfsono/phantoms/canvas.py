@@ -19,6 +19,19 @@ FAR_MM = np.float32(1e3)
 MARGIN_MM = 2.0
 
 
+def check_grid(size, spacing_mm) -> None:
+    """Raises ValueError where a phantom's sides or spacings are none."""
+    if len(size) != 3 or min(size) < 8 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
+        raise ValueError(f"size must be 3 sides of at least 8 voxels and spacing_mm 3 positive numbers: "
+                         f"{size}, {spacing_mm}")
+
+
+def check_weeks(weeks, lowest: float, highest: float) -> None:
+    """Raises ValueError where a range of gestational ages is none, or out of that which an anatomy has."""
+    if len(weeks) != 2 or not lowest <= weeks[0] <= weeks[1] <= highest:
+        raise ValueError(f"weeks must be 2 ages from {lowest} to {highest}, the lower first: {weeks}")
+
+
 @dataclass(frozen=True)
 class Canvas:
     """A grid of voxels and what is painted there, or a window of it: the arrays are then views of the whole.

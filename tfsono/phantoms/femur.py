@@ -22,7 +22,7 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.phantoms import femur_anatomy as anatomy
-from tfsono.phantoms.canvas import Canvas
+from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
 from tfsono.phantoms.distance import Points, along, capsule, ellipsoid, minus, sphere
 from tfsono.phantoms.femur_anatomy import Leg
 from tfsono.phantoms.fields import Field, centers_mm, draw_field
@@ -172,11 +172,8 @@ def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FemurTruth]:
 
 
 def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
-    if len(size) != 3 or min(size) < 8 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
-        raise ValueError(f"size must be 3 sides of at least 8 voxels and spacing_mm 3 positive numbers: "
-                         f"{size}, {spacing_mm}")
-    if len(weeks) != 2 or not 14 <= weeks[0] <= weeks[1] <= 42:
-        raise ValueError(f"weeks must be 2 ages from 14 to 42, the lower first: {weeks}")
+    check_grid(size, spacing_mm)
+    check_weeks(weeks, 14, 42)
     person, textures = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(person)
     sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tfsono.errors import UserError
-from tfsono.phantoms.canvas import Canvas
+from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
 from tfsono.phantoms.fetus_flesh import FleshLook, paint_fetus
 from tfsono.phantoms.fetus_skeleton import Fetus, draw_build, draw_fetus
 from tfsono.phantoms.fetus_womb import Womb, WombLook, draw_womb, draw_womb_look, paint_womb
@@ -113,11 +113,8 @@ def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
 
 
 def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
-    if len(size) != 3 or min(size) < 8 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
-        raise ValueError(f"size must be 3 sides of at least 8 voxels and spacing_mm 3 positive numbers: "
-                         f"{size}, {spacing_mm}")
-    if len(weeks) != 2 or not 9 <= weeks[0] <= weeks[1] <= 15:
-        raise ValueError(f"weeks must be 2 ages from 9 to 15, the lower first: {weeks}")
+    check_grid(size, spacing_mm)
+    check_weeks(weeks, 9, 15)
     person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
     rng = np.random.default_rng(person)
     sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))

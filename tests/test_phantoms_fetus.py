@@ -452,6 +452,18 @@ def test_poses_vary_much_and_a_library_of_100_covers_new_ones(library):
     assert np.linalg.norm(wrists.std(axis=0)) > 6
 
 
+def test_a_fetus_lies_as_near_to_a_sagittal_view_as_is_asked():
+    for degrees in (0, 60):
+        tilts = []  # of hips and back; the posture itself bends a body too
+        for seed in range(12):
+            points, _ = fetus_truth(seed, SIZE, SPACING_MM, turn_degrees=degrees)
+            of = dict(zip(LANDMARKS, points * SPACING_MM, strict=True))
+            for axis, away in (((0, 0, 1), of["hip_b"] - of["hip_a"]), ((1, 0, 0), of["spine"] - of["sacrum"])):
+                tilts.append(np.degrees(np.arccos(away @ axis / np.linalg.norm(away))))
+        assert np.max(tilts[::2]) < degrees + 25 and np.max(tilts[1::2]) < degrees + 50, degrees
+    assert np.max(tilts[::2]) > 25
+
+
 # --- bad input, files
 
 
@@ -462,6 +474,8 @@ def test_what_cannot_be_drawn_is_said():
         fetus_truth(1, SIZE, SPACING_MM, (14, 10))
     with pytest.raises(ValueError, match="weeks"):
         fetus_truth(1, SIZE, SPACING_MM, (10, 20))
+    with pytest.raises(ValueError, match="turn_degrees must be from 0 to 180: 200"):
+        fetus_truth(1, SIZE, SPACING_MM, turn_degrees=200)
     with pytest.raises(UserError, match="field of view must hold a fetus of .*; found 40 x 40 x 40 mm"):
         fetus_truth(1, (20, 20, 20), (2, 2, 2))
 
@@ -470,7 +484,7 @@ COARSE, COARSE_MM = (23, 21, 26), (4.8, 4.9, 5.0)
 
 
 def write(root, cases=2, weeks=(10, 14), progress=lambda line: None):
-    return write_pose_dataset(root, cases, 5, COARSE, COARSE_MM, weeks, progress)
+    return write_pose_dataset(root, cases, 5, COARSE, COARSE_MM, weeks, 180, progress)
 
 
 def files(root):
@@ -535,7 +549,7 @@ def test_what_is_missing_is_written_again_and_more_may_follow(dataset, tmp_path)
 
 def test_a_view_too_small_leaves_no_folder(tmp_path):
     with pytest.raises(UserError, match="field of view"):
-        write_pose_dataset(tmp_path / "small", 1, 0, (20, 20, 20), (2, 2, 2), (12, 14), print)
+        write_pose_dataset(tmp_path / "small", 1, 0, (20, 20, 20), (2, 2, 2), (12, 14), 180, print)
     assert not (tmp_path / "small").exists()
 
 

@@ -59,10 +59,12 @@ def _phantom(arguments) -> None:
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
     if arguments.system == "head":
         write_head_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_pixel_size_mm)
-    elif arguments.system in ("femur", "pose"):
-        write = write_femur_dataset if arguments.system == "femur" else write_pose_dataset
-        write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
-              config.phantom_weeks)
+    elif arguments.system == "femur":
+        write_femur_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
+                            config.phantom_weeks)
+    elif arguments.system == "pose":
+        write_pose_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
+                           config.phantom_weeks, config.phantom_turn_degrees)
     else:
         write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
         write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)

@@ -1,8 +1,9 @@
 """One synthetic ultrasound volume of a whole fetus of 10 to 14 weeks, with its 16 landmarks.
 
 It stands in for the 152 volumes of the pose paper (Sec. 3: 220x205x260 voxels of 0.5 mm on average). A fetus
-(`fetus_skeleton`) lies in any direction and posture in the fluid of the womb, with the cord, the placenta, the amnion,
-a yolk sac and the mother's tissue around it; the probe (`sweep`) then sees what sound lets it see.
+(`fetus_skeleton`) lies in any posture and direction, or not far from that of a sagittal view, in the fluid of the womb,
+with the cord, the placenta, the amnion, a yolk sac and the mother's tissue around it; the probe (`sweep`) then sees
+what sound lets it see.
 
 Everything is drawn in millimetres from the middle of the field of view, so one seed is one fetus at every resolution;
 the speckle is another one. Landmarks are the joints where they are, also where a shadow hides them.
@@ -27,6 +28,9 @@ from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
 
 PAPER_SIZE, PAPER_SPACING_MM = (220, 205, 260), (0.5, 0.5, 0.5)
 PAPER_WEEKS = (10.0, 14.0)
+ANY_DIRECTION = 180.0
+# Where the fetus's left, back and upwards point in a sagittal view of one on its back: away, down, to the side.
+SAGITTAL = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 # Postures that are tried before a field of view counts as too small for the fetus, directions of each, places of each.
 MOST_POSTURES, DIRECTIONS, PLACES = 40, 12, 24
 # How far all of the skin stays off the sides of the volume, and off the probe's face; landmarks in voxels.
@@ -67,6 +71,7 @@ def fetus_phantom(
     size: Sequence[int] = PAPER_SIZE,
     spacing_mm: Sequence[float] = PAPER_SPACING_MM,
     weeks: tuple[float, float] = PAPER_WEEKS,
+    turn_degrees: float = ANY_DIRECTION,
 ) -> FetusPhantom:
     """A fetus drawn from `seed`, in a sector of `size * spacing_mm` in which all of it lies.
 
@@ -75,12 +80,14 @@ def fetus_phantom(
         size: voxels along x, y (the depth) and z.
         spacing_mm: the voxel's sides.
         weeks: the lowest and the highest gestational age.
+        turn_degrees: how far, about any axis, it may be turned out of a sagittal view of a fetus on its back; with 180
+            all directions are alike.
 
     Raises:
-        ValueError: sizes, spacings or weeks that are none.
+        ValueError: sizes, spacings, weeks or degrees that are none.
         UserError: the field of view is too small for the fetus.
     """
-    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks)
+    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, turn_degrees)
     size, spacing_mm = tuple(size), tuple(spacing_mm)
     texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
     axes = centers_mm(size, spacing_mm)
@@ -102,9 +109,10 @@ def fetus_truth(
     size: Sequence[int] = PAPER_SIZE,
     spacing_mm: Sequence[float] = PAPER_SPACING_MM,
     weeks: tuple[float, float] = PAPER_WEEKS,
+    turn_degrees: float = ANY_DIRECTION,
 ) -> tuple[np.ndarray, FetusTruth]:
     """The landmarks, the age and the length of `fetus_phantom` with the same arguments, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm, weeks)[0].fetus, size, spacing_mm)
+    return _truth(_draw(seed, size, spacing_mm, weeks, turn_degrees)[0].fetus, size, spacing_mm)
 
 
 def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
@@ -112,13 +120,15 @@ def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
     return points_vox, FetusTruth(fetus.build.weeks, fetus.build.crown_rump_mm)
 
 
-def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
+def _draw(seed: int, size, spacing_mm, weeks, turn_degrees) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
     check_grid(size, spacing_mm)
     check_weeks(weeks, 9, 15)
+    if not 0 <= turn_degrees <= ANY_DIRECTION:
+        raise ValueError(f"turn_degrees must be from 0 to {ANY_DIRECTION:g}: {turn_degrees}")
     person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
     rng = np.random.default_rng(person)
     sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))
-    fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), weeks)
+    fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), weeks, turn_degrees)
     rng = np.random.default_rng(surroundings)
     top_mm = -0.5 * size[1] * spacing_mm[1]
     scene = _Scene(fetus, draw_womb(rng, fetus, top_mm), _draw_flesh_look(rng), draw_womb_look(rng))
@@ -146,8 +156,8 @@ def _draw_sweep(rng: np.random.Generator, size, spacing_mm) -> Sweep:
     )
 
 
-def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, weeks) -> Fetus:
-    """A fetus of an age within `weeks`: free posture, direction and place, with all of it in the field of view.
+def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, weeks, turn_degrees) -> Fetus:
+    """A fetus of an age within `weeks`, all of it in the field of view; posture, direction and place are drawn.
 
     Where the view has no room for a posture in any of some directions, another posture is drawn: old fetuses with
     stretched legs are rarer than young ones.
@@ -157,13 +167,22 @@ def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, weeks
     for _ in range(MOST_POSTURES):
         posed = draw_fetus(rng, build)
         for _ in range(DIRECTIONS):
-            turned = posed.moved(Rotation.from_quat(rng.normal(size=4)).as_matrix(), 0)  # any direction alike
+            turned = posed.moved(_draw_direction(rng, turn_degrees), 0)
             shift = _draw_place(rng, turned, sweep, middle, spacing_mm)
             if shift is not None:
                 return turned.moved(np.eye(3), shift)
     raise UserError(f"size and spacing_mm: the field of view must hold a fetus of {build.crown_rump_mm:.0f} mm "
                     f"crown-rump length; found {' x '.join(f'{side:.0f}' for side in size * spacing_mm)} mm, "
                     "too small for it")
+
+
+def _draw_direction(rng: np.random.Generator, turn_degrees: float) -> np.ndarray:
+    """A rotation [3, 3] for `Fetus.moved`."""
+    if turn_degrees == ANY_DIRECTION:
+        return Rotation.from_quat(rng.normal(size=4)).as_matrix()  # all alike
+    axis = rng.normal(size=3)
+    angle = np.deg2rad(rng.uniform(0, turn_degrees))
+    return SAGITTAL @ Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
 
 
 def _draw_place(rng: np.random.Generator, fetus: Fetus, sweep: Sweep, middle, spacing_mm) -> np.ndarray | None:

@@ -452,6 +452,17 @@ def test_poses_vary_much_and_a_library_of_100_covers_new_ones(library):
     assert np.linalg.norm(wrists.std(axis=0)) > 6
 
 
+def test_less_variety_makes_postures_alike():
+    """The deviation of a joint over bodies of one size, moved onto one another."""
+    spreads = []
+    for variety in (1.0, 0.5, 0.1):
+        rng = np.random.default_rng(0)
+        build = skeleton.draw_build(rng, (12, 12))
+        points = np.stack([skeleton.draw_fetus(rng, build, variety).points_mm for _ in range(60)])
+        spreads.append(np.sqrt(points.var(axis=0).sum(axis=-1)).mean())
+    assert spreads[0] > 1.4 * spreads[1] > 1.4 * 2 * spreads[2] > 0
+
+
 def test_a_fetus_lies_as_near_to_a_sagittal_view_as_is_asked():
     for degrees in (0, 60):
         tilts = []  # of hips and back; the posture itself bends a body too
@@ -476,6 +487,8 @@ def test_what_cannot_be_drawn_is_said():
         fetus_truth(1, SIZE, SPACING_MM, (10, 20))
     with pytest.raises(ValueError, match="turn_degrees must be from 0 to 180: 200"):
         fetus_truth(1, SIZE, SPACING_MM, turn_degrees=200)
+    with pytest.raises(ValueError, match="variety must be above 0 and up to 1: 0"):
+        fetus_truth(1, SIZE, SPACING_MM, variety=0)
     with pytest.raises(UserError, match="field of view must hold a fetus of .*; found 40 x 40 x 40 mm"):
         fetus_truth(1, (20, 20, 20), (2, 2, 2))
 
@@ -484,7 +497,7 @@ COARSE, COARSE_MM = (23, 21, 26), (4.8, 4.9, 5.0)
 
 
 def write(root, cases=2, weeks=(10, 14), progress=lambda line: None):
-    return write_pose_dataset(root, cases, 5, COARSE, COARSE_MM, weeks, 180, progress)
+    return write_pose_dataset(root, cases, 5, COARSE, COARSE_MM, weeks, 180, 1, progress)
 
 
 def files(root):
@@ -549,7 +562,7 @@ def test_what_is_missing_is_written_again_and_more_may_follow(dataset, tmp_path)
 
 def test_a_view_too_small_leaves_no_folder(tmp_path):
     with pytest.raises(UserError, match="field of view"):
-        write_pose_dataset(tmp_path / "small", 1, 0, (20, 20, 20), (2, 2, 2), (12, 14), 180, print)
+        write_pose_dataset(tmp_path / "small", 1, 0, (20, 20, 20), (2, 2, 2), (12, 14), 180, 1, print)
     assert not (tmp_path / "small").exists()
 
 

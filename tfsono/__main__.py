@@ -64,7 +64,7 @@ def _phantom(arguments) -> None:
                             config.phantom_weeks)
     elif arguments.system == "pose":
         write_pose_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
-                           config.phantom_weeks, config.phantom_turn_degrees)
+                           config.phantom_weeks, config.phantom_turn_degrees, config.phantom_variety)
     else:
         write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
         write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)

@@ -156,7 +156,7 @@ def write_femur_dataset(
 
 def write_pose_dataset(
     root: str | Path, cases: int, seed: int, size, spacing_mm, weeks, turn_degrees: float,
-    progress: Progress = print,
+    variety: float, progress: Progress = print,
 ) -> Path:
     """Writes ultrasound volumes fetus_001, fetus_002, ... with 16 landmarks each, and no masks.
 
@@ -167,6 +167,7 @@ def write_pose_dataset(
     Args:
         weeks: the lowest and the highest gestational age.
         turn_degrees: how far they are turned out of a sagittal view; 180 takes all directions alike.
+        variety: of the postures: 1 as usual; towards 0 ever more alike.
 
     Raises:
         UserError: `cases` is not positive, the field of view is too small for a fetus, or the folder holds something
@@ -174,12 +175,14 @@ def write_pose_dataset(
     """
     root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
     weeks = tuple(map(float, weeks))
-    settings = _settings("pose", seed, size, spacing_mm) | {"weeks": list(weeks), "turn_degrees": float(turn_degrees)}
+    settings = _settings("pose", seed, size, spacing_mm) | {
+        "weeks": list(weeks), "turn_degrees": float(turn_degrees), "variety": float(variety)}
     names, missing = _missing_cases(
         root, "fetus", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
         ("landmarks/{}.mrk.json",), ("images",),
     )
-    drawn = [fetus_truth(_case_seed(seed, number), size, spacing_mm, weeks, turn_degrees)[1] for number in range(cases)]
+    drawn = [fetus_truth(_case_seed(seed, number), size, spacing_mm, weeks, turn_degrees, variety)[1]
+             for number in range(cases)]
     rows = {name: f"{about.weeks:.3f},{about.crown_rump_mm:.3f}" for name, about in zip(names, drawn, strict=True)}
     entry = {"name": "fetus phantoms", "modality": "US (synthetic)", "labels": {}, "landmarks": list(JOINTS)}
     _claim(root, entry | {"units": "mm", "phantom": settings}, ("images", "landmarks"))
@@ -187,7 +190,7 @@ def write_pose_dataset(
     _write_rows(root / "fetuses.csv", "case,weeks,crown_rump_mm", rows, present)
     for number in _counted(names, missing, progress):
         name = names[number]
-        phantom = fetus_phantom(_case_seed(seed, number), size, spacing_mm, weeks, turn_degrees)
+        phantom = fetus_phantom(_case_seed(seed, number), size, spacing_mm, weeks, turn_degrees, variety)
         points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
         write_markups(root / "landmarks" / f"{name}.mrk.json", dict(zip(JOINTS, points_mm, strict=True)), SEGMENTS)
         _write_case(root, name, phantom.image, None, spacing_mm)

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from tfsono.errors import UserError
 from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
 from tfsono.phantoms.fetus_flesh import FleshLook, paint_fetus
-from tfsono.phantoms.fetus_skeleton import Fetus, draw_build, draw_fetus
+from tfsono.phantoms.fetus_skeleton import Build, Fetus, draw_build, draw_fetus
 from tfsono.phantoms.fetus_womb import Womb, WombLook, draw_womb, draw_womb_look, paint_womb
 from tfsono.phantoms.fields import centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
@@ -72,6 +72,7 @@ def fetus_phantom(
     spacing_mm: Sequence[float] = PAPER_SPACING_MM,
     weeks: tuple[float, float] = PAPER_WEEKS,
     turn_degrees: float = ANY_DIRECTION,
+    variety: float = 1.0,
 ) -> FetusPhantom:
     """A fetus drawn from `seed`, in a sector of `size * spacing_mm` in which all of it lies.
 
@@ -82,12 +83,13 @@ def fetus_phantom(
         weeks: the lowest and the highest gestational age.
         turn_degrees: how far, about any axis, it may be turned out of a sagittal view of a fetus on its back; with 180
             all directions are alike.
+        variety: of the postures: 1 as usual; towards 0 ever more alike.
 
     Raises:
-        ValueError: sizes, spacings, weeks or degrees that are none.
+        ValueError: sizes, spacings, weeks, degrees or a variety that are none.
         UserError: the field of view is too small for the fetus.
     """
-    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, turn_degrees)
+    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, turn_degrees, variety)
     size, spacing_mm = tuple(size), tuple(spacing_mm)
     texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
     axes = centers_mm(size, spacing_mm)
@@ -110,9 +112,10 @@ def fetus_truth(
     spacing_mm: Sequence[float] = PAPER_SPACING_MM,
     weeks: tuple[float, float] = PAPER_WEEKS,
     turn_degrees: float = ANY_DIRECTION,
+    variety: float = 1.0,
 ) -> tuple[np.ndarray, FetusTruth]:
     """The landmarks, the age and the length of `fetus_phantom` with the same arguments, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm, weeks, turn_degrees)[0].fetus, size, spacing_mm)
+    return _truth(_draw(seed, size, spacing_mm, weeks, turn_degrees, variety)[0].fetus, size, spacing_mm)
 
 
 def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
@@ -120,15 +123,18 @@ def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
     return points_vox, FetusTruth(fetus.build.weeks, fetus.build.crown_rump_mm)
 
 
-def _draw(seed: int, size, spacing_mm, weeks, turn_degrees) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
+def _draw(seed: int, size, spacing_mm, weeks, turn_degrees, variety) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
     check_grid(size, spacing_mm)
     check_weeks(weeks, 9, 15)
     if not 0 <= turn_degrees <= ANY_DIRECTION:
         raise ValueError(f"turn_degrees must be from 0 to {ANY_DIRECTION:g}: {turn_degrees}")
+    if not 0 < variety <= 1:
+        raise ValueError(f"variety must be above 0 and up to 1: {variety}")
     person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
     rng = np.random.default_rng(person)
     sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))
-    fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), weeks, turn_degrees)
+    fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), draw_build(rng, weeks),
+                         turn_degrees, variety)
     rng = np.random.default_rng(surroundings)
     top_mm = -0.5 * size[1] * spacing_mm[1]
     scene = _Scene(fetus, draw_womb(rng, fetus, top_mm), _draw_flesh_look(rng), draw_womb_look(rng))
@@ -156,16 +162,16 @@ def _draw_sweep(rng: np.random.Generator, size, spacing_mm) -> Sweep:
     )
 
 
-def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, weeks, turn_degrees) -> Fetus:
-    """A fetus of an age within `weeks`, all of it in the field of view; posture, direction and place are drawn.
+def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, build: Build, turn_degrees: float,
+                 variety: float) -> Fetus:
+    """A fetus of these sizes, all of it in the field of view; posture, direction and place are drawn.
 
     Where the view has no room for a posture in any of some directions, another posture is drawn: old fetuses with
     stretched legs are rarer than young ones.
     """
-    build = draw_build(rng, weeks)
     middle = _middle_mm(size, spacing_mm)
     for _ in range(MOST_POSTURES):
-        posed = draw_fetus(rng, build)
+        posed = draw_fetus(rng, build, variety)
         for _ in range(DIRECTIONS):
             turned = posed.moved(_draw_direction(rng, turn_degrees), 0)
             shift = _draw_place(rng, turned, sweep, middle, spacing_mm)

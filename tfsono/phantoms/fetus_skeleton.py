@@ -207,26 +207,31 @@ def draw_build(rng: np.random.Generator, weeks: tuple[float, float]) -> Build:
     return Build(float(age), float(crown_rump_mm(age) * spread[0]), *spread[1:].tolist())
 
 
-def draw_fetus(rng: np.random.Generator, build: Build) -> Fetus:
+def draw_fetus(rng: np.random.Generator, build: Build, variety: float = 1.0) -> Fetus:
     """A fetus in a usual posture, whose limbs go neither through one another nor through trunk and head."""
     for _ in range(MOST_DRAWS):
-        fetus = pose(build, draw_posture(rng))
+        fetus = pose(build, draw_posture(rng, variety))
         if clearance_mm(fetus) >= 0:
             return fetus
     raise RuntimeError(f"no posture without self-contact in {MOST_DRAWS} draws")
 
 
-def draw_posture(rng: np.random.Generator) -> Posture:
-    """Joint angles about usual habits, within the limits; limbs may still touch."""
-    curl = rng.beta(2, 2)
-    head = _within(rng.normal([4, 0, 0], [9, 16, 6]), HEAD_LIMITS)
-    back = _within([60 * curl + rng.normal(0, 4), *rng.normal(0, 5, 2)], BACK_LIMITS)
-    arms = _draw_limbs(rng, ARM_HABITS, ARM_SPREAD, ARM_LIMITS)
-    return Posture(tuple(head), tuple(back), arms, _draw_limbs(rng, LEG_HABITS, LEG_SPREAD, LEG_LIMITS))
+def draw_posture(rng: np.random.Generator, variety: float = 1.0) -> Posture:
+    """Joint angles about usual habits, within the limits; limbs may still touch.
+
+    `variety` scales how far angles differ from the habit; the less it is, the rarer are the habits that are rare.
+    """
+    curl = 0.5 + variety * (rng.beta(2, 2) - 0.5)
+    head = _within(rng.normal([4, 0, 0], variety * np.array([9, 16, 6])), HEAD_LIMITS)
+    back = _within([60 * curl + rng.normal(0, 4 * variety), *rng.normal(0, 5 * variety, 2)], BACK_LIMITS)
+    arms = _draw_limbs(rng, ARM_HABITS, variety * np.array(ARM_SPREAD), ARM_LIMITS, variety)
+    return Posture(tuple(head), tuple(back), arms,
+                   _draw_limbs(rng, LEG_HABITS, variety * np.array(LEG_SPREAD), LEG_LIMITS, variety))
 
 
-def _draw_limbs(rng: np.random.Generator, habits, spread: Bend, limits: Bend) -> tuple[Bend, Bend]:
-    odds = [odd for odd, _ in habits]
+def _draw_limbs(rng: np.random.Generator, habits, spread, limits: Bend, variety: float) -> tuple[Bend, Bend]:
+    odds = np.array([odd for odd, _ in habits]) ** (1 / variety)
+    odds /= odds.sum()
     first, other = rng.choice(len(habits), 2, p=odds)
     chosen = (first, first if rng.random() < SAME_HABIT else other)
     both = rng.normal(size=4)  # what both sides have in common

@@ -14,6 +14,7 @@ from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.errors import UserError
 from tfsono.inference.pose_library import LIBRARY, read_library
 from tfsono.models.pose import build
+from tfsono.report.pose_tables import refinement_title
 from tfsono.systems.pose import load_refiner, load_run
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
@@ -115,6 +116,13 @@ def test_tables_have_the_papers_rows_beside_ours(results):
                              "SSL-R4", "SSLGCP"}
         paper = [row for row in table if "paper" in row.values() and "Land-R4" in row.values()]
         assert len(paper) == 1 and str(value) in paper[0].values()
+
+
+def test_the_refinements_title_tells_methods_apart():
+    rows = {"SSL-R4": [{"refined": 1.0, "seconds": 1.26}, {"refined": 0.0, "seconds": 1.26}],
+            "SSLGCP": [{"refined": 1.0, "seconds": 3.0}]}
+    title = refinement_title(rows)
+    assert "1 of 3 answers fell back" in title and title.endswith("in the median: SSL-R4 1.3 s, SSLGCP 3.0 s")
 
 
 def test_the_page_and_its_figures(results):

@@ -21,7 +21,8 @@ def steps(system: str, out: Path) -> list[list[str]]:
         ["tfsono", "audit", data],
         ["tfsono", "cache", system, data, cache, "--preset", "quick", "--verify"],
         *trainings(system, cache, out),
-        ["python", f"evaluate/{system}.py", "--data", cache, "--runs", run, "--out", f"{out}/results"],
+        ["python", f"evaluate/{system}.py", "--data", cache, "--runs", run, "--out", f"{out}/results",
+         *(["--refine"] if system == "pose" else [])],
         ["tfsono", "export", run, f"{out}/saved_model"],
         ["tfsono", "predict", f"{out}/saved_model", *inputs(system, data), "--out", f"{out}/predictions"],
     ]
@@ -42,7 +43,7 @@ def trainings(system: str, cache: str, out: Path) -> list[list[str]]:
 
 def fewer(system: str) -> list[str]:
     """Where the phantoms of `quick` alone would take minutes."""
-    return ["--cases", "40"] if system == "pose" else []
+    return ["--cases", "60"] if system == "pose" else []
 
 
 def shortened(system: str) -> list[str]:
@@ -52,7 +53,7 @@ def shortened(system: str) -> list[str]:
     if system == "femur":
         return ["--test_cases", "8", "--roi_iterations", "900", "--iterations", "1200"]
     if system == "pose":
-        return ["--test_cases", "8", "--iterations", "800"]
+        return ["--test_cases", "10", "--iterations", "600"]
     return []
 
 

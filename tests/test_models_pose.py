@@ -27,7 +27,8 @@ def config(variant="land_gcp", preset="paper", landmarks=LANDMARKS, **values):
 
 
 def narrow(variant="land_gcp", landmarks=("a", "b", "c"), widths=(3, 4, 5), **values):
-    return config(variant, "quick", landmarks, widths=widths, rnn_hidden=2, discriminator_widths=(3, 4, 5, 6), **values)
+    values = {"widths": widths, "rnn_hidden": 2, "discriminator_widths": (3, 4, 5, 6), "precision": "float32", **values}
+    return config(variant, "quick", landmarks, **values)
 
 
 def trainable(network):

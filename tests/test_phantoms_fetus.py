@@ -340,8 +340,8 @@ def test_the_whole_fetus_lies_in_the_volume_in_any_direction(library):
     for directions in (ups, lefts):
         assert len({tuple(row) for row in directions > 0}) == 8  # every octant
     assert np.abs(ups.mean(axis=0)).max() < 0.2
-    sweep = fetus_module._draw(5, SIZE, SPACING_MM, (10, 14))[1]
-    outline = fetus_module._draw(5, SIZE, SPACING_MM, (10, 14))[0].fetus.outline_mm()
+    sweep = fetus_module._draw(5, SIZE, SPACING_MM, (10, 14), 180, 1)[1]
+    outline = fetus_module._draw(5, SIZE, SPACING_MM, (10, 14), 180, 1)[0].fetus.outline_mm()
     assert isinstance(sweep, Sweep) and sweep.holds(outline + (np.asarray(SIZE) - 1) / 2 * SPACING_MM).all()
 
 
@@ -350,7 +350,7 @@ def test_flesh_is_seen_in_dark_fluid():
     size, spacing_mm = (44, 41, 52), (2.5, 2.5, 2.5)
     skulls, fluids, mothers = [], [], []
     for seed in range(3):
-        scene = fetus_module._draw(seed, size, spacing_mm, (13, 14))[0]
+        scene = fetus_module._draw(seed, size, spacing_mm, (13, 14), 180, 1)[0]
         image = fetus_phantom(seed, size, spacing_mm, (13, 14)).image.astype(float)
         canvas = Canvas.blank(centers_mm(size, spacing_mm), 2.5, (np.zeros(size, np.float32),) * 2)
         womb.paint_womb(canvas, scene.womb, scene.tissue)
@@ -389,7 +389,7 @@ def test_bones_echo_and_cast_shadows():
 def test_the_picture_is_darker_behind_bones(monkeypatch):
     """The same scene with and without the bones' loss differs behind the fetus, not before it."""
     size, spacing_mm = (37, 34, 43), (3.0, 3.0, 3.0)
-    scene = fetus_module._draw(2, size, spacing_mm, (13, 14))[0]
+    scene = fetus_module._draw(2, size, spacing_mm, (13, 14), 180, 1)[0]
     loud = fetus_phantom(2, size, spacing_mm, (13, 14)).image.astype(float)
     draw = fetus_module._draw_flesh_look
     monkeypatch.setattr(fetus_module, "_draw_flesh_look",
@@ -419,7 +419,7 @@ def test_smallest_ellipsoid_holds_all_points_and_is_small():
 
 def test_the_fetus_lies_in_the_cavity_and_the_cord_joins_navel_and_placenta():
     for seed in range(6):
-        scene = fetus_module._draw(seed, SIZE, SPACING_MM, (10, 14))[0]
+        scene = fetus_module._draw(seed, SIZE, SPACING_MM, (10, 14), 180, 1)[0]
         inside = (scene.fetus.outline_mm() - scene.womb.middle_mm) @ scene.womb.axes.T / scene.womb.radii_mm
         assert np.linalg.norm(inside, axis=1).max() < 1
         np.testing.assert_allclose(scene.womb.cord_mm[0], flesh.navel_mm(scene.fetus), atol=1e-9)

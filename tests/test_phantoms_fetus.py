@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from tfsono.configs.pose import LANDMARKS, MIRRORED, ROBUST, SEGMENTS
 from tfsono.data.layout import case_landmarks, open_dataset
+from tfsono.demo import inputs
 from tfsono.errors import UserError
 from tfsono.phantoms import fetus as fetus_module
 from tfsono.phantoms import fetus_flesh as flesh
@@ -516,6 +517,7 @@ def test_layout_is_read_as_it_was_written(dataset):
     opened = open_dataset(dataset)
     assert [case.name for case in opened.cases] == ["fetus_001", "fetus_002", "fetus_003"]
     assert opened.landmarks == LANDMARKS and opened.labels == {} and opened.notes == ()
+    assert Path(inputs("pose", str(dataset))[0]).is_file()  # what the demo predicts
     table = list(csv.DictReader((dataset / "fetuses.csv").read_text(encoding="utf-8").splitlines()))
     for number, (case, row) in enumerate(zip(opened.cases, table, strict=True)):
         seed = int(np.random.SeedSequence([5, number]).generate_state(1)[0])

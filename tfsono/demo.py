@@ -61,7 +61,8 @@ def inputs(system: str, data: str) -> list[str]:
     """What is predicted, and what has to be known of it."""
     if system == "head":
         return [f"{data}/images/head_001.png", "--pixel_size_mm", f"{data}/pixel_sizes.csv"]
-    return [f"{data}/images/{system}_001.nii.gz"]
+    name = "fetus" if system == "pose" else system
+    return [f"{data}/images/{name}_001.nii.gz"]
 
 
 def demo(system: str, out: Path) -> None:

@@ -50,7 +50,7 @@ class PoseAnswer:
       peaks: [K] the highest values of the heatmaps.
       refined: "yes" or "no", of an answer that was to be refined; else "".
       moved_mm: how far the refinement moved a landmark, in the mean; NaN without one.
-      library_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
+      to_library_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
       flags: what is to be said of it.
     """
 
@@ -58,7 +58,7 @@ class PoseAnswer:
     peaks: np.ndarray
     refined: str
     moved_mm: float
-    library_mm: float
+    to_library_mm: float
     flags: tuple[str, ...]
 
 
@@ -126,7 +126,7 @@ class PosePredictor:
         points_mm = points_to_mm(answer.points_vox, volume)
         row = {"case": name, "lowest_peak": round(float(answer.peaks.min()), 4), "refined": answer.refined,
                "mean_peak": round(float(answer.peaks.mean()), 4), "moved_mm": _rounded(answer.moved_mm),
-               "library_mm": _rounded(answer.library_mm), "flags": "; ".join(answer.flags), "file": file}
+               "library_mm": _rounded(answer.to_library_mm), "flags": "; ".join(answer.flags), "file": file}
         landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
                       **{f"{axis}_mm": _rounded(value) for axis, value in zip("xyz", point)},
                       **{f"{axis}_vox": _rounded(value, 3) for axis, value in zip("xyz", voxel)}}

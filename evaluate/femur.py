@@ -119,8 +119,8 @@ def measure_case(module, run, case, folder: Path, with_box: bool) -> dict:
     from tfsono.inference.segmentation import clean_mask
     from tfsono.metrics.femur_case import JointAnswer, joint_metrics
 
-    config, own = run.config, case.native or case
-    truth = JointAnswer(own.label, points_on(case, own.image.shape))
+    config, own = run.config, case.own
+    truth = JointAnswer(own.label, known_points(case, len(config.landmark_names)))
     box = box_of(truth.mask, truth.points_vox)
     given = (own.image, np.float32(own.spacing_mm))
     if with_box and box is None:
@@ -140,14 +140,9 @@ def measure_case(module, run, case, folder: Path, with_box: bool) -> dict:
     return row | keep_answer(folder, case.name, found, own, config.landmark_names)
 
 
-def points_on(case, shape):
-    """The true landmarks on the case's own grid of this shape; None without any."""
-    import numpy as np
-
-    if case.points_vox is None:
-        return None
-    step = np.array(shape) / np.array(case.image.shape)
-    return (np.asarray(case.points_vox, np.float64) + 0.5) * step - 0.5
+def known_points(case, landmarks: int):
+    """The true landmarks on the case's own grid; None without any."""
+    return None if case.points_vox is None else case.own_points_vox(landmarks)
 
 
 def keep_answer(folder: Path, name: str, found, own, landmarks: tuple[str, ...]) -> dict:
@@ -310,7 +305,7 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
     pictures = []
     for place in chosen:
         row, case = own[place], cache.read(own[place]["case"])
-        grid = case.native or case
+        grid = case.own
         mask = None
         if row["mask"]:
             volume = Volume(grid.image, grid.spacing_mm, grid.origin_mm, grid.direction)
@@ -322,7 +317,7 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
         slices_figure(path, grid.image, grid.label, mask, grid.spacing_mm,
                       f"{method}: {place + 1} of {len(own)}, {case.name}\n{summary_text(row)}{length_text(row)}",
                       tuple(cache.labels), cache.settings.orientation,
-                      {"truth": points_on(case, grid.image.shape), "prediction": found})
+                      {"truth": known_points(case, len(cache.landmarks)), "prediction": found})
         pictures.append(Picture(path, f"Fig. 5. {method}, {place + 1} of {len(own)} by {key}: truth and answer; "
                                 "landmarks as seen along the cut axis."))
     return pictures

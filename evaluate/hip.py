@@ -106,7 +106,7 @@ def measure_case(segmenter, run, case, folder: Path) -> list[dict]:
     from tfsono.metrics.surface import segmentation_metrics
     from tfsono.volumes.image import Volume, write_volume
 
-    config, truth = run.config, case.native or case
+    config, truth = run.config, case.own
     mask = clean_mask(segment_array(segmenter, truth.image, truth.spacing_mm), config.classes,
                       config.largest_component, config.fill_holes)
     grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
@@ -184,7 +184,7 @@ def draw_case(folder: Path, stem: str, title: str, out: Path, row: dict, cache) 
     from tfsono.volumes.image import Volume, read_mask
 
     case = cache.read(row["case"])
-    truth = case.native or case
+    truth = case.own
     grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
     mask = read_mask(out / "runs" / row["mask"], grid).array
     names = tuple(cache.labels)

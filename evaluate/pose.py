@@ -137,7 +137,7 @@ def measure_refined(run, cache, out: Path, weights: str, plain: list[dict]) -> l
 
 def measure_case(module, run, case, folder: Path) -> dict:
     """The answer of the network, measured on the case's own grid, and kept."""
-    own = case.native or case
+    own = case.own
     answer = module(*given(own))
     return case_row(run, case, answer["points_vox"].numpy(), answer["peaks"].numpy(), folder)
 
@@ -151,11 +151,11 @@ def measure_refined_case(refiner, run, case, before: dict, folder: Path) -> dict
     from tfsono.inference.pose_library import robust_places
     from tfsono.metrics.landmarks import radial_errors
 
-    own, names = case.native or case, run.config.landmark_names
+    own, names = case.own, run.config.landmark_names
     began = time.monotonic()
     found = refiner(*given(own))
     seconds = time.monotonic() - began
-    spacing, truth = np.array(own.spacing_mm), true_points(case, names)
+    spacing, truth = np.array(own.spacing_mm), case.own_points_vox(len(names))
     row = case_row(run, case, found.points_vox, found.peaks, folder)
     row |= {"refined": float(found.refined), "seconds": seconds, "initial_mm": before["mean_error_mm"],
             "library_mm": refiner.refiner.poses.distance_mm(truth * spacing, robust_places(names, ROBUST)),
@@ -176,30 +176,19 @@ def given(own) -> tuple:
     return np.ascontiguousarray(own.image, np.float32), np.float32(own.spacing_mm)
 
 
-def true_points(case, names):
-    """The true landmarks [K, 3] on the case's own grid; NaN where missing."""
-    import numpy as np
-
-    from tfsono.geometry.resampling import resampled_points
-
-    if case.points_vox is None:
-        return np.full((len(names), 3), np.nan)
-    return resampled_points(case.points_vox, case.image.shape, (case.native or case).image.shape)
-
-
 def case_row(run, case, points_vox, peaks, folder: Path) -> dict:
     """A row of cases.csv; the landmarks are kept as a file, and in the row."""
     from tfsono.metrics.pose_case import known_segments, pose_metrics
     from tfsono.volumes.image import Volume
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
-    own, names = case.native or case, run.config.landmark_names
+    own, names = case.own, run.config.landmark_names
     make_folder(folder)
     grid = Volume(own.image, own.spacing_mm, own.origin_mm, own.direction)
     named = dict(zip(names, points_to_mm(points_vox, grid), strict=True))
     write_markups(folder / f"{case.name}.mrk.json", named, known_segments(SEGMENTS, names))
     row = {"case": case.name, "subject": case.subject, "run": run.folder.name, "seed": run.config.seed,
-           **pose_metrics(points_vox, true_points(case, names), own.spacing_mm, names, SEGMENTS, MIRRORED,
+           **pose_metrics(points_vox, case.own_points_vox(len(names)), own.spacing_mm, names, SEGMENTS, MIRRORED,
                           run.config.auc_limit_mm)}
     row |= {f"{name}_{axis}_vox": float(value) for name, point in zip(names, points_vox, strict=True)
             for axis, value in zip("xyz", point, strict=True)}
@@ -299,8 +288,8 @@ def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cach
     landmarks, pictures = tuple(cache.landmarks), []
     for word, place in {"best": 0, "middle": len(rows) // 2, "worst": len(rows) - 1}.items() if rows else ():
         case = cache.read(rows[place]["case"])
-        spacing = np.array((case.native or case).spacing_mm)
-        truth = true_points(case, landmarks) * spacing
+        spacing = np.array(case.own.spacing_mm)
+        truth = case.own_points_vox(len(landmarks)) * spacing
         panels = [Panel("Truth", truth)]
         for name, row in ((name, first[name][case.name]) for name in shown):
             points = np.array([[row[f"{landmark}_{axis}_vox"] for axis in "xyz"] for landmark in landmarks])

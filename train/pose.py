@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import Parser, add_config_arguments, settings_from
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
-from tfsono.errors import UserError, run_command
+from tfsono.errors import run_command
 from tfsono.files import write_text
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
@@ -128,30 +128,10 @@ def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
     """The score, and a function that gives it: the mean distance of the landmarks, mm."""
     from tfsono.inference.pose import PoseAnswerer
     from tfsono.systems.pose import reader_of
-    from tfsono.training.fit import Score
+    from tfsono.training.validation import MEAN_DISTANCE, mean_distance
 
     module = PoseAnswerer(reader_of(network, config))
-    score = Score("validation_mre_mm", less_is_better=True)
-    return score, (lambda: validated(module, cache, names)) if names else None
-
-
-def validated(module, cache, names: list[str]) -> float:
-    """The mean distance over cases with landmarks, on the cache's grid, mm."""
-    import numpy as np
-
-    from tfsono.metrics.landmarks import radial_errors
-
-    values = []
-    for name in names:
-        case = cache.read(name)
-        if case.points_vox is not None:
-            answer = module(np.float32(case.image), np.float32(case.spacing_mm))
-            spacing = np.asarray(case.spacing_mm)
-            values.append(np.nanmean(radial_errors(answer["points_vox"].numpy() * spacing, case.points_vox * spacing)))
-    values = [value for value in values if np.isfinite(value)]
-    if not values:
-        raise UserError(f"{cache.path}: no validation case has a landmark")
-    return float(np.mean(values))
+    return MEAN_DISTANCE, (lambda: mean_distance(module, cache, names)) if names else None
 
 
 if __name__ == "__main__":

@@ -74,6 +74,17 @@ class CachedCase:
     pixel_size_mm: float | None = None
     hc_mm: float | None = None
 
+    @property
+    def own(self) -> NativeCase | CachedCase:
+        """The grid on which results are measured: the case before resampling, or itself."""
+        return self.native or self
+
+    def own_points_vox(self, landmarks: int) -> np.ndarray:
+        """The true landmarks float64 [K, 3] on the case's own grid; NaN where missing, as all are without any."""
+        if self.points_vox is None:
+            return np.full((landmarks, 3), np.nan)
+        return resampled_points(np.asarray(self.points_vox, np.float64), self.image.shape, self.own.image.shape)
+
 
 def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
     """The case's image in the file's own orientation.

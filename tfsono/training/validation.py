@@ -1,0 +1,42 @@
+"""What best weights are chosen by, where a network answers with landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tfsono.data.cache import Cache
+from tfsono.errors import UserError
+from tfsono.metrics.landmarks import radial_errors
+from tfsono.training.fit import Score
+
+MEAN_DISTANCE = Score("validation_mre_mm", less_is_better=True)
+
+
+def mean_distance(module: Callable, cache: Cache, names: Iterable[str]) -> float:
+    """The mean distance of the landmarks over cases that have some, on the cache's grid, mm.
+
+    A landmark that was not found counts as the diagonal of its volume: to find nothing is not to be better.
+
+    Args:
+      module: (volume, spacing_mm) -> {"points_vox": [K, 3]}.
+      cache: open; names: of the cases.
+
+    Raises:
+      UserError: no case has a landmark.
+    """
+    values = []
+    for name in names:
+        case = cache.read(name)
+        if case.points_vox is None:
+            continue
+        spacing = np.asarray(case.spacing_mm)
+        points = np.asarray(module(np.float32(case.image), np.float32(case.spacing_mm))["points_vox"])
+        errors = radial_errors(points * spacing, case.points_vox * spacing)
+        lost = np.isfinite(case.points_vox).all(axis=1) & ~np.isfinite(points).all(axis=1)
+        errors = np.where(lost, np.linalg.norm(np.array(case.image.shape) * spacing), errors)
+        values += [float(np.nanmean(errors))] if np.isfinite(errors).any() else []
+    if not values:
+        raise UserError(f"{cache.path}: no validation case has a landmark")
+    return float(np.mean(values))

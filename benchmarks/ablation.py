@@ -3,7 +3,7 @@
     tfsono phantom femur data --preset quick && tfsono audit data && tfsono cache femur data femur.h5 --preset quick
     python benchmarks/ablation.py femur --data femur.h5 --out ablation [--seeds 0 1 2]
 
-The same of `pose`. Each training has one core: small networks leave a second one idle half of the time. The same
+The same of `pose` and `face`. Each training has one core: small networks leave a second one idle half of the time. The same
 command goes on where it stopped. All that follows `--` goes to every training: `-- --iterations 300`.
 """
 
@@ -89,8 +89,14 @@ def pose_rows(seed: int, runs: Path) -> list[Training]:
     return rows
 
 
-ROWS = {"femur": femur_rows, "pose": pose_rows}
-MEASURED_WITH = {"femur": (), "pose": ("--refine",)}
+def face_rows(seed: int, runs: Path) -> list[Training]:
+    """Tables 1 and 2; a row with the prior is the run without it."""
+    return [Training(f"{variant}_{seed}", ("--variant", variant, "--seed", str(seed)))
+            for variant in ("ig_rpn", "rpn", "ig_ssd", "ssd", "faster_rcnn", "heatmap")]
+
+
+ROWS = {"femur": femur_rows, "pose": pose_rows, "face": face_rows}
+MEASURED_WITH = {"femur": (), "pose": ("--refine",), "face": ()}
 
 
 def _logged(command: list[str], log: Path) -> float:

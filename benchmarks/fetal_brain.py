@@ -1,6 +1,6 @@
 """A dataset of fetal brain MR atlases, each moved, turned and scaled at random: masks and seven landmarks.
 
-    python benchmarks/fetal_brain.py ATLASES DATASET [--copies 6] [--test_atlases 3]
+    python benchmarks/fetal_brain.py ATLASES DATASET [--copies 6] [--test_atlases 3] [--landmarks tectum ...]
 
 ATLASES holds a folder per atlas with srr.nii.gz (the image), mask.nii.gz and lmks.nii.gz (one voxel a landmark). Copies
 of one atlas are one subject, so none is in both parts of the split, which dataset.json has. They are population
@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--copies", type=int, default=6, help="of each atlas; the first is not moved")
     parser.add_argument("--test_atlases", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--landmarks", nargs="+", default=list(LANDMARKS.values()), choices=LANDMARKS.values(),
+                        metavar="NAME", help=f"in this order; default: {' '.join(LANDMARKS.values())}")
     arguments = parser.parse_args(argv)
     folders = sorted(path.parent for path in Path(arguments.atlases).glob("*/srr.nii.gz"))
     random = np.random.default_rng(arguments.seed)
@@ -44,17 +46,18 @@ def main(argv: list[str] | None = None) -> None:
     for number, folder in enumerate(folders):
         for copy in range(arguments.copies):
             name = f"atlas_{number:02d}_{copy}"
-            write_copy(root, name, folder, random, moved=copy > 0)
+            write_copy(root, name, folder, random, arguments.landmarks, moved=copy > 0)
             split["test" if number in test else "train"].append(name)
             subjects[name] = folder.name
         print(f"{folder.name}: {arguments.copies} copies, {'test' if number in test else 'train'}", flush=True)
     (root / "dataset.json").write_text(json.dumps({
-        "name": "fetal brain atlases", "modality": "MR", "labels": {"brain": 1}, "landmarks": list(LANDMARKS.values()),
+        "name": "fetal brain atlases", "modality": "MR", "labels": {"brain": 1}, "landmarks": arguments.landmarks,
         "subjects": subjects, "split": split}, indent=2), encoding="utf-8")
 
 
-def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator, moved: bool) -> None:
-    """One image with its mask and landmarks, all under one motion."""
+def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator, wanted: list[str], moved: bool
+               ) -> None:
+    """One image with its mask and the landmarks that are wanted, all under one motion, which keeps all of them inside."""
     image, mask, points = (sitk.ReadImage(str(folder / f"{part}.nii.gz")) for part in ("srr", "mask", "lmks"))
     marks = sitk.GetArrayFromImage(points)
     found = {LANDMARKS[value]: points.TransformContinuousIndexToPhysicalPoint(np.argwhere(marks == value).mean(0)[::-1])
@@ -65,7 +68,7 @@ def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator,
         turned = sitk.Resample(volume, image, motion, method, 0.0, volume.GetPixelID())
         sitk.WriteImage(turned, str(root / part / f"{name}.nii.gz"), useCompression=True)
     (root / "landmarks").mkdir(exist_ok=True)
-    write_markups(root / "landmarks" / f"{name}.mrk.json", placed)
+    write_markups(root / "landmarks" / f"{name}.mrk.json", {name: placed[name] for name in wanted if name in placed})
 
 
 def still(found: dict) -> tuple[sitk.Transform, dict]:

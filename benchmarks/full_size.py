@@ -8,6 +8,8 @@
     python benchmarks/full_size.py femur infer [--variant brndc|...]
     python benchmarks/full_size.py pose train [--variant land_gcp|land_r4|rnn_gcp|...]
     python benchmarks/full_size.py pose infer [--variant land_gcp|...] [--refine]
+    python benchmarks/full_size.py face train [--variant ig_rpn|ig_ssd|faster_rcnn|heatmap|...]
+    python benchmarks/full_size.py face infer [--variant ig_rpn|...] [--precision mixed_bfloat16]
 
 Run each in a fresh process: the base is what the process holds before the network is built (Python, TensorFlow, the
 data), the peak what the operating system saw at most.
@@ -27,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
+from tfsono.configs.face import FACE
+from tfsono.configs.face import LANDMARKS as FACE_LANDMARKS
 from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
@@ -36,7 +40,7 @@ from tfsono.configs.pose import LANDMARKS, POSE
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/full_size.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=("hip", "head", "femur", "pose"))
+    parser.add_argument("system", choices=("hip", "head", "femur", "pose", "face"))
     parser.add_argument("what", choices=("train", "infer"))
     parser.add_argument("--variant", default="", help="a variant of the system; without, its first")
     parser.add_argument("--precision", default="float32")
@@ -44,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
     parser.add_argument("--refine", action="store_true", help="pose: with the refinement on the volume")
     arguments = parser.parse_args(argv)
-    choices = {"hip": HIP, "head": HEAD, "femur": FEMUR, "pose": POSE}[arguments.system]
+    choices = {"hip": HIP, "head": HEAD, "femur": FEMUR, "pose": POSE, "face": FACE}[arguments.system]
     config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)),
                     {"precision": arguments.precision}).config
     train = arguments.what == "train"
@@ -56,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     elif arguments.system == "pose":
         config = dataclasses.replace(config, landmark_names=LANDMARKS)
         train_pose(config) if train else infer_pose(config, arguments.refine)
+    elif arguments.system == "face":
+        (train_face if train else infer_face)(dataclasses.replace(config, landmark_names=FACE_LANDMARKS))
     else:
         (train_femur if train else infer_femur)(
             dataclasses.replace(config, label_names=("femur",), landmark_names=("proximal", "distal"),
@@ -258,6 +264,86 @@ def infer_pose(config, refine: bool) -> None:
         seconds.append(time.perf_counter() - began)
     kind = f"refinement of {config.refine_iterations} steps on" if refine else "inference of"
     report(f"{config.method}: {kind} {volume.shape} at ratio {config.ratio}, {config.precision}", seconds[1:], base)
+
+
+def train_face(config) -> None:
+    """Steps of one volume, with the targets of five landmarks at random places."""
+    import numpy as np
+
+    from tfsono.geometry.anchors import assign
+    from tfsono.geometry.boxes import centred_boxes
+    from tfsono.models.face import build
+    from train.face import compiled
+
+    random = np.random.default_rng(0)
+    sides = config.phantom_size
+    image = random.normal(size=(1, *sides, 1)).astype("float32")
+    if config.boxes:
+        boxes = centred_boxes(random.uniform(30, min(sides) - 30, (config.landmarks, 3)), np.array(config.sides))
+        levels = [(tuple(side // stride for side in sides), stride) for stride in config.strides]
+        labels = assign(boxes, levels, config.anchor_sides, sides, config.anchor_positive, config.anchor_negative).labels
+        truth = {"boxes": boxes.astype("float32"), "labels": labels}
+        for name, kind, number in (("positives", labels > 0, config.most_positives),
+                                   ("negatives", labels == 0, config.most_positives * config.negatives_per_positive)):
+            truth[name] = random.choice(np.flatnonzero(kind), number).astype("int32")
+        truth = {name: value[None] for name, value in truth.items()}
+    else:
+        truth = {"heatmaps": random.random((1, *sides, config.landmarks), np.float32)}
+    base = resident_bytes()
+    seconds = timed_steps(compiled(build(config), config), image, truth)
+    report(f"{config.method}: training step of {sides}, {config.precision}", seconds, base)
+
+
+def infer_face(config) -> None:
+    """One volume through the whole graph with a prior of random faces; medians, and the network's share of it.
+
+    Untrained weights answer with the background a little more likely than anything else, so that, as in a trained
+    network, few anchors are sure enough to be decoded.
+    """
+    import numpy as np
+
+    from tfsono.inference.face import FaceAnswerer
+    from tfsono.inference.face_prior import prior_of
+    from tfsono.models.face import build
+    from tfsono.systems.face import reader_of
+
+    random = np.random.default_rng(0)
+    volume = random.normal(100, 30, config.phantom_size).astype("float32")
+    spacing = np.float32(config.phantom_spacing_mm)
+    faces = [(str(number), random.uniform(20, 80, (config.landmarks, 3)), spacing) for number in range(20)]
+    base = resident_bytes()
+    network = build(config)
+    background_first(network, config)
+    answer = FaceAnswerer(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
+    image, size = answer.reader.read(volume, spacing)
+    parts = {"all": lambda: answer(volume, spacing), "network": compiled_call(network, image),
+             "candidates": compiled_call(lambda x: answer.reader.candidates(x, size), image)}
+    for name, call in parts.items():
+        seconds = []
+        for _ in range(22):
+            began = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - began)
+        print(f"{name}: median {np.median(seconds[2:]):.3f} s of 20")
+    report(f"{config.method}: inference of {volume.shape}, {config.precision}, the last of these", seconds[-1:], base)
+
+
+def background_first(network, config) -> None:
+    """Raises the bias of the background's scores."""
+    import numpy as np
+
+    for layer in network.layers:
+        if layer.name.endswith("_classes") and config.boxes and layer.get_weights():
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, bias + np.tile([5.0] + [0.0] * config.landmarks, config.anchors)])
+
+
+def compiled_call(function, image):
+    """A call without arguments of a function in a graph of its own."""
+    import tensorflow as tf
+
+    graph = tf.function(function)
+    return lambda: graph(image)
 
 
 def resident_bytes() -> int:

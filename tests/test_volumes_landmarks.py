@@ -11,6 +11,8 @@ import SimpleITK as sitk
 from tfsono.errors import UserError
 from tfsono.volumes.image import Volume, orientation_code, read_volume, write_volume
 from tfsono.volumes.landmarks import (
+    Box,
+    box_to_mm,
     points_to_mm,
     points_to_vox,
     read_landmark_names,
@@ -158,6 +160,84 @@ def test_markups_as_slicer_writes_them(tmp_path):
     np.testing.assert_array_equal(alone["a"], (-1, -2, 3))
 
 
+def corners(roi: dict) -> np.ndarray:
+    """[8, 3] of an ROI as its schema defines it: elements 0, 3, 6 of the orientation are the vector of its x axis."""
+    axes = np.array([[roi["orientation"][row * 3 + axis] for row in range(3)] for axis in range(3)])
+    steps = np.array(np.meshgrid(*[(-0.5, 0.5)] * 3, indexing="ij")).reshape(3, 8).T
+    return np.array(roi["center"]) + (steps * roi["size"]) @ axes
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_boxes_are_regions_of_interest_in_the_patient(tmp_path, volume, mirrored):
+    """Against SimpleITK's corners, on a grid whose axes are turned, and on a left-handed one."""
+    direction = np.array(PIR).reshape(3, 3) * ([1, 1, -1] if mirrored else 1)
+    grid = Volume(volume.array, volume.spacing_mm, volume.origin_mm, tuple(direction.ravel()))
+    box_vox = np.array([0.25, 1.5, -0.5, 3.0, 4.75, 1.5])
+    points = {"tip": np.array([1.0, 2.0, 3.0]), "lost": np.full(3, np.nan)}
+    boxes = {"tip": box_to_mm(box_vox, grid), "lost": box_to_mm(np.full(6, np.nan), grid)}
+    path = tmp_path / "case.mrk.json"
+    write_markups(path, points, boxes=boxes)
+    fiducials, roi = json.loads(path.read_text(encoding="utf-8"))["markups"]
+    assert (fiducials["type"], roi["type"], roi["roiType"], roi["name"]) == ("Fiducial", "ROI", "Box", "tip")
+    assert (roi["coordinateSystem"], roi["coordinateUnits"], roi["insideOut"]) == ("LPS", "mm", False)
+    assert [one["position"] for one in roi["controlPoints"]] == [roi["center"]]  # one of them is a Box's centre
+    assert roi["size"] == pytest.approx([2.75 * 0.5, 3.25 * 0.8, 2.0 * 2.5])
+    assert np.linalg.det(np.reshape(roi["orientation"], (3, 3))) == pytest.approx(1)  # a rotation, not a mirror
+    image = image_from_array(grid.array, grid)
+    indices = np.array(np.meshgrid(*box_vox.reshape(2, 3).T, indexing="ij")).reshape(3, 8).T
+    expected = [image.TransformContinuousIndexToPhysicalPoint(index.tolist()) for index in indices]
+    np.testing.assert_allclose(sorted(map(tuple, corners(roi).round(6))), sorted(map(tuple, np.round(expected, 6))))
+    back = read_landmarks(path)  # what is read are the landmarks alone
+    assert list(back) == ["tip", "lost"] and back["tip"].tolist() == [1, 2, 3] and np.isnan(back["lost"]).all()
+
+
+def test_regions_alone_are_no_landmarks(tmp_path):
+    box = Box(np.array([1.0, 2.0, 3.0]), np.eye(3), np.array([4.0, 5.0, 6.0]))
+    write_markups(tmp_path / "case.mrk.json", {"tip": np.zeros(3)}, boxes={"eye": tuple(box)})
+    content = json.loads((tmp_path / "case.mrk.json").read_text(encoding="utf-8"))
+    roi = content["markups"][1]
+    line = {"type": "Line", "controlPoints": [{"label": "a", "position": [7, 8, 9]}]}
+    alone = read_landmarks(write(tmp_path / "line.mrk.json", {"markups": [roi, line]}))
+    assert list(alone) == ["a"] and alone["a"].tolist() == [7, 8, 9]
+    assert read_landmarks(write(tmp_path / "roi.mrk.json", {"markups": [roi]})) == {}
+
+
+def test_files_without_boxes_are_what_they_were(tmp_path):
+    """Byte by byte: nothing of a box, and no other order or space."""
+    points = {"a": np.array([1.0, -2.5, 3.0])}
+    for boxes in (None, {}, {"a": Box(np.full(3, np.nan), np.eye(3), np.ones(3))},
+                  {"a": Box(np.zeros(3), np.eye(3), np.array([1.0, 0, 1]))}):
+        write_markups(tmp_path / "case.mrk.json", points, boxes=boxes)
+        assert (tmp_path / "case.mrk.json").read_bytes() == PLAIN
+
+
+PLAIN = b"""{
+ "@schema": "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/\
+markups-schema-v1.0.3.json#",
+ "markups": [
+  {
+   "type": "Fiducial",
+   "name": "landmarks",
+   "coordinateSystem": "LPS",
+   "coordinateUnits": "mm",
+   "controlPoints": [
+    {
+     "id": "1",
+     "label": "a",
+     "position": [
+      1.0,
+      -2.5,
+      3.0
+     ],
+     "positionStatus": "defined"
+    }
+   ]
+  }
+ ]
+}
+"""
+
+
 def test_markups_refusals(tmp_path):
     def found(**changed) -> str:
         markup = {"type": "Fiducial", "controlPoints": [{"label": "a", "position": [1, 2, 3]}]} | changed
@@ -180,6 +260,9 @@ def test_writing_refusals(tmp_path):
         write_markups(tmp_path / "nowhere" / "a.mrk.json", {})
     with pytest.raises(ValueError, match="'c'"):
         write_markups(tmp_path / "a.mrk.json", {"a": np.zeros(3)}, [("a", "c")])
+    for box in ((np.zeros(3), np.eye(3), np.array([1, -1, 1])), (np.zeros(3), np.ones(9), np.ones(3))):
+        with pytest.raises(ValueError, match="box 'b' must have"):
+            write_markups(tmp_path / "a.mrk.json", {"a": np.zeros(3)}, boxes={"b": box})
     assert not list(tmp_path.iterdir())
 
 

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from tfsono.config import Choices, Parser, add_config_arguments, settings_from
+from tfsono.configs.face import FACE
 from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.configs.pose import POSE
 from tfsono.errors import UserError, run_command
 
-SYSTEMS: dict[str, Choices] = {"hip": HIP, "femur": FEMUR, "pose": POSE, "head": HEAD}
+SYSTEMS: dict[str, Choices] = {"hip": HIP, "femur": FEMUR, "pose": POSE, "face": FACE, "head": HEAD}
 TILINGS = ("", "paper", "half", "fast", "whole")
 
 
@@ -47,6 +48,7 @@ def _add_phantom(commands) -> None:
 def _phantom(arguments) -> None:
     from tfsono.config import choose
     from tfsono.phantoms.dataset import (
+        write_face_dataset,
         write_femur_dataset,
         write_head_dataset,
         write_hip_dataset,
@@ -62,9 +64,10 @@ def _phantom(arguments) -> None:
     elif arguments.system == "femur":
         write_femur_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
                             config.phantom_weeks)
-    elif arguments.system == "pose":
-        write_pose_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
-                           config.phantom_weeks, config.phantom_turn_degrees, config.phantom_variety)
+    elif arguments.system in ("pose", "face"):
+        write = write_pose_dataset if arguments.system == "pose" else write_face_dataset
+        write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
+              config.phantom_weeks, config.phantom_turn_degrees, config.phantom_variety)
     else:
         write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
         write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
@@ -158,6 +161,8 @@ def _add_predict(commands) -> None:
                         help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
     parser.add_argument("--refine", action="store_true",
                         help="pose: refine the answer on each volume with the run's poses; of a run folder")
+    parser.add_argument("--candidates", type=int, default=None, metavar="N",
+                        help="face: how many boxes of each landmark to list, the best first; default: 2")
     parser.set_defaults(run=_predict)
 
 
@@ -165,7 +170,7 @@ def _predict(arguments) -> int:
     from tfsono.predict.sources import Options, predict
 
     options = Options(arguments.tiling, arguments.pixel_size_mm, tuple(arguments.also), arguments.samples,
-                      arguments.refine)
+                      arguments.refine, arguments.candidates)
     return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.again)
 
 

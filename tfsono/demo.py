@@ -61,7 +61,7 @@ def inputs(system: str, data: str) -> list[str]:
     """What is predicted, and what has to be known of it."""
     if system == "head":
         return [f"{data}/images/head_001.png", "--pixel_size_mm", f"{data}/pixel_sizes.csv"]
-    name = "fetus" if system == "pose" else system
+    name = "fetus" if system == "pose" else system  # as its phantoms are called
     return [f"{data}/images/{name}_001.nii.gz"]
 
 

@@ -14,7 +14,11 @@ femur       one 3D ultrasound volume of a fetal thigh with its femur's mask and 
 canvas      a painted volume and windows of it
 fetus_skeleton  the posed skeleton of one fetus
 fetus_flesh, fetus_womb  what it is made of, and what surrounds it
+view        the probe above a whole body, and the directions in which that lies
 fetus       one 3D ultrasound volume of a whole fetus with its 16 landmarks
+face_anatomy  one fetal head and face: sizes by age, its skin, five landmarks
+face_flesh, face_surroundings  what it is made of, and the hands, cord and womb before and around it
+face        one 3D ultrasound volume of a fetal face with its five landmarks
 shapes      volumes of simple bodies, for pre-training an encoder when no C3D weights are at hand
 dataset     any of these written in the dataset layout
 """

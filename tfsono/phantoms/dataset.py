@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 
+from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.pose import LANDMARKS as JOINTS
 from tfsono.configs.pose import SEGMENTS
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.phantoms.face import FaceTruth, face_phantom, face_truth
 from tfsono.phantoms.femur import FemurTruth, femur_phantom, femur_truth
 from tfsono.phantoms.fetus import fetus_phantom, fetus_truth
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
@@ -31,6 +33,7 @@ DRAWING_VERSION = 1
 SECOND_FRAMES = 0.18
 FEMUR_TIPS = ("proximal", "distal")
 FEMUR_COLUMNS = "case,weeks,length_mm,volume_ml"
+FACE_COLUMNS = "case,weeks,biparietal_mm,occipitofrontal_mm,eyes_mm,brow_nose_mm,nose_chin_mm,hands,cords"
 LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
@@ -196,6 +199,51 @@ def write_pose_dataset(
         _write_case(root, name, phantom.image, None, spacing_mm)
         present.add(name)
         _write_rows(root / "fetuses.csv", "case,weeks,crown_rump_mm", rows, present)
+    return root
+
+
+def write_face_dataset(
+    root: str | Path, cases: int, seed: int, size, spacing_mm, weeks, turn_degrees: float,
+    variety: float, progress: Progress = print,
+) -> Path:
+    """Writes ultrasound volumes face_001, face_002, ... with five landmarks each, and no masks.
+
+    The landmarks stand in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as a list of points. Beside
+    the folders `faces.csv` tells what was drawn: case, weeks (gestational age), the skull's two diameters, three
+    distances of landmarks, how many hands and loops of the cord lie before the face.
+
+    Args:
+        weeks: the lowest and the highest gestational age.
+        turn_degrees: how far they are turned out of a sagittal view; 180 takes all directions alike.
+        variety: of faces and of what lies before them: 1 as usual; towards 0 ever more alike.
+
+    Raises:
+        UserError: `cases` is not positive, the field of view is too small for a face, or the folder holds something
+            else (other settings, more cases).
+    """
+    root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
+    weeks = tuple(map(float, weeks))
+    settings = _settings("face", seed, size, spacing_mm) | {
+        "weeks": list(weeks), "turn_degrees": float(turn_degrees), "variety": float(variety)}
+    names, missing = _missing_cases(
+        root, "face", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
+        ("landmarks/{}.mrk.json",), ("images",),
+    )
+    drawn = [face_truth(_case_seed(seed, number), size, spacing_mm, weeks, variety, turn_degrees)[1]
+             for number in range(cases)]
+    rows = {name: _face_row(about) for name, about in zip(names, drawn, strict=True)}
+    entry = {"name": "face phantoms", "modality": "US (synthetic)", "labels": {}, "landmarks": list(FACE_POINTS)}
+    _claim(root, entry | {"units": "mm", "phantom": settings}, ("images", "landmarks"))
+    present = {name for number, name in enumerate(names) if number not in missing}
+    _write_rows(root / "faces.csv", FACE_COLUMNS, rows, present)
+    for number in _counted(names, missing, progress):
+        name = names[number]
+        phantom = face_phantom(_case_seed(seed, number), size, spacing_mm, weeks, variety, turn_degrees)
+        points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
+        write_markups(root / "landmarks" / f"{name}.mrk.json", dict(zip(FACE_POINTS, points_mm, strict=True)))
+        _write_case(root, name, phantom.image, None, spacing_mm)
+        present.add(name)
+        _write_rows(root / "faces.csv", FACE_COLUMNS, rows, present)
     return root
 
 
@@ -415,6 +463,13 @@ def _write_tables(root: Path, entry: dict, truths: dict[str, HeadTruth], subject
 
 def _femur_row(about: FemurTruth) -> str:
     return f"{about.weeks:.3f},{about.length_mm:.3f},{about.volume_ml:.4f}"
+
+
+def _face_row(about: FaceTruth) -> str:
+    of = about.distances_mm
+    lengths = (about.weeks, about.biparietal_mm, about.occipitofrontal_mm, of["left_eye", "right_eye"],
+               of["mid_eyebrow", "nose_tip"], of["nose_tip", "chin"])
+    return ",".join([*(f"{length:.3f}" for length in lengths), str(about.hands), str(about.cords)])
 
 
 def _write_rows(path: Path, columns: str, rows: dict[str, str], present: set[str]) -> None:

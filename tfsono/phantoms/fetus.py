@@ -12,11 +12,10 @@ the speckle is another one. Landmarks are the joints where they are, also where 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from tfsono.errors import UserError
 from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
@@ -25,12 +24,10 @@ from tfsono.phantoms.fetus_skeleton import Build, Fetus, draw_build, draw_fetus
 from tfsono.phantoms.fetus_womb import Womb, WombLook, draw_womb, draw_womb_look, paint_womb
 from tfsono.phantoms.fields import centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
+from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm
 
 PAPER_SIZE, PAPER_SPACING_MM = (220, 205, 260), (0.5, 0.5, 0.5)
 PAPER_WEEKS = (10.0, 14.0)
-ANY_DIRECTION = 180.0
-# Where the fetus's left, back and upwards point in a sagittal view of one on its back: away, down, to the side.
-SAGITTAL = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 # Postures that are tried before a field of view counts as too small for the fetus, directions of each, places of each.
 MOST_POSTURES, DIRECTIONS, PLACES = 40, 12, 24
 # How far all of the skin stays off the sides of the volume, and off the probe's face; landmarks in voxels.
@@ -119,47 +116,23 @@ def fetus_truth(
 
 
 def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
-    points_vox = (fetus.points_mm + _middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
+    points_vox = (fetus.points_mm + middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
     return points_vox, FetusTruth(fetus.build.weeks, fetus.build.crown_rump_mm)
 
 
 def _draw(seed: int, size, spacing_mm, weeks, turn_degrees, variety) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
     check_grid(size, spacing_mm)
     check_weeks(weeks, 9, 15)
-    if not 0 <= turn_degrees <= ANY_DIRECTION:
-        raise ValueError(f"turn_degrees must be from 0 to {ANY_DIRECTION:g}: {turn_degrees}")
-    if not 0 < variety <= 1:
-        raise ValueError(f"variety must be above 0 and up to 1: {variety}")
+    check_turn(turn_degrees, variety)
     person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
     rng = np.random.default_rng(person)
-    sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))
+    sweep = draw_sweep(rng, tuple(size), tuple(spacing_mm))
     fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), draw_build(rng, weeks),
                          turn_degrees, variety)
     rng = np.random.default_rng(surroundings)
     top_mm = -0.5 * size[1] * spacing_mm[1]
     scene = _Scene(fetus, draw_womb(rng, fetus, top_mm), _draw_flesh_look(rng), draw_womb_look(rng))
     return scene, sweep, textures
-
-
-def _middle_mm(size, spacing_mm) -> np.ndarray:
-    """The middle of the field of view, seen from the first voxel's centre."""
-    return (np.asarray(size) - 1) / 2 * np.asarray(spacing_mm)
-
-
-def _draw_sweep(rng: np.random.Generator, size, spacing_mm) -> Sweep:
-    """The probe, held not quite in the middle, with its sliders somewhere; wide, as for a whole fetus."""
-    sweep = Sweep.over(size, spacing_mm)
-    aside = rng.uniform(-0.02, 0.02, 2) * [size[0] * spacing_mm[0], size[2] * spacing_mm[2]]
-    wider = rng.uniform(1.0, 1.12, 2)
-    return replace(
-        sweep,
-        position_mm=(sweep.position_mm[0] + aside[0], sweep.position_mm[1], sweep.position_mm[2] + aside[1]),
-        half_angles=tuple(float(half * part) for half, part in zip(sweep.half_angles, wider, strict=True)),
-        focus_mm=sweep.focus_mm * rng.uniform(0.75, 1.25),
-        gain_db=tuple(rng.uniform([-4, -1, -4], [1, 2, 3]).tolist()),
-        noise_db=rng.uniform(-56, -47),
-        clutter_db=rng.uniform(-29, -22),
-    )
 
 
 def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, build: Build, turn_degrees: float,
@@ -169,26 +142,17 @@ def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, build
     Where the view has no room for a posture in any of some directions, another posture is drawn: old fetuses with
     stretched legs are rarer than young ones.
     """
-    middle = _middle_mm(size, spacing_mm)
+    middle = middle_mm(size, spacing_mm)
     for _ in range(MOST_POSTURES):
         posed = draw_fetus(rng, build, variety)
         for _ in range(DIRECTIONS):
-            turned = posed.moved(_draw_direction(rng, turn_degrees), 0)
+            turned = posed.moved(draw_direction(rng, turn_degrees), 0)
             shift = _draw_place(rng, turned, sweep, middle, spacing_mm)
             if shift is not None:
                 return turned.moved(np.eye(3), shift)
     raise UserError(f"size and spacing_mm: the field of view must hold a fetus of {build.crown_rump_mm:.0f} mm "
                     f"crown-rump length; found {' x '.join(f'{side:.0f}' for side in size * spacing_mm)} mm, "
                     "too small for it")
-
-
-def _draw_direction(rng: np.random.Generator, turn_degrees: float) -> np.ndarray:
-    """A rotation [3, 3] for `Fetus.moved`."""
-    if turn_degrees == ANY_DIRECTION:
-        return Rotation.from_quat(rng.normal(size=4)).as_matrix()  # all alike
-    axis = rng.normal(size=3)
-    angle = np.deg2rad(rng.uniform(0, turn_degrees))
-    return SAGITTAL @ Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
 
 
 def _draw_place(rng: np.random.Generator, fetus: Fetus, sweep: Sweep, middle, spacing_mm) -> np.ndarray | None:

@@ -24,10 +24,10 @@ class Womb(NamedTuple):
         placenta_mm, placenta_thick_mm, placenta_radius_mm: its middle on the wall; how far it reaches from the wall
             there, and along the wall.
         amnion: how large the amnion is as part of the cavity, and [3] by how much it is off its middle.
-        yolk_mm, yolk_radius_mm: the yolk sac.
-        cord_mm, cord_radius_mm: the course [N, 3] of the cord from the navel, and its radius.
         layers_mm: depths of the layers of the belly's wall.
         shadows: balls (middle, radius, dB a millimetre) that take sound away, as gas or poor contact do.
+        yolk_mm, yolk_radius_mm: the yolk sac; None where there is none, as later on.
+        cord_mm, cord_radius_mm: the course [N, 3] of the cord from the navel, and its radius; None where none is drawn.
     """
 
     middle_mm: np.ndarray
@@ -38,12 +38,12 @@ class Womb(NamedTuple):
     placenta_thick_mm: float
     placenta_radius_mm: float
     amnion: tuple[float, np.ndarray]
-    yolk_mm: np.ndarray
-    yolk_radius_mm: float
-    cord_mm: np.ndarray
-    cord_radius_mm: float
     layers_mm: tuple[float, ...]
     shadows: tuple[tuple[np.ndarray, float, float], ...]
+    yolk_mm: np.ndarray | None = None
+    yolk_radius_mm: float = 0.0
+    cord_mm: np.ndarray | None = None
+    cord_radius_mm: float = 0.0
 
 
 class WombLook(NamedTuple):
@@ -70,17 +70,18 @@ def draw_womb(rng: np.random.Generator, fetus: Fetus, top_mm: float) -> Womb:
     side /= np.linalg.norm(side)
     grown = radii + 0.6 * thick + rng.uniform(0, 5)
     middle = middle + side * (grown - radii).mean()  # off the fetus, where the placenta is
-    edge = middle + side * _reach(side, grown, axes)
+    edge = middle + side * reach_mm(side, grown, axes)
     amnion = (float(rng.uniform(0.88, 0.96)), rng.normal(0, 0.6, 3))
     away = rng.normal(size=3)
     away /= np.linalg.norm(away)
-    yolk = middle + away * (0.93 * _reach(away, grown, axes))
+    yolk = middle + away * (0.93 * reach_mm(away, grown, axes))
     room = outline[:, 1].min() - top_mm
     layers = np.cumsum(rng.uniform([0.12, 0.14, 0.2], [0.22, 0.26, 0.34])) * min(room, 30.0)
     cord = _draw_cord(rng, fetus, middle, grown, axes, edge - side * 0.8 * thick)
     wall, wide, ring, round_mm = rng.uniform([5, 0.6 * size, 1.8, 0.028 * size], [10, 0.85 * size, 2.8, 0.038 * size])
-    return Womb(middle, grown, axes, wall, edge, thick, wide, amnion, yolk, ring, cord, round_mm,
-                tuple((top_mm + layers).tolist()), _draw_shadows(rng, fetus, top_mm))
+    shadows = draw_shadows(rng, fetus.points_mm, top_mm)
+    return Womb(middle, grown, axes, wall, edge, thick, wide, amnion, tuple((top_mm + layers).tolist()), shadows,
+                yolk, ring, cord, round_mm)
 
 
 def smallest_ellipsoid(points: np.ndarray, tolerance: float = 0.02) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +108,7 @@ def smallest_ellipsoid(points: np.ndarray, tolerance: float = 0.02) -> tuple[np.
     return middle, radii * max(1.0, inside), vectors.T
 
 
-def _reach(direction: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> float:
+def reach_mm(direction: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> float:
     """How far an ellipsoid reaches from its middle in a unit direction."""
     return 1 / float(np.linalg.norm(axes @ direction / radii))
 
@@ -137,12 +138,12 @@ def _bezier(places: np.ndarray, t: np.ndarray) -> np.ndarray:
     return levels[0]
 
 
-def _draw_shadows(rng: np.random.Generator, fetus: Fetus, top_mm: float):
+def draw_shadows(rng: np.random.Generator, points_mm: np.ndarray, top_mm: float):
     """Up to two balls above the fetus that take 6 to 16 dB from what lies behind."""
     shadows = []
     for _ in range(rng.integers(3)):
         radius = rng.uniform(3, 6)
-        place = fetus.points_mm[rng.integers(len(fetus.points_mm))] + rng.normal(0, 8, 3)
+        place = points_mm[rng.integers(len(points_mm))] + rng.normal(0, 8, 3)
         place[1] = top_mm + rng.uniform(0, 6)
         shadows.append((place, float(radius), float(rng.uniform(6, 16) / (2 * radius))))
     return tuple(shadows)
@@ -152,8 +153,10 @@ def paint_womb(canvas: Canvas, womb: Womb, look: WombLook) -> None:
     """Paints everything but the fetus over the whole canvas."""
     for slab in canvas.slabs(SLAB):
         _paint_mother(slab, womb, look)
-    _paint_yolk_sac(canvas, womb)
-    _paint_cord(canvas, womb, look)
+    if womb.yolk_mm is not None:
+        _paint_yolk_sac(canvas, womb)
+    if womb.cord_mm is not None:
+        _paint_cord(canvas, womb, look)
     for place, radius, rate in womb.shadows:
         part = canvas.window(place - radius, place + radius)
         if part is not None:

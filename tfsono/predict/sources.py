@@ -29,6 +29,7 @@ class Options:
       also: head: further sources, which answer together with the first one.
       samples: head: passes with dropout on, for the uncertainty.
       refine: pose: whether each answer is refined on its volume, of a run folder alone.
+      candidates: face: how many of each landmark are listed.
     """
 
     tiling: str = ""
@@ -36,10 +37,13 @@ class Options:
     also: tuple[str, ...] = ()
     samples: int | None = None
     refine: bool = False
+    candidates: int | None = None
 
 
-SYSTEMS = ("hip", "femur", "pose", "head")
-OF_ONE_SYSTEM = {"tiling": "hip", "pixel_size_mm": "head", "also": "head", "samples": "head", "refine": "pose"}
+PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import would load Keras
+SYSTEMS = ("hip", "femur", "pose", "face", "head")
+OF_ONE_SYSTEM = {"tiling": "hip", "pixel_size_mm": "head", "also": "head", "samples": "head", "refine": "pose",
+                 "candidates": "face"}
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
@@ -79,6 +83,8 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: s
         from tfsono.systems import head as one
     elif system == "pose":
         from tfsono.systems import pose as one
+    elif system == "face":
+        from tfsono.systems import face as one
     else:
         from tfsono.systems import femur as one
     run, module = one.load_run(run_dir)
@@ -107,6 +113,10 @@ def open_predictor(source: str | os.PathLike, options: Options = Options()) -> P
         from tfsono.predict import pose
 
         return (pose.from_export if is_exported(source) else pose.from_run)(source, key, options.refine)
+    if system == "face":
+        from tfsono.predict import face
+
+        return (face.from_export if is_exported(source) else face.from_run)(source, key, options.candidates)
     from tfsono.predict import hip
 
     if not is_exported(source):
@@ -130,6 +140,10 @@ def answers_of(system: str) -> Answers:
         from tfsono.predict import pose
 
         return pose.ANSWERS
+    if system == "face":
+        from tfsono.predict import face
+
+        return face.ANSWERS
     from tfsono.predict import head
 
     return head.ANSWERS
@@ -172,11 +186,11 @@ def check_options(source: str | os.PathLike, system: str, options: Options) -> N
 
 
 def model_key(source: str | os.PathLike, tiling: str = "") -> str:
-    """What a model's answers depend on, as one SHA-256: of the export's manifest, or the run's weights and config."""
+    """What a model's answers depend on, as one SHA-256: the export's manifest, or the run's config, weights and prior."""
     source = Path(source)
     if is_exported(source):
         content = [sha256(source / MANIFEST)]
     else:
         weights = [source / f"{name}.weights.h5" for name in ("best", "last")]
-        content = [sha256(path) for path in (source / "config.json", *weights) if path.is_file()]
+        content = [sha256(path) for path in (source / "config.json", *weights, source / PRIOR) if path.is_file()]
     return hashlib.sha256(json.dumps([*content, tiling]).encode()).hexdigest()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tfsono.data.cache import Cache
 from tfsono.errors import UserError
 from tfsono.metrics.landmarks import radial_errors
 from tfsono.training.fit import Score
@@ -14,14 +13,14 @@ from tfsono.training.fit import Score
 MEAN_DISTANCE = Score("validation_mre_mm", less_is_better=True)
 
 
-def mean_distance(module: Callable, cache: Cache, names: Iterable[str]) -> float:
+def mean_distance(module: Callable, cache, names: Iterable[str]) -> float:
     """The mean distance of the landmarks over cases that have some, on the cache's grid, mm.
 
     A landmark that was not found counts as the diagonal of its volume: to find nothing is not to be better.
 
     Args:
       module: (volume, spacing_mm) -> {"points_vox": [K, 3]}.
-      cache: open; names: of the cases.
+      cache: open `data.cache.Cache`; names: of the cases.
 
     Raises:
       UserError: no case has a landmark.

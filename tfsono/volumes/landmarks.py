@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,11 +32,26 @@ _CSV_COLUMNS = ("case", "name", "x_mm", "y_mm", "z_mm")
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
 
+class Box(NamedTuple):
+    """A box in the patient.
+
+    Attributes:
+        centre_mm: [3] LPS millimetres; NaN for a missing box.
+        orientation: [3, 3], of which column a is the unit vector of the box's axis a.
+        size_mm: [3] along these axes.
+    """
+
+    centre_mm: np.ndarray
+    orientation: np.ndarray
+    size_mm: np.ndarray
+
+
 def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
     """Reads the landmarks of one case.
 
     Args:
-        path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines where it has no list);
+        path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines where it has no list; never
+            those of its ROI boxes);
             Slicer's older `.fcsv`; an annotation in voxel indices
             (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point that is null, empty, NaN,
             all 0, or has a negative index is missing; a spacing that is absent or null is the image's); or a label
@@ -100,17 +116,19 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
     return cases
 
 
-def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[str, str]] = ()) -> None:
-    """Writes a list of points, and lines between some of them, as 3D Slicer reads them by drag and drop.
+def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[str, str]] = (),
+                  boxes: Mapping[str, Box | tuple] | None = None) -> None:
+    """Writes a list of points, lines between some of them, and boxes, as 3D Slicer reads them by drag and drop.
 
     Args:
         path: ends in `.mrk.json`; written beside and renamed.
         points_mm: positions [3] in LPS millimetres; one with a NaN is written as missing.
         lines: pairs of names; a line with a missing end is left out.
+        boxes: named boxes (`Box`, or its three parts), written as ROIs; one with a NaN, or a side of 0, is left out.
 
     Raises:
         UserError: another suffix, or the folder does not exist.
-        ValueError: a line names a point that is not there.
+        ValueError: a line names a point that is not there, or a box is none.
     """
     path = Path(path)
     if not path.name.lower().endswith(".mrk.json"):
@@ -125,6 +143,8 @@ def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[
         ends = {name: points_mm[name] for name in pair}
         if all(np.isfinite(end).all() for end in ends.values()):
             markups.append(_markup("Line", " - ".join(pair), ends))
+    markups += [_roi(name, Box(*box)) for name, box in (boxes or {}).items()
+                if all(np.isfinite(part).all() for part in box) and np.all(box[2])]
     text = json.dumps({"@schema": _SCHEMA, "markups": markups}, indent=1, allow_nan=False)
     write_text(path, text + "\n")
 
@@ -142,13 +162,20 @@ def points_to_mm(points_vox: np.ndarray, volume: Volume) -> np.ndarray:
     return scaled @ volume.direction_matrix.T + np.asarray(volume.origin_mm)
 
 
+def box_to_mm(box_vox: np.ndarray, volume: Volume) -> Box:
+    """Two corners (x0, y0, z0, x1, y1, z1) in continuous voxel indices to a box along the volume's axes; NaN stays."""
+    first, last = np.asarray(box_vox, np.float64).reshape(2, 3)
+    size = (last - first) * np.asarray(volume.spacing_mm)
+    return Box(points_to_mm((first + last) / 2, volume), volume.direction_matrix, size)
+
+
 def _from_markups(path: Path, content: dict) -> dict[str, np.ndarray]:
     markups = content["markups"]
     if not isinstance(markups, list) or not all(isinstance(one, dict) for one in markups):
         raise UserError(f"{path}: 'markups' must be a list of objects; found {type(markups).__name__}")
     lists = [one for one in markups if one.get("type") == "Fiducial"]
     points: dict[str, np.ndarray] = {}
-    for markup in lists or markups:
+    for markup in lists or [one for one in markups if one.get("type") != "ROI"]:
         signs = _signs(path, str(markup.get("coordinateSystem", "LPS")))
         unit = markup.get("coordinateUnits", "mm")
         if unit != "mm" and unit[:1] != ["mm"]:
@@ -297,6 +324,25 @@ def _markup(kind: str, name: str, points_mm: dict[str, np.ndarray]) -> dict:
         "coordinateSystem": "LPS",
         "coordinateUnits": "mm",
         "controlPoints": controls,
+    }
+
+
+def _roi(name: str, box: Box) -> dict:
+    """A box as Slicer keeps it: its one control point is its centre, its orientation row by row."""
+    orientation, size = np.array(box.orientation, np.float64), np.asarray(box.size_mm, np.float64)
+    if orientation.shape != (3, 3) or size.shape != (3,) or (size <= 0).any():
+        raise ValueError(f"box {name!r} must have an orientation [3, 3] and three positive sizes; "
+                         f"found {orientation.tolist()} and {size.tolist()}")
+    if np.linalg.det(orientation) < 0:
+        orientation[:, 2] *= -1  # a mirrored frame is no rotation; the box is the same either way
+    return {
+        **_markup("ROI", name, {name: np.asarray(box.centre_mm, np.float64)}),
+        "roiType": "Box",
+        "center": [float(value) for value in box.centre_mm],
+        "orientation": [float(value) for value in orientation.ravel()],
+        "size": [float(value) for value in size],
+        "insideOut": False,
+        "display": {"handlesInteractive": False, "pointLabelsVisibility": False},
     }
 
 

@@ -1,0 +1,186 @@
+"""The way from a raw volume to landmarks with boxes and back, with networks whose answers are known."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfsono.geometry.anchors import anchors
+from tfsono.geometry.boxes import centred_boxes, pairwise_iou, suppressed
+from tfsono.geometry.graph import GraphPrior, Ratio
+from tfsono.inference.face import FaceAnswerer, FaceReader
+from tfsono.inference.face_prior import FacePrior
+
+ONE = np.ones(3, np.float32)
+STRIDE, SIDES = 4, (6.0, 9.0)
+NAN = float("nan")
+
+
+class Scores(keras.layers.Layer):
+    """Logits and offsets of all anchors of a map of known cells, whatever the volume."""
+
+    def __init__(self, logits, offsets):
+        super().__init__()
+        self.logits, self.offsets = (np.asarray(values, "float32")[None] for values in (logits, offsets))
+
+    def call(self, image):
+        # so that Keras takes them for functions of the image
+        nothing = 0 * keras.ops.sum(image)
+        return {"classes": self.logits + nothing, "offsets": self.offsets + nothing}
+
+    def compute_output_spec(self, image):
+        return {"classes": keras.KerasTensor(self.logits.shape), "offsets": keras.KerasTensor(self.offsets.shape)}
+
+
+def network_of(logits, offsets=None):
+    image = keras.Input((None, None, None, 1))
+    return keras.Model(image, Scores(logits, np.zeros((len(logits), 6)) if offsets is None else offsets)(image))
+
+
+def reader(network, **values):
+    plain = FaceReader(network, 4, (), 2, (STRIDE,), SIDES, (1.0, 1.0), 0.3, 4, 2, 0.05)
+    return dataclasses.replace(plain, **values)
+
+
+def scene(size=(23, 17, 19)):
+    """The anchors of a volume of this size, and logits by which all are background."""
+    cells = tuple(-(-n // STRIDE) for n in size)
+    boxes = anchors(cells, STRIDE, SIDES)
+    return np.random.default_rng(0).normal(100, 20, size).astype("float32"), boxes, np.tile([8.0, 0, 0], (len(boxes), 1))
+
+
+def nearest(boxes, centre, sides):
+    return int(pairwise_iou(boxes, centred_boxes(np.array([centre]), np.array([sides])))[:, 0].argmax())
+
+
+def test_the_best_box_and_the_second_that_lies_apart():
+    volume, boxes, logits = scene()
+    first, beside, second = (nearest(boxes, centre, sides) for centre, sides in
+                             (((5.5, 9.5, 13.5), (6, 6, 6)), ((5.5, 9.5, 13.5), (6, 9, 6)), ((17.5, 1.5, 5.5), (9, 6, 6))))
+    for place, logit in ((first, 12.0), (beside, 11.0), (second, 10.0)):
+        logits[place, 1] = logit
+    answer = {key: value.numpy() for key, value in FaceAnswerer(reader(network_of(logits)))(volume, ONE).items()}
+    np.testing.assert_allclose(answer["boxes_vox"][0], boxes[first], atol=1e-4)
+    np.testing.assert_allclose(answer["points_vox"][0], (5.5, 9.5, 13.5), atol=1e-4)
+    np.testing.assert_allclose(answer["candidate_boxes_vox"][0, 1], boxes[second], atol=1e-4)
+    sure = np.exp([12.0, 10.0]) / (np.exp([12.0, 10.0]) + np.exp(8) + 1)
+    np.testing.assert_allclose(answer["candidate_scores"][0], [*sure, 0, 0], rtol=1e-5)
+    assert np.isnan(answer["candidate_boxes_vox"][0, 2:]).all() and answer["chosen"].tolist() == [0, 0]
+
+
+def test_a_landmark_without_a_candidate_is_missing():
+    volume, _, logits = scene()
+    logits[7, 1] = 9
+    answer = FaceAnswerer(reader(network_of(logits)))(volume, ONE)
+    assert np.isfinite(answer["points_vox"][0]).all() and np.isnan(answer["points_vox"][1]).all()
+    assert float(answer["scores"][1]) == 0 and np.isnan(answer["candidate_boxes_vox"][1]).all()
+    nothing = FaceAnswerer(reader(network_of(scene()[2])))(volume, ONE)
+    assert np.isnan(nothing["points_vox"]).all() and not np.any(nothing["candidate_scores"])
+
+
+def test_without_suppression_the_second_is_the_firsts_neighbour():
+    volume, boxes, logits = scene()
+    random = np.random.default_rng(1)
+    logits[:, 1] = random.uniform(4, 12, len(logits))
+    literal = FaceAnswerer(reader(network_of(logits), highest_iou=1.0))(volume, ONE)
+    inside = (((boxes[:, :3] + boxes[:, 3:]) / 2) < np.array(volume.shape) - 0.5).all(axis=1)
+    order = np.argsort(np.where(inside, -logits[:, 1], np.inf))[:4]
+    np.testing.assert_allclose(literal["candidate_boxes_vox"][0], boxes[order], atol=1e-4)
+    apart = FaceAnswerer(reader(network_of(logits)))(volume, ONE)
+    kept = suppressed(boxes, np.where(inside, logits[:, 1], -np.inf), 0.3)[:4]
+    np.testing.assert_allclose(apart["candidate_boxes_vox"][0], boxes[kept], atol=1e-4)
+
+
+def test_anchors_in_the_padding_are_no_candidates():
+    volume, boxes, logits = scene((17, 17, 17))  # padded to 20: the last cell's centre lies at 17.5
+    outside = nearest(boxes, (17.5, 9.5, 9.5), (6, 6, 6))
+    logits[outside, 1] = 15
+    assert np.isnan(FaceAnswerer(reader(network_of(logits)))(volume, ONE)["points_vox"]).all()
+
+
+def test_offsets_move_and_stretch_a_box():
+    volume, boxes, logits = scene()
+    place = nearest(boxes, (9.5, 9.5, 9.5), (6, 9, 6))
+    logits[place, 2] = 12
+    offsets = np.zeros((len(boxes), 6))
+    offsets[place] = [0.5, -0.2, 0.1, np.log(1.5), 0, np.log(0.5)]
+    answer = FaceAnswerer(reader(network_of(logits, offsets)))(volume, ONE)
+    np.testing.assert_allclose(answer["points_vox"][1], (9.5 + 3, 9.5 - 1.8, 9.5 + 0.6), atol=1e-3)
+    box = answer["boxes_vox"][1].numpy()
+    np.testing.assert_allclose(box[3:] - box[:3], (9, 9, 3), atol=1e-3)
+
+
+def test_a_volume_of_another_spacing_gives_its_own_voxels():
+    volume, boxes, logits = scene((24, 20, 16))
+    place = nearest(boxes, (9.5, 5.5, 13.5), (6, 6, 6))
+    logits[place, 1] = 12
+    module = FaceAnswerer(reader(network_of(logits), spacing_mm=(1.0, 1.0, 1.0)))
+    own = np.random.default_rng(0).normal(size=(12, 40, 8)).astype("float32")  # of 2, 0.5 and 2 mm: 24, 20, 16 voxels
+    answer = module(own, np.float32([2, 0.5, 2]))
+    np.testing.assert_allclose(answer["points_vox"][0], (np.array([9.5, 5.5, 13.5]) + 0.5) * [0.5, 2, 0.5] - 0.5, atol=1e-4)
+    box = answer["boxes_vox"][0].numpy()
+    np.testing.assert_allclose(box[3:] - box[:3], (3, 12, 3), atol=1e-4)
+
+
+def test_the_prior_takes_the_possible_face():
+    """Three landmarks on a line: the best box of the last one lies on the wrong side, the second where it belongs."""
+    volume, boxes, logits = scene((31, 17, 19))
+    logits = np.hstack([logits, np.zeros((len(logits), 1))])
+    places = [nearest(boxes, centre, (6, 6, 6)) for centre in
+              ((5.5, 9.5, 9.5), (13.5, 9.5, 9.5), (5.5, 1.5, 9.5), (21.5, 9.5, 9.5))]
+    for place, landmark, logit in zip(places, (1, 2, 3, 3), (12, 12, 13, 11)):
+        logits[place, landmark] = logit
+    graph = (Ratio("asymmetric", (1, 2), (0, 1)), Ratio("asymmetric", (0, 2), (0, 1)))
+    prior = FacePrior(("a", "b", "c"), graph, GraphPrior(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([20, 20])))
+    given = reader(network_of(logits), landmarks=3)
+    plain, chosen = FaceAnswerer(given)(volume, ONE), FaceAnswerer(given, prior)(volume, ONE)
+    np.testing.assert_allclose(plain["points_vox"][2], (5.5, 1.5, 9.5), atol=1e-4)
+    np.testing.assert_allclose(chosen["points_vox"][2], (21.5, 9.5, 9.5), atol=1e-4)
+    assert chosen["chosen"].numpy().tolist() == [0, 0, 1]
+    assert float(chosen["scores"][2]) == pytest.approx(float(plain["candidate_scores"][2, 1]))
+    np.testing.assert_array_equal(plain["points_vox"][:2], chosen["points_vox"][:2])
+
+
+def test_heatmaps_answer_with_points():
+    image = keras.Input((None, None, None, 1))
+    layer = keras.layers.Conv3D(2, 1)
+    network = keras.Model(image, {"heatmaps": layer(image)})
+    layer.set_weights([np.array([1.0, -1.0]).reshape(1, 1, 1, 1, 2), np.zeros(2)])
+    volume = np.random.default_rng(0).normal(100, 1, (21, 17, 19)).astype("float32")
+    volume[4, 11, 15], volume[19, 2, 7] = 180, 20
+    answer = FaceAnswerer(reader(network, lowest_score=0.0))(volume, ONE)
+    np.testing.assert_array_equal(answer["points_vox"], [[4, 11, 15], [19, 2, 7]])
+    assert answer["candidate_boxes_vox"].shape == (2, 4, 6) and (answer["scores"].numpy() > 5).all()
+    assert np.isnan(answer["candidate_boxes_vox"][:, 1:]).all()
+
+
+def test_an_answer_of_two_stages():
+    """Proposals are boxes with scores of their own; NaN for one that is not there."""
+    proposals = np.array([[[3, 3, 3, 9, 9, 9], [10, 3, 3, 16, 9, 9], [NAN] * 6]], "float32")
+
+    class Stages(keras.layers.Layer):
+        def call(self, image):
+            nothing = 0 * keras.ops.sum(image)
+            return {"proposals": proposals + nothing, "proposal_offsets": np.zeros((1, 3, 6), "float32") + nothing,
+                    "classes": np.array([[[0, 3, 0], [0, 0, 3], [0, 9, 9]]], "float32") + nothing}
+
+        def compute_output_spec(self, image):
+            return {"proposals": keras.KerasTensor((1, 3, 6)), "proposal_offsets": keras.KerasTensor((1, 3, 6)),
+                    "classes": keras.KerasTensor((1, 3, 3))}
+
+    image = keras.Input((None, None, None, 1))
+    volume = np.random.default_rng(0).normal(size=(20, 16, 16)).astype("float32")
+    answer = FaceAnswerer(reader(keras.Model(image, Stages()(image))))(volume, ONE)
+    np.testing.assert_allclose(answer["boxes_vox"], proposals[0, :2], atol=1e-5)
+    np.testing.assert_allclose(answer["scores"], np.exp(3) / (np.exp(3) + 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 2), (5, 3, 4), (33, 2, 16)])
+def test_any_size_is_answered(size):
+    cells = int(np.prod([-(-n // STRIDE) for n in size]))
+    network = network_of(np.tile([0.0, 1, 1], (8 * cells, 1)))
+    answer = FaceAnswerer(reader(network))(np.random.default_rng(0).normal(size=size).astype("float32"), ONE)
+    assert answer["points_vox"].shape == (2, 3)
+    assert tf.reduce_all(answer["chosen"] == 0)

@@ -1,0 +1,198 @@
+"""The prior of a run: the paper's graph, other landmarks, the fit on cases, its file, and what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tfsono.errors import UserError
+from tfsono.geometry.graph import GraphPrior, Ratio, choose_combination, log_penalty
+from tfsono.inference.face_prior import (
+    EDGES,
+    RATIOS,
+    FacePrior,
+    face_graph,
+    other_graph,
+    prior_of,
+    ratio_name,
+    read_prior,
+    write_prior,
+)
+
+NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
+OTHERS = ("cerebellum_a", "cerebellum_b", "pons", "skull_front", "skull_back")
+FACE = np.array([[13, 0, 0], [0, 7, 6], [-13, 0, 0], [0, 13, -10], [0, 7, -28]], np.float64)
+SPACING = (1.3, 0.9, 2.1)
+
+
+def cases(count=12, seed=0, shape=FACE):
+    """(name, points_vox, spacing_mm): jittered faces of one shape."""
+    random = np.random.default_rng(seed)
+    points = (shape + 60 + random.normal(0, 0.8, (count, *shape.shape))) / SPACING
+    return [(f"case_{number}", face, SPACING) for number, face in enumerate(points)]
+
+
+def without(found, gaps):
+    """Cases of which some landmarks are missing: {number of the case: numbers of the landmarks}."""
+    for number, landmarks in gaps.items():
+        found[number][1][landmarks] = np.nan
+    return found
+
+
+# --- the graph
+
+
+def test_the_graph_is_the_papers_nine_edges_in_six_ratios():
+    assert len(EDGES) == 9 == len({frozenset(edge) for edge in EDGES})
+    assert {name for edge in EDGES for name in edge} == set(NAMES)
+    assert {frozenset(edge) for _, *pair in RATIOS for edge in pair} == {frozenset(edge) for edge in EDGES}
+    assert frozenset(("mid_eyebrow", "chin")) not in {frozenset(edge) for edge in EDGES}
+    assert face_graph(NAMES) == (  # the paper's nodes less one
+        Ratio("symmetric", (0, 1), (2, 1)), Ratio("symmetric", (0, 3), (2, 3)), Ratio("symmetric", (0, 4), (2, 4)),
+        Ratio("asymmetric", (1, 3), (0, 2)), Ratio("asymmetric", (3, 4), (0, 2)), Ratio("asymmetric", (3, 4), (1, 3)))
+
+
+def test_the_graph_follows_the_names():
+    order = (4, 2, 0, 3, 1)
+    names = tuple(NAMES[k] for k in order)
+    assert [ratio_name(ratio, names) for ratio in face_graph(names)] == [
+        ratio_name(ratio, NAMES) for ratio in face_graph(NAMES)]
+    some = face_graph(("chin", "ear", "left_eye", "right_eye", "nose_tip"))
+    assert some == (Ratio("symmetric", (2, 4), (3, 4)), Ratio("symmetric", (2, 0), (3, 0)),
+                    Ratio("asymmetric", (4, 0), (2, 3)))
+    assert face_graph(OTHERS) == () == face_graph(NAMES[:1])
+
+
+def test_other_landmarks_are_compared_with_their_longest_edge():
+    points = np.array([[[0, 0, 0], [3, 0, 0], [0, 4, 0], [0, 0, 1]], [[0, 0, 0], [3, 0, 0], [0, 4, 0], [0, 0, 1]],
+                       [[0, 0, 0], [np.nan, 0, 0], [0, 4, 0], [0, 0, 30]]])
+    # mean lengths: 0-1 3, 0-2 4, 0-3 32/3, 1-2 5, 1-3 3.2, 2-3 (2 * 4.1 + 30.3) / 3 = 12.8
+    assert other_graph(points) == tuple(Ratio("asymmetric", edge, (2, 3))
+                                        for edge in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3)))
+
+
+def test_a_ratio_in_words():
+    assert ratio_name(face_graph(NAMES)[4], NAMES) == "d(nose_tip - chin) / d(left_eye - right_eye)"
+    assert ratio_name(face_graph(NAMES)[0], NAMES) == (
+        "(a - b) / (a + b) of a = d(left_eye - mid_eyebrow), b = d(right_eye - mid_eyebrow)")
+
+
+# --- the fit
+
+
+def test_a_prior_is_fitted_in_millimetres():
+    found = cases()
+    prior = prior_of(found, NAMES)
+    lengths = [[math.dist(points[a] * SPACING, points[b] * SPACING) for a, b in ((3, 4), (0, 2))]
+               for _, points, _ in found]
+    expected = np.array([one / other for one, other in lengths])
+    name = "d(nose_tip - chin) / d(left_eye - right_eye)"
+    assert prior.normals[name] == pytest.approx((expected.mean(), expected.std(ddof=1)), rel=1e-5)
+    points_mm = np.stack([points * SPACING for _, points, _ in found])
+    np.testing.assert_allclose(prior.values(points_mm)[name], expected, rtol=1e-6)
+    assert prior.landmarks == NAMES and prior.graph == face_graph(NAMES) and prior.incomplete == {}
+    assert prior.summary() == "graph prior: 6 ratios fitted on 12 faces"
+
+
+def test_what_is_missing_is_left_out_and_told():
+    found = without(cases(14), {2: [4], 5: [0, 3]}) + [("empty", None, SPACING)]
+    prior = prior_of(iter(found), NAMES)
+    assert prior.fitted.count.tolist() == [13, 13, 12, 13, 12, 12]
+    assert prior.incomplete == {"case_2": ("chin",), "case_5": ("left_eye", "nose_tip"), "empty": NAMES}
+    assert "on 12 to 13 faces; case_2 without chin; case_5 without left_eye, nose_tip; empty w" in prior.summary()
+
+
+@pytest.mark.parametrize("found, words", [
+    (cases(9), "at least 10 training cases .* found 9 of 9"), ([], "found 0 of 0"),
+    (without(cases(12), {0: [4], 5: [4], 7: [4]}),
+     r"found 9 of 12 with those of \(a - b\) / \(a \+ b\) of a = d\(left_eye - chin\)"),
+    ([(f"{k}", None, SPACING) for k in range(20)], "found 0 of 20")])
+def test_fewer_than_ten_faces_are_refused(found, words):
+    with pytest.raises(UserError, match=words) as error:
+        prior_of(found, NAMES)
+    assert "\n" not in str(error.value) and "train without the prior" in str(error.value)
+
+
+@pytest.mark.parametrize("number, candidates, words", [
+    (2, 2, "at least 3 landmarks, found 2"), (17, 2, "65536 combinations to try, found 2 candidates of each of 17"),
+    (9, 4, "found 4 candidates of each of 9")])
+def test_too_few_and_too_many_landmarks_are_refused(number, candidates, words):
+    shape = np.random.default_rng(0).normal(0, 20, (number, 3))
+    with pytest.raises(UserError, match=words) as error:
+        prior_of(cases(12, shape=shape), [f"point_{k}" for k in range(number)], candidates)
+    assert "\n" not in str(error.value) and "train without the prior" in str(error.value)
+
+
+def test_other_landmarks_get_a_prior_that_chooses_too():
+    shape = np.array([[20, -25, 0], [-20, -25, 3], [0, -5, 2], [0, 55, 0], [3, -50, 0]], np.float64)
+    prior = prior_of(cases(40, shape=shape), OTHERS)
+    assert len(prior.graph) == 9 and all(ratio.second == (3, 4) for ratio in prior.graph)
+    right = cases(1, seed=9, shape=shape)[0][1] * SPACING
+    candidates = np.stack([right, right], axis=1)
+    candidates[2, 0] = right[2] + [40, 10, -30]
+    candidates[0, 1] = right[0] + [0, 30, 0]
+    chosen, _ = choose_combination(candidates, np.ones((5, 2), bool), prior.graph, prior.fitted)
+    assert np.array(chosen).tolist() == [0, 0, 1, 0, 0]
+
+
+# --- the file
+
+
+def test_a_file_gives_back_the_prior(tmp_path):
+    written = prior_of(without(cases(14), {2: [4]}), NAMES)
+    path = write_prior(tmp_path / "prior.json", written)
+    found = read_prior(path, NAMES)
+    assert (found.landmarks, found.graph, found.incomplete) == (written.landmarks, written.graph, written.incomplete)
+    for key in ("mean", "deviation", "count"):
+        np.testing.assert_array_equal(getattr(found.fitted, key), getattr(written.fitted, key))
+    assert write_prior(tmp_path / "again.json", found).read_text() == path.read_text()
+    face = cases(1, seed=3)[0][1] * SPACING
+    assert float(log_penalty(face, found.graph, found.fitted)) == float(
+        log_penalty(face, written.graph, written.fitted))
+    line = json.loads(path.read_text().splitlines()[5].rstrip(","))
+    assert line["ratio"] == "d(nose_tip - chin) / d(left_eye - right_eye)" and line["faces"] == 13
+    assert line["first"] == ["nose_tip", "chin"] and line["mean"] == written.fitted.mean[4]
+
+
+@pytest.mark.parametrize("landmarks", [(NAMES[2], NAMES[1], NAMES[0], *NAMES[3:]), NAMES[:4], OTHERS])
+def test_a_prior_of_other_landmarks_is_refused(tmp_path, landmarks):
+    path = write_prior(tmp_path / "prior.json", prior_of(cases(), NAMES))
+    with pytest.raises(UserError, match="landmarks in its order") as error:
+        read_prior(path, landmarks)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def changed(**changes):
+    return lambda found: json.dumps({**found, **changes})
+
+
+def changed_ratio(**changes):
+    return lambda found: json.dumps({**found, "ratios": [{**found["ratios"][0], **changes}, *found["ratios"][1:]]})
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda found: json.dumps(found)[:-40], "must be JSON"), (lambda found: "[1, 2]", "something else"),
+    (lambda found: json.dumps({k: v for k, v in found.items() if k != "ratios"}), "ratios"),
+    (changed(format_version=9), "found format 9"), (changed(ratios=[]), "finite means"),
+    (changed(incomplete=["case"]), "something else"), (changed_ratio(kind="other"), "something else"),
+    (changed_ratio(first=["left_eye", "tail"]), "something else"),
+    (changed_ratio(first=["left_eye"]), "something else"), (changed_ratio(mean="much"), "something else"),
+    (changed_ratio(mean=None), "something else"), (changed_ratio(deviation=0), "above 0"),
+    (changed_ratio(deviation=-1), "above 0"), (changed_ratio(mean=float("nan")), "finite"),
+    (changed_ratio(deviation=float("inf")), "finite")])
+def test_a_damaged_file_is_told_in_one_line(tmp_path, change, words):
+    path = write_prior(tmp_path / "prior.json", prior_of(cases(), NAMES))
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(UserError, match=words) as error:
+        read_prior(path, NAMES)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_prior(tmp_path / "nothing.json", NAMES)
+
+
+def test_a_prior_that_cannot_be_written_is_not(tmp_path):
+    fitted = GraphPrior(np.array([np.nan]), np.array([1.0]), np.array([10]))
+    with pytest.raises(ValueError):
+        write_prior(tmp_path / "prior.json", FacePrior(NAMES, face_graph(NAMES)[:1], fitted))
+    assert not list(tmp_path.iterdir())

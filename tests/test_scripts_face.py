@@ -1,0 +1,159 @@
+"""The whole way of `face` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from small_face import CASES, TINY_FACE, write_small_face_dataset
+from test_scripts_hip import script
+from tfsono.__main__ import run as tfsono
+from tfsono.configs.face import FACE, LANDMARKS
+from tfsono.errors import UserError
+from tfsono.inference.face_prior import PRIOR, read_prior
+from tfsono.predict import sources
+from tfsono.training.run import read_history, read_run
+from tfsono.volumes.landmarks import read_landmarks
+
+VARIANTS = ("ig_rpn", "rpn", "ig_ssd", "ssd", "faster_rcnn", "heatmap")
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def train(place, name, *more):
+    script("train", "face").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / name),
+                                  *TINY_FACE, *map(str, more)])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A dataset of which one case lacks the chin, its cache, and a run of every variant."""
+    place = tmp_path_factory.mktemp("face")
+    write_small_face_dataset(place / "dataset", missing=((0, "chin"),))
+    assert tfsono(["audit", str(place / "dataset")]) == 0
+    tfsono(["cache", "face", str(place / "dataset"), str(place / "small.h5"), "--preset", "quick", "--verify"])
+    train(place, "ig_rpn")
+    for variant in VARIANTS[1:]:
+        train(place, variant, "--variant", variant, "--split", place / "runs" / "ig_rpn" / "split.json")
+    return place
+
+
+@pytest.fixture(scope="module")
+def results(place):
+    script("evaluate", "face").main(["--data", str(place / "small.h5"), "--runs", *(
+        str(place / "runs" / name) for name in VARIANTS), "--out", str(place / "results")])
+    return place / "results"
+
+
+def test_a_run_keeps_its_prior_and_the_parts_of_its_loss(place):
+    run = read_run(place / "runs" / "ig_rpn", FACE)
+    prior = read_prior(run.folder / PRIOR, LANDMARKS)
+    assert len(prior.graph) == 6 and max(prior.fitted.count) == CASES - 2 and sources.PRIOR == PRIOR
+    history = read_history(run.folder / "history.csv")
+    assert len(history) == 2 and all(np.isfinite(value) for row in history for value in row.values())
+    for row in history:
+        assert row["loss"] == pytest.approx(row["classification"] + row["regression"], rel=1e-3)
+    two = read_history(place / "runs" / "faster_rcnn" / "history.csv")[-1]
+    parts = [two[f"{stage}{part}"] for stage in ("", "proposal_") for part in ("classification", "regression")]
+    assert two["loss"] == pytest.approx(sum(parts), rel=1e-3)
+    assert not (place / "runs" / "heatmap" / PRIOR).exists()
+
+
+def test_the_same_command_ends_with_the_same_weights(place):
+    import h5py
+
+    train(place, "again", "--split", place / "runs" / "ig_rpn" / "split.json")
+    with h5py.File(place / "runs" / "ig_rpn" / "last.weights.h5") as one, \
+            h5py.File(place / "runs" / "again" / "last.weights.h5") as other:
+        kernels = []
+
+        def compare(name, item):
+            if isinstance(item, h5py.Dataset):
+                np.testing.assert_array_equal(item[...], other[name][...])
+                kernels.append(name)
+
+        one.visititems(compare)
+    assert len(kernels) > 20
+
+
+def test_tables_have_the_papers_rows_beside_ours(results):
+    first, second = (rows_of(results / f"table{number}.csv") for number in (1, 2))
+    ours = {row["Method"] for row in first if row["Source"] == "ours"}
+    assert ours == {"Faster R-CNN", "Heatmap", "IG-SSD", "IG-RPN"}
+    assert [(row["IoU-balance"], row["Prior"], row["Method"]) for row in second if row["Source"] == "ours"] == [
+        (balance, prior, method) for method in ("SSD", "RPN") for prior in ("–", "yes") for balance in ("–", "yes")]
+    assert [row["d-mean mm"] for row in first if (row["Method"], row["Source"]) == ("IG-RPN", "paper")] == ["4.38"]
+    assert (results / "average_precision.md").is_file() and (results / "differences.csv").is_file()
+
+
+def test_rows_figures_and_landmarks(results):
+    rows = rows_of(results / "cases.csv")
+    assert len(rows) == 2 * 10 and {row["prior"] for row in rows} == {"0", "1"}
+    assert all(float(row["time_ms"]) > 0 and row["device"] for row in rows)
+    names = {path.name for path in (results / "figures").glob("*.png")}
+    assert names >= {"ratios.png", "boxes_best.png", "boxes_worst.png", "methods.png", "history_ssd.png"}
+    assert (results / "report.html").is_file()
+    kept = results / "runs" / rows[0]["file"]
+    assert set(read_landmarks(kept)) == set(LANDMARKS)
+
+
+def test_an_evaluation_goes_on_where_it_stopped(place, results, capsys):
+    script("evaluate", "face").main(["--data", str(place / "small.h5"), "--runs", *(
+        str(place / "runs" / name) for name in VARIANTS), "--out", str(results)])
+    assert "1/2" not in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def exported(place):
+    tfsono(["export", str(place / "runs" / "ig_rpn"), str(place / "saved_model")])
+    return place / "saved_model"
+
+
+@pytest.mark.parametrize("name", ["ig_ssd", "faster_rcnn", "heatmap"])
+def test_every_network_exports_and_predicts(place, name):
+    folder = place / f"export_{name}"
+    tfsono(["export", str(place / "runs" / name), str(folder)])
+    volume = str(place / "dataset" / "images" / "face_01.nii.gz")
+    for source, out in ((folder, "from_export"), (place / "runs" / name, "from_run")):
+        assert tfsono(["predict", str(source), volume, "--out", str(place / f"{out}_{name}"), "--candidates", "3"]) == 0
+    for file in ("landmarks.csv", "candidates.csv", "measurements.csv", "face_01.mrk.json"):
+        assert (place / f"from_export_{name}" / file).read_text() == (place / f"from_run_{name}" / file).read_text()
+    assert (place / f"from_run_{name}" / "face_01.png").is_file()
+    found = rows_of(place / f"from_run_{name}" / "landmarks.csv")
+    assert [row["landmark"] for row in found] == list(LANDMARKS)
+    if name == "heatmap":
+        assert all(row["x_mm"] and not row["side_x_mm"] for row in found)
+
+
+def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["landmarks"] == list(LANDMARKS) and manifest["network"]["prior"] is True
+    answer = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
+    assert set(answer) == set(manifest["output"])
+    for name, value in answer.items():
+        assert list(value.shape) == manifest["output"][name]["shape"], name
+
+
+@pytest.mark.parametrize("more, words", [
+    (["--landmark_names", "left_eye,chin", "--box_sides", "6"], "leave the option out"), (["--spacing_mm", "1,1,1"], "tfsono cache face"),
+    (["--precision", "mixed_float16"], "needs a GPU"), (["--test_cases", "99"], "test_cases"),
+    (["--test_cases", "5"], "at least 10 training cases"), (["--box_sides", "6,9"], "each of the 5 landmarks"),
+])
+def test_bad_input_is_one_line_and_leaves_no_folder(place, more, words):
+    with pytest.raises(UserError, match=words) as error:
+        train(place, "bad", *more)
+    assert "\n" not in str(error.value) and not (place / "runs" / "bad").exists()
+
+
+def test_more_candidates_than_there_are_is_refused(place, exported):
+    volume = str(place / "dataset" / "images" / "face_01.nii.gz")
+    for source in (exported, place / "runs" / "ig_rpn"):
+        with pytest.raises(UserError, match="expected 1 to 3"):
+            tfsono(["predict", str(source), volume, "--candidates", "9", "--out", str(place / "no")])
+    with pytest.raises(UserError, match="only for a model of face"):
+        sources.check_options("x", "hip", sources.Options(candidates=2))

@@ -1,0 +1,290 @@
+"""Boxes in volumes: overlap, the offsets by which a network moves one, and the best of many that overlap.
+
+A box is two corners `(x0, y0, z0, x1, y1, z1)` in continuous voxel-centre indices, its sides are their differences
+(no "+1"), and a volume of n voxels reaches from -0.5 to n - 0.5. A missing box is NaN.
+
+What networks need takes tensors of any backend, with sizes that a graph need not know, and gives float32 tensors; of
+NumPy arrays alone it gives NumPy arrays. Keras is imported only where it meets a tensor, as the metrics do without it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+LARGEST_GROWTH = math.log(1000 / 16)
+"""Of a side in `decode`, as a logarithm: keeps exp() finite before a network has learnt (Detectron's number)."""
+SMALLEST_SIDE = 1e-3
+"""Voxels; a side below it counts as it in offsets, which stay finite for a box that was cut to nothing."""
+BLOCK = 256  # boxes that `suppressed` compares each with each
+GROUP = 16  # of those it kept, how many at once look for what they drop
+ROUNDING = 1e-6  # relative, so that no box is overlooked
+
+
+def numbers_of(*values):
+    """NumPy, and the values as arrays of floats, where none is a tensor; else `keras.ops`, and float32 tensors."""
+    if all(map(_is_plain, values)):
+        arrays = map(np.asarray, values)
+        return np, *(x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64) for x in arrays)
+    from keras import ops
+
+    return ops, *(ops.cast(ops.convert_to_tensor(value), "float32") for value in values)
+
+
+def _is_plain(value) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, (np.ndarray, np.generic, int, float))
+
+
+# --- boxes
+
+
+def centred_boxes(points: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Boxes around points; NumPy, float64. NaN stays NaN.
+
+    Args:
+      points: [..., 3].
+      sides: one a box, [...] or what broadcasts to it; or one an axis, with as many axes as `points`, [..., 3].
+
+    Returns:
+      [..., 6].
+
+    Raises:
+      ValueError: points are not of three coordinates.
+    """
+    points, sides = np.asarray(points, np.float64), np.asarray(sides, np.float64)
+    if points.shape[-1:] != (3,):
+        raise ValueError(f"points must be [..., 3]; found {points.shape}")
+    halves = (sides if sides.ndim == points.ndim else sides[..., None]) / 2
+    return np.concatenate([points - halves, points + halves], axis=-1)
+
+
+def box_centres(boxes):
+    """[..., 6] -> [..., 3], arrays or tensors."""
+    return (boxes[..., :3] + boxes[..., 3:]) / 2
+
+
+def box_sides(boxes):
+    """[..., 6] -> [..., 3], arrays or tensors."""
+    return boxes[..., 3:] - boxes[..., :3]
+
+
+def clipped(boxes, size):
+    """Boxes [..., 6] cut to a volume of `size` [3] voxels; one wholly outside loses a side or more to 0."""
+    numbers, boxes, size = numbers_of(boxes, size)
+    high = numbers.concatenate([size, size], axis=-1) - 0.5
+    return numbers.maximum(numbers.minimum(boxes, high), -0.5)
+
+
+# --- overlap
+
+
+def iou(one, other):
+    """The volume that two boxes share, over that which they cover: [..., 6] and [..., 6], broadcast -> [...].
+
+    0 where a box is empty, turned inside out, or NaN.
+    """
+    numbers, one, other = numbers_of(one, other)
+    common, total = _common_and_total(numbers, _columns(numbers, one), _columns(numbers, other))
+    full = total > 0
+    return numbers.where(full, common / numbers.where(full, total, 1.0), 0.0)
+
+
+def pairwise_iou(one, other):
+    """`iou` of each with each: [N, 6] and [M, 6] -> [N, M]."""
+    _, one, other = numbers_of(one, other)
+    return iou(one[:, None], other[None])
+
+
+def _columns(numbers, boxes) -> list:
+    """The six coordinates of boxes [..., 6] and their volumes, each [...] and contiguous."""
+    if numbers is np:
+        columns = list(np.ascontiguousarray(np.moveaxis(boxes, -1, 0)))
+    else:
+        columns = list(numbers.unstack(boxes, 6, axis=-1))
+    x, y, z = (numbers.maximum(columns[axis + 3] - columns[axis], 0.0) for axis in range(3))
+    return [*columns, x * y * z]
+
+
+def _common_and_total(numbers, one: list, other: list):
+    """The volumes that boxes share and cover, of boxes as `_columns`, which broadcast."""
+    x, y, z = (numbers.maximum(numbers.minimum(one[axis + 3], other[axis + 3])
+                               - numbers.maximum(one[axis], other[axis]), 0.0) for axis in range(3))
+    common = x * y * z
+    return common, one[6] + other[6] - common
+
+
+def _overlap_above(numbers, one: list, other: list, threshold: float):
+    """Whether the IoU of boxes as `_columns` is above a threshold; without a division, and so in less time."""
+    common, total = _common_and_total(numbers, one, other)
+    return common > threshold * total
+
+
+# --- offsets
+
+
+def encode(boxes, anchors, deviations=(1.0, 1.0)):
+    """What a network is to say of an anchor that holds a box; undoes `decode` (face, Eq. 1).
+
+    t_x = (x - x_a) / w_a of the centres, t_w = log(w / w_a) of the sides, and so along y and z, over the deviations.
+
+    Args:
+      boxes: [..., 6].
+      anchors: [..., 6], which broadcast.
+      deviations: standard deviations of the centres' and of the sides' offsets, (1, 1) for the equation as it stands.
+
+    Returns:
+      [..., 6] as (t_x, t_y, t_z, t_w, t_h, t_d).
+    """
+    numbers, boxes, anchors = numbers_of(boxes, anchors)
+    (centres, sides), (places, units) = _centres_and_sides(numbers, boxes), _centres_and_sides(numbers, anchors)
+    moves, growths = (centres - places) / (units * deviations[0]), numbers.log(sides / units) / deviations[1]
+    return numbers.concatenate([moves, growths], axis=-1)
+
+
+def decode(offsets, anchors, deviations=(1.0, 1.0)):
+    """The boxes that a network says: x = x_a + t_x w_a, w = w_a exp(t_w) (face, Eq. 1).
+
+    No side grows beyond 62.5 times the anchor's.
+
+    Args:
+      offsets: [..., 6] as `encode` gives them.
+      anchors: [..., 6], which broadcast.
+      deviations: as in `encode`.
+
+    Returns:
+      [..., 6].
+    """
+    numbers, offsets, anchors = numbers_of(offsets, anchors)
+    centres, sides = _centres_and_sides(numbers, anchors)
+    centres = centres + offsets[..., :3] * deviations[0] * sides
+    halves = sides * numbers.exp(numbers.minimum(offsets[..., 3:] * deviations[1], LARGEST_GROWTH)) / 2
+    return numbers.concatenate([centres - halves, centres + halves], axis=-1)
+
+
+def _centres_and_sides(numbers, boxes):
+    return box_centres(boxes), numbers.maximum(box_sides(boxes), SMALLEST_SIDE)
+
+
+# --- the best of many that overlap
+
+
+def suppressed(boxes: np.ndarray, scores: np.ndarray, threshold: float | None, most: int | None = None) -> np.ndarray:
+    """Greedy non-maximum suppression: again and again the best box stays, and what overlaps it too much goes. NumPy.
+
+    Args:
+      boxes: [N, 6]; one that is not finite is never taken.
+      scores: [N]; -inf and NaN are never taken; of equals the first is better.
+      threshold: a box goes whose IoU with a better one that stays is above it, 0 or more; None lets all stay.
+      most: how many to keep at most; None keeps all that stay.
+
+    Returns:
+      [M] int64, the indices of those that stay, the best first.
+
+    Raises:
+      ValueError: the threshold is below 0 or NaN.
+    """
+    _check(threshold)
+    _, boxes, scores = numbers_of(np.reshape(boxes, (-1, 6)), scores)
+    usable = np.flatnonzero(np.isfinite(boxes).all(axis=-1) & (scores > -np.inf))
+    order = usable[np.argsort(-scores[usable], kind="stable")]
+    if threshold is None or not len(order):
+        return order[:most]
+    ranked = boxes[order]  # a box's number is its rank from here on
+    middles = box_centres(ranked)
+    axis = int(np.argmax(np.ptp(middles, axis=0)))  # along it the boxes lie farthest apart
+    left, kept = np.argsort(middles[:, axis], kind="stable"), np.empty(0, np.int64)
+    while len(left) and (most is None or len(kept) < most):
+        size = min(BLOCK, len(left))
+        in_block = left <= np.partition(left, size - 1)[size - 1]
+        block, left = np.sort(left[in_block]), left[~in_block]
+        winners = block[_greedy(ranked[block], threshold)]
+        kept = np.concatenate([kept, winners])
+        winners = winners[np.argsort(middles[winners, axis])]
+        left = left[_spared(ranked[left], ranked[winners], axis, threshold)]
+    return order[kept[:most]]
+
+
+def _check(threshold: float | None) -> None:
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"threshold must be an IoU of 0 or more, or None; found {threshold}")
+
+
+def _greedy(boxes: np.ndarray, threshold: float) -> np.ndarray:
+    """Which boxes [N, 6] stay, the best first: indices."""
+    above = _overlap_above(np, _columns(np, boxes[:, None]), _columns(np, boxes), threshold)
+    dropped, kept = np.zeros(len(boxes), bool), []
+    for place, row in enumerate(above):
+        if not dropped[place]:
+            kept.append(place)
+            dropped |= row
+    return np.array(kept, np.int64)
+
+
+def _spared(boxes: np.ndarray, winners: np.ndarray, axis: int, threshold: float) -> np.ndarray:
+    """bool [N]: which of the boxes no winner overlaps too much; both in the order of their centres along the axis.
+
+    Two boxes' IoU is above t only where that of their sides along each axis is, and so only where their centres lie
+    nearer than (1 - t) / (1 + t) of the sides' mean: the others are not compared.
+    """
+    spared = np.ones(len(boxes), bool)
+    if not len(boxes):
+        return spared
+    columns, middles, widest = _columns(np, boxes), box_centres(boxes)[:, axis], box_sides(boxes)[:, axis].max()
+    share = max(1 - threshold, 0) / (1 + threshold)
+    for start in range(0, len(winners), GROUP):
+        group = winners[start : start + GROUP]
+        reach = share * max(widest + box_sides(group)[:, axis].max(), 0) / 2
+        places = box_centres(group)[:, axis]
+        low, high = places.min() - reach, places.max() + reach
+        slack = ROUNDING * (1 + max(abs(low), abs(high)))
+        near = slice(*np.searchsorted(middles, (low - slack, high + slack)))
+        others = [column[near] for column in columns]
+        spared[near] &= ~_overlap_above(np, _columns(np, group[:, None]), others, threshold).any(axis=0)
+    return spared
+
+
+def keep_best(boxes, scores, threshold: float | None, count: int):
+    """`suppressed` in a graph, cut off after `count`: tensors of any backend, N unknown if need be, no [N, N] matrix.
+
+    Takes `count` passes over all boxes. Nothing has a gradient.
+
+    Args:
+      boxes: [N, 6], N at least 1; one that is not finite is never taken.
+      scores: [N]; -inf and NaN are never taken; of equals the first is better.
+      threshold: a box goes whose IoU with a better one that stays is above it, 0 or more; None lets all stay.
+      count: how many to give.
+
+    Returns:
+      Indices [count] int32, the best first, and bool [count]: False, with index 0, where nothing was left.
+
+    Raises:
+      ValueError: the threshold is below 0 or NaN.
+    """
+    from keras import ops
+
+    _check(threshold)
+    boxes, scores = (ops.stop_gradient(ops.cast(ops.convert_to_tensor(x), "float32")) for x in (boxes, scores))
+    usable = ops.logical_and(ops.all(ops.isfinite(boxes), axis=-1), scores > -math.inf)
+    scores = ops.where(usable, scores, -math.inf)
+    if threshold is None:
+        values, kept = ops.top_k(ops.concatenate([scores, ops.full((count,), -math.inf, "float32")]), count)
+        return ops.where(values > -math.inf, ops.cast(kept, "int32"), 0), values > -math.inf
+    columns, places = _columns(ops, boxes), ops.arange(ops.shape(scores)[0], dtype="int32")
+    steps = ops.arange(count, dtype="int32")
+
+    def take_one(step, state):
+        left, kept, there = state
+        highest = ops.max(left)
+        # argmax promises no order among equals on every device
+        best = ops.min(ops.where(left >= highest, places, np.iinfo(np.int32).max))
+        above = _overlap_above(ops, columns, [ops.take(column, best) for column in columns], threshold)
+        gone = ops.logical_or(above, places == best)
+        return (ops.where(gone, -math.inf, left), ops.where(steps == step, best, kept),
+                ops.where(steps == step, highest > -math.inf, there))
+
+    state = (scores, ops.zeros((count,), "int32"), ops.zeros((count,), "bool"))
+    _, kept, there = ops.fori_loop(0, count, take_one, state)
+    return kept, there

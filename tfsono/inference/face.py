@@ -1,0 +1,147 @@
+"""`face` from a raw volume to its landmarks and their boxes on its own grid, in one graph.
+
+`evaluate` and `predict` call the module and `export` saves it, so a SavedModel answers as the run does. The volume is
+brought to the network's spacing, standardised and padded; the network answers for all anchors; of each landmark the
+best boxes that lie apart are its candidates; the graph prior chooses one of the first ones of each (Sec. 2.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tfsono.geometry.anchors import anchors_of, centres_inside
+from tfsono.geometry.boxes import box_centres, decode, keep_best
+from tfsono.geometry.graph import choose_combination
+from tfsono.geometry.heatmaps import argmax_points, centroid_points
+from tfsono.inference.face_prior import FacePrior
+from tfsono.inference.resample import at_spacing, padded
+from tfsono.layers.standardise import standardise
+
+VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
+SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class FaceReader:
+    """The network, what it is fed with, and how its answer is read.
+
+    Attributes:
+      network: standardised volumes [B, X, Y, Z, 1] -> what `models.face` says.
+      stride: sides are padded to multiples of it, so that any volume is large enough.
+      spacing_mm: that the network was trained at; () for each volume's own.
+      landmarks: K.
+      strides: voxels in a cell of each map with anchors, the finest first.
+      anchor_sides: along each axis.
+      deviations: of the offsets.
+      highest_iou: of two candidates of a landmark; 1 takes the best as they are.
+      listed: L, candidates of a landmark in the answer.
+      chosen_from: of them the prior chooses.
+      lowest_score: what is less sure is no candidate.
+      decode: how a heatmap becomes a point, `argmax` or `centroid`; of `heatmap` alone.
+    """
+
+    network: keras.Model
+    stride: int
+    spacing_mm: tuple[float, ...]
+    landmarks: int
+    strides: tuple[int, ...]
+    anchor_sides: tuple[float, ...]
+    deviations: tuple[float, float]
+    highest_iou: float
+    listed: int
+    chosen_from: int
+    lowest_score: float
+    decode: str = "argmax"
+
+    def read(self, volume, spacing_mm):
+        """The network's input [1, X', Y', Z', 1], and its sides [3] int32 without the padding.
+
+        Args:
+          volume: [X, Y, Z] float32, raw intensities.
+          spacing_mm: [3].
+        """
+        volume = at_spacing(volume, spacing_mm, self.spacing_mm)
+        image, valid = padded(volume, self.stride)
+        return standardise(image, valid), tf.shape(volume)
+
+    def candidates(self, image, size):
+        """Boxes [K, L, 6] on the network's grid, the best first, NaN where there are fewer; and scores [K, L], 0 there.
+
+        Args:
+          image: of `read`; size: [3], without the padding.
+        """
+        answer = self.network(image, training=False)
+        if "heatmaps" in answer:
+            return self._points(tf.cast(answer["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]])
+        scores = tf.nn.softmax(answer["classes"][0])[:, 1:]
+        if "proposals" in answer:
+            boxes, offsets = answer["proposals"][0], answer["proposal_offsets"][0]
+            centres = box_centres(boxes)
+            valid = tf.reduce_all((centres >= -0.5) & (centres < tf.cast(size, tf.float32) - 0.5), axis=-1)
+        else:
+            cells = [tf.shape(image)[1:4] // stride for stride in self.strides]
+            levels = list(zip(cells, self.strides, strict=True))
+            boxes = tf.concat([anchors_of(*level, self.anchor_sides) for level in levels], 0)
+            valid = tf.concat([centres_inside(*level, size, len(self.anchor_sides) ** 3) for level in levels], 0)
+            offsets = answer["offsets"][0]
+        # only what is sure enough is decoded: thousands of anchors, not millions
+        sure = tf.where(valid & (tf.reduce_max(scores, axis=-1) >= self.lowest_score))[:, 0]
+        boxes = decode(tf.gather(offsets, sure), tf.gather(boxes, sure), self.deviations)
+        return self._best(boxes, tf.gather(scores, sure))
+
+    def _best(self, boxes, scores):
+        """The candidates of each landmark among boxes [N, 6] with scores [N, K]."""
+        one = tf.constant([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])  # never taken; without it there may be no box at all
+        boxes = tf.concat([boxes, one], 0)
+        scores = tf.pad(tf.where(scores >= self.lowest_score, scores, -float("inf")), [[0, 1], [0, 0]],
+                        constant_values=-float("inf"))
+        limit = self.highest_iou if self.highest_iou < 1 else None
+        kept = [keep_best(boxes, scores[:, landmark], limit, self.listed) for landmark in range(self.landmarks)]
+        places, there = (tf.stack(parts) for parts in zip(*kept, strict=True))
+        found = tf.gather(tf.transpose(scores), places, batch_dims=1)
+        return (tf.where(there[..., None], tf.gather(boxes, places), NAN), tf.where(there, found, 0.0))
+
+    def _points(self, maps):
+        """A heatmap has one candidate, without a box: a box without sides at its point."""
+        points = (argmax_points if self.decode == "argmax" else centroid_points)(maps)[0]
+        boxes = tf.concat([points, points], -1)[:, None]
+        peaks = tf.reduce_max(maps, axis=(0, 1, 2, 3))[:, None]
+        more = [[0, 0], [0, self.listed - 1]]
+        return tf.pad(boxes, [*more, [0, 0]], constant_values=NAN), tf.pad(peaks, more)
+
+
+class FaceAnswerer(tf.Module):
+    """A raw volume of any size and its spacing -> landmarks, boxes, candidates."""
+
+    def __init__(self, reader: FaceReader, prior: FacePrior | None = None):
+        """Without a prior the first candidate of each landmark is its answer."""
+        super().__init__(name="face_answerer")
+        self.reader, self.prior = reader, prior
+        self.network = reader.network  # so that its variables are tracked
+
+    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    def __call__(self, volume, spacing_mm):
+        """The landmarks of a `volume` [X, Y, Z] float32, raw intensities, any size, on its own grid.
+
+        Returns:
+          {"points_vox": [K, 3], "scores": [K], "boxes_vox": [K, 6], "candidate_boxes_vox": [K, L, 6],
+          "candidate_scores": [K, L], "chosen": [K] int32}: candidates the best first, NaN and 0 where there is none; a
+          landmark without a candidate is NaN. A network of heatmaps has boxes without sides.
+        """
+        image, size = self.reader.read(volume, spacing_mm)
+        boxes, scores = self.reader.candidates(image, size)
+        step = tf.cast(tf.shape(volume), tf.float32) / tf.cast(size, tf.float32)
+        boxes = (boxes + 0.5) * tf.tile(step, [2]) - 0.5
+        chosen = tf.zeros(tf.shape(boxes)[:1], tf.int32)
+        if self.prior is not None:
+            few = self.reader.chosen_from
+            points_mm = box_centres(boxes[:, :few]) * spacing_mm
+            chosen = tf.cast(choose_combination(points_mm, scores[:, :few] > 0, self.prior.graph, self.prior.fitted)[0],
+                             tf.int32)
+        taken, sure = (tf.gather(values, chosen, batch_dims=1) for values in (boxes, scores))
+        return {"points_vox": box_centres(taken), "scores": sure, "boxes_vox": taken, "candidate_boxes_vox": boxes,
+                "candidate_scores": scores, "chosen": chosen}

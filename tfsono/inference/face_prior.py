@@ -1,0 +1,215 @@
+"""The graph prior of `face` (Sec. 2.3, Fig. 3): which ratios, fitted on the training landmarks, saved with the run.
+
+The file is JSON, which a person can read and which runs no code:
+
+    {"format_version": 1, "landmarks": [...], "incomplete": {"CASE": ["chin"]}, "ratios": [
+      {"ratio": "d(nose_tip - chin) / d(left_eye - right_eye)", "kind": "asymmetric", "first": ["nose_tip", "chin"],
+       "second": ["left_eye", "right_eye"], "mean": 1.2, "deviation": 0.1, "faces": 120}, ...]}
+
+The mathematics is `tfsono.geometry.graph`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.errors import UserError
+from tfsono.files import read_json, write_text
+from tfsono.geometry.graph import FEWEST, MOST_COMBINATIONS, GraphPrior, Ratio, fit_prior, ratio_values
+
+PRIOR = "prior.json"  # in a run's folder
+FORMAT_VERSION = 1
+
+LEFT, BROW, RIGHT, NOSE, CHIN = "left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin"
+# The paper has 9 edges of the possible 10 and shows in Fig. 3a which. Ours leave out eyebrow to chin: it is nearly
+# eyebrow to nose and nose to chin, and the others are three mirrored pairs and three that have no partner.
+EDGES = ((LEFT, BROW), (RIGHT, BROW), (LEFT, NOSE), (RIGHT, NOSE), (LEFT, CHIN), (RIGHT, CHIN),
+         (LEFT, RIGHT), (BROW, NOSE), (NOSE, CHIN))
+# Which ratios, and how many, is not given: ours.
+RATIOS = (
+    ("symmetric", (LEFT, BROW), (RIGHT, BROW)),
+    ("symmetric", (LEFT, NOSE), (RIGHT, NOSE)),
+    ("symmetric", (LEFT, CHIN), (RIGHT, CHIN)),
+    ("asymmetric", (BROW, NOSE), (LEFT, RIGHT)),
+    ("asymmetric", (NOSE, CHIN), (LEFT, RIGHT)),
+    ("asymmetric", (NOSE, CHIN), (BROW, NOSE)),
+)
+
+
+@dataclass(frozen=True)
+class FacePrior:
+    """A graph of landmarks and the distributions of its ratios.
+
+    Attributes:
+      landmarks: names, in the order of the points.
+      graph: the ratios, by the landmarks' numbers.
+      fitted: their distributions.
+      incomplete: training cases that lacked landmarks, with the names of these; the ratios with them are without it.
+    """
+
+    landmarks: tuple[str, ...]
+    graph: tuple[Ratio, ...]
+    fitted: GraphPrior
+    incomplete: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def ratio_names(self) -> tuple[str, ...]:
+        """What each ratio is, in words."""
+        return tuple(ratio_name(ratio, self.landmarks) for ratio in self.graph)
+
+    @property
+    def normals(self) -> dict[str, tuple[float, float]]:
+        """Name of a ratio -> mean and standard deviation, as `tfsono.report.histograms` takes them."""
+        return {name: (float(mean), float(deviation)) for name, mean, deviation
+                in zip(self.ratio_names, self.fitted.mean, self.fitted.deviation, strict=True)}
+
+    def values(self, points_mm: np.ndarray) -> dict[str, np.ndarray]:
+        """Name of a ratio -> its values [N] of faces [N, K, 3]; NaN where a landmark is missing."""
+        return dict(zip(self.ratio_names, ratio_values(points_mm, self.graph).T, strict=True))
+
+    def summary(self) -> str:
+        """One line: how many ratios, on how many faces, and which cases lacked what."""
+        low, high = int(self.fitted.count.min()), int(self.fitted.count.max())
+        faces = str(high) if low == high else f"{low} to {high}"
+        lacked = "; ".join(f"{case} without {', '.join(names)}" for case, names in self.incomplete.items())
+        return f"graph prior: {len(self.graph)} ratios fitted on {faces} faces" + (f"; {lacked}" if lacked else "")
+
+    def check(self, landmarks: Sequence[str], source: str) -> None:
+        """Raises `UserError` unless the prior's landmarks are the detector's, in the same order.
+
+        Args:
+          landmarks: the detector's.
+          source: the file or run that the prior is from, for the message.
+        """
+        if tuple(landmarks) != self.landmarks:
+            raise UserError(f"{source}: the graph prior must have the detector's landmarks in its order, "
+                            f"{', '.join(landmarks)}; found {', '.join(self.landmarks)}; take the prior of the run "
+                            "that the detector is from")
+
+
+def face_graph(landmarks: Sequence[str]) -> tuple[Ratio, ...]:
+    """The six ratios of the face, or those of them whose landmarks are all among the names; () where none is."""
+    place = {name: number for number, name in enumerate(landmarks)}
+    return tuple(Ratio(kind, (place[a], place[b]), (place[c], place[d])) for kind, (a, b), (c, d) in RATIOS
+                 if {a, b, c, d} <= place.keys())
+
+
+def other_graph(points_mm: np.ndarray) -> tuple[Ratio, ...]:
+    """A graph of landmarks that are not the face's: each other edge between two of them over the longest one.
+
+    The longest on average over the faces: the error of a landmark changes its length least. Of mirrored pairs nothing
+    is known, so all ratios are asymmetric.
+
+    Args:
+      points_mm: [N, K, 3], K at least 3; NaN where missing.
+    """
+    edges = list(combinations(range(points_mm.shape[1]), 2))
+    lengths = np.stack([np.linalg.norm(points_mm[:, a] - points_mm[:, b], axis=-1) for a, b in edges])
+    known = np.isfinite(lengths)
+    means = np.where(known, lengths, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    longest = edges[int(means.argmax())]
+    return tuple(Ratio("asymmetric", edge, longest) for edge in edges if edge != longest)
+
+
+def ratio_name(ratio: Ratio, landmarks: Sequence[str]) -> str:
+    """A ratio in words: `d(nose_tip - chin) / d(left_eye - right_eye)`."""
+    first, second = (f"d({landmarks[a]} - {landmarks[b]})" for a, b in (ratio.first, ratio.second))
+    if ratio.kind == "symmetric":
+        return f"(a - b) / (a + b) of a = {first}, b = {second}"
+    return f"{first} / {second}"
+
+
+def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], landmarks: Sequence[str],
+             candidates: int = 2) -> FacePrior:
+    """The prior of training cases, not augmented.
+
+    The graph is the face's (`face_graph`); where the landmarks have no ratio of it, `other_graph`.
+
+    Args:
+      cases: (name, points_vox [K, 3] with NaN where missing, or None, spacing_mm [3]).
+      landmarks: K names.
+      candidates: of each landmark, of which the prior will choose.
+
+    Raises:
+      UserError: a ratio has fewer than ten faces; or there are too few landmarks for a ratio, or too many to try every
+        combination.
+    """
+    landmarks = tuple(landmarks)
+    if len(landmarks) < 3:
+        raise UserError(f"graph prior: expected at least 3 landmarks, found {len(landmarks)}; train without the prior")
+    if candidates ** len(landmarks) > MOST_COMBINATIONS:
+        raise UserError(f"graph prior: expected at most {MOST_COMBINATIONS} combinations to try, found {candidates} "
+                        f"candidates of each of {len(landmarks)} landmarks; take fewer, or train without the prior")
+    names, faces = [], []
+    for name, points_vox, spacing_mm in cases:
+        points = np.full((len(landmarks), 3), np.nan) if points_vox is None else np.asarray(points_vox, np.float64)
+        names.append(name)
+        faces.append(points * np.asarray(spacing_mm, np.float64))
+    points = np.stack(faces) if faces else np.zeros((0, len(landmarks), 3))
+    graph = face_graph(landmarks) or other_graph(points)
+    count = np.isfinite(ratio_values(points, graph)).sum(axis=0)
+    if count.min() < FEWEST:
+        lacking = ratio_name(graph[int(count.argmin())], landmarks)
+        raise UserError(f"graph prior: expected at least {FEWEST} training cases with the landmarks of each ratio, "
+                        f"found {count.min()} of {len(names)} with those of {lacking}; add cases, or train without the "
+                        "prior")
+    there = np.isfinite(points).all(axis=-1)
+    incomplete = {name: tuple(mark for mark, known in zip(landmarks, face, strict=True) if not known)
+                  for name, face in zip(names, there, strict=True) if not face.all()}
+    return FacePrior(landmarks, graph, fit_prior(points, graph), incomplete)
+
+
+def write_prior(path: str | os.PathLike, prior: FacePrior) -> Path:
+    """Writes a prior as JSON, a line for each ratio, whole or not at all; the numbers come back exactly."""
+    lines = [json.dumps({"ratio": name, "kind": ratio.kind, "first": [prior.landmarks[k] for k in ratio.first],
+                         "second": [prior.landmarks[k] for k in ratio.second], "mean": float(mean),
+                         "deviation": float(deviation), "faces": int(count)}, allow_nan=False)
+             for name, ratio, mean, deviation, count in zip(
+                 prior.ratio_names, prior.graph, prior.fitted.mean, prior.fitted.deviation, prior.fitted.count,
+                 strict=True)]
+    head = json.dumps({"format_version": FORMAT_VERSION, "landmarks": list(prior.landmarks),
+                       "incomplete": {case: list(names) for case, names in prior.incomplete.items()}})
+    return write_text(path, head[:-1] + ', "ratios": [\n  ' + ",\n  ".join(lines) + "\n]}\n")
+
+
+def read_prior(path: str | os.PathLike, landmarks: Sequence[str]) -> FacePrior:
+    """The prior that `write_prior` wrote.
+
+    Args:
+      path: the file.
+      landmarks: of the detector, in its order.
+
+    Raises:
+      UserError: no such file, no prior, of another version, damaged, or of other landmarks than the detector's.
+    """
+    found = read_json(path, "expected the graph prior of a run; train the run again")
+    try:
+        version, prior = found["format_version"], _prior_from(found)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected a graph prior, found something else ({type(error).__name__}: {error}); "
+                        "train the run again") from None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: expected a graph prior of format {FORMAT_VERSION}, found format {version!r}")
+    fitted = prior.fitted
+    if not (len(prior.graph) and np.isfinite([fitted.mean, fitted.deviation]).all() and (fitted.deviation > 0).all()):
+        raise UserError(f"{path}: expected ratios with finite means and deviations above 0; train the run again")
+    prior.check(landmarks, str(path))
+    return prior
+
+
+def _prior_from(found: dict) -> FacePrior:
+    """The prior in what a JSON file holds; raises `KeyError`, `TypeError`, `ValueError` or `AttributeError`."""
+    landmarks = tuple(str(name) for name in found["landmarks"])
+    graph = tuple(Ratio(entry["kind"], *(tuple(landmarks.index(name) for name in entry[edge])
+                                         for edge in ("first", "second"))) for entry in found["ratios"])
+    mean, deviation = (np.array([float(entry[key]) for entry in found["ratios"]]) for key in ("mean", "deviation"))
+    count = np.array([int(entry["faces"]) for entry in found["ratios"]])
+    incomplete = {str(case): tuple(str(name) for name in names) for case, names in found["incomplete"].items()}
+    return FacePrior(landmarks, graph, GraphPrior(mean, deviation, count), incomplete)

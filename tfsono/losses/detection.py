@@ -1,0 +1,151 @@
+"""Losses of detection with anchors, of one volume: `keras.ops` alone, scalars float32.
+
+What a volume's loss counts is a sample of its anchors: two million negatives would drown some hundred positives.
+Positives [P] and random negatives [N] come as indices of anchors, -1 in unused places; the hard negatives are found
+here, as they depend on the answer. Equations are those of `face` (ISBI 2020); IoU-balance is Wu & Li's
+(arXiv 1908.05641), whose code holds the weights constant, as is done here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras import ops
+
+from tfsono.geometry.boxes import decode, encode, iou
+
+SMALLEST = 1e-12  # a denominator
+LOWEST_IOU = 0.01  # where every regressed box misses its target the weights are all 1, not all 0
+
+
+@dataclass(frozen=True)
+class DetectionLoss:
+    """What `anchor_losses` needs to know.
+
+    Attributes:
+      balance: eta of Eq. 3; None weighs all positives alike.
+      negatives_per_positive: of the sample.
+      hard: the share of the negatives that has the highest loss.
+      deviations: of the offsets (`geometry.boxes.encode`).
+    """
+
+    balance: float | None
+    negatives_per_positive: int
+    hard: float
+    deviations: tuple[float, float]
+
+
+def balanced_weights(ious, cross_entropy, counted, power: float):
+    """w_i of Eq. 3, [P]: grows with the IoU to the `power`, and leaves the sum of the losses as it is; no gradient.
+
+    Args:
+      ious: [P] of the regressed boxes with their targets.
+      cross_entropy: [P].
+      counted: [P], 1.0 or 0.0.
+      power: eta.
+    """
+    shares = ops.power(ops.maximum(ious, LOWEST_IOU), power) * counted
+    whole = ops.sum(cross_entropy * counted)
+    return ops.stop_gradient(shares * whole / (ops.sum(shares * cross_entropy) + SMALLEST))
+
+
+def cross_entropies(logits, classes):
+    """-log p of the class of each row: logits [N, C], classes [N] integers -> [N]."""
+    logits = ops.cast(logits, "float32")
+    one_hot = ops.one_hot(classes, logits.shape[-1], dtype="float32")
+    return ops.logsumexp(logits, axis=-1) - ops.sum(logits * one_hot, axis=-1)
+
+
+def smooth_l1(truth, answer):
+    """The sum over the 6 offsets of e^2 / 2 where |e| < 1, else |e| - 1/2: [N, 6] twice -> [N] (Fast R-CNN, Eq. 3)."""
+    size = ops.abs(ops.cast(answer, "float32") - truth)
+    return ops.sum(ops.where(size < 1, 0.5 * size * size, size - 0.5), axis=-1)
+
+
+def anchor_losses(truth: dict, logits, offsets, anchors, settings: DetectionLoss) -> dict:
+    """Eq. 2 over the number of sampled anchors, and smooth L1 over the number of positives: scalars.
+
+    Args:
+      truth: "boxes" [K, 6], NaN where missing; "labels" [A] integers, 0 negative, k the k-th box, -1 ignored;
+        "positives" [P] and "negatives" [N], indices of anchors in random order, -1 in unused places at the end.
+      logits: [A, C]; where C is 2 class 1 is any of the boxes.
+      offsets: [A, 6].
+      anchors: [A, 6].
+      settings: the sample and the weights.
+
+    Returns:
+      {"classification", "regression"}.
+    """
+    places = ops.maximum(truth["positives"], 0)
+    counted = ops.cast(truth["positives"] >= 0, "float32")
+    number = ops.maximum(ops.sum(counted), 1.0)
+    labels = ops.maximum(ops.cast(ops.take(truth["labels"], places), "int32"), 1)
+    targets = ops.take(truth["boxes"], labels - 1, axis=0)
+    taken, offsets = ops.take(anchors, places, axis=0), ops.take(offsets, places, axis=0)
+    targets = ops.where(counted[:, None] > 0, targets, taken)  # finite, where nothing counts
+    logits = ops.cast(logits, "float32")
+    positive = cross_entropies(ops.take(logits, places, axis=0),
+                               labels if logits.shape[-1] > 2 else ops.ones_like(labels))
+    weights = counted
+    if settings.balance is not None:
+        weights = balanced_weights(iou(decode(offsets, taken, settings.deviations), targets), positive, counted,
+                                   settings.balance)
+    negative, sampled = _negative_losses(truth, logits, number, settings)
+    away = smooth_l1(encode(targets, taken, settings.deviations), offsets)
+    return {"classification": (ops.sum(weights * positive) + negative) / (ops.sum(counted) + sampled),
+            "regression": ops.sum(away * counted) / number}
+
+
+def _negative_losses(truth: dict, logits, positives, settings: DetectionLoss):
+    """The sum of the negatives' cross entropies, hard ones and random ones, and how many they are."""
+    most = truth["negatives"].shape[0]  # what the largest sample has
+    wanted = ops.minimum(settings.negatives_per_positive * positives, most)
+    hard_wanted = ops.floor(settings.hard * wanted + 0.5)
+    order, rank = ops.stop_gradient(logits), ops.arange(most, dtype="float32")
+    doubt = ops.logsumexp(order, axis=-1) - order[:, 0]
+    doubt = ops.where(ops.equal(truth["labels"], 0), doubt, -1.0)  # a cross entropy is never below 0
+    values, hard = ops.top_k(ops.pad(doubt, ((0, most),), constant_values=-1.0), most)  # a small volume has fewer
+    hard = ops.minimum(hard, ops.shape(doubt)[0] - 1)
+    hard_counted = ops.cast((rank < hard_wanted) & (values >= 0), "float32")
+    random_counted = ops.cast((rank < wanted - hard_wanted) & (truth["negatives"] >= 0), "float32")
+    total = sampled = 0.0
+    for places, counted in ((hard, hard_counted), (ops.maximum(truth["negatives"], 0), random_counted)):
+        rows = ops.take(logits, places, axis=0)
+        total += ops.sum(cross_entropies(rows, ops.zeros_like(places)) * counted)
+        sampled += ops.sum(counted)
+    return total, sampled
+
+
+def proposal_losses(boxes, classes, offsets, proposals, settings: DetectionLoss, positive: float) -> dict:
+    """The second stage of Faster R-CNN: cross entropy over the proposals, smooth L1 over those that hold a landmark.
+
+    Args:
+      boxes: [K, 6], NaN where missing.
+      classes: [P, K + 1] logits; offsets: [P, 6].
+      proposals: [P, 6], NaN where there is none.
+      settings: for the offsets' deviations and the weights of Eq. 3.
+      positive: a proposal whose best IoU is above this holds that landmark; any other is background.
+
+    Returns:
+      {"proposal_classification", "proposal_regression"}.
+    """
+    there = ops.all(ops.isfinite(proposals), axis=-1)
+    proposals = ops.stop_gradient(ops.where(there[:, None], proposals, _UNIT))
+    known = ops.where(ops.isfinite(boxes), boxes, 0.0)  # an empty box overlaps nothing
+    overlaps = iou(proposals[:, None], known[None])
+    best, highest = ops.argmax(overlaps, axis=-1), ops.max(overlaps, axis=-1)
+    counted, found = ops.cast(there, "float32"), ops.cast(there & (highest > positive), "float32")
+    labels = ops.cast(best + 1, "int32") * ops.cast(found, "int32")
+    losses = cross_entropies(classes, labels)
+    targets = ops.where(found[:, None] > 0, ops.take(known, best, axis=0), proposals)
+    weights = counted
+    if settings.balance is not None:
+        balanced = balanced_weights(iou(decode(offsets, proposals, settings.deviations), targets), losses, found,
+                                    settings.balance)
+        weights = ops.where(found > 0, balanced, counted)
+    away = smooth_l1(encode(targets, proposals, settings.deviations), offsets)
+    return {"proposal_classification": ops.sum(weights * losses) / ops.maximum(ops.sum(counted), 1.0),
+            "proposal_regression": ops.sum(away * found) / ops.maximum(ops.sum(found), 1.0)}
+
+
+_UNIT = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]  # in place of a proposal that is not there

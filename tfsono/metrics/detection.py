@@ -1,0 +1,200 @@
+"""Boxes against their truth: the hit rate of `face`, and average precision as COCO and as VOC count it. NumPy.
+
+The columns AP, AP35, AP50 and AP75 of the paper's tables are multiples of 1/160 = 1/(32 volumes x 5 landmarks): no
+average precision, but the share of the final boxes, one a landmark and volume, that overlap the truth enough. Here that
+is `hit_rate`; `average_precision` is what the name says, of all candidates with their scores.
+
+Boxes are two corners (x0, y0, z0, x1, y1, z1); their unit does not matter. What is missing is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfsono.geometry.boxes import pairwise_iou
+
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""Of the mean "averaged on IoUs from 0.5 to 0.95" (face, Sec. 3) and of COCO."""
+PRINTED_THRESHOLDS = (0.35, 0.5, 0.75)
+"""Of the columns AP35, AP50 and AP75 (face, Tables 1 and 2)."""
+STYLES = ("coco", "voc")
+MOST_OF_A_CASE = 100
+"""Candidates of a class that COCO counts in one image, from the best on."""
+RECALLS = np.linspace(0, 1, 101)
+"""Where COCO reads the curve."""
+
+
+class CaseDetections(NamedTuple):
+    """All candidates and all true boxes of one volume; K classes (landmarks).
+
+    Attributes:
+        boxes: [K, N, 6], in any order; one with a NaN is none.
+        scores: [K, N]; a candidate with NaN is none.
+        truths: [K, 6], or [K, G, 6] with several of a class; one with a NaN is none.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    truths: np.ndarray
+
+
+# --- the final boxes ----------------------------------------------------------------------------------------
+
+
+def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS, known: np.ndarray | None = None
+             ) -> np.ndarray:
+    """The share of the final boxes that overlap the truth at least so much: AP in the tables of face.
+
+    The mean over `IOU_THRESHOLDS` is what the paper says of its column AP; what it prints there is the share at 0.5.
+
+    Args:
+        ious: [N, ...] of the final boxes with their truths, NaN where undefined.
+        thresholds: [T].
+        known: bool, the same shape: where there is a truth; an undefined IoU is a miss there. None: where the IoU is a
+            number.
+
+    Returns:
+        [T] from 0 to 1; NaN without a known box.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    values = _known(ious, known)
+    if not values.size:
+        return np.full(len(thresholds), np.nan)
+    # NaN compares as False: a missing answer is a miss at every threshold.
+    return (values >= np.asarray(thresholds, np.float64)[:, None]).mean(axis=1)
+
+
+def class_mean_iou(ious: np.ndarray, known: np.ndarray | None = None) -> float:
+    """mIoU: the mean over the classes of the mean IoU of their final boxes (face, Sec. 3).
+
+    Args:
+        ious: [N, K], NaN where undefined.
+        known: bool [N, K], as in `hit_rate`: an undefined IoU counts as 0 there.
+
+    Returns:
+        From 0 to 1; a class without a known box does not count, and without any it is NaN.
+
+    Raises:
+        ValueError: `ious` is not [N, K], or the shapes differ.
+    """
+    ious = np.asarray(ious, np.float64)
+    if ious.ndim != 2:
+        raise ValueError(f"ious must be [N, K], a column a class; found {ious.shape}")
+    columns = [_known(ious[:, k], None if known is None else np.asarray(known)[:, k]) for k in range(ious.shape[1])]
+    means = [float(np.nan_to_num(column).mean()) for column in columns if column.size]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def _known(ious: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    ious = np.asarray(ious, np.float64)
+    known = np.isfinite(ious) if known is None else np.asarray(known, bool)
+    if known.shape != ious.shape:
+        raise ValueError(f"known must have the shape of ious, {ious.shape}; found {known.shape}")
+    return ious[known]
+
+
+# --- all candidates -----------------------------------------------------------------------------------------
+
+
+def average_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float] = IOU_THRESHOLDS,
+                      style: str = "coco") -> np.ndarray:
+    """The mean over the classes of `class_precision`.
+
+    Returns:
+        [T] from 0 to 1; a class without a truth does not count, and without any it is NaN.
+    """
+    values = class_precision(cases, thresholds, style)
+    counted = values[:, ~np.isnan(values).any(axis=0)]
+    return counted.mean(axis=1) if counted.size else np.full(len(values), np.nan)
+
+
+def class_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float] = IOU_THRESHOLDS, style: str = "coco"
+                    ) -> np.ndarray:
+    """The area under the curve of precision over recall, of each class over all volumes.
+
+    - `coco` (cocoeval): of a volume the 100 best; from the best on, each takes of the truths that are still free the
+      one that it overlaps most, if enough (>=; of equals the last); the mean of the precision at 101 recalls.
+    - `voc` (the devkit since 2010): each takes the truth that it overlaps most, and is wrong where an earlier one has
+      it; the area under all points of the curve.
+
+    In both the precision at a recall is the highest at that or any higher one, and candidates of one score stay in the
+    order of the volumes.
+
+    Args:
+        cases: All volumes.
+        thresholds: [T] IoUs.
+        style: `coco` or `voc`.
+
+    Returns:
+        [T, K] from 0 to 1; NaN for a class without a truth.
+
+    Raises:
+        ValueError: No volume, another style, or arrays of other shapes.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style must be one of {', '.join(STYLES)}; found {style!r}")
+    if not cases:
+        raise ValueError("cases must be one volume or more; found none")
+    cases = [_checked(case, len(cases[0].scores)) for case in cases]
+    limits = np.asarray(thresholds, np.float64)
+    classes = [[_of_class(case, k) for case in cases] for k in range(len(cases[0].scores))]
+    return np.stack([_precision(volumes, limits, style) for volumes in classes], axis=1)
+
+
+def _checked(case: CaseDetections, classes: int) -> CaseDetections:
+    boxes, scores, truths = (np.asarray(each, np.float64) for each in case)
+    truths = truths[:, None] if truths.ndim == 2 else truths
+    if (scores.ndim != 2 or len(scores) != classes or boxes.shape != (*scores.shape, 6)
+            or truths.shape != (classes, truths.shape[1] if truths.ndim == 3 else 1, 6)):
+        raise ValueError(f"boxes must be [{classes}, N, 6], scores [{classes}, N] and truths [{classes}, 6] or "
+                         f"[{classes}, G, 6]; found {boxes.shape}, {scores.shape} and {truths.shape}")
+    return CaseDetections(boxes, scores, truths)
+
+
+def _of_class(case: CaseDetections, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [D, 6] and scores [D] of one class, the best first, and its truths [G, 6]; all of them finite."""
+    boxes, scores, truths = (each[place] for each in case)
+    there = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    boxes, scores = boxes[there], scores[there]
+    order = np.argsort(-scores, kind="stable")
+    return boxes[order], scores[order], truths[np.isfinite(truths).all(axis=1)]
+
+
+def _precision(volumes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], limits: np.ndarray, style: str
+               ) -> np.ndarray:
+    """[T] of one class."""
+    total = sum(len(truths) for _, _, truths in volumes)
+    if not total:
+        return np.full(len(limits), np.nan)
+    most = MOST_OF_A_CASE if style == "coco" else None
+    scores = np.concatenate([scores[:most] for _, scores, _ in volumes])
+    found = [_found(pairwise_iou(boxes[:most], truths), limits, style) for boxes, _, truths in volumes]
+    true = np.concatenate(found, axis=1)[:, np.argsort(-scores, kind="stable")].cumsum(axis=1)
+    recall, precision = true / total, true / np.arange(1, len(scores) + 1)
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    if style == "voc":
+        return (np.diff(recall, axis=1, prepend=0) * highest).sum(axis=1)
+    places = np.stack([np.searchsorted(row, RECALLS, side="left") for row in recall])
+    return np.take_along_axis(np.pad(highest, ((0, 0), (0, 1))), places, axis=1).mean(axis=1)  # 0 beyond the last
+
+
+def _found(ious: np.ndarray, limits: np.ndarray, style: str) -> np.ndarray:
+    """[T, D] whether each candidate finds a truth, from the best on; [D, G] their IoUs."""
+    found, taken = np.zeros((len(limits), len(ious)), bool), np.zeros((len(limits), ious.shape[1]), bool)
+    if not ious.size:
+        return found
+    rows, last = np.arange(len(limits)), ious.shape[1] - 1
+    for number, overlaps in enumerate(ious):
+        if style == "coco":
+            free = np.where(taken, -1.0, overlaps)
+            best, enough = last - free[:, ::-1].argmax(axis=1), np.minimum(limits, 1 - 1e-10)
+        else:
+            best, enough = np.full(len(limits), overlaps.argmax()), limits
+        found[:, number] = (overlaps[best] >= enough) & ~taken[rows, best]
+        taken[rows[found[:, number]], best[found[:, number]]] = True
+    return found

@@ -1,0 +1,147 @@
+"""One case of a face: distances in millimetres, overlaps of the boxes, and what went wrong.
+
+Points and boxes lie on the volume's own grid as voxel-centre indices. Sec. 3 and Tables 1 and 2 of the face paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfsono.geometry.boxes import box_sides, centred_boxes, iou
+from tfsono.metrics.detection import IOU_THRESHOLDS, PRINTED_THRESHOLDS, hit_rate
+from tfsono.metrics.landmarks import radial_errors
+from tfsono.metrics.overlap import check_spacing
+
+HIT = 0.5
+"""From this IoU on a box is where its landmark is (face, Sec. 3: positive above 0.5)."""
+
+
+def face_metrics(
+    answer: Mapping[str, np.ndarray | None],
+    truth_vox: np.ndarray,
+    sides: Sequence[float],
+    spacing_mm: Sequence[float],
+    names: Sequence[str],
+    mirrored: Sequence[tuple[str, str]] = (),
+) -> dict[str, float]:
+    """The numbers of one case.
+
+    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mean_error_mm` the mean of
+      those that are defined.
+    - `iou_NAME`: of the final box with the box of its side around the true landmark, as it is and not cut at the
+      volume's border; 0 where the answer is missing, NaN where the truth is, or where a landmark has a place and no
+      box (heatmaps); `mean_iou` the mean of those that are defined.
+    - `hit_35`, `hit_50`, `hit_75`, `hit_mean`: the share of the defined IoUs that reach the threshold, and the mean of
+      the shares over .50:.05:.95 (`tfsono.metrics.detection`).
+    - `score_NAME`: of the final box, NaN where it is missing.
+    - `missing`: landmarks with a truth and without an answer. `without_truth`: the others without a truth, which count
+      nowhere.
+    - `sides_exchanged`: mirrored pairs of which both ends were found nearer to the other's truth than to their own.
+    - `second_taken`: landmarks of which the prior took another candidate than the one with the highest score.
+    - `hit_not_taken`: landmarks whose final box overlaps the truth by less than 0.5 or is missing, though a listed
+      candidate reaches that. Both are NaN without boxes or candidates, and where no landmark has a truth.
+
+    Args:
+        answer: `points_vox` [K, 3] and `scores` [K]; and, of methods with boxes, `boxes_vox` [K, 6],
+            `candidate_boxes_vox` [K, N, 6], `chosen` [K]. NaN where there is none; heatmaps have no boxes, or boxes
+            without sides.
+        truth_vox: [K, 3], NaN for a missing landmark.
+        sides: [K] of the true boxes, in voxels.
+        spacing_mm: Of the grid of both.
+        names: [K], in the points' order.
+        mirrored: Pairs of names of one landmark on both sides; those of which an end is no landmark are left out.
+
+    Raises:
+        ValueError: An array has not a row for each name, the spacing is not three positive numbers, or a side not above
+            0.
+    """
+    spacing = check_spacing(spacing_mm, 3)
+    truth, found = _rows(truth_vox, names), _rows(answer["points_vox"], names)
+    sides = np.asarray(sides, np.float64)
+    if sides.shape != (len(names),) or not (sides > 0).all():
+        raise ValueError(f"sides must be {len(names)} numbers above 0, one for each of {list(names)}; found {sides}")
+    known, answered = np.isfinite(truth).all(axis=1), np.isfinite(found).all(axis=1)
+    errors = radial_errors(found * spacing, truth * spacing)
+    targets = centred_boxes(truth, sides)
+    ious = final_ious(answer.get("boxes_vox"), answered, targets)
+    scores = np.where(answered, np.asarray(answer["scores"], np.float64), math.nan)
+    row = {f"error_{name}_mm": float(error) for name, error in zip(names, errors, strict=True)}
+    row["mean_error_mm"] = _mean(errors)
+    row |= {f"iou_{name}": float(overlap) for name, overlap in zip(names, ious, strict=True)}
+    row["mean_iou"] = _mean(ious)
+    row |= {f"hit_{round(100 * at)}": float(rate)
+            for at, rate in zip(PRINTED_THRESHOLDS, hit_rate(ious, PRINTED_THRESHOLDS), strict=True)}
+    row["hit_mean"] = float(hit_rate(ious, IOU_THRESHOLDS).mean())
+    row |= {f"score_{name}": float(score) for name, score in zip(names, scores, strict=True)}
+    row |= {"missing": float((known & ~answered).sum()), "without_truth": float((~known).sum()),
+            "sides_exchanged": float(exchanged_sides(found * spacing, truth * spacing, names, mirrored))}
+    return row | _choices(answer, answered, ious, targets)
+
+
+def final_ious(boxes_vox: np.ndarray | None, answered: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The IoU of each landmark's final box [K] with its target.
+
+    Args:
+        boxes_vox: [K, 6], NaN where there is none; None of a method without boxes, or all of them without sides.
+        answered: bool [K], where there is a point.
+        targets: [K, 6], NaN without a truth.
+
+    Returns:
+        0 where nothing was found, NaN without a truth; all NaN of points without boxes.
+    """
+    if boxes_vox is None:
+        return np.full(len(targets), math.nan)
+    boxes = np.asarray(boxes_vox, np.float64)
+    if boxes.shape != targets.shape:
+        raise ValueError(f"boxes_vox must be {list(targets.shape)}; found {boxes.shape}")
+    boxed = (box_sides(boxes) > 0).all(axis=1).any() or not answered.any()
+    known = np.isfinite(targets).all(axis=1)
+    return np.where(known & boxed, iou(boxes, targets), math.nan)  # 0 of a box with NaN
+
+
+def exchanged_sides(found_mm: np.ndarray, truth_mm: np.ndarray, names: Sequence[str],
+                    mirrored: Sequence[tuple[str, str]]) -> int:
+    """How many mirrored pairs have both ends nearer to the truth of the other side than to their own."""
+    count = 0
+    for first, last in mirrored:
+        if first in names and last in names:
+            pair = [list(names).index(first), list(names).index(last)]
+            found, truth = np.asarray(found_mm)[pair], np.asarray(truth_mm)[pair]
+            # NaN compares as False: a pair with a missing end is not exchanged.
+            count += bool((radial_errors(found, truth[::-1]) < radial_errors(found, truth)).all())
+    return count
+
+
+def _choices(answer: Mapping, answered: np.ndarray, ious: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """What the prior took, and what it could have taken; NaN of a method without boxes or candidates."""
+    candidates, chosen = answer.get("candidate_boxes_vox"), answer.get("chosen")
+    row = {"second_taken": math.nan, "hit_not_taken": math.nan}
+    if not np.isfinite(ious).any():
+        return row
+    if chosen is not None:
+        row["second_taken"] = float((answered & (np.asarray(chosen) > 0)).sum())
+    if candidates is None:
+        return row
+    count = 0
+    for place in np.flatnonzero(np.isfinite(ious) & (ious < HIT)):
+        count += bool((iou(np.asarray(candidates[place], np.float64), targets[place]) >= HIT).any())  # 0 of NaN
+    return row | {"hit_not_taken": float(count)}
+
+
+def _rows(points: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """[K, 3] with all of a point NaN where any of it is."""
+    points = np.array(points, np.float64)
+    if points.shape != (len(names), 3):
+        raise ValueError(f"points must be [{len(names)}, 3], a row for each of {list(names)}; "
+                         f"found {points.shape}")
+    points[~np.isfinite(points).all(axis=1)] = math.nan
+    return points
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of the finite ones; NaN without any."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan

@@ -1,0 +1,110 @@
+"""Networks of `face`: one backbone, and on it what each row of Tables 1 and 2 finds landmarks with (Sec. 2).
+
+    image [B, X, Y, Z, 1] standardised ->
+
+    rpn, ssd      {"classes": [B, A, K + 1] logits, "offsets": [B, A, 6]} of all anchors
+    faster_rcnn   {"objectness": [B, A, 2], "offsets": [B, A, 6]} of all anchors, and of P of them, its proposals,
+                  {"proposals": [B, P, 6] boxes, NaN where there are fewer, "classes": [B, P, K + 1],
+                  "proposal_offsets": [B, P, 6]}; B is 1
+    heatmap       {"heatmaps": [B, X, Y, Z, K] linear}
+
+Class 0 is the background. Anchors lie in the order of `geometry.anchors`; of two maps the finer one comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+from keras import layers
+
+from tfsono.configs.face import FaceConfig
+from tfsono.layers.blocks import BlockStyle, classifier, convolution, pooling
+from tfsono.layers.nodes import two_convolutions
+from tfsono.layers.precision import made_in
+from tfsono.layers.proposals import Proposals, RegionFeatures
+from tfsono.layers.trilinear import TrilinearUpsampling
+
+
+def build(config: FaceConfig) -> keras.Model:
+    """The network of a config, for any sides that are multiples of `config.stride`."""
+    with made_in(config.precision):
+        image = keras.Input((None, None, None, 1), name="image")
+        maps = _backbone(image, config)
+        if config.method == "heatmap":
+            answer = {"heatmaps": _heatmaps(maps, config)}
+        elif config.method == "faster_rcnn":
+            answer = _two_stages(maps[0], config)
+        else:
+            answer = _anchor_heads(maps[:len(config.strides)], config, config.landmarks + 1, "classes")
+        return keras.Model(image, answer, name=config.method)
+
+
+def _style(config: FaceConfig) -> BlockStyle:
+    return BlockStyle(config.initial_deviation, 0.0, config.norm_momentum, config.norm_epsilon, config.norm_at_test)
+
+
+def _backbone(image, config: FaceConfig) -> list:
+    """VGG-16's manner (Sec. 2.1, Fig. 2): the fused map, the deepest block, and the blocks above the fused one, upward.
+
+    Blocks of two convolutions with poolings between; the deepest is interpolated to the size of the one above, put
+    beside it, and convolved: the "final feature map", 4 voxels a cell with four blocks. With `rpn`, the paper's widths
+    and K = 5 there are 8,136,160 trainable parameters, and an output sees 92 voxels.
+    """
+    style, blocks, x = _style(config), [], image
+    for level, channels in enumerate(config.widths, 1):
+        x = two_convolutions([x if level == 1 else pooling(x, f"pool{level - 1}")], channels, style, f"e{level}")
+        blocks.append(x)
+    *above, beside, deepest = blocks
+    fused = convolution(_up_beside(deepest, beside, "fused"), config.head_width, style, "fused")
+    return [fused, deepest, *reversed(above)]
+
+
+def _up_beside(coarse, fine, name: str):
+    """`coarse` interpolated to twice its sides, and `fine` behind it."""
+    return layers.Concatenate(name=f"{name}_concat")([TrilinearUpsampling(name=f"{name}_up")(coarse), fine])
+
+
+def _anchor_heads(maps: list, config: FaceConfig, classes: int, what: str) -> dict:
+    """On each map a convolution and its two siblings (Sec. 2.2): logits and offsets of the anchors of all maps."""
+    logits, offsets = [], []
+    for number, x in enumerate(maps, 1):
+        name = f"head{number}"
+        x = convolution(x, config.head_width, _style(config), name)
+        logits.append(_of_anchors(x, config, classes, f"{name}_{what}"))
+        offsets.append(_of_anchors(x, config, 6, f"{name}_offsets"))
+    return {what: _joined(logits, what), "offsets": _joined(offsets, "offsets")}
+
+
+def _of_anchors(x, config: FaceConfig, values: int, name: str):
+    """[B, X, Y, Z, C] -> [B, cells * anchors of a cell, values], float32."""
+    style = replace(_style(config), deviation=config.head_deviation)
+    x = classifier(x, config.anchors * values, style, name)
+    return layers.Reshape((-1, values), dtype="float32", name=f"{name}_rows")(x)
+
+
+def _joined(parts: list, name: str):
+    return layers.Concatenate(axis=1, dtype="float32", name=name)(parts) if len(parts) > 1 else parts[0]
+
+
+def _two_stages(fused, config: FaceConfig) -> dict:
+    """Faster R-CNN: anchors that may hold anything, the best of them as proposals, and what each of those holds."""
+    answer = _anchor_heads([fused], config, 2, "objectness")
+    proposals = Proposals(config.strides[0], config.anchor_sides, config.offset_deviations, config.proposals,
+                          config.proposal_pool, config.proposal_nms, "proposals")(
+        [fused, answer["objectness"], answer["offsets"]])
+    x = RegionFeatures(config.strides[0], config.roi_side, name="regions")([fused, proposals])
+    for name in ("full1", "full2"):
+        x = layers.Dense(config.roi_width, activation="relu", kernel_initializer="he_normal", name=name)(x)
+    kernel = replace(_style(config), deviation=config.head_deviation).kernel()
+    return {**answer, "proposals": proposals,
+            "classes": layers.Dense(config.landmarks + 1, dtype="float32", name="classes", **kernel)(x),
+            "proposal_offsets": layers.Dense(6, dtype="float32", name="proposal_offsets", **kernel)(x)}
+
+
+def _heatmaps(maps: list, config: FaceConfig):
+    """The fused map, brought to full resolution stage by stage, as the backbone goes down."""
+    x, _, *above = maps
+    for level, fine in zip(range(len(above), 0, -1), above, strict=True):
+        x = convolution(_up_beside(x, fine, f"d{level}"), config.widths[level - 1], _style(config), f"d{level}")
+    return classifier(x, config.landmarks, replace(_style(config), deviation=config.head_deviation), "heatmaps")

@@ -1,0 +1,214 @@
+"""One synthetic ultrasound volume of a fetal face of 16 to 36 weeks, with its five landmarks.
+
+It stands in for the 152 volumes of the face paper (Sec. 3: voxels of 1.3 mm; their size and the ages are not stated). A
+head (`face_anatomy`, `face_flesh`) lies in any direction, or not far from that of a sagittal view of a face that looks
+at the probe, in the fluid of the womb, with hands and the cord before it and the placenta and the mother's tissue
+around (`face_surroundings`); the probe (`sweep`) then sees what sound lets it see.
+
+Everything is drawn in millimetres from the middle of the field of view, so one seed is one face at every resolution;
+the speckle is another one. Landmarks are where they are, also where a shadow hides them: the middles of the globes, and
+on the skin the middle between the eyebrows (glabella), the nose's most forward point, and the chin's most forward and
+lowest one (gnathion). Left is the fetus's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from tfsono.configs.face import LANDMARKS
+from tfsono.errors import UserError
+from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
+from tfsono.phantoms.face_anatomy import OLDEST, YOUNGEST, Face, draw_face
+from tfsono.phantoms.face_flesh import FaceLook, draw_face_look, paint_face
+from tfsono.phantoms.face_surroundings import Surroundings, draw_surroundings, paint_cords, paint_hands
+from tfsono.phantoms.fetus_womb import WombLook, draw_womb_look, paint_womb
+from tfsono.phantoms.fields import centers_mm, draw_field
+from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
+from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm
+
+PAPER_SIZE, PAPER_SPACING_MM = (128, 128, 128), (1.3, 1.3, 1.3)
+WEEKS = (20.0, 30.0)
+# Directions that are tried before a field of view counts as too small for a face, places of each.
+DIRECTIONS, PLACES = 60, 64
+# How far landmarks stay off the sides of the volume: half the side of the paper's larger boxes, 12 voxels of 1.3 mm.
+# They are as far within the sector as the smaller boxes' half. The skin of the head stays off the probe's face.
+OFF_SIDES_MM, OFF_BEAMS_MM, OFF_PROBE_MM = 15.6, 9.1, 9.0
+# How much of the head's outline is in the volume, where there is a place for so much.
+SHOWN = 0.8
+# Voxels that are larger are painted in parts, with fewer beams, and averaged: what is grey then are not the amplitudes
+# of thin bright walls spread over a dark eye, but as in a scanner the brightness of both.
+COARSEST_MM, FEWER_BEAMS = 1.7, 0.6
+
+
+@dataclass(frozen=True)
+class FaceTruth:
+    """What was drawn, the same at every resolution.
+
+    Attributes:
+        weeks: the gestational age.
+        biparietal_mm, occipitofrontal_mm: the skull's diameters.
+        distances_mm: between each two landmarks, by their names in the order of `LANDMARKS`.
+        axes: where the face's left, back and upwards point in the volume, three rows.
+        hands, cords: how many hands and loops of the cord lie before the face.
+    """
+
+    weeks: float
+    biparietal_mm: float
+    occipitofrontal_mm: float
+    distances_mm: dict[tuple[str, str], float]
+    axes: tuple[tuple[float, float, float], ...]
+    hands: int
+    cords: int
+
+
+class FacePhantom(NamedTuple):
+    """An image uint8 [X, Y, Z] (y is the depth), the landmarks [5, 3], and what was drawn.
+
+    `points_vox` are voxel-centre indices, float64, in the order of `configs.face.LANDMARKS`.
+    """
+
+    image: np.ndarray
+    points_vox: np.ndarray
+    about: FaceTruth
+
+
+class _Scene(NamedTuple):
+    """The head where it lies, what surrounds it, and how both look; millimetres from the middle of the view."""
+
+    face: Face
+    around: Surroundings
+    look: FaceLook
+    tissue: WombLook
+
+
+def face_phantom(
+    seed: int,
+    size: Sequence[int] = PAPER_SIZE,
+    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+    weeks: tuple[float, float] = WEEKS,
+    variety: float = 1.0,
+    turn_degrees: float = ANY_DIRECTION,
+) -> FacePhantom:
+    """A face drawn from `seed`, in a sector of `size * spacing_mm` in which all its landmarks lie.
+
+    Args:
+        seed: what decides the face, its direction, its surroundings and the speckle; not the resolution.
+        size: voxels along x, y (the depth) and z.
+        spacing_mm: the voxel's sides.
+        weeks: the lowest and the highest gestational age.
+        variety: of faces and of what lies before them: 1 as usual; towards 0 ever more alike.
+        turn_degrees: how far, about any axis, it may be turned out of a sagittal view of a face that looks at the
+            probe; with 180 all directions are alike.
+
+    Raises:
+        ValueError: sizes, spacings, weeks, degrees or a variety that are none.
+        UserError: the field of view is too small for the face.
+    """
+    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, variety, turn_degrees)
+    texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
+    parts, fine_size, fine_mm = _finer(size, spacing_mm)
+    axes = centers_mm(fine_size, fine_mm)
+    fields = tuple(draw_field(texture_rng, scale, cells).sample(axes) for scale, cells in ((26, 12), (6, 32)))
+    canvas = Canvas.blank(axes, float(np.mean(fine_mm)), fields)
+    paint_womb(canvas, scene.around.womb, scene.tissue)
+    paint_cords(canvas, scene.around.cords)
+    paint_face(canvas, scene.face, scene.look)
+    paint_hands(canvas, scene.around.hands, scene.face, scene.look)
+    settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
+    psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.75] * 3, [1.05, 1.1, 1.1])
+    tissue = canvas.tissue()
+    del canvas, fields
+    image = ultrasound_volume(speckle_rng, tissue, sweep, fine_mm, psf_mm=psf_mm, **settings)
+    return FacePhantom(_averaged(image, parts), *_truth(scene, size, spacing_mm))
+
+
+def face_truth(
+    seed: int,
+    size: Sequence[int] = PAPER_SIZE,
+    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+    weeks: tuple[float, float] = WEEKS,
+    variety: float = 1.0,
+    turn_degrees: float = ANY_DIRECTION,
+) -> tuple[np.ndarray, FaceTruth]:
+    """The landmarks of `face_phantom` with the same arguments and what it draws, without painting it."""
+    return _truth(_draw(seed, size, spacing_mm, weeks, variety, turn_degrees)[0], size, spacing_mm)
+
+
+def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FaceTruth]:
+    face = scene.face
+    points_vox = (face.points_mm + middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
+    distances = {(first, second): float(np.linalg.norm(face.landmark(first) - face.landmark(second)))
+                 for first, second in combinations(LANDMARKS, 2)}
+    width, length, _ = (2 * face.vault_mm).tolist()
+    axes = tuple(tuple(row) for row in face.axes.tolist())
+    return points_vox, FaceTruth(face.weeks, width, length, distances, axes, len(scene.around.hands),
+                                 len(scene.around.cords))
+
+
+def _draw(seed: int, size, spacing_mm, weeks, variety, turn_degrees) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
+    check_grid(size, spacing_mm)
+    check_weeks(weeks, YOUNGEST, OLDEST)
+    check_turn(turn_degrees, variety)
+    person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
+    rng = np.random.default_rng(person)
+    parts, fine_size, fine_mm = _finer(size, spacing_mm)
+    sweep = draw_sweep(rng, fine_size, fine_mm)
+    face = _draw_placed(rng, sweep, np.asarray(fine_size), np.asarray(fine_mm), draw_face(rng, weeks, variety),
+                        turn_degrees)
+    if max(parts) > 1:
+        beams = {name: round(FEWER_BEAMS * getattr(sweep, name)) for name in ("samples", "lines", "frames")}
+        sweep = replace(sweep, **beams)
+    rng = np.random.default_rng(surroundings)
+    look, tissue = draw_face_look(rng), draw_womb_look(rng)
+    around = draw_surroundings(rng, face, -0.5 * size[1] * spacing_mm[1], variety)
+    return _Scene(face, around, look, tissue), sweep, textures
+
+
+def _finer(size, spacing_mm) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """By how many each voxel is divided along each axis, and the grid on which is painted: sides and spacings."""
+    parts = tuple(int(np.ceil(step / COARSEST_MM)) for step in spacing_mm)
+    fine_size = tuple(int(side) * part for side, part in zip(size, parts, strict=True))
+    return parts, fine_size, tuple(float(step) / part for step, part in zip(spacing_mm, parts, strict=True))
+
+
+def _averaged(image: np.ndarray, parts: tuple[int, ...]) -> np.ndarray:
+    """The mean grey value of blocks of `parts` voxels."""
+    if max(parts) == 1:
+        return image
+    x, y, z = (side // part for side, part in zip(image.shape, parts, strict=True))
+    blocks = image.reshape(x, parts[0], y, parts[1], z, parts[2])
+    return np.rint(blocks.mean(axis=(1, 3, 5), dtype=np.float32)).astype(np.uint8)
+
+
+def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, face: Face, turn_degrees: float) -> Face:
+    """The face in a direction and a place in which its landmarks are well within the field of view."""
+    middle = middle_mm(size, spacing_mm)
+    for _ in range(DIRECTIONS):
+        turned = face.moved(draw_direction(rng, turn_degrees), 0)
+        shift = _draw_place(rng, turned, sweep, middle, spacing_mm)
+        if shift is not None:
+            return turned.moved(np.eye(3), shift)
+    reach = np.linalg.norm(face.landmark("mid_eyebrow") - face.landmark("chin")) + 2 * OFF_SIDES_MM
+    raise UserError(f"size and spacing_mm: the field of view must hold a face of {reach:.0f} mm with its boxes; found "
+                    f"{' x '.join(f'{side:.0f}' for side in size * spacing_mm)} mm, too small for it")
+
+
+def _draw_place(rng: np.random.Generator, face: Face, sweep: Sweep, middle, spacing_mm) -> np.ndarray | None:
+    """A shift that puts the landmarks well into the volume and the sector; None where none was found."""
+    points, half = face.points_mm, middle + 0.5 * spacing_mm
+    low, high = -half + OFF_SIDES_MM - points.min(axis=0), half - OFF_SIDES_MM - points.max(axis=0)
+    low[1] = max(low[1], -half[1] + OFF_PROBE_MM - face.outline_mm()[:, 1].min())
+    if (low > high).any():
+        return None
+    shifts = rng.uniform(low, high, (PLACES, 3))
+    around = points[:, None] + OFF_BEAMS_MM * np.concatenate([np.eye(3), -np.eye(3)])
+    inside = sweep.holds(around.reshape(-1, 3) + shifts[:, None] + middle).all(axis=1)
+    if not inside.any():
+        return None
+    shown = (np.abs(face.outline_mm() + shifts[inside, None]) <= half).all(axis=2).mean(axis=1)
+    return shifts[inside][np.argmax(shown >= min(SHOWN, shown.max()))]

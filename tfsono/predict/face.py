@@ -1,0 +1,211 @@
+"""One volume for `face`: its landmarks and their boxes, what else they might be, and a picture.
+
+    OUT/CASE.mrk.json        the landmarks, and their boxes as regions of interest, for 3D Slicer
+    OUT/CASE.png             three slices with the boxes and the second candidates
+    OUT/measurements.csv     one row a case: how sure the landmarks are, what the prior changed, what is missing, flags
+    OUT/landmarks.csv        one row a case and landmark: its place in LPS millimetres and in voxels, its score and sides
+    OUT/candidates.csv       one row a case, landmark and candidate, the best first; the one that was taken is marked
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tfsono.configs.face import MIRRORED
+from tfsono.errors import UserError
+from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.predict.loop import Answers
+from tfsono.predict.tables import MEASUREMENTS
+from tfsono.report.boxes import face_picture
+from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
+from tfsono.volumes.landmarks import Box, box_to_mm, points_to_mm, points_to_vox, write_markups
+
+LANDMARKS, CANDIDATES = "landmarks.csv", "candidates.csv"
+PLACE = ("x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox", "score", "side_x_mm", "side_y_mm", "side_z_mm")
+COLUMNS = ("case", "found", "missing", "lowest_score", "mean_score", "changed_by_prior", "flags", "file")
+LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "file")
+CANDIDATE_COLUMNS = ("case", "landmark", "candidate", "taken", *PLACE, "file")
+LISTED = 2
+"""Candidates of a landmark in the table, where no other number is asked for: those that the paper's prior chooses of."""
+FAINT = 0.5
+"""A landmark with a lower score is more likely something else, by the network's own word."""
+ONE_PLACE_MM = 1.0
+"""A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
+ANSWERS = Answers("volume", is_volume_file, case_name,
+                  {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, CANDIDATES: CANDIDATE_COLUMNS},
+                  lambda name: (f"{name}.png", f"{name}.mrk.json"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceAnswer:
+    """Landmarks of a volume on the grid of `turned`; K of them, L candidates of each.
+
+    Attributes:
+      turned: the volume in the model's orientation.
+      points_vox: [K, 3], NaN where not found.
+      scores: [K].
+      boxes_vox: [K, 6]; without sides where the model answers with points alone.
+      candidates: [K, L, 6], the best first, NaN where there are fewer.
+      candidate_scores: [K, L].
+      chosen: [K], the candidate that is the answer.
+    """
+
+    turned: Volume
+    points_vox: np.ndarray
+    scores: np.ndarray
+    boxes_vox: np.ndarray
+    candidates: np.ndarray
+    candidate_scores: np.ndarray
+    chosen: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class FacePredictor:
+    """A module and what stands around it.
+
+    Attributes:
+      module: (volume, spacing_mm) -> what `tfsono.inference.face.FaceAnswerer` says.
+      key: changes with the model and its options.
+      orientation: the orientation that it takes.
+      landmarks: names, in the order of the points.
+      listed: candidates of a landmark in the table.
+    """
+
+    module: Callable
+    key: str
+    orientation: str
+    landmarks: tuple[str, ...]
+    listed: int
+
+    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
+        """Answers one input, writes its files, and returns its rows and a line to print."""
+        began = time.monotonic()
+        volume = read_volume(path)
+        answer = self.answer(volume)
+        rows = self.measure(name, path, volume, answer)
+        picture, markups = (out_dir / file for file in ANSWERS.files(name))
+        flags = rows[MEASUREMENTS][0]["flags"]
+        face_picture(picture, answer.turned.array, answer.points_vox, answer.boxes_vox, answer.turned.spacing_mm,
+                     self.landmarks, "   ".join(filter(None, (name, flags))), answer.candidates[:, :self.listed])
+        named = dict(zip(self.landmarks, points_to_mm(answer.points_vox, answer.turned), strict=True))
+        write_markups(markups, named, boxes=regions(answer, self.landmarks))
+        return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
+
+    def answer(self, volume: Volume) -> FaceAnswer:
+        """The module's answer, in the orientation that it was given in."""
+        turned = reorient(volume, self.orientation)
+        found = self.module(np.ascontiguousarray(turned.array, np.float32), np.float32(turned.spacing_mm))
+        found = {key: value.numpy() for key, value in found.items()}
+        return FaceAnswer(turned, found["points_vox"], found["scores"], found["boxes_vox"],
+                          found["candidate_boxes_vox"], found["candidate_scores"], found["chosen"])
+
+    def measure(self, name: str, path: Path, volume: Volume, answer: FaceAnswer) -> dict[str, list[dict]]:
+        """The rows of the three tables."""
+        file = str(Path(path).resolve())
+        there = np.isfinite(answer.points_vox).all(axis=1)
+        missing = [landmark for landmark, found in zip(self.landmarks, there, strict=True) if not found]
+        scores = answer.scores[there]
+        row = {"case": name, "found": int(there.sum()), "missing": "; ".join(missing), "file": file,
+               "lowest_score": _rounded(scores.min() if len(scores) else np.nan),
+               "mean_score": _rounded(scores.mean() if len(scores) else np.nan),
+               "changed_by_prior": int((answer.chosen > 0).sum()), "flags": "; ".join(self.flags(answer, missing))}
+        landmarks, candidates = [], []
+        for number, landmark in enumerate(self.landmarks):
+            landmarks.append({"case": name, "landmark": landmark, "file": file, **place_of(
+                answer.boxes_vox[number], answer.scores[number], answer.turned, volume)})
+            for rank in range(self.listed):
+                box, score = answer.candidates[number, rank], answer.candidate_scores[number, rank]
+                if np.isfinite(box).all():
+                    candidates.append({"case": name, "landmark": landmark, "candidate": rank + 1, "file": file,
+                                       "taken": "yes" if rank == answer.chosen[number] else "no",
+                                       **place_of(box, score, answer.turned, volume)})
+        return {MEASUREMENTS: [row], LANDMARKS: landmarks, CANDIDATES: candidates}
+
+    def flags(self, answer: FaceAnswer, missing: list[str]) -> list[str]:
+        """What is to be said of the landmarks: missing and faint ones, and mirrored ones in one place."""
+        points_mm = points_to_mm(answer.points_vox, answer.turned)
+        faint = [name for name, score, point in zip(self.landmarks, answer.scores, points_mm, strict=True)
+                 if np.isfinite(point).all() and score < FAINT]
+        flags = [f"not found: {', '.join(missing)}"] if missing else []
+        flags += [f"faint: {', '.join(faint)}"] if faint else []
+        for first, last in MIRRORED:
+            if {first, last} <= set(self.landmarks):
+                ends = [points_mm[self.landmarks.index(name)] for name in (first, last)]
+                near = np.linalg.norm(ends[0] - ends[1]) < ONE_PLACE_MM  # NaN is not
+                flags += [f"{first} and {last} in one place"] if near else []
+        return flags
+
+
+def place_of(box_vox: np.ndarray, score: float, turned: Volume, volume: Volume) -> dict:
+    """The columns `PLACE` of a box [6] on the grid of `turned`: its centre on the volume's own grid, and its sides.
+
+    Sides are along the axes of `turned`, whose order and directions are those of `orientation`.
+    """
+    box = box_to_mm(box_vox, turned)
+    voxel = points_to_vox(box.centre_mm[None], volume)[0]
+    return {"score": _rounded(score) if np.isfinite(box_vox).all() else "",
+            **{f"{axis}_mm": _rounded(value) for axis, value in zip("xyz", box.centre_mm, strict=True)},
+            **{f"{axis}_vox": _rounded(value, 3) for axis, value in zip("xyz", voxel, strict=True)},
+            **{f"side_{axis}_mm": _rounded(value or np.nan) for axis, value in zip("xyz", box.size_mm, strict=True)}}
+
+
+def regions(answer: FaceAnswer, landmarks: tuple[str, ...]) -> dict[str, Box]:
+    """The boxes that have sides, as regions of interest in the patient, by the landmarks' names."""
+    boxes = {name: box_to_mm(box, answer.turned) for name, box in zip(landmarks, answer.boxes_vox, strict=True)}
+    return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not
+
+
+def from_export(folder: Path, key: str, candidates: int | None = None) -> FacePredictor:
+    """The predictor of an exported folder.
+
+    Raises:
+      UserError: more candidates are asked for than it lists.
+    """
+    module, manifest = load_exported(folder)
+    check_keys(folder / MANIFEST, manifest, ("landmarks",))
+    listed = int(manifest["output"]["candidate_scores"]["shape"][1])
+    return FacePredictor(module, _key(key, candidates), manifest["input"]["volume"]["orientation"],
+                         tuple(manifest["landmarks"]), _listed(candidates, listed, folder))
+
+
+def from_run(folder: Path, key: str, candidates: int | None = None) -> FacePredictor:
+    """The predictor of a run folder.
+
+    Raises:
+      UserError: more candidates are asked for than the run lists.
+    """
+    from tfsono.systems.face import load_run  # Keras: only where there is a network to build
+
+    run, module = load_run(folder)
+    return FacePredictor(module, _key(key, candidates), run.config.orientation, tuple(run.config.landmark_names),
+                         _listed(candidates, run.config.listed, folder))
+
+
+def _key(key: str, candidates: int | None) -> str:
+    return key if candidates is None else f"{key}-{candidates}"
+
+
+def _listed(asked: int | None, listed: int, folder: Path) -> int:
+    """How many candidates are written."""
+    if asked is None:
+        return min(LISTED, listed)
+    if not 1 <= asked <= listed:
+        raise UserError(f"--candidates {asked}: expected 1 to {listed}, which {folder} lists of each landmark")
+    return asked
+
+
+def _rounded(value: float, digits: int = 4) -> float | str:
+    """For a table; nothing where there is no number."""
+    return round(float(value), digits) if np.isfinite(value) else ""
+
+
+def _summary(row: dict, landmarks: tuple[str, ...]) -> str:
+    text = f"{row['found']} of {len(landmarks)} landmarks"
+    text += f", lowest score {row['lowest_score']:.2f}" if row["lowest_score"] != "" else ""
+    text += f", {row['changed_by_prior']} changed by the prior" if row["changed_by_prior"] else ""
+    return text + (f" ({row['flags']})" if row["flags"] else "")

@@ -1,0 +1,66 @@
+"""Training a network of anchors: its losses need all of its answers at once, which Keras's losses by output do not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tfsono.geometry.anchors import anchors_of
+from tfsono.losses.detection import DetectionLoss, anchor_losses, proposal_losses
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """What the losses are of.
+
+    Attributes:
+      strides: voxels in a cell of each map with anchors, the finest first.
+      anchor_sides: along each axis.
+      regression_weight: of the smooth L1 losses beside the classification's.
+      positive: a proposal above this IoU with a target holds it.
+      loss: of the sample, and of the weights by IoU.
+    """
+
+    strides: Sequence[int]
+    anchor_sides: Sequence[float]
+    regression_weight: float
+    positive: float
+    loss: DetectionLoss
+
+
+class DetectionTrainer(keras.Model):
+    """A network of anchors (its layers, its weights, its answers), with the losses of `losses.detection`.
+
+    Truth of `data.boxes`, of one volume a step. The logs are `loss`, and each of its parts, unweighted.
+    """
+
+    def __init__(self, network: keras.Model, settings: DetectionSettings):
+        """`network`: functional, image [1, X, Y, Z, 1] -> {"offsets", and "classes" or "objectness"} and more."""
+        super().__init__(network.input, network.output, name=network.name)
+        self.settings = settings
+        parts = ["classification", "regression"]
+        parts += ["proposal_classification", "proposal_regression"] if "proposals" in network.output else []
+        self.parts = {name: keras.metrics.Mean(name) for name in parts}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        losses = self._parts(tf.shape(x)[1:4], {name: value[0] for name, value in y.items()},
+                              {name: value[0] for name, value in y_pred.items()})
+        for name, value in losses.items():
+            self.parts[name].update_state(value)
+        weights = {name: self.settings.regression_weight if name.endswith("regression") else 1.0 for name in losses}
+        return tf.add_n([weights[name] * value for name, value in losses.items()] + self.losses)
+
+    def _parts(self, sides, truth: dict, answer: dict) -> dict:
+        """The parts by name, of one volume of the padded `sides`."""
+        settings = self.settings
+        anchors = tf.concat([anchors_of(sides // stride, stride, settings.anchor_sides)
+                             for stride in settings.strides], axis=0)
+        first = answer["objectness" if "proposals" in answer else "classes"]
+        losses = anchor_losses(truth, first, answer["offsets"], anchors, settings.loss)
+        if "proposals" in answer:
+            losses |= proposal_losses(truth["boxes"], answer["classes"], answer["proposal_offsets"],
+                                      answer["proposals"], settings.loss, settings.positive)
+        return losses

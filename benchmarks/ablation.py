@@ -3,8 +3,8 @@
     tfsono phantom femur data --preset quick && tfsono audit data && tfsono cache femur data femur.h5 --preset quick
     python benchmarks/ablation.py femur --data femur.h5 --out ablation [--seeds 0 1 2]
 
-The same of `pose` and `face`. Each training has one core: small networks leave a second one idle half of the time. The same
-command goes on where it stopped. All that follows `--` goes to every training: `-- --iterations 300`.
+The same of `pose` and `face`. Each training has one core: small networks leave a second one idle half of the time. The
+same command goes on where it stopped. All that follows `--` goes to every training: `-- --iterations 300`.
 """
 
 from __future__ import annotations

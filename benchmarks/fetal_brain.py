@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator, wanted: list[str], moved: bool
                ) -> None:
-    """One image with its mask and the landmarks that are wanted, all under one motion, which keeps all of them inside."""
+    """One image with its mask and the landmarks that are wanted, all under one motion, which keeps every one inside."""
     image, mask, points = (sitk.ReadImage(str(folder / f"{part}.nii.gz")) for part in ("srr", "mask", "lmks"))
     marks = sitk.GetArrayFromImage(points)
     found = {LANDMARKS[value]: points.TransformContinuousIndexToPhysicalPoint(np.argwhere(marks == value).mean(0)[::-1])

@@ -281,7 +281,7 @@ def train_face(config) -> None:
     if config.boxes:
         boxes = centred_boxes(random.uniform(30, min(sides) - 30, (config.landmarks, 3)), np.array(config.sides))
         levels = [(tuple(side // stride for side in sides), stride) for stride in config.strides]
-        labels = assign(boxes, levels, config.anchor_sides, sides, config.anchor_positive, config.anchor_negative).labels
+        labels = assign(boxes, levels, config.anchor_sides, sides).labels
         truth = {"boxes": boxes.astype("float32"), "labels": labels}
         for name, kind, number in (("positives", labels > 0, config.most_positives),
                                    ("negatives", labels == 0, config.most_positives * config.negatives_per_positive)):

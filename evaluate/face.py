@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def methods_of(runs) -> list[tuple[str, str]]:
-    """The names of each run's rows without and with the prior ("" for none): the paper's, and what tells it from others."""
+    """Of each run the names of its rows without and with the prior ("" for none): the paper's, and what is its own."""
     from tfsono.report.methods import method_names
 
     names = []
@@ -93,7 +93,7 @@ def measure(run, cache, out: Path, weights: str) -> list[dict]:
 
 
 def times_ms(module, case) -> list[float]:
-    """Milliseconds of one volume, the median of 20 calls after a warm-up: without the prior, and with it if there is one."""
+    """Milliseconds of one volume, the median of 20 calls after a warm-up: without the prior, and then with it."""
     import statistics
     import time
 
@@ -142,8 +142,9 @@ def measure_case(module, run, case, folder: Path, times: list[float]) -> list[di
     sides = np.array(config.sides) * voxels_per_cell(case, config)
     make_folder(folder)
     np.savez(folder / f"{case.name}.npz", truth=truth, sides=sides, **answer)
-    first = {**answer, "points_vox": centres(answer["candidate_boxes_vox"][:, 0]), "scores": answer["candidate_scores"][:, 0],
-             "boxes_vox": answer["candidate_boxes_vox"][:, 0], "chosen": np.zeros_like(answer["chosen"])}
+    best = answer["candidate_boxes_vox"][:, 0]
+    first = {**answer, "points_vox": centres(best), "scores": answer["candidate_scores"][:, 0], "boxes_vox": best,
+             "chosen": np.zeros_like(answer["chosen"])}
     rows = []
     for prior, (found, milliseconds) in enumerate(zip((first, answer), times)):
         if not config.boxes:
@@ -258,7 +259,7 @@ def draw_ratios(path: Path, runs, cache) -> list:
         return []
     faces = np.stack([cache.points_vox(name) * np.array(cache.spacing_mm(name)) for name in known])
     ratio_histograms(path, prior.values(faces), prior.normals, "Fig. 3 b-d: distance ratios of the training cases")
-    return [Picture(path, f"Fig. 3 b-d. Ratios of distances in {len(known)} training cases, and the fitted normal curves.")]
+    return [Picture(path, f"Fig. 3 b-d. Ratios of distances in {len(known)} training cases, and fitted normal curves.")]
 
 
 def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -> list:
@@ -274,7 +275,8 @@ def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -
     shown = shown if len(shown) > 1 else boxed[-2:]
     if not shown:
         return []
-    first = {name: {row["case"]: row for row in methods[name] if row["run"] == methods[name][0]["run"]} for name in shown}
+    first = {name: {row["case"]: row for row in methods[name] if row["run"] == methods[name][0]["run"]}
+             for name in shown}
     rows = sorted((row for row in first[shown[-1]].values() if row["mean_iou"] == row["mean_iou"]),
                   key=lambda row: (-row["mean_iou"], row["case"]))
     pictures = []
@@ -291,8 +293,8 @@ def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -
                                    own.image, own.spacing_mm, at, boxes, truths))
         path = folder / f"boxes_{word}.png"
         boxes_figure(path, panels, f"Fig. 4: {case.name}", tuple(cache.landmarks))
-        pictures.append(Picture(path, f"Fig. 4. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by its mean "
-                                "IoU."))
+        pictures.append(Picture(path, f"Fig. 4. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by its "
+                                "mean IoU."))
     return pictures
 
 

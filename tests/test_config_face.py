@@ -30,7 +30,8 @@ def test_numbers_of_the_paper():
 def test_quick_has_the_same_millimetres():
     paper, quick = config(), config(preset="quick")
     for name in ("sides", "anchor_sides", "strides", "phantom_size"):
-        before, now = (tuple(value * one.phantom_spacing_mm[0] for value in getattr(one, name)) for one in (paper, quick))
+        before, now = (tuple(value * one.phantom_spacing_mm[0] for value in getattr(one, name))
+                       for one in (paper, quick))
         assert now == pytest.approx(before), name
     assert quick.heatmap_sigma_mm / 2.6 == pytest.approx(paper.heatmap_sigma_mm / 1.3) == pytest.approx(3)
 

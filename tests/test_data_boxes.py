@@ -22,8 +22,8 @@ def cache_path(tmp_path_factory):
     return root / "bodies.h5"
 
 
-def drawn(path, steps, **values):
-    sampling = WholeSampling(1.0, 4, 1.0, values.pop("augmentation", "none"), 25.0, values.pop("seed", 0), exchanged=HANDS)
+def drawn(path, steps, augmentation="none"):
+    sampling = WholeSampling(1.0, 4, 1.0, augmentation, 25.0, 0, exchanged=HANDS)
     with Cache(path, "face") as cache:
         sources, _ = whole_sources(cache, cache.names, sampling)
     return [(image.numpy(), {name: value.numpy()[0] for name, value in truth.items()})
@@ -37,7 +37,8 @@ def test_boxes_and_anchors_of_a_plain_volume(cache_path):
     expected = points_of(size)
     centres = (truth["boxes"][:, :3] + truth["boxes"][:, 3:]) / 2
     np.testing.assert_allclose(centres, expected, atol=0.02)
-    np.testing.assert_allclose(truth["boxes"][:, 3:] - truth["boxes"][:, :3], np.tile([[8], [6], [6], [8]], 3), atol=1e-4)
+    sides = truth["boxes"][:, 3:] - truth["boxes"][:, :3]
+    np.testing.assert_allclose(sides, np.tile([[8], [6], [6], [8]], 3), atol=1e-4)
     anchors = np.concatenate([np.asarray(anchors_of(tuple(n // stride for n in image.shape[1:4]), stride, (6.0, 9.0)))
                               for stride in (2, 4)])
     assert len(truth["labels"]) == len(anchors)
@@ -49,7 +50,7 @@ def test_boxes_and_anchors_of_a_plain_volume(cache_path):
 
 
 def test_the_sample_is_of_the_right_kinds_and_differs_by_step(cache_path):
-    steps = drawn(cache_path, range(6), augmentation="random")
+    steps = drawn(cache_path, range(6), "random")
     for _, truth in steps:
         positives, negatives = truth["positives"], truth["negatives"]
         used = positives[positives >= 0]
@@ -62,7 +63,7 @@ def test_the_sample_is_of_the_right_kinds_and_differs_by_step(cache_path):
 def test_a_mirror_image_exchanges_the_sides_and_turns_no_box(cache_path):
     """Each spot's brightness says whose it is: a hand's box is found about the other hand in a mirror image."""
     mirrored = 0
-    for image, truth in drawn(cache_path, range(12), augmentation="random"):
+    for image, truth in drawn(cache_path, range(12), "random"):
         known = np.isfinite(truth["boxes"]).all(axis=1)
         np.testing.assert_allclose((truth["boxes"][:, 3:] - truth["boxes"][:, :3])[known],
                                    np.tile([[8], [6], [6], [8]], 3)[known], atol=1e-4)
@@ -74,7 +75,7 @@ def test_a_mirror_image_exchanges_the_sides_and_turns_no_box(cache_path):
 
 
 def test_a_step_is_the_same_wherever_the_run_began(cache_path):
-    whole, later = drawn(cache_path, range(5), augmentation="random"), drawn(cache_path, range(3, 5), augmentation="random")
+    whole, later = drawn(cache_path, range(5), "random"), drawn(cache_path, range(3, 5), "random")
     for (image, truth), (again, truth_again) in zip(whole[3:], later, strict=True):
         np.testing.assert_array_equal(image, again)
         for name, value in truth.items():

@@ -48,7 +48,8 @@ def scene(size=(23, 17, 19)):
     """The anchors of a volume of this size, and logits by which all are background."""
     cells = tuple(-(-n // STRIDE) for n in size)
     boxes = anchors(cells, STRIDE, SIDES)
-    return np.random.default_rng(0).normal(100, 20, size).astype("float32"), boxes, np.tile([8.0, 0, 0], (len(boxes), 1))
+    volume = np.random.default_rng(0).normal(100, 20, size).astype("float32")
+    return volume, boxes, np.tile([8.0, 0, 0], (len(boxes), 1))
 
 
 def nearest(boxes, centre, sides):
@@ -57,8 +58,9 @@ def nearest(boxes, centre, sides):
 
 def test_the_best_box_and_the_second_that_lies_apart():
     volume, boxes, logits = scene()
+    middle = (5.5, 9.5, 13.5)
     first, beside, second = (nearest(boxes, centre, sides) for centre, sides in
-                             (((5.5, 9.5, 13.5), (6, 6, 6)), ((5.5, 9.5, 13.5), (6, 9, 6)), ((17.5, 1.5, 5.5), (9, 6, 6))))
+                             ((middle, (6, 6, 6)), (middle, (6, 9, 6)), ((17.5, 1.5, 5.5), (9, 6, 6))))
     for place, logit in ((first, 12.0), (beside, 11.0), (second, 10.0)):
         logits[place, 1] = logit
     answer = {key: value.numpy() for key, value in FaceAnswerer(reader(network_of(logits)))(volume, ONE).items()}
@@ -119,7 +121,8 @@ def test_a_volume_of_another_spacing_gives_its_own_voxels():
     module = FaceAnswerer(reader(network_of(logits), spacing_mm=(1.0, 1.0, 1.0)))
     own = np.random.default_rng(0).normal(size=(12, 40, 8)).astype("float32")  # of 2, 0.5 and 2 mm: 24, 20, 16 voxels
     answer = module(own, np.float32([2, 0.5, 2]))
-    np.testing.assert_allclose(answer["points_vox"][0], (np.array([9.5, 5.5, 13.5]) + 0.5) * [0.5, 2, 0.5] - 0.5, atol=1e-4)
+    expected = (np.array([9.5, 5.5, 13.5]) + 0.5) * [0.5, 2, 0.5] - 0.5
+    np.testing.assert_allclose(answer["points_vox"][0], expected, atol=1e-4)
     box = answer["boxes_vox"][0].numpy()
     np.testing.assert_allclose(box[3:] - box[:3], (3, 12, 3), atol=1e-4)
 
@@ -133,7 +136,8 @@ def test_the_prior_takes_the_possible_face():
     for place, landmark, logit in zip(places, (1, 2, 3, 3), (12, 12, 13, 11)):
         logits[place, landmark] = logit
     graph = (Ratio("asymmetric", (1, 2), (0, 1)), Ratio("asymmetric", (0, 2), (0, 1)))
-    prior = FacePrior(("a", "b", "c"), graph, GraphPrior(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([20, 20])))
+    fitted = GraphPrior(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([20, 20]))
+    prior = FacePrior(("a", "b", "c"), graph, fitted)
     given = reader(network_of(logits), landmarks=3)
     plain, chosen = FaceAnswerer(given)(volume, ONE), FaceAnswerer(given, prior)(volume, ONE)
     np.testing.assert_allclose(plain["points_vox"][2], (5.5, 1.5, 9.5), atol=1e-4)

@@ -196,3 +196,19 @@ def test_a_prior_that_cannot_be_written_is_not(tmp_path):
     with pytest.raises(ValueError):
         write_prior(tmp_path / "prior.json", FacePrior(NAMES, face_graph(NAMES)[:1], fitted))
     assert not list(tmp_path.iterdir())
+
+
+def test_noise_widens_the_ratios_and_moves_no_count():
+    """Three points on a line with noise of 1 mm: an edge's length varies by sqrt(2) mm, and so its ratio to another."""
+    names = ("a", "b", "c")
+    face = np.array([[0.0, 0, 0], [20, 0, 0], [60, 0, 0]])
+    cases = [(str(number), face * (1 + 0.001 * number), (1.0, 1.0, 1.0)) for number in range(12)]
+    plain, noisy = prior_of(cases, names), prior_of(cases, names, noise_mm=1.0)
+    np.testing.assert_array_equal(plain.fitted.count, noisy.fitted.count)
+    np.testing.assert_allclose(plain.fitted.deviation, 1e-3)  # the floor: faces of one shape
+    ratio = noisy.ratio_names.index("d(a - b) / d(a - c)")
+    # d(a - b) / d(a - c) = 1/3: both ends of each edge move, and they share one
+    expected = np.sqrt((2 + 2 / 9 - 2 / 3) / 60 ** 2)
+    assert noisy.fitted.deviation[ratio] == pytest.approx(expected, rel=0.1)
+    again = prior_of(cases, names, noise_mm=1.0)
+    np.testing.assert_array_equal(noisy.fitted.deviation, again.fitted.deviation)

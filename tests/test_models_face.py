@@ -12,8 +12,8 @@ from tfsono.configs.face import FACE, LANDMARKS
 from tfsono.geometry.anchors import anchors_of
 from tfsono.models.face import build
 
-SMALL = {"box_sides": (9.0,), "widths": (2, 3, 4), "head_width": 4, "roi_width": 5, "roi_side": 2, "proposals": 6, "proposal_pool": 40,
-         "anchor_sides": (5.0, 8.0), "precision": "float32"}
+SMALL = {"box_sides": (9.0,), "widths": (2, 3, 4), "head_width": 4, "roi_width": 5, "roi_side": 2, "proposals": 6,
+         "proposal_pool": 40, "anchor_sides": (5.0, 8.0), "precision": "float32"}
 
 
 def config(variant="ig_rpn", preset="paper", landmarks=LANDMARKS, **values):
@@ -90,7 +90,8 @@ def test_heatmaps_have_the_inputs_size():
 
 def test_the_receptive_field_of_the_specification():
     """92 voxels at the fused map's head: which input voxels move one cell, all paths open."""
-    network = build(config(widths=(1, 1, 1, 1), head_width=1, landmarks=("a",), box_sides=(14.0,), anchor_sides=(13.0,)))
+    network = build(config(landmarks=("a",), widths=(1, 1, 1, 1), head_width=1, box_sides=(14.0,),
+                           anchor_sides=(13.0,)))
     for variable in network.trainable_variables:
         value = {"kernel": 0.1, "gamma": 1.0}.get(variable.path.split("/")[-1], 0.0)
         variable.assign(np.full(variable.shape, value, np.float32))

@@ -140,7 +140,8 @@ def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
 
 
 @pytest.mark.parametrize("more, words", [
-    (["--landmark_names", "left_eye,chin", "--box_sides", "6"], "leave the option out"), (["--spacing_mm", "1,1,1"], "tfsono cache face"),
+    (["--landmark_names", "left_eye,chin", "--box_sides", "6"], "leave the option out"),
+    (["--spacing_mm", "1,1,1"], "tfsono cache face"),
     (["--precision", "mixed_float16"], "needs a GPU"), (["--test_cases", "99"], "test_cases"),
     (["--test_cases", "5"], "at least 10 training cases"), (["--box_sides", "6,9"], "each of the 5 landmarks"),
 ])

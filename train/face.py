@@ -93,7 +93,7 @@ def graph_prior(cache, config: FaceConfig, names: list[str]):
     if not (config.boxes and config.use_prior):
         return None
     poses = ((name, cache.points_vox(name), cache.spacing_mm(name)) for name in names)
-    return prior_of(poses, config.landmark_names, config.candidates)
+    return prior_of(poses, config.landmark_names, config.candidates, config.prior_noise_mm)
 
 
 def compiled(network, config: FaceConfig):

@@ -58,7 +58,7 @@ class FaceConfig:
     head_width: int = ours(256, "not stated; of the final feature map and of the network on it")
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
-    norm_at_test: str = ours("moving", "not stated; the averages of training; or tile, the volume's own statistics")
+    norm_at_test: str = ours("tile", "not stated; the volume's own statistics, as in training; or moving, its averages")
     initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation")
     head_deviation: float = ours(0.01, "of the Gaussian that the last kernels start from; not stated; Faster R-CNN's")
 
@@ -67,7 +67,7 @@ class FaceConfig:
     iou_balance_power: float = paper(1.75, "Sec. 2.2: eta")
     most_positives: int = ours(128, "not stated; sampled of a volume, at random")
     negatives_per_positive: int = ours(3, "not stated")
-    hard_negatives: float = ours(0.5, "not stated; share of the negatives that has the highest loss; the rest is random")
+    hard_negatives: float = ours(0.5, "not stated; share of the negatives with the highest loss; the others are random")
     regression_weight: float = ours(1.0, "not stated; of the smooth L1 loss beside the classification's")
 
     # Faster R-CNN
@@ -90,11 +90,12 @@ class FaceConfig:
     jit_compile: bool = ours(False, "option: XLA; nine times slower than without for 3D convolutions on a CPU")
 
     # Inference
-    class_nms: float = ours(0.3, "not stated; highest IoU of two candidates of a landmark; 1 takes the best as they are")
+    class_nms: float = ours(0.3, "not stated; highest IoU of a landmark's candidates; 1 takes the best as they are")
     candidates: int = paper(2, "Sec. 2.3: of each landmark, of which the prior chooses")
     listed: int = ours(8, "candidates that an answer lists, from the best on; evaluation and `predict --candidates`")
     lowest_score: float = ours(0.05, "not stated; what is less sure is no candidate: the landmark is missing then")
     use_prior: bool = paper(True, "Sec. 2.3; in `predict` and `export`; `evaluate` gives both")
+    prior_noise_mm: float = ours(0.0, "paper: fitted on true landmarks; deviation of noise on them, as answers have")
     heatmap_decode: str = ours("argmax", "not stated; the highest voxel; or centroid, between the voxels")
 
     # The run
@@ -182,6 +183,7 @@ def _training_rules(config: FaceConfig):
     for name in ("head_width", "most_positives", "negatives_per_positive", "proposals", "roi_side", "roi_width",
                  "heatmap_sigma_mm", "learning_rate", "iterations", "record_every"):
         yield getattr(config, name) > 0, name, "above 0"
+    yield config.prior_noise_mm >= 0, "prior_noise_mm", "0 or more"
     yield config.regression_weight >= 0 and config.iou_balance_power >= 0, "regression_weight", "0 or more"
     yield (config.steps % config.record_every == 0, "record_every", f"a divisor of all {config.steps} steps")
     yield (config.early_stopping == 0 or config.validation_cases > 0, "early_stopping",
@@ -195,17 +197,20 @@ PRESETS = {
     "quick": {
         "phantom_size": differs((HALF, HALF, HALF), "paper preset: 128; voxels twice as large"),
         "phantom_spacing_mm": differs((2.6, 2.6, 2.6), "paper: 1.3; coarser"),
+        "phantom_turn_degrees": differs(45.0, "paper preset: 180; handedness from any direction takes longer to learn"),
+        "flips": differs(False, "paper: True; sides that mirror images mix up take longer to learn"),
         "box_sides": differs((7.0, 12.0, 7.0, 12.0, 12.0), "paper: 14 and 24; the same in millimetres"),
         "anchor_sides": differs((6.5, 8.0, 10.0, 14.0), "paper: 13,16,20,28; the same in millimetres"),
-        "widths": differs((16, 32, 64), "paper preset: 32 to 256; a level less, so that a cell has the same millimetres"),
-        "head_width": differs(48, "paper preset: 256; two CPU cores"),
+        "widths": differs((16, 32, 64), "paper preset: 32 to 256; a level less: a cell has the same millimetres"),
+        "head_width": differs(32, "paper preset: 256; two CPU cores"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
         "roi_side": differs(5, "paper preset: 7; two CPU cores"),
         "roi_width": differs(128, "paper preset: 512; two CPU cores"),
         "heatmap_sigma_mm": differs(7.8, "paper preset: 3.9; as many voxels"),
         "precision": differs("mixed_bfloat16", "paper preset: float32; two CPU cores"),
         "learning_rate": differs(1e-3, "paper preset: 1e-4; a short training"),
-        "iterations": differs(960, "paper preset: 12000; minutes on two cores"),
+        "schedule": differs("cosine", "paper preset: constant; a short training ends better"),
+        "iterations": differs(480, "paper preset: 12000; minutes on two cores"),
     },
 }
 

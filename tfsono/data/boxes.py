@@ -1,4 +1,4 @@
-"""HDF5 cache -> whole volumes and what their anchors are to find -> tf.data, one a step, by the seed and the step alone.
+"""HDF5 cache -> whole volumes and what their anchors are to find -> tf.data, one a step, by the seed and the step.
 
 Volumes and landmarks are turned and mirrored as in `whole`; the boxes are built around the landmarks afterwards, never
 turned with them (`face`, Sec. 3). A landmark that a turn moves out of the volume is missing in that step.
@@ -97,4 +97,5 @@ def box_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSa
 def _prepare(drawn: dict):
     """Resample, pad and standardise the volume; the targets as they are, of a batch of one."""
     image, _, valid = resampled_parts(drawn)
-    return standardise(image, valid), {name: drawn[name][None] for name in ("boxes", "labels", "positives", "negatives")}
+    targets = {name: drawn[name][None] for name in ("boxes", "labels", "positives", "negatives")}
+    return standardise(image, valid), targets

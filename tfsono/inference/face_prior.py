@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 from tfsono.geometry.graph import FEWEST, MOST_COMBINATIONS, GraphPrior, Ratio, fit_prior, ratio_values
 
+NOISY_COPIES = 50  # of a face: enough that a deviation is known to a hundredth or so
 PRIOR = "prior.json"  # in a run's folder
 FORMAT_VERSION = 1
 
@@ -127,7 +128,7 @@ def ratio_name(ratio: Ratio, landmarks: Sequence[str]) -> str:
 
 
 def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], landmarks: Sequence[str],
-             candidates: int = 2) -> FacePrior:
+             candidates: int = 2, noise_mm: float = 0.0) -> FacePrior:
     """The prior of training cases, not augmented.
 
     The graph is the face's (`face_graph`); where the landmarks have no ratio of it, `other_graph`.
@@ -136,6 +137,8 @@ def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], la
       cases: (name, points_vox [K, 3] with NaN where missing, or None, spacing_mm [3]).
       landmarks: K names.
       candidates: of each landmark, of which the prior will choose.
+      noise_mm: deviation of the Gaussian noise that is put on every coordinate, so that the ratios vary as those of
+        answers do, not only as those of faces; 0, the paper's, puts none.
 
     Raises:
       UserError: a ratio has fewer than ten faces; or there are too few landmarks for a ratio, or too many to try every
@@ -163,7 +166,16 @@ def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], la
     there = np.isfinite(points).all(axis=-1)
     incomplete = {name: tuple(mark for mark, known in zip(landmarks, face, strict=True) if not known)
                   for name, face in zip(names, there, strict=True) if not face.all()}
-    return FacePrior(landmarks, graph, fit_prior(points, graph), incomplete)
+    fitted = replace(fit_prior(_noisy(points, noise_mm), graph), count=count)
+    return FacePrior(landmarks, graph, fitted, incomplete)
+
+
+def _noisy(points_mm: np.ndarray, noise_mm: float) -> np.ndarray:
+    """The faces [N, K, 3] themselves, or with noise `NOISY_COPIES` of each; always the same."""
+    if not noise_mm:
+        return points_mm
+    copies = np.repeat(points_mm, NOISY_COPIES, axis=0)
+    return copies + np.random.default_rng(0).normal(0, noise_mm, copies.shape)
 
 
 def write_prior(path: str | os.PathLike, prior: FacePrior) -> Path:

@@ -3,7 +3,7 @@
     OUT/CASE.mrk.json        the landmarks, and their boxes as regions of interest, for 3D Slicer
     OUT/CASE.png             three slices with the boxes and the second candidates
     OUT/measurements.csv     one row a case: how sure the landmarks are, what the prior changed, what is missing, flags
-    OUT/landmarks.csv        one row a case and landmark: its place in LPS millimetres and in voxels, its score and sides
+    OUT/landmarks.csv        one row a case and landmark: its place in LPS millimetres and voxels, its score and sides
     OUT/candidates.csv       one row a case, landmark and candidate, the best first; the one that was taken is marked
 """
 
@@ -31,7 +31,7 @@ COLUMNS = ("case", "found", "missing", "lowest_score", "mean_score", "changed_by
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "file")
 CANDIDATE_COLUMNS = ("case", "landmark", "candidate", "taken", *PLACE, "file")
 LISTED = 2
-"""Candidates of a landmark in the table, where no other number is asked for: those that the paper's prior chooses of."""
+"""Candidates of a landmark in the table, where no other number is asked for: those that the paper's prior has."""
 FAINT = 0.5
 """A landmark with a lower score is more likely something else, by the network's own word."""
 ONE_PLACE_MM = 1.0

@@ -186,7 +186,7 @@ def check_options(source: str | os.PathLike, system: str, options: Options) -> N
 
 
 def model_key(source: str | os.PathLike, tiling: str = "") -> str:
-    """What a model's answers depend on, as one SHA-256: the export's manifest, or the run's config, weights and prior."""
+    """What a model's answers depend on, as one SHA-256: an export's manifest, or a run's config, weights and prior."""
     source = Path(source)
     if is_exported(source):
         content = [sha256(source / MANIFEST)]

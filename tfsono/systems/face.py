@@ -15,13 +15,14 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, ages and views are untested. A landmark of a low score may be wrong without another sign.")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool | None = None) -> tuple[Run, FaceAnswerer]:
+def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool | None = None
+             ) -> tuple[Run, FaceAnswerer]:
     """A run and its module, with the weights that it is tested with.
 
     Args:
       run_dir: the run folder.
       which: `best`, `last`, or `auto`: the best where the run validated.
-      with_prior: whether the graph prior chooses among candidates; None takes the run's `use_prior`. Heatmaps have none.
+      with_prior: whether the graph prior chooses among candidates, which heatmaps have none of; None: by `use_prior`.
 
     Raises:
       UserError: not a run folder, a run without weights, or without the prior that is asked for.
@@ -71,5 +72,5 @@ def outputs(config) -> dict:
         "boxes_vox": array([landmarks, 6], box),
         "candidate_boxes_vox": array([landmarks, listed, 6], f"the best first, NaN where there are fewer; {box}"),
         "candidate_scores": array([landmarks, listed], "0 where there is no candidate"),
-        "chosen": array([landmarks], "which candidate is the answer; not 0 where the graph prior chose another", "int32"),
+        "chosen": array([landmarks], "which candidate is the answer; above 0 where the prior chose another", "int32"),
     }

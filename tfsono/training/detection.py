@@ -1,4 +1,4 @@
-"""Training a network of anchors: its losses need all of its answers at once, which Keras's losses by output do not see."""
+"""Training a network of anchors: its losses need all of its answers at once; Keras's losses see one output each."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def trainings(system: str, cache: str, out: Path) -> list[list[str]]:
 
 def fewer(system: str) -> list[str]:
     """Where the phantoms of `quick` alone would take minutes."""
-    return ["--cases", "60"] if system == "pose" else []
+    return ["--cases", "60"] if system in ("pose", "face") else []
 
 
 def shortened(system: str) -> list[str]:
@@ -54,6 +54,8 @@ def shortened(system: str) -> list[str]:
         return ["--test_cases", "8", "--roi_iterations", "900", "--iterations", "1200"]
     if system == "pose":
         return ["--test_cases", "10", "--iterations", "600"]
+    if system == "face":
+        return ["--test_cases", "10", "--iterations", "360"]
     return []
 
 

@@ -32,8 +32,8 @@ LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "file")
 CANDIDATE_COLUMNS = ("case", "landmark", "candidate", "taken", *PLACE, "file")
 LISTED = 2
 """Candidates of a landmark in the table, where no other number is asked for: those that the paper's prior has."""
-FAINT = 0.5
-"""A landmark with a lower score is more likely something else, by the network's own word."""
+FAINT = 0.25
+"""A landmark with a lower score is a guess: of six classes each has 0.17 where nothing is known."""
 ONE_PLACE_MM = 1.0
 """A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
 ANSWERS = Answers("volume", is_volume_file, case_name,
@@ -90,10 +90,12 @@ class FacePredictor:
         rows = self.measure(name, path, volume, answer)
         picture, markups = (out_dir / file for file in ANSWERS.files(name))
         flags = rows[MEASUREMENTS][0]["flags"]
-        face_picture(picture, answer.turned.array, answer.points_vox, answer.boxes_vox, answer.turned.spacing_mm,
-                     self.landmarks, "   ".join(filter(None, (name, flags))), answer.candidates[:, :self.listed])
+        boxes = regions(answer, self.landmarks)
+        shown = (answer.boxes_vox, answer.candidates[:, :self.listed]) if boxes else (None, None)  # points alone
+        face_picture(picture, answer.turned.array, answer.points_vox, shown[0], answer.turned.spacing_mm,
+                     self.landmarks, "   ".join(filter(None, (name, flags))), shown[1])
         named = dict(zip(self.landmarks, points_to_mm(answer.points_vox, answer.turned), strict=True))
-        write_markups(markups, named, boxes=regions(answer, self.landmarks))
+        write_markups(markups, named, boxes=boxes)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
     def answer(self, volume: Volume) -> FaceAnswer:

@@ -64,10 +64,24 @@ def test_a_run_keeps_its_prior_and_the_parts_of_its_loss(place):
     assert not (place / "runs" / "heatmap" / PRIOR).exists()
 
 
-def test_the_same_command_ends_with_the_same_weights(place):
+def test_a_run_that_was_stopped_ends_with_the_same_weights(place, monkeypatch):
     import h5py
 
-    train(place, "again", "--split", place / "runs" / "ig_rpn" / "split.json")
+    from tfsono.training import fit as training
+
+    same = ("--split", place / "runs" / "ig_rpn" / "split.json")
+    save = training.save_state
+
+    def stopped(path, network, step):
+        save(path, network, step)
+        raise KeyboardInterrupt  # after the first record
+
+    monkeypatch.setattr(training, "save_state", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(place, "again", *same)
+    monkeypatch.setattr(training, "save_state", save)
+    train(place, "again", *same)
+    assert [row["step"] for row in read_history(place / "runs" / "again" / "history.csv")] == [2, 4]
     with h5py.File(place / "runs" / "ig_rpn" / "last.weights.h5") as one, \
             h5py.File(place / "runs" / "again" / "last.weights.h5") as other:
         kernels = []

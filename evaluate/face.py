@@ -139,7 +139,7 @@ def measure_case(module, run, case, folder: Path, times: list[float]) -> list[di
     own, names, config = case.own, run.config.landmark_names, run.config
     answer = {key: value.numpy() for key, value in module(*given(case)).items()}
     truth = case.own_points_vox(len(names))
-    sides = np.array(config.sides) * voxels_per_cell(case, config)
+    sides = np.array(config.sides)[:, None] * np.array(own.image.shape) / case.image.shape  # on its own grid, [K, 3]
     make_folder(folder)
     np.savez(folder / f"{case.name}.npz", truth=truth, sides=sides, **answer)
     best = answer["candidate_boxes_vox"][:, 0]
@@ -155,14 +155,6 @@ def measure_case(module, run, case, folder: Path, times: list[float]) -> list[di
                      "time_ms": milliseconds, "device": device(), "file": file,
                      "answer": f"{folder.name}/{case.name}.npz"})
     return rows
-
-
-def voxels_per_cell(case, config) -> float:
-    """Voxels of the case's own grid in one of the network's: 1, unless the network has a spacing of its own."""
-    import numpy as np
-
-    own = case.own
-    return float(np.mean(np.array(config.spacing_mm) / own.spacing_mm)) if config.spacing_mm else 1.0
 
 
 def centres(boxes):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from small_pose import TINY_POSE, write_small_pose_dataset
 from test_scripts_hip import script
+from test_training import arrays
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.errors import UserError
@@ -92,20 +93,11 @@ def test_the_recurrence_starts_from_the_detectors_weights(place):
 
 
 def test_the_same_command_ends_with_the_same_weights(place):
-    import h5py
-
     train(place, "again", "--split", place / "runs" / "land" / "split.json")
-    with h5py.File(place / "runs" / "land" / "last.weights.h5") as one, \
-            h5py.File(place / "runs" / "again" / "last.weights.h5") as other:
-        kernels = []
-
-        def compare(name, item):
-            if isinstance(item, h5py.Dataset):
-                np.testing.assert_array_equal(item[...], other[name][...])
-                kernels.append(name)
-
-        one.visititems(compare)
-    assert len(kernels) > 20
+    one, other = (arrays(place / "runs" / run / "last.weights.h5") for run in ("land", "again"))
+    assert one.keys() == other.keys() and len(one) > 20
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 def test_tables_have_the_papers_rows_beside_ours(results):

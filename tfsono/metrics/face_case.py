@@ -12,7 +12,7 @@ import numpy as np
 
 from tfsono.geometry.boxes import box_sides, centred_boxes, iou
 from tfsono.metrics.detection import IOU_THRESHOLDS, PRINTED_THRESHOLDS, hit_rate
-from tfsono.metrics.landmarks import radial_errors
+from tfsono.metrics.landmarks import finite_mean, radial_errors, whole_points
 from tfsono.metrics.overlap import check_spacing
 
 HIT = 0.5
@@ -22,7 +22,7 @@ HIT = 0.5
 def face_metrics(
     answer: Mapping[str, np.ndarray | None],
     truth_vox: np.ndarray,
-    sides: Sequence[float],
+    sides: Sequence[float] | np.ndarray,
     spacing_mm: Sequence[float],
     names: Sequence[str],
     mirrored: Sequence[tuple[str, str]] = (),
@@ -49,7 +49,7 @@ def face_metrics(
             `candidate_boxes_vox` [K, N, 6], `chosen` [K]. NaN where there is none; heatmaps have no boxes, or boxes
             without sides.
         truth_vox: [K, 3], NaN for a missing landmark.
-        sides: [K] of the true boxes, in voxels.
+        sides: Of the true boxes, in voxels: [K], or [K, 3] where voxels are not cubes.
         spacing_mm: Of the grid of both.
         names: [K], in the points' order.
         mirrored: Pairs of names of one landmark on both sides; those of which an end is no landmark are left out.
@@ -59,19 +59,20 @@ def face_metrics(
             0.
     """
     spacing = check_spacing(spacing_mm, 3)
-    truth, found = _rows(truth_vox, names), _rows(answer["points_vox"], names)
+    truth, found = whole_points(truth_vox, names), whole_points(answer["points_vox"], names)
     sides = np.asarray(sides, np.float64)
-    if sides.shape != (len(names),) or not (sides > 0).all():
-        raise ValueError(f"sides must be {len(names)} numbers above 0, one for each of {list(names)}; found {sides}")
+    if sides.shape not in ((len(names),), (len(names), 3)) or not (sides > 0).all():
+        raise ValueError(f"sides must be {len(names)} numbers above 0, one for each of {list(names)}, or three; "
+                         f"found {sides}")
     known, answered = np.isfinite(truth).all(axis=1), np.isfinite(found).all(axis=1)
     errors = radial_errors(found * spacing, truth * spacing)
     targets = centred_boxes(truth, sides)
     ious = final_ious(answer.get("boxes_vox"), answered, targets)
     scores = np.where(answered, np.asarray(answer["scores"], np.float64), math.nan)
     row = {f"error_{name}_mm": float(error) for name, error in zip(names, errors, strict=True)}
-    row["mean_error_mm"] = _mean(errors)
+    row["mean_error_mm"] = finite_mean(errors)
     row |= {f"iou_{name}": float(overlap) for name, overlap in zip(names, ious, strict=True)}
-    row["mean_iou"] = _mean(ious)
+    row["mean_iou"] = finite_mean(ious)
     row |= {f"hit_{round(100 * at)}": float(rate)
             for at, rate in zip(PRINTED_THRESHOLDS, hit_rate(ious, PRINTED_THRESHOLDS), strict=True)}
     row["hit_mean"] = float(hit_rate(ious, IOU_THRESHOLDS).mean())
@@ -129,19 +130,3 @@ def _choices(answer: Mapping, answered: np.ndarray, ious: np.ndarray, targets: n
     for place in np.flatnonzero(np.isfinite(ious) & (ious < HIT)):
         count += bool((iou(np.asarray(candidates[place], np.float64), targets[place]) >= HIT).any())  # 0 of NaN
     return row | {"hit_not_taken": float(count)}
-
-
-def _rows(points: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """[K, 3] with all of a point NaN where any of it is."""
-    points = np.array(points, np.float64)
-    if points.shape != (len(names), 3):
-        raise ValueError(f"points must be [{len(names)}, 3], a row for each of {list(names)}; "
-                         f"found {points.shape}")
-    points[~np.isfinite(points).all(axis=1)] = math.nan
-    return points
-
-
-def _mean(values: np.ndarray) -> float:
-    """Of the finite ones; NaN without any."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else math.nan

@@ -16,6 +16,26 @@ THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
 PAIRS = ((0, 1), (2, 3))
 
 
+def whole_points(points_vox: np.ndarray, landmarks: Sequence[str]) -> np.ndarray:
+    """[K, 3] float64 with all of a point NaN where any of it is.
+
+    Raises:
+        ValueError: There is not a row for each landmark.
+    """
+    points = np.array(points_vox, np.float64)
+    if points.shape != (len(landmarks), 3):
+        raise ValueError(f"points must be [{len(landmarks)}, 3], a row for each of {list(landmarks)}; "
+                         f"found {points.shape}")
+    points[~np.isfinite(points).all(axis=1)] = np.nan
+    return points
+
+
+def finite_mean(values: np.ndarray) -> float:
+    """Of the finite ones; NaN without any."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
 def radial_errors(prediction: np.ndarray, truth: np.ndarray, unit_size: float = 1.0) -> np.ndarray:
     """The Euclidean distance of each landmark to its truth.
 

@@ -6,12 +6,11 @@ and 2 of the pose paper.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from tfsono.metrics.landmarks import area_scores, radial_errors, trapezoid_scores
+from tfsono.metrics.landmarks import area_scores, finite_mean, radial_errors, trapezoid_scores, whole_points
 from tfsono.metrics.overlap import check_spacing
 
 Segments = Sequence[tuple[str, str]]
@@ -80,14 +79,14 @@ def pose_metrics(
         ValueError: The points are not [K, 3], the spacing not three positive numbers, or the limit not above 0.
     """
     spacing = check_spacing(spacing_mm, 3)
-    found, truth = (_finite_rows(points, landmarks) * spacing for points in (found_vox, truth_vox))
+    found, truth = (whole_points(points, landmarks) * spacing for points in (found_vox, truth_vox))
     known = np.isfinite(truth).all(axis=1)
     errors = radial_errors(found, truth)
     areas, sampled = area_scores(errors, limit_mm, known), trapezoid_scores(errors, limit_mm, known=known)
     row = {f"error_{name}_mm": float(error) for name, error in zip(landmarks, errors, strict=True)}
-    row["mean_error_mm"] = _mean(errors)
+    row["mean_error_mm"] = finite_mean(errors)
     row |= {f"auc_{name}": float(area) for name, area in zip(landmarks, areas, strict=True)}
-    row |= {"auc": _mean(areas), "auc_trapezoid": _mean(sampled)}
+    row |= {"auc": finite_mean(areas), "auc_trapezoid": finite_mean(sampled)}
     row |= _lengths(found, truth, landmarks, known_segments(segments, landmarks))
     row |= {"missing": float(np.count_nonzero(~known)),
             "undefined": float(np.count_nonzero(known & ~np.isfinite(errors))),
@@ -112,20 +111,4 @@ def _lengths(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str], seg
         row |= {f"length_{first}_{last}_mm": float(length), f"length_true_{first}_{last}_mm": float(true),
                 f"length_error_{first}_{last}_mm": float(length - true)}
         differences.append(abs(length - true))
-    return row | ({"length_abs_error_mm": _mean(np.array(differences))} if segments else {})
-
-
-def _finite_rows(points_vox: np.ndarray, landmarks: Sequence[str]) -> np.ndarray:
-    """[K, 3] with all of a point NaN where any of it is."""
-    points = np.array(points_vox, np.float64)
-    if points.shape != (len(landmarks), 3):
-        raise ValueError(f"points must be [{len(landmarks)}, 3], a row for each of {list(landmarks)}; "
-                         f"found {points.shape}")
-    points[~np.isfinite(points).all(axis=1)] = math.nan
-    return points
-
-
-def _mean(values: np.ndarray) -> float:
-    """Of the finite ones; NaN without any."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else math.nan
+    return row | ({"length_abs_error_mm": finite_mean(np.array(differences))} if segments else {})

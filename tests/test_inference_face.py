@@ -102,6 +102,16 @@ def test_anchors_in_the_padding_are_no_candidates():
     assert np.isnan(FaceAnswerer(reader(network_of(logits)))(volume, ONE)["points_vox"]).all()
 
 
+def test_boxes_beyond_the_border_are_cut_only_where_wanted():
+    volume, boxes, logits = scene()
+    place = nearest(boxes, (1.5, 9.5, 17.5), (9, 6, 6))
+    logits[place, 1] = 15
+    as_it_is, cut = (FaceAnswerer(reader(network_of(logits), clip_boxes=wanted))(volume, ONE)["boxes_vox"][0].numpy()
+                     for wanted in (False, True))
+    np.testing.assert_allclose(as_it_is, (-3, 6.5, 14.5, 6, 12.5, 20.5), atol=1e-4)
+    np.testing.assert_allclose(cut, (-0.5, 6.5, 14.5, 6, 12.5, 18.5), atol=1e-4)
+
+
 def test_offsets_move_and_stretch_a_box():
     volume, boxes, logits = scene()
     place = nearest(boxes, (9.5, 9.5, 9.5), (6, 9, 6))

@@ -91,6 +91,7 @@ class FaceConfig:
 
     # Inference
     class_nms: float = ours(0.3, "not stated; highest IoU of a landmark's candidates; 1 takes the best as they are")
+    clip_boxes: bool = ours(False, "not stated; cut candidates at the volume's border, which moves their middle inward")
     candidates: int = paper(2, "Sec. 2.3: of each landmark, of which the prior chooses")
     listed: int = ours(8, "candidates that an answer lists, from the best on; evaluation and `predict --candidates`")
     lowest_score: float = ours(0.05, "not stated; what is less sure is no candidate: the landmark is missing then")

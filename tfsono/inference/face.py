@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors_of, centres_inside
-from tfsono.geometry.boxes import box_centres, decode, keep_best
+from tfsono.geometry.boxes import box_centres, clipped, decode, keep_best
 from tfsono.geometry.graph import choose_combination
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
 from tfsono.inference.face_prior import FacePrior
@@ -41,6 +41,7 @@ class FaceReader:
       listed: L, candidates of a landmark in the answer.
       chosen_from: of them the prior chooses.
       lowest_score: what is less sure is no candidate.
+      clip_boxes: cut them at the volume's border.
       decode: how a heatmap becomes a point, `argmax` or `centroid`; of `heatmap` alone.
     """
 
@@ -55,6 +56,7 @@ class FaceReader:
     listed: int
     chosen_from: int
     lowest_score: float
+    clip_boxes: bool = False
     decode: str = "argmax"
 
     def read(self, volume, spacing_mm):
@@ -91,6 +93,8 @@ class FaceReader:
         # only what is sure enough is decoded: thousands of anchors, not millions
         sure = tf.where(valid & (tf.reduce_max(scores, axis=-1) >= self.lowest_score))[:, 0]
         boxes = decode(tf.gather(offsets, sure), tf.gather(boxes, sure), self.deviations)
+        if self.clip_boxes:
+            boxes = clipped(boxes, size)
         return self._best(boxes, tf.gather(scores, sure))
 
     def _best(self, boxes, scores):

@@ -40,7 +40,7 @@ def reader_of(network, config) -> FaceReader:
     """The network and what it is fed with, by the config."""
     return FaceReader(network, config.stride, config.spacing_mm, config.landmarks, config.strides, config.anchor_sides,
                       config.offset_deviations, config.class_nms, config.listed, config.candidates,
-                      config.lowest_score if config.boxes else 0.0, config.heatmap_decode)
+                      config.lowest_score if config.boxes else 0.0, config.clip_boxes, config.heatmap_decode)
 
 
 def manifest_of(run: Run) -> dict:

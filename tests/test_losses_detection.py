@@ -134,3 +134,18 @@ def test_proposals_by_hand():
     assert float(found["proposal_regression"]) == pytest.approx(away, rel=1e-5)
     balanced = proposal_losses(boxes, classes, offsets, proposals, BALANCED, 0.5)
     assert float(balanced["proposal_classification"]) == pytest.approx(expected, rel=1e-4)  # one positive: weight 1
+
+
+def test_the_backgrounds_proposals_count_as_three_of_each_that_holds_something():
+    boxes = centred_boxes(np.array([[10.0, 12, 9]]), np.array([6.0])).astype("float32")
+    proposals = np.concatenate([boxes, centred_boxes(np.full((6, 3), 30.0), np.full(6, 6.0))]).astype("float32")
+    classes = np.random.default_rng(3).normal(size=(7, 2)).astype("float32")
+    losses = softmax_losses(classes, [1] + [0] * 6)
+    for settings in (PLAIN, BALANCED):  # one that holds something has the weight 1
+        found = proposal_losses(boxes, classes, np.zeros((7, 6), "float32"), proposals, settings, 0.5)
+        assert float(found["proposal_classification"]) == pytest.approx((losses[0] + losses[1:].mean() * 3) / 4,
+                                                                        rel=1e-4)
+    nothing = proposal_losses(boxes + 90, classes, np.zeros((7, 6), "float32"), proposals, PLAIN, 0.5)
+    expected = softmax_losses(classes, [0] * 7).mean()
+    assert float(nothing["proposal_classification"]) == pytest.approx(expected, rel=1e-4)
+    assert float(nothing["proposal_regression"]) == 0

@@ -10,7 +10,9 @@ from test_models_pose import multiplications, trainable
 from tfsono.config import choose
 from tfsono.configs.face import FACE, LANDMARKS
 from tfsono.geometry.anchors import anchors_of
+from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.models.face import build
+from train.face import compiled
 
 SMALL = {"box_sides": (9.0,), "widths": (2, 3, 4), "head_width": 4, "roi_width": 5, "roi_side": 2, "proposals": 6,
          "proposal_pool": 40, "anchor_sides": (5.0, 8.0), "precision": "float32"}
@@ -77,8 +79,35 @@ def test_two_stages_answer_for_their_proposals():
     answer = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
     assert {name: value.shape for name, value in answer.items()} == {
         "objectness": (1, 384, 2), "offsets": (1, 384, 6), "proposals": (1, 6, 6), "classes": (1, 6, 6),
-        "proposal_offsets": (1, 6, 6)}
+        "proposal_offsets": (1, 6, 6), "features": (1, 4, 6, 2, 4)}
     assert all(value.dtype == "float32" for value in answer.values())
+
+
+def test_the_second_stage_reads_any_boxes_in_full_precision():
+    network = build(small("faster_rcnn", precision="mixed_bfloat16"))
+    answer = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
+    second = network.get_layer(SECOND_STAGE)
+    again = second([answer["features"], answer["proposals"][:, :2]])
+    np.testing.assert_array_equal(again["classes"], answer["classes"][:, :2])
+    regions = keras.Model(second.input, second.get_layer("regions").output)
+    box = np.array([[[1.0, 1.0, 0.0, 6.0, 9.0, 3.0]]], np.float32)
+    near = box + np.float32(1 / 512)  # of bfloat16's eight digits the same
+    features = np.random.default_rng(1).normal(size=(1, 4, 6, 2, 4)) * 100
+    assert np.any(regions([features, box]) != regions([features, near]))
+
+
+def test_training_shows_the_second_stage_the_true_boxes():
+    settings = small("faster_rcnn", landmarks=("a",))
+    trainer = compiled(build(settings), settings)
+    trainer.get_layer(SECOND_STAGE).get_layer("proposal_offsets").bias.assign(np.ones(6))
+    image = np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32")
+    truth = {"boxes": np.array([[[3.5, 5.5, 1.5, 4.5, 6.5, 2.5]]], np.float32),  # too small for any proposal
+             "labels": np.zeros((1, 384), np.int8), "positives": np.full((1, 4), -1, np.int32),
+             "negatives": np.full((1, 12), -1, np.int32)}
+    for there, boxes in ((True, truth["boxes"]), (False, truth["boxes"] * np.nan)):
+        found = trainer.train_on_batch(image, truth | {"boxes": boxes}, return_dict=True)
+        trainer.reset_metrics()
+        assert np.isfinite(found["loss"]) and (found["proposal_regression"] > 0) == there
 
 
 def test_heatmaps_have_the_inputs_size():

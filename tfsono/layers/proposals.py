@@ -11,6 +11,10 @@ from tfsono.geometry.anchors import anchors_of
 from tfsono.geometry.boxes import decode, keep_best
 from tfsono.geometry.roi_align import roi_align
 
+SECOND_STAGE = "second_stage"
+"""The layer that says what boxes hold: [features [1, X, Y, Z, C], boxes [1, P, 6]] -> {"classes", "proposal_offsets"};
+its training shows it the true boxes beside the proposals."""
+
 
 class Proposals(layers.Layer):
     """[fused map [1, X, Y, Z, C], logits [1, A, 2], offsets [1, A, 6]] -> boxes [1, P, 6], without a gradient.
@@ -53,14 +57,15 @@ class RegionFeatures(layers.Layer):
     """[map [1, X, Y, Z, C], boxes [1, P, 6]] -> the map inside each box, [1, P, side^3 * C]; 0 for a box of NaN."""
 
     def __init__(self, stride: int, side: int, name: str):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # in half the digits a box lies elsewhere
         self.stride, self.side = stride, side
 
     def call(self, inputs):
         features, boxes = inputs
-        boxes = ops.cast(boxes[0], "float32")
+        boxes = boxes[0]
         there = ops.all(ops.isfinite(boxes), axis=-1)
-        cut = roi_align(features[0], ops.where(there[:, None], boxes, 0.0), self.stride, self.side)
+        features = ops.cast(features[0], self.compute_dtype)
+        cut = roi_align(features, ops.where(there[:, None], boxes, 0.0), self.stride, self.side)
         cut = ops.where(there[:, None, None, None, None], cut, ops.zeros_like(cut))
         return ops.reshape(cut, (1, ops.shape(boxes)[0], self.side ** 3 * features.shape[-1]))
 

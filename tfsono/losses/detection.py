@@ -119,11 +119,14 @@ def _negative_losses(truth: dict, logits, positives, settings: DetectionLoss):
 def proposal_losses(boxes, classes, offsets, proposals, settings: DetectionLoss, positive: float) -> dict:
     """The second stage of Faster R-CNN: cross entropy over the proposals, smooth L1 over those that hold a landmark.
 
+    Fast R-CNN draws a batch with at most a quarter that hold something (Sec. 2.3). Here all proposals count, and those
+    of the background together as `settings.negatives_per_positive` times those others: what such a draw has on average.
+
     Args:
       boxes: [K, 6], NaN where missing.
       classes: [P, K + 1] logits; offsets: [P, 6].
       proposals: [P, 6], NaN where there is none.
-      settings: for the offsets' deviations and the weights of Eq. 3.
+      settings: for the offsets' deviations, the weights of Eq. 3, and the share of the background.
       positive: a proposal whose best IoU is above this holds that landmark; any other is background.
 
     Returns:
@@ -138,14 +141,15 @@ def proposal_losses(boxes, classes, offsets, proposals, settings: DetectionLoss,
     labels = ops.cast(best + 1, "int32") * ops.cast(found, "int32")
     losses = cross_entropies(classes, labels)
     targets = ops.where(found[:, None] > 0, ops.take(known, best, axis=0), proposals)
-    weights = counted
+    number, others = ops.maximum(ops.sum(found), 1.0), counted - found
+    others *= ops.minimum(settings.negatives_per_positive * number / ops.maximum(ops.sum(others), 1.0), 1.0)
+    weights = found
     if settings.balance is not None:
-        balanced = balanced_weights(iou(decode(offsets, proposals, settings.deviations), targets), losses, found,
-                                    settings.balance)
-        weights = ops.where(found > 0, balanced, counted)
+        weights = balanced_weights(iou(decode(offsets, proposals, settings.deviations), targets), losses, found,
+                                   settings.balance)
     away = smooth_l1(encode(targets, proposals, settings.deviations), offsets)
-    return {"proposal_classification": ops.sum(weights * losses) / ops.maximum(ops.sum(counted), 1.0),
-            "proposal_regression": ops.sum(away * found) / ops.maximum(ops.sum(found), 1.0)}
+    return {"proposal_classification": ops.sum((weights + others) * losses) / ops.maximum(ops.sum(found + others), 1.0),
+            "proposal_regression": ops.sum(away * found) / number}
 
 
 _UNIT = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]  # in place of a proposal that is not there

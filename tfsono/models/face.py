@@ -5,7 +5,8 @@
     rpn, ssd      {"classes": [B, A, K + 1] logits, "offsets": [B, A, 6]} of all anchors
     faster_rcnn   {"objectness": [B, A, 2], "offsets": [B, A, 6]} of all anchors, and of P of them, its proposals,
                   {"proposals": [B, P, 6] boxes, NaN where there are fewer, "classes": [B, P, K + 1],
-                  "proposal_offsets": [B, P, 6]}; B is 1
+                  "proposal_offsets": [B, P, 6], "features": the map that `layers.proposals.SECOND_STAGE` reads};
+                  B is 1
     heatmap       {"heatmaps": [B, X, Y, Z, K] linear}
 
 Class 0 is the background. Anchors lie in the order of `geometry.anchors`; of two maps the finer one comes first.
@@ -22,7 +23,7 @@ from tfsono.configs.face import FaceConfig
 from tfsono.layers.blocks import BlockStyle, classifier, convolution, pooling
 from tfsono.layers.nodes import two_convolutions
 from tfsono.layers.precision import made_in
-from tfsono.layers.proposals import Proposals, RegionFeatures
+from tfsono.layers.proposals import SECOND_STAGE, Proposals, RegionFeatures
 from tfsono.layers.trilinear import TrilinearUpsampling
 
 
@@ -93,13 +94,21 @@ def _two_stages(fused, config: FaceConfig) -> dict:
     proposals = Proposals(config.strides[0], config.anchor_sides, config.offset_deviations, config.proposals,
                           config.proposal_pool, config.proposal_nms, "proposals")(
         [fused, answer["objectness"], answer["offsets"]])
-    x = RegionFeatures(config.strides[0], config.roi_side, name="regions")([fused, proposals])
+    return {**answer, "features": fused, "proposals": proposals,
+            **_second_stage(fused, proposals, config)([fused, proposals])}
+
+
+def _second_stage(fused, proposals, config: FaceConfig) -> keras.Model:
+    """What boxes on the fused map hold; a model of its own, as its training shows it more boxes than the proposals."""
+    features = keras.Input(batch_shape=fused.shape, dtype=fused.dtype)
+    boxes = keras.Input(batch_shape=(1, None, 6), dtype=proposals.dtype)
+    x = RegionFeatures(config.strides[0], config.roi_side, name="regions")([features, boxes])
     for name in ("full1", "full2"):
         x = layers.Dense(config.roi_width, activation="relu", kernel_initializer="he_normal", name=name)(x)
     kernel = replace(_style(config), deviation=config.head_deviation).kernel()
-    return {**answer, "proposals": proposals,
-            "classes": layers.Dense(config.landmarks + 1, dtype="float32", name="classes", **kernel)(x),
-            "proposal_offsets": layers.Dense(6, dtype="float32", name="proposal_offsets", **kernel)(x)}
+    answer = {"classes": layers.Dense(config.landmarks + 1, dtype="float32", name="classes", **kernel)(x),
+              "proposal_offsets": layers.Dense(6, dtype="float32", name="proposal_offsets", **kernel)(x)}
+    return keras.Model([features, boxes], answer, name=SECOND_STAGE)
 
 
 def _heatmaps(maps: list, config: FaceConfig):

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors_of
+from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.losses.detection import DetectionLoss, anchor_losses, proposal_losses
 
 
@@ -61,6 +62,12 @@ class DetectionTrainer(keras.Model):
         first = answer["objectness" if "proposals" in answer else "classes"]
         losses = anchor_losses(truth, first, answer["offsets"], anchors, settings.loss)
         if "proposals" in answer:
-            losses |= proposal_losses(truth["boxes"], answer["classes"], answer["proposal_offsets"],
-                                      answer["proposals"], settings.loss, settings.positive)
+            losses |= proposal_losses(truth["boxes"], *self._proposed(truth["boxes"], answer), settings.loss,
+                                      settings.positive)
         return losses
+
+    def _proposed(self, boxes, answer: dict) -> tuple:
+        """Classes, offsets and boxes of the proposals and, as in Faster R-CNN's training, of the true boxes."""
+        true = self.get_layer(SECOND_STAGE)([answer["features"][None], boxes[None]])
+        return (*(tf.concat([answer[name], true[name][0]], 0) for name in ("classes", "proposal_offsets")),
+                tf.concat([answer["proposals"], boxes], 0))

@@ -35,6 +35,8 @@ NO_TENSORFLOW = (
     "errors", "files", "progress", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
 )
+# One operation that Keras lacks, where TensorFlow is its backend; the others take Keras's own.
+TENSORFLOW_BESIDE = ("tfsono.layers.batch_normalization",)
 NO_KERAS = ("errors", "files", "progress", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "progress", "config", "__init__", "configs")
 # Files that run code when they are loaded. Only c3d reads such a format, and without running it.
@@ -175,7 +177,7 @@ def forbidden_libraries(root: Path) -> list[str]:
         own = room in STANDARD_LIBRARY_ONLY and library not in sys.stdlib_module_names
         if (
             own
-            or library in ("tensorflow", "tf_keras") and room in NO_TENSORFLOW
+            or library in ("tensorflow", "tf_keras") and room in NO_TENSORFLOW and name not in TENSORFLOW_BESIDE
             or library == "keras" and room in NO_KERAS
             or library in UNSAFE and room != "c3d"
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import layers, ops
 
+from tfsono.layers.batch_normalization import BatchNormalization
 from tfsono.layers.planar import PlanarStyle, convolution, resize, separable_convolution
 
 
@@ -29,7 +30,7 @@ def additive_gate(skip, gate, style: PlanarStyle, name: str):
     share = resize(share, skip.shape[1:3], f"{name}_share")
     weighted = layers.Multiply(name=f"{name}_weighted")([skip, share])
     weighted = layers.Conv2D(channels, 1, kernel_initializer="he_normal", name=f"{name}_out")(weighted)
-    return layers.BatchNormalization(momentum=style.norm_momentum, name=f"{name}_norm")(weighted)
+    return BatchNormalization(momentum=style.norm_momentum, name=f"{name}_norm")(weighted)
 
 
 def block_attention(x, reduction: int, name: str):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import keras
-from keras import layers, ops
+from keras import layers
+
+from tfsono.layers.batch_normalization import BatchNormalization
 
 
 @dataclass(frozen=True)
@@ -40,28 +42,6 @@ class BlockStyle:
         """Batch normalisation of `x` [B, X, Y, Z, C] alone."""
         return BatchNormalization(self.norm_at_test, momentum=self.norm_momentum, epsilon=self.norm_epsilon,
                                   name=f"{name}_norm")(x)
-
-
-class BatchNormalization(layers.BatchNormalization):
-    """Batch normalisation that at test may take the mean and variance of each tile instead of the moving averages.
-
-    3D U-Net, which `hip` extends, does so, as "using the current statistics also at test time works the best" with
-    batches of few samples (Cicek et al., MICCAI 2016, Sec. 2). A tile's answer then does not depend on its batch.
-    Training and weights (and their names in a file, which Keras makes of the class's name) are Keras's own.
-    """
-
-    def __init__(self, at_test: str, momentum: float, epsilon: float, name: str | None = None):
-        """`at_test`: `moving` or `tile`; the rest as Keras's layer takes it."""
-        super().__init__(momentum=momentum, epsilon=epsilon, name=name)
-        self.at_test = at_test
-
-    def call(self, inputs, training=None, mask=None):
-        if self.at_test == "moving" or (training and self.trainable):
-            return super().call(inputs, training=training, mask=mask)
-        x = ops.cast(inputs, "float32")
-        mean, variance = ops.moments(x, axes=tuple(range(1, len(x.shape) - 1)), keepdims=True)
-        x = (x - mean) * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
-        return ops.cast(x, self.compute_dtype)
 
 
 def convolution(x, channels: int, style: BlockStyle, name: str):

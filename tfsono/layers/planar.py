@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers, ops
 
+from tfsono.layers.batch_normalization import BatchNormalization
+
 
 @dataclass(frozen=True)
 class PlanarStyle:
@@ -24,7 +26,7 @@ class PlanarStyle:
 
     def normalise(self, x, name: str):
         """Batch normalisation and ReLU."""
-        x = layers.BatchNormalization(momentum=self.norm_momentum, name=f"{name}_norm")(x)
+        x = BatchNormalization(momentum=self.norm_momentum, name=f"{name}_norm")(x)
         return layers.ReLU(name=f"{name}_relu")(x)
 
     def drop_features(self, x, name: str, rate: float | None = None):
@@ -83,11 +85,11 @@ def residual_block(x, channels: int, style: PlanarStyle, name: str, stride: int 
     if stride != 1 or x.shape[-1] != channels:
         shortcut = layers.Conv2D(channels, 1, strides=stride, use_bias=False, kernel_initializer="he_normal",
                                  name=f"{name}_shortcut")(x)
-        shortcut = layers.BatchNormalization(momentum=style.norm_momentum, name=f"{name}_shortcut_norm")(shortcut)
+        shortcut = BatchNormalization(momentum=style.norm_momentum, name=f"{name}_shortcut_norm")(shortcut)
     x = convolution(x, channels, style, f"{name}a", stride=stride, dilation=dilation)
     x = layers.Conv2D(channels, 3, padding="same", dilation_rate=dilation, use_bias=False,
                       kernel_initializer="he_normal", name=f"{name}b")(x)
-    x = layers.BatchNormalization(momentum=style.norm_momentum, name=f"{name}b_norm")(x)
+    x = BatchNormalization(momentum=style.norm_momentum, name=f"{name}b_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, shortcut]))
 
 

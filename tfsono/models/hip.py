@@ -17,6 +17,7 @@ from tfsono.layers.blocks import (
     plain_deconvolution,
     pooling,
 )
+from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 from tfsono.losses import cross_entropy, cross_entropy_dice
 
@@ -29,15 +30,11 @@ def build(config: HipConfig) -> keras.Model:
 
     With `config.recompute` its blocks are calculated again in the backward pass; its weights are the same.
     """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
-    try:
+    with made_in(config.precision):
         style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon,
                            config.norm_at_test)
         network = (_ds_u3 if config.architecture == "ds_u3" else _lineage4)(config, style)
         return recomputed(network, _ends_of_blocks(config)) if config.recompute else network
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _ends_of_blocks(config: HipConfig) -> list[str]:

@@ -28,6 +28,7 @@ from tfsono.phantoms.femur_anatomy import Leg
 from tfsono.phantoms.fields import Field, centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, Tissue, ultrasound_volume
 from tfsono.phantoms.ultrasound import amplitude
+from tfsono.phantoms.view import middle_mm
 
 PAPER_SIZE, PAPER_SPACING_MM = (416, 416, 284), (0.38, 0.38, 0.38)
 PAPER_WEEKS = (23.0, 31.0)
@@ -167,7 +168,7 @@ def femur_truth(
 
 def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FemurTruth]:
     bone = scene.leg.femur
-    points_vox = (scene.tips_mm + _middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
+    points_vox = (scene.tips_mm + middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
     return points_vox, FemurTruth(bone.weeks, bone.length_mm, anatomy.volume_ml(bone), scene.right)
 
 
@@ -177,12 +178,7 @@ def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.
     person, textures = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(person)
     sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))
-    return _draw_scene(rng, sweep, np.asarray(size) * spacing_mm, _middle_mm(size, spacing_mm), weeks), sweep, textures
-
-
-def _middle_mm(size, spacing_mm) -> np.ndarray:
-    """The middle of the field of view, seen from the first voxel's centre."""
-    return (np.asarray(size) - 1) / 2 * np.asarray(spacing_mm)
+    return _draw_scene(rng, sweep, np.asarray(size) * spacing_mm, middle_mm(size, spacing_mm), weeks), sweep, textures
 
 
 # ------------------------------------------------------------------------------------------------- what is drawn

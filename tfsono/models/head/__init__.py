@@ -14,6 +14,7 @@ import keras
 from tfsono.configs.head import HeadConfig
 from tfsono.geometry.heatmaps import gaussian_maps, soft_argmax_points
 from tfsono.layers.planar import PlanarStyle
+from tfsono.layers.precision import made_in
 from tfsono.losses import landmarks, masks
 from tfsono.models.head.backbones import BACKBONES, load_backbone
 from tfsono.models.head.localisation import attention_pyramid, coordinate, heatmap, transformer
@@ -33,14 +34,10 @@ def build(config: HeadConfig, monte_carlo: bool = False) -> keras.Model:
       monte_carlo: dropout stays on whenever the network is called, the normalisations as at test: each call of the
         result is one sample (Gal and Ghahramani, ICML 2016). The weights, in number and order, are those without it.
     """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
-    try:
+    with made_in(config.precision):
         style = PlanarStyle(config.norm_momentum, config.dropout, monte_carlo)
         picture = keras.Input((*config.input_size, 1), name="image")
         return keras.Model(picture, {config.output: _answer(picture, config, style)}, name=config.network)
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _answer(picture, config: HeadConfig, style: PlanarStyle):

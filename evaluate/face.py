@@ -8,7 +8,6 @@ goes on where it stopped. Everything is scored on the volume's own grid.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser
+from tfsono.config import evaluation_parser
 from tfsono.configs.face import FACE, LANDMARKS, MIRRORED
 from tfsono.files import make_folder
 from tfsono.errors import run_command
@@ -28,13 +27,7 @@ TIMED, WARM_UP = 20, 2  # calls
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="evaluate/face.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/face.py")
-    parser.add_argument("--out", required=True, help="folder for tables, figures, landmarks and the page")
-    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
-                        help="auto: the best where the run validated, else the last")
-    arguments = parser.parse_args(argv)
+    arguments = evaluation_parser(FACE, __doc__, "landmarks").parse_args(argv)
 
     from tfsono.data.cache import Cache
     from tfsono.report.comparable import check_comparable

@@ -7,7 +7,6 @@ where it stopped. Everything is scored on the volume's own grid.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser
+from tfsono.config import evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder
@@ -46,12 +45,7 @@ SHOWN = 6  # cases of Fig. 5
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="evaluate/femur.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/femur.py")
-    parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
-    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
-                        help="auto: the best where the run validated, else the last")
+    parser = evaluation_parser(FEMUR, __doc__, "masks")
     parser.add_argument("--region", default="found", choices=("found", "true"),
                         help="where the second stages look: where the first one found bone, or in the true boxes")
     arguments = parser.parse_args(argv)

@@ -7,7 +7,6 @@ goes on where it stopped. Answers are those of `tfsono predict`, measured in eac
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import sys
@@ -17,7 +16,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser
+from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, replacing
@@ -46,12 +45,7 @@ class Group(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="evaluate/head.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/head.py")
-    parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
-    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
-                        help="auto: the best where the run validated, else the last")
+    parser = evaluation_parser(HEAD, __doc__, "masks")
     parser.add_argument("--ensemble", action="store_true",
                         help="also the runs of each row together, and all that answer alike: one more row each")
     parser.add_argument("--samples", type=int, default=None,

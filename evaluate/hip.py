@@ -6,7 +6,6 @@ Runs that differ in their seed alone share a row; the same command goes on where
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser
+from tfsono.config import evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
 from tfsono.files import make_folder
@@ -39,13 +38,7 @@ PAPER_TABLE_2 = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="evaluate/hip.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/hip.py")
-    parser.add_argument("--out", required=True, help="folder for tables, figures, masks and the page")
-    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
-                        help="auto: the best where the run validated, else the last")
-    arguments = parser.parse_args(argv)
+    arguments = evaluation_parser(HIP, __doc__, "masks").parse_args(argv)
 
     from tfsono.data.cache import Cache
     from tfsono.report.comparable import check_comparable

@@ -8,7 +8,6 @@ row; the same command goes on where it stopped. Everything is scored on the volu
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser
+from tfsono.config import evaluation_parser
 from tfsono.configs.pose import LANDMARKS, MIRRORED, POSE, ROBUST, SEGMENTS
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder
@@ -31,13 +30,8 @@ MOST_PANELS = 4
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="evaluate/pose.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", help="run folders of train/pose.py")
-    parser.add_argument("--out", required=True, help="folder for tables, figures, landmarks and the page")
+    parser = evaluation_parser(POSE, __doc__, "landmarks")
     parser.add_argument("--refine", action="store_true", help="refine the runs of land on each test volume too: SSL")
-    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
-                        help="auto: the best where the run validated, else the last")
     arguments = parser.parse_args(argv)
 
     from tfsono.data.cache import Cache

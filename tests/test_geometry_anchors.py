@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfsono.geometry.anchors import anchor_sides, anchors, anchors_of, assign, cell_centres, centres_inside
+from tfsono.geometry.anchors import anchor_sides, anchors, anchors_at, anchors_of, assign, cell_centres, centres_inside
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou
 
 PAPER = (13, 16, 20, 28)
@@ -96,6 +96,13 @@ def test_which_centres_lie_inside():
     inside = array(centres_inside((3, 2, 1), 4, (11, 6, 3), 8))
     assert inside.shape == (48,) and (inside.reshape(3, 2, 8) == np.array([True, False])[:, None]).all()
     assert not array(centres_inside((3, 2, 1), 4, (11, 6, 2), 8)).any()
+
+
+def test_some_anchors_are_those_of_all():
+    cells, sides = (5, 3, 7), (6.5, 9, 14)
+    places = np.random.default_rng(0).permutation(5 * 3 * 7 * 27)[:200]
+    np.testing.assert_allclose(anchors_at(places, cells, 4, sides), anchors(cells, 4, sides)[places], atol=1e-5)
+    assert anchors_at(np.zeros(0, np.int64), cells, 4, sides).shape == (0, 6)
 
 
 def test_anchors_of_a_graph_that_knows_no_size():

@@ -82,6 +82,21 @@ def test_a_landmark_without_a_candidate_is_missing():
     assert np.isnan(nothing["points_vox"]).all() and not np.any(nothing["candidate_scores"])
 
 
+@pytest.mark.parametrize("lowest", [0.0, 0.05, 0.4, 0.6])
+def test_candidates_are_those_that_are_sure_enough(lowest):
+    """Whatever the logits' level, and with more than one class that is likely."""
+    volume, boxes, logits = scene()
+    random = np.random.default_rng(2)
+    logits = random.normal(0, 1.5, (len(logits), 3)) + random.normal(0, 30, (len(logits), 1))
+    answer = FaceAnswerer(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
+    found = answer(volume, ONE)["candidate_scores"].numpy()
+    sure = np.exp(logits - logits.max(axis=1, keepdims=True))
+    sure = (sure / sure.sum(axis=1, keepdims=True))[:, 1:]
+    inside = (((boxes[:, :3] + boxes[:, 3:]) / 2) < np.array(volume.shape) - 0.5).all(axis=1)
+    sure = np.where(inside[:, None] & (sure >= lowest), sure, 0)
+    np.testing.assert_allclose(found, -np.sort(-sure, axis=0).T, atol=1e-4)
+
+
 def test_without_suppression_the_second_is_the_firsts_neighbour():
     volume, boxes, logits = scene()
     random = np.random.default_rng(1)

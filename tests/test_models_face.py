@@ -1,6 +1,10 @@
 """Networks of `face`: the numbers of the specification, the order of the anchors, and every row's answer."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +18,7 @@ from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.models.face import build
 from train.face import compiled
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"box_sides": (9.0,), "widths": (2, 3, 4), "head_width": 4, "roi_width": 5, "roi_side": 2, "proposals": 6,
          "proposal_pool": 40, "anchor_sides": (5.0, 8.0), "precision": "float32"}
 
@@ -108,6 +113,29 @@ def test_training_shows_the_second_stage_the_true_boxes():
         found = trainer.train_on_batch(image, truth | {"boxes": boxes}, return_dict=True)
         trainer.reset_metrics()
         assert np.isfinite(found["loss"]) and (found["proposal_regression"] > 0) == there
+
+
+@pytest.mark.parametrize("variant", ["ig_rpn", "ssd", "faster_rcnn", "heatmap"])
+def test_jax_gives_the_same_answers(variant, tmp_path):
+    pytest.importorskip("jax")
+    network = build(small(variant))
+    network.save_weights(tmp_path / "n.weights.h5")
+    image = np.random.default_rng(0).normal(size=(1, 8, 12, 16, 1)).astype("float32")
+    np.save(tmp_path / "image.npy", image)
+    values = SMALL | {"landmark_names": LANDMARKS}
+    code = ("import sys, dataclasses, numpy as np; sys.path.insert(0, sys.argv[2]); import keras\n"
+            "from tfsono.config import choose; from tfsono.configs.face import FACE\n"
+            "from tfsono.models.face import build\n"
+            "assert keras.backend.backend() == 'jax'\n"
+            f"config = dataclasses.replace(choose(FACE, 'quick', {variant!r}).config, **{values!r})\n"
+            "network = build(config); network.load_weights(sys.argv[1] + '/n.weights.h5')\n"
+            "answer = network(np.load(sys.argv[1] + '/image.npy'))\n"
+            "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in answer.items()})\n"
+            "assert 'tensorflow' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code, tmp_path, ROOT], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+    with np.load(tmp_path / "answer.npz") as answer:
+        for name, value in network(image).items():
+            np.testing.assert_allclose(answer[name], keras.ops.convert_to_numpy(value), atol=1e-4)
 
 
 def test_heatmaps_have_the_inputs_size():

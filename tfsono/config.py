@@ -176,6 +176,30 @@ def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
     return choose(choices, arguments.preset, arguments.variant, overrides)
 
 
+def training_parser(choices: Choices, description: str) -> Parser:
+    """What every training script takes: a cache, a run folder, a split, and every field of its system's config."""
+    parser = Parser(prog=f"train/{choices.system}.py", description=description)
+    parser.add_argument("--data", required=True,
+                        help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
+    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
+    parser.add_argument("--split", default=None,
+                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
+    add_config_arguments(parser, choices)
+    return parser
+
+
+def evaluation_parser(choices: Choices, description: str, answers: str) -> Parser:
+    """What every evaluation takes: a cache, runs, which of their weights, and where tables and `answers` go."""
+    parser = Parser(prog=f"evaluate/{choices.system}.py", description=description,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
+    parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")
+    parser.add_argument("--out", required=True, help=f"folder for tables, figures, {answers} and the page")
+    parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
+                        help="auto: the best where the run validated, else the last")
+    return parser
+
+
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:
     """Writes every value, and which were overridden on the command line, beside the file and renamed when whole."""
     overridden = [name for name, (origin, _) in settings.origins.items() if origin == "command line"]

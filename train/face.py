@@ -11,7 +11,6 @@ run: evaluate/face.py. The same command goes on where it stopped. The functions 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -19,20 +18,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser, add_config_arguments, settings_from
+from tfsono.config import settings_from, training_parser
 from tfsono.configs.face import FACE, MIRRORED, FaceConfig
 from tfsono.errors import run_command
 from tfsono.files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="train/face.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache written by `tfsono cache face DATASET FILE.h5`")
-    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None,
-                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
-    add_config_arguments(parser, FACE)
-    arguments = parser.parse_args(argv)
+    arguments = training_parser(FACE, __doc__).parse_args(argv)
     settings = settings_from(arguments, FACE)
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
@@ -59,8 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
         if prior is not None:
             write_prior(run.folder / PRIOR, prior)
-        print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(split['train'])} cases to train, "
-              f"{len(split['validation'])} to validate, {len(split['test'])} to test")
+        print(run.summary())
         if left_out:
             print(f"{len(left_out)} training cases have no landmark and are left out: {', '.join(left_out)}")
         print(report)

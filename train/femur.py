@@ -9,7 +9,6 @@ The same command goes on where it stopped. The functions follow sections II and 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser, add_config_arguments, settings_from
+from tfsono.config import settings_from, training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
 from tfsono.files import write_text
@@ -26,13 +25,7 @@ LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_rat
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="train/femur.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache written by `tfsono cache femur DATASET FILE.h5`")
-    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None,
-                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
-    add_config_arguments(parser, FEMUR)
-    arguments = parser.parse_args(argv)
+    arguments = training_parser(FEMUR, __doc__).parse_args(argv)
     settings = settings_from(arguments, FEMUR)
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
@@ -59,8 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         data = {"dataset": cache.name, "labels": cache.labels, "landmarks": list(cache.landmarks), "cases": cache.names}
         run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
         adopt_first_stage(run)
-        print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(split['train'])} cases to train, "
-              f"{len(split['validation'])} to validate, {len(split['test'])} to test")
+        print(run.summary())
         if left_out:
             print(f"{len(left_out)} training cases hold nothing to learn from and are left out: {', '.join(left_out)}")
         print(report)

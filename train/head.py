@@ -15,20 +15,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser, add_config_arguments, settings_from
+from tfsono.config import settings_from, training_parser
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.errors import UserError, run_command
 from tfsono.files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="train/head.py", description=__doc__)
-    parser.add_argument("--data", required=True, help="cache written by `tfsono cache head DATASET FILE.h5`")
-    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None,
-                        help="JSON file with train, validation, test; else the dataset's own split, else folds")
-    add_config_arguments(parser, HEAD)
-    arguments = parser.parse_args(argv)
+    arguments = training_parser(HEAD, __doc__).parse_args(argv)
     settings = settings_from(arguments, HEAD)
     config = settings.config
 

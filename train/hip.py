@@ -12,20 +12,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser, add_config_arguments, settings_from
+from tfsono.config import settings_from, training_parser
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
 from tfsono.files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="train/hip.py", description=__doc__)
-    parser.add_argument("--data", required=True, help="cache written by `tfsono cache hip DATASET FILE.h5`")
-    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None,
-                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
-    add_config_arguments(parser, HIP)
-    arguments = parser.parse_args(argv)
+    arguments = training_parser(HIP, __doc__).parse_args(argv)
     settings = settings_from(arguments, HIP)
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
@@ -47,8 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         report = initialise(network, config, Path(arguments.run_dir))
         data = {"dataset": cache.name, "labels": cache.labels, "cases": cache.names}
         run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
-        print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(split['train'])} cases to train, "
-              f"{len(split['validation'])} to validate, {len(split['test'])} to test; {config.classes} classes")
+        print(f"{run.summary()}; {config.classes} classes")
         print(report)
         write_text(run.folder / "transfer.txt", f"{report}\n")
         compile_network(network, config)

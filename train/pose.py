@@ -10,7 +10,6 @@ stopped. The functions follow sections 2 and 3 of the paper.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from dataclasses import replace
@@ -19,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import Parser, add_config_arguments, settings_from
+from tfsono.config import settings_from, training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
 from tfsono.files import write_text
@@ -28,13 +27,7 @@ LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientatio
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="train/pose.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache written by `tfsono cache pose DATASET FILE.h5`")
-    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
-    parser.add_argument("--split", default=None,
-                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
-    add_config_arguments(parser, POSE)
-    arguments = parser.parse_args(argv)
+    arguments = training_parser(POSE, __doc__).parse_args(argv)
     settings = settings_from(arguments, POSE)
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
@@ -60,8 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         data = {"dataset": cache.name, "landmarks": list(cache.landmarks), "cases": cache.names}
         run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
         write_library(run.folder / LIBRARY, library)
-        print(f"{run.folder}: {settings.preset}, {settings.variant}; {len(split['train'])} cases to train, "
-              f"{len(split['validation'])} to validate, {len(split['test'])} to test")
+        print(run.summary())
         if left_out:
             print(f"{len(left_out)} training cases have no landmark and are left out: {', '.join(left_out)}")
         print("\n".join(filter(None, (report, library.shortage(config.refine_atlases)))))

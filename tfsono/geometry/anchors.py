@@ -53,6 +53,18 @@ def anchors_of(cells, stride: float, base_sizes: Sequence[float]):
     return ops.reshape(ops.concatenate([centres - halves, centres + halves], axis=-1), (-1, 6))
 
 
+def anchors_at(places, cells, stride: float, base_sizes: Sequence[float]):
+    """Some of `anchors_of`, without the others: `places` [N] integers -> [N, 6]."""
+    from keras import ops
+
+    halves = anchor_sides(base_sizes) / 2
+    places, (_, y, z) = ops.cast(places, "int32"), (ops.cast(cells[axis], "int32") for axis in range(3))
+    cell = places // len(halves)
+    indices = ops.stack([cell // (y * z), cell // z % y, cell % z], axis=-1)
+    centres, halves = _places(ops, indices, stride), ops.take(halves, places % len(halves), axis=0)
+    return ops.concatenate([centres - halves, centres + halves], axis=-1)
+
+
 def centres_inside(cells, stride: float, size, per_cell: int = 1):
     """Which anchors have their centre inside the volume: a map may reach beyond it, as padding is at the high end.
 
@@ -73,7 +85,12 @@ def centres_inside(cells, stride: float, size, per_cell: int = 1):
 
 
 def _centres(ops, count, stride: float):
-    return (ops.arange(count, dtype="float32") + 0.5) * float(stride) - 0.5
+    return _places(ops, ops.arange(count, dtype="float32"), stride)
+
+
+def _places(ops, indices, stride: float):
+    """Where cells lie, in voxels."""
+    return (ops.cast(indices, "float32") + 0.5) * float(stride) - 0.5
 
 
 # --- assignment

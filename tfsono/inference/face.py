@@ -7,12 +7,13 @@ best boxes that lie apart are its candidates; the graph prior chooses one of the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from tfsono.geometry.anchors import anchors_of, centres_inside
+from tfsono.geometry.anchors import anchors_at, centres_inside
 from tfsono.geometry.boxes import box_centres, clipped, decode, keep_best
 from tfsono.geometry.graph import choose_combination
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
@@ -23,6 +24,7 @@ from tfsono.layers.standardise import standardise
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 NAN = float("nan")
+ROUNDING = 1e-4  # of a difference of logits
 
 
 @dataclass(frozen=True)
@@ -79,23 +81,34 @@ class FaceReader:
         answer = self.network(image, training=False)
         if "heatmaps" in answer:
             return self._points(tf.cast(answer["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]])
-        scores = tf.nn.softmax(answer["classes"][0])[:, 1:]
         if "proposals" in answer:
-            boxes, offsets = answer["proposals"][0], answer["proposal_offsets"][0]
-            centres = box_centres(boxes)
-            valid = tf.reduce_all((centres >= -0.5) & (centres < tf.cast(size, tf.float32) - 0.5), axis=-1)
+            found = [self._proposed(answer, size)]
         else:
             cells = [tf.shape(image)[1:4] // stride for stride in self.strides]
-            levels = list(zip(cells, self.strides, strict=True))
-            boxes = tf.concat([anchors_of(*level, self.anchor_sides) for level in levels], 0)
-            valid = tf.concat([centres_inside(*level, size, len(self.anchor_sides) ** 3) for level in levels], 0)
-            offsets = answer["offsets"][0]
-        # only what is sure enough is decoded: thousands of anchors, not millions
-        sure = tf.where(valid & (tf.reduce_max(scores, axis=-1) >= self.lowest_score))[:, 0]
-        boxes = decode(tf.gather(offsets, sure), tf.gather(boxes, sure), self.deviations)
-        if self.clip_boxes:
-            boxes = clipped(boxes, size)
-        return self._best(boxes, tf.gather(scores, sure))
+            rows = [tf.reduce_prod(sides) * len(self.anchor_sides) ** 3 for sides in cells]
+            parts = (tf.split(answer[name][0], rows) for name in ("classes", "offsets"))
+            found = [self._sure(*part, size) for part in zip(*parts, cells, self.strides, strict=True)]
+        boxes, scores = (tf.concat(parts, 0) for parts in zip(*found, strict=True))
+        return self._best(clipped(boxes, size) if self.clip_boxes else boxes, scores)
+
+    def _sure(self, logits, offsets, cells, stride: int, size):
+        """Boxes and scores of the anchors of a map that may be sure enough: thousands, not millions."""
+        valid = centres_inside(cells, stride, size, len(self.anchor_sides) ** 3)
+        # p of a class is at least t only where it is t / (1 - t) of the background's: that needs no softmax of all
+        lowest = math.log(self.lowest_score / (1 - self.lowest_score)) if self.lowest_score else -math.inf
+        above = tf.reduce_max(logits[:, 1:], axis=-1) - logits[:, 0]
+        places = tf.where(valid & (above >= lowest - ROUNDING))[:, 0]
+        boxes = decode(tf.gather(offsets, places), anchors_at(places, cells, stride, self.anchor_sides),
+                       self.deviations)
+        return boxes, tf.nn.softmax(tf.gather(logits, places))[:, 1:]
+
+    def _proposed(self, answer, size):
+        """Boxes and scores of the proposals whose middle lies in the volume."""
+        boxes, offsets, logits = (answer[name][0] for name in ("proposals", "proposal_offsets", "classes"))
+        centres = box_centres(boxes)
+        valid = tf.reduce_all((centres >= -0.5) & (centres < tf.cast(size, tf.float32) - 0.5), axis=-1)
+        boxes, scores = decode(offsets, boxes, self.deviations), tf.nn.softmax(logits)[:, 1:]
+        return tf.boolean_mask(boxes, valid), tf.boolean_mask(scores, valid)
 
     def _best(self, boxes, scores):
         """The candidates of each landmark among boxes [N, 6] with scores [N, K]."""

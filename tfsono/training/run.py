@@ -52,6 +52,11 @@ class Run:
     def finished(self) -> bool:
         return (self.folder / "finished.json").is_file()
 
+    def summary(self) -> str:
+        """Folder, settings and numbers of cases, in a line."""
+        return (f"{self.folder}: {self.settings.preset}, {self.settings.variant}; {len(self.split['train'])} cases to "
+                f"train, {len(self.split['validation'])} to validate, {len(self.split['test'])} to test")
+
     def weights(self, which: str = "auto") -> Path:
         """The file of the `best` or the `last` weights; `auto` takes the best where the run validated.
 

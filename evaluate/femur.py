@@ -325,15 +325,12 @@ def length_text(row: dict) -> str:
 
 def write_report(out: Path, tables: list, figures: list, runs, methods: list[str]) -> None:
     """report.html, and where everything is."""
-    from tfsono.report.page import Files, write_page
+    from tfsono.report.page import write_evaluation_page
     from tfsono.training.start import initialisation_of
 
-    listed = "\n\n".join(f"{method}: {run.folder.name}, {initialisation_of(run.folder)}"
-                         for run, method in zip(runs, methods, strict=True))
-    write_page(out / "report.html", f"femur: {runs[0].data['dataset']}", [
-        ("Tables", tables), ("Figures", figures), ("Runs", listed),
-        ("Files", Files([out / "cases.csv", *sorted(out.glob("*.tex"))], "Per case, and tables for a manuscript"))])
-    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ (masks, landmarks)")
+    said = [f"{method}: {run.folder.name}, {initialisation_of(run.folder)}"
+            for run, method in zip(runs, methods, strict=True)]
+    write_evaluation_page(out, f"femur: {runs[0].data['dataset']}", tables, figures, said, "masks, landmarks")
 
 
 if __name__ == "__main__":

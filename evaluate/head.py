@@ -339,7 +339,7 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
 
 def write_report(out: Path, tables: dict, figures: list, runs: list, groups: list[Group]) -> None:
     """report.html, and where everything is."""
-    from tfsono.report.page import Files, write_page
+    from tfsono.report.page import write_evaluation_page
     from tfsono.training.start import initialisation_of
 
     listed = []
@@ -350,10 +350,7 @@ def write_report(out: Path, tables: dict, figures: list, runs: list, groups: lis
         run = group.first
         said = [*run.data["labels_used"], initialisation_of(run.folder)]
         listed.append(f"{group.method}: {group.name}, fold {run.config.fold}; {'; '.join(said)}")
-    write_page(out / "report.html", f"head: {runs[0].data['dataset']}", [
-        ("Tables", list(tables.values())), ("Figures", figures), ("Runs", "\n\n".join(listed)),
-        ("Files", Files([out / "cases.csv", *sorted(out.glob("*.tex"))], "Per case, and tables for a manuscript"))])
-    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ (masks)")
+    write_evaluation_page(out, f"head: {runs[0].data['dataset']}", list(tables.values()), figures, listed, "masks")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,25 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple[str, Conte
     return write_text(path, "\n".join([*parts, "</main>", "</body>", "</html>"]) + "\n")
 
 
+def write_evaluation_page(
+    out: Path, title: str, tables: Sequence[Table], figures: Sequence[Picture], runs: Sequence[str], answers: str
+) -> None:
+    """`report.html` of an evaluation, and where everything is, on the screen.
+
+    Args:
+        out: its folder, with `cases.csv` and the tables.
+        title: the page's heading.
+        tables: to show.
+        figures: to show.
+        runs: what is to be said of each run.
+        answers: what the evaluation kept of each case.
+    """
+    write_page(out / "report.html", title, [
+        ("Tables", list(tables)), ("Figures", list(figures)), ("Runs", "\n\n".join(runs)),
+        ("Files", Files([out / "cases.csv", *sorted(out.glob("*.tex"))], "Per case, and tables for a manuscript"))])
+    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ ({answers})")
+
+
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -59,7 +59,7 @@ def test_tile_normalisation_takes_each_tiles_own_statistics_at_test_and_the_batc
     np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(x[2:], training=False))[0], tested[2], atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 3, 7, 2), (3, 5, 7, 2), (3, 9, 2), (1, 1, 1, 1, 2)])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 7, 2), (3, 5, 7, 2), (3, 9, 2), (7, 2), (1, 1, 1, 1, 2)])
 def test_normalisation_in_training_learns_as_kerass_and_a_single_tile_is_like_many(shape):
     random = np.random.default_rng(4)
     x = tf.Variable(random.normal([50.0, -4.0], [1.0, 0.5], shape).astype("float32"))  # a mean far from 0
@@ -75,6 +75,8 @@ def test_normalisation_in_training_learns_as_kerass_and_a_single_tile_is_like_ma
     for mine, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-3 * np.abs(theirs).max() + 1e-6)
     np.testing.assert_allclose(layers[0].moving_variance, layers[1].moving_variance, rtol=1e-4)
+    if len(shape) == 2:
+        return  # a tile of one number has no statistics
     one, many = layers[0](x[:1]), layers[0](tf.concat([x[:1], x * 2], 0))
     np.testing.assert_allclose(one[0], many[0], atol=1e-4)
 

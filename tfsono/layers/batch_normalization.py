@@ -13,10 +13,9 @@ from keras import layers, ops
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation of [B, ..., C] that at test may take the mean and variance of each tile of a batch.
 
-    There is at least one axis between batch and channels. 3D U-Net, which `hip` extends, takes a tile's own, as "using
-    the current statistics also at test time works the best" with batches of few samples (Cicek et al., MICCAI 2016,
-    Sec. 2). A tile's answer then does not depend on its batch. Weights, and their names in a file (which Keras makes of
-    the class's name), are those of Keras's layer.
+    3D U-Net, which `hip` extends, takes a tile's own, as "using the current statistics also at test time works the
+    best" with batches of few samples (Cicek et al., MICCAI 2016, Sec. 2). A tile's answer then does not depend on its
+    batch. Weights, and their names in a file (which Keras makes of the class's name), are those of Keras's layer.
     """
 
     def __init__(self, at_test: str = "moving", momentum: float = 0.99, epsilon: float = 1e-3, name: str | None = None):
@@ -52,7 +51,7 @@ def _normalised(x, gamma, beta, epsilon: float) -> tuple:
 
     shape = tf.shape(x)
     number = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
-    pictures = tf.reshape(x, tf.concat([[-1], shape[-3:]], 0))  # what it takes
+    pictures = tf.reshape(x, tf.concat([[-1], tf.concat([[1], shape], 0)[-3:]], 0))  # what it takes
     found = tf.raw_ops.FusedBatchNormV3(x=pictures, scale=ops.cast(gamma, "float32"), offset=ops.cast(beta, "float32"),
                                         mean=[], variance=[], epsilon=epsilon, data_format="NHWC", is_training=True)
     outputs = tf.ensure_shape(tf.reshape(found.y, shape), x.shape)

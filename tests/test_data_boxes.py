@@ -8,7 +8,7 @@ from tfsono.data.boxes import BoxSampling, box_dataset
 from tfsono.data.cache import Cache, CacheSettings, write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.whole import WholeSampling, whole_sources
-from tfsono.geometry.anchors import anchors_of
+from tfsono.geometry.anchors import anchors as anchors_of
 from tfsono.geometry.boxes import pairwise_iou
 
 BOXES = BoxSampling((8.0, 6.0, 6.0, 8.0), (2, 4), (6.0, 9.0), 0.5, 0.25, 12, 3)
@@ -39,7 +39,7 @@ def test_boxes_and_anchors_of_a_plain_volume(cache_path):
     np.testing.assert_allclose(centres, expected, atol=0.02)
     sides = truth["boxes"][:, 3:] - truth["boxes"][:, :3]
     np.testing.assert_allclose(sides, np.tile([[8], [6], [6], [8]], 3), atol=1e-4)
-    anchors = np.concatenate([np.asarray(anchors_of(tuple(n // stride for n in image.shape[1:4]), stride, (6.0, 9.0)))
+    anchors = np.concatenate([anchors_of(tuple(n // stride for n in image.shape[1:4]), stride, (6.0, 9.0))
                               for stride in (2, 4)])
     assert len(truth["labels"]) == len(anchors)
     best = pairwise_iou(anchors, truth["boxes"]).max(axis=1)

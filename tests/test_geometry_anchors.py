@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfsono.geometry.anchors import anchor_sides, anchors, anchors_at, anchors_of, assign, cell_centres, centres_inside
+from tfsono.geometry.anchors import anchor_sides, anchors, anchors_at, assign, cell_centres, centres_inside
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou
 
 PAPER = (13, 16, 20, 28)
@@ -84,7 +84,7 @@ def test_the_papers_volume_has_two_million_anchors():
 @pytest.mark.parametrize("stride", [2, 4, np.int64(8)])
 def test_tensors_are_the_same_anchors(stride):
     for cells in ((3, 1, 5), np.array([3, 1, 5]), keras.ops.convert_to_tensor([3, 1, 5])):
-        found = anchors_of(cells, stride, (6.5, 14))
+        found = anchors_at(np.arange(3 * 5 * 8), [(cells, stride)], (6.5, 14))
         assert keras.ops.is_tensor(found) and array(found).dtype == np.float32
         np.testing.assert_array_equal(array(found), anchors((3, 1, 5), stride, (6.5, 14)))
 
@@ -98,11 +98,12 @@ def test_which_centres_lie_inside():
     assert not array(centres_inside((3, 2, 1), 4, (11, 6, 2), 8)).any()
 
 
-def test_some_anchors_are_those_of_all():
-    cells, sides = (5, 3, 7), (6.5, 9, 14)
-    places = np.random.default_rng(0).permutation(5 * 3 * 7 * 27)[:200]
-    np.testing.assert_allclose(anchors_at(places, cells, 4, sides), anchors(cells, 4, sides)[places], atol=1e-5)
-    assert anchors_at(np.zeros(0, np.int64), cells, 4, sides).shape == (0, 6)
+def test_some_anchors_are_those_of_all_maps():
+    levels, sides = [((5, 3, 7), 4), ((2, 1, 3), 8), ((1, 4, 2), 16)], (6.5, 9, 14)
+    every = np.concatenate([anchors(cells, stride, sides) for cells, stride in levels])
+    places = np.random.default_rng(0).permutation(len(every))[:500]
+    np.testing.assert_allclose(anchors_at(places, levels, sides), every[places], atol=1e-5)
+    assert anchors_at(np.zeros(0, np.int64), levels, sides).shape == (0, 6)
 
 
 def test_anchors_of_a_graph_that_knows_no_size():
@@ -112,7 +113,9 @@ def test_anchors_of_a_graph_that_knows_no_size():
     def of(volume, size):
         cells = tf.shape(volume) // 4
         parts = keras.ops.shape(volume[::4, ::4, ::4])
-        return anchors_of(cells, 4, (13, 16)), anchors_of(parts, 4, (13, 16)), centres_inside(cells, 4, size, 8)
+        every = tf.range(8 * tf.reduce_prod(cells))
+        return (anchors_at(every, [(cells, 4)], (13, 16)), anchors_at(every, [(parts, 4)], (13, 16)),
+                centres_inside(cells, 4, size, 8))
 
     for cells in ((3, 5, 2), (4, 1, 7)):
         size = tuple(4 * n - n % 4 for n in cells)

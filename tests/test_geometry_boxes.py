@@ -314,33 +314,33 @@ def test_jax_gives_the_same(tmp_path):
     boxes, scores = some_boxes(10, 60), np.random.default_rng(11).uniform(0, 1, 60).astype(np.float32)
     np.savez(tmp_path / "given.npz", boxes=boxes, scores=scores)
     code = ("import sys, jax, numpy as np; sys.path.insert(0, sys.argv[2])\nimport keras; from keras import ops\n"
-            "from tfsono.geometry.anchors import anchors_of, centres_inside\n"
+            "from tfsono.geometry.anchors import anchors_at, centres_inside\n"
             "from tfsono.geometry.boxes import clipped, decode, encode, iou, keep_best\n"
             "from tfsono.geometry.roi_align import roi_align\n"
             "assert keras.backend.backend() == 'jax'\n"
             "def answer(boxes, scores):\n"
-            "    anchors = anchors_of((5, 3, 4), 4, (13, 16))\n"
+            "    anchors = anchors_at(ops.arange(60), [((5, 3, 4), 4)], (13, 16))\n"
             "    kept, there = keep_best(boxes, scores, 0.3, 9)\n"
             "    top, all_there = keep_best(boxes, scores, None, 9)\n"
-            "    offsets = encode(boxes, anchors[:60], (0.2, 0.4))\n"
+            "    offsets = encode(boxes, anchors, (0.2, 0.4))\n"
             "    map_ = ops.reshape(ops.arange(5 * 3 * 4 * 2, dtype='float32') % 7, (5, 3, 4, 2))\n"
             "    return dict(anchors=anchors, kept=kept, there=there, top=top, all_there=all_there, offsets=offsets,\n"
-            "                decoded=clipped(decode(offsets, anchors[:60], (0.2, 0.4)), (40, 30, 20)),\n"
-            "                ious=iou(boxes, anchors[:60]), inside=centres_inside((5, 3, 4), 4, (17, 12, 9), 8),\n"
+            "                decoded=clipped(decode(offsets, anchors, (0.2, 0.4)), (40, 30, 20)),\n"
+            "                ious=iou(boxes, anchors), inside=centres_inside((5, 3, 4), 4, (17, 12, 9), 8),\n"
             "                cut=roi_align(map_, boxes, 4, 3))\n"
             "given = np.load(sys.argv[1] + '/given.npz')\n"
             "found = jax.jit(answer)(given['boxes'], given['scores'])\n"
             "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in found.items()})\n")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
-    from tfsono.geometry.anchors import anchors_of, centres_inside
+    from tfsono.geometry.anchors import anchors_at, centres_inside
     from tfsono.geometry.roi_align import roi_align
 
-    anchors = anchors_of((5, 3, 4), 4, (13, 16))[:60]
+    anchors = anchors_at(np.arange(60), [((5, 3, 4), 4)], (13, 16))
     offsets = encode(boxes, anchors, (0.2, 0.4))
     map_ = (np.arange(5 * 3 * 4 * 2) % 7).reshape(5, 3, 4, 2).astype(np.float32)
     expected = {"offsets": offsets, "decoded": clipped(decode(offsets, anchors, (0.2, 0.4)), (40, 30, 20)),
                 "ious": iou(boxes, anchors), "inside": centres_inside((5, 3, 4), 4, (17, 12, 9), 8),
-                "cut": roi_align(map_, boxes, 4, 3), "anchors": anchors_of((5, 3, 4), 4, (13, 16))}
+                "cut": roi_align(map_, boxes, 4, 3), "anchors": anchors}
     expected["kept"], expected["there"] = keep_best(boxes, scores, 0.3, 9)
     expected["top"], expected["all_there"] = keep_best(boxes, scores, None, 9)
     with np.load(tmp_path / "answer.npz") as answer:

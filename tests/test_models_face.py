@@ -13,7 +13,7 @@ import pytest
 from test_models_pose import multiplications, trainable
 from tfsono.config import choose
 from tfsono.configs.face import FACE, LANDMARKS
-from tfsono.geometry.anchors import anchors_of
+from tfsono.geometry.anchors import anchors as anchors_of
 from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.models.face import build
 from train.face import compiled
@@ -73,7 +73,7 @@ def test_rows_are_in_the_order_of_the_anchors():
     np.testing.assert_array_equal(offsets.reshape(-1, 8, 6)[3], np.arange(48).reshape(8, 6))
     cells = keras.Model(network.input, network.get_layer("head1_classes").output)(image)
     rows = keras.ops.convert_to_numpy(network(image)["classes"])[0]
-    anchors = keras.ops.convert_to_numpy(anchors_of((4, 6, 2), 2, (5.0, 8.0)))
+    anchors = anchors_of((4, 6, 2), 2, (5.0, 8.0))
     place = np.ravel_multi_index((2, 3, 1, 5), (4, 6, 2, 8))
     np.testing.assert_allclose(rows[place], keras.ops.convert_to_numpy(cells)[0, 2, 3, 1].reshape(8, 2)[5], rtol=1e-6)
     np.testing.assert_allclose(anchors[place], np.add([4.5, 6.5, 2.5] * 2, [-4, -2.5, -4, 4, 2.5, 4]))  # 8, 5 and 8

@@ -205,6 +205,7 @@ PRESETS = {
         "widths": differs((16, 32, 64), "paper preset: 32 to 256; a level less: a cell has the same millimetres"),
         "head_width": differs(32, "paper preset: 256; two CPU cores"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
+        "most_positives": differs(512, "paper preset: 128; all there are, as a short training is noisy else"),
         "roi_side": differs(5, "paper preset: 7; two CPU cores"),
         "roi_width": differs(128, "paper preset: 512; two CPU cores"),
         "heatmap_sigma_mm": differs(7.8, "paper preset: 3.9; as many voxels"),

@@ -43,26 +43,30 @@ def anchors(cells: Sequence[int], stride: float, base_sizes: Sequence[float]) ->
     return np.concatenate([centres - halves, centres + halves], axis=-1).reshape(-1, 6)
 
 
-def anchors_of(cells, stride: float, base_sizes: Sequence[float]):
-    """`anchors` as a tensor of any backend; `cells` may be three numbers or tensors, or a tensor [3] of a graph."""
+def anchors_at(places, levels, base_sizes: Sequence[float]):
+    """Some of the anchors of maps that follow one another, without making the others; of any backend.
+
+    Args:
+      places: [N] integers.
+      levels: (cells along x, y and z, stride) of each map; cells are three numbers or tensors, or a tensor [3].
+      base_sizes: [n] sides in voxels.
+
+    Returns:
+      [N, 6] float32, a tensor.
+    """
     from keras import ops
 
-    axes = [_centres(ops, cells[axis], stride) for axis in range(3)]
-    centres = ops.stack(ops.meshgrid(*axes, indexing="ij"), axis=-1)[:, :, :, None]
-    halves = anchor_sides(base_sizes) / 2
-    return ops.reshape(ops.concatenate([centres - halves, centres + halves], axis=-1), (-1, 6))
-
-
-def anchors_at(places, cells, stride: float, base_sizes: Sequence[float]):
-    """Some of `anchors_of`, without the others: `places` [N] integers -> [N, 6]."""
-    from keras import ops
-
-    halves = anchor_sides(base_sizes) / 2
-    places, (_, y, z) = ops.cast(places, "int32"), (ops.cast(cells[axis], "int32") for axis in range(3))
-    cell = places // len(halves)
-    indices = ops.stack([cell // (y * z), cell // z % y, cell % z], axis=-1)
-    centres, halves = _places(ops, indices, stride), ops.take(halves, places % len(halves), axis=0)
-    return ops.concatenate([centres - halves, centres + halves], axis=-1)
+    halves, boxes = anchor_sides(base_sizes) / 2, None
+    places = ops.cast(places, "int32")
+    for cells, stride in levels:
+        x, y, z = (ops.cast(cells[axis], "int32") for axis in range(3))
+        cell = places // len(halves)
+        centres = _places(ops, ops.stack([cell // (y * z), cell // z % y, cell % z], axis=-1), stride)
+        half = ops.take(halves, places % len(halves), axis=0)
+        found = ops.concatenate([centres - half, centres + half], axis=-1)
+        boxes = found if boxes is None else ops.where(places[:, None] >= 0, found, boxes)
+        places -= x * y * z * len(halves)
+    return boxes
 
 
 def centres_inside(cells, stride: float, size, per_cell: int = 1):

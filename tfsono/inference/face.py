@@ -98,7 +98,7 @@ class FaceReader:
         lowest = math.log(self.lowest_score / (1 - self.lowest_score)) if self.lowest_score else -math.inf
         above = tf.reduce_max(logits[:, 1:], axis=-1) - logits[:, 0]
         places = tf.where(valid & (above >= lowest - ROUNDING))[:, 0]
-        boxes = decode(tf.gather(offsets, places), anchors_at(places, cells, stride, self.anchor_sides),
+        boxes = decode(tf.gather(offsets, places), anchors_at(places, [(cells, stride)], self.anchor_sides),
                        self.deviations)
         return boxes, tf.nn.softmax(tf.gather(logits, places))[:, 1:]
 

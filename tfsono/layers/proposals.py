@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from keras import KerasTensor, layers, ops
 
-from tfsono.geometry.anchors import anchors_of
+from tfsono.geometry.anchors import anchors_at
 from tfsono.geometry.boxes import decode, keep_best
 from tfsono.geometry.roi_align import roi_align
 
@@ -44,8 +44,8 @@ class Proposals(layers.Layer):
         scores = logits[0, :, 1] - logits[0, :, 0]
         scores, places = ops.top_k(ops.pad(scores, ((0, self.pool),), constant_values=-math.inf), self.pool)
         places = ops.minimum(places, ops.shape(logits)[1] - 1)  # a small map has fewer; -inf is never taken
-        anchors = anchors_of(ops.shape(fused)[1:4], self.stride, self.sides)
-        boxes = decode(ops.take(offsets[0], places, axis=0), ops.take(anchors, places, axis=0), self.deviations)
+        anchors = anchors_at(places, [(ops.shape(fused)[1:4], self.stride)], self.sides)
+        boxes = decode(ops.take(offsets[0], places, axis=0), anchors, self.deviations)
         kept, there = keep_best(boxes, scores, self.highest_iou, self.count)
         return ops.where(there[:, None], ops.take(boxes, kept, axis=0), math.nan)[None]
 

@@ -62,7 +62,7 @@ def smooth_l1(truth, answer):
     return ops.sum(ops.where(size < 1, 0.5 * size * size, size - 0.5), axis=-1)
 
 
-def anchor_losses(truth: dict, logits, offsets, anchors, settings: DetectionLoss) -> dict:
+def anchor_losses(truth: dict, logits, offsets, positive_anchors, settings: DetectionLoss) -> dict:
     """Eq. 2 over the number of sampled anchors, and smooth L1 over the number of positives: scalars.
 
     Args:
@@ -70,7 +70,7 @@ def anchor_losses(truth: dict, logits, offsets, anchors, settings: DetectionLoss
         "positives" [P] and "negatives" [N], indices of anchors in random order, -1 in unused places at the end.
       logits: [A, C]; where C is 2 class 1 is any of the boxes.
       offsets: [A, 6].
-      anchors: [A, 6].
+      positive_anchors: [P, 6], the anchors of the positives; anything finite in unused places.
       settings: the sample and the weights.
 
     Returns:
@@ -81,17 +81,17 @@ def anchor_losses(truth: dict, logits, offsets, anchors, settings: DetectionLoss
     number = ops.maximum(ops.sum(counted), 1.0)
     labels = ops.maximum(ops.cast(ops.take(truth["labels"], places), "int32"), 1)
     targets = ops.take(truth["boxes"], labels - 1, axis=0)
-    taken, offsets = ops.take(anchors, places, axis=0), ops.take(offsets, places, axis=0)
-    targets = ops.where(counted[:, None] > 0, targets, taken)  # finite, where nothing counts
+    offsets = ops.take(offsets, places, axis=0)
+    targets = ops.where(counted[:, None] > 0, targets, positive_anchors)  # finite, where nothing counts
     logits = ops.cast(logits, "float32")
     positive = cross_entropies(ops.take(logits, places, axis=0),
                                labels if logits.shape[-1] > 2 else ops.ones_like(labels))
     weights = counted
     if settings.balance is not None:
-        weights = balanced_weights(iou(decode(offsets, taken, settings.deviations), targets), positive, counted,
-                                   settings.balance)
+        ious = iou(decode(offsets, positive_anchors, settings.deviations), targets)
+        weights = balanced_weights(ious, positive, counted, settings.balance)
     negative, sampled = _negative_losses(truth, logits, number, settings)
-    away = smooth_l1(encode(targets, taken, settings.deviations), offsets)
+    away = smooth_l1(encode(targets, positive_anchors, settings.deviations), offsets)
     return {"classification": (ops.sum(weights * positive) + negative) / (ops.sum(counted) + sampled),
             "regression": ops.sum(away * counted) / number}
 
@@ -102,10 +102,10 @@ def _negative_losses(truth: dict, logits, positives, settings: DetectionLoss):
     wanted = ops.minimum(settings.negatives_per_positive * positives, most)
     hard_wanted = ops.floor(settings.hard * wanted + 0.5)
     order, rank = ops.stop_gradient(logits), ops.arange(most, dtype="float32")
-    doubt = ops.logsumexp(order, axis=-1) - order[:, 0]
-    doubt = ops.where(ops.equal(truth["labels"], 0), doubt, -1.0)  # a cross entropy is never below 0
-    values, hard = ops.top_k(ops.pad(doubt, ((0, most),), constant_values=-1.0), most)  # a small volume has fewer
-    hard = ops.minimum(hard, ops.shape(doubt)[0] - 1)
+    odds = ops.sum(ops.exp(ops.minimum(order[:, 1:] - order[:, :1], 80.0)), axis=-1)  # rise with the cross entropy
+    odds = ops.where(ops.equal(truth["labels"], 0), odds, -1.0)
+    values, hard = ops.top_k(ops.pad(odds, ((0, most),), constant_values=-1.0), most)  # a small volume has fewer
+    hard = ops.minimum(hard, ops.shape(odds)[0] - 1)
     hard_counted = ops.cast((rank < hard_wanted) & (values >= 0), "float32")
     random_counted = ops.cast((rank < wanted - hard_wanted) & (truth["negatives"] >= 0), "float32")
     total = sampled = 0.0

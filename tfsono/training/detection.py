@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from tfsono.geometry.anchors import anchors_of
+from tfsono.geometry.anchors import anchors_at
 from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.losses.detection import DetectionLoss, anchor_losses, proposal_losses
 
@@ -47,8 +47,8 @@ class DetectionTrainer(keras.Model):
         self.parts = {name: keras.metrics.Mean(name) for name in parts}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        losses = self._parts(tf.shape(x)[1:4], {name: value[0] for name, value in y.items()},
-                              {name: value[0] for name, value in y_pred.items()})
+        truth, answer = ({name: tf.squeeze(value, 0) for name, value in values.items()} for values in (y, y_pred))
+        losses = self._parts(tf.shape(x)[1:4], truth, answer)
         for name, value in losses.items():
             self.parts[name].update_state(value)
         weights = {name: self.settings.regression_weight if name.endswith("regression") else 1.0 for name in losses}
@@ -57,8 +57,8 @@ class DetectionTrainer(keras.Model):
     def _parts(self, sides, truth: dict, answer: dict) -> dict:
         """The parts by name, of one volume of the padded `sides`."""
         settings = self.settings
-        anchors = tf.concat([anchors_of(sides // stride, stride, settings.anchor_sides)
-                             for stride in settings.strides], axis=0)
+        levels = [(sides // stride, stride) for stride in settings.strides]
+        anchors = anchors_at(tf.maximum(truth["positives"], 0), levels, settings.anchor_sides)
         first = answer["objectness" if "proposals" in answer else "classes"]
         losses = anchor_losses(truth, first, answer["offsets"], anchors, settings.loss)
         if "proposals" in answer:

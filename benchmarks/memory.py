@@ -145,7 +145,7 @@ def kept_layers(network, system: str, way: str) -> list[str]:
     """Names of the layers that are kept."""
     from tfsono.models import pose
 
-    nodes = [layer.name for layer in network.layers if layer.name.endswith("b_relu")]
+    nodes = [layer.name for layer in network.layers if layer.name.endswith("b_norm")]
     if way == "plain":
         return []
     return pose.kept((len(nodes) + 1) // 2) if system == "pose" and way == "recompute" else nodes
@@ -203,6 +203,8 @@ def needed_tensors(layer) -> list:
     """What the gradient of a layer of ours needs: its input, its output, both or neither."""
     kind = type(layer).__name__
     before, after = [*([layer.input] if not isinstance(layer.input, list) else layer.input)], [layer.output]
+    if getattr(layer, "rectified", False):
+        return before + after
     return {"ReLU": after, "MaxPooling3D": before + after, "Concatenate": []}.get(kind, before)
 
 

@@ -15,7 +15,7 @@ from tfsono.layers.recompute import answer_for_gradient, recomputed
 
 NAMES = ("head", "neck", "hip", "knee")
 SIZE, SPACING = (11, 8, 9), np.array([1.0, 1.2, 0.9], np.float32)
-KEPT = ("a_relu", "b_relu", "c_relu")
+KEPT = ("a_norm", "b_norm", "c_norm")
 ALL = (0, 1, 2, 3)
 
 

@@ -81,6 +81,35 @@ def test_normalisation_in_training_learns_as_kerass_and_a_single_tile_is_like_ma
     np.testing.assert_allclose(one[0], many[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("at_test, shape", [("tile", (1, 5, 3, 7, 4)), ("tile", (2, 5, 3, 7, 4)), ("moving", (2, 9, 8)),
+                                            ("moving", (1, 6, 7, 4))])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_rectified_normalisation_is_one_with_relu_behind_it(at_test, shape, training):
+    """In a graph, where TensorFlow makes one operation of both, and there with its gradient."""
+    random = np.random.default_rng(6)
+    x = tf.constant(random.normal([5.0, -4.0, 0, 1] if shape[-1] == 4 else 0, 1.0, shape).astype("float32"))
+    weight = random.normal(size=shape).astype("float32")
+    found = []
+    for rectified in (True, False):
+        layer = BatchNormalization(at_test, rectified=rectified)
+        layer.build(shape)
+        layer.gamma.assign(np.linspace(-1, 2, shape[-1]))
+        layer.beta.assign(np.linspace(0.5, -0.5, shape[-1]))
+
+        @tf.function
+        def answer(x, layer=layer, rectified=rectified):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                out = layer(x, training=training) if rectified else tf.nn.relu(layer(x, training=training))
+                loss = tf.reduce_sum(weight * out)
+            return out, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+
+        found.append([*answer(x), layer.moving_mean, layer.moving_variance])
+    assert (found[0][0].numpy() == 0).any() and (found[0][0].numpy() > 0).any()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_normalisation_in_half_precision_keeps_float32_inside():
     x = np.random.default_rng(5).normal([50.0, -4.0], 1.0, (1, 16, 9, 7, 2)).astype("float32")
     for at_test, training in (("tile", False), ("tile", True)):

@@ -158,7 +158,7 @@ def small_pair(again):
                                   "heatmaps": classifier(one, 1, style, "heatmaps")})
     mean = layers.GlobalAveragePooling3D()(convolution(pair, 3, style, "judge"))
     judge = keras.Model(pair, layers.Dense(1)(mean))
-    return (recomputed(network, ["one_relu", "two_relu"]), recomputed(judge, ["judge_relu"])) if again else (
+    return (recomputed(network, ["one_norm", "two_norm"]), recomputed(judge, ["judge_norm"])) if again else (
         network, judge)
 
 
@@ -282,7 +282,7 @@ def test_jax_trains_it_as_the_plain_network(tmp_path):
             "two = deconvolution(convolution(pooling(one, 'pool'), 4, style, 'two'), 3, style, 'up')\n"
             "mask = classifier(keras.layers.Concatenate()([one, two]), 2, style, 'mask')\n"
             "plain = keras.Model(image, mask)\n"
-            "other = recomputed(plain, ['one_relu', 'up_relu'])\n"
+            "other = recomputed(plain, ['one_norm', 'up_norm'])\n"
             "start, random = plain.get_weights(), np.random.default_rng(0)\n"
             "data = [random.normal(size=(2, 8, 4, 6, n)).astype('float32') for n in (1, 2)]\n"
             "ends = []\n"

@@ -152,7 +152,7 @@ def test_the_receptive_field_of_the_specification():
     for variable in network.trainable_variables:
         value = {"kernel": 0.1, "gamma": 1.0}.get(variable.path.split("/")[-1], 0.0)
         variable.assign(np.full(variable.shape, value, np.float32))
-    head = keras.Model(network.input, network.get_layer("head1_relu").output)
+    head = keras.Model(network.input, network.get_layer("head1_norm").output)
     side, thick = 160, 16
     zero = keras.ops.convert_to_numpy(head(np.zeros((1, side, thick, thick, 1), np.float32)))
     moved = []

@@ -109,7 +109,7 @@ def test_which_node_leads_to_which_output(variant, leads):
     ("e1", "s1", True), ("e2", "s2", True), ("e3", "l3", True), ("e1", "l1", False), ("e2", "l2", False)])
 def test_skip_connections_are_two_in_one_branch_and_one_in_the_other(skip, node, expected):
     network = build(narrow("brn"))
-    source = network.get_layer(f"{skip}b_relu").output
+    source = network.get_layer(f"{skip}b_norm").output
     concatenated = {layer.name: layer.input for layer in network.layers if layer.name.endswith("_concat")}
     assert any(part is source for part in concatenated.get(f"{node}_concat", [])) == expected
 
@@ -150,7 +150,7 @@ def receptive_fields(network, outputs, side, thick):
 ])
 def test_receptive_fields_of_the_specification(variant, specified):
     network = build(narrow(variant, norm_at_test="moving"))  # a tile's statistics see all of it
-    inner = {name: network.get_layer(f"{name}b_relu").output for name in specified if name in ("e3", "l4")}
+    inner = {name: network.get_layer(f"{name}b_norm").output for name in specified if name in ("e3", "l4")}
     measured = receptive_fields(network, {**inner, **network.output}, side=160, thick=8)
     assert set(measured) == set(specified) | set(network.output)
     for name, field in specified.items():

@@ -65,7 +65,7 @@ def test_receptive_fields_of_the_specification():
     for variable in network.trainable_variables:
         value = {"kernel": 0.02, "gamma": 1.0}.get(variable.path.split("/")[-1], 0.0)
         variable.assign(np.full(variable.shape, value, np.float32))
-    outputs = {"bottom": network.get_layer("conv4b_relu").output, **network.output}
+    outputs = {"bottom": network.get_layer("conv4b_norm").output, **network.output}
     network = keras.Model(network.input, outputs)
     zero = network(np.zeros((1, side, thick, thick, 1), np.float32))
     moved = {name: [] for name in outputs}

@@ -87,8 +87,8 @@ def test_levels_are_joined_with_those_of_their_size(levels):
     assert nodes == {f"e{n}" for n in range(1, levels + 1)} | {f"d{n}" for n in range(1, levels)}
     for level in range(1, levels):
         raised, skipped = network.get_layer(f"d{level}_concat").input
-        assert raised is network.get_layer(f"d{level}_up_relu").output
-        assert skipped is network.get_layer(f"e{level}b_relu").output
+        assert raised is network.get_layer(f"d{level}_up_norm").output
+        assert skipped is network.get_layer(f"e{level}b_norm").output
     recomputing = build(narrow(widths=tuple(range(2, 2 + levels))))
     assert not [layer for layer in recomputing.layers if layer.name.endswith("_concat")]
     names = {layer.name for layer in recomputing.layers}
@@ -102,7 +102,7 @@ def test_receptive_fields_of_the_specification():
         value = {"kernel": 0.1, "gamma": 1.0}.get(variable.path.split("/")[-1], 0.0)
         variable.assign(np.full(variable.shape, value, np.float32))
     side, thick, measured = 304, 16, {}
-    both = keras.Model(network.input, [network.get_layer("e5b_relu").output, network.output["heatmaps"]])
+    both = keras.Model(network.input, [network.get_layer("e5b_norm").output, network.output["heatmaps"]])
     zero = both(np.zeros((1, side, thick, thick, 1), np.float32))
     moved = [[], []]
     for first in range(0, side, 16):
@@ -276,7 +276,7 @@ def test_the_papers_claim_on_a_card_of_12_gb(memory, of_the_paper):
     plain = of_the_paper["land_r4"]
     lower, higher = (memory.estimate(plain, [], (1, *size, 1)).peak / GIB for size in (R4, R5))
     assert lower == pytest.approx(6.3, abs=0.15) and higher == pytest.approx(10.1, abs=0.25)
-    nodes = [name for name in kept(5) if name.endswith("b_relu")]
+    nodes = [name for name in kept(5) if name.endswith("b_norm")]
     blocks = memory.estimate(plain, nodes, (1, *R5, 1)).peak / GIB
     ours = memory.estimate(of_the_paper["land_gcp"], kept(5), (1, *R5, 1)).peak / GIB
     assert ours < 0.8 * lower and lower < blocks < 7.9

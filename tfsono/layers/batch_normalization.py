@@ -18,20 +18,30 @@ class BatchNormalization(layers.BatchNormalization):
     batch. Weights, and their names in a file (which Keras makes of the class's name), are those of Keras's layer.
     """
 
-    def __init__(self, at_test: str = "moving", momentum: float = 0.99, epsilon: float = 1e-3, name: str | None = None):
-        """`at_test`: `moving` averages of training, or the `tile`'s own; the rest as Keras's layer takes it."""
+    def __init__(self, at_test: str = "moving", momentum: float = 0.99, epsilon: float = 1e-3, rectified: bool = False,
+                 name: str | None = None):
+        """
+        Args:
+          at_test: `moving` averages of training, or the `tile`'s own.
+          momentum, epsilon: as Keras's layer takes them.
+          rectified: with ReLU behind it.
+          name: of the layer.
+        """
         super().__init__(momentum=momentum, epsilon=epsilon, name=name)
-        self.at_test = at_test
+        self.at_test, self.rectified = at_test, rectified
 
     def call(self, inputs, training=None, mask=None):
         learns = training and self.trainable
-        if not learns and self.at_test == "moving":
-            return super().call(inputs, training=training, mask=mask)
-        if not learns and inputs.shape[0] != 1:  # one by one: the operation below has one mean of all of a batch
-            return self._each(inputs)
-        if keras.backend.backend() != "tensorflow":
-            return super().call(inputs, training=training, mask=mask) if learns else self._each(inputs)
-        outputs, mean, variance = _normalised(inputs, self.gamma, self.beta, self.epsilon)
+        own = not learns and self.at_test == "tile"
+        # of several tiles each has its own mean; the one operation has one of all of a batch
+        if keras.backend.backend() == "tensorflow" and (learns or (own and inputs.shape[0] == 1)):
+            return self._at_once(inputs, learns)
+        outputs = self._each(inputs) if own else super().call(inputs, training=training, mask=mask)
+        return ops.relu(outputs) if self.rectified else outputs
+
+    def _at_once(self, inputs, learns: bool):
+        """By the statistics of the batch, which the moving ones may learn."""
+        outputs, mean, variance = _normalised(inputs, self.gamma, self.beta, self.epsilon, self.rectified)
         if learns:
             for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 average.assign(average * self.momentum + value * (1.0 - self.momentum))
@@ -45,7 +55,7 @@ class BatchNormalization(layers.BatchNormalization):
         return ops.cast(x, self.compute_dtype)
 
 
-def _normalised(x, gamma, beta, epsilon: float) -> tuple:
+def _normalised(x, gamma, beta, epsilon: float, rectified: bool) -> tuple:
     """`x` by the mean and variance [C] of its batch, in float32 inside; and those, the variance over N, not N - 1."""
     import tensorflow as tf
 
@@ -54,5 +64,6 @@ def _normalised(x, gamma, beta, epsilon: float) -> tuple:
     pictures = tf.reshape(x, tf.concat([[-1], tf.concat([[1], shape], 0)[-3:]], 0))  # what it takes
     found = tf.raw_ops.FusedBatchNormV3(x=pictures, scale=ops.cast(gamma, "float32"), offset=ops.cast(beta, "float32"),
                                         mean=[], variance=[], epsilon=epsilon, data_format="NHWC", is_training=True)
-    outputs = tf.ensure_shape(tf.reshape(found.y, shape), x.shape)
+    y = tf.nn.relu(found.y) if rectified else found.y  # at once: of both in a row TensorFlow makes one operation
+    outputs = tf.ensure_shape(tf.reshape(y, shape), x.shape)
     return outputs, found.batch_mean, found.batch_variance * (number - 1) / number

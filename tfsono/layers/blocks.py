@@ -36,12 +36,12 @@ class BlockStyle:
 
     def normalise(self, x, name: str):
         """Batch normalisation and ReLU of `x` [B, X, Y, Z, C]."""
-        return layers.ReLU(name=f"{name}_relu")(self.standardise(x, name))
+        return self.standardise(x, name, rectified=True)
 
-    def standardise(self, x, name: str):
+    def standardise(self, x, name: str, rectified: bool = False):
         """Batch normalisation of `x` [B, X, Y, Z, C] alone."""
-        return BatchNormalization(self.norm_at_test, momentum=self.norm_momentum, epsilon=self.norm_epsilon,
-                                  name=f"{name}_norm")(x)
+        return BatchNormalization(self.norm_at_test, self.norm_momentum, self.norm_epsilon, rectified,
+                                  f"{name}_norm")(x)
 
 
 def convolution(x, channels: int, style: BlockStyle, name: str):

@@ -1,7 +1,7 @@
 """Nodes of a 3D U-net: two convolutions each, of what leads into them, and the way up from a coarser one.
 
-The node `d1` has the layers `d1_up`, `d1_concat`, `d1a` and `d1b`, and behind each (de)convolution its `_norm` and
-`_relu`; its output is that of `d1b_relu`.
+The node `d1` has the layers `d1_up`, `d1_concat`, `d1a` and `d1b`, and behind each (de)convolution its `_norm`, with
+ReLU; its output is that of `d1b_norm`.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ class PlanarStyle:
 
     def normalise(self, x, name: str):
         """Batch normalisation and ReLU."""
-        x = BatchNormalization(momentum=self.norm_momentum, name=f"{name}_norm")(x)
-        return layers.ReLU(name=f"{name}_relu")(x)
+        return BatchNormalization(momentum=self.norm_momentum, rectified=True, name=f"{name}_norm")(x)
 
     def drop_features(self, x, name: str, rate: float | None = None):
         """Dropout of single values; `rate` instead of the network's own."""

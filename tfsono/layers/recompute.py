@@ -1,6 +1,6 @@
 """Gradient checkpointing: a network that keeps few of its tensors and calculates the rest again in the backward pass.
 
-    network = recomputed(keras.Model(image, outputs), kept=["e1b_relu", "e2b_relu", ...])
+    network = recomputed(keras.Model(image, outputs), kept=["e1b_norm", "e2b_norm", ...])
 
 Training needs less memory and more time (a second forward pass); loss, gradients and moving statistics are those of
 the plain network, and so are the weights and their files.

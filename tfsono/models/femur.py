@@ -31,7 +31,7 @@ def build(config: FemurConfig) -> keras.Model:
         if config.network == "unet_roi":
             return _unet_roi(config)
         network, nodes = _joint(config)
-        return recomputed(network, [f"{node}b_relu" for node in nodes]) if config.recompute else network
+        return recomputed(network, [f"{node}b_norm" for node in nodes]) if config.recompute else network
 
 
 def discriminator(config: FemurConfig) -> keras.Model:

@@ -45,7 +45,7 @@ def _ends_of_blocks(config: HipConfig) -> list[str]:
             blocks += [f"lower_up{stage}" for stage in range(1, len(config.lower_widths) + 1)] + ["middle_up1"]
     else:
         blocks = ["conv1", "conv2", "conv3b", "conv4b", "conv5b", "dec4", "dec3", "dec2", "dec1"]
-    return [f"{block}_relu" for block in blocks]
+    return [f"{block}_norm" for block in blocks]
 
 
 def _encoder(image, widths, style: BlockStyle):

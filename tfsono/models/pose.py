@@ -78,7 +78,7 @@ def kept(levels: int) -> list[str]:
     of ratio 0.5 would need more memory than one of 0.4 that recomputes nothing (`benchmarks/memory.py`).
     """
     nodes = [*(f"e{level}" for level in range(1, levels + 1)), *(f"d{level}" for level in range(levels - 1, 0, -1))]
-    return ["d1_up_relu", "d1a_relu", *(f"{name}b_relu" for name in nodes)]
+    return ["d1_up_norm", "d1a_norm", *(f"{name}b_norm" for name in nodes)]
 
 
 def _style(config: PoseConfig) -> BlockStyle:

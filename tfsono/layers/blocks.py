@@ -39,7 +39,7 @@ class BlockStyle:
         return self.standardise(x, name, rectified=True)
 
     def standardise(self, x, name: str, rectified: bool = False):
-        """Batch normalisation of `x` [B, X, Y, Z, C] alone."""
+        """Batch normalisation of `x` [B, X, Y, Z, C]; with ReLU behind it where `rectified`."""
         return BatchNormalization(self.norm_at_test, self.norm_momentum, self.norm_epsilon, rectified,
                                   f"{name}_norm")(x)
 

@@ -6,6 +6,8 @@ ReLU; its output is that of `d1b_norm`.
 
 from __future__ import annotations
 
+import itertools
+
 from keras import KerasTensor, layers, ops
 
 from tfsono.layers.blocks import BlockStyle, convolution, deconvolution
@@ -52,13 +54,14 @@ class Conv3D(layers.Conv3D):
         self.input_spec = None
 
     def call(self, parts):
-        first, total = 0, None
-        for part in parts:
-            kernel = self.kernel[..., first:first + part.shape[-1], :]
-            summand = ops.conv(part, kernel, padding="same")
-            total = summand if total is None else total + summand
-            first += part.shape[-1]
-        return total
+        first, *others = (ops.conv(part, kernel, padding="same")
+                          for part, kernel in zip(parts, self.kernels(parts), strict=True))
+        return sum(others, first)
+
+    def kernels(self, parts: list):
+        """What each of the parts is convolved with."""
+        *ends, _ = itertools.accumulate(part.shape[-1] for part in parts)
+        return ops.split(self.kernel, ends, axis=-2)
 
     def compute_output_spec(self, parts):
         return KerasTensor((*parts[0].shape[:-1], self.filters), self.compute_dtype)

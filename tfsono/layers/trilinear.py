@@ -1,36 +1,66 @@
-"""Trilinear interpolation to twice the sides, which Keras has for pictures alone."""
+"""A convolution of features at twice the sides of what they come from, without making them."""
 
 from __future__ import annotations
 
-from keras import KerasTensor, layers, ops
+import math
+
+from keras import KerasTensor, ops
+
+from tfsono.layers.nodes import Conv3D
+
+FLANK = 3  # values of a spread axis before the first that lies on the fine grid
 
 
-class TrilinearUpsampling(layers.Layer):
-    """[B, X, Y, Z, C] -> [B, 2 X, 2 Y, 2 Z, C]; half-voxel centres, the border's values go on beyond it.
+class UpsampledConv3D(Conv3D):
+    """A 3x3x3 convolution of `[coarse, fine]`: of `coarse`, interpolated to the sides of `fine`, with `fine` behind it.
 
-    Along an axis a new voxel lies a quarter of an old one from the old centre: 3/4 of that and 1/4 of its neighbour.
+        coarse [B, X, Y, Z, C], fine [B, 2 X, 2 Y, 2 Z, D] -> [B, 2 X, 2 Y, 2 Z, channels]
+
+    Interpolation is trilinear with half-voxel centres, the border's values go on beyond it; the convolution has zeros
+    beyond it, no bias, and the weights of one behind a concatenation. To interpolate is to put zeros between the values
+    and to smooth; smoothing and convolution may change places, and a convolution of zeros costs nothing: a transposed
+    one of the coarse values, an eighth of the multiplications.
     """
 
-    def call(self, x):
-        for axis in (1, 2, 3):
-            x = _doubled(x, axis)
-        return x
+    def call(self, parts):
+        coarse, fine = parts
+        of_coarse, of_fine = self.kernels(parts)
+        return _smoothed(_spread(coarse, of_coarse)) + ops.conv(fine, of_fine, padding="same")
 
-    def compute_output_spec(self, x):
-        batch, *sides, channels = x.shape
-        return KerasTensor((batch, *(side and 2 * side for side in sides), channels), self.compute_dtype)
+    def compute_output_spec(self, parts):
+        return KerasTensor((*parts[1].shape[:-1], self.filters), self.compute_dtype)
 
 
-def _doubled(x, axis: int):
-    """`x` with the sides of one axis doubled."""
-    sides = ops.shape(x)
+def _spread(coarse, kernel):
+    """[B, X, Y, Z, C] with zeros between the values, convolved: [B, 2 X + 5, 2 Y + 5, 2 Z + 5, channels].
 
-    def cut(first, count):  # a slice by `[...]` has a gradient of several times the cost
-        return ops.slice(x, [first if place == axis else 0 for place in range(5)],
-                         [count if place == axis else side for place, side in enumerate(sides)])
+    The border's values are there twice, so that they can be told from what mixes with them (see `smoothing`).
+    """
+    wide = ops.pad(coarse, [[0, 0], [1, 1], [1, 1], [1, 1], [0, 0]], mode="symmetric")
+    return ops.conv_transpose(wide, ops.flip(ops.swapaxes(kernel, 3, 4), axis=(0, 1, 2)), strides=2, padding="valid")
 
-    last = sides[axis] - 1
-    before = ops.concatenate([cut(0, 1), cut(0, last)], axis)
-    after = ops.concatenate([cut(1, last), cut(last, 1)], axis)
-    pairs = ops.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-    return ops.reshape(pairs, (*sides[:axis], 2 * sides[axis], *sides[axis + 1:]))
+
+def _smoothed(spread):
+    """Along each of the three axes: [B, 2 X + 5, 2 Y + 5, 2 Z + 5, C] -> [B, 2 X, 2 Y, 2 Z, C]."""
+    for axis in (1, 2, 3):
+        sides = ops.shape(spread)
+        side = sides[axis] - 2 * FLANK + 1
+        rows = ops.reshape(spread, (math.prod(sides[:axis]), sides[axis], math.prod(sides[axis + 1:])))
+        rows = ops.matmul(ops.cast(smoothing(side), rows.dtype), rows)
+        spread = ops.reshape(rows, (*sides[:axis], side, *sides[axis + 1:]))
+    return spread
+
+
+def smoothing(side):
+    """What of an axis of spread values becomes one of `side`, which is even: [side, side + 5] float32.
+
+    Within, a value is 3/4 of the two spread values at it and before it and 1/4 of the next ones on either side. With
+    kernel w and coarse values a, spread values are t[2 i] = w[1] a[i] and t[2 i + 1] = w[0] a[i] + w[2] a[i + 1]. At
+    the border the interpolated values are a[0], 3/4 a[0] + 1/4 a[1], ... and before them, for the convolution, 0: so
+    the first value is w[1] a[0] + w[2] (3/4 a[0] + 1/4 a[1]) = t[0] + 1/4 t[1] - 1/4 t[-1] + t[-3], as a[-1] = a[0]
+    and a[-2] = 0; and so on the other side.
+    """
+    steps = ops.arange(side)[:, None] - (ops.arange(side + 2 * FLANK - 1)[None, :] - FLANK)
+    within = (ops.where((steps == 0) | (steps == 1), 0.75, 0.0) + ops.where((steps == -1) | (steps == 2), 0.25, 0.0))
+    first = ops.pad(ops.convert_to_tensor([[1.0, 0.0, -0.25, 1.0, 0.25]]), [[0, 0], [0, side]])
+    return ops.concatenate([first, within[1:-1], ops.flip(first, axis=1)], axis=0)

@@ -24,7 +24,7 @@ from tfsono.layers.blocks import BlockStyle, classifier, convolution, pooling
 from tfsono.layers.nodes import two_convolutions
 from tfsono.layers.precision import made_in
 from tfsono.layers.proposals import SECOND_STAGE, Proposals, RegionFeatures
-from tfsono.layers.trilinear import TrilinearUpsampling
+from tfsono.layers.trilinear import UpsampledConv3D
 
 
 def build(config: FaceConfig) -> keras.Model:
@@ -57,13 +57,13 @@ def _backbone(image, config: FaceConfig) -> list:
         x = two_convolutions([x if level == 1 else pooling(x, f"pool{level - 1}")], channels, style, f"e{level}")
         blocks.append(x)
     *above, beside, deepest = blocks
-    fused = convolution(_up_beside(deepest, beside, "fused"), config.head_width, style, "fused")
+    fused = _up_beside(deepest, beside, config.head_width, style, "fused")
     return [fused, deepest, *reversed(above)]
 
 
-def _up_beside(coarse, fine, name: str):
-    """`coarse` interpolated to twice its sides, and `fine` behind it."""
-    return layers.Concatenate(name=f"{name}_concat")([TrilinearUpsampling(name=f"{name}_up")(coarse), fine])
+def _up_beside(coarse, fine, channels: int, style: BlockStyle, name: str):
+    """`coarse` interpolated to twice its sides, `fine` behind it, and a convolution of both."""
+    return style.normalise(UpsampledConv3D(channels, style, name)([coarse, fine]), name)
 
 
 def _anchor_heads(maps: list, config: FaceConfig, classes: int, what: str) -> dict:
@@ -119,5 +119,5 @@ def _heatmaps(maps: list, config: FaceConfig):
     """The fused map, brought to full resolution stage by stage, as the backbone goes down."""
     x, _, *above = maps
     for level, fine in zip(range(len(above), 0, -1), above, strict=True):
-        x = convolution(_up_beside(x, fine, f"d{level}"), config.widths[level - 1], _style(config), f"d{level}")
+        x = _up_beside(x, fine, config.widths[level - 1], _style(config), f"d{level}")
     return classifier(x, config.landmarks, replace(_style(config), deviation=config.head_deviation), "heatmaps")

@@ -56,6 +56,20 @@ def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
     np.testing.assert_allclose(module.probabilities(tf.constant(volume * 40 + 700)), answer, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["paper", "whole"])
+def test_the_mirrored_volumes_answer_is_averaged_in(kind):
+    tiling = Tiling((8, 8, 8), kind)
+    plain, mirrored = (HipSegmenter(small_network(), tiling, 3, (), mirror) for mirror in (False, True))
+    volume = np.random.default_rng(2).normal(100, 20, (19, 11, 9)).astype(np.float32)
+    one = plain.probabilities(tf.constant(volume)).numpy()
+    other = plain.probabilities(tf.constant(volume[::-1].copy())).numpy()[::-1]
+    assert np.abs(one - other).max() > 0.01  # the network is not symmetric, so the average is something else
+    found = mirrored.probabilities(tf.constant(volume)).numpy()
+    np.testing.assert_allclose(found, (one + other) / 2, atol=1e-6)
+    np.testing.assert_allclose(mirrored.probabilities(tf.constant(volume[::-1].copy())).numpy()[::-1], found, atol=1e-6)
+    assert (mirrored(volume, ONE_MM)["mask"].numpy() == found.argmax(-1)).all()
+
+
 def test_padding_takes_no_part_in_the_statistics():
     """A threshold at the mean of the real voxels: with the zeros of the padding it would lie elsewhere."""
     module = HipSegmenter(threshold_network(), Tiling((16, 16, 16)), 2)
@@ -108,12 +122,12 @@ def quick_config(variant="paper", **changes):
 LINEAGE = {"variant": "lineage4", "tiling": "fast", "precision": "mixed_bfloat16"}
 
 
-@pytest.mark.parametrize("changes", [{}, LINEAGE])
+@pytest.mark.parametrize("changes", [{}, LINEAGE, {"mirror_at_test": True}])
 def test_the_systems_own_network(changes):
     config = quick_config(**changes)
     keras.utils.set_random_seed(1)
     module = HipSegmenter.build(hip.main_network(hip.build(config)), config)
-    assert module.classes == 2 and module.tiling.multiple == config.stride
+    assert module.classes == 2 and module.tiling.multiple == config.stride and module.mirror == config.mirror_at_test
     volume = np.random.default_rng(0).normal(size=(29, 17, 11)).astype(np.float32)
     assert module.probabilities(tf.constant(volume)).dtype == tf.float32
     assert segment_array(module, volume, (0.6, 0.6, 1.2)).shape == (29, 17, 11)

@@ -77,6 +77,8 @@ class HipConfig:
     tiling: str = ours("paper", "overlap not stated; the co-author's rule: 432 tiles; or half, fast, whole")
     tile_weighting: str = paper("uniform", "Sec. 3.4: the average of the overlapping patches; or gaussian")
     tile_batch: int = ours(2, "tiles in one pass of the network; not stated")
+    mirror_at_test: bool = ours(False, "option: average with the answer for the volume mirrored in x; train with "
+                                       "mirror_share")
     largest_component: bool = paper(True, "Sec. 3.4: remove isolated small volumes")
     fill_holes: bool = paper(True, "Sec. 3.4: remove internal holes")
 

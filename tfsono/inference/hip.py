@@ -27,7 +27,8 @@ class HipSegmenter(tf.Module):
     `segment_volume` sees to it.
     """
 
-    def __init__(self, network, tiling: Tiling, classes: int, spacing_mm: tuple[float, ...] = ()):
+    def __init__(self, network, tiling: Tiling, classes: int, spacing_mm: tuple[float, ...] = (),
+                 mirror: bool = False):
         """Takes the parts.
 
         Args:
@@ -35,6 +36,7 @@ class HipSegmenter(tf.Module):
           tiling: how the volume is cut.
           classes: the background and the labels, at most 256.
           spacing_mm: the spacing that the network was trained at; () for each volume's own.
+          mirror: average with the answer for the volume mirrored in x.
         """
         super().__init__(name="hip_segmenter")
         if not 2 <= classes <= 256:
@@ -43,13 +45,14 @@ class HipSegmenter(tf.Module):
         self.tiling = tiling
         self.classes = classes
         self.spacing_mm = tuple(spacing_mm)
+        self.mirror = mirror
 
     @classmethod
     def build(cls, network, config: HipConfig) -> HipSegmenter:
         """The module of a config; `network` is `models.hip.main_network` of a built model."""
         tiling = Tiling(tuple(config.patch), config.tiling, config.tile_weighting, config.tile_batch,
                         config.stride)
-        return cls(network, tiling, config.classes, config.spacing_mm)
+        return cls(network, tiling, config.classes, config.spacing_mm, config.mirror_at_test)
 
     @tf.function(input_signature=[VOLUME, SPACING_MM])
     def __call__(self, volume, spacing_mm):
@@ -64,10 +67,16 @@ class HipSegmenter(tf.Module):
     @tf.function(input_signature=[VOLUME])
     def probabilities(self, volume: tf.Tensor) -> tf.Tensor:
         """Averaged probabilities [X, Y, Z, classes] of a volume [X, Y, Z] at the network's own spacing."""
-        tile, starts = tile_and_starts(self.tiling, tf.shape(volume))
-        total = sliding_window(self._predict, volume, tile, starts, self.classes, self.tiling.weighting,
-                               self.tiling.batch)
+        total = self._averaged(volume)
+        if self.mirror:
+            total = (total + self._averaged(volume[::-1])[::-1]) / 2
         return tf.ensure_shape(total, [None, None, None, self.classes])
+
+    def _averaged(self, volume):
+        """The tiles' answers, averaged where they overlap."""
+        tile, starts = tile_and_starts(self.tiling, tf.shape(volume))
+        return sliding_window(self._predict, volume, tile, starts, self.classes, self.tiling.weighting,
+                              self.tiling.batch)
 
     def _predict(self, tiles, valid):
         return self.network(standardise(tiles, valid), training=False)

@@ -1,10 +1,10 @@
 """What the graph prior of `face` does to answers that an evaluation kept, fitted with more and more noise.
 
     python evaluate/face.py --data face.h5 --runs RUN ... --out results
-    python benchmarks/prior.py --data face.h5 --results results --runs RUN ... [--noise_mm 0 1 2 4 8]
+    python benchmarks/prior.py --data face.h5 --results results --runs RUN ... [--noise_mm 0 1 2 4 8] [--weight 0 0.3 1]
 
-The candidates are those of the network, which the prior does not change; 0 is the prior of the paper, fitted on true
-landmarks. Rows are the mean over the test cases and runs.
+The candidates are those of the network, which the prior does not change; noise 0 and weight 0 are the prior of the
+paper, fitted on true landmarks and without scores. Rows are the mean over the test cases and runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from tfsono.configs.face import FACE
 from tfsono.data.cache import Cache
 from tfsono.geometry.boxes import centred_boxes, iou
-from tfsono.geometry.graph import choose_combination
+from tfsono.geometry.graph import choose_by_scores, choose_combination
 from tfsono.inference.face_prior import prior_of
 from tfsono.report.tables import read_cases
 from tfsono.training.run import read_run
@@ -35,18 +35,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--results", required=True, help="folder of evaluate/face.py")
     parser.add_argument("--runs", required=True, nargs="+", help="run folders that it measured")
     parser.add_argument("--noise_mm", type=float, nargs="+", default=[0.0, 1.0, 2.0, 4.0, 8.0])
+    parser.add_argument("--weight", type=float, nargs="+", default=[0.0, 0.3, 1.0], help="of the prior; 0: Eq. 4")
     arguments = parser.parse_args(argv)
     rows = [row for row in read_cases(Path(arguments.results) / "cases.csv") if not row["prior"]]
-    print(f"{'prior':>16}  {'distance mm':>11}  {'IoU %':>6}  {'AP50 %':>6}  {'changed %':>9}")
+    print(f"{'noise mm':>8}  {'weight':>8}  {'distance mm':>11}  {'IoU %':>6}  {'AP50 %':>6}  {'changed %':>9}")
     with Cache(arguments.data, "face") as cache:
         for noise in [None, *arguments.noise_mm]:
             priors = {folder.name: prior_for(folder, cache, noise) for folder in map(Path, arguments.runs)}
-            found = [measured(Path(arguments.results), row, cache, priors[row["run"]])
-                     for row in rows if row["run"] in priors]
-            away, overlap, changed = (np.concatenate(parts) for parts in zip(*found, strict=True))
-            name = "none" if noise is None else f"noise of {noise:g} mm"
-            print(f"{name:>16}  {np.nanmean(away):11.2f}  {100 * np.nanmean(overlap):6.1f}  "
-                  f"{100 * (overlap >= 0.5).mean():6.1f}  {100 * changed.mean():9.1f}", flush=True)
+            for weight in [0.0] if noise is None else arguments.weight:
+                found = [measured(Path(arguments.results), row, cache, priors[row["run"]], weight)
+                         for row in rows if row["run"] in priors]
+                away, overlap, changed = (np.concatenate(parts) for parts in zip(*found, strict=True))
+                names = ("no prior", "") if noise is None else (f"{noise:g}", f"{weight:g}" if weight else "Eq. 4")
+                print(f"{names[0]:>8}  {names[1]:>8}  {np.nanmean(away):11.2f}  {100 * np.nanmean(overlap):6.1f}  "
+                      f"{100 * (overlap >= 0.5).mean():6.1f}  {100 * changed.mean():9.1f}", flush=True)
 
 
 def prior_for(folder: Path, cache: Cache, noise_mm: float | None):
@@ -58,7 +60,7 @@ def prior_for(folder: Path, cache: Cache, noise_mm: float | None):
     return prior_of(cases, run.config.landmark_names, run.config.candidates, noise_mm)
 
 
-def measured(results: Path, row: dict, cache: Cache, prior) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def measured(results: Path, row: dict, cache: Cache, prior, weight: float) -> tuple[np.ndarray, ...]:
     """Distance in mm, IoU and whether another candidate than the best was taken, of each landmark of a case."""
     with np.load(results / "runs" / row["answer"], allow_pickle=False) as kept:
         boxes, scores, truth = kept["candidate_boxes_vox"][:, :2], kept["candidate_scores"][:, :2], kept["truth"]
@@ -67,7 +69,9 @@ def measured(results: Path, row: dict, cache: Cache, prior) -> tuple[np.ndarray,
     centres = (boxes[..., :3] + boxes[..., 3:]) / 2
     chosen = np.zeros(len(boxes), int)
     if prior is not None:
-        chosen = np.asarray(choose_combination(centres * spacing, scores > 0, prior.graph, prior.fitted)[0])
+        points = np.float32(centres * spacing), np.float32(scores)
+        chosen = np.asarray(choose_by_scores(*points, prior.graph, prior.fitted, weight) if weight else
+                            choose_combination(points[0], scores > 0, prior.graph, prior.fitted)[0])
     places = np.arange(len(boxes)), chosen
     return (np.linalg.norm((centres[places] - truth) * spacing, axis=1), iou(boxes[places], targets), chosen > 0)
 

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from tfsono.geometry.graph import (
     GraphPrior,
     Ratio,
+    choose_by_scores,
     choose_combination,
     combinations,
     fit_prior,
@@ -305,6 +306,43 @@ def test_a_ratio_that_nothing_can_mend_does_not_hide_the_others():
     assert array(chosen).tolist() == [0, 0, 0, 1] and array(log) == pytest.approx(5000 + math.log(0.01), rel=1e-5)
     candidates[1, 0] = candidates[0, 0]  # now without any length at all
     assert array(choose_combination(candidates, present, graph, prior)[0]).tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 7.0])
+def test_the_choice_by_scores_is_that_of_a_search(prior, weight):
+    """The sum in double precision over every combination; a fifth of the candidates is absent."""
+    random = np.random.default_rng(5)
+    changed = set()
+    for face in faces(12, seed=13):
+        candidates = face[:, None] + random.normal(0, 3, (5, 2, 3))
+        scores = np.where(random.random((5, 2)) < 0.8, random.uniform(0.05, 1, (5, 2)), 0)
+        sums = {}
+        for chosen in itertools.product(range(2), repeat=5):
+            if all(scores[k, c] or (c == 0 and not scores[k].any()) for k, c in enumerate(chosen)):
+                points = np.array([candidates[k, c] if scores[k, c] else [math.nan] * 3 for k, c in enumerate(chosen)])
+                away = (ratio_values(points[None], GRAPH)[0] - prior.mean) / prior.deviation
+                sure = sum(math.log(scores[k, c]) for k, c in enumerate(chosen) if scores[k, c])
+                sums[chosen] = sure - weight * np.nansum(away ** 2) / 2
+        found = tuple(array(choose_by_scores(candidates.astype(np.float32), scores.astype(np.float32), GRAPH, prior,
+                                             weight)))
+        assert found == max(sums, key=sums.get)
+        changed.add(found)
+    assert len(changed) > 3
+
+
+def test_a_sure_candidate_stays_where_an_unlikely_one_fits_a_little_better(prior):
+    face = faces(1, seed=8)[0]
+    beside = face + np.array([0.4, 0, 0]) * (np.arange(5) == CHIN)[:, None]
+    both = sorted([face, beside], key=lambda points: -float(array(log_penalty(points, GRAPH, prior))))
+    candidates = np.stack(both, axis=1).astype(np.float32)
+    scores = np.tile(np.float32([0.9, 0.06]), (5, 1))
+    scores[np.arange(5) != CHIN, 1] = 0
+    assert array(choose_combination(candidates, scores > 0, GRAPH, prior)[0])[CHIN] == 1
+    assert array(choose_by_scores(candidates, scores, GRAPH, prior, 0.3)).tolist() == [0] * 5
+    candidates[CHIN, 0, 0] += 60  # no face has its chin there
+    assert array(choose_by_scores(candidates, scores, GRAPH, prior, 0.3))[CHIN] == 1
+    candidates[:] = 1.0  # all in one place: as bad in every combination
+    assert array(choose_by_scores(candidates, scores, GRAPH, prior, 0.3)).tolist() == [0] * 5
 
 
 def test_it_runs_in_a_graph_as_outside(prior):

@@ -170,6 +170,12 @@ def test_the_prior_takes_the_possible_face():
     assert chosen["chosen"].numpy().tolist() == [0, 0, 1]
     assert float(chosen["scores"][2]) == pytest.approx(float(plain["candidate_scores"][2, 1]))
     np.testing.assert_array_equal(plain["points_vox"][:2], chosen["points_vox"][:2])
+    # ratios of sqrt(2) and 1 in place of 1 and 2 are a misfit of 58.6; the scores' logarithms differ by 0.042
+    scores = chosen["candidate_scores"].numpy()[2]
+    assert np.log(scores[0] / scores[1]) / 58.6 == pytest.approx(0.00072, abs=1e-5)
+    for weight, expected in ((0.0007, 0), (0.00075, 1)):
+        weighed = FaceAnswerer(given, prior, weight)(volume, ONE)
+        assert weighed["chosen"].numpy().tolist() == [0, 0, expected]
 
 
 def test_heatmaps_answer_with_points():

@@ -97,6 +97,8 @@ class FaceConfig:
     lowest_score: float = ours(0.05, "not stated; what is less sure is no candidate: the landmark is missing then")
     use_prior: bool = paper(True, "Sec. 2.3; in `predict` and `export`; `evaluate` gives both")
     prior_noise_mm: float = ours(0.0, "paper: fitted on true landmarks; deviation of noise on them, as answers have")
+    prior_weight: float = ours(0.0, "paper: Eq. 4, which knows no scores, at 0; above, the prior's weight against the "
+                                    "scores, see `geometry.graph.choose_by_scores`; wants prior_noise_mm")
     heatmap_decode: str = ours("argmax", "not stated; the highest voxel; or centroid, between the voxels")
 
     # The run
@@ -184,7 +186,8 @@ def _training_rules(config: FaceConfig):
     for name in ("head_width", "most_positives", "negatives_per_positive", "proposals", "roi_side", "roi_width",
                  "heatmap_sigma_mm", "learning_rate", "iterations", "record_every"):
         yield getattr(config, name) > 0, name, "above 0"
-    yield config.prior_noise_mm >= 0, "prior_noise_mm", "0 or more"
+    for name in ("prior_noise_mm", "prior_weight"):
+        yield getattr(config, name) >= 0, name, "0 or more"
     yield config.regression_weight >= 0 and config.iou_balance_power >= 0, "regression_weight", "0 or more"
     yield (config.steps % config.record_every == 0, "record_every", f"a divisor of all {config.steps} steps")
     yield (config.early_stopping == 0 or config.validation_cases > 0, "early_stopping",

@@ -33,7 +33,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool |
     load_weights(run, network, which)
     wanted = (config.use_prior if with_prior is None else with_prior) and config.boxes
     prior = read_prior(run.folder / PRIOR, config.landmark_names) if wanted else None
-    return run, FaceAnswerer(reader_of(network, config), prior)
+    return run, FaceAnswerer(reader_of(network, config), prior, config.prior_weight)
 
 
 def reader_of(network, config) -> FaceReader:

@@ -6,6 +6,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,9 +19,9 @@ from tfsono.configs.pose import SEGMENTS
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
-from tfsono.phantoms.face import FaceTruth, face_phantom, face_truth
-from tfsono.phantoms.femur import FemurTruth, femur_phantom, femur_truth
-from tfsono.phantoms.fetus import fetus_phantom, fetus_truth
+from tfsono.phantoms.face import FacePhantom, FaceTruth, face_phantom, face_truth
+from tfsono.phantoms.femur import FemurPhantom, FemurTruth, femur_phantom, femur_truth
+from tfsono.phantoms.fetus import FetusPhantom, FetusTruth, fetus_phantom, fetus_truth
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
@@ -32,8 +33,9 @@ DRAWING_VERSION = 1
 # The share of pictures that show the head of the one before: in HC18's training set about as many.
 SECOND_FRAMES = 0.18
 FEMUR_TIPS = ("proximal", "distal")
-FEMUR_COLUMNS = "case,weeks,length_mm,volume_ml"
-FACE_COLUMNS = "case,weeks,biparietal_mm,occipitofrontal_mm,eyes_mm,brow_nose_mm,nose_chin_mm,hands,cords"
+FEMUR_COLUMNS = "weeks,length_mm,volume_ml"
+FETUS_COLUMNS = "weeks,crown_rump_mm"
+FACE_COLUMNS = "weeks,biparietal_mm,occipitofrontal_mm,eyes_mm,brow_nose_mm,nose_chin_mm,hands,cords"
 LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
@@ -131,30 +133,12 @@ def write_femur_dataset(
         UserError: `cases` is not positive, the field of view is too small for a femur, or the folder holds something
             else (other settings, more cases).
     """
-    root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
-    weeks = tuple(map(float, weeks))
-    settings = _settings("femur", seed, size, spacing_mm) | {"weeks": list(weeks)}
-    names, missing = _missing_cases(
-        root, "femur", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
-        others=("landmarks/{}.mrk.json",),
-    )
-    truths = [femur_truth(_case_seed(seed, number), size, spacing_mm, weeks)[1] for number in range(cases)]
-    rows = {name: _femur_row(about) for name, about in zip(names, truths, strict=True)}
-    entry = {"name": "femur phantoms", "modality": "US (synthetic)", "labels": {"femur": 1}}
-    entry |= {"landmarks": list(FEMUR_TIPS), "units": "mm", "phantom": settings}
-    _claim(root, entry, ("images", "labels", "landmarks"))
-    present = {name for number, name in enumerate(names) if number not in missing}
-    _write_rows(root / "femurs.csv", FEMUR_COLUMNS, rows, present)
-    for number in _counted(names, missing, progress):
-        name = names[number]
-        phantom = femur_phantom(_case_seed(seed, number), size, spacing_mm, weeks)
-        points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
-        tips = dict(zip(FEMUR_TIPS, points_mm, strict=True))
-        write_markups(root / "landmarks" / f"{name}.mrk.json", tips, [FEMUR_TIPS])
-        _write_case(root, name, phantom.image, phantom.mask, spacing_mm)
-        present.add(name)
-        _write_rows(root / "femurs.csv", FEMUR_COLUMNS, rows, present)
-    return root
+    size, spacing_mm, weeks = tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, weeks))
+    given = {"size": size, "spacing_mm": spacing_mm, "weeks": weeks}
+    kind = _Kind("femur", "femur", "femurs.csv", FEMUR_COLUMNS, FEMUR_TIPS, (FEMUR_TIPS,), True,
+                 lambda case_seed: femur_phantom(case_seed, **given),
+                 lambda case_seed: _femur_row(femur_truth(case_seed, **given)[1]))
+    return _write_landmark_volumes(Path(root), kind, cases, seed, given, progress)
 
 
 def write_pose_dataset(
@@ -176,30 +160,13 @@ def write_pose_dataset(
         UserError: `cases` is not positive, the field of view is too small for a fetus, or the folder holds something
             else (other settings, more cases).
     """
-    root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
-    weeks = tuple(map(float, weeks))
-    settings = _settings("pose", seed, size, spacing_mm) | {
-        "weeks": list(weeks), "turn_degrees": float(turn_degrees), "variety": float(variety)}
-    names, missing = _missing_cases(
-        root, "fetus", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
-        ("landmarks/{}.mrk.json",), ("images",),
-    )
-    drawn = [fetus_truth(_case_seed(seed, number), size, spacing_mm, weeks, turn_degrees, variety)[1]
-             for number in range(cases)]
-    rows = {name: f"{about.weeks:.3f},{about.crown_rump_mm:.3f}" for name, about in zip(names, drawn, strict=True)}
-    entry = {"name": "fetus phantoms", "modality": "US (synthetic)", "labels": {}, "landmarks": list(JOINTS)}
-    _claim(root, entry | {"units": "mm", "phantom": settings}, ("images", "landmarks"))
-    present = {name for number, name in enumerate(names) if number not in missing}
-    _write_rows(root / "fetuses.csv", "case,weeks,crown_rump_mm", rows, present)
-    for number in _counted(names, missing, progress):
-        name = names[number]
-        phantom = fetus_phantom(_case_seed(seed, number), size, spacing_mm, weeks, turn_degrees, variety)
-        points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
-        write_markups(root / "landmarks" / f"{name}.mrk.json", dict(zip(JOINTS, points_mm, strict=True)), SEGMENTS)
-        _write_case(root, name, phantom.image, None, spacing_mm)
-        present.add(name)
-        _write_rows(root / "fetuses.csv", "case,weeks,crown_rump_mm", rows, present)
-    return root
+    size, spacing_mm, weeks = tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, weeks))
+    given = {"size": size, "spacing_mm": spacing_mm, "weeks": weeks, "turn_degrees": float(turn_degrees),
+             "variety": float(variety)}
+    kind = _Kind("pose", "fetus", "fetuses.csv", FETUS_COLUMNS, JOINTS, SEGMENTS, False,
+                 lambda case_seed: fetus_phantom(case_seed, **given),
+                 lambda case_seed: _fetus_row(fetus_truth(case_seed, **given)[1]))
+    return _write_landmark_volumes(Path(root), kind, cases, seed, given, progress)
 
 
 def write_face_dataset(
@@ -221,29 +188,67 @@ def write_face_dataset(
         UserError: `cases` is not positive, the field of view is too small for a face, or the folder holds something
             else (other settings, more cases).
     """
-    root, size, spacing_mm = Path(root), tuple(map(int, size)), tuple(map(float, spacing_mm))
-    weeks = tuple(map(float, weeks))
-    settings = _settings("face", seed, size, spacing_mm) | {
-        "weeks": list(weeks), "turn_degrees": float(turn_degrees), "variety": float(variety)}
+    size, spacing_mm, weeks = tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, weeks))
+    given = {"size": size, "spacing_mm": spacing_mm, "weeks": weeks, "turn_degrees": float(turn_degrees),
+             "variety": float(variety)}
+    kind = _Kind("face", "face", "faces.csv", FACE_COLUMNS, FACE_POINTS, (), False,
+                 lambda case_seed: face_phantom(case_seed, **given),
+                 lambda case_seed: _face_row(face_truth(case_seed, **given)[1]))
+    return _write_landmark_volumes(Path(root), kind, cases, seed, given, progress)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Volumes with landmarks of one system, and how one of them is drawn from its own seed.
+
+    Attributes:
+        system: whose phantoms they are.
+        case: what a volume shows; cases are called by it.
+        table: the file that tells what was drawn.
+        columns: of the table, after the case's name.
+        landmarks: their names.
+        lines: pairs of them, for the markups.
+        masks: whether there are masks, with the label `case`.
+        draw: seed -> phantom.
+        row: seed -> its row of the table, without drawing.
+    """
+
+    system: str
+    case: str
+    table: str
+    columns: str
+    landmarks: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]
+    masks: bool
+    draw: Callable[[int], FemurPhantom | FetusPhantom | FacePhantom]
+    row: Callable[[int], str]
+
+
+def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, given: dict, progress: Progress) -> Path:
+    """Writes volumes with markups, and masks where there are some; `given` are the settings of the drawing."""
+    size, spacing_mm = given["size"], given["spacing_mm"]
+    folders = ("images", "labels") if kind.masks else ("images",)
     names, missing = _missing_cases(
-        root, "face", cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
-        ("landmarks/{}.mrk.json",), ("images",),
+        root, kind.case, cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
+        ("landmarks/{}.mrk.json",), folders,
     )
-    drawn = [face_truth(_case_seed(seed, number), size, spacing_mm, weeks, variety, turn_degrees)[1]
-             for number in range(cases)]
-    rows = {name: _face_row(about) for name, about in zip(names, drawn, strict=True)}
-    entry = {"name": "face phantoms", "modality": "US (synthetic)", "labels": {}, "landmarks": list(FACE_POINTS)}
-    _claim(root, entry | {"units": "mm", "phantom": settings}, ("images", "landmarks"))
+    seeds = [_case_seed(seed, number) for number in range(cases)]
+    rows = {name: kind.row(case_seed) for name, case_seed in zip(names, seeds, strict=True)}
+    more = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    entry = {"name": f"{kind.case} phantoms", "modality": "US (synthetic)",
+             "labels": {kind.case: 1} if kind.masks else {}, "landmarks": list(kind.landmarks),
+             "units": "mm", "phantom": _settings(kind.system, seed, size, spacing_mm) | more}
+    _claim(root, entry, (*folders, "landmarks"))
     present = {name for number, name in enumerate(names) if number not in missing}
-    _write_rows(root / "faces.csv", FACE_COLUMNS, rows, present)
+    _write_rows(root / kind.table, kind.columns, rows, present)
     for number in _counted(names, missing, progress):
-        name = names[number]
-        phantom = face_phantom(_case_seed(seed, number), size, spacing_mm, weeks, variety, turn_degrees)
+        name, phantom = names[number], kind.draw(seeds[number])
         points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
-        write_markups(root / "landmarks" / f"{name}.mrk.json", dict(zip(FACE_POINTS, points_mm, strict=True)))
-        _write_case(root, name, phantom.image, None, spacing_mm)
+        points_mm = dict(zip(kind.landmarks, points_mm, strict=True))
+        write_markups(root / "landmarks" / f"{name}.mrk.json", points_mm, kind.lines)
+        _write_case(root, name, phantom.image, phantom.mask if kind.masks else None, spacing_mm)
         present.add(name)
-        _write_rows(root / "faces.csv", FACE_COLUMNS, rows, present)
+        _write_rows(root / kind.table, kind.columns, rows, present)
     return root
 
 
@@ -465,6 +470,10 @@ def _femur_row(about: FemurTruth) -> str:
     return f"{about.weeks:.3f},{about.length_mm:.3f},{about.volume_ml:.4f}"
 
 
+def _fetus_row(about: FetusTruth) -> str:
+    return f"{about.weeks:.3f},{about.crown_rump_mm:.3f}"
+
+
 def _face_row(about: FaceTruth) -> str:
     of = about.distances_mm
     lengths = (about.weeks, about.biparietal_mm, about.occipitofrontal_mm, of["left_eye", "right_eye"],
@@ -474,7 +483,7 @@ def _face_row(about: FaceTruth) -> str:
 
 def _write_rows(path: Path, columns: str, rows: dict[str, str], present: set[str]) -> None:
     """A table of what was drawn, of the cases that are there, in order."""
-    lines = [columns, *(f"{name},{row}" for name, row in rows.items() if name in present)]
+    lines = [f"case,{columns}", *(f"{name},{row}" for name, row in rows.items() if name in present)]
     write_text(path, "\n".join(lines) + "\n")
 
 

@@ -55,7 +55,7 @@ def shortened(system: str) -> list[str]:
     if system == "pose":
         return ["--test_cases", "10", "--iterations", "600"]
     if system == "face":
-        return ["--test_cases", "10", "--iterations", "360"]
+        return ["--test_cases", "10"]
     return []
 
 

@@ -12,6 +12,11 @@ from tfsono.layers.trilinear import UpsampledConv3D
 STYLE = BlockStyle(1.0, 0.0, 0.9, 1e-5)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(5)
+
+
 def interpolated(x):
     """`x` [X, Y, Z] at twice its sides, half-voxel centres, the border's values beyond it."""
     places = np.stack(np.meshgrid(*((np.arange(2 * n) + 0.5) / 2 - 0.5 for n in x.shape), indexing="ij"))
@@ -37,7 +42,8 @@ def test_it_is_the_convolution_of_interpolated_values(sides):
         for channel in range(4):
             expected = sum(ndimage.correlate(part, kernel[..., number, channel], mode="constant")
                            for number, part in enumerate(parts))
-            np.testing.assert_allclose(found[batch, ..., channel], expected, atol=1e-5)
+            # sums of 135 products, up to 40: float32 is off by 1.5e-5 at most in 60 seeds, a wrong border by 10
+            np.testing.assert_allclose(found[batch, ..., channel], expected, atol=1e-4)
 
 
 def test_gradients_are_those_of_interpolation_and_convolution():

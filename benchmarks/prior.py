@@ -22,7 +22,6 @@ import numpy as np
 from tfsono.configs.face import FACE
 from tfsono.data.cache import Cache
 from tfsono.geometry.boxes import centred_boxes, iou
-from tfsono.geometry.graph import choose_by_scores, choose_combination
 from tfsono.inference.face_prior import prior_of
 from tfsono.report.tables import read_cases
 from tfsono.training.run import read_run
@@ -69,9 +68,7 @@ def measured(results: Path, row: dict, cache: Cache, prior, weight: float) -> tu
     centres = (boxes[..., :3] + boxes[..., 3:]) / 2
     chosen = np.zeros(len(boxes), int)
     if prior is not None:
-        points = np.float32(centres * spacing), np.float32(scores)
-        chosen = np.asarray(choose_by_scores(*points, prior.graph, prior.fitted, weight) if weight else
-                            choose_combination(points[0], scores > 0, prior.graph, prior.fitted)[0])
+        chosen = np.asarray(prior.choose(np.float32(centres * spacing), np.float32(scores), weight))
     places = np.arange(len(boxes)), chosen
     return (np.linalg.norm((centres[places] - truth) * spacing, axis=1), iou(boxes[places], targets), chosen > 0)
 

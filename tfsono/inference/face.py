@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors_at, centres_inside
 from tfsono.geometry.boxes import box_centres, clipped, decode, keep_best
-from tfsono.geometry.graph import choose_by_scores, choose_combination
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
 from tfsono.inference.face_prior import FacePrior
 from tfsono.inference.resample import at_spacing, padded
@@ -162,14 +161,8 @@ class FaceAnswerer(tf.Module):
         chosen = tf.zeros(tf.shape(boxes)[:1], tf.int32)
         if self.prior is not None:
             few = self.reader.chosen_from
-            chosen = self._choose(box_centres(boxes[:, :few]) * spacing_mm, scores[:, :few])
+            points_mm = box_centres(boxes[:, :few]) * spacing_mm
+            chosen = tf.cast(self.prior.choose(points_mm, scores[:, :few], self.prior_weight), tf.int32)
         taken, sure = (tf.gather(values, chosen, batch_dims=1) for values in (boxes, scores))
         return {"points_vox": box_centres(taken), "scores": sure, "boxes_vox": taken, "candidate_boxes_vox": boxes,
                 "candidate_scores": scores, "chosen": chosen}
-
-    def _choose(self, points_mm, scores):
-        """The candidate [K] of each landmark that the prior takes, of points [K, N, 3] with scores [K, N]."""
-        graph, fitted = self.prior.graph, self.prior.fitted
-        if self.prior_weight:
-            return tf.cast(choose_by_scores(points_mm, scores, graph, fitted, self.prior_weight), tf.int32)
-        return tf.cast(choose_combination(points_mm, scores > 0, graph, fitted)[0], tf.int32)

@@ -22,7 +22,16 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
-from tfsono.geometry.graph import FEWEST, MOST_COMBINATIONS, GraphPrior, Ratio, fit_prior, ratio_values
+from tfsono.geometry.graph import (
+    FEWEST,
+    MOST_COMBINATIONS,
+    GraphPrior,
+    Ratio,
+    choose_by_scores,
+    choose_combination,
+    fit_prior,
+    ratio_values,
+)
 
 NOISY_COPIES = 50  # of a face: enough that a deviation is known to a hundredth or so
 PRIOR = "prior.json"  # in a run's folder
@@ -74,6 +83,18 @@ class FacePrior:
     def values(self, points_mm: np.ndarray) -> dict[str, np.ndarray]:
         """Name of a ratio -> its values [N] of faces [N, K, 3]; NaN where a landmark is missing."""
         return dict(zip(self.ratio_names, ratio_values(points_mm, self.graph).T, strict=True))
+
+    def choose(self, points_mm, scores, weight: float = 0.0):
+        """The candidate [K] of each landmark, of points [K, N, 3] with scores [K, N], 0 where there is none.
+
+        Args:
+          points_mm: the best of each landmark first.
+          scores: of the candidates.
+          weight: of the prior against the scores; 0: the prior alone, by Eq. 4.
+        """
+        if weight:
+            return choose_by_scores(points_mm, scores, self.graph, self.fitted, weight)
+        return choose_combination(points_mm, scores > 0, self.graph, self.fitted)[0]
 
     def summary(self) -> str:
         """One line: how many ratios, on how many faces, and which cases lacked what."""

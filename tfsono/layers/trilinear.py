@@ -34,7 +34,7 @@ class UpsampledConv3D(Conv3D):
 def _spread(coarse, kernel):
     """[B, X, Y, Z, C] with zeros between the values, convolved: [B, 2 X + 5, 2 Y + 5, 2 Z + 5, channels].
 
-    The border's values are there twice, so that they can be told from what mixes with them (see `smoothing`).
+    The border's values are there twice, so that they can be told from what mixes with them (see `_smoothing`).
     """
     wide = ops.pad(coarse, [[0, 0], [1, 1], [1, 1], [1, 1], [0, 0]], mode="symmetric")
     return ops.conv_transpose(wide, ops.flip(ops.swapaxes(kernel, 3, 4), axis=(0, 1, 2)), strides=2, padding="valid")
@@ -46,12 +46,12 @@ def _smoothed(spread):
         sides = ops.shape(spread)
         side = sides[axis] - 2 * FLANK + 1
         rows = ops.reshape(spread, (math.prod(sides[:axis]), sides[axis], math.prod(sides[axis + 1:])))
-        rows = ops.matmul(ops.cast(smoothing(side), rows.dtype), rows)
+        rows = ops.matmul(ops.cast(_smoothing(side), rows.dtype), rows)
         spread = ops.reshape(rows, (*sides[:axis], side, *sides[axis + 1:]))
     return spread
 
 
-def smoothing(side):
+def _smoothing(side):
     """What of an axis of spread values becomes one of `side`, which is even: [side, side + 5] float32.
 
     Within, a value is 3/4 of the two spread values at it and before it and 1/4 of the next ones on either side. With

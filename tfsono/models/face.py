@@ -80,8 +80,8 @@ def _anchor_heads(maps: list, config: FaceConfig, classes: int, what: str) -> di
 def _of_anchors(x, config: FaceConfig, values: int, name: str):
     """[B, X, Y, Z, C] -> [B, cells * anchors of a cell, values], float32.
 
-    In half precision the values are rounded to its digits, and boxes by hundredths of a voxel: these two kernels take
-    0.04 s of an inference so, and 0.07 in float32.
+    In half precision the values are rounded to its digits, and boxes by hundredths of a voxel; in float32 these two
+    kernels would take longer.
     """
     kernel = replace(_style(config), deviation=config.head_deviation).kernel()
     x = layers.Conv3D(config.anchors * values, 1, name=name, **kernel)(x)

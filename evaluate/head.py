@@ -7,16 +7,14 @@ goes on where it stopped. Answers are those of `tfsono predict`, measured in eac
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import evaluation_parser
+from tfsono.config import add_ensemble, evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, replacing
@@ -26,28 +24,9 @@ POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_
 ELLIPSE = ("center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angle_rad")
 
 
-class Group(NamedTuple):
-    """What answers together: one run, or the members of an ensemble.
-
-    Attributes:
-      name: of its folder, and of the run in the tables.
-      method: its row in the tables.
-      runs: the members; the first one's numbers measure what they found together.
-    """
-
-    name: str
-    method: str
-    runs: tuple
-
-    @property
-    def first(self):
-        return self.runs[0]
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HEAD, __doc__, "masks")
-    parser.add_argument("--ensemble", action="store_true",
-                        help="also the runs of each row together, and all that answer alike: one more row each")
+    add_ensemble(parser)
     parser.add_argument("--samples", type=int, default=None,
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
     arguments = parser.parse_args(argv)
@@ -55,13 +34,16 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--samples {arguments.samples}: expected 0 to 1000")
 
     from tfsono.data.cache import Cache
+    from tfsono.report.ensembles import groups_of
     from tfsono.report.head_tables import head_tables
     from tfsono.report.measured import by_method
+    from tfsono.report.methods import method_names
     from tfsono.report.tables import to_markdown, write_cases, write_table
     from tfsono.training.run import read_run
 
     runs = [read_run(folder, HEAD) for folder in arguments.runs]
-    groups = groups_of(runs, arguments.ensemble)
+    methods = method_names([run.settings for run in runs], [started_from(run) for run in runs], UNNAMED)
+    groups = groups_of(runs, methods, arguments.ensemble, [run.config.part for run in runs])
     with Cache(arguments.data, "head") as cache:
         check_runs(runs, cache, arguments.weights)
         heads = true_heads(runs[0], cache)
@@ -79,24 +61,6 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"\n{to_markdown(table)}")
         figures = write_figures(out, rows, runs, cache, heads)
     write_report(out, tables, figures, runs, groups)
-
-
-def groups_of(runs: list, ensemble: bool) -> list[Group]:
-    """Each run; and with `ensemble` the runs of each row together, and all runs of each kind of answer."""
-    from tfsono.report.methods import method_names
-
-    names = method_names([run.settings for run in runs], [started_from(run) for run in runs], UNNAMED)
-    groups = [Group(run.folder.name, name, (run,)) for run, name in zip(runs, names, strict=True)]
-    if not ensemble:
-        return groups
-    together = {f"{name}, {names.count(name)} runs together": [own == name for own in names] for name in names}
-    for part in ("segmentation", "landmarks"):
-        members = [run.config.part == part for run in runs]
-        if members not in together.values():
-            together[f"all {sum(members)} of {part} together"] = members
-    found = [(method, tuple(itertools.compress(runs, members))) for method, members in together.items()
-             if sum(members) > 1]
-    return groups + [Group(f"ensemble_{number}", *one) for number, one in enumerate(found, 1)]
 
 
 def started_from(run) -> str:
@@ -177,7 +141,7 @@ def label_floors(heads: dict, run) -> dict[str, list[float]]:
     return floors
 
 
-def predictor_of(group: Group, weights: str, samples: int | None):
+def predictor_of(group, weights: str, samples: int | None):
     """The members' modules with their weights, as `tfsono predict` asks them."""
     from tfsono.geometry.ellipse import EllipseSearch
     from tfsono.predict.head import HeadPredictor, Member
@@ -193,7 +157,7 @@ def predictor_of(group: Group, weights: str, samples: int | None):
     return HeadPredictor(members, "", samples=samples)
 
 
-def measure(group: Group, cache, heads: dict, out: Path, weights: str, samples: int | None) -> list[dict]:
+def measure(group, cache, heads: dict, out: Path, weights: str, samples: int | None) -> list[dict]:
     """One row per test case; cases that an earlier call measured with the same weights and cache are read back."""
     from tfsono.report.measured import answers_folder, measured
 
@@ -207,7 +171,7 @@ def measure(group: Group, cache, heads: dict, out: Path, weights: str, samples: 
     return measured(folder, list(heads), open_measure, lambda rows: summary_text(rows[0]))
 
 
-def measure_case(predictor, group: Group, case, head, folder: Path) -> dict:
+def measure_case(predictor, group, case, head, folder: Path) -> dict:
     """Approach 4 and Evaluation Metrics: answer, ellipse, measure in the picture's own pixels; keep the mask."""
     from tfsono.data.pictures import picture_pixels
     from tfsono.metrics.head_case import HeadOutline, head_metrics
@@ -337,7 +301,7 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
     return pictures
 
 
-def write_report(out: Path, tables: dict, figures: list, runs: list, groups: list[Group]) -> None:
+def write_report(out: Path, tables: dict, figures: list, runs: list, groups: list) -> None:
     """report.html, and where everything is."""
     from tfsono.report.page import write_evaluation_page
     from tfsono.training.start import initialisation_of

@@ -1,7 +1,8 @@
 """Measures runs of `hip` on their test cases: python evaluate/hip.py --data FILE.h5 --runs DIR [DIR ...] --out DIR.
 
 Writes cases.csv, the paper's Tables 1 and 2 with the paper's rows beside ours, figures, the masks and report.html.
-Runs that differ in their seed alone share a row; the same command goes on where it stopped.
+Runs that differ in their seed alone share a row; with --ensemble they also answer together, by the mean of their
+probabilities, in a row of its own. The same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import evaluation_parser
+from tfsono.config import add_ensemble, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
 from tfsono.files import make_folder
@@ -38,27 +39,34 @@ PAPER_TABLE_2 = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = evaluation_parser(HIP, __doc__, "masks").parse_args(argv)
+    parser = evaluation_parser(HIP, __doc__, "masks")
+    add_ensemble(parser)
+    arguments = parser.parse_args(argv)
 
     from tfsono.data.cache import Cache
     from tfsono.report.comparable import check_comparable
+    from tfsono.report.ensembles import groups_of
     from tfsono.report.methods import method_names
     from tfsono.report.tables import write_cases
+    from tfsono.systems.hip import check_together
     from tfsono.training.run import read_run
 
     runs = [read_run(folder, HIP) for folder in arguments.runs]
     methods = method_names([run.settings for run in runs], [transfer_of(run) for run in runs])
     with Cache(arguments.data, "hip") as cache:
         check_comparable(runs, cache, ("labels",), arguments.weights)  # before minutes are spent
+        groups = groups_of(runs, methods, arguments.ensemble)
+        for group in groups:
+            check_together(group.runs)
         out = make_folder(arguments.out)
         rows = []
-        for run, method in zip(runs, methods, strict=True):
-            print(f"{run.folder}: {method}")
-            rows += [{"method": method, **row} for row in measure(run, cache, out, arguments.weights)]
+        for group in groups:
+            print(f"{', '.join(str(run.folder) for run in group.runs)}: {group.method}")
+            rows += [{"method": group.method, **row} for row in measure(group, cache, out, arguments.weights)]
         write_cases(out / "cases.csv", rows)
         tables = write_tables(out, rows, len(cache.labels) > 1)
         figures = write_figures(out, rows, runs, cache)
-    write_report(out, tables, figures, runs, methods)
+    write_report(out, tables, figures, groups)
 
 
 def transfer_of(run) -> str:
@@ -73,39 +81,36 @@ def initialisation_of(run) -> str:
     return (run.folder / "transfer.txt").read_text(encoding="utf-8").strip()
 
 
-def measure(run, cache, out: Path, weights: str) -> list[dict]:
+def measure(group, cache, out: Path, weights: str) -> list[dict]:
     """One row per test case and label; cases that an earlier call measured with the same weights and cache
     are read back."""
-    from tfsono.inference.hip import HipSegmenter
-    from tfsono.models.hip import build, main_network
     from tfsono.report.measured import answers_folder, measured
-    from tfsono.training.run import load_weights
+    from tfsono.systems.hip import segmenter_of
 
-    folder = answers_folder(out, run.folder.name, cache.path, [run.weights(weights)], run.config)
+    folder = answers_folder(out, group.name, cache.path, [run.weights(weights) for run in group.runs],
+                            [run.config for run in group.runs])
 
     def open_measure():
-        network = build(run.config)
-        load_weights(run, network, weights)
-        segmenter = HipSegmenter.build(main_network(network), run.config)
-        return lambda name: measure_case(segmenter, run, cache.read(name), folder)
+        segmenter = segmenter_of(group.runs, weights)
+        return lambda name: measure_case(segmenter, group, cache.read(name), folder)
 
-    return measured(folder, run.split["test"], open_measure, lambda rows: "Dice " + ", ".join(
+    return measured(folder, group.first.split["test"], open_measure, lambda rows: "Dice " + ", ".join(
         f"{row['label']} {row['dice']:.3f}" for row in rows))
 
 
-def measure_case(segmenter, run, case, folder: Path) -> list[dict]:
+def measure_case(segmenter, group, case, folder: Path) -> list[dict]:
     """Sec. 3.4: segment, clean up, measure on the case's own grid, and keep the mask."""
     from tfsono.inference.segmentation import clean_mask, segment_array
     from tfsono.metrics.surface import segmentation_metrics
     from tfsono.volumes.image import Volume, write_volume
 
-    config, truth = run.config, case.own
+    config, truth = group.first.config, case.own
     mask = clean_mask(segment_array(segmenter, truth.image, truth.spacing_mm), config.classes,
                       config.largest_component, config.fill_holes)
     grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
     folder.mkdir(parents=True, exist_ok=True)
     write_volume(folder / f"{case.name}_mask.nii.gz", mask, grid)
-    return [{"case": case.name, "label": label, "run": run.folder.name, "seed": config.seed,
+    return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
              "mask": f"{folder.name}/{case.name}_mask.nii.gz",
              **segmentation_metrics(mask == value, truth.label == value, truth.spacing_mm)}
             for value, label in enumerate(config.label_names, 1)]
@@ -195,13 +200,13 @@ def draw_case(folder: Path, stem: str, title: str, out: Path, row: dict, cache) 
     return pictures
 
 
-def write_report(out: Path, tables: list, figures: list, runs, methods: list[str]) -> None:
+def write_report(out: Path, tables: list, figures: list, groups: list) -> None:
     """report.html, and where everything is."""
     from tfsono.report.page import write_evaluation_page
 
-    said = [f"{method}: {run.folder.name}, {initialisation_of(run)}"
-            for run, method in zip(runs, methods, strict=True)]
-    write_evaluation_page(out, f"hip: {runs[0].data['dataset']}", tables, figures, said, "masks")
+    said = [f"{group.method}: " + "; ".join(f"{run.folder.name}, {initialisation_of(run)}" for run in group.runs)
+            for group in groups]
+    write_evaluation_page(out, f"hip: {groups[0].first.data['dataset']}", tables, figures, said, "masks")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import csv
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +76,8 @@ def test_the_transferred_run_started_from_the_first_ones_encoder(place):
 @pytest.fixture(scope="module")
 def results(place):
     runs = [str(place / "runs" / name) for name in ("one", "two", "three")]
-    script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(place / "results")])
+    script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(place / "results"),
+                             "--ensemble"])
     return place / "results"
 
 
@@ -91,7 +94,7 @@ def test_tables_stand_beside_the_papers(results):
 def test_cases_are_what_simpleitk_measures_on_the_masks(results, place):
     with open(results / "cases.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 2 * 2  # runs, test cases, labels
+    assert len(rows) == 5 * 2 * 2  # runs and ensembles, test cases, labels
     for row in rows:
         mask = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "runs" / row["mask"])))
         path = place / "dataset" / "labels" / f"{row['case']}.nii.gz"
@@ -106,6 +109,30 @@ def test_seeds_share_a_row(results):
     with open(results / "cases.csv", newline="", encoding="utf-8") as file:
         methods = {row["run"]: row["method"] for row in csv.DictReader(file)}
     assert methods["one"] == methods["two"] != methods["three"]
+    assert methods["ensemble_1"] == f"{methods['one']}, 2 runs together"
+    assert methods["ensemble_2"] == "all 3 together"
+
+
+def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
+    from tfsono.configs.hip import HIP
+    from tfsono.data.cache import Cache
+    from tfsono.inference.segmentation import clean_mask
+    from tfsono.systems.hip import load_run
+    from tfsono.training.run import read_run
+
+    folders = [place / "runs" / name for name in ("one", "two", "three")]
+    with open(results / "cases.csv", newline="", encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if row["run"] == "ensemble_2")
+    with Cache(place / "small.h5", "hip") as cache:
+        case = cache.read(row["case"])
+    config = read_run(folders[0], HIP).config
+    modules = [load_run(folder)[1] for folder in folders]
+    single = [module.probabilities(tf.constant(case.image)).numpy() for module in modules]
+    assert np.abs(single[0] - single[1]).max() > 0.01
+    expected = clean_mask(np.mean(single, 0).argmax(-1).astype(np.uint8), config.classes)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "runs" / row["mask"]))).transpose(2, 1, 0)
+    assert (found == expected).mean() > 0.999  # but for ties in rounding
+    assert int(row["members"]) == 3
 
 
 def test_page_and_figures(results):
@@ -117,7 +144,7 @@ def test_page_and_figures(results):
 
 def test_an_evaluation_goes_on_where_it_stopped(results, place, capsys):
     runs = [str(place / "runs" / name) for name in ("one", "two", "three")]
-    script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(results)])
+    script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(results), "--ensemble"])
     assert "1/2" not in capsys.readouterr().out
 
 
@@ -132,6 +159,33 @@ def test_export_and_predict_answer_as_the_evaluation(place, results):
     assert (one.GetSize(), one.GetOrigin(), one.GetDirection()) == (
         given.GetSize(), given.GetOrigin(), given.GetDirection())
     assert (place / "a" / "measurements.csv").is_file()
+
+
+def test_runs_predict_together_and_so_does_their_export(place, results):
+    one, *others = (str(place / "runs" / name) for name in ("one", "two", "three"))
+    image = place / "dataset" / "images" / "case_0.nii.gz"
+    tfsono(["export", one, str(place / "saved_together"), "--also", *others])
+    tfsono(["predict", one, str(image), "--out", str(place / "c"), "--also", *others])
+    tfsono(["predict", str(place / "saved_together"), str(image), "--out", str(place / "d")])
+    masks = [sitk.GetArrayFromImage(sitk.ReadImage(str(place / out / "case_0_mask.nii.gz"))) for out in "cd"]
+    np.testing.assert_array_equal(*masks)
+    manifest = json.loads((place / "saved_together" / "manifest.json").read_text(encoding="utf-8"))
+    assert [source["run"] for source in manifest["together_with"]] == ["two", "three"]
+
+
+def test_what_cannot_answer_together_is_refused(place, results):
+    one, two = (str(place / "runs" / name) for name in ("one", "two"))
+    image = str(place / "dataset" / "images" / "case_0.nii.gz")
+    with pytest.raises(UserError, match="was exported"):
+        tfsono(["predict", one, image, "--out", str(place / "e"), "--also", str(place / "saved")])
+    coarse = place / "runs" / "coarse"
+    shutil.copytree(two, coarse)
+    config = json.loads((coarse / "config.json").read_text(encoding="utf-8"))
+    config["values"]["spacing_mm"] = [2.0, 2.0, 2.0]
+    (coarse / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match="coarse: --spacing_mm"):
+        tfsono(["export", one, str(place / "saved_odd"), "--also", str(coarse)])
+    assert not (place / "saved_odd").exists()
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])

@@ -136,13 +136,15 @@ def _add_export(commands) -> None:
     parser.add_argument("run_dir")
     parser.add_argument("folder")
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
+    parser.add_argument("--also", nargs="+", default=(), metavar="RUN_DIR",
+                        help="hip: further runs, which answer together with the first one in one SavedModel")
     parser.set_defaults(run=_export)
 
 
 def _export(arguments) -> None:
     from tfsono.predict.sources import export_run
 
-    print(f"wrote {export_run(arguments.run_dir, arguments.folder, arguments.tiling)}")
+    print(f"wrote {export_run(arguments.run_dir, arguments.folder, arguments.tiling, arguments.also)}")
 
 
 def _add_predict(commands) -> None:
@@ -156,7 +158,7 @@ def _add_predict(commands) -> None:
                         help="head: millimetres a pixel, or a CSV file of them; default: what "
                              "a DICOM file says, else answers are in pixels alone")
     parser.add_argument("--also", nargs="+", default=(), metavar="SOURCE",
-                        help="head: further runs or exports, which answer together with the first one")
+                        help="further runs (head: or exports), which answer together with the first one; hip, head")
     parser.add_argument("--samples", type=int, default=None,
                         help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
     parser.add_argument("--refine", action="store_true",

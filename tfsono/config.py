@@ -200,6 +200,12 @@ def evaluation_parser(choices: Choices, description: str, answers: str) -> Parse
     return parser
 
 
+def add_ensemble(parser: Parser) -> None:
+    """`--ensemble`, of the systems whose runs can answer together."""
+    parser.add_argument("--ensemble", action="store_true",
+                        help="also the runs of each row together, and all that answer alike: one more row each")
+
+
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:
     """Writes every value, and which were overridden on the command line, beside the file and renamed when whole."""
     overridden = [name for name, (origin, _) in settings.origins.items() if origin == "command line"]

@@ -115,7 +115,15 @@ def losses(config: HipConfig) -> dict:
     return {head: loss for head in config.heads}
 
 
-def main_network(network: keras.Model) -> keras.Model:
-    """The network that is tested (Sec. 3.4): standardised patches -> probabilities of UpperCls, float32."""
-    logits = network.output["upper"]
-    return keras.Model(network.input, layers.Softmax(dtype="float32", name="probabilities")(logits), name="main")
+def main_network(network: keras.Model, *others: keras.Model) -> keras.Model:
+    """The network that is tested (Sec. 3.4): standardised patches -> probabilities of UpperCls, float32.
+
+    Of several networks together it gives the mean of their probabilities.
+    """
+    image = keras.Input((None, None, None, 1), name="image")
+    answers = []
+    for number, one in enumerate((network, *others), 1):
+        logits = keras.Model(one.input, one.output["upper"], name=f"member_{number}")(image)
+        answers.append(layers.Softmax(dtype="float32", name=f"probabilities_{number}")(logits))
+    mean = layers.Average(dtype="float32", name="probabilities")(answers) if others else answers[0]
+    return keras.Model(image, mean, name="main")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +70,11 @@ def from_export(folder: Path, key: str) -> HipPredictor:
                         cleaning["largest_component"], cleaning["fill_holes"])
 
 
-def from_run(folder: Path, key: str, tiling: str = "") -> HipPredictor:
-    """The predictor of a run folder; `tiling` as in `tfsono.systems.hip.load_run`."""
+def from_run(folder: Path, key: str, tiling: str = "", also: Sequence[str] = ()) -> HipPredictor:
+    """The predictor of a run folder; `tiling` and `also` as in `tfsono.systems.hip.load_run`."""
     from tfsono.systems.hip import labels_of, load_run  # Keras: only where there is a network to build
 
-    run, module = load_run(folder, tiling)
+    run, module = load_run(folder, tiling, also)
     config = run.config
     return HipPredictor(module, key, config.orientation, labels_of(run), config.largest_component, config.fill_holes)
 

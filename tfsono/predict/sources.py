@@ -26,7 +26,7 @@ class Options:
     Attributes:
       tiling: hip: another tiling than the run's: `paper`, `half`, `fast` or `whole`.
       pixel_size_mm: head: millimetres a pixel, or a CSV file with those of many pictures.
-      also: head: further sources, which answer together with the first one.
+      also: hip, head: further sources, which answer together with the first one; for hip run folders alone.
       samples: head: passes with dropout on, for the uncertainty.
       refine: pose: whether each answer is refined on its volume, of a run folder alone.
       candidates: face: how many of each landmark are listed.
@@ -42,8 +42,8 @@ class Options:
 
 PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import would load Keras
 SYSTEMS = ("hip", "femur", "pose", "face", "head")
-OF_ONE_SYSTEM = {"tiling": "hip", "pixel_size_mm": "head", "also": "head", "samples": "head", "refine": "pose",
-                 "candidates": "face"}
+OWNERS = {"tiling": ("hip",), "pixel_size_mm": ("head",), "also": ("hip", "head"), "samples": ("head",),
+          "refine": ("pose",), "candidates": ("face",)}
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
@@ -58,13 +58,15 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
     return predict_all(answers_of(system), lambda: open_predictor(source, options), inputs, out_dir, again)
 
 
-def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: str = "") -> Path:
+def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: str = "",
+               also: Sequence[str] = ()) -> Path:
     """Writes a run's SavedModel and manifest and says where.
 
     Args:
       run_dir: the run folder.
       out_dir: a new or an empty folder.
       tiling: as in `Options`.
+      also: hip: further run folders, whose networks answer together with its own in one SavedModel.
 
     Raises:
       UserError: not a run folder, a run without weights, or `out_dir` is not empty.
@@ -73,12 +75,14 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: s
     system = system_of(run_dir)
     if is_exported(run_dir):
         raise UserError(f"{run_dir}: exported already; give a run folder (with config.json)")
-    check_options(run_dir, system, Options(tiling))
+    check_options(run_dir, system, Options(tiling, also=tuple(also)))
+    if also and system != "hip":
+        raise UserError(f"--also: a SavedModel of {system} holds one run; give several to `tfsono predict`")
     if system == "hip":
         from tfsono.systems import hip
 
-        run, module = hip.load_run(run_dir, tiling)
-        return export_module(module, out_dir, hip.manifest_of(run))
+        run, module = hip.load_run(run_dir, tiling, also)
+        return export_module(module, out_dir, hip.manifest_of(run, also))
     if system == "head":
         from tfsono.systems import head as one
     elif system == "pose":
@@ -104,7 +108,7 @@ def open_predictor(source: str | os.PathLike, options: Options = Options()) -> P
         members = [source, *map(Path, options.also)]
         return head.open_members(members, [model_key(member) for member in members], options.pixel_size_mm,
                                  options.samples)
-    key = model_key(source, options.tiling)
+    key = model_key(source, options.tiling, options.also)
     if system == "femur":
         from tfsono.predict import femur
 
@@ -120,7 +124,7 @@ def open_predictor(source: str | os.PathLike, options: Options = Options()) -> P
     from tfsono.predict import hip
 
     if not is_exported(source):
-        return hip.from_run(source, key, options.tiling)
+        return hip.from_run(source, key, options.tiling, options.also)
     if options.tiling:
         raise UserError(f"--tiling {options.tiling}: fixed at the export of {source}; export again with it")
     return hip.from_export(source, key)
@@ -176,21 +180,29 @@ def system_of(source: str | os.PathLike) -> str:
 
 def check_options(source: str | os.PathLike, system: str, options: Options) -> None:
     """Raises `UserError` for an option of another system, or a further source of another one."""
-    for name, owner in OF_ONE_SYSTEM.items():
-        if getattr(options, name) != getattr(Options(), name) and system != owner:
-            raise UserError(f"--{name}: only for a model of {owner}, and {source} is one of {system}; leave it out")
+    for name, owners in OWNERS.items():
+        if getattr(options, name) != getattr(Options(), name) and system not in owners:
+            raise UserError(f"--{name}: only for a model of {' or '.join(owners)}, and {source} is one of {system}; "
+                            "leave it out")
     for other in options.also:
         if system_of(other) != system:
             raise UserError(f"--also {other}: a model of {system_of(other)}, and {source} is one of {system}; "
                             "give models of one system")
+        if system == "hip" and (is_exported(source) or is_exported(other)):
+            exported = source if is_exported(source) else other
+            raise UserError(f"--also {other}: {exported} was exported, and of hip only run folders answer together; "
+                            "give run folders, or export them as one: tfsono export RUN DIR --also RUN")
 
 
-def model_key(source: str | os.PathLike, tiling: str = "") -> str:
-    """What a model's answers depend on, as one SHA-256: an export's manifest, or a run's config, weights and prior."""
+def model_key(source: str | os.PathLike, tiling: str = "", also: Sequence[str] = ()) -> str:
+    """What a model's answers depend on, as one SHA-256: an export's manifest, or a run's config, weights and prior.
+
+    `tiling` and `also` as in `Options`.
+    """
     source = Path(source)
     if is_exported(source):
         content = [sha256(source / MANIFEST)]
     else:
         weights = [source / f"{name}.weights.h5" for name in ("best", "last")]
         content = [sha256(path) for path in (source / "config.json", *weights, source / PRIOR) if path.is_file()]
-    return hashlib.sha256(json.dumps([*content, tiling]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*content, tiling, *map(model_key, also)]).encode()).hexdigest()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from tfsono.configs.hip import HIP
+from tfsono.errors import UserError
 from tfsono.inference.hip import HipSegmenter
 from tfsono.models import hip
 from tfsono.systems.source import mask_output, source_of, volume_input
@@ -15,23 +17,55 @@ USE = ("Research use only, not a medical device: no diagnosis. Trained on one ki
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
 
 
-def load_run(run_dir: str | os.PathLike, tiling: str = "") -> tuple[Run, HipSegmenter]:
+def load_run(run_dir: str | os.PathLike, tiling: str = "", also: Sequence[str | os.PathLike] = ()
+             ) -> tuple[Run, HipSegmenter]:
     """A run and its module, with the weights that it is tested with.
 
     Args:
       run_dir: the run folder.
       tiling: another tiling than the run's: `paper`, `half`, `fast` or `whole`; "" keeps it.
+      also: further run folders, whose networks answer together with its own.
 
     Raises:
-      UserError: not a run folder, a run without weights, or no such tiling.
+      UserError: not a run folder, a run without weights, no such tiling, or runs that cannot answer together.
     """
-    run = read_run(run_dir, HIP)
+    run, *others = (read_run(folder, HIP) for folder in (run_dir, *also))
     if tiling:
         settings = run.settings.replaced("asked for at prediction", tiling=tiling)
         run = dataclasses.replace(run, settings=settings)
-    network = hip.build(run.config)
-    load_weights(run, network)
-    return run, HipSegmenter.build(hip.main_network(network), run.config)
+    return run, segmenter_of([run, *others])
+
+
+def segmenter_of(runs: Sequence[Run], weights: str = "auto") -> HipSegmenter:
+    """The module of one run, or of several that answer together, tiled as the first one's config says.
+
+    Args:
+      runs: the first one's volumes are those that all take.
+      weights: which of each: `best`, `last` or `auto`.
+
+    Raises:
+      UserError: a run without weights, or runs that cannot answer together.
+    """
+    check_together(runs)
+    networks = []
+    for run in runs:
+        networks.append(hip.build(run.config))
+        load_weights(run, networks[-1], weights)
+    return HipSegmenter.build(hip.main_network(*networks), runs[0].config)
+
+
+def check_together(runs: Sequence[Run]) -> None:
+    """Raises `UserError` for runs of other labels, or made for other volumes or tiles, than the first one."""
+    first = runs[0]
+    for run in runs[1:]:
+        for name in ("label_names", "orientation", "spacing_mm"):
+            found, wanted = getattr(run.config, name), getattr(first.config, name)
+            if found != wanted:
+                raise UserError(f"{run.folder}: --{name} {found}, and {first.folder} has {wanted}; "
+                                "only runs that agree in it answer together")
+        if any(side % run.config.stride for side in first.config.patch):
+            raise UserError(f"{run.folder}: takes multiples of {run.config.stride} voxels, and the --patch of "
+                            f"{first.folder} is {first.config.patch}; name {run.folder} first")
 
 
 def labels_of(run: Run) -> dict[str, int]:
@@ -39,13 +73,14 @@ def labels_of(run: Run) -> dict[str, int]:
     return {name: int(run.data["labels"][name]) for name in run.config.label_names}
 
 
-def manifest_of(run: Run) -> dict:
-    """What the SavedModel of a run expects and answers; `export_module` adds files, versions and the date."""
+def manifest_of(run: Run, also: Sequence[str | os.PathLike] = ()) -> dict:
+    """What the SavedModel of a run, or of several together, says; `export_module` adds files, versions and the date."""
     config = run.config
     return {
         "system": run.settings.system,
         "use": USE,
         "source": source_of(run),
+        "together_with": [source_of(read_run(folder, HIP)) for folder in also],
         "input": volume_input(config.orientation),
         "output": {"mask": mask_output()},
         "labels": labels_of(run),

@@ -160,9 +160,12 @@ def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys)
 
 def test_what_only_another_system_has(exported, tmp_path):
     path = write(tmp_path / "case.nii.gz", make_volume())
-    for options in (Options(pixel_size_mm="0.2"), Options(also=("x",)), Options(samples=0)):
-        with pytest.raises(UserError, match="only for a model of head"):
+    for options, owner in ((Options(pixel_size_mm="0.2"), "head"), (Options(samples=0), "head"),
+                           (Options(refine=True), "pose"), (Options(candidates=3), "face")):
+        with pytest.raises(UserError, match=f"only for a model of {owner}, and .* is one of hip"):
             predict(exported, [path], tmp_path / "out", options)
+    with pytest.raises(UserError, match="was exported"):
+        predict(exported, [path], tmp_path / "out", Options(also=(str(exported),)))
 
 
 def test_another_tiling(run_dir, exported, tmp_path):

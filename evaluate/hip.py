@@ -101,7 +101,9 @@ def measure(group, cache, out: Path, weights: str) -> list[dict]:
 def measure_case(segmenter, group, case, folder: Path) -> list[dict]:
     """Sec. 3.4: segment, clean up, measure on the case's own grid, and keep the mask."""
     from tfsono.inference.segmentation import clean_mask, segment_array
+    from tfsono.metrics.displacement import displacement
     from tfsono.metrics.surface import segmentation_metrics
+    from tfsono.report.displaced import SHIFT
     from tfsono.volumes.image import Volume, write_volume
 
     config, truth = group.first.config, case.own
@@ -110,14 +112,18 @@ def measure_case(segmenter, group, case, folder: Path) -> list[dict]:
     grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
     folder.mkdir(parents=True, exist_ok=True)
     write_volume(folder / f"{case.name}_mask.nii.gz", mask, grid)
+    moved = displacement(mask, truth.label)
+    of_case = {"case_dice": moved.dice, "moved_dice": moved.moved_dice,
+               **dict(zip(SHIFT, moved.shift_vox, strict=True))}
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
              "mask": f"{folder.name}/{case.name}_mask.nii.gz",
-             **segmentation_metrics(mask == value, truth.label == value, truth.spacing_mm)}
+             **segmentation_metrics(mask == value, truth.label == value, truth.spacing_mm), **of_case}
             for value, label in enumerate(config.label_names, 1)]
 
 
 def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
-    """Table 1 (per patient) of every method, Table 2 (methods), per label, and the paired differences."""
+    """Table 1 (per patient) of every method, Table 2 (methods), per label, paired differences, displaced masks."""
+    from tfsono.report.displaced import displaced_table
     from tfsono.report.measured import by_method
     from tfsono.report.methods import case_means
     from tfsono.report.tables import Table, case_table, comparison_table, paired_table, to_markdown, write_table
@@ -134,6 +140,9 @@ def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
             held = {method: case_means([row for row in group if row["label"] == label], keys)
                     for method, group in by_method(rows).items()}
             tables[f"label_{label}"] = comparison_table(f"Label {label}", held, {}, COLUMNS + MORE_COLUMNS)
+    displaced = displaced_table(rows)
+    if displaced:
+        tables["displaced"] = displaced
     for number, (method, cases) in enumerate(means.items(), 1):
         own = case_table(f"Table 1. Per patient: {method}", cases, COLUMNS)
         printed = tuple((f"{name} (paper)", *values) for name, values in PAPER_TABLE_1.items())

@@ -149,9 +149,14 @@ def test_an_evaluation_goes_on_where_it_stopped(results, place, capsys):
     assert "1/2" not in capsys.readouterr().out
 
 
-def test_export_and_predict_answer_as_the_evaluation(place, results):
+@pytest.fixture(scope="module")
+def saved(place):
     tfsono(["export", str(place / "runs" / "one"), str(place / "saved")])
-    for source, out in ((place / "saved", "a"), (place / "runs" / "one", "b")):
+    return place / "saved"
+
+
+def test_export_and_predict_answer_as_the_evaluation(place, saved):
+    for source, out in ((saved, "a"), (place / "runs" / "one", "b")):
         image = place / "dataset" / "images" / "case_0.nii.gz"
         assert tfsono(["predict", str(source), str(image), "--out", str(place / out)]) == 0
     one, other = (sitk.ReadImage(str(place / out / "case_0_mask.nii.gz")) for out in "ab")
@@ -162,7 +167,7 @@ def test_export_and_predict_answer_as_the_evaluation(place, results):
     assert (place / "a" / "measurements.csv").is_file()
 
 
-def test_runs_predict_together_and_so_does_their_export(place, results):
+def test_runs_predict_together_and_so_does_their_export(place):
     one, *others = (str(place / "runs" / name) for name in ("one", "two", "three"))
     image = place / "dataset" / "images" / "case_0.nii.gz"
     tfsono(["export", one, str(place / "saved_together"), "--also", *others])
@@ -174,11 +179,11 @@ def test_runs_predict_together_and_so_does_their_export(place, results):
     assert [source["run"] for source in manifest["together_with"]] == ["two", "three"]
 
 
-def test_what_cannot_answer_together_is_refused(place, results):
+def test_what_cannot_answer_together_is_refused(place, saved):
     one, two = (str(place / "runs" / name) for name in ("one", "two"))
     image = str(place / "dataset" / "images" / "case_0.nii.gz")
     with pytest.raises(UserError, match="was exported"):
-        tfsono(["predict", one, image, "--out", str(place / "e"), "--also", str(place / "saved")])
+        tfsono(["predict", one, image, "--out", str(place / "e"), "--also", str(saved)])
     coarse = place / "runs" / "coarse"
     shutil.copytree(two, coarse)
     config = json.loads((coarse / "config.json").read_text(encoding="utf-8"))

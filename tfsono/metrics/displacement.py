@@ -14,7 +14,7 @@ class Displacement(NamedTuple):
 
     Attributes:
       shift_vox: (x, y, z), whole voxels; zeros where the truth agrees best as it is.
-      dice: mean over the labels, as it is.
+      dice: mean over the labels that both masks have, as it is.
       moved_dice: the same with the truth moved by the shift.
     """
 

@@ -39,8 +39,9 @@ def groups_of(runs: Sequence, methods: Sequence[str], ensemble: bool, kinds: Seq
         return groups
     together = {f"{method}, {methods.count(method)} runs together": [own == method for own in methods]
                 for method in methods}
-    for kind in dict.fromkeys(kinds or [""]):
-        members = [kind in ("", own) for own in kinds or methods]
+    kinds = kinds or [""] * len(runs)
+    for kind in dict.fromkeys(kinds):
+        members = [own == kind for own in kinds]
         if members not in together.values():
             of_kind = f" of {kind}" if kind else ""
             together[f"all {sum(members)}{of_kind} together"] = members

@@ -244,7 +244,7 @@ def infer_pose(config, refine: bool) -> None:
     """One volume of the paper's average size through the whole graph, or refined on it against 100 random poses."""
     import numpy as np
 
-    from tfsono.inference.pose_library import PoseLibrary
+    from tfsono.inference.atlases import PoseLibrary
     from tfsono.inference.pose import PoseAnswerer, PoseRefiner
     from tfsono.models.pose import build
     from tfsono.systems.pose import reader_of, refinement_of

@@ -45,7 +45,7 @@ def measure(config: PoseConfig, size: tuple[int, int, int], rounds: int) -> None
     import numpy as np
     import tensorflow as tf
 
-    from tfsono.inference.pose_library import PoseLibrary, robust_places
+    from tfsono.inference.atlases import PoseLibrary, robust_places
     from tfsono.inference.refine import Refiner, RefineSettings, mean_gaussian_maps
     from tfsono.models.pose import build
 

@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.inference.pose_library import PoseLibrary
+from tfsono.inference.atlases import PoseLibrary
 
 
 def main(argv: list[str] | None = None) -> None:

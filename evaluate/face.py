@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = evaluation_parser(FACE, __doc__, "landmarks").parse_args(argv)
 
     from tfsono.data.cache import Cache
-    from tfsono.report.comparable import check_comparable
+    from tfsono.evaluation.comparable import check_comparable
     from tfsono.report.face_tables import in_order
     from tfsono.report.tables import write_cases
     from tfsono.training.run import read_run
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def methods_of(runs) -> list[tuple[str, str]]:
     """Of each run the names of its rows without and with the prior ("" for none): the paper's, and what is its own."""
-    from tfsono.report.methods import method_names
+    from tfsono.evaluation.methods import method_names
 
     names = []
     for run, name in zip(runs, method_names([run.settings for run in runs], [""] * len(runs)), strict=True):
@@ -70,7 +70,7 @@ def methods_of(runs) -> list[tuple[str, str]]:
 def measure(run, cache, out: Path, weights: str) -> list[dict]:
     """One row per test case, without the prior, and one with it; what an earlier call measured is read back."""
     from tfsono.inference.face_prior import PRIOR
-    from tfsono.report.measured import answers_folder, measured
+    from tfsono.evaluation.measured import answers_folder, measured
     from tfsono.systems.face import load_run
 
     has_prior = bool(NAMES[run.settings.variant][1]) and run.config.use_prior
@@ -120,7 +120,7 @@ def given(case) -> tuple:
     import numpy as np
 
     own = case.own
-    return np.ascontiguousarray(own.image, np.float32), np.float32(own.spacing_mm)
+    return np.ascontiguousarray(own.array, np.float32), np.float32(own.spacing_mm)
 
 
 def measure_case(module, run, case, folder: Path, times: list[float]) -> list[dict]:
@@ -132,7 +132,7 @@ def measure_case(module, run, case, folder: Path, times: list[float]) -> list[di
     own, names, config = case.own, run.config.landmark_names, run.config
     answer = {key: value.numpy() for key, value in module(*given(case)).items()}
     truth = case.own_points_vox(len(names))
-    sides = np.array(config.sides)[:, None] * np.array(own.image.shape) / case.image.shape  # on its own grid, [K, 3]
+    sides = np.array(config.sides)[:, None] * np.array(own.array.shape) / case.image.shape  # on its own grid, [K, 3]
     make_folder(folder)
     np.savez(folder / f"{case.name}.npz", truth=truth, sides=sides, **answer)
     best = answer["candidate_boxes_vox"][:, 0]
@@ -157,14 +157,12 @@ def centres(boxes):
 
 def write_answer(folder: Path, case, found: dict, names, prior: int) -> str:
     """The landmarks, and their boxes where there are some, as 3D Slicer's markups; the file's place."""
-    from tfsono.volumes.image import Volume
     from tfsono.volumes.landmarks import box_to_mm, points_to_mm, write_markups
 
     own = case.own
-    grid = Volume(own.image, own.spacing_mm, own.origin_mm, own.direction)
-    boxes = {name: box_to_mm(box, grid) for name, box in zip(names, found.get("boxes_vox", ()))}
+    boxes = {name: box_to_mm(box, own) for name, box in zip(names, found.get("boxes_vox", ()))}
     path = folder / f"{case.name}{'_prior' * prior}.mrk.json"
-    write_markups(path, dict(zip(names, points_to_mm(found["points_vox"], grid), strict=True)), boxes=boxes)
+    write_markups(path, dict(zip(names, points_to_mm(found["points_vox"], own), strict=True)), boxes=boxes)
     return f"{folder.name}/{path.name}"
 
 
@@ -211,7 +209,7 @@ def write_tables(out: Path, rows: list[dict], detections: dict, landmarks: tuple
 def write_figures(out: Path, rows: list[dict], runs, cache) -> list:
     """Figs. 3 and 4, every case by method, and the trainings."""
     from tfsono.report.face_tables import COMPARED, means_of
-    from tfsono.report.measured import by_method
+    from tfsono.report.rows import by_method
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure
     from tfsono.training.run import read_history
@@ -275,7 +273,7 @@ def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -
                 truths = centred_boxes(kept["truth"], kept["sides"])
                 at = np.nanmean(kept["truth"], axis=0)
             panels.append(BoxPanel(f"{name}: mean IoU {100 * row['mean_iou']:.0f} %, {row['mean_error_mm']:.1f} mm",
-                                   own.image, own.spacing_mm, at, boxes, truths))
+                                   own.array, own.spacing_mm, at, boxes, truths))
         path = folder / f"boxes_{word}.png"
         boxes_figure(path, panels, f"Fig. 4: {case.name}", tuple(cache.landmarks))
         pictures.append(Picture(path, f"Fig. 4. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by its "

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from tfsono.data.cache import Cache
-    from tfsono.report.comparable import check_comparable
+    from tfsono.evaluation.comparable import check_comparable
     from tfsono.report.tables import write_cases
     from tfsono.training.run import read_run
 
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def methods_of(runs, region: str) -> list[str]:
     """A row's name for each run: the paper's, and what tells it from others of that name."""
-    from tfsono.report.methods import method_names
+    from tfsono.evaluation.methods import method_names
 
     regions = ["" if run.config.network == "unet_roi" or run.config.roi_run and region == "found" else "in true boxes"
                for run in runs]
@@ -86,7 +86,7 @@ def methods_of(runs, region: str) -> list[str]:
 
 def measure(run, cache, out: Path, weights: str, region: str) -> list[dict]:
     """One row per test case; what an earlier call measured with the same weights and cache is read back."""
-    from tfsono.report.measured import answers_folder, measured
+    from tfsono.evaluation.measured import answers_folder, measured
     from tfsono.systems.femur import FIRST_STAGE, load_run
 
     files = [run.weights(weights), *sorted((run.folder / FIRST_STAGE).glob("*.weights.h5"))]
@@ -116,7 +116,7 @@ def measure_case(module, run, case, folder: Path, with_box: bool) -> dict:
     config, own = run.config, case.own
     truth = JointAnswer(own.label, known_points(case, len(config.landmark_names)))
     box = box_of(truth.mask, truth.points_vox)
-    given = (own.image, np.float32(own.spacing_mm))
+    given = (own.array, np.float32(own.spacing_mm))
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no true box; train with a --roi_run")
     answer = module.answer_in(*given, [*box.low, *box.high]) if with_box else module(*given)
@@ -141,17 +141,16 @@ def known_points(case, landmarks: int):
 
 def keep_answer(folder: Path, name: str, found, own, landmarks: tuple[str, ...]) -> dict:
     """Writes the mask and the landmarks, and says where below runs/ and at which voxels; "" for what there is not."""
-    from tfsono.volumes.image import Volume, write_volume
+    from tfsono.volumes.image import write_volume
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
-    grid = Volume(own.image, own.spacing_mm, own.origin_mm, own.direction)
     make_folder(folder)
     row = {"mask": ""}
     if found.mask is not None:
-        write_volume(folder / f"{name}_mask.nii.gz", found.mask, grid)
+        write_volume(folder / f"{name}_mask.nii.gz", found.mask, own)
         row["mask"] = f"{folder.name}/{name}_mask.nii.gz"
     if found.points_vox is not None:
-        named = dict(zip(landmarks, points_to_mm(found.points_vox, grid), strict=True))
+        named = dict(zip(landmarks, points_to_mm(found.points_vox, own), strict=True))
         write_markups(folder / f"{name}.mrk.json", named, [landmarks] if len(landmarks) == 2 else [])
         row |= {f"{landmark}_{axis}_vox": float(value)
                 for landmark, point in zip(landmarks, found.points_vox, strict=True)
@@ -178,7 +177,7 @@ def table_2(landmarks: tuple[str, ...]) -> tuple:
 def write_tables(out: Path, rows: list[dict], landmarks: tuple[str, ...]) -> list:
     """Tables 1 and 2, regions, contradictions, agreement, and the paired differences of every two methods."""
     from tfsono.report.agreement import agreement_table, agreements_of
-    from tfsono.report.measured import by_method
+    from tfsono.report.rows import by_method
     from tfsono.report.tables import comparison_table, paired_table, to_markdown, write_table
 
     columns = table_2(landmarks)
@@ -212,8 +211,8 @@ def write_tables(out: Path, rows: list[dict], landmarks: tuple[str, ...]) -> lis
 
 def means_of(rows: list[dict], landmarks: tuple[str, ...]) -> dict[str, list[dict]]:
     """Method -> a row a case, the mean over its runs."""
-    from tfsono.report.measured import by_method
-    from tfsono.report.methods import case_means
+    from tfsono.report.rows import by_method
+    from tfsono.report.rows import case_means
 
     keys = [*(column[0] for column in TABLE_1 + table_2(landmarks)), "mre_mm", "contradiction",
             *(f"apart_{name}_mm" for name in landmarks)]
@@ -258,7 +257,7 @@ def region_table(methods: dict[str, list[dict]]):
 def write_figures(out: Path, rows: list[dict], runs, cache) -> list:
     """Fig. 4: agreement; Fig. 5: six cases with masks, landmarks and lengths; every case by method; the trainings."""
     from tfsono.report.agreement import agreement_figure, agreements_of
-    from tfsono.report.measured import by_method
+    from tfsono.report.rows import by_method
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure
     from tfsono.training.run import read_history
@@ -290,7 +289,7 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
 
     from tfsono.report.page import Picture
     from tfsono.report.plots import slices_figure
-    from tfsono.volumes.image import Volume, read_mask
+    from tfsono.volumes.image import read_mask
 
     key, sign = ("dice", -1) if answers(rows, "dice") else ("mre_mm", 1)
     own = sorted((row for row in rows if row["run"] == rows[0]["run"]),
@@ -302,13 +301,12 @@ def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out:
         grid = case.own
         mask = None
         if row["mask"]:
-            volume = Volume(grid.image, grid.spacing_mm, grid.origin_mm, grid.direction)
-            mask = read_mask(out / "runs" / row["mask"], volume).array
+            mask = read_mask(out / "runs" / row["mask"], grid).array
         found = None
         if f"{cache.landmarks[0]}_x_vox" in row if cache.landmarks else False:
             found = np.array([[row[f"{name}_{axis}_vox"] for axis in "xyz"] for name in cache.landmarks])
         path = folder / f"{number}_{place + 1:02d}.png"
-        slices_figure(path, grid.image, grid.label, mask, grid.spacing_mm,
+        slices_figure(path, grid.array, grid.label, mask, grid.spacing_mm,
                       f"{method}: {place + 1} of {len(own)}, {case.name}\n{summary_text(row)}{length_text(row)}",
                       tuple(cache.labels), cache.settings.orientation,
                       {"truth": known_points(case, len(cache.landmarks)), "prediction": found})

@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--samples {arguments.samples}: expected 0 to 1000")
 
     from tfsono.data.cache import Cache
-    from tfsono.report.ensembles import groups_of
+    from tfsono.evaluation.ensembles import groups_of
     from tfsono.report.head_tables import head_tables
-    from tfsono.report.measured import by_method
-    from tfsono.report.methods import method_names
+    from tfsono.report.rows import by_method
+    from tfsono.evaluation.methods import method_names
     from tfsono.report.tables import to_markdown, write_cases, write_table
     from tfsono.training.run import read_run
 
@@ -159,7 +159,7 @@ def predictor_of(group, weights: str, samples: int | None):
 
 def measure(group, cache, heads: dict, out: Path, weights: str, samples: int | None) -> list[dict]:
     """One row per test case; cases that an earlier call measured with the same weights and cache are read back."""
-    from tfsono.report.measured import answers_folder, measured
+    from tfsono.evaluation.measured import answers_folder, measured
 
     folder = answers_folder(out, group.name, cache.path, [run.weights(weights) for run in group.runs],
                             (samples, [(run.config, run.data) for run in group.runs]))
@@ -173,7 +173,7 @@ def measure(group, cache, heads: dict, out: Path, weights: str, samples: int | N
 
 def measure_case(predictor, group, case, head, folder: Path) -> dict:
     """Approach 4 and Evaluation Metrics: answer, ellipse, measure in the picture's own pixels; keep the mask."""
-    from tfsono.data.pictures import picture_pixels
+    from tfsono.data.images_2d import picture_pixels
     from tfsono.metrics.head_case import HeadOutline, head_metrics
     from tfsono.predict.head import mask_of
 
@@ -259,8 +259,8 @@ def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -
     """Best, median and worst case of each method, agreement, every case by method, and the trainings."""
     from tfsono.report.agreement import agreement_figure, agreements_of
     from tfsono.report.head_tables import compared_metrics, measurements_of, unit_of
-    from tfsono.report.measured import by_method
-    from tfsono.report.methods import case_means
+    from tfsono.report.rows import by_method
+    from tfsono.report.rows import case_means
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure
     from tfsono.training.run import read_history
@@ -285,7 +285,7 @@ def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -
 
 def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out: Path, cache, heads: dict, run) -> list:
     """The best, median and worst case of a method by the overlap of the ellipses, in the answer of its first run."""
-    from tfsono.data.pictures import picture_pixels
+    from tfsono.data.images_2d import picture_pixels
     from tfsono.report.head_plots import comparison_figure
     from tfsono.report.page import Picture
 

@@ -44,9 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     from tfsono.data.cache import Cache
-    from tfsono.report.comparable import check_comparable
-    from tfsono.report.ensembles import groups_of
-    from tfsono.report.methods import method_names
+    from tfsono.evaluation.comparable import check_comparable
+    from tfsono.evaluation.ensembles import groups_of
+    from tfsono.evaluation.methods import method_names
     from tfsono.report.tables import write_cases
     from tfsono.systems.hip import check_together
     from tfsono.training.run import read_run
@@ -84,7 +84,7 @@ def initialisation_of(run) -> str:
 def measure(group, cache, out: Path, weights: str) -> list[dict]:
     """One row per test case and label; cases that an earlier call measured with the same weights and cache
     are read back."""
-    from tfsono.report.measured import answers_folder, measured
+    from tfsono.evaluation.measured import answers_folder, measured
     from tfsono.systems.hip import segmenter_of
 
     folder = answers_folder(out, group.name, cache.path, [run.weights(weights) for run in group.runs],
@@ -103,15 +103,14 @@ def measure_case(segmenter, group, case, folder: Path) -> list[dict]:
     from tfsono.inference.segmentation import clean_mask, segment_array
     from tfsono.metrics.displacement import displacement
     from tfsono.metrics.surface import segmentation_metrics
-    from tfsono.report.displaced import SHIFT
-    from tfsono.volumes.image import Volume, write_volume
+    from tfsono.evaluation.displaced import SHIFT
+    from tfsono.volumes.image import write_volume
 
     config, truth = group.first.config, case.own
-    mask = clean_mask(segment_array(segmenter, truth.image, truth.spacing_mm), config.classes,
+    mask = clean_mask(segment_array(segmenter, truth.array, truth.spacing_mm), config.classes,
                       config.largest_component, config.fill_holes)
-    grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
     folder.mkdir(parents=True, exist_ok=True)
-    write_volume(folder / f"{case.name}_mask.nii.gz", mask, grid)
+    write_volume(folder / f"{case.name}_mask.nii.gz", mask, truth)
     moved = displacement(mask, truth.label)
     of_case = {"case_dice": moved.dice, "moved_dice": moved.moved_dice,
                **dict(zip(SHIFT, moved.shift_vox, strict=True))}
@@ -123,9 +122,9 @@ def measure_case(segmenter, group, case, folder: Path) -> list[dict]:
 
 def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
     """Table 1 (per patient) of every method, Table 2 (methods), per label, paired differences, displaced masks."""
-    from tfsono.report.displaced import displaced_table
-    from tfsono.report.measured import by_method
-    from tfsono.report.methods import case_means
+    from tfsono.evaluation.displaced import displaced_table
+    from tfsono.report.rows import by_method
+    from tfsono.report.rows import case_means
     from tfsono.report.tables import Table, case_table, comparison_table, paired_table, to_markdown, write_table
 
     keys = [column[0] for column in COLUMNS + MORE_COLUMNS]
@@ -158,8 +157,8 @@ def write_tables(out: Path, rows: list[dict], several_labels: bool) -> list:
 
 def write_figures(out: Path, rows: list[dict], runs, cache) -> list:
     """Fig. 2: surfaces coloured by distance and slices with contours, of the best, median and worst case; box plots."""
-    from tfsono.report.measured import by_method
-    from tfsono.report.methods import case_means
+    from tfsono.report.rows import by_method
+    from tfsono.report.rows import case_means
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure
     from tfsono.training.run import read_history
@@ -188,14 +187,13 @@ def draw_case(folder: Path, stem: str, title: str, out: Path, row: dict, cache) 
     from tfsono.metrics.surface import surface_distances
     from tfsono.report.page import Picture
     from tfsono.report.plots import slices_figure, surface_distance_figure
-    from tfsono.volumes.image import Volume, read_mask
+    from tfsono.volumes.image import read_mask
 
     case = cache.read(row["case"])
     truth = case.own
-    grid = Volume(truth.image, truth.spacing_mm, truth.origin_mm, truth.direction)
-    mask = read_mask(out / "runs" / row["mask"], grid).array
+    mask = read_mask(out / "runs" / row["mask"], truth).array
     names = tuple(cache.labels)
-    slices_figure(folder / f"{stem}_slices.png", truth.image, truth.label, mask, truth.spacing_mm,
+    slices_figure(folder / f"{stem}_slices.png", truth.array, truth.label, mask, truth.spacing_mm,
                   f"{title}: {case.name}", names, cache.settings.orientation)
     pictures = [Picture(folder / f"{stem}_slices.png", f"{title}, {case.name}: contours of truth and prediction.")]
     for value, label in enumerate(names, 1):

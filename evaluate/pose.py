@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def methods_of(runs) -> list[str]:
     """A row's name for each run: the paper's, and what tells it from others of that name."""
-    from tfsono.report.methods import method_names
+    from tfsono.evaluation.methods import method_names
 
     names, started = [], {run.settings.variant: set() for run in runs}
     for run in runs:
@@ -85,7 +85,7 @@ def refined_name(method: str) -> str:
 
 def check_runs(runs, cache, weights: str) -> None:
     """Runs in one table must be comparable, and have one limit of the areas."""
-    from tfsono.report.comparable import check_comparable
+    from tfsono.evaluation.comparable import check_comparable
 
     check_comparable(runs, cache, ("landmarks",), weights)
     for run in runs:
@@ -96,7 +96,7 @@ def check_runs(runs, cache, weights: str) -> None:
 
 def measure(run, cache, out: Path, weights: str) -> list[dict]:
     """One row per test case; what an earlier call measured with the same weights and cache is read back."""
-    from tfsono.report.measured import answers_folder, measured
+    from tfsono.evaluation.measured import answers_folder, measured
     from tfsono.systems.pose import load_run
 
     folder = answers_folder(out, run.folder.name, cache.path, [run.weights(weights)], run.config)
@@ -110,8 +110,8 @@ def measure(run, cache, out: Path, weights: str) -> list[dict]:
 
 def measure_refined(run, cache, out: Path, weights: str, plain: list[dict]) -> list[dict]:
     """As `measure`, refined on each volume (Sec. 2.2); `plain` are the rows before."""
-    from tfsono.inference.pose_library import LIBRARY
-    from tfsono.report.measured import answers_folder, measured
+    from tfsono.inference.atlases import LIBRARY
+    from tfsono.evaluation.measured import answers_folder, measured
     from tfsono.systems.pose import load_refiner, load_run
 
     files = [run.weights(weights), run.folder / LIBRARY]
@@ -142,7 +142,7 @@ def measure_refined_case(refiner, run, case, before: dict, folder: Path) -> dict
 
     import numpy as np
 
-    from tfsono.inference.pose_library import robust_places
+    from tfsono.inference.atlases import robust_places
     from tfsono.metrics.landmarks import radial_errors
 
     own, names = case.own, run.config.landmark_names
@@ -167,19 +167,17 @@ def given(own) -> tuple:
     """The arguments of a module: raw intensities and the spacing."""
     import numpy as np
 
-    return np.ascontiguousarray(own.image, np.float32), np.float32(own.spacing_mm)
+    return np.ascontiguousarray(own.array, np.float32), np.float32(own.spacing_mm)
 
 
 def case_row(run, case, points_vox, peaks, folder: Path) -> dict:
     """A row of cases.csv; the landmarks are kept as a file, and in the row."""
     from tfsono.metrics.pose_case import known_segments, pose_metrics
-    from tfsono.volumes.image import Volume
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
     own, names = case.own, run.config.landmark_names
     make_folder(folder)
-    grid = Volume(own.image, own.spacing_mm, own.origin_mm, own.direction)
-    named = dict(zip(names, points_to_mm(points_vox, grid), strict=True))
+    named = dict(zip(names, points_to_mm(points_vox, own), strict=True))
     write_markups(folder / f"{case.name}.mrk.json", named, known_segments(SEGMENTS, names))
     row = {"case": case.name, "subject": case.subject, "run": run.folder.name, "seed": run.config.seed,
            **pose_metrics(points_vox, case.own_points_vox(len(names)), own.spacing_mm, names, SEGMENTS, MIRRORED,
@@ -213,7 +211,7 @@ def write_tables(out: Path, rows: list[dict], landmarks, limit_mm: float) -> lis
 
 def write_figures(out: Path, rows: list[dict], runs, cache) -> list:
     """Figs. 1c, 5 and 6, every case by method, the refinement's ways, and the trainings."""
-    from tfsono.report.measured import by_method
+    from tfsono.report.rows import by_method
     from tfsono.report.page import Picture
     from tfsono.report.plots import cases_figure, history_figure
     from tfsono.report.pose_tables import COMPARED, means_of, refined_rows
@@ -311,7 +309,7 @@ def draw_poses(path: Path, cache) -> list:
     """Fig. 1c: the true poses of all cases, moved onto one another."""
     import numpy as np
 
-    from tfsono.inference.pose_library import robust_places
+    from tfsono.inference.atlases import robust_places
     from tfsono.metrics.pose_case import known_segments
     from tfsono.report.page import Picture
     from tfsono.report.skeleton import aligned_poses, poses_figure

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from small_datasets import write_image, write_json
-from tfsono.data.cache import write_cache
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.prepare import CacheSettings
 from tfsono.volumes.image import read_volume

@@ -5,9 +5,10 @@ import pytest
 
 from test_data_whole import HANDS, NAMES, points_of, write_bodies
 from tfsono.data.boxes import BoxSampling, box_dataset
-from tfsono.data.cache import Cache, CacheSettings, write_cache
+from tfsono.data.cache import Cache, CacheSettings
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
-from tfsono.data.whole import WholeSampling, whole_sources
+from tfsono.data.landmark_volumes import WholeSampling, whole_sources
 from tfsono.geometry.anchors import anchors as anchors_of
 from tfsono.geometry.boxes import pairwise_iou
 

@@ -25,9 +25,10 @@ from small_datasets import (
     write_json,
 )
 
-from tfsono.data import cache as cache_module
-from tfsono.data.audit import audit_dataset
-from tfsono.data.cache import Cache, CacheSettings, verify_cache, write_cache
+from tfsono.audit import cache_writer
+from tfsono.audit.dataset import audit_dataset
+from tfsono.data.cache import Cache, CacheSettings, verify_cache
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
 
@@ -154,7 +155,7 @@ def test_resampled_cases_keep_the_extent_and_their_native_grid(root, path):
     assert case.spacing_mm == pytest.approx((13 * 0.5 / 6, 0.8, 0.75))
     low = np.array(case.origin_mm) - 0.5 * np.array(case.spacing_mm)
     np.testing.assert_allclose(low, np.array(ORIGIN_MM) - 0.5 * np.array(SPACING_MM))
-    np.testing.assert_array_equal(case.native.image, noise(0))
+    np.testing.assert_array_equal(case.native.array, noise(0))
     np.testing.assert_array_equal(case.native.label, box_mask())
     assert case.native.spacing_mm == pytest.approx(SPACING_MM)
     assert case.native.origin_mm == pytest.approx(ORIGIN_MM)
@@ -207,9 +208,9 @@ def test_the_split_is_kept_without_the_cases_left_out(root, path):
 
 def test_a_split_of_many_names_fits_into_an_attribute(root, path, monkeypatch):
     """HDF5 stores an attribute of a fixed size only up to 64 KB."""
-    header = cache_module._header
+    header = cache_writer._header
     long = '{"train": ["' + "x" * 200_000 + '"]}'
-    monkeypatch.setattr(cache_module, "_header", lambda *given: {**header(*given), "split": long})
+    monkeypatch.setattr(cache_writer, "_header", lambda *given: {**header(*given), "split": long})
     write(root, path)
     assert len(Cache(path, "hip").split["train"][0]) == 200_000
 
@@ -372,14 +373,14 @@ def test_a_stale_audit_is_not_trusted(root, path):
 def test_a_fresh_audit_is_trusted(root, path, monkeypatch):
     dataset = open_dataset(root)
     audit = audit_dataset(dataset, None, quiet)
-    monkeypatch.setattr("tfsono.data.audit.audit_case", lambda *given: pytest.fail("audited again"))
+    monkeypatch.setattr("tfsono.audit.dataset.audit_case", lambda *given: pytest.fail("audited again"))
     write_cache(dataset, path, HIP, audit, False, quiet)
     assert Cache(path, "hip").names == ["case_00", "case_01", "case_02"]
 
 
 def test_too_little_room(root, path, monkeypatch):
-    usage = cache_module.shutil.disk_usage(root)
-    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: usage._replace(free=100))
+    usage = cache_writer.shutil.disk_usage(root)
+    monkeypatch.setattr(cache_writer.shutil, "disk_usage", lambda folder: usage._replace(free=100))
     with pytest.raises(UserError, match="GB free"):
         write(root, path)
     assert [found.name for found in path.parent.iterdir()] == ["data"]
@@ -391,9 +392,9 @@ def test_a_disk_that_fills_up(root, path, monkeypatch):
             raise OSError(28, "No space left on device")
         return write_case(groups, case, *rest)
 
-    write_case = cache_module._write_case
+    write_case = cache_writer._write_case
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "_write_case", full)
+        patch.setattr(cache_writer, "_write_case", full)
         with pytest.raises(UserError, match="disk full"):
             write(root, path)
     assert not path.exists()
@@ -424,7 +425,7 @@ def test_nothing_else_is_overwritten(root, path):
 
 KILLED = """
     import sys, time
-    from tfsono.data import cache
+    from tfsono.audit import cache_writer as cache
     from tfsono.data.layout import open_dataset
 
     prepare = cache.prepare_case
@@ -467,7 +468,7 @@ def test_a_killed_cache_goes_on(tmp_path, path):
 
 def interrupted(root, path, monkeypatch, at_case: str) -> None:
     """Leaves a partial file as Ctrl-C does while `at_case` is read."""
-    prepare = cache_module.prepare_case
+    prepare = cache_writer.prepare_case
 
     def stop(case, dataset, settings):
         if case.name == at_case:
@@ -475,7 +476,7 @@ def interrupted(root, path, monkeypatch, at_case: str) -> None:
         return prepare(case, dataset, settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "prepare_case", stop)
+        patch.setattr(cache_writer, "prepare_case", stop)
         with pytest.raises(KeyboardInterrupt):
             write(root, path)
     assert not path.exists()
@@ -536,7 +537,7 @@ def test_two_writers(root, path):
 def test_written_again_only_when_something_changed(root, path, monkeypatch):
     write(root, path)
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "prepare_case", lambda *given: pytest.fail("written again"))
+        patch.setattr(cache_writer, "prepare_case", lambda *given: pytest.fail("written again"))
         assert any("nothing to do" in line for line in write(root, path))
     write_image(root / "images" / "case_00.nii.gz", noise(77))
     write(root, path)

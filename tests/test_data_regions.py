@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from small_datasets import write_image, write_json
 from tfsono.augment import affine_matrix
-from tfsono.data.cache import Cache, CacheSettings, write_cache
+from tfsono.data.cache import Cache, CacheSettings
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.regions import (
     RegionSampling,

@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from small_datasets import write_image, write_json
-from tfsono.data.cache import Cache, CacheSettings, write_cache
+from tfsono.data.cache import Cache, CacheSettings
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.slices import SliceSampling, draw_slices, load_slices, slice_dataset, slices_of, turn_of, turned
 from tfsono.errors import UserError

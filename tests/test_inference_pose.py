@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsono.inference.pose_library import PoseLibrary
+from tfsono.inference.atlases import PoseLibrary
 from tfsono.inference.pose import PoseAnswerer, PoseReader, PoseRefiner
 from tfsono.inference.refine import RefineSettings
 

@@ -8,7 +8,7 @@ from keras import layers
 
 from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import gaussian_maps
-from tfsono.inference.pose_library import PoseLibrary
+from tfsono.inference.atlases import PoseLibrary
 from tfsono.inference.refine import RefineSettings, Refiner, mean_gaussian_maps, weights_restored
 from tfsono.layers.blocks import BlockStyle, classifier, convolution, deconvolution, pooling
 from tfsono.layers.recompute import answer_for_gradient, recomputed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfsono.metrics.displacement import displacement
-from tfsono.report.displaced import SHIFT, displaced_table
+from tfsono.evaluation.displaced import SHIFT, displaced_table
 
 
 def two_boxes(shape=(17, 13, 11)) -> np.ndarray:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from tfsono.data.layout import case_landmarks, open_dataset
-from tfsono.data.tip_audit import judge_tips
+from tfsono.audit.femur import judge_tips
 from tfsono.errors import UserError
 from tfsono.metrics.biometry import gestational_age_by_fl
 from tfsono.phantoms import femur as femur_module

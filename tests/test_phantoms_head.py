@@ -341,7 +341,7 @@ def test_some_pictures_share_a_fetus(tmp_path):
 
 
 def test_the_package_reads_its_heads(tmp_path):
-    pytest.importorskip("tfsono.volumes.picture")
+    pytest.importorskip("tfsono.volumes.image_2d")
     from tfsono.data.layout import open_dataset
 
     root = write(tmp_path / "heads")

@@ -18,7 +18,7 @@ from small_datasets import write_json
 from test_scripts_hip import script
 from tfsono.config import choose
 from tfsono.configs.pose import LANDMARKS, POSE, SEGMENTS
-from tfsono.data.cache import write_cache
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.prepare import CacheSettings
 from tfsono.errors import UserError
@@ -208,7 +208,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def systems(monkeypatch):
     """`tfsono.systems.pose` with marks instead of networks; counts what is opened."""
-    from tfsono.inference.pose_library import PoseLibrary
+    from tfsono.inference.atlases import PoseLibrary
     from tfsono.training.run import read_run
 
     opened = []

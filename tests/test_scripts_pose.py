@@ -13,7 +13,7 @@ from test_training import arrays
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.errors import UserError
-from tfsono.inference.pose_library import LIBRARY, read_library
+from tfsono.inference.atlases import LIBRARY, read_library
 from tfsono.models.pose import build
 from tfsono.report.pose_tables import refinement_title
 from tfsono.systems.pose import load_refiner, load_run

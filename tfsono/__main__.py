@@ -81,7 +81,7 @@ def _add_audit(commands) -> None:
 
 
 def _audit(arguments) -> int:
-    from tfsono.data.audit import audit_dataset, errors_of
+    from tfsono.audit.dataset import audit_dataset, errors_of
     from tfsono.data.layout import open_dataset
 
     report = audit_dataset(open_dataset(arguments.dataset), Path(arguments.out or Path(arguments.dataset) / "audit"))
@@ -107,8 +107,9 @@ def _add_cache(commands) -> None:
 
 
 def _cache(arguments) -> None:
-    from tfsono.data.audit import read_audit
-    from tfsono.data.cache import verify_cache, write_cache
+    from tfsono.audit.dataset import read_audit
+    from tfsono.data.cache import verify_cache
+    from tfsono.audit.cache_writer import write_cache
     from tfsono.data.layout import open_dataset
     from tfsono.data.prepare import CacheSettings
 

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 def volumes(cache, path: str, config: FaceConfig, names: list[str]) -> tuple:
     """Sec. 3: whole volumes, flipped and rotated, with their targets; and who has no landmark."""
     from tfsono.data.boxes import BoxSampling, box_dataset
-    from tfsono.data.whole import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
+    from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
 
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
     sampling = WholeSampling(1.0, config.stride, config.heatmap_sigma_mm, config.augmentation, config.rotation_degrees,

@@ -85,7 +85,7 @@ def end_order(heads: dict, names: list[str], config: HeadConfig):
 
 def load_parts(cache, heads: dict, split: dict, config: HeadConfig, order) -> list:
     """Training and validation pictures with what they are compared with; cases without it are left out."""
-    from tfsono.data.pictures import load_pictures
+    from tfsono.data.images_2d import load_pictures
 
     parts = []
     for part in ("train", "validation"):
@@ -180,8 +180,8 @@ def initialise(network, config: HeadConfig, run_dir: Path) -> str:
 
 def batches(pictures, config: HeadConfig, order):
     """Data Augmentation: all pictures in turn, shuffled in each epoch, each time in another version."""
-    from tfsono.augment_picture import PictureAugmentation
-    from tfsono.data.pictures import mask_and_distance_target, mask_target, picture_dataset, points_target
+    from tfsono.augment_2d import PictureAugmentation
+    from tfsono.data.images_2d import mask_and_distance_target, mask_target, picture_dataset, points_target
 
     names = [field.name for field in dataclasses.fields(PictureAugmentation)]
     augmentation = PictureAugmentation(**{name: getattr(config, name) for name in names})
@@ -230,7 +230,7 @@ def answers(network, config: HeadConfig, pictures):
     import numpy as np
     import tensorflow as tf
 
-    from tfsono.data.pictures import mask_target, ordered_dataset
+    from tfsono.data.images_2d import mask_target, ordered_dataset
     from tfsono.inference.head import points_of
 
     @tf.function(reduce_retracing=True)

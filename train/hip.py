@@ -73,7 +73,7 @@ def check_patch(config: HipConfig) -> None:
 def patches(path: str, config: HipConfig, names: list[str]):
     """Sec. 3.2: random patches, a few batches from each version of each image in turn, zero mean and unit variance."""
     from tfsono.augment import Augmentation
-    from tfsono.data.pipeline import Sampling, patch_dataset
+    from tfsono.data.patches import Sampling, patch_dataset
 
     sampling = Sampling(config.patch, config.batch, config.patches_in_a_row, config.foreground_share,
                         config.right_angles, config.seed)

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
     from tfsono.data.splits import chosen_split
-    from tfsono.inference.pose_library import LIBRARY, write_library
+    from tfsono.inference.atlases import LIBRARY, write_library
     from tfsono.models.pose import build
     from tfsono.training.fit import Schedule, fit, set_seed
     from tfsono.training.run import open_run
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def volumes(cache, path: str, config: PoseConfig, names: list[str]) -> tuple:
     """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and who has no landmark."""
-    from tfsono.data.whole import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
+    from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
 
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
     sampling = WholeSampling(config.ratio, config.stride, config.heatmap_sigma_mm, config.augmentation,
@@ -76,7 +76,7 @@ def volumes(cache, path: str, config: PoseConfig, names: list[str]) -> tuple:
 
 def pose_library(cache, names: list[str]):
     """Sec. 2.2: the poses of the training cases, as they are, for the refinement of test cases."""
-    from tfsono.inference.pose_library import library_of
+    from tfsono.inference.atlases import library_of
 
     poses = ((name, cache.points_vox(name), cache.spacing_mm(name)) for name in names)
     return library_of((pose for pose in poses if pose[1] is not None), cache.landmarks)

@@ -1,9 +1,15 @@
-"""A dataset folder -> an audit of it -> one HDF5 cache -> tf.data.
+"""A dataset folder, the cache of it, and the tf.data batches that training reads.
 
-`layout` finds the cases of a folder, `audit` (with `audit_table`, `contact_sheet`) reads them all once and
-says what is wrong, `prepare` brings one case into shape, `cache` keeps what training reads, `splits` divides
-cases by subject: these know no TensorFlow. `pipeline` makes batches of patches of a cache, `pictures` of pictures,
-`regions` and `slices` of regions of interest and of slices, `whole` of whole volumes; `turned` is what `regions` and
-`whole` share. `heads`, `landmark_audit`, `tip_audit` and `pose_audit` know what a head's points, a bone's tips and a
-body's joints should be.
+    layout, image_tables   the cases of a folder; tables of pixel sizes and points of 2D images
+    prepare                one case in the orientation, spacing and label values of the cache
+    cache                  the HDF5 file that training reads (`tfsono.audit.cache_writer` writes it)
+    splits                 cases divided by subject
+    heads                  the reference points and ellipses of heads
+    patches                batches of patches of volumes
+    slices, regions        batches of slices, and of regions of interest
+    landmark_volumes       batches of whole volumes with landmarks; boxes adds the targets of anchors
+    resampled              what regions and landmark_volumes share: a box rotated, scaled and resampled
+    images_2d              batches of 2D images
+
+Only the batches need TensorFlow.
 """

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfsono.data.cache import Cache
-from tfsono.data.turned import resampled_parts, turned_dataset
-from tfsono.data.whole import WholeSampling, WholeSource, draw_whole
+from tfsono.data.resampled import resampled_parts, turned_dataset
+from tfsono.data.landmark_volumes import WholeSampling, WholeSource, draw_whole
 from tfsono.geometry.anchors import assign
 from tfsono.geometry.boxes import centred_boxes
 from tfsono.layers.standardise import standardise

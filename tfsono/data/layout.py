@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfsono.data.picture_tables import PictureTables, find_tables, is_point_table, read_point_table
+from tfsono.data.image_tables import PictureTables, find_tables, is_point_table, read_point_table
 from tfsono.data.splits import check_split_names
 from tfsono.errors import UserError
 from tfsono.files import read_json
@@ -33,7 +33,7 @@ from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmark_names, read_landmarks, read_landmarks_csv
-from tfsono.volumes.picture import is_picture_file, picture_name
+from tfsono.volumes.image_2d import is_picture_file, picture_name
 
 # One row per layout: images, masks, landmarks, and the end of a landmark file's stem.
 FOLDERS = (

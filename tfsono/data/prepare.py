@@ -18,7 +18,7 @@ from tfsono.geometry.resampling import (
 )
 from tfsono.volumes.image import Volume, read_mask, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_vox
-from tfsono.volumes.picture import picture_volume, read_picture, read_picture_mask
+from tfsono.volumes.image_2d import picture_volume, read_picture, read_picture_mask
 
 NEEDLESS_CHANGE = 1e-3
 """A spacing within 0.1 % of the one asked for is left as it is: headers keep few digits."""
@@ -34,14 +34,10 @@ class CacheSettings:
 
 
 @dataclass(frozen=True)
-class NativeCase:
-    """The case before resampling (in the cache's orientation): the grid on which results are measured."""
+class LabelledVolume(Volume):
+    """A volume and its label uint8 [X, Y, Z], 0 background, 1..n in the order of the labels; None without labels."""
 
-    image: np.ndarray
-    label: np.ndarray | None
-    spacing_mm: tuple[float, ...]
-    origin_mm: tuple[float, ...]
-    direction: tuple[float, ...]
+    label: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,21 +65,22 @@ class CachedCase:
     origin_mm: tuple[float, ...]
     direction: tuple[float, ...]
     subject: str
-    native: NativeCase | None = None
+    native: LabelledVolume | None = None
     points_vox: np.ndarray | None = None
     pixel_size_mm: float | None = None
     hc_mm: float | None = None
 
     @property
-    def own(self) -> NativeCase | CachedCase:
+    def own(self) -> LabelledVolume:
         """The grid on which results are measured: the case before resampling, or itself."""
-        return self.native or self
+        return self.native or LabelledVolume(self.image, self.spacing_mm, self.origin_mm, self.direction,
+                                             label=self.label)
 
     def own_points_vox(self, landmarks: int) -> np.ndarray:
         """The true landmarks float64 [K, 3] on the case's own grid; NaN where missing, as all are without any."""
         if self.points_vox is None:
             return np.full((landmarks, 3), np.nan)
-        return resampled_points(np.asarray(self.points_vox, np.float64), self.image.shape, self.own.image.shape)
+        return resampled_points(np.asarray(self.points_vox, np.float64), self.image.shape, self.own.size)
 
 
 def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
@@ -189,7 +186,7 @@ def _resampled(case: CachedCase, settings: CacheSettings) -> CachedCase:
         tuple(origin.tolist()),
         case.direction,
         case.subject,
-        NativeCase(case.image, case.label, case.spacing_mm, case.origin_mm, case.direction),
+        case.own,
         None if points is None else points.astype(np.float32),
         case.pixel_size_mm,
         case.hc_mm,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsono.inference.pose_library import PoseLibrary
+from tfsono.inference.atlases import PoseLibrary
 from tfsono.inference.refine import Refinement, Refiner, RefineSettings, decoded
 from tfsono.inference.resample import at_spacing, padded, resample_linear, rescaled_size
 from tfsono.layers.standardise import standardise

@@ -4,7 +4,7 @@ In each iteration the network says where the landmarks are, the atlases nearest 
 mean of their Gaussian maps is the proxy, and one step of the optimizer brings the network's maps nearer to it.
 Afterwards the network has the weights that it had before: the next volume begins where this one did.
 
-All iterations are one compiled function. The retrieval in it is `tfsono.inference.pose_library`'s, which is NumPy, so
+All iterations are one compiled function. The retrieval in it is `tfsono.inference.atlases`'s, which is NumPy, so
 this cannot be exported: it stands around the module that is.
 """
 
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
-from tfsono.inference.pose_library import PoseLibrary
+from tfsono.inference.atlases import PoseLibrary
 from tfsono.layers.recompute import answer_for_gradient
 from tfsono.losses.joint import heatmap_error
 from tfsono.training.optimizers import optimizer

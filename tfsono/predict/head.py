@@ -34,7 +34,7 @@ from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.overlay import head_overlay
 from tfsono.volumes.landmarks import write_markups
-from tfsono.volumes.picture import Picture, is_picture_file, picture_name, read_picture
+from tfsono.volumes.image_2d import Picture, is_picture_file, picture_name, read_picture
 
 LENGTHS = ("bpd", "ofd", "hc")
 SPREADS = ("dropout", "members")

@@ -4,9 +4,7 @@
     surface   a closed surface from a mask and its picture, in NumPy
     plots     the figures (matplotlib, PNG; no window system, no global state)
     page      one self-contained HTML page
-    methods   what the runs that share a row have in common
-    comparable  whether runs may stand in one table
-    measured  test cases measured one after the other, going on where they stopped
+    rows      the rows of `cases.csv` by method, and their means by case
     agreement   Bland and Altman's table and plots
     overlay   one answer of `head` over its picture
     head_tables, head_plots   the tables of `head` over folds, answers beside the truth

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tfsono.metrics.agreement import bland_altman
-from tfsono.report.methods import case_means
+from tfsono.report.rows import case_means
 from tfsono.report.plots import label_colour, png_figure, write_line
 from tfsono.report.tables import Metric, Table, metric_values
 

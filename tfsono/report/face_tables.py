@@ -15,8 +15,8 @@ from tfsono.metrics.detection import (
     IOU_THRESHOLDS, PRINTED_THRESHOLDS, STYLES, CaseDetections, average_precision, class_mean_iou, hit_rate,
 )
 from tfsono.report.landmark_tables import landmark_table
-from tfsono.report.measured import by_method
-from tfsono.report.methods import case_means
+from tfsono.report.rows import by_method
+from tfsono.report.rows import case_means
 from tfsono.report.tables import (
     DASH, NAN, Metric, Summary, Table, metric_values, paired_table, summarise,
 )

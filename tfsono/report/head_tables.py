@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from tfsono.report.agreement import Measurement, agreement_table, agreements_of
-from tfsono.report.methods import case_means
+from tfsono.report.rows import case_means
 from tfsono.report.tables import (
     NAN, Metric, Probability, Summary, Table, metric_values, paired_table, summarise,
 )

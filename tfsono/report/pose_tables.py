@@ -11,8 +11,8 @@ import numpy as np
 
 from tfsono.metrics.pose_case import Segments, known_segments
 from tfsono.report.landmark_tables import landmark_table
-from tfsono.report.measured import by_method
-from tfsono.report.methods import case_means
+from tfsono.report.rows import by_method
+from tfsono.report.rows import case_means
 from tfsono.report.refinement import benefit_table
 from tfsono.report.tables import Table, comparison_table, paired_table
 

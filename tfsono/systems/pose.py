@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tfsono.configs.pose import POSE, ROBUST
-from tfsono.inference.pose_library import LIBRARY, read_library, robust_places
+from tfsono.inference.atlases import LIBRARY, read_library, robust_places
 from tfsono.inference.pose import PoseAnswerer, PoseReader, PoseRefiner
 from tfsono.inference.refine import RefineSettings
 from tfsono.models import pose

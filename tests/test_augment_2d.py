@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tfsono.augment_picture import (
+from tfsono.augment_2d import (
     PictureAugmentation,
     Sample,
     Warp,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy import ndimage
-from small_pictures import COLUMNS, ROWS, mask, outline, picture, write_picture
+from small_images_2d import COLUMNS, ROWS, mask, outline, picture, write_picture
 
 from tfsono.errors import UserError
 from tfsono.volumes.image import orientation_code, reorient
-from tfsono.volumes.picture import (
+from tfsono.volumes.image_2d import (
     Picture,
     is_picture_file,
     picture_name,

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
-from tfsono.data.turned import (NO_AXIS, counted_maps, draw_turned, drawn_version, known_points, position_stream,
+from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_turned, drawn_version, known_points, position_stream,
                                 random_axis, resampled_parts, turned_dataset, version_stream)
 from tfsono.errors import UserError
 from tfsono.geometry.regions import Box, network_grid

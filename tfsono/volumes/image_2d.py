@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from tfsono.errors import UserError
-from tfsono.volumes.picture_file import check_picture_file, is_dicom_file
+from tfsono.volumes.image_file import check_picture_file, is_dicom_file
 from tfsono.volumes.ultrasound_regions import region_pixel_sizes
 from tfsono.volumes.volume import (
     ConstantImageError,

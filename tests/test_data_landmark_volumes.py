@@ -8,10 +8,11 @@ import pytest
 from scipy import ndimage
 
 from small_datasets import write_image, write_json
-from tfsono.data.cache import Cache, CacheSettings, write_cache
+from tfsono.data.cache import Cache, CacheSettings
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
-from tfsono.data.turned import drawn_version
-from tfsono.data.whole import (
+from tfsono.data.resampled import drawn_version
+from tfsono.data.landmark_volumes import (
     WholeSampling,
     exchanged_pairs,
     sigma_voxels,

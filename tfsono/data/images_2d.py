@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfsono.augment_picture import PictureAugmentation, Sample, augmented
+from tfsono.augment_2d import PictureAugmentation, Sample, augmented
 from tfsono.contrast import denoised, network_picture
 from tfsono.data.cache import Cache, CachedCase
 from tfsono.errors import UserError

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsono.augment_picture import PictureAugmentation
+from tfsono.augment_2d import PictureAugmentation
 from tfsono.contrast import network_picture
-from tfsono.data.pictures import (
+from tfsono.data.images_2d import (
     load_pictures,
     mask_and_distance_target,
     mask_target,

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from small_datasets import RAS, SIZE, SPACING_MM, box_mask, noise, write_cases, write_image, write_json
 
-from tfsono.data.audit import (
+from tfsono.audit.dataset import (
     Countdown,
     audit_case,
     audit_cases,
@@ -19,8 +19,8 @@ from tfsono.data.audit import (
     errors_of,
     read_audit,
 )
-from tfsono.data.audit_table import codes_of
-from tfsono.data.contact_sheet import make_tile, write_sheet
+from tfsono.audit.table import codes_of
+from tfsono.audit.contact_sheet import make_tile, write_sheet
 from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
 from tfsono.volumes.image import read_volume
@@ -288,7 +288,7 @@ def test_unchanged_cases_are_taken_from_an_earlier_audit(root, monkeypatch):
         read.append(case.name)
         return audit_case(case, dataset)
 
-    monkeypatch.setattr("tfsono.data.audit.audit_case", counted)
+    monkeypatch.setattr("tfsono.audit.dataset.audit_case", counted)
     entries = audit_cases(open_dataset(root), audit, quiet)
     assert read == ["case_01"]
     assert entries["case_00"] == audit["cases"][0] and entries["case_01"] != audit["cases"][1]

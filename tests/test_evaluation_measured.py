@@ -3,7 +3,8 @@
 import pytest
 
 from tfsono.progress import clock
-from tfsono.report.measured import answers_folder, by_method, measured
+from tfsono.evaluation.measured import answers_folder, measured
+from tfsono.report.rows import by_method
 
 
 def test_clock():

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tfsono.errors import UserError
-from tfsono.inference.pose_library import PoseLibrary, library_of, read_library, robust_places, write_library
+from tfsono.inference.atlases import PoseLibrary, library_of, read_library, robust_places, write_library
 
 NAMES = ("head", "neck", "spine", "hip_a", "hip_b", "knee_a")
 ROBUST = (0, 1, 2, 3, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfsono.progress import clock
@@ -52,11 +52,3 @@ def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Call
         rest = clock((time.monotonic() - began) / count * (len(left) - count))
         print(f"  {count}/{len(left)} {name}: {summary(rows)}  {rest} left", flush=True)
     return done
-
-
-def by_method(rows: Iterable[Mapping]) -> dict[str, list[dict]]:
-    """The rows of each `method`, in the order in which the methods come first."""
-    methods: dict[str, list[dict]] = {}
-    for row in rows:
-        methods.setdefault(row["method"], []).append(row)
-    return methods

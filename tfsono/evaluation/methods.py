@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from tfsono.config import Settings
 
@@ -35,17 +33,3 @@ def method_names(settings: Sequence[Settings], transfers: Sequence[str],
         words = [word for word, differs in zip(part[:3], shown, strict=True) if differs and word]
         names.append(", ".join(words + sorted(part[3] - common)))
     return [name or part[2] or part[1] for name, part in zip(names, parts, strict=True)]
-
-
-def case_means(rows: Sequence[Mapping], metrics: Sequence[str]) -> list[dict]:
-    """One row per case: the mean over its labels and over the seeds of a method; `undefined` is summed.
-
-    Args:
-      rows: rows of `cases.csv` of one method, with `case` and the metrics.
-      metrics: the columns to average.
-    """
-    cases: dict[str, list[Mapping]] = {}
-    for row in rows:
-        cases.setdefault(str(row["case"]), []).append(row)
-    return [{"case": case, **{metric: float(np.mean([row[metric] for row in group])) for metric in metrics},
-             "undefined": float(sum(row["undefined"] for row in group))} for case, group in sorted(cases.items())]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfsono.data.tip_audit import distance_to_mask_mm, judge_tips
+from tfsono.audit.femur import distance_to_mask_mm, judge_tips
 
 SPACING = (0.5, 1.0, 2.0)
 SHAPE = (41, 19, 13)

@@ -6,7 +6,7 @@ import pytest
 from small_caches import write_small_cache
 from tfsono.augment import Augmentation
 from tfsono.data.cache import Cache
-from tfsono.data.pipeline import (
+from tfsono.data.patches import (
     RIGHT_ANGLES,
     Sampling,
     draw_patch,

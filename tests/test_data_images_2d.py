@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from small_datasets import box_mask, noise, write_cases, write_image, write_json
-from small_pictures import (
+from small_images_2d import (
     COLUMN_NAMES,
     COLUMNS,
     POINTS,
@@ -25,9 +25,10 @@ from small_pictures import (
     write_picture,
 )
 
-from tfsono.data.audit import audit_cases, audit_dataset, read_audit
-from tfsono.data.audit_table import codes_of
-from tfsono.data.cache import Cache, CacheSettings, verify_cache, write_cache
+from tfsono.audit.dataset import audit_cases, audit_dataset, read_audit
+from tfsono.audit.table import codes_of
+from tfsono.data.cache import Cache, CacheSettings, verify_cache
+from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import case_landmarks, open_dataset, source_checksums
 from tfsono.data.prepare import prepare_case, read_image
 from tfsono.errors import UserError

@@ -23,7 +23,7 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.geometry.head_labels import LANDMARKS
-from tfsono.volumes.picture import picture_name
+from tfsono.volumes.image_2d import picture_name
 
 NAME_COLUMNS = ("image_name", "filename")
 PIXEL_SIZE, CIRCUMFERENCE = "pixel_size_mm", "head_circumference_mm"

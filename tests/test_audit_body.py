@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from small_datasets import RAS, noise, write_image, write_json
 from tfsono.configs.pose import LANDMARKS, MIRRORED, SEGMENTS
-from tfsono.data.audit import audit_cases
+from tfsono.audit.dataset import audit_cases
 from tfsono.data.layout import open_dataset
-from tfsono.data.pose_audit import judge_pose, judge_poses
+from tfsono.audit.body import judge_pose, judge_poses
 from tfsono.volumes.landmarks import read_landmarks
 
 NAMES = ("head", "hand_a", "hand_b", "front")

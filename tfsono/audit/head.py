@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfsono.data.contact_sheet import LandmarkTile, write_landmark_sheet
+from tfsono.audit.contact_sheet import LandmarkTile, write_landmark_sheet
 from tfsono.data.layout import Dataset
 from tfsono.data.prepare import read_image
 from tfsono.geometry.ellipse import TRUTH, Ellipse, ellipse_of_mask

@@ -55,14 +55,14 @@ import numpy as np
 from scipy import ndimage
 
 from tfsono.configs.pose import MIRRORED, SEGMENTS
-from tfsono.data.audit_table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
-from tfsono.data.contact_sheet import Tile, make_tile, write_sheet
-from tfsono.data.landmark_audit import judge_head, landmark_lines, write_worst
+from tfsono.audit.table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
+from tfsono.audit.contact_sheet import Tile, make_tile, write_sheet
+from tfsono.audit.head import judge_head, landmark_lines, write_worst
 from tfsono.data.layout import PICTURE_LABEL, Case, Dataset, case_landmarks, source_checksums
-from tfsono.data.pose_audit import judge_pose, judge_poses
+from tfsono.audit.body import judge_pose, judge_poses
 from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
-from tfsono.data.tip_audit import judge_tips
+from tfsono.audit.femur import judge_tips
 from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, write_text
 from tfsono.geometry.head_labels import LANDMARKS

@@ -99,14 +99,14 @@ def train_hip(config) -> None:
 
 def infer_hip(config) -> None:
     """One volume of the paper's size through the whole inference, clean-up included."""
-    from tfsono.inference.hip import HipSegmenter
+    from tfsono.inference.hip import HipModule
     from tfsono.inference.segmentation import clean_mask, segment_array
     from tfsono.models.hip import build, main_network
     from tfsono.phantoms.hip import hip_phantom
 
     image = hip_phantom(0, config.phantom_size, config.phantom_spacing_mm).image
     base = resident_bytes()
-    segmenter = HipSegmenter.build(main_network(build(config)), config)
+    segmenter = HipModule.build(main_network(build(config)), config)
     began = time.perf_counter()
     mask = segment_array(segmenter, image, config.phantom_spacing_mm)
     clean_mask(mask, config.classes, config.largest_component, config.fill_holes)
@@ -194,7 +194,7 @@ def infer_femur(config) -> None:
     """
     import numpy as np
 
-    from tfsono.inference.femur import FemurAnswerer, RegionFinder, RegionReader, SliceSegmenter
+    from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
     from tfsono.inference.segmentation import clean_mask
     from tfsono.models.femur import build
     from tfsono.phantoms.femur import femur_phantom
@@ -206,13 +206,13 @@ def infer_femur(config) -> None:
     box = [*start, *(low + part for low, part in zip(start, inner, strict=True))]
     base = resident_bytes()
     first = dataclasses.replace(config, network="unet_roi")
-    finder = SliceSegmenter(RegionFinder(build(first), first.stride, config.slice_batch, config.roi_smallest_part))
-    answerer = FemurAnswerer(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
-                                          config.heatmap_decode), None)
+    finder = SliceModule(RegionFinder(build(first), first.stride, config.slice_batch, config.roi_smallest_part))
+    answerer = FemurModule(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
+                                        config.heatmap_decode), None)
     began = time.perf_counter()
     finder(image, spacing)
     middle = time.perf_counter()
-    answer = answerer.answer_in(image, spacing, box)
+    answer = answerer.predict_in(image, spacing, box)
     if "mask" in answer:
         clean_mask(answer["mask"].numpy(), config.classes, config.largest_component, config.fill_holes)
     ended = time.perf_counter()
@@ -245,7 +245,7 @@ def infer_pose(config, refine: bool) -> None:
     import numpy as np
 
     from tfsono.inference.atlases import PoseLibrary
-    from tfsono.inference.pose import PoseAnswerer, PoseRefiner
+    from tfsono.inference.pose import PoseModule, PoseRefiner
     from tfsono.models.pose import build
     from tfsono.systems.pose import reader_of, refinement_of
 
@@ -254,7 +254,7 @@ def infer_pose(config, refine: bool) -> None:
     spacing = np.float32(config.phantom_spacing_mm)
     poses = random.uniform(20, 80, (100, config.landmarks, 3))
     base = resident_bytes()
-    answer = PoseAnswerer(reader_of(build(config), config))
+    answer = PoseModule(reader_of(build(config), config))
     if refine:
         answer = PoseRefiner(answer, PoseLibrary(config.landmark_names, poses), refinement_of(config))
     seconds = []
@@ -302,7 +302,7 @@ def infer_face(config) -> None:
     """
     import numpy as np
 
-    from tfsono.inference.face import FaceAnswerer
+    from tfsono.inference.face import FaceModule
     from tfsono.inference.face_prior import prior_of
     from tfsono.models.face import build
     from tfsono.systems.face import reader_of
@@ -314,7 +314,7 @@ def infer_face(config) -> None:
     base = resident_bytes()
     network = build(config)
     background_first(network, config)
-    answer = FaceAnswerer(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
+    answer = FaceModule(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
     image, size = answer.reader.read(volume, spacing)
     parts = {"all": lambda: answer(volume, spacing), "network": compiled_call(network, image),
              "candidates": compiled_call(lambda x: answer.reader.candidates(x, size), image)}

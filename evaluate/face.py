@@ -90,10 +90,10 @@ def times_ms(module, case) -> list[float]:
     import statistics
     import time
 
-    from tfsono.inference.face import FaceAnswerer
+    from tfsono.inference.face import FaceModule
 
     found, arguments = [], given(case)
-    for timed in (FaceAnswerer(module.reader), *([module] if module.prior else [])):
+    for timed in (FaceModule(module.reader), *([module] if module.prior else [])):
         seconds = []
         for call in range(WARM_UP + TIMED):
             began = time.monotonic()

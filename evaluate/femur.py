@@ -111,19 +111,19 @@ def measure_case(module, run, case, folder: Path, with_box: bool) -> dict:
 
     from tfsono.geometry.regions import Box, box_iou, box_of
     from tfsono.inference.segmentation import clean_mask
-    from tfsono.metrics.femur_case import JointAnswer, joint_metrics
+    from tfsono.metrics.femur_case import MaskAndPoints, joint_metrics
 
     config, own = run.config, case.own
-    truth = JointAnswer(own.label, known_points(case, len(config.landmark_names)))
+    truth = MaskAndPoints(own.label, known_points(case, len(config.landmark_names)))
     box = box_of(truth.mask, truth.points_vox)
     given = (own.array, np.float32(own.spacing_mm))
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no true box; train with a --roi_run")
-    answer = module.answer_in(*given, [*box.low, *box.high]) if with_box else module(*given)
+    answer = module.predict_in(*given, [*box.low, *box.high]) if with_box else module(*given)
     mask = answer["mask"].numpy() if "mask" in answer else None
     if mask is not None:
         mask = clean_mask(mask, config.classes, config.largest_component, config.fill_holes)
-    found = JointAnswer(mask, answer["points_vox"].numpy() if "points_vox" in answer else None)
+    found = MaskAndPoints(mask, answer["points_vox"].numpy() if "points_vox" in answer else None)
     labels = {name: value for value, name in enumerate(config.label_names, 1)}
     ends = answer["box"].numpy()
     seen = bool(answer["found"]) and not with_box

@@ -13,7 +13,7 @@ import pytest
 
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, export_module, file_checksums, load_exported
-from tfsono.inference.hip import HipSegmenter
+from tfsono.inference.hip import HipModule
 from tfsono.inference.sliding_window import Tiling
 
 ALONE = """
@@ -48,7 +48,7 @@ def module():
     y = keras.layers.Conv3DTranspose(4, 4, 2, "same", kernel_initializer="he_normal")(y)
     x = keras.layers.Conv3D(3, 1, kernel_initializer="he_normal")(keras.layers.Concatenate()([x, y]))
     network = keras.Model(image, keras.layers.Softmax(dtype="float32")(x))
-    return HipSegmenter(network, Tiling((8, 8, 16), "fast", "gaussian", batch=2), 3, (1.0, 0.5, 0.75))
+    return HipModule(network, Tiling((8, 8, 16), "fast", "gaussian", batch=2), 3, (1.0, 0.5, 0.75))
 
 
 @pytest.fixture(scope="module")

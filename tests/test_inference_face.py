@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfsono.geometry.anchors import anchors
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou, suppressed
 from tfsono.geometry.graph import GraphPrior, Ratio
-from tfsono.inference.face import FaceAnswerer, FaceReader
+from tfsono.inference.face import FaceModule, FaceReader
 from tfsono.inference.face_prior import FacePrior
 
 ONE = np.ones(3, np.float32)
@@ -63,7 +63,7 @@ def test_the_best_box_and_the_second_that_lies_apart():
                              ((middle, (6, 6, 6)), (middle, (6, 9, 6)), ((17.5, 1.5, 5.5), (9, 6, 6))))
     for place, logit in ((first, 12.0), (beside, 11.0), (second, 10.0)):
         logits[place, 1] = logit
-    answer = {key: value.numpy() for key, value in FaceAnswerer(reader(network_of(logits)))(volume, ONE).items()}
+    answer = {key: value.numpy() for key, value in FaceModule(reader(network_of(logits)))(volume, ONE).items()}
     np.testing.assert_allclose(answer["boxes_vox"][0], boxes[first], atol=1e-4)
     np.testing.assert_allclose(answer["points_vox"][0], (5.5, 9.5, 13.5), atol=1e-4)
     np.testing.assert_allclose(answer["candidate_boxes_vox"][0, 1], boxes[second], atol=1e-4)
@@ -75,10 +75,10 @@ def test_the_best_box_and_the_second_that_lies_apart():
 def test_a_landmark_without_a_candidate_is_missing():
     volume, _, logits = scene()
     logits[7, 1] = 9
-    answer = FaceAnswerer(reader(network_of(logits)))(volume, ONE)
+    answer = FaceModule(reader(network_of(logits)))(volume, ONE)
     assert np.isfinite(answer["points_vox"][0]).all() and np.isnan(answer["points_vox"][1]).all()
     assert float(answer["scores"][1]) == 0 and np.isnan(answer["candidate_boxes_vox"][1]).all()
-    nothing = FaceAnswerer(reader(network_of(scene()[2])))(volume, ONE)
+    nothing = FaceModule(reader(network_of(scene()[2])))(volume, ONE)
     assert np.isnan(nothing["points_vox"]).all() and not np.any(nothing["candidate_scores"])
 
 
@@ -88,7 +88,7 @@ def test_candidates_are_those_that_are_sure_enough(lowest):
     volume, boxes, logits = scene()
     random = np.random.default_rng(2)
     logits = random.normal(0, 1.5, (len(logits), 3)) + random.normal(0, 30, (len(logits), 1))
-    answer = FaceAnswerer(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
+    answer = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
     found = answer(volume, ONE)["candidate_scores"].numpy()
     sure = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = (sure / sure.sum(axis=1, keepdims=True))[:, 1:]
@@ -101,11 +101,11 @@ def test_without_suppression_the_second_is_the_firsts_neighbour():
     volume, boxes, logits = scene()
     random = np.random.default_rng(1)
     logits[:, 1] = random.uniform(4, 12, len(logits))
-    literal = FaceAnswerer(reader(network_of(logits), highest_iou=1.0))(volume, ONE)
+    literal = FaceModule(reader(network_of(logits), highest_iou=1.0))(volume, ONE)
     inside = (((boxes[:, :3] + boxes[:, 3:]) / 2) < np.array(volume.shape) - 0.5).all(axis=1)
     order = np.argsort(np.where(inside, -logits[:, 1], np.inf))[:4]
     np.testing.assert_allclose(literal["candidate_boxes_vox"][0], boxes[order], atol=1e-4)
-    apart = FaceAnswerer(reader(network_of(logits)))(volume, ONE)
+    apart = FaceModule(reader(network_of(logits)))(volume, ONE)
     kept = suppressed(boxes, np.where(inside, logits[:, 1], -np.inf), 0.3)[:4]
     np.testing.assert_allclose(apart["candidate_boxes_vox"][0], boxes[kept], atol=1e-4)
 
@@ -114,14 +114,14 @@ def test_anchors_in_the_padding_are_no_candidates():
     volume, boxes, logits = scene((17, 17, 17))  # padded to 20: the last cell's centre lies at 17.5
     outside = nearest(boxes, (17.5, 9.5, 9.5), (6, 6, 6))
     logits[outside, 1] = 15
-    assert np.isnan(FaceAnswerer(reader(network_of(logits)))(volume, ONE)["points_vox"]).all()
+    assert np.isnan(FaceModule(reader(network_of(logits)))(volume, ONE)["points_vox"]).all()
 
 
 def test_boxes_beyond_the_border_are_cut_only_where_wanted():
     volume, boxes, logits = scene()
     place = nearest(boxes, (1.5, 9.5, 17.5), (9, 6, 6))
     logits[place, 1] = 15
-    as_it_is, cut = (FaceAnswerer(reader(network_of(logits), clip_boxes=wanted))(volume, ONE)["boxes_vox"][0].numpy()
+    as_it_is, cut = (FaceModule(reader(network_of(logits), clip_boxes=wanted))(volume, ONE)["boxes_vox"][0].numpy()
                      for wanted in (False, True))
     np.testing.assert_allclose(as_it_is, (-3, 6.5, 14.5, 6, 12.5, 20.5), atol=1e-4)
     np.testing.assert_allclose(cut, (-0.5, 6.5, 14.5, 6, 12.5, 18.5), atol=1e-4)
@@ -133,7 +133,7 @@ def test_offsets_move_and_stretch_a_box():
     logits[place, 2] = 12
     offsets = np.zeros((len(boxes), 6))
     offsets[place] = [0.5, -0.2, 0.1, np.log(1.5), 0, np.log(0.5)]
-    answer = FaceAnswerer(reader(network_of(logits, offsets)))(volume, ONE)
+    answer = FaceModule(reader(network_of(logits, offsets)))(volume, ONE)
     np.testing.assert_allclose(answer["points_vox"][1], (9.5 + 3, 9.5 - 1.8, 9.5 + 0.6), atol=1e-3)
     box = answer["boxes_vox"][1].numpy()
     np.testing.assert_allclose(box[3:] - box[:3], (9, 9, 3), atol=1e-3)
@@ -143,7 +143,7 @@ def test_a_volume_of_another_spacing_gives_its_own_voxels():
     volume, boxes, logits = scene((24, 20, 16))
     place = nearest(boxes, (9.5, 5.5, 13.5), (6, 6, 6))
     logits[place, 1] = 12
-    module = FaceAnswerer(reader(network_of(logits), spacing_mm=(1.0, 1.0, 1.0)))
+    module = FaceModule(reader(network_of(logits), spacing_mm=(1.0, 1.0, 1.0)))
     own = np.random.default_rng(0).normal(size=(12, 40, 8)).astype("float32")  # of 2, 0.5 and 2 mm: 24, 20, 16 voxels
     answer = module(own, np.float32([2, 0.5, 2]))
     expected = (np.array([9.5, 5.5, 13.5]) + 0.5) * [0.5, 2, 0.5] - 0.5
@@ -164,7 +164,7 @@ def test_the_prior_takes_the_possible_face():
     fitted = GraphPrior(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([20, 20]))
     prior = FacePrior(("a", "b", "c"), graph, fitted)
     given = reader(network_of(logits), landmarks=3)
-    plain, chosen = FaceAnswerer(given)(volume, ONE), FaceAnswerer(given, prior)(volume, ONE)
+    plain, chosen = FaceModule(given)(volume, ONE), FaceModule(given, prior)(volume, ONE)
     np.testing.assert_allclose(plain["points_vox"][2], (5.5, 1.5, 9.5), atol=1e-4)
     np.testing.assert_allclose(chosen["points_vox"][2], (21.5, 9.5, 9.5), atol=1e-4)
     assert chosen["chosen"].numpy().tolist() == [0, 0, 1]
@@ -174,7 +174,7 @@ def test_the_prior_takes_the_possible_face():
     scores = chosen["candidate_scores"].numpy()[2]
     assert np.log(scores[0] / scores[1]) / 58.6 == pytest.approx(0.00072, abs=1e-5)
     for weight, expected in ((0.0007, 0), (0.00075, 1)):
-        weighed = FaceAnswerer(given, prior, weight)(volume, ONE)
+        weighed = FaceModule(given, prior, weight)(volume, ONE)
         assert weighed["chosen"].numpy().tolist() == [0, 0, expected]
 
 
@@ -185,7 +185,7 @@ def test_heatmaps_answer_with_points():
     layer.set_weights([np.array([1.0, -1.0]).reshape(1, 1, 1, 1, 2), np.zeros(2)])
     volume = np.random.default_rng(0).normal(100, 1, (21, 17, 19)).astype("float32")
     volume[4, 11, 15], volume[19, 2, 7] = 180, 20
-    answer = FaceAnswerer(reader(network, lowest_score=0.0))(volume, ONE)
+    answer = FaceModule(reader(network, lowest_score=0.0))(volume, ONE)
     np.testing.assert_array_equal(answer["points_vox"], [[4, 11, 15], [19, 2, 7]])
     assert answer["candidate_boxes_vox"].shape == (2, 4, 6) and (answer["scores"].numpy() > 5).all()
     assert np.isnan(answer["candidate_boxes_vox"][:, 1:]).all()
@@ -207,7 +207,7 @@ def test_an_answer_of_two_stages():
 
     image = keras.Input((None, None, None, 1))
     volume = np.random.default_rng(0).normal(size=(20, 16, 16)).astype("float32")
-    answer = FaceAnswerer(reader(keras.Model(image, Stages()(image))))(volume, ONE)
+    answer = FaceModule(reader(keras.Model(image, Stages()(image))))(volume, ONE)
     np.testing.assert_allclose(answer["boxes_vox"], proposals[0, :2], atol=1e-5)
     np.testing.assert_allclose(answer["scores"], np.exp(3) / (np.exp(3) + 2), rtol=1e-5)
 
@@ -216,6 +216,6 @@ def test_an_answer_of_two_stages():
 def test_any_size_is_answered(size):
     cells = int(np.prod([-(-n // STRIDE) for n in size]))
     network = network_of(np.tile([0.0, 1, 1], (8 * cells, 1)))
-    answer = FaceAnswerer(reader(network))(np.random.default_rng(0).normal(size=size).astype("float32"), ONE)
+    answer = FaceModule(reader(network))(np.random.default_rng(0).normal(size=size).astype("float32"), ONE)
     assert answer["points_vox"].shape == (2, 3)
     assert tf.reduce_all(answer["chosen"] == 0)

@@ -10,10 +10,10 @@ from scipy import ndimage
 
 from tfsono.inference import femur
 from tfsono.inference.femur import (
-    FemurAnswerer,
+    FemurModule,
     RegionFinder,
     RegionReader,
-    SliceSegmenter,
+    SliceModule,
     box_of_voxels,
     box_on,
     large_parts,
@@ -102,7 +102,7 @@ def test_the_largest_part_of_a_winding_one_and_of_nothing():
 def test_only_the_largest_part_makes_the_box_where_that_is_asked_for():
     volume = scene()
     volume[2:5, 17:21, 14:18] = 12  # a false part, large enough to count in its slices
-    boxes = [SliceSegmenter(dataclasses.replace(finder(), part=part))(volume, [1.0, 1.0, 1.0])["box"].numpy().tolist()
+    boxes = [SliceModule(dataclasses.replace(finder(), part=part))(volume, [1.0, 1.0, 1.0])["box"].numpy().tolist()
              for part in ("all", "largest")]
     assert boxes == [[2, 9, 5, 19, 21, 18], [8, 9, 5, 19, 13, 10]]
 
@@ -125,19 +125,19 @@ def test_boxes_and_masks_on_another_grid():
 
 def test_slices_give_mask_and_box_whatever_the_batch():
     volume = scene()
-    answers = [SliceSegmenter(finder(batch=batch))(volume, [1.0, 1.0, 1.0]) for batch in (1, 4, 64)]
+    answers = [SliceModule(finder(batch=batch))(volume, [1.0, 1.0, 1.0]) for batch in (1, 4, 64)]
     for answer in answers:
         np.testing.assert_array_equal(answer["mask"], answers[0]["mask"])
         assert answer["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and answer["found"].numpy()
     assert answers[0]["mask"].numpy()[2:4, 20, 16].all()  # the speck is in the mask, and not in the box
-    kept = SliceSegmenter(finder(smallest=0))(volume, [1.0, 1.0, 1.0])
+    kept = SliceModule(finder(smallest=0))(volume, [1.0, 1.0, 1.0])
     assert kept["box"].numpy().tolist() == [2, 9, 5, 19, 21, 17]
 
 
 @pytest.mark.parametrize("margin", [0, 3, 100])
 def test_the_whole_way_on_the_volumes_own_grid(margin):
     volume = scene()
-    answer = FemurAnswerer(reader(margin), finder())(volume, [0.5, 0.7, 1.1])
+    answer = FemurModule(reader(margin), finder())(volume, [0.5, 0.7, 1.1])
     assert answer["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and answer["found"].numpy()
     np.testing.assert_array_equal(answer["points_vox"], [[9, 10, 6], [17, 11, 8]])
     expected = volume > 5
@@ -149,10 +149,10 @@ def test_the_whole_way_on_the_volumes_own_grid(margin):
 
 def test_a_known_box_is_taken_and_parts_that_are_not_there_are_left_out():
     volume = scene()
-    only_points = FemurAnswerer(reader(mask=False, heatmaps=3), None)
-    answer = only_points.answer_in(volume, [1.0, 1.0, 1.0], [8, 9, 5, 19, 13, 10])
+    only_points = FemurModule(reader(mask=False, heatmaps=3), None)
+    answer = only_points.predict_in(volume, [1.0, 1.0, 1.0], [8, 9, 5, 19, 13, 10])
     assert "mask" not in answer and answer["points_vox"].numpy()[0].tolist() == [9, 10, 6]
-    only_mask = FemurAnswerer(reader(heatmaps=0), None)(volume, [1.0, 1.0, 1.0])
+    only_mask = FemurModule(reader(heatmaps=0), None)(volume, [1.0, 1.0, 1.0])
     assert "points_vox" not in only_mask and not only_mask["found"].numpy()
     assert only_mask["box"].numpy().tolist() == [0, 0, 0, *volume.shape] and only_mask["mask"].numpy()[2, 20, 16]
 
@@ -162,8 +162,8 @@ def test_a_rescaled_region_comes_back_to_its_place(ratio):
     grid = np.stack(np.meshgrid(*map(np.arange, (41, 37, 33)), indexing="ij"), -1)
     centre = np.array([18.3, 20.6, 15.2])
     volume = np.exp(-((grid - centre) ** 2).sum(-1) / (2 * 4.0**2)).astype(np.float32)
-    answerer = FemurAnswerer(reader(2, ratio, "centroid", heatmaps=1), None)
-    answer = answerer.answer_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
+    answerer = FemurModule(reader(2, ratio, "centroid", heatmaps=1), None)
+    answer = answerer.predict_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
     assert np.abs(answer["points_vox"].numpy()[0] - centre).max() < 0.5
     found = np.argwhere(answer["mask"].numpy())
     assert np.abs(found.mean(0) - centre).max() < 0.35 and not answer["mask"].numpy()[:9].any()
@@ -171,17 +171,17 @@ def test_a_rescaled_region_comes_back_to_its_place(ratio):
 
 def test_the_training_spacing_is_taken_and_undone():
     volume = scene().repeat(2, 0).repeat(2, 2)
-    answerer = FemurAnswerer(reader(), finder(), (1.0, 1.0, 1.0))
+    answerer = FemurModule(reader(), finder(), (1.0, 1.0, 1.0))
     answer = answerer(volume, [0.5, 1.0, 0.5])
     assert answer["box"].numpy().tolist() == [16, 9, 10, 38, 13, 20] and answer["mask"].shape == volume.shape
     np.testing.assert_allclose(answer["points_vox"], [[18.5, 10, 12.5], [34.5, 11, 16.5]], atol=1e-4)
-    again = answerer.answer_in(volume, [0.5, 1.0, 0.5], answer["box"])
+    again = answerer.predict_in(volume, [0.5, 1.0, 0.5], answer["box"])
     np.testing.assert_array_equal(again["mask"], answer["mask"])
 
 
 def test_a_saved_model_answers_the_same(tmp_path):
     volume = scene()
-    answerer = FemurAnswerer(reader(ratio=0.65), finder())
+    answerer = FemurModule(reader(ratio=0.65), finder())
     tf.saved_model.save(answerer, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     one, other = answerer(volume, [1.0, 1.0, 1.0]), loaded(volume, tf.constant([1.0, 1.0, 1.0]))

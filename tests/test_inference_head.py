@@ -18,8 +18,8 @@ from tfsono.export import export_module
 from tfsono.geometry.heatmaps import gaussian_maps
 from tfsono.geometry.letterbox import Letterbox
 from tfsono.inference.head import (
-    HeadLocaliser,
-    HeadSegmenter,
+    HeadLandmarkModule,
+    HeadSegmentationModule,
     Preparation,
     frozen_normalisation,
     head_module,
@@ -90,7 +90,7 @@ def test_a_disk_comes_back_where_it_was(size):
     """Through letterbox, network and back: the centroid may move by a small part of a pixel only."""
     picture = np.zeros(size, np.float32)
     cv2.circle(picture, (size[1] // 2 + 4, size[0] // 2 - 6), 13, 255.0, -1)
-    answer = HeadSegmenter(brightness_network(), PLAIN)(picture)["probability"].numpy()
+    answer = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
     assert answer.shape == size and answer.dtype == np.float32 and 0 <= answer.min() and answer.max() <= 1
     weights = answer - answer.min()
     for axis in range(2):
@@ -102,7 +102,7 @@ def test_a_disk_comes_back_where_it_was(size):
 def test_padding_takes_no_part_in_the_statistics():
     picture = np.full((8, 48), 100, np.float32)
     picture[:, 24:] = 120  # mean 110: half of the pixels are above it, whatever the padding holds
-    answer = HeadSegmenter(brightness_network(), PLAIN)(picture)["probability"].numpy()
+    answer = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
     assert (answer[:, :24] < 0.5).all() and (answer[:, 24:] > 0.5).all()
 
 
@@ -110,7 +110,7 @@ def test_padding_takes_no_part_in_the_statistics():
 def test_points_come_back_where_they_are(size):
     wanted = np.random.default_rng(2).uniform(0, min(size), (4, 2))
     points = Letterbox(size, FRAME).points_to_target(wanted)
-    found = HeadLocaliser(fixed_points(points), PLAIN)(picture_of(size))["points_px"].numpy()
+    found = HeadLandmarkModule(fixed_points(points), PLAIN)(picture_of(size))["points_px"].numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
@@ -124,7 +124,7 @@ def test_a_peak_of_a_heatmap_is_decoded(decode, tolerance):
     network = keras.Model(image, {"heatmaps": keras.layers.Reshape(maps.shape)(flat)})
     network.layers[-2].bias.assign(maps.ravel())
     size = (64, 96)  # twice the frame
-    found = HeadLocaliser(network, PLAIN, decode)(picture_of(size))["points_px"].numpy()
+    found = HeadLandmarkModule(network, PLAIN, decode)(picture_of(size))["points_px"].numpy()
     expected = Letterbox(size, FRAME).points_to_source(points)
     assert np.abs(found - expected).max() < 2 * tolerance
 
@@ -163,7 +163,7 @@ def test_normalisation_and_dropout_inside_a_backbone_count():
     inner.layers[0].moving_mean.assign([0.3])
     image = keras.Input((*FRAME, 1))
     network = keras.Model(image, {"mask": keras.layers.Rescaling(1.0)(inner(image))})
-    module, picture = HeadSegmenter(network, PLAIN), picture_of(FRAME)
+    module, picture = HeadSegmentationModule(network, PLAIN), picture_of(FRAME)
     one, other = (module.sample(picture, seed)["probability"].numpy() for seed in (1, 2))
     assert (one != other).any() and (one == module.sample(picture, 1)["probability"].numpy()).all()
     assert inner.layers[0].moving_mean.numpy()[0] == pytest.approx(0.3)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
-from tfsono.inference.hip import HipSegmenter
+from tfsono.inference.hip import HipModule
 from tfsono.inference.resample import resample_linear
 from tfsono.inference.segmentation import segment_array
 from tfsono.inference.sliding_window import Tiling
@@ -40,7 +40,7 @@ def threshold_network():
 
 @pytest.mark.parametrize("kind", ["paper", "half", "fast"])
 def test_any_size_and_the_same_answer_twice(kind):
-    module = HipSegmenter(small_network(), Tiling((8, 8, 8), kind, "gaussian", batch=2), 3)
+    module = HipModule(small_network(), Tiling((8, 8, 8), kind, "gaussian", batch=2), 3)
     for size in ((19, 11, 9), (8, 8, 8), (5, 23, 3), (1, 2, 3)):
         volume = np.random.default_rng(0).normal(100, 20, size).astype(np.float32)
         mask = module(volume, ONE_MM)["mask"].numpy()
@@ -49,7 +49,7 @@ def test_any_size_and_the_same_answer_twice(kind):
 
 
 def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
-    module = HipSegmenter(small_network(), Tiling((8, 8, 16), batch=3), 3)
+    module = HipModule(small_network(), Tiling((8, 8, 16), batch=3), 3)
     volume = np.random.default_rng(1).normal(size=(17, 9, 21)).astype(np.float32)
     answer = module.probabilities(tf.constant(volume)).numpy()
     np.testing.assert_allclose(answer.sum(-1), 1, rtol=1e-5)
@@ -59,7 +59,7 @@ def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
 @pytest.mark.parametrize("kind", ["paper", "whole"])
 def test_the_mirrored_volumes_answer_is_averaged_in(kind):
     tiling = Tiling((8, 8, 8), kind)
-    plain, mirrored = (HipSegmenter(small_network(), tiling, 3, (), mirror) for mirror in (False, True))
+    plain, mirrored = (HipModule(small_network(), tiling, 3, (), mirror) for mirror in (False, True))
     volume = np.random.default_rng(2).normal(100, 20, (19, 11, 9)).astype(np.float32)
     one = plain.probabilities(tf.constant(volume)).numpy()
     other = plain.probabilities(tf.constant(volume[::-1].copy())).numpy()[::-1]
@@ -72,18 +72,18 @@ def test_the_mirrored_volumes_answer_is_averaged_in(kind):
 
 def test_padding_takes_no_part_in_the_statistics():
     """A threshold at the mean of the real voxels: with the zeros of the padding it would lie elsewhere."""
-    module = HipSegmenter(threshold_network(), Tiling((16, 16, 16)), 2)
+    module = HipModule(threshold_network(), Tiling((16, 16, 16)), 2)
     volume = np.random.default_rng(2).uniform(500, 600, (9, 5, 7)).astype(np.float32)
     assert (module(volume, ONE_MM)["mask"].numpy() == (volume > volume.mean())).all()
 
 
 def test_a_constant_volume_is_no_failure():
-    module = HipSegmenter(small_network(), Tiling((8, 8, 8)), 3)
+    module = HipModule(small_network(), Tiling((8, 8, 8)), 3)
     assert np.isfinite(module.probabilities(tf.fill((9, 5, 11), 7.0))).all()
 
 
 def test_resampling_to_the_networks_spacing_and_back():
-    module = HipSegmenter(threshold_network(), Tiling((32, 32, 32), "whole"), 2, (1.0, 1.0, 1.0))
+    module = HipModule(threshold_network(), Tiling((32, 32, 32), "whole"), 2, (1.0, 1.0, 1.0))
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in (25, 31, 15)), indexing="ij"), -1) * (0.8, 0.7, 1.9)
     ball = np.linalg.norm(grid - (9, 10, 13), axis=-1)
     mask = module((200 - 10 * ball).astype(np.float32), np.float32([0.8, 0.7, 1.9]))["mask"].numpy()
@@ -96,7 +96,7 @@ def test_resampling_to_the_networks_spacing_and_back():
 def test_resampled_answer_is_the_mapped_probability():
     network = small_network()
     tiling = Tiling((8, 8, 8), "half")
-    resampling, native = HipSegmenter(network, tiling, 3, (2.0, 1.5, 1.0)), HipSegmenter(network, tiling, 3)
+    resampling, native = HipModule(network, tiling, 3, (2.0, 1.5, 1.0)), HipModule(network, tiling, 3)
     volume = np.random.default_rng(5).normal(size=(14, 9, 11)).astype(np.float32)
     small = native.probabilities(resample_linear(volume, tf.constant((7, 6, 11))))
     back = np.stack([resample_linear(small[..., label], tf.constant(volume.shape)) for label in range(3)], -1)
@@ -108,8 +108,8 @@ def test_the_same_spacing_gives_what_no_resampling_gives():
     tiling = Tiling((8, 8, 8))
     volume = np.random.default_rng(6).normal(size=(13, 9, 11)).astype(np.float32)
     spacing = np.float32([0.7, 0.3, 1.1])
-    resampling = HipSegmenter(network, tiling, 3, (0.7, 0.3, 1.1))(volume, spacing)["mask"].numpy()
-    assert (resampling == HipSegmenter(network, tiling, 3)(volume, spacing)["mask"].numpy()).all()
+    resampling = HipModule(network, tiling, 3, (0.7, 0.3, 1.1))(volume, spacing)["mask"].numpy()
+    assert (resampling == HipModule(network, tiling, 3)(volume, spacing)["mask"].numpy()).all()
 
 
 def quick_config(variant="paper", **changes):
@@ -126,7 +126,7 @@ LINEAGE = {"variant": "lineage4", "tiling": "fast", "precision": "mixed_bfloat16
 def test_the_systems_own_network(changes):
     config = quick_config(**changes)
     keras.utils.set_random_seed(1)
-    module = HipSegmenter.build(hip.main_network(hip.build(config)), config)
+    module = HipModule.build(hip.main_network(hip.build(config)), config)
     assert module.classes == 2 and module.tiling.multiple == config.stride and module.mirror == config.mirror_at_test
     volume = np.random.default_rng(0).normal(size=(29, 17, 11)).astype(np.float32)
     assert module.probabilities(tf.constant(volume)).dtype == tf.float32

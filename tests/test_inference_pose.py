@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfsono.inference.atlases import PoseLibrary
-from tfsono.inference.pose import PoseAnswerer, PoseReader, PoseRefiner
+from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
 from tfsono.inference.refine import RefineSettings
 
 ONE = [1.0, 1.0, 1.0]
@@ -22,7 +22,7 @@ def known_network(below=()):
 
 
 def answerer(ratio=1.0, decode="argmax", spacing_mm=(), stride=16, network=None):
-    return PoseAnswerer(PoseReader(network or known_network(), stride, ratio, decode, spacing_mm))
+    return PoseModule(PoseReader(network or known_network(), stride, ratio, decode, spacing_mm))
 
 
 def scene(size=(21, 17, 19), bright=(4, 11, 15), dark=(19, 2, 7)):

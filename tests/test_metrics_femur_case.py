@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from tfsono.metrics.biometry import gestational_age_by_fl
-from tfsono.metrics.femur_case import JointAnswer, distances_to_mask, joint_metrics
+from tfsono.metrics.femur_case import MaskAndPoints, distances_to_mask, joint_metrics
 
 SPACING = (0.5, 1.0, 2.0)
 NAMES = ("proximal", "distal")
@@ -20,8 +20,8 @@ def bar(start=4, stop=24, shape=(31, 13, 11)):
 
 
 def test_an_answer_solved_by_hand():
-    truth = JointAnswer(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
-    found = JointAnswer(bar(4, 20), np.array([[4, 9, 5], [23, 6, 6]], float))
+    truth = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
+    found = MaskAndPoints(bar(4, 20), np.array([[4, 9, 5], [23, 6, 6]], float))
     row = joint_metrics(found, truth, SPACING, {"femur": 1}, NAMES)
     assert (row["error_proximal_mm"], row["error_distal_mm"], row["mre_mm"]) == pytest.approx((3, 2, 2.5))
     assert row["length_true_mm"] == pytest.approx(9.5)
@@ -34,30 +34,30 @@ def test_an_answer_solved_by_hand():
 
 
 def test_exchanged_tips_are_an_error_and_said_beside_it():
-    truth = JointAnswer(None, np.array([[4, 6, 5], [23, 6, 5]], float))
-    row = joint_metrics(JointAnswer(None, truth.points_vox[::-1]), truth, SPACING, {"femur": 1}, NAMES)
+    truth = MaskAndPoints(None, np.array([[4, 6, 5], [23, 6, 5]], float))
+    row = joint_metrics(MaskAndPoints(None, truth.points_vox[::-1]), truth, SPACING, {"femur": 1}, NAMES)
     assert row["error_proximal_mm"] == pytest.approx(9.5) and row["exchanged_mm"] == 0
     assert row["length_error_mm"] == 0 and math.isnan(row["dice"]) and math.isnan(row["contradiction"])
 
 
 def test_a_contradiction_is_a_tip_far_from_the_mask_that_truly_is_near():
-    truth = JointAnswer(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
+    truth = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
     far = np.array([[4, 6, 5], [30, 6, 9]], float)  # 3.5 mm and 6 mm beyond the last voxel
-    row = joint_metrics(JointAnswer(bar(), far), truth, SPACING, {"femur": 1}, NAMES)
+    row = joint_metrics(MaskAndPoints(bar(), far), truth, SPACING, {"femur": 1}, NAMES)
     assert row["apart_distal_mm"] == pytest.approx(math.hypot(3.5, 6)) and row["contradiction"] == 1
-    elsewhere = JointAnswer(bar(), far)  # where the truth itself is so far off, nothing is to be judged
+    elsewhere = MaskAndPoints(bar(), far)  # where the truth itself is so far off, nothing is to be judged
     assert joint_metrics(elsewhere, elsewhere, SPACING, {"femur": 1}, NAMES)["contradiction"] == 0
-    only = JointAnswer(bar(), np.array([[np.nan] * 3, [30, 6, 9]]))
+    only = MaskAndPoints(bar(), np.array([[np.nan] * 3, [30, 6, 9]]))
     assert math.isnan(joint_metrics(only, only, SPACING, {"femur": 1}, NAMES)["contradiction"])
 
 
 def test_missing_answers_and_empty_masks():
-    truth = JointAnswer(bar(), np.array([[4, 6, 5], [np.nan] * 3]))
-    row = joint_metrics(JointAnswer(np.zeros_like(bar()), np.array([[4, 6, 5], [23, 6, 5]], float)), truth, SPACING,
+    truth = MaskAndPoints(bar(), np.array([[4, 6, 5], [np.nan] * 3]))
+    row = joint_metrics(MaskAndPoints(np.zeros_like(bar()), np.array([[4, 6, 5], [23, 6, 5]], float)), truth, SPACING,
                         {"femur": 1}, NAMES)
     assert row["dice"] == 0 and row["undefined"] == 1 and row["mre_mm"] == 0
     assert math.isnan(row["length_error_mm"]) and math.isnan(row["apart_proximal_mm"])
-    none = joint_metrics(JointAnswer(None, None), truth, SPACING, {"femur": 1}, NAMES)
+    none = joint_metrics(MaskAndPoints(None, None), truth, SPACING, {"femur": 1}, NAMES)
     assert all(math.isnan(none[key]) for key in ("dice", "mre_mm", "length_mm", "contradiction"))
 
 
@@ -67,7 +67,7 @@ def test_labels_are_averaged_and_many_landmarks_have_no_length():
     other = mask.copy()
     other[other == 3] = 0
     points = np.arange(9.0).reshape(3, 3)
-    row = joint_metrics(JointAnswer(other, points), JointAnswer(mask, points), SPACING, {"a": 1, "b": 3}, "xyz")
+    row = joint_metrics(MaskAndPoints(other, points), MaskAndPoints(mask, points), SPACING, {"a": 1, "b": 3}, "xyz")
     assert row["dice"] == pytest.approx(0.5) and row["undefined"] == 1 and "length_mm" not in row
 
 
@@ -76,7 +76,7 @@ def test_distances_to_a_mask_are_scipys():
     mask = (random.random((9, 11, 7)) > 0.97).astype(np.uint8)
     points = random.integers(0, (9, 11, 7), (20, 3)).astype(float)
     expected = ndimage.distance_transform_edt(mask == 0, sampling=SPACING)[tuple(points.astype(int).T)]
-    np.testing.assert_allclose(distances_to_mask(JointAnswer(mask, points), np.array(SPACING), 20), expected)
+    np.testing.assert_allclose(distances_to_mask(MaskAndPoints(mask, points), np.array(SPACING), 20), expected)
 
 
 @pytest.mark.parametrize("fl_mm, weeks", [(30.0, 19.26), (50.0, 26.90), (70.0, 35.90)])

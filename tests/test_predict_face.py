@@ -14,7 +14,7 @@ from test_predict_pose import PIR, SIZE, SPACING
 from tfsono.configs.face import LANDMARKS
 from tfsono.errors import UserError
 from tfsono.export import export_module
-from tfsono.predict.face import ANSWERS, FacePredictor, from_export
+from tfsono.predict.face import OUTPUTS, FacePredictor, from_export
 from tfsono.predict.loop import predict_all
 from tfsono.volumes.image import Volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks
@@ -64,7 +64,7 @@ def rows_of(path):
 def test_landmarks_and_boxes_lie_where_the_marks_are(tmp_path, capsys):
     path, points_mm = marked_file(tmp_path)
     predictor = FacePredictor(Marks(0.2), "key", "LPS", LANDMARKS, 2)
-    assert predict_all(ANSWERS, lambda: predictor, [path], tmp_path / "out") == 0
+    assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     assert "5 of 5 landmarks, lowest score 0.20 (faint: chin)" in capsys.readouterr().out
     found = read_landmarks(tmp_path / "out" / "face.mrk.json")
     np.testing.assert_allclose([found[name] for name in LANDMARKS], points_mm, atol=1e-3)
@@ -88,7 +88,7 @@ def test_landmarks_and_boxes_lie_where_the_marks_are(tmp_path, capsys):
 def test_candidates_are_listed_and_the_taken_one_is_marked(tmp_path, listed, rows):
     path, points_mm = marked_file(tmp_path)
     predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, listed)
-    assert predict_all(ANSWERS, lambda: predictor, [path], tmp_path / "out") == 0
+    assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     found = rows_of(tmp_path / "out" / "candidates.csv")
     assert len(found) == rows  # there is no third one
     assert [(row["candidate"], row["taken"]) for row in found] == [("1", "yes"), ("2", "no")][:listed] * 5
@@ -100,7 +100,7 @@ def test_candidates_are_listed_and_the_taken_one_is_marked(tmp_path, listed, row
 def test_a_landmark_that_is_not_found_is_not_invented(tmp_path):
     path, points_mm = marked_file(tmp_path, marks=3)
     predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, 2)
-    assert predict_all(ANSWERS, lambda: predictor, [path], tmp_path / "out") == 0
+    assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     row = rows_of(tmp_path / "out" / "measurements.csv")[0]
     assert (row["found"], row["missing"], row["flags"]) == ("3", "nose_tip; chin", "not found: nose_tip, chin")
     landmarks = rows_of(tmp_path / "out" / "landmarks.csv")
@@ -113,7 +113,7 @@ def test_a_landmark_that_is_not_found_is_not_invented(tmp_path):
 def test_points_alone_have_no_boxes(tmp_path):
     path, points_mm = marked_file(tmp_path)
     predictor = FacePredictor(Marks(sides=(0.0, 0.0, 0.0)), "key", "LPS", LANDMARKS, 1)
-    assert predict_all(ANSWERS, lambda: predictor, [path], tmp_path / "out") == 0
+    assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     markups = json.loads((tmp_path / "out" / "face.mrk.json").read_text(encoding="utf-8"))["markups"]
     assert [markup["type"] for markup in markups] == ["Fiducial"]
     assert {row["side_x_mm"] for row in rows_of(tmp_path / "out" / "landmarks.csv")} == {""}
@@ -123,7 +123,7 @@ def test_eyes_in_one_place_are_flagged():
     predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, 1)
     array = np.full(SIZE, 100, np.float32)
     array[3, 4, 5], array[3, 4, 6] = 1000, 1100
-    answer = predictor.answer(Volume(array, (0.5, 0.5, 0.5), (0.0, 0, 0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1)))
+    answer = predictor.predict_volume(Volume(array, (0.5, 0.5, 0.5), (0.0, 0, 0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1)))
     assert "left_eye and right_eye in one place" in predictor.flags(answer, [])
 
 
@@ -134,7 +134,7 @@ def test_a_saved_model_gives_the_same_files(tmp_path):
                                                          "output": output, "landmarks": list(LANDMARKS)})
     for name, make in (("run", lambda: FacePredictor(Marks(), "k", "LPS", LANDMARKS, 3)),
                        ("export", lambda: from_export(folder, "k", 3))):
-        assert predict_all(ANSWERS, make, [path], tmp_path / name) == 0
+        assert predict_all(OUTPUTS, make, [path], tmp_path / name) == 0
     for name in ("face.mrk.json", "landmarks.csv", "candidates.csv", "measurements.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "export" / name).read_bytes()
     with pytest.raises(UserError, match="--candidates 4: expected 1 to 3"):

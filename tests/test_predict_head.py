@@ -22,7 +22,7 @@ from tfsono.demo import steps
 from tfsono.errors import UserError
 from tfsono.export import export_module
 from tfsono.geometry.ellipse import Ellipse
-from tfsono.inference.head import HeadLocaliser, HeadSegmenter, Preparation
+from tfsono.inference.head import HeadLandmarkModule, HeadSegmentationModule, Preparation
 from tfsono.models import head
 from tfsono.predict.head import MEASURING, aligned, found_points, is_input, spread_of
 from tfsono.predict.pixel_sizes import read_pixel_sizes
@@ -65,8 +65,8 @@ def brightness_module(offset=-1.9, noise=0.5):
     """Segments what is bright: -1.9 puts the edge half way. Its dropout is noise, and `offset` moves its edge."""
     image = keras.Input((*FRAME, 1))
     x = keras.layers.GaussianNoise(noise, seed=1)(image)
-    return HeadSegmenter(keras.Model(image, {"mask": keras.layers.Rescaling(3.0, offset)(x)}),
-                         Preparation(FRAME, 0, 8))
+    return HeadSegmentationModule(keras.Model(image, {"mask": keras.layers.Rescaling(3.0, offset)(x)}),
+                                  Preparation(FRAME, 0, 8))
 
 
 def point_module(points_px):
@@ -77,7 +77,7 @@ def point_module(points_px):
     flat = keras.layers.Dense(8, kernel_initializer="zeros")(keras.layers.Flatten()(image))
     network = keras.Model(image, {"points": keras.layers.Reshape((4, 2))(flat)})
     network.layers[-2].bias.assign(Letterbox(SIZE, FRAME).points_to_target(points_px).ravel())
-    return HeadLocaliser(network, Preparation(FRAME, 0, 8))
+    return HeadLandmarkModule(network, Preparation(FRAME, 0, 8))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tfsono.data.prepare import CacheSettings
 from tfsono.errors import UserError
 from tfsono.export import export_module
 from tfsono.predict.loop import predict_all
-from tfsono.predict.pose import ANSWERS, PosePredictor, from_export, point_flags
+from tfsono.predict.pose import OUTPUTS, PosePredictor, from_export, point_flags
 from tfsono.report.pose_tables import ORDER, PAPER_TABLE_1, PAPER_TABLE_2, in_order
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_volume, write_volume
@@ -78,7 +78,7 @@ def rows_of(path):
 def test_the_answer_lies_where_the_marks_are(volume_file, tmp_path, capsys):
     path, points_mm = volume_file
     predictor = PosePredictor(Marks(0.1), "key", "LPS", LANDMARKS)
-    assert predict_all(ANSWERS, lambda: predictor, [path], tmp_path / "out") == 0
+    assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert "16 landmarks, lowest peak 0.10" in said and "faint: ankle_b" in said
     found = read_landmarks(tmp_path / "out" / "fetus.mrk.json")
@@ -107,7 +107,7 @@ def test_a_saved_model_gives_the_same_files(volume_file, tmp_path):
                                                         "landmarks": list(LANDMARKS)})
     for name, make in (("run", lambda: PosePredictor(Marks(), "k", "LPS", LANDMARKS)),
                        ("export", lambda: from_export(folder, "k"))):
-        assert predict_all(ANSWERS, make, [path], tmp_path / name) == 0
+        assert predict_all(OUTPUTS, make, [path], tmp_path / name) == 0
     for name in ("fetus.mrk.json", "landmarks.csv", "segments.csv", "measurements.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "export" / name).read_bytes()
     with pytest.raises(UserError, match="--refine: trains on the volume.*run folder") as error:
@@ -120,7 +120,7 @@ def test_a_refined_answer_and_one_that_fell_back(volume_file, tmp_path):
     for refined in (True, False):
         out = tmp_path / str(refined)
         predictor = PosePredictor(Marks(), "k", "LPS", LANDMARKS, Refiner(refined, 2.0))
-        assert predict_all(ANSWERS, lambda: predictor, [path], out) == 0
+        assert predict_all(OUTPUTS, lambda: predictor, [path], out) == 0
         row = rows_of(out / "measurements.csv")[0]
         found = np.array(list(read_landmarks(out / "fetus.mrk.json").values()))
         apart = np.linalg.norm(found - points_mm, axis=1)
@@ -169,7 +169,7 @@ def test_landmarks_of_another_anatomy_have_no_segments(volume_file, tmp_path):
     path, _ = volume_file
     names = tuple(f"p{number}" for number in range(16))
     predictor = PosePredictor(Marks(), "k", "LPS", names)
-    assert predictor.segments == () and predict_all(ANSWERS, lambda: predictor, [path], tmp_path / "out") == 0
+    assert predictor.segments == () and predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     assert rows_of(tmp_path / "out" / "segments.csv") == []
 
 

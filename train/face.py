@@ -112,11 +112,11 @@ def compiled(network, config: FaceConfig):
 
 def validation(network, config: FaceConfig, cache, names: list[str]) -> tuple:
     """The score, and a function that gives it: the mean distance of the landmarks, mm; without the prior."""
-    from tfsono.inference.face import FaceAnswerer
+    from tfsono.inference.face import FaceModule
     from tfsono.systems.face import reader_of
     from tfsono.training.validation import MEAN_DISTANCE, mean_distance
 
-    module = FaceAnswerer(reader_of(network, config))
+    module = FaceModule(reader_of(network, config))
     return MEAN_DISTANCE, (lambda: mean_distance(module, cache, names)) if names else None
 
 

@@ -143,17 +143,17 @@ def compiled(network, config: FemurConfig):
 
 def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
     """The score, and a function that gives it: mean Dice, or of landmarks alone their mean error; in the true boxes."""
-    from tfsono.inference.femur import FemurAnswerer, RegionFinder, RegionReader, SliceSegmenter
+    from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
     from tfsono.training.fit import Score
 
     masks = "mask" in config.outputs
     score = Score("validation_dice") if masks else Score("validation_mre_mm", less_is_better=True)
     if config.network == "unet_roi":
-        module = SliceSegmenter(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
+        module = SliceModule(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
                                              config.roi_part))
     else:
-        module = FemurAnswerer(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
-                                            config.heatmap_decode), None)
+        module = FemurModule(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
+                                          config.heatmap_decode), None)
     return score, (lambda: validated(module, config, cache, names)) if names else None
 
 
@@ -162,7 +162,7 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
     import numpy as np
 
     from tfsono.geometry.regions import box_of
-    from tfsono.metrics.femur_case import JointAnswer, joint_metrics
+    from tfsono.metrics.femur_case import MaskAndPoints, joint_metrics
 
     values = []
     for name in names:
@@ -171,10 +171,10 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
         if box is None:
             continue
         given = (case.image, np.float32(case.spacing_mm))
-        answer = module(*given) if config.network == "unet_roi" else module.answer_in(*given, [*box.low, *box.high])
-        found = JointAnswer(*(answer[key].numpy() if key in answer else None for key in ("mask", "points_vox")))
+        answer = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
+        found = MaskAndPoints(*(answer[key].numpy() if key in answer else None for key in ("mask", "points_vox")))
         classes = {label: value for value, label in enumerate(config.label_names, 1)}
-        row = joint_metrics(found, JointAnswer(case.label, case.points_vox), case.spacing_mm, classes,
+        row = joint_metrics(found, MaskAndPoints(case.label, case.points_vox), case.spacing_mm, classes,
                             config.landmark_names)
         values.append(row["dice" if "mask" in config.outputs else "mre_mm"])
     values = [value for value in values if np.isfinite(value)]

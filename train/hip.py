@@ -126,11 +126,11 @@ def validation(network, config: HipConfig, cache, names: list[str]):
     """Mean foreground Dice of the held-out cases, through the same inference as at test (Sec. 3.4), before clean-up."""
     import numpy as np
 
-    from tfsono.inference.hip import HipSegmenter
+    from tfsono.inference.hip import HipModule
     from tfsono.metrics.overlap import overlap_metrics
     from tfsono.models.hip import main_network
 
-    segmenter = HipSegmenter.build(main_network(network), config)
+    segmenter = HipModule.build(main_network(network), config)
 
     def validate() -> float:
         scores = []

@@ -118,11 +118,11 @@ def compiled(network, config: PoseConfig):
 
 def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
     """The score, and a function that gives it: the mean distance of the landmarks, mm."""
-    from tfsono.inference.pose import PoseAnswerer
+    from tfsono.inference.pose import PoseModule
     from tfsono.systems.pose import reader_of
     from tfsono.training.validation import MEAN_DISTANCE, mean_distance
 
-    module = PoseAnswerer(reader_of(network, config))
+    module = PoseModule(reader_of(network, config))
     return MEAN_DISTANCE, (lambda: mean_distance(module, cache, names)) if names else None
 
 

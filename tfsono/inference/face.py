@@ -130,7 +130,7 @@ class FaceReader:
         return tf.pad(boxes, [*more, [0, 0]], constant_values=NAN), tf.pad(peaks, more)
 
 
-class FaceAnswerer(tf.Module):
+class FaceModule(tf.Module):
     """A raw volume of any size and its spacing -> landmarks, boxes, candidates."""
 
     def __init__(self, reader: FaceReader, prior: FacePrior | None = None, prior_weight: float = 0.0):
@@ -141,7 +141,7 @@ class FaceAnswerer(tf.Module):
           prior: chooses among candidates; without one the first of each landmark is its answer.
           prior_weight: of the prior against the scores; 0: the prior alone, by Eq. 4.
         """
-        super().__init__(name="face_answerer")
+        super().__init__(name="face_module")
         self.reader, self.prior, self.prior_weight = reader, prior, prior_weight
         self.network = reader.network  # so that its variables are tracked
 

@@ -62,12 +62,12 @@ class RegionReader:
     decode: str
 
 
-class SliceSegmenter(tf.Module):
+class SliceModule(tf.Module):
     """The first stage alone: a raw volume -> the mask of its slices, and the box around what counts of it."""
 
     def __init__(self, finder: RegionFinder, spacing_mm: tuple[float, ...] = ()):
         """`spacing_mm`: what the network was trained at; () for each volume's own."""
-        super().__init__(name="slice_segmenter")
+        super().__init__(name="slice_module")
         self.finder = finder
         self.network = finder.network  # so that its variables are tracked
         self.spacing_mm = tuple(spacing_mm)
@@ -84,7 +84,7 @@ class SliceSegmenter(tf.Module):
         return {"mask": nearest(mask, native), "box": box_on(box, tf.shape(mask), native), "found": found}
 
 
-class FemurAnswerer(tf.Module):
+class FemurModule(tf.Module):
     """A raw volume of any size and its spacing -> box, mask and landmarks."""
 
     def __init__(self, reader: RegionReader, finder: RegionFinder | None, spacing_mm: tuple[float, ...] = ()):
@@ -95,7 +95,7 @@ class FemurAnswerer(tf.Module):
           finder: of the region; None takes the whole volume.
           spacing_mm: the spacing that the networks were trained at; () for each volume's own.
         """
-        super().__init__(name="femur_answerer")
+        super().__init__(name="femur_module")
         self.reader, self.finder = reader, finder
         self.networks = [reader.network] + ([finder.network] if finder else [])  # so that their variables are tracked
         self.spacing_mm = tuple(spacing_mm)
@@ -118,7 +118,7 @@ class FemurAnswerer(tf.Module):
         return {**self._native(self._read(volume, box), size, native), "box": box_on(box, size, native), "found": found}
 
     @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
-    def answer_in(self, volume, spacing_mm, box):
+    def predict_in(self, volume, spacing_mm, box):
         """As `__call__`, in a box that is known: [6] int32, first and last + 1 voxel, before it is enlarged."""
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)

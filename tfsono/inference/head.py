@@ -41,12 +41,12 @@ class Preparation:
     clahe_tiles: int
 
 
-class HeadSegmenter(tf.Module):
+class HeadSegmentationModule(tf.Module):
     """A raw picture of any size -> the probability of the head, on its own pixels."""
 
     def __init__(self, network: keras.Model, preparation: Preparation):
         """Takes the parts; `network` gives {"mask": logits [B, Y, X, 1]} for standardised pictures."""
-        super().__init__(name="head_segmenter")
+        super().__init__(name="head_segmentation_module")
         self.network = network
         self.preparation = preparation
         self.seeds = _seed_states(network)
@@ -69,7 +69,7 @@ class HeadSegmenter(tf.Module):
         return {"probability": restored(probability, tf.shape(picture), self.preparation.frame)}
 
 
-class HeadLocaliser(tf.Module):
+class HeadLandmarkModule(tf.Module):
     """A raw picture of any size -> its four landmarks, in its own pixels."""
 
     def __init__(self, network: keras.Model, preparation: Preparation, decode: str = "argmax", beta: float = 50.0):
@@ -81,7 +81,7 @@ class HeadLocaliser(tf.Module):
           decode: how a heatmap becomes a point: `argmax`, `centroid` or `soft_argmax`.
           beta: of the soft-argmax.
         """
-        super().__init__(name="head_localiser")
+        super().__init__(name="head_landmark_module")
         self.network = network
         self.preparation = preparation
         self.decode = decode
@@ -107,12 +107,12 @@ class HeadLocaliser(tf.Module):
         return {"points_px": tf.ensure_shape(points, [LANDMARKS, 2])}
 
 
-def head_module(network: keras.Model, config: HeadConfig) -> HeadSegmenter | HeadLocaliser:
+def head_module(network: keras.Model, config: HeadConfig) -> HeadSegmentationModule | HeadLandmarkModule:
     """The module of a config; `network` is that of `models.head.build`."""
     preparation = Preparation(tuple(config.input_size), config.clahe_clip, config.clahe_tiles)
     if config.part == "segmentation":
-        return HeadSegmenter(network, preparation)
-    return HeadLocaliser(network, preparation, config.heatmap_decode, config.soft_argmax_beta)
+        return HeadSegmentationModule(network, preparation)
+    return HeadLandmarkModule(network, preparation, config.heatmap_decode, config.soft_argmax_beta)
 
 
 def prepared(picture, preparation: Preparation):

@@ -19,7 +19,7 @@ VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 
 
-class HipSegmenter(tf.Module):
+class HipModule(tf.Module):
     """A raw volume of any size and its spacing -> the mask of the network's classes.
 
     Every tile is standardised with its own voxels, as every patch was in training (Sec. 3.2, and the
@@ -38,7 +38,7 @@ class HipSegmenter(tf.Module):
           spacing_mm: the spacing that the network was trained at; () for each volume's own.
           mirror: average with the answer for the volume mirrored in x.
         """
-        super().__init__(name="hip_segmenter")
+        super().__init__(name="hip_module")
         if not 2 <= classes <= 256:
             raise ValueError(f"classes: expected 2 to 256, found {classes}")
         self.network = network
@@ -48,7 +48,7 @@ class HipSegmenter(tf.Module):
         self.mirror = mirror
 
     @classmethod
-    def build(cls, network, config: HipConfig) -> HipSegmenter:
+    def build(cls, network, config: HipConfig) -> HipModule:
         """The module of a config; `network` is `models.hip.main_network` of a built model."""
         tiling = Tiling(tuple(config.patch), config.tiling, config.tile_weighting, config.tile_batch,
                         config.stride)

@@ -53,11 +53,11 @@ class PoseReader:
         return standardise(image, valid), size
 
 
-class PoseAnswerer(tf.Module):
+class PoseModule(tf.Module):
     """A raw volume of any size and its spacing -> landmarks."""
 
     def __init__(self, reader: PoseReader):
-        super().__init__(name="pose_answerer")
+        super().__init__(name="pose_module")
         self.reader = reader
         self.network = reader.network  # so that its variables are tracked
 
@@ -102,14 +102,14 @@ class RefinedPose:
 class PoseRefiner:
     """A module's answers, refined on each volume; see `tfsono.inference.refine.Refiner`."""
 
-    def __init__(self, answerer: PoseAnswerer, library: PoseLibrary, settings: RefineSettings):
+    def __init__(self, answerer: PoseModule, library: PoseLibrary, settings: RefineSettings):
         """Raises `UserError` where the library is not of the network's landmarks."""
         self.reader = answerer.reader
         self.refiner = Refiner(answerer.network, library, settings)
         self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM])
 
     def __call__(self, volume, spacing_mm) -> RefinedPose:
-        """The refined answer of a volume [X, Y, Z] float32 of `spacing_mm` [3]; the arguments of a `PoseAnswerer`."""
+        """The refined answer of a volume [X, Y, Z] float32 of `spacing_mm` [3]; the arguments of a `PoseModule`."""
         image, size = self._read(volume, spacing_mm)
         step = np.array(tf.shape(volume), np.float64) / size.numpy()
         found: Refinement = self.refiner(image, size, np.asarray(spacing_mm) * step)

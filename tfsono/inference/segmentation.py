@@ -17,7 +17,7 @@ def segment_volume(module: Callable, volume: Volume, orientation: str, classes: 
     """The cleaned mask of `volume` on its own grid, [X, Y, Z] uint8.
 
     Args:
-      module: a `HipSegmenter`, or what `load_exported` returns.
+      module: a `HipModule`, or what `load_exported` returns.
       volume: in any orientation.
       orientation: three letters, that of the volumes the network was trained on.
       classes: the background and the labels.

@@ -19,7 +19,7 @@ CONTRADICTION_MM = 5.0
 
 
 @dataclass(frozen=True)
-class JointAnswer:
+class MaskAndPoints:
     """A mask and landmarks, found or true.
 
     Attributes:
@@ -32,8 +32,8 @@ class JointAnswer:
 
 
 def joint_metrics(
-    found: JointAnswer,
-    truth: JointAnswer,
+    found: MaskAndPoints,
+    truth: MaskAndPoints,
     spacing_mm: Sequence[float],
     labels: Mapping[str, int],
     landmarks: Sequence[str],
@@ -66,7 +66,7 @@ def joint_metrics(
     return row
 
 
-def distances_to_mask(answer: JointAnswer, spacing_mm: np.ndarray, count: int) -> np.ndarray:
+def distances_to_mask(answer: MaskAndPoints, spacing_mm: np.ndarray, count: int) -> np.ndarray:
     """From each point to the nearest voxel of the mask in mm [count], 0 inside; NaN where one of the two is missing."""
     if answer.mask is None or answer.points_vox is None or not answer.mask.any():
         return np.full(count, math.nan)

@@ -19,7 +19,7 @@ import numpy as np
 from tfsono.configs.face import MIRRORED
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_keys, load_exported
-from tfsono.predict.loop import Answers
+from tfsono.predict.loop import Outputs
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.boxes import face_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
@@ -36,13 +36,13 @@ FAINT = 0.25
 """A landmark with a lower score is a guess: of six classes each has 0.17 where nothing is known."""
 ONE_PLACE_MM = 1.0
 """A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
-ANSWERS = Answers("volume", is_volume_file, case_name,
+OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, CANDIDATES: CANDIDATE_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceAnswer:
+class FacePrediction:
     """Landmarks of a volume on the grid of `turned`; K of them, L candidates of each.
 
     Attributes:
@@ -69,7 +69,7 @@ class FacePredictor:
     """A module and what stands around it.
 
     Attributes:
-      module: (volume, spacing_mm) -> what `tfsono.inference.face.FaceAnswerer` says.
+      module: (volume, spacing_mm) -> what `tfsono.inference.face.FaceModule` says.
       key: changes with the model and its options.
       orientation: the orientation that it takes.
       landmarks: names, in the order of the points.
@@ -83,12 +83,12 @@ class FacePredictor:
     listed: int
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Answers one input, writes its files, and returns its rows and a line to print."""
+        """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        answer = self.answer(volume)
+        answer = self.predict_volume(volume)
         rows = self.measure(name, path, volume, answer)
-        picture, markups = (out_dir / file for file in ANSWERS.files(name))
+        picture, markups = (out_dir / file for file in OUTPUTS.files(name))
         flags = rows[MEASUREMENTS][0]["flags"]
         boxes = regions(answer, self.landmarks)
         shown = (answer.boxes_vox, answer.candidates[:, :self.listed]) if boxes else (None, None)  # points alone
@@ -98,15 +98,15 @@ class FacePredictor:
         write_markups(markups, named, boxes=boxes)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
-    def answer(self, volume: Volume) -> FaceAnswer:
+    def predict_volume(self, volume: Volume) -> FacePrediction:
         """The module's answer, in the orientation that it was given in."""
         turned = reorient(volume, self.orientation)
         found = self.module(np.ascontiguousarray(turned.array, np.float32), np.float32(turned.spacing_mm))
         found = {key: value.numpy() for key, value in found.items()}
-        return FaceAnswer(turned, found["points_vox"], found["scores"], found["boxes_vox"],
-                          found["candidate_boxes_vox"], found["candidate_scores"], found["chosen"])
+        return FacePrediction(turned, found["points_vox"], found["scores"], found["boxes_vox"],
+                              found["candidate_boxes_vox"], found["candidate_scores"], found["chosen"])
 
-    def measure(self, name: str, path: Path, volume: Volume, answer: FaceAnswer) -> dict[str, list[dict]]:
+    def measure(self, name: str, path: Path, volume: Volume, answer: FacePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
         file = str(Path(path).resolve())
         there = np.isfinite(answer.points_vox).all(axis=1)
@@ -128,7 +128,7 @@ class FacePredictor:
                                        **place_of(box, score, answer.turned, volume)})
         return {MEASUREMENTS: [row], LANDMARKS: landmarks, CANDIDATES: candidates}
 
-    def flags(self, answer: FaceAnswer, missing: list[str]) -> list[str]:
+    def flags(self, answer: FacePrediction, missing: list[str]) -> list[str]:
         """What is to be said of the landmarks: missing and faint ones, and mirrored ones in one place."""
         points_mm = points_to_mm(answer.points_vox, answer.turned)
         faint = [name for name, score, point in zip(self.landmarks, answer.scores, points_mm, strict=True)
@@ -156,7 +156,7 @@ def place_of(box_vox: np.ndarray, score: float, turned: Volume, volume: Volume) 
             **{f"side_{axis}_mm": _rounded(value or np.nan) for axis, value in zip("xyz", box.size_mm, strict=True)}}
 
 
-def regions(answer: FaceAnswer, landmarks: tuple[str, ...]) -> dict[str, Box]:
+def regions(answer: FacePrediction, landmarks: tuple[str, ...]) -> dict[str, Box]:
     """The boxes that have sides, as regions of interest in the patient, by the landmarks' names."""
     boxes = {name: box_to_mm(box, answer.turned) for name, box in zip(landmarks, answer.boxes_vox, strict=True)}
     return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not

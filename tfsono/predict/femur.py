@@ -19,8 +19,8 @@ import numpy as np
 from tfsono.export import MANIFEST, check_keys, load_exported
 from tfsono.inference.segmentation import clean_mask
 from tfsono.metrics.biometry import gestational_age_by_fl
-from tfsono.metrics.femur_case import CONTRADICTION_MM, JointAnswer, distances_to_mask
-from tfsono.predict.loop import Answers
+from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances_to_mask
+from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_picture
@@ -40,7 +40,7 @@ COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "
 LANDMARK_COLUMNS = ("case", "landmark", "x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox", "peak", "file")
 FAINT_PEAK = 0.3
 """Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
-ANSWERS = Answers("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
+OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.nii.gz", f"{name}.mrk.json"))
 
 
@@ -66,14 +66,14 @@ class FemurPredictor:
     holes: bool
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Answers one input, writes its files, and returns its rows and a line to print."""
+        """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        answer, peaks, flags = self.answer(volume)
+        answer, peaks, flags = self.predict_volume(volume)
         rows = self.measure(name, path, volume, answer, flags)
         for row, peak in zip(rows[LANDMARKS], peaks, strict=True):
             row["peak"] = round(peak, 4)
-        picture, mask_path, markups = (out_dir / file for file in ANSWERS.files(name))
+        picture, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
         _write_picture(picture, volume, answer, tuple(self.labels), flags)
         if answer.mask is not None:
             write_volume(mask_path, label_values(answer.mask, self.labels), volume)
@@ -82,7 +82,7 @@ class FemurPredictor:
             write_markups(markups, named, [self.landmarks] if len(self.landmarks) == 2 else [])
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0])}; {time.monotonic() - began:.1f} s"
 
-    def answer(self, volume: Volume) -> tuple[JointAnswer, list[float], list[str]]:
+    def predict_volume(self, volume: Volume) -> tuple[MaskAndPoints, list[float], list[str]]:
         """The answer on the volume's own grid, its mask cleaned; the heatmaps' peaks; and what is to be said of it."""
         turned = reorient(volume, self.orientation)
         raw = self.module(np.ascontiguousarray(turned.array, np.float32), np.asarray(turned.spacing_mm, np.float32))
@@ -97,14 +97,14 @@ class FemurPredictor:
             peaks = [float(peak) for peak in raw["peaks"].numpy()]
             faint = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < FAINT_PEAK]
             flags += [f"faint: {', '.join(faint)}"] if faint else []
-        answer = JointAnswer(mask, points)
+        answer = MaskAndPoints(mask, points)
         apart = distances_to_mask(answer, np.asarray(volume.spacing_mm), len(self.landmarks))
         if len(self.landmarks) == 2:
             flags += [f"{name} {distance:.0f} mm from the mask"
                       for name, distance in zip(self.landmarks, apart, strict=True) if distance > CONTRADICTION_MM]
         return answer, peaks, flags
 
-    def measure(self, name: str, path: Path, volume: Volume, answer: JointAnswer,
+    def measure(self, name: str, path: Path, volume: Volume, answer: MaskAndPoints,
                 flags: list[str]) -> dict[str, list[dict]]:
         """The rows of both tables."""
         file, row = str(Path(path).resolve()), dict.fromkeys(COLUMNS, "")
@@ -152,7 +152,8 @@ def _summary(row: dict) -> str:
     return ", ".join(parts or ["landmarks"]) + (f" ({row['flags']})" if row["flags"] else "")
 
 
-def _write_picture(path: Path, volume: Volume, answer: JointAnswer, labels: tuple[str, ...], flags: list[str]) -> None:
+def _write_picture(path: Path, volume: Volume, answer: MaskAndPoints, labels: tuple[str, ...],
+                   flags: list[str]) -> None:
     image = reorient(volume, "LPS")
     mask = np.zeros(volume.array.shape, np.uint8) if answer.mask is None else answer.mask
     turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array

@@ -29,7 +29,7 @@ from tfsono.files import replacing
 from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_points, ellipse_of_probabilities, head_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
-from tfsono.predict.loop import Answers
+from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.overlay import head_overlay
@@ -53,7 +53,7 @@ def is_input(path: Path) -> bool:
     return is_picture_file(path) and not picture_name(path).endswith(("_Annotation", "_mask"))
 
 
-ANSWERS = Answers("picture", is_input, picture_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
+OUTPUTS = Outputs("picture", is_input, picture_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json"))
 CLINICAL = "not for clinical use"
 # What a manifest says under "measuring"; `tfsono.systems.head.measuring_of` writes it.
@@ -142,7 +142,7 @@ class HeadPredictor:
         self.members, self.key, self.pixel_sizes, self.samples = tuple(members), key, pixel_sizes, samples
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Answers one picture, writes its files, and returns its rows and a line to print."""
+        """Predicts one picture, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         picture = read_picture(path)
         pixel_size_mm = self.pixel_sizes.of(Path(path), picture.pixel_size_mm)
@@ -360,7 +360,7 @@ def age_text(row: dict) -> str:
 def _write_files(out_dir: Path, name: str, picture: Picture, found: Found, pixel_size_mm: float | None, row: dict,
                  first: Member) -> None:
     """The case's files; those of an earlier prediction that this one has not got are removed."""
-    overlay, mask_path, markups = (out_dir / file for file in ANSWERS.files(name))
+    overlay, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
     mask = None if found.probability is None else mask_of(found, first.search.threshold)
     lines = [lengths_text(row), "; ".join(filter(None, (age_text(row), CLINICAL))), row["flags"]]
     if mask is not None:

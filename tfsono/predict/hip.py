@@ -16,7 +16,7 @@ import numpy as np
 
 from tfsono.export import MANIFEST, check_keys, load_exported
 from tfsono.inference.segmentation import segment_volume
-from tfsono.predict.loop import Answers
+from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_picture
@@ -24,7 +24,7 @@ from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume,
 
 COLUMNS = ("case", "label", "value", "voxels", "volume_ml", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm",
            "flags", "file")
-ANSWERS = Answers("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS},
+OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS},
                   lambda name: (f"{name}_mask.nii.gz", f"{name}.png"))
 
 
@@ -53,7 +53,7 @@ class HipPredictor:
         volume = read_volume(path)
         mask = segment_volume(self.module, volume, self.orientation, len(self.labels) + 1, self.largest, self.holes)
         rows = measure(name, path, volume, mask, self.labels)
-        mask_path, picture_path = (out_dir / file for file in ANSWERS.files(name))
+        mask_path, picture_path = (out_dir / file for file in OUTPUTS.files(name))
         _write_picture(picture_path, volume, mask, tuple(self.labels), rows)
         write_volume(mask_path, label_values(mask, self.labels), volume)
         amounts = [f"{row['label']} {row['volume_ml']:.2f} mL" + f" ({row['flags']})" * bool(row["flags"])

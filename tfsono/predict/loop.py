@@ -26,7 +26,7 @@ RECORD = "predictions.json"  # of which file and which model each case is: what 
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outputs:
     """What a system takes and leaves, known before its model is loaded.
 
     Attributes:
@@ -51,10 +51,10 @@ class Predictor(Protocol):
     """Changes with whatever changes an answer: the weights and the options."""
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Answers one input: writes its files, and returns its rows by table and a line to print."""
+        """Predicts one input: writes its files, and returns its rows by table and a line to print."""
 
 
-def predict_all(answers: Answers, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
+def predict_all(answers: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
                 out_dir: str | os.PathLike, again: bool = False) -> int:
     """Predicts every input; a bad one is reported in one line and the others go on.
 
@@ -83,7 +83,7 @@ def predict_all(answers: Answers, open_predictor: Callable[[], Predictor], input
     predictor = open_predictor()
     made = not out_dir.exists()
     make_folder(out_dir)
-    failed = _answer_each(_Folder(out_dir, tables, answers, predictor), paths, names, again)
+    failed = _predict_each(_Folder(out_dir, tables, answers, predictor), paths, names, again)
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others lie in {out_dir}", file=sys.stderr)
     if made and not any(out_dir.iterdir()):
@@ -91,7 +91,7 @@ def predict_all(answers: Answers, open_predictor: Callable[[], Predictor], input
     return 2 if failed else 0
 
 
-def _answer_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], again: bool) -> int:
+def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], again: bool) -> int:
     """Returns how many failed."""
     failed, worked, began, count = 0, 0, time.monotonic(), len(paths)
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
@@ -102,7 +102,7 @@ def _answer_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], a
                       flush=True)
                 continue
             worked += 1
-            text = folder.answer(path, name, content)
+            text = folder.predict(path, name, content)
         except FAILURES as error:
             failed += 1
             print(f"[{index}/{count}] error: {_one_line(error, path)}", file=sys.stderr)
@@ -114,7 +114,7 @@ def _answer_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], a
 class _Folder:
     """The output folder: its tables, and the record of what was answered for which file by which model."""
 
-    def __init__(self, path: Path, tables: Tables, answers: Answers, predictor: Predictor):
+    def __init__(self, path: Path, tables: Tables, answers: Outputs, predictor: Predictor):
         self.path, self.tables, self.answers, self.predictor = path, tables, answers, predictor
         record = path / RECORD
         self.record = read_json(record, "delete it, or choose another --out") if record.is_file() else {}
@@ -126,8 +126,8 @@ class _Folder:
         there = (self.path / self.answers.files(name)[0]).exists() and name in self.tables.files()
         return there and self.record.get(name) == self._entry(path, content)
 
-    def answer(self, path: Path, name: str, content: str) -> str:
-        """Answers one input and writes it down; returns the line to print."""
+    def predict(self, path: Path, name: str, content: str) -> str:
+        """Predicts one input and writes it down; returns the line to print."""
         present = [file for file in self.answers.files(name) if (self.path / file).exists()]
         if present and name not in self.tables.files():
             raise UserError(f"{self.path / present[0]}: there already, and not of an earlier prediction; "

@@ -20,7 +20,7 @@ from tfsono.configs.pose import MIRRORED, SEGMENTS
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_keys, load_exported
 from tfsono.metrics.pose_case import known_segments, segment_lengths
-from tfsono.predict.loop import Answers
+from tfsono.predict.loop import Outputs
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.skeleton import pose_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
@@ -36,13 +36,13 @@ MOST_NAMED = 4
 """Of more faint landmarks a flag gives the number; each one's peak stands in landmarks.csv."""
 ONE_PLACE_MM = 1.0
 """A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
-ANSWERS = Answers("volume", is_volume_file, case_name,
+OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, LENGTHS: LENGTH_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
 
 
 @dataclasses.dataclass(frozen=True)
-class PoseAnswer:
+class PosePrediction:
     """Landmarks on a volume's own grid.
 
     Attributes:
@@ -86,12 +86,12 @@ class PosePredictor:
         return known_segments(SEGMENTS, self.landmarks)
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Answers one input, writes its files, and returns its rows and a line to print."""
+        """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        answer = self.answer(volume)
+        answer = self.predict_volume(volume)
         rows = self.measure(name, path, volume, answer)
-        picture, markups = (out_dir / file for file in ANSWERS.files(name))
+        picture, markups = (out_dir / file for file in OUTPUTS.files(name))
         points_mm = points_to_mm(answer.points_vox, volume)
         turned = reorient(volume, "LPS")
         pose_picture(picture, turned.array, points_to_vox(points_mm, turned), turned.spacing_mm, self.landmarks,
@@ -99,7 +99,7 @@ class PosePredictor:
         write_markups(markups, dict(zip(self.landmarks, points_mm, strict=True)), self.segments)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
-    def answer(self, volume: Volume) -> PoseAnswer:
+    def predict_volume(self, volume: Volume) -> PosePrediction:
         """The answer on the volume's own grid."""
         turned = reorient(volume, self.orientation)
         given = np.ascontiguousarray(turned.array, np.float32), np.asarray(turned.spacing_mm, np.float32)
@@ -117,10 +117,10 @@ class PosePredictor:
                 library_mm = float(found.distances_mm[-1]) if len(found.distances_mm) else np.nan
         points_mm = points_to_mm(points, turned)
         flags += point_flags(points_mm, peaks, self.landmarks)
-        return PoseAnswer(points_to_vox(points_mm, volume), np.asarray(peaks, np.float64), state, moved_mm, library_mm,
-                          tuple(flags))
+        return PosePrediction(points_to_vox(points_mm, volume), np.asarray(peaks, np.float64), state, moved_mm,
+                              library_mm, tuple(flags))
 
-    def measure(self, name: str, path: Path, volume: Volume, answer: PoseAnswer) -> dict[str, list[dict]]:
+    def measure(self, name: str, path: Path, volume: Volume, answer: PosePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
         file = str(Path(path).resolve())
         points_mm = points_to_mm(answer.points_vox, volume)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, sha256
 from tfsono.files import read_json
-from tfsono.predict.loop import Answers, Predictor, predict_all
+from tfsono.predict.loop import Outputs, Predictor, predict_all
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
     """
     system = system_of(source)
     check_options(source, system, options)
-    return predict_all(answers_of(system), lambda: open_predictor(source, options), inputs, out_dir, again)
+    return predict_all(outputs_of(system), lambda: open_predictor(source, options), inputs, out_dir, again)
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, tiling: str = "",
@@ -130,27 +130,27 @@ def open_predictor(source: str | os.PathLike, options: Options = Options()) -> P
     return hip.from_export(source, key)
 
 
-def answers_of(system: str) -> Answers:
+def outputs_of(system: str) -> Outputs:
     """What a system takes and leaves."""
     if system == "hip":
         from tfsono.predict import hip
 
-        return hip.ANSWERS
+        return hip.OUTPUTS
     if system == "femur":
         from tfsono.predict import femur
 
-        return femur.ANSWERS
+        return femur.OUTPUTS
     if system == "pose":
         from tfsono.predict import pose
 
-        return pose.ANSWERS
+        return pose.OUTPUTS
     if system == "face":
         from tfsono.predict import face
 
-        return face.ANSWERS
+        return face.OUTPUTS
     from tfsono.predict import head
 
-    return head.ANSWERS
+    return head.OUTPUTS
 
 
 def is_exported(source: str | os.PathLike) -> bool:

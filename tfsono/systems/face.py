@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tfsono.configs.face import FACE
-from tfsono.inference.face import FaceAnswerer, FaceReader
+from tfsono.inference.face import FaceModule, FaceReader
 from tfsono.inference.face_prior import PRIOR, read_prior
 from tfsono.models import face
 from tfsono.systems.source import source_of, volume_input
@@ -16,7 +16,7 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
 
 
 def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool | None = None
-             ) -> tuple[Run, FaceAnswerer]:
+             ) -> tuple[Run, FaceModule]:
     """A run and its module, with the weights that it is tested with.
 
     Args:
@@ -33,7 +33,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool |
     load_weights(run, network, which)
     wanted = (config.use_prior if with_prior is None else with_prior) and config.boxes
     prior = read_prior(run.folder / PRIOR, config.landmark_names) if wanted else None
-    return run, FaceAnswerer(reader_of(network, config), prior, config.prior_weight)
+    return run, FaceModule(reader_of(network, config), prior, config.prior_weight)
 
 
 def reader_of(network, config) -> FaceReader:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError
 from tfsono.files import make_folder
-from tfsono.inference.femur import FemurAnswerer, RegionFinder, RegionReader, SliceSegmenter
+from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
 from tfsono.models import femur
 from tfsono.systems.source import landmark_outputs, mask_output, source_of, volume_input
 from tfsono.training.run import Run, load_weights, read_run
@@ -55,7 +55,7 @@ def finder_of(run: Run, which: str = "auto") -> RegionFinder:
                         run.config.roi_part)
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, SliceSegmenter | FemurAnswerer]:
+def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, SliceModule | FemurModule]:
     """A run and its module, with the weights that it is tested with.
 
     A run of the second stage looks where its own copy of the first one finds bone; without one, everywhere.
@@ -70,13 +70,13 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, Slic
     run = read_run(run_dir, FEMUR)
     config = run.config
     if config.network == "unet_roi":
-        return run, SliceSegmenter(finder_of(run, which), config.spacing_mm)
+        return run, SliceModule(finder_of(run, which), config.spacing_mm)
     network = femur.build(config)
     load_weights(run, network, which)
     reader = RegionReader(network, config.stride, config.roi_margin, config.roi_ratio, config.heatmap_decode)
     folder = Path(run_dir) / FIRST_STAGE
     finder = finder_of(read_run(folder, FEMUR)) if (folder / "config.json").is_file() else None
-    return run, FemurAnswerer(reader, finder, config.spacing_mm)
+    return run, FemurModule(reader, finder, config.spacing_mm)
 
 
 def labels_of(run: Run) -> dict[str, int]:
@@ -98,7 +98,7 @@ def manifest_of(run: Run) -> dict:
         output |= landmark_outputs(config.landmarks)
     functions = {"serving_default": "the answer"}
     if config.network != "unet_roi":
-        functions["answer_in"] = "(volume, spacing_mm, box int32 [6]): the answer in a box that is known"
+        functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the answer in a box that is known"
     return {
         "system": run.settings.system,
         "use": USE,

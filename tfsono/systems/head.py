@@ -6,7 +6,7 @@ import os
 
 from tfsono.configs.head import HEAD
 from tfsono.geometry.head_labels import DEFAULT_ORDER
-from tfsono.inference.head import HeadLocaliser, HeadSegmenter, head_module
+from tfsono.inference.head import HeadLandmarkModule, HeadSegmentationModule, head_module
 from tfsono.models import head
 from tfsono.systems.source import source_of
 from tfsono.training.run import Run, load_weights, read_run
@@ -17,7 +17,8 @@ MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "rans
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, HeadSegmenter | HeadLocaliser]:
+def load_run(run_dir: str | os.PathLike, which: str = "auto"
+             ) -> tuple[Run, HeadSegmentationModule | HeadLandmarkModule]:
     """A run and its module, with the weights that it is tested with.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
-from tfsono.inference.hip import HipSegmenter
+from tfsono.inference.hip import HipModule
 from tfsono.models import hip
 from tfsono.systems.source import mask_output, source_of, volume_input
 from tfsono.training.run import Run, load_weights, read_run
@@ -18,7 +18,7 @@ USE = ("Research use only, not a medical device: no diagnosis. Trained on one ki
 
 
 def load_run(run_dir: str | os.PathLike, tiling: str = "", also: Sequence[str | os.PathLike] = ()
-             ) -> tuple[Run, HipSegmenter]:
+             ) -> tuple[Run, HipModule]:
     """A run and its module, with the weights that it is tested with.
 
     Args:
@@ -36,7 +36,7 @@ def load_run(run_dir: str | os.PathLike, tiling: str = "", also: Sequence[str | 
     return run, segmenter_of([run, *others])
 
 
-def segmenter_of(runs: Sequence[Run], weights: str = "auto") -> HipSegmenter:
+def segmenter_of(runs: Sequence[Run], weights: str = "auto") -> HipModule:
     """The module of one run, or of several that answer together, tiled as the first one's config says.
 
     Args:
@@ -51,7 +51,7 @@ def segmenter_of(runs: Sequence[Run], weights: str = "auto") -> HipSegmenter:
     for run in runs:
         networks.append(hip.build(run.config))
         load_weights(run, networks[-1], weights)
-    return HipSegmenter.build(hip.main_network(*networks), runs[0].config)
+    return HipModule.build(hip.main_network(*networks), runs[0].config)
 
 
 def check_together(runs: Sequence[Run]) -> None:

@@ -6,7 +6,7 @@ import os
 
 from tfsono.configs.pose import POSE, ROBUST
 from tfsono.inference.atlases import LIBRARY, read_library, robust_places
-from tfsono.inference.pose import PoseAnswerer, PoseReader, PoseRefiner
+from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
 from tfsono.inference.refine import RefineSettings
 from tfsono.models import pose
 from tfsono.systems.source import landmark_outputs, source_of, volume_input
@@ -16,7 +16,7 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, ages and poses are untested, and the answer gives no sign of its own failure.")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, PoseAnswerer]:
+def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, PoseModule]:
     """A run and its module, with the weights that it is tested with.
 
     Args:
@@ -29,7 +29,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, Pose
     run = read_run(run_dir, POSE)
     network = pose.build(run.config)
     load_weights(run, network, which)
-    return run, PoseAnswerer(reader_of(network, run.config))
+    return run, PoseModule(reader_of(network, run.config))
 
 
 def reader_of(network, config) -> PoseReader:
@@ -37,7 +37,7 @@ def reader_of(network, config) -> PoseReader:
     return PoseReader(network, config.stride, config.ratio, config.heatmap_decode, config.spacing_mm)
 
 
-def load_refiner(run: Run, module: PoseAnswerer) -> PoseRefiner:
+def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
     """What refines the module's answers on each volume (Sec. 2.2), with the poses that the run was trained on.
 
     Raises:

@@ -93,9 +93,9 @@ def measure_with_scipy(prediction: np.ndarray, truth: np.ndarray) -> Metrics:
     pooled = np.concatenate([there, back])
     return {
         "dice": 2 * np.sum(prediction & truth) / (prediction.sum() + truth.sum()),
-        "surface_mean_mm": (there.mean() + back.mean()) / 2,
+        "assd_mm": (there.mean() + back.mean()) / 2,
         "surface_mean_pooled_mm": pooled.mean(),
-        "surface_std_mm": pooled.std(),
+        "assd_std_mm": pooled.std(),
         "hausdorff_mm": pooled.max(),
         "hausdorff95_mm": max(np.percentile(there, 95), np.percentile(back, 95)),
     }
@@ -112,7 +112,7 @@ def measure_with_simpleitk(prediction: np.ndarray, truth: np.ndarray) -> Metrics
     return {
         "dice": overlap.GetDiceCoefficient(1),
         "jaccard": overlap.GetJaccardCoefficient(1),
-        "surface_mean_mm": hausdorff.GetAverageHausdorffDistance(),
+        "assd_mm": hausdorff.GetAverageHausdorffDistance(),
         "hausdorff_mm": hausdorff.GetHausdorffDistance(),
     }
 

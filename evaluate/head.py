@@ -1,8 +1,9 @@
 """Measures runs of `head` on their test cases: python evaluate/head.py --data FILE.h5 --runs DIR [DIR ...] --out DIR.
 
 Writes cases.csv, tables (outlines with HC18's measures, landmarks, BPD/OFD/HC, trimesters, agreement, uncertainty,
-differences), figures, the masks and report.html. Runs that differ in fold and seed alone share a row; the same command
-goes on where it stopped. Answers are those of `tfsono predict`, measured in each picture's own pixels.
+differences), figures, the masks and report.html. Runs that differ in fold and seed alone share a row; with --ensemble
+they are also measured together. The same command resumes an interrupted evaluation. Predictions are those of
+`tfsono predict`, measured in each image's own pixels.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import add_ensemble, evaluation_parser
+from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
-from tfsono.files import make_folder, replacing
+from tfsono.files import replacing
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
 POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
@@ -26,78 +27,53 @@ ELLIPSE = ("center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angl
 
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HEAD, __doc__, "masks")
-    add_ensemble(parser)
     parser.add_argument("--samples", type=int, default=None,
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
     arguments = parser.parse_args(argv)
-    if arguments.samples is not None and not 0 <= arguments.samples <= 1000:
-        raise UserError(f"--samples {arguments.samples}: expected 0 to 1000")
 
-    from tfsono.data.cache import Cache
-    from tfsono.evaluation.ensembles import groups_of
+    from tfsono.evaluation.evaluation import opened  # after --help, which must not wait for TensorFlow
     from tfsono.report.head_tables import head_tables
-    from tfsono.report.rows import by_method
+
+    with opened(arguments, HEAD) as evaluation:
+        heads, runs = check(evaluation, arguments.samples), evaluation.runs
+        groups = evaluation.groups(methods_of(runs), [run.config.part for run in runs])
+        rows = evaluation.rows(groups, lambda _, group: measure(evaluation, group, heads, arguments.samples))
+        tables = evaluation.write_tables(rows, head_tables(rows, label_floors(heads, runs[0])),
+                                         ("segmentation", "landmarks", "measurements", "label_floor"))
+        evaluation.write_page(groups, tables, figures(evaluation, rows, heads), "masks",
+                              lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
+
+
+def check(evaluation, samples: int | None) -> dict:
+    """The references of the test cases; runs whose references differ are refused, and impossible options."""
+    from tfsono.evaluation.comparable import check_one_value
+
+    if samples is not None and not 0 <= samples <= 1000:
+        raise UserError(f"--samples {samples}: expected 0 to 1000")
+    check_one_value(evaluation.runs, "outline", "their references differ")
+    return reference_heads(evaluation.runs[0], evaluation.cache)
+
+
+def methods_of(runs) -> list[str]:
+    """A row's name for each run, and what it started from, where that tells it from others."""
     from tfsono.evaluation.methods import method_names
-    from tfsono.report.tables import to_markdown, write_cases, write_table
-    from tfsono.training.run import read_run
 
-    runs = [read_run(folder, HEAD) for folder in arguments.runs]
-    methods = method_names([run.settings for run in runs], [started_from(run) for run in runs], UNNAMED)
-    groups = groups_of(runs, methods, arguments.ensemble, [run.config.part for run in runs])
-    with Cache(arguments.data, "head") as cache:
-        check_runs(runs, cache, arguments.weights)
-        heads = true_heads(runs[0], cache)
-        out = make_folder(arguments.out)
-        rows = []
-        for group in groups:
-            print(f"{', '.join(str(run.folder) for run in group.runs)}: {group.method}")
-            rows += [{"method": group.method, **row}
-                     for row in measure(group, cache, heads, out, arguments.weights, arguments.samples)]
-        write_cases(out / "cases.csv", rows)
-        tables = head_tables(by_method(rows), label_floors(heads, runs[0]))
-        for stem, table in tables.items():
-            write_table(out, stem, table)
-            if stem in ("segmentation", "landmarks", "measurements", "label_floor"):
-                print(f"\n{to_markdown(table)}")
-        figures = write_figures(out, rows, runs, cache, heads)
-    write_report(out, tables, figures, runs, groups)
+    started = ["ImageNet weights" if run.config.backbone_weights else "" for run in runs]
+    return method_names([run.settings for run in runs], started, UNNAMED)
 
 
-def started_from(run) -> str:
-    """What a run started from, where that tells it from others."""
-    return "ImageNet weights" if run.config.backbone_weights else ""
-
-
-def check_runs(runs: list, cache, weights: str) -> None:
-    """Runs in one table must have weights, and were tested on the same cases, which the cache must hold."""
-    first = runs[0].split["test"]
-    if not first:
-        raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
-    for run in runs:
-        run.weights(weights)
-        if run.config.outline != runs[0].config.outline:
-            raise UserError(f"{run.folder}: --outline {run.config.outline}, {runs[0].folder}: "
-                            f"{runs[0].config.outline}; their truths differ, evaluate them apart")
-        if run.split["test"] != first:
-            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
-    missing = [name for name in first if name not in cache.names]
-    if missing:
-        raise UserError(f"{cache.path}: lacks the test case {missing[0]} of {runs[0].folder}; "
-                        "give the cache of that run")
-
-
-def true_heads(run, cache) -> dict:
-    """The truth of the test cases by name: of those with a mask that an ellipse fits, or with points."""
+def reference_heads(run, cache) -> dict:
+    """The references of the test cases by name: of those with a mask that an ellipse fits, or with points."""
     from tfsono.data.heads import known_heads, official_outlines
 
     heads = official_outlines(known_heads(cache, run.split["test"]), run.data["outline_margin_px"])
-    known = {name: head for name, head in heads.items() if truth_of(head, run) is not None}
-    left_out = sorted(set(heads) - set(known))
+    known = {name: head for name, head in heads.items() if reference_of(head, run) is not None}
+    excluded = sorted(set(heads) - set(known))
     if not known:
         raise UserError(f"{cache.path}: none of the {len(heads)} test cases has a mask or points to compare with")
-    if left_out:
-        print(f"{len(left_out)} of {len(heads)} test cases are left out, with neither mask nor points that fit: "
-              f"{', '.join(left_out)}")
+    if excluded:
+        print(f"{len(excluded)} of {len(heads)} test cases are excluded, with neither mask nor points that fit: "
+              f"{', '.join(excluded)}")
     return known
 
 
@@ -109,8 +85,8 @@ def order_of(run):
     return EndOrder(tuple(held["ofd_direction"]), tuple(held["bpd_direction"]))
 
 
-def truth_of(head, run, mask=None):
-    """The true outline in the order of the run's ends: the mask's ellipse, else that of points which fit; or None."""
+def reference_of(head, run, mask=None):
+    """The reference in the order of the run's ends: the mask's ellipse, else that of points which fit; or None."""
     from tfsono.geometry.ellipse import ellipse_of_points
     from tfsono.metrics.head_case import HeadOutline
 
@@ -119,7 +95,7 @@ def truth_of(head, run, mask=None):
     return None if ellipse is None else HeadOutline(ellipse, points, mask)
 
 
-def true_mask(case, head):
+def reference_mask(case, head):
     """The mask of a cached case, bool [Y, X], or its official outline, filled; None where there is none."""
     if case.label is None:
         return None
@@ -128,12 +104,12 @@ def true_mask(case, head):
 
 
 def label_floors(heads: dict, run) -> dict[str, list[float]]:
-    """How far the circumferences of the true masks' ellipses are from the official ones, in mm."""
+    """How far the circumferences of the reference masks' ellipses are from the official ones, in mm."""
     known = [head for head in heads.values() if head.hc_mm and head.ellipse and head.pixel_size_mm]
     if not known:
         return {}
     floors, margin = {}, run.data["outline_margin_px"] or 0.0
-    for name, by_px in {"ellipse of the true mask": margin, f"the same, {margin:.2f} px smaller": 0.0}.items():
+    for name, by_px in {"ellipse of the reference mask": margin, f"the same, {margin:.2f} px smaller": 0.0}.items():
         floors[name] = [head.ellipse.grown(by_px).circumference_px() * head.pixel_size_mm - head.hc_mm
                         for head in known]
         if not margin:
@@ -157,22 +133,19 @@ def predictor_of(group, weights: str, samples: int | None):
     return HeadPredictor(members, "", samples=samples)
 
 
-def measure(group, cache, heads: dict, out: Path, weights: str, samples: int | None) -> list[dict]:
-    """One row per test case; cases that an earlier call measured with the same weights and cache are read back."""
-    from tfsono.evaluation.measured import answers_folder, measured
-
-    folder = answers_folder(out, group.name, cache.path, [run.weights(weights) for run in group.runs],
-                            (samples, [(run.config, run.data) for run in group.runs]))
+def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
+    """One row per test case; what an earlier call measured with the same weights and cache is read back."""
+    folder = evaluation.folder(group, settings=(samples, [run.data for run in group.runs]))
 
     def open_measure():
-        predictor = predictor_of(group, weights, samples)
-        return lambda name: [measure_case(predictor, group, cache.read(name), heads[name], folder)]
+        predictor = predictor_of(group, evaluation.weights, samples)
+        return lambda name: [measure_case(predictor, group, evaluation.cache.read(name), heads[name], folder)]
 
-    return measured(folder, list(heads), open_measure, lambda rows: summary_text(rows[0]))
+    return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]), list(heads))
 
 
 def measure_case(predictor, group, case, head, folder: Path) -> dict:
-    """Approach 4 and Evaluation Metrics: answer, ellipse, measure in the picture's own pixels; keep the mask."""
+    """Approach 4 and Evaluation Metrics: predict, fit the ellipse, measure in the image's own pixels; keep the mask."""
     from tfsono.data.images_2d import picture_pixels
     from tfsono.metrics.head_case import HeadOutline, head_metrics
     from tfsono.predict.head import mask_of
@@ -186,10 +159,10 @@ def measure_case(predictor, group, case, head, folder: Path) -> dict:
     outline = HeadOutline(found.ellipse, points, mask)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "part": run.config.part,
            "fold": run.config.fold, "seed": run.config.seed, "members": len(group.runs),
-           "truth": "mask" if head.ellipse else "points", "pixel_size_mm": head.pixel_size_mm,
+           "reference": "mask" if head.ellipse else "points", "pixel_size_mm": head.pixel_size_mm,
            "mask": write_mask(folder / f"{case.name}_mask.png", mask)}
-    truth = truth_of(head, run, true_mask(case, head))
-    row |= head_metrics(outline, truth, pixels.shape, head.pixel_size_mm, head.hc_mm)
+    reference = reference_of(head, run, reference_mask(case, head))
+    row |= head_metrics(outline, reference, pixels.shape, head.pixel_size_mm, head.hc_mm)
     row |= spread_row("members", members.deviation_px, head.pixel_size_mm)
     row |= spread_row("dropout", dropout.deviation_px, head.pixel_size_mm)
     return row | {"samples": dropout.count, "samples_undefined": dropout.undefined} | outline_row(outline)
@@ -250,71 +223,50 @@ def summary_text(row: dict) -> str:
     """BPD, OFD and HC with their errors, in words."""
     if row["undefined"]:
         return "undefined: no ellipse fits"
-    unit = "mm" if row["pixel_size_mm"] and row["hc_true_mm"] == row["hc_true_mm"] else "px"
+    unit = "mm" if row["pixel_size_mm"] and row["hc_reference_mm"] == row["hc_reference_mm"] else "px"
     return ", ".join(f"{key.upper()} {row[f'{key}_{unit}']:.1f} {unit} ({row[f'{key}_error_{unit}']:+.1f})"
                      for key in ("bpd", "ofd", "hc"))
 
 
-def write_figures(out: Path, rows: list[dict], runs: list, cache, heads: dict) -> list:
-    """Best, median and worst case of each method, agreement, every case by method, and the trainings."""
+def figures(evaluation, rows: list[dict], heads: dict) -> list:
+    """Best, median and worst case of each method, agreement, and every case by method."""
     from tfsono.report.agreement import agreement_figure, agreements_of
     from tfsono.report.head_tables import compared_metrics, measurements_of, unit_of
-    from tfsono.report.rows import by_method
-    from tfsono.report.rows import case_means
-    from tfsono.report.page import Picture
-    from tfsono.report.plots import cases_figure, history_figure
-    from tfsono.training.run import read_history
+    from tfsono.report.page import Figure
+    from tfsono.report.plots import cases_figure
+    from tfsono.report.rows import by_method, case_means
 
-    figures, unit, methods = make_folder(out / "figures"), unit_of(rows), by_method(rows)
-    agreement_figure(figures / "agreement.png", agreements_of(methods, measurements_of(unit)),
-                     "Agreement with the truth")
+    folder, unit, methods = evaluation.figures_folder, unit_of(rows), by_method(rows)
+    agreement_figure(folder / "agreement.png", agreements_of(methods, measurements_of(unit)),
+                     "Agreement with the reference")
     metrics = compared_metrics(unit)
     means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in methods.items()}
-    cases_figure(figures / "methods.png", means, metrics)
-    pictures = [Picture(figures / "agreement.png", "Bland and Altman: the answer less the truth over their mean, with "
-                        "the bias and its limits (1.96 standard deviations)."),
-                Picture(figures / "methods.png", "Every test case, by method.")]
+    cases_figure(folder / "methods.png", means, metrics)
+    found = [Figure(folder / "agreement.png", "Bland and Altman: prediction less reference over their mean, with the "
+                    "bias and its limits (1.96 standard deviations)."),
+             Figure(folder / "methods.png", "Every test case, by method.")]
     for number, (method, group) in enumerate(methods.items(), 1):
-        pictures += draw_examples(figures, number, method, group, out, cache, heads, runs[0])
-    for run in runs:
-        path = figures / f"history_{run.folder.name}.png"
-        history_figure(path, read_history(run.folder / "history.csv"), title=run.folder.name)
-        pictures.append(Picture(path, f"Training of {run.folder.name}."))
-    return pictures
+        found += draw_examples(evaluation, f"{number}", method, group, heads)
+    return found
 
 
-def draw_examples(folder: Path, number: int, method: str, rows: list[dict], out: Path, cache, heads: dict, run) -> list:
-    """The best, median and worst case of a method by the overlap of the ellipses, in the answer of its first run."""
+def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: dict) -> list:
+    """The best, median and worst case of a method by the overlap of the ellipses, as its first run predicts it."""
     from tfsono.data.images_2d import picture_pixels
     from tfsono.report.head_plots import comparison_figure
-    from tfsono.report.page import Picture
+    from tfsono.report.page import Figure
 
     first = [row for row in rows if row["run"] == rows[0]["run"]]
     ranked = sorted(first, key=lambda row: (row["dsc_percent"], row["case"]))
-    pictures = []
+    found = []
     for rank, row in {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}.items():
-        path = folder / f"{number}_{rank}.png"
+        path, case = evaluation.figures_folder / f"{stem}_{rank}.png", row["case"]
         text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
-        comparison_figure(path, picture_pixels(cache.read(row["case"])), truth_of(heads[row["case"]], run),
-                          outline_of(row, out), f"{method}: {rank} of {len(ranked)}, {row['case']}", [text])
-        pictures.append(Picture(path, f"{method}, {rank} case by the overlap of the ellipses: truth and answer."))
-    return pictures
-
-
-def write_report(out: Path, tables: dict, figures: list, runs: list, groups: list) -> None:
-    """report.html, and where everything is."""
-    from tfsono.report.page import write_evaluation_page
-    from tfsono.training.start import initialisation_of
-
-    listed = []
-    for group in groups:
-        if len(group.runs) > 1:
-            listed.append(f"{group.method}: {', '.join(run.folder.name for run in group.runs)}")
-            continue
-        run = group.first
-        said = [*run.data["labels_used"], initialisation_of(run.folder)]
-        listed.append(f"{group.method}: {group.name}, fold {run.config.fold}; {'; '.join(said)}")
-    write_evaluation_page(out, f"head: {runs[0].data['dataset']}", list(tables.values()), figures, listed, "masks")
+        comparison_figure(path, picture_pixels(evaluation.cache.read(case)),
+                          reference_of(heads[case], evaluation.runs[0]), outline_of(row, evaluation.out),
+                          f"{method}: {rank} of {len(ranked)}, {case}", [text])
+        found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
+    return found
 
 
 if __name__ == "__main__":

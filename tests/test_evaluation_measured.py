@@ -3,7 +3,7 @@
 import pytest
 
 from tfsono.progress import clock
-from tfsono.evaluation.measured import answers_folder, measured
+from tfsono.evaluation.measured import predictions_folder, measured
 from tfsono.report.rows import by_method
 
 
@@ -15,11 +15,11 @@ def test_the_folder_changes_with_weights_settings_and_cache(tmp_path):
     paths = [tmp_path / name for name in ("cache.h5", "a.h5", "b.h5")]
     for path in paths:
         path.write_bytes(b"first")
-    found = [answers_folder(tmp_path, "run", paths[0], paths[1:], settings) for settings in (1, 1, 2)]
+    found = [predictions_folder(tmp_path, "run", paths[0], paths[1:], settings) for settings in (1, 1, 2)]
     paths[2].write_bytes(b"other")
-    found.append(answers_folder(tmp_path, "run", paths[0], paths[1:], 1))
+    found.append(predictions_folder(tmp_path, "run", paths[0], paths[1:], 1))
     paths[0].write_bytes(b"longer than before")
-    found.append(answers_folder(tmp_path, "run", paths[0], paths[1:], 1))
+    found.append(predictions_folder(tmp_path, "run", paths[0], paths[1:], 1))
     assert found[0] == found[1] and len(set(found)) == 4
     assert all(path.parent == tmp_path / "runs" and path.name.startswith("run_") for path in found)
 

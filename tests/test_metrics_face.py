@@ -36,7 +36,7 @@ def values(row, key):
 def test_a_case_solved_by_hand():
     row = metrics(answer(TRUTH + [[2, 0, 0], [0, 0, 0], [0, 7, 0], [6, 4, 0], [0, 0, 24]]))
     assert values(row, "error_{}_mm") == pytest.approx([1, 0, 7, 5, 48])
-    assert row["mean_error_mm"] == pytest.approx(61 / 5)
+    assert row["mre_mm"] == pytest.approx(61 / 5)
     # a cube of side w moved by d along an axis: (w - d) / (w + d)
     common = (24 - 6) * (24 - 4) * 24
     expected = [12 / 16, 1, 7 / 21, common / (2 * 24**3 - common), 0]
@@ -46,7 +46,7 @@ def test_a_case_solved_by_hand():
     # the first and the second reach 6 and 10 of the 10 thresholds, the fourth (0.4545) none
     assert row["hit_mean"] == pytest.approx((6 + 10) / 50)
     assert values(row, "score_{}") == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
-    assert [row[key] for key in ("missing", "without_truth", "sides_exchanged", "second_taken", "hit_not_taken")] == [
+    assert [row[key] for key in ("missing", "without_reference", "sides_exchanged", "second_taken", "hit_not_taken")] == [
         0, 0, 0, 0, 0]
 
 
@@ -67,18 +67,18 @@ def test_a_missing_answer_is_a_miss_and_a_missing_truth_counts_nowhere():
     row = metrics(answer(found), truth)
     assert values(row, "error_{}_mm") == pytest.approx([0, NAN, 0, NAN, 0], nan_ok=True)
     assert values(row, "iou_{}") == pytest.approx([1, 0, 1, NAN, 1], nan_ok=True)
-    assert (row["mean_error_mm"], row["mean_iou"], row["hit_50"]) == (0, 0.75, 0.75)
-    assert (row["missing"], row["without_truth"]) == (1, 1)
+    assert (row["mre_mm"], row["mean_iou"], row["hit_50"]) == (0, 0.75, 0.75)
+    assert (row["missing"], row["without_reference"]) == (1, 1)
     assert math.isnan(row["score_mid_eyebrow"]) and row["score_nose_tip"] == 0.8
 
 
 def test_nothing_found_and_nothing_known():
     row = metrics(answer(np.full((5, 3), NAN)))
     assert (row["missing"], row["mean_iou"], row["hit_35"], row["hit_mean"], row["sides_exchanged"]) == (5, 0, 0, 0, 0)
-    assert math.isnan(row["mean_error_mm"]) and all(map(math.isnan, values(row, "score_{}")))
+    assert math.isnan(row["mre_mm"]) and all(map(math.isnan, values(row, "score_{}")))
     row = metrics(answer(TRUTH), np.full((5, 3), NAN))
-    assert (row["missing"], row["without_truth"]) == (0, 5)
-    assert all(math.isnan(row[key]) for key in ("mean_error_mm", "mean_iou", "hit_50", "hit_mean"))
+    assert (row["missing"], row["without_reference"]) == (0, 5)
+    assert all(math.isnan(row[key]) for key in ("mre_mm", "mean_iou", "hit_50", "hit_mean"))
 
 
 @pytest.mark.parametrize("boxes", [None, np.tile(TRUTH, 2), np.full((5, 6), NAN)], ids=["none", "without sides", "nan"])
@@ -86,7 +86,7 @@ def test_a_heatmap_has_places_and_no_boxes(boxes):
     given = answer(TRUTH + [1, 0, 0]) | {"boxes_vox": boxes}
     given["candidate_boxes_vox"] = None if boxes is None else boxes[:, None]
     row = metrics(given)
-    assert row["mean_error_mm"] == 0.5 and row["missing"] == 0
+    assert row["mre_mm"] == 0.5 and row["missing"] == 0
     assert all(math.isnan(value) for key, value in row.items()
                if key.startswith(("iou_", "hit_")) or key in ("mean_iou", "second_taken"))
 

@@ -24,7 +24,7 @@ def test_an_answer_solved_by_hand():
     found = MaskAndPoints(bar(4, 20), np.array([[4, 9, 5], [23, 6, 6]], float))
     row = joint_metrics(found, truth, SPACING, {"femur": 1}, NAMES)
     assert (row["error_proximal_mm"], row["error_distal_mm"], row["mre_mm"]) == pytest.approx((3, 2, 2.5))
-    assert row["length_true_mm"] == pytest.approx(9.5)
+    assert row["length_reference_mm"] == pytest.approx(9.5)
     length = math.sqrt(9.5**2 + 3**2 + 2**2)
     assert (row["length_mm"], row["length_error_mm"]) == pytest.approx((length, length - 9.5))
     assert row["dice"] == pytest.approx(2 * 16 / (16 + 20))

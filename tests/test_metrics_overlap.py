@@ -47,7 +47,7 @@ def test_hand_solved_volumes() -> None:
     truth[1:7, 0:2, 1] = True
     expected = {
         "volume_ml": 0.012,  # 4 voxels of 3 mm^3
-        "truth_volume_ml": 0.036,
+        "reference_volume_ml": 0.036,
         "volume_error_ml": 0.024,
         "volume_difference_ml": -0.024,
     }

@@ -23,12 +23,12 @@ def test_a_case_solved_by_hand():
     found = TRUTH + [[6, 4, 0], [0, 0, 0], [0, 0, 1], [0, 12, 0]]  # 5, 0, 2 and 12 mm
     row = pose_metrics(found, TRUTH, SPACING, NAMES, BONES, SIDES)
     assert [row[f"error_{name}_mm"] for name in NAMES] == pytest.approx([5, 0, 2, 12])
-    assert row["mean_error_mm"] == pytest.approx(4.75)
+    assert row["mre_mm"] == pytest.approx(4.75)
     assert [row[f"auc_{name}"] for name in NAMES] == pytest.approx([0.5, 1, 0.8, 0])
     assert row["auc"] == pytest.approx(2.3 / 4)
     # Steps of 1 mm, "<": 5 mm counts from 6 on, 0 from 1 on, 2 from 3 on, 12 never.
     assert row["auc_trapezoid"] == pytest.approx((4.5 + 9.5 + 7.5 + 0) / 40)
-    assert row["length_true_neck_spine_mm"] == pytest.approx(6) and row["length_true_neck_wrist_a_mm"] == 10
+    assert row["length_reference_neck_spine_mm"] == pytest.approx(6) and row["length_reference_neck_wrist_a_mm"] == 10
     neck_spine = math.hypot(3, 2)  # the neck moved by (3, 4, 0) mm towards the spine's y
     assert row["length_error_neck_spine_mm"] == pytest.approx(neck_spine - 6)
     assert row["length_neck_wrist_a_mm"] == pytest.approx(math.sqrt(7**2 + 4**2 + 2**2))
@@ -44,16 +44,16 @@ def test_a_missing_truth_is_masked_and_a_missing_answer_is_a_miss():
     row = pose_metrics(found, truth, SPACING, NAMES, BONES, SIDES)
     assert [row[f"error_{name}_mm"] for name in NAMES] == pytest.approx([0, NAN, 0, NAN], nan_ok=True)
     assert [row[f"auc_{name}"] for name in NAMES] == pytest.approx([1, 0, 1, NAN], nan_ok=True)
-    assert row["mean_error_mm"] == 0 and row["auc"] == pytest.approx(2 / 3)
+    assert row["mre_mm"] == 0 and row["auc"] == pytest.approx(2 / 3)
     assert row["auc_trapezoid"] == pytest.approx(0.95 * 2 / 3)
     assert (row["missing"], row["undefined"]) == (1, 1)
-    assert math.isnan(row["length_neck_spine_mm"]) and row["length_true_neck_spine_mm"] == pytest.approx(6)
+    assert math.isnan(row["length_neck_spine_mm"]) and row["length_reference_neck_spine_mm"] == pytest.approx(6)
     assert row["length_abs_error_mm"] == 0  # of the arm alone
 
 
 def test_without_any_truth_everything_is_undefined():
     row = pose_metrics(TRUTH, np.full((4, 3), NAN), SPACING, NAMES, BONES, SIDES)
-    assert all(math.isnan(row[key]) for key in ("mean_error_mm", "auc", "auc_trapezoid", "length_abs_error_mm"))
+    assert all(math.isnan(row[key]) for key in ("mre_mm", "auc", "auc_trapezoid", "length_abs_error_mm"))
     assert (row["missing"], row["undefined"], row["exchanged"]) == (4, 0, 0)
 
 
@@ -84,7 +84,7 @@ def test_the_papers_skeleton_is_a_tree_of_16_nodes():
         apart = points[LANDMARKS.index(first)] - points[LANDMARKS.index(last)]
         assert length == pytest.approx(math.sqrt((apart**2).sum()))
     row = pose_metrics(points, points, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
-    assert sum(key.startswith("length_true_") for key in row) == 15 and row["mean_error_mm"] == 0
+    assert sum(key.startswith("length_reference_") for key in row) == 15 and row["mre_mm"] == 0
 
 
 def test_lengths_and_errors_do_not_depend_on_the_frame():

@@ -115,9 +115,9 @@ def test_hand_solved_distances() -> None:
     mean = sum(pooled) / 5
     assert surface_metrics(*hand_pair(), SPACING_MM) == pytest.approx(
         {
-            "surface_mean_mm": ((0.5 + oblique) / 3 + 1.5 / 2) / 2,
+            "assd_mm": ((0.5 + oblique) / 3 + 1.5 / 2) / 2,
             "surface_mean_pooled_mm": mean,
-            "surface_std_mm": math.sqrt(sum((value - mean) ** 2 for value in pooled) / 5),
+            "assd_std_mm": math.sqrt(sum((value - mean) ** 2 for value in pooled) / 5),
             "hausdorff_mm": oblique,
             # Linear interpolation: 1.9 of the 2 steps through three values, 0.95 of the one through two.
             "hausdorff95_mm": max(0.5 + 0.9 * (oblique - 0.5), 0.95 * 1.5),
@@ -133,7 +133,7 @@ def test_one_plane_moved_along_an_axis(axis: int) -> None:
     np.moveaxis(prediction, axis, 0)[1] = True
     np.moveaxis(truth, axis, 0)[3] = True
     values = surface_metrics(prediction, truth, sides)
-    assert values.pop("surface_std_mm") == pytest.approx(0, abs=1e-12)
+    assert values.pop("assd_std_mm") == pytest.approx(0, abs=1e-12)
     assert list(values.values()) == pytest.approx([2 * sides[axis]] * 4)
 
 
@@ -144,13 +144,13 @@ def test_distances_agree_with_brute_force(seed: int) -> None:
     there = brute_directed(edges[0], edges[1], SPACING_MM)
     back = brute_directed(edges[1], edges[0], SPACING_MM)
     found = surface_distances(prediction, truth, SPACING_MM)
-    assert found.prediction_to_truth_mm == pytest.approx(there)
-    assert found.truth_to_prediction_mm == pytest.approx(back)
+    assert found.prediction_to_reference_mm == pytest.approx(there)
+    assert found.reference_to_prediction_mm == pytest.approx(back)
     assert np.array_equal(found.prediction_points_vox, np.argwhere(edges[0]))
-    assert np.array_equal(found.truth_points_vox, np.argwhere(edges[1]))
+    assert np.array_equal(found.reference_points_vox, np.argwhere(edges[1]))
     ours = surface_metrics(prediction, truth, SPACING_MM)
-    assert ours["surface_mean_mm"] == pytest.approx((np.mean(there) + np.mean(back)) / 2)
-    assert ours["surface_std_mm"] == pytest.approx(np.std(there + back))
+    assert ours["assd_mm"] == pytest.approx((np.mean(there) + np.mean(back)) / 2)
+    assert ours["assd_std_mm"] == pytest.approx(np.std(there + back))
     assert ours["hausdorff_mm"] == pytest.approx(max(there + back))
 
 
@@ -159,8 +159,8 @@ def test_cropping_moves_neither_points_nor_distances() -> None:
     large = [np.pad(mask & inner(mask.shape), ((5, 8), (3, 2), (7, 1))) for mask in small]
     cropped = surface_distances(*[mask & inner(mask.shape) for mask in small], SPACING_MM)
     padded = surface_distances(*large, SPACING_MM)
-    assert padded.prediction_to_truth_mm == pytest.approx(cropped.prediction_to_truth_mm)
-    assert np.array_equal(padded.truth_points_vox, cropped.truth_points_vox + [5, 3, 7])
+    assert padded.prediction_to_reference_mm == pytest.approx(cropped.prediction_to_reference_mm)
+    assert np.array_equal(padded.reference_points_vox, cropped.reference_points_vox + [5, 3, 7])
     assert boundary(large[0])[tuple(padded.prediction_points_vox.T)].all()
 
 
@@ -178,7 +178,7 @@ def test_hausdorff_and_mean_agree_with_simpleitk(seed: int) -> None:
     hausdorff.Execute(*(sitk_mask(brute_boundary(mask), SPACING_MM) for mask in (prediction, truth)))
     ours = surface_metrics(prediction, truth, SPACING_MM)
     assert ours["hausdorff_mm"] == pytest.approx(hausdorff.GetHausdorffDistance(), rel=1e-6)
-    assert ours["surface_mean_mm"] == pytest.approx(hausdorff.GetAverageHausdorffDistance(), rel=1e-6)
+    assert ours["assd_mm"] == pytest.approx(hausdorff.GetAverageHausdorffDistance(), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -190,7 +190,7 @@ def test_every_distance_agrees_with_simpleitk_distance_map(seed: int) -> None:
     # Negative inside; a clump of boundary voxels has an inside of its own, at distance 0 from itself.
     values = np.maximum(sitk.GetArrayFromImage(distance_map).T, 0)
     expected = values[tuple(found.prediction_points_vox.T)]
-    assert found.prediction_to_truth_mm == pytest.approx(expected, abs=1e-5)
+    assert found.prediction_to_reference_mm == pytest.approx(expected, abs=1e-5)
 
 
 def test_all_distances_agree_with_monai() -> None:
@@ -217,7 +217,7 @@ def test_surfaces_weigh_the_same_in_either_order() -> None:
     one = surface_metrics(prediction, truth, SPACING_MM)
     other = surface_metrics(truth, prediction, SPACING_MM)
     assert one == pytest.approx(other)
-    assert one["surface_mean_mm"] != pytest.approx(one["surface_mean_pooled_mm"], rel=1e-3)
+    assert one["assd_mm"] != pytest.approx(one["surface_mean_pooled_mm"], rel=1e-3)
     assert one["hausdorff95_mm"] <= one["hausdorff_mm"]
 
 
@@ -236,7 +236,7 @@ def test_spacing_scales_distances_and_volumes() -> None:
     one = segmentation_metrics(prediction, truth, SPACING_MM)
     double = segmentation_metrics(prediction, truth, tuple(2 * side for side in SPACING_MM))
     assert double["hausdorff95_mm"] == pytest.approx(2 * one["hausdorff95_mm"])
-    assert double["surface_std_mm"] == pytest.approx(2 * one["surface_std_mm"])
+    assert double["assd_std_mm"] == pytest.approx(2 * one["assd_std_mm"])
     assert double["volume_error_ml"] == pytest.approx(8 * one["volume_error_ml"])
     assert double["dice"] == one["dice"]
 
@@ -251,7 +251,7 @@ def test_two_axes() -> None:
     prediction, truth = np.zeros((9, 5), bool), np.zeros((9, 5), bool)
     prediction[2], truth[5] = True, True
     assert surface_metrics(prediction, truth, (0.4, 1.1))["hausdorff_mm"] == pytest.approx(1.2)
-    assert surface_distances(prediction, truth, (0.4, 1.1)).truth_points_vox.shape == (5, 2)
+    assert surface_distances(prediction, truth, (0.4, 1.1)).reference_points_vox.shape == (5, 2)
 
 
 def test_everything_at_once_is_its_parts() -> None:
@@ -267,7 +267,7 @@ def test_everything_at_once_is_its_parts() -> None:
 
 DIAGONAL_MM = math.sqrt(3.5**2 + 10**2 + 9**2)  # 7, 5, 3 voxels of 0.5, 2, 3 mm
 DISTANCES = [
-    "surface_mean_mm", "surface_mean_pooled_mm", "surface_std_mm", "hausdorff_mm", "hausdorff95_mm",
+    "assd_mm", "surface_mean_pooled_mm", "assd_std_mm", "hausdorff_mm", "hausdorff95_mm",
 ]
 
 

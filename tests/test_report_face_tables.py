@@ -91,7 +91,7 @@ def test_table_1_has_our_rows_the_papers_and_the_papers_arithmetic(results, tabl
     steps = [100 * (ious >= step / 100).mean() for step in range(50, 100, 5)]
     assert ours["AP %"].mean == pytest.approx(np.mean(steps)) and 5 < np.mean(steps) < 95
     assert ours["mIoU %"].mean == pytest.approx(100 * ious.mean())
-    errors = np.array([row["mean_error_mm"] for row in results[0] if row["method"] == "IG-RPN"]).reshape(2, 6)
+    errors = np.array([row["mre_mm"] for row in results[0] if row["method"] == "IG-RPN"]).reshape(2, 6)
     assert ours["d-mean mm"].mean == pytest.approx(errors.mean())
     assert ours["d-mean mm"].std == pytest.approx(errors.mean(axis=0).std(ddof=1))
     assert "two cores" in table.note and "no average precision" in table.note

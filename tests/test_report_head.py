@@ -58,6 +58,10 @@ def test_an_undefined_answer_is_counted_and_in_no_mean():
     assert math.isnan(nothing.mean) and nothing.undefined == 2
 
 
+def every(methods):
+    return [{**row, "method": name} for name, rows in methods.items() for row in rows]
+
+
 def test_a_row_a_method_with_runs_cases_and_undefined():
     methods = {"unet": [measured("x", "a", "unet", 1.0), measured("y", "a", "unet", found=False),
                         measured("x", "b", "unet", 3.0), measured("y", "b", "unet", 3.0)],
@@ -77,7 +81,7 @@ def test_every_table_of_two_methods():
     methods = {name: [measured(case, name, name, longer, spread=longer)
                       for case, longer in zip("wxyz", values, strict=True)]
                for name, values in (("one", (1, 2, 3, 4)), ("two", (-1, 0.5, 2, -3)))}
-    tables = head_tables(methods, {"ellipse": [0.5, -1.5]})
+    tables = head_tables(every(methods), {"ellipse": [0.5, -1.5]})
     assert list(tables) == ["segmentation", "landmarks", "measurements", "measurements_percent", "trimesters",
                             "agreement", "uncertainty", "differences", "label_floor"]
     lengths = tables["measurements"]
@@ -108,13 +112,13 @@ def test_agreement_and_uncertainty_are_those_of_the_cases():
 def test_without_pixel_sizes_pixels_and_no_rates():
     methods = {"one": [measured(case, "a", "one", 2.0, pixel_size_mm=None) for case in "xyz"]}
     assert unit_of(methods["one"]) == "px"
-    tables = head_tables(methods, {})
+    tables = head_tables(every(methods), {})
     assert "trimesters" not in tables and "label_floor" not in tables
     assert not any("mm" in heading for table in tables.values() for heading in table.columns)
     assert tables["measurements"].rows[0][4].mean == pytest.approx(4.0)
     assert "No case has a pixel size" in tables["landmarks"].note
     mixed = {"one": [*methods["one"], measured("w", "a", "one", 2.0)]}
-    table = head_tables(mixed, {})["measurements"]
+    table = head_tables(every(mixed), {})["measurements"]
     assert "3 of 4 cases have no pixel size" in table.note
     assert (table.rows[0][4].mean, table.rows[0][4].undefined) == (pytest.approx(2.0), 3)
 

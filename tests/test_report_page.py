@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfsono.report.page import Files, Html, Picture, table_html, write_page
+from tfsono.report.page import Files, Html, Figure, table_html, write_page
 from tfsono.report.tables import Summary, Table
 
 PNG = base64.b64decode(
@@ -64,7 +64,7 @@ def page(tmp_path):
         ),
         (
             "Pictures",
-            (Picture(tmp_path / "figures" / "a_b.png", 'A "caption" <i>'), tmp_path / "figures" / "a_b.png"),
+            (Figure(tmp_path / "figures" / "a_b.png", 'A "caption" <i>'), tmp_path / "figures" / "a_b.png"),
         ),
         (
             "Text",
@@ -154,7 +154,7 @@ def test_what_a_page_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="found int"):
         write_page(tmp_path / "p.html", "t", [("One", 3)])
     with pytest.raises(ValueError, match="found .svg"):
-        write_page(tmp_path / "p.html", "t", [("One", Picture(tmp_path / "a.svg"))])
+        write_page(tmp_path / "p.html", "t", [("One", Figure(tmp_path / "a.svg"))])
     with pytest.raises(FileNotFoundError):
-        write_page(tmp_path / "p.html", "t", [("One", Picture(tmp_path / "a.png"))])
+        write_page(tmp_path / "p.html", "t", [("One", Figure(tmp_path / "a.png"))])
     assert not list(tmp_path.iterdir())

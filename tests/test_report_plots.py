@@ -183,14 +183,14 @@ def test_surface_colours_grow_with_the_distance(tmp_path):
     found = surface_distances(prediction, truth, SPACING)
     path = tmp_path / "surface.png"
     plots.surface_distance_figure(
-        path, prediction, found.prediction_points_vox, found.prediction_to_truth_mm, SPACING, "title", 3.0
+        path, prediction, found.prediction_points_vox, found.prediction_to_reference_mm, SPACING, "title", 3.0
     )
     picture = pixels(path)
     # The displaced sides are left and right; the views from there show them in full.
     colourful = picture.max(axis=2) - picture.min(axis=2) > 0.6
     assert colourful.sum() > 1000
     same = surface_distances(truth, truth, SPACING)
-    plots.surface_distance_figure(path, truth, same.truth_points_vox, same.truth_to_prediction_mm, SPACING)
+    plots.surface_distance_figure(path, truth, same.reference_points_vox, same.reference_to_prediction_mm, SPACING)
     picture = pixels(path)
     bar = int(0.85 * picture.shape[1])
     assert (picture.max(axis=2) - picture.min(axis=2))[:, :bar].max() < 0.3

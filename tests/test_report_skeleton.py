@@ -194,7 +194,7 @@ def answers(count, names=("p", "q"), seeds=2):
         for seed in range(seeds):
             initial = generator.uniform(1, 14, len(names))
             error = initial + 0.5 * (4 - initial)
-            row = {"case": f"c{case}", "seed": seed, "initial_mm": initial.mean(), "mean_error_mm": error.mean(),
+            row = {"case": f"c{case}", "seed": seed, "initial_mm": initial.mean(), "mre_mm": error.mean(),
                    "library_mm": 1.0 + case / 10}
             row |= {f"initial_{name}_mm": value for name, value in zip(names, initial, strict=True)}
             row |= {f"error_{name}_mm": value for name, value in zip(names, error, strict=True)}
@@ -210,7 +210,7 @@ def test_groups_hold_every_answer_once_and_say_who_gains():
     all_of = lines["answers", "all"]
     assert all_of[:2] == (40, 20)
     cases = [[row for row in rows if row["case"] == f"c{number}"] for number in range(20)]
-    change = [np.mean([row["mean_error_mm"] - row["initial_mm"] for row in group]) for group in cases]
+    change = [np.mean([row["mre_mm"] - row["initial_mm"] for row in group]) for group in cases]
     assert all_of[4].mean == pytest.approx(np.mean(change)) and all_of[4].count == 20
     assert all_of[3] - all_of[2] == pytest.approx(np.mean(change))
     by_error = [line for (what, name), line in lines.items() if what == "answers" and "initial" in name]
@@ -227,9 +227,9 @@ def test_groups_hold_every_answer_once_and_say_who_gains():
 
 def test_undefined_answers_are_left_out_of_the_groups():
     rows = answers(3, seeds=1)
-    rows[0]["mean_error_mm"] = rows[1]["initial_mm"] = NAN
+    rows[0]["mre_mm"] = rows[1]["initial_mm"] = NAN
     line = refinement.benefit_table({"SSL": rows}, ("p", "q")).rows[0]
-    assert line[3:5] == (1, 1) and line[7].mean == pytest.approx(rows[2]["mean_error_mm"] - rows[2]["initial_mm"])
+    assert line[3:5] == (1, 1) and line[7].mean == pytest.approx(rows[2]["mre_mm"] - rows[2]["initial_mm"])
     assert np.isnan(line[10].value)
 
 

@@ -78,16 +78,16 @@ def test_the_refined_run_started_from_the_other(place):
 def test_tables_have_the_papers_rows_beside_ours(results):
     table = rows_of(results / "table1.csv")
     ours = [row["Variant"] for row in table if row["Source"] == "ours"]
-    assert ours == ["Unet-ROI", "BRNDC", "BRNDC-D", "Unet-S, in true boxes"]
+    assert ours == ["Unet-ROI", "BRNDC", "BRNDC-D", "Unet-S, in reference boxes"]
     assert {"BRN", "BRND", "BRNDC"} <= {row["Variant"] for row in table if row["Source"] == "paper"}
     paper = next(row for row in table if row["Variant"] == "BRNDC-D" and row["Source"] == "paper")
     assert float(paper["DSC %"]) == 91.03 and float(paper["DSC % std"]) == 3.0
     landmarks = rows_of(results / "table2.csv")
     assert [row["Variant"] for row in landmarks if row["Source"] == "ours"] == ["BRNDC", "BRNDC-D",
-                                                                               "Unet-L, in true boxes"]
+                                                                               "Unet-L, in reference boxes"]
     assert {"proximal mm", "distal mm", "Lerr mm"} <= set(landmarks[0])
     regions = rows_of(results / "regions.csv")
-    assert [row["Region"] for row in regions] == ["found by the first stage"] * 3 + ["true box"] * 2
+    assert [row["Region"] for row in regions] == ["found by the first stage"] * 3 + ["reference box"] * 2
 
 
 def test_cases_pages_and_figures(results):
@@ -113,12 +113,12 @@ def test_an_evaluation_is_read_back(place, results, capsys):
 
 
 def test_in_true_boxes_the_same_runs_are_other_rows(place):
-    evaluate(place, ("roi", "brndc"), "boxes", "--region", "true")
+    evaluate(place, ("roi", "brndc"), "boxes", "--region", "reference")
     rows = rows_of(place / "boxes" / "cases.csv")
     assert {(row["method"], row["region"]) for row in rows} == {
-        ("Unet-ROI", "found by the first stage"), ("BRNDC, in true boxes", "true box")}
+        ("Unet-ROI", "found by the first stage"), ("BRNDC, in reference boxes", "reference box")}
     folders = {path.name.rsplit("_", 1)[0] for path in (place / "boxes" / "runs").iterdir()}
-    assert folders == {"roi", "brndc_true_boxes"}
+    assert folders == {"roi", "brndc_reference_boxes"}
 
 
 @pytest.fixture(scope="module")

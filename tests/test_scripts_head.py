@@ -157,7 +157,7 @@ def test_numbers_are_those_of_the_files(results, place):
     for row in rows_of(results / "cases.csv"):
         name = f"{row['case']}.png"
         pixel, official = (float(sizes[name][key]) for key in ("pixel_size_mm", "head_circumference_mm"))
-        assert float(row["hc_true_mm"]) == pytest.approx(official)
+        assert float(row["hc_reference_mm"]) == pytest.approx(official)
         label = cv2.imread(str(place / "dataset" / "labels" / name), 0) > 0
         if row["mask"]:
             mask = cv2.imread(str(results / "runs" / row["mask"]), 0) > 0

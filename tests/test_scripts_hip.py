@@ -46,9 +46,9 @@ def test_a_run_says_what_it_was(place):
     run = place / "runs" / "one"
     assert {path.name for path in run.iterdir()} >= {
         "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "tensorboard",
-        "last.weights.h5", "state.h5", "finished.json", "transfer.txt"}
-    assert "without transfer" in (run / "transfer.txt").read_text(encoding="utf-8")
-    assert "stand-in, not from C3D" in (place / "runs" / "three" / "transfer.txt").read_text(encoding="utf-8")
+        "last.weights.h5", "state.h5", "finished.json", "initialisation.txt"}
+    assert "without transfer" in (run / "initialisation.txt").read_text(encoding="utf-8")
+    assert "stand-in, not from C3D" in (place / "runs" / "three" / "initialisation.txt").read_text(encoding="utf-8")
 
 
 def test_a_finished_run_is_left_as_it_is(place, capsys):

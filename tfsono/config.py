@@ -188,22 +188,18 @@ def training_parser(choices: Choices, description: str) -> Parser:
     return parser
 
 
-def evaluation_parser(choices: Choices, description: str, answers: str) -> Parser:
-    """What every evaluation takes: a cache, runs, which of their weights, and where tables and `answers` go."""
+def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
+    """What every evaluation takes: a cache, runs, which of their weights, and where tables and `kept` go."""
     parser = Parser(prog=f"evaluate/{choices.system}.py", description=description,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
     parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")
-    parser.add_argument("--out", required=True, help=f"folder for tables, figures, {answers} and the page")
+    parser.add_argument("--out", required=True, help=f"folder for tables, figures, {kept} and the page")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
                         help="auto: the best where the run validated, else the last")
-    return parser
-
-
-def add_ensemble(parser: Parser) -> None:
-    """`--ensemble`, of the systems whose runs can answer together."""
     parser.add_argument("--ensemble", action="store_true",
-                        help="also the runs of each row together, and all that answer alike: one more row each")
+                        help="also measure the runs of each row together, and all runs together: one more row each")
+    return parser
 
 
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:

@@ -4,7 +4,7 @@
     [--variant brndc | unet_s | unet_l | brn | brnd] --roi_run DIR   the second one, and the rows of Tables 1 and 2
     [--variant brndc_d] --roi_run DIR [--start_from DIR]            with adversarial refinement
 
-The same command goes on where it stopped. The functions follow sections II and III of the paper.
+The same command resumes an interrupted training. The functions follow sections II and III of the paper.
 """
 
 from __future__ import annotations
@@ -16,88 +16,72 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import settings_from, training_parser
+from tfsono.config import training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
-from tfsono.files import write_text
 
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(FEMUR, __doc__).parse_args(argv)
-    settings = settings_from(arguments, FEMUR)
 
-    from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
-    from tfsono.data.splits import chosen_split
-    from tfsono.models.femur import build
-    from tfsono.systems.femur import adopt_first_stage, checked_first_stage
-    from tfsono.training.fit import Schedule, fit, set_seed
-    from tfsono.training.run import open_run
-    from tfsono.training.start import INITIALISATION, check_precision, with_names
+    from tfsono.models.femur import build  # after --help, which must not wait for TensorFlow
+    from tfsono.systems.femur import adopt_first_stage
+    from tfsono.training.fit import fit
+    from tfsono.training.start import split_by_subject, started
 
-    with Cache(arguments.data, "femur") as cache:
-        settings = with_names(settings, cache, ("labels", "landmarks"))
-        config = settings.config
-        check_cache(cache, config)
-        check_precision(config.precision)
-        split = chosen_split(arguments.split, cache.split, cache.names, cache.subjects, config.test_cases,
-                             config.validation_cases, config.seed)  # Sec. III-A: at random; here by subject
-        if config.roi_run:
-            checked_first_stage(config.roi_run, split)
-        set_seed(config.seed, config.deterministic)
+    with started(arguments, FEMUR, ("labels", "landmarks")) as start:
+        config, split = start.config, split_by_subject(start)  # Sec. III-A: at random; here by subject
+        check(start.cache, config, split)
+        data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
-        report = initialise(network, config, Path(arguments.run_dir))
-        batches, left_out = training_data(cache, arguments.data, config, split["train"])
-        data = {"dataset": cache.name, "labels": cache.labels, "landmarks": list(cache.landmarks), "cases": cache.names}
-        run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
+        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         adopt_first_stage(run)
-        print(run.summary())
-        if left_out:
-            print(f"{len(left_out)} training cases hold nothing to learn from and are left out: {', '.join(left_out)}")
-        print(report)
-        write_text(run.folder / INITIALISATION, f"{report}\n")
-        score, validate = validation(network, config, cache, split["validation"])
-        fit(run, compiled(network, config), batches,
-            Schedule(config.steps, config.record_every, config.early_stopping, score), validate)
+        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
 
 
-def check_cache(cache, config: FemurConfig) -> None:
-    """What the network learns must be in the cache, at the spacing and orientation that are asked for."""
-    from tfsono.training.start import check_grid
+def check(cache, config: FemurConfig, split: dict) -> None:
+    """What the network learns must be in the cache; a first stage must not have seen the test cases."""
+    from tfsono.systems.femur import checked_first_stage
 
     for output, held, folder in (("mask", cache.labels, "labels/"), ("heatmaps", cache.landmarks, "landmarks/")):
         if output in config.outputs and not held:
             raise UserError(f"{cache.path}: {config.network} learns {output}; the dataset has no {folder} with any")
-    check_grid(cache, "femur", config)
+    if config.roi_run:
+        checked_first_stage(config.roi_run, split)
 
 
 def initialise(network, config: FemurConfig, run_dir: Path) -> str:
-    """Sec. II-D: the adversarial stage goes on from a trained BRNDC; everything else starts from random weights."""
-    from tfsono.training.start import goes_on, load_start
+    """Sec. II-D: the adversarial stage refines a trained BRNDC; everything else starts from random weights."""
+    from tfsono.training.start import load_start, resumed
 
-    before = goes_on(run_dir)
+    before = resumed(run_dir)
     if before or not config.start_from:
         return before or "every weight from a random start"
     return load_start(network, config.start_from, FEMUR, config, LIKE_ITS_START)
 
 
-def training_data(cache, path: str, config: FemurConfig, names: list[str]) -> tuple:
-    """Sec. II-A and III-A: slices, or 28 versions of each region; and who is left out."""
+def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
+    """Sec. II-A and III-A: slices, or 28 versions of each region; and who is excluded."""
     from tfsono.data.regions import RegionSampling, region_dataset, region_sources
     from tfsono.data.slices import SliceSampling, load_slices, slice_dataset
 
     if config.network == "unet_roi":
         stacks = load_slices(cache, names)
-        slices = SliceSampling(config.slice_batch, config.stride, config.seed, config.slice_augmentation == "random",
-                               max(config.rotation_degrees, default=0.0),
-                               (min(config.scales, default=1.0), max(config.scales, default=1.0)), config.flips)
+        slices = SliceSampling(batch=config.slice_batch, stride=config.stride, seed=config.seed,
+                               varied=config.slice_augmentation == "random",
+                               rotation_degrees=max(config.rotation_degrees, default=0.0),
+                               scales=(min(config.scales, default=1.0), max(config.scales, default=1.0)),
+                               flips=config.flips)
         return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.left_out)
-    sampling = RegionSampling(config.roi_margin, config.roi_ratio, config.stride, config.heatmap_sigma, config.outputs,
-                              config.augmentation, config.rotation_degrees, config.scales, config.seed, config.flips)
-    sources, left_out = region_sources(cache, names, sampling)
+    sampling = RegionSampling(margin=config.roi_margin, ratio=config.roi_ratio, stride=config.stride,
+                              sigma=config.heatmap_sigma, outputs=config.outputs, augmentation=config.augmentation,
+                              rotation_degrees=config.rotation_degrees, scales=config.scales, seed=config.seed,
+                              flips=config.flips)
+    sources, excluded = region_sources(cache, names, sampling)
     check_regions(sources, config)
-    return lambda steps: region_dataset(path, "femur", sources, sampling, steps), left_out
+    return lambda steps: region_dataset(cache.path, "femur", sources, sampling, steps), excluded
 
 
 def check_regions(sources: list, config: FemurConfig) -> None:
@@ -142,19 +126,20 @@ def compiled(network, config: FemurConfig):
 
 
 def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
-    """The score, and a function that gives it: mean Dice, or of landmarks alone their mean error; in the true boxes."""
+    """Mean Dice of the held-out cases, or of landmarks alone their mean radial error; in the reference boxes."""
     from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
     from tfsono.training.fit import Score
+    from tfsono.training.start import schedule_of
 
     masks = "mask" in config.outputs
     score = Score("validation_dice") if masks else Score("validation_mre_mm", less_is_better=True)
     if config.network == "unet_roi":
         module = SliceModule(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
-                                             config.roi_part))
+                                          config.roi_part))
     else:
         module = FemurModule(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
                                           config.heatmap_decode), None)
-    return score, (lambda: validated(module, config, cache, names)) if names else None
+    return schedule_of(config, score), (lambda: validated(module, config, cache, names)) if names else None
 
 
 def validated(module, config: FemurConfig, cache, names: list[str]) -> float:

@@ -1,6 +1,6 @@
 """Trains `hip` (Zeng et al., MLMI 2017) on a cache: python train/hip.py --data FILE.h5 --run_dir DIR [--preset quick].
 
-The same command goes on where it stopped. The functions follow section 3 of the paper.
+The same command resumes an interrupted training. The functions follow section 3 of the paper.
 """
 
 from __future__ import annotations
@@ -12,85 +12,65 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import settings_from, training_parser
+from tfsono.config import training_parser
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
-from tfsono.files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(HIP, __doc__).parse_args(argv)
-    settings = settings_from(arguments, HIP)
 
-    from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
-    from tfsono.data.splits import chosen_split
-    from tfsono.models.hip import build
-    from tfsono.training.fit import Schedule, fit, set_seed
-    from tfsono.training.run import open_run
-    from tfsono.training.start import with_names
+    from tfsono.models.hip import build  # after --help, which must not wait for TensorFlow
+    from tfsono.training.fit import fit
+    from tfsono.training.start import split_by_subject, started
 
-    with Cache(arguments.data, "hip") as cache:
-        settings = with_names(settings, cache, ("labels",))
-        config = settings.config
-        split = chosen_split(arguments.split, cache.split, cache.names, cache.subjects, config.test_cases,
-                             config.validation_cases, config.seed)  # Sec. 3.1: at random; here by subject
-        check_cache(cache, config)
-        check_patch(config)
-        set_seed(config.seed, config.deterministic)
+    with started(arguments, HIP, ("labels",)) as start:
+        config, split = start.config, split_by_subject(start)  # Sec. 3.1: at random; here by subject
+        check(start.cache, config)
+        data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
-        report = initialise(network, config, Path(arguments.run_dir))
-        data = {"dataset": cache.name, "labels": cache.labels, "cases": cache.names}
-        run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
-        print(f"{run.summary()}; {config.classes} classes")
-        print(report)
-        write_text(run.folder / "transfer.txt", f"{report}\n")
-        compile_network(network, config)
-        validate = validation(network, config, cache, split["validation"]) if split["validation"] else None
-        fit(run, network, patches(arguments.data, config, split["train"]),
-            Schedule(config.iterations, config.record_every, config.early_stopping), validate)
+        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
+        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
 
 
-def check_cache(cache, config: HipConfig) -> None:
-    """A cache without masks teaches nothing; one of another spacing or orientation, something else than is asked."""
-    from tfsono.training.start import check_grid
+def check(cache, config: HipConfig) -> None:
+    """A cache without masks teaches nothing; some patches are what TensorFlow's CPU kernels do wrongly."""
+    from tfsono.training.start import has_gpu
 
     if not cache.labels:
         raise UserError(f"{cache.path}: hip learns from masks; the dataset has no labels/ folder with any")
-    check_grid(cache, "hip", config)
-
-
-def check_patch(config: HipConfig) -> None:
-    """What TensorFlow's CPU kernels cannot do, or do wrongly without a word."""
-    from tfsono.training.start import check_precision, has_gpu
-
-    check_precision(config.precision)
     if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride and not has_gpu():
         # seen on TensorFlow 2.21 with oneDNN: the kernel's gradient of such a layer is wrong by its own size
         raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for patches of {config.patch[0]} "
                         "voxels along x (2 at the lowest level); take another --patch, or float32")
 
 
-def patches(path: str, config: HipConfig, names: list[str]):
+def batches(cache, config: HipConfig, names: list[str]) -> tuple:
     """Sec. 3.2: random patches, a few batches from each version of each image in turn, zero mean and unit variance."""
     from tfsono.augment import Augmentation
     from tfsono.data.patches import Sampling, patch_dataset
 
-    sampling = Sampling(config.patch, config.batch, config.patches_in_a_row, config.foreground_share,
-                        config.right_angles, config.seed)
-    augmentation = Augmentation(config.rotation_degrees, config.scaling, config.mirror_share, config.intensity)
+    sampling = Sampling(patch=config.patch, batch=config.batch, patches_in_a_row=config.patches_in_a_row,
+                        foreground_share=config.foreground_share, right_angles=config.right_angles, seed=config.seed)
+    augmentation = Augmentation(rotation_degrees=config.rotation_degrees, scaling=config.scaling,
+                                mirror_share=config.mirror_share, intensity=config.intensity)
 
-    def batches(steps: range):
-        dataset = patch_dataset(path, "hip", names, sampling, augmentation, steps)
+    def made(steps: range):
+        dataset = patch_dataset(path=cache.path, system="hip", names=names, sampling=sampling,
+                                augmentation=augmentation, steps=steps)
         return dataset.map(lambda image, label: (image, {head: label for head in config.heads}))
 
-    return batches
+    return made, ()
 
 
 def initialise(network, config: HipConfig, run_dir: Path) -> str:
     """Sec. 3.3: the encoder from C3D where there is a file, everything else from a Gaussian of deviation 0.01."""
-    if (run_dir / "state.h5").is_file():  # the run goes on: its state comes in a moment, the file may be gone
-        return (run_dir / "transfer.txt").read_text(encoding="utf-8").strip()
-    return transfer(network, config) if config.c3d_weights else "without transfer: no --c3d_weights was given"
+    from tfsono.training.start import resumed
+
+    before = resumed(run_dir)  # the file of C3D may be gone
+    if before or not config.c3d_weights:
+        return before or "without transfer: no --c3d_weights was given"
+    return transfer(network, config)
 
 
 def transfer(network, config: HipConfig) -> str:
@@ -112,7 +92,7 @@ def transfer(network, config: HipConfig) -> str:
             f"{sum(kernel.size for kernel in kernels.values()):,} weights of {path} (trained on {run.data['dataset']})")
 
 
-def compile_network(network, config: HipConfig) -> None:
+def compiled(network, config: HipConfig):
     """Sec. 3.3 and Eq. 2: SGD with momentum, the rate halved every 3000 iterations, the weighted sum of the losses."""
     from tfsono.models.hip import losses
     from tfsono.training.optimizers import learning_rate, optimizer
@@ -120,15 +100,18 @@ def compile_network(network, config: HipConfig) -> None:
     rate = learning_rate(config.learning_rate, config.schedule, config.halve_every, config.iterations)
     network.compile(optimizer(config.optimizer, rate, config.momentum), loss=losses(config),
                     loss_weights=config.head_weights, jit_compile=config.jit_compile)
+    return network
 
 
-def validation(network, config: HipConfig, cache, names: list[str]):
+def validation(network, config: HipConfig, cache, names: list[str]) -> tuple:
     """Mean foreground Dice of the held-out cases, through the same inference as at test (Sec. 3.4), before clean-up."""
     import numpy as np
 
     from tfsono.inference.hip import HipModule
     from tfsono.metrics.overlap import overlap_metrics
     from tfsono.models.hip import main_network
+    from tfsono.training.fit import Score
+    from tfsono.training.start import schedule_of
 
     segmenter = HipModule.build(main_network(network), config)
 
@@ -140,7 +123,7 @@ def validation(network, config: HipConfig, cache, names: list[str]):
             scores += [overlap_metrics(mask == k, case.label == k)["dice"] for k in range(1, config.classes)]
         return float(np.mean(scores))
 
-    return validate
+    return schedule_of(config, Score("validation_dice")), validate if names else None
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     [--variant rnn_gcp | rnn_r4] [--start_from LAND_RUN]  with a recurrence over the joints
     [--variant gan_gcp | gan_r4] [--start_from LAND_RUN]  refined against a discriminator
 
-The rows SSL are the Land runs, refined on each test volume: evaluate/pose.py. The same command goes on where it
-stopped. The functions follow sections 2 and 3 of the paper.
+The rows SSL are the Land runs, refined on each test volume: evaluate/pose.py. The same command resumes an interrupted
+training. The functions follow sections 2 and 3 of the paper.
 """
 
 from __future__ import annotations
@@ -18,63 +18,43 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfsono.config import settings_from, training_parser
+from tfsono.config import training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
-from tfsono.files import write_text
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(POSE, __doc__).parse_args(argv)
-    settings = settings_from(arguments, POSE)
 
-    from tfsono.data.cache import Cache  # after --help, which must not wait for TensorFlow
-    from tfsono.data.splits import chosen_split
-    from tfsono.inference.atlases import LIBRARY, write_library
-    from tfsono.models.pose import build
-    from tfsono.training.fit import Schedule, fit, set_seed
-    from tfsono.training.run import open_run
-    from tfsono.training.start import INITIALISATION, check_grid, check_precision, with_names
+    from tfsono.models.pose import build  # after --help, which must not wait for TensorFlow
+    from tfsono.training.fit import fit
+    from tfsono.training.start import split_by_subject, started
 
-    with Cache(arguments.data, "pose") as cache:
-        settings = with_names(settings, cache, ("landmarks",))
-        config = settings.config
-        check_grid(cache, "pose", config)
-        check_precision(config.precision)
-        split = chosen_split(arguments.split, cache.split, cache.names, cache.subjects, config.test_cases,
-                             config.validation_cases, config.seed)  # Sec. 3: at random; here by subject
-        batches, left_out = volumes(cache, arguments.data, config, split["train"])
-        set_seed(config.seed, config.deterministic)
+    with started(arguments, POSE, ("landmarks",)) as start:
+        config, split = start.config, split_by_subject(start)  # Sec. 3: at random; here by subject
+        data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
-        report = initialise(network, config, Path(arguments.run_dir))
-        library = pose_library(cache, split["train"])
-        data = {"dataset": cache.name, "landmarks": list(cache.landmarks), "cases": cache.names}
-        run = open_run(arguments.run_dir, settings, split, data)  # after all that may refuse: no half-made folder
-        write_library(run.folder / LIBRARY, library)
-        print(run.summary())
-        if left_out:
-            print(f"{len(left_out)} training cases have no landmark and are left out: {', '.join(left_out)}")
-        print("\n".join(filter(None, (report, library.shortage(config.refine_atlases)))))
-        write_text(run.folder / INITIALISATION, f"{report}\n")
-        score, validate = validation(network, config, cache, split["validation"])
-        fit(run, compiled(network, config), batches,
-            Schedule(config.steps, config.record_every, config.early_stopping, score), validate)
+        report, atlases = initialise(network, config, start.run_dir), atlas_set(start.cache, split["train"])
+        run = start.open_run(split, report, excluded)
+        keep(atlases, run)
+        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
 
 
-def volumes(cache, path: str, config: PoseConfig, names: list[str]) -> tuple:
+def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
     """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and who has no landmark."""
     from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
 
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
-    sampling = WholeSampling(config.ratio, config.stride, config.heatmap_sigma_mm, config.augmentation,
-                             config.rotation_degrees, config.seed, config.flips, exchanged)
-    sources, left_out = whole_sources(cache, names, sampling)
-    return lambda steps: whole_dataset(path, "pose", sources, sampling, steps), left_out
+    sampling = WholeSampling(ratio=config.ratio, stride=config.stride, sigma_mm=config.heatmap_sigma_mm,
+                             augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,
+                             seed=config.seed, flips=config.flips, exchanged=exchanged)
+    sources, excluded = whole_sources(cache, names, sampling)
+    return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded
 
 
-def pose_library(cache, names: list[str]):
+def atlas_set(cache, names: list[str]):
     """Sec. 2.2: the poses of the training cases, as they are, for the refinement of test cases."""
     from tfsono.inference.atlases import library_of
 
@@ -82,12 +62,22 @@ def pose_library(cache, names: list[str]):
     return library_of((pose for pose in poses if pose[1] is not None), cache.landmarks)
 
 
+def keep(atlases, run) -> None:
+    """Writes the atlas set into the run folder; a line says where it is too small for the refinement."""
+    from tfsono.inference.atlases import LIBRARY, write_library
+
+    write_library(run.folder / LIBRARY, atlases)
+    shortage = atlases.shortage(run.config.refine_atlases)
+    if shortage:
+        print(shortage)
+
+
 def initialise(network, config: PoseConfig, run_dir: Path) -> str:
     """Sec. 3: what rnn and gan add may be trained on a trained detector; all else starts from random weights."""
     from tfsono.models.pose import build
-    from tfsono.training.start import goes_on, load_start, take_over
+    from tfsono.training.start import load_start, resumed, take_over
 
-    before = goes_on(run_dir)
+    before = resumed(run_dir)
     if before or not config.start_from:
         return before or "every weight from a random start"
     detector = network if config.method == "gan" else build(replace(config, method="land", start_from=""))
@@ -117,13 +107,14 @@ def compiled(network, config: PoseConfig):
 
 
 def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
-    """The score, and a function that gives it: the mean distance of the landmarks, mm."""
+    """The mean radial error of the landmarks of the held-out cases, mm."""
     from tfsono.inference.pose import PoseModule
     from tfsono.systems.pose import reader_of
+    from tfsono.training.start import schedule_of
     from tfsono.training.validation import MEAN_DISTANCE, mean_distance
 
     module = PoseModule(reader_of(network, config))
-    return MEAN_DISTANCE, (lambda: mean_distance(module, cache, names)) if names else None
+    return schedule_of(config, MEAN_DISTANCE), (lambda: mean_distance(module, cache, names)) if names else None
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ class HeadConfig:
         return self.landmark_batch if self.part == "landmarks" else self.segmentation_batch
 
     @property
-    def iterations(self) -> int:
+    def steps(self) -> int:
         """Steps in all, of this network's part."""
         return self.landmark_iterations if self.part == "landmarks" else self.segmentation_iterations
 

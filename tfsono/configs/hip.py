@@ -92,6 +92,11 @@ class HipConfig:
         return len(self.label_names) + 1
 
     @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.iterations
+
+    @property
     def stride(self) -> int:
         """The product of the poolings: sides of a patch are multiples of it."""
         return 8 if self.architecture == "ds_u3" else 16

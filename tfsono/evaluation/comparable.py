@@ -13,7 +13,7 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
     Args:
       runs: `tfsono.training.run.Run`s.
       cache: open.
-      kinds: what their networks answer: `labels`, `landmarks`, or both.
+      kinds: what their networks predict: `labels`, `landmarks`, both, or neither for 2D images.
       weights: which of them are measured: `best`, `last` or `auto`.
 
     Raises:
@@ -27,10 +27,22 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
         if run.split["test"] != first:
             raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
         names = [(kind, tuple(getattr(cache, kind)), getattr(run.config, f"{kind[:-1]}_names")) for kind in kinds]
-        for name, found, wanted in (*names, ("orientation", cache.settings.orientation, run.config.orientation)):
+        if kinds:
+            names.append(("orientation", cache.settings.orientation, run.config.orientation))
+        for name, found, wanted in names:
             if found != wanted:
                 raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; "
                                 "give the cache of that run")
     missing = [name for name in first if name not in cache.names]
     if missing:
         raise UserError(f"{cache.path}: lacks the test case {missing[0]}; give the cache of {runs[0].folder}")
+
+
+def check_one_value(runs: Sequence, name: str, why: str) -> None:
+    """Raises `UserError` for runs that differ in a field which a table can have once."""
+    first = runs[0]
+    for run in runs[1:]:
+        found, wanted = getattr(run.config, name), getattr(first.config, name)
+        if found != wanted:
+            raise UserError(f"{run.folder}: --{name} {found}, and {first.folder} has {wanted}; {why}, evaluate them "
+                            "one by one")

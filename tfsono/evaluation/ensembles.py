@@ -1,4 +1,4 @@
-"""What answers together in an evaluation: each run, and on demand the runs that answer alike."""
+"""What is measured in an evaluation: each run, and on demand the runs that predict together."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ class Group(NamedTuple):
     Attributes:
       name: of its folder, and of the run in the tables.
       method: its row in the tables.
-      runs: the members; the first one's numbers measure what they found together.
+      runs: the members; the first one's config measures what they predict together.
+      option: what is measured besides the plain prediction (`refined`, say); "" for nothing.
     """
 
     name: str
     method: str
     runs: tuple
+    option: str = ""
 
     @property
     def first(self):
@@ -26,13 +28,13 @@ class Group(NamedTuple):
 
 
 def groups_of(runs: Sequence, methods: Sequence[str], ensemble: bool, kinds: Sequence[str] = ()) -> list[Group]:
-    """Each run; and with `ensemble` the runs of each row together, and all runs of each kind of answer.
+    """Each run; and with `ensemble` the runs of each row together, and all runs of each kind.
 
     Args:
       runs: `tfsono.training.run.Run`s.
       methods: the row of each.
       ensemble: whether there are any but single runs.
-      kinds: what each answers with, where runs of one table may answer with different things.
+      kinds: what each predicts, where runs of one table may predict different things.
     """
     groups = [Group(run.folder.name, method, (run,)) for run, method in zip(runs, methods, strict=True)]
     if not ensemble:

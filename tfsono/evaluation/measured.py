@@ -1,4 +1,4 @@
-"""The test cases of a method, measured one after the other: an evaluation that was stopped goes on where it was."""
+"""The test cases of a method, measured one after the other; an evaluation that was interrupted resumes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tfsono.progress import clock
 from tfsono.report.tables import read_cases, write_cases
 
 
-def answers_folder(out: Path, name: str, cache: str | os.PathLike, weights: Iterable[Path], settings) -> Path:
-    """The folder of a method's answers under `out`: another one for other weights, settings or another cache.
+def predictions_folder(out: Path, name: str, cache: str | os.PathLike, weights: Iterable[Path], settings) -> Path:
+    """The folder of a method's predictions under `out`: another one for other weights, settings or another cache.
 
     Args:
       out: of the evaluation.
       name: of the method's run or runs.
       cache: the file that the cases are read from, told from others by its size and date.
       weights: the files of weights.
-      settings: what else changes an answer; anything whose `repr` says all of it.
+      settings: what else changes a prediction; anything whose `repr` says all of it.
     """
     state = os.stat(cache)
     digest = hashlib.sha256(repr((settings, state.st_size, state.st_mtime_ns)).encode())
@@ -34,7 +34,7 @@ def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Call
     """The rows of all cases; those that an earlier call measured are read back from the folder's cases.csv.
 
     Args:
-      folder: of `answers_folder`.
+      folder: of `predictions_folder`.
       names: the cases.
       open_measure: loads the method, and returns what makes the rows of a case; called only where a case is missing.
       summary: of a case's rows, in words, for the line that is printed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tfsono.config import Settings
 
@@ -33,3 +33,20 @@ def method_names(settings: Sequence[Settings], transfers: Sequence[str],
         words = [word for word, differs in zip(part[:3], shown, strict=True) if differs and word]
         names.append(", ".join(words + sorted(part[3] - common)))
     return [name or part[2] or part[1] for name, part in zip(names, parts, strict=True)]
+
+
+def paper_names(runs: Sequence, names: Sequence[str], papers: Mapping[str, str]) -> list[str]:
+    """Names of `method_names` with the paper's name in place of the variant's.
+
+    Args:
+      runs: `tfsono.training.run.Run`s.
+      names: of `method_names`, one a run.
+      papers: variant -> the paper's name; a variant that is not in it keeps its own.
+    """
+    found = []
+    for run, name in zip(runs, names, strict=True):
+        variant = run.settings.variant
+        own = papers.get(variant, variant)
+        others = [word for word in name.split(", ") if word != variant]
+        found.append(", ".join([own, *others]))
+    return found

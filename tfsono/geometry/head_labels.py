@@ -112,7 +112,7 @@ class Judgement:
         ratio: Shorter over longer pair; of a head 0.78.
         mean_error_px: Mean distance to the end points of the mask's ellipse: the longer pair against the long axis,
             the ends of a pair whichever way they are nearer. NaN without an ellipse.
-        mean_error_mm: The same in millimetres; NaN without an ellipse or a pixel size.
+        mre_mm: The same in millimetres; NaN without an ellipse or a pixel size.
         names_exchanged: The pair called BPD is the longer one.
         ends_exchanged: With the right names, the ends of a pair stand the other way round.
         fits: These can be the ends of this head's two axes, whatever their names and order.
@@ -123,7 +123,7 @@ class Judgement:
     middle_offset: float
     ratio: float
     mean_error_px: float
-    mean_error_mm: float
+    mre_mm: float
     names_exchanged: bool
     ends_exchanged: bool
     fits: bool
@@ -267,7 +267,7 @@ def audit_counts(
     """
     rows = [
         (
-            not judge(points, ellipse, size).mean_error_mm <= MOST_ERROR_MM,
+            not judge(points, ellipse, size).mre_mm <= MOST_ERROR_MM,
             judge(points, ellipse if with_ellipse else None, size if with_pixel_size else None, order),
         )
         for points, ellipse, size in zip(points_px, ellipses, pixel_sizes_mm, strict=True)

@@ -21,7 +21,7 @@ HIT = 0.5
 
 def face_metrics(
     answer: Mapping[str, np.ndarray | None],
-    truth_vox: np.ndarray,
+    reference_vox: np.ndarray,
     sides: Sequence[float] | np.ndarray,
     spacing_mm: Sequence[float],
     names: Sequence[str],
@@ -29,7 +29,7 @@ def face_metrics(
 ) -> dict[str, float]:
     """The numbers of one case.
 
-    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mean_error_mm` the mean of
+    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
     - `iou_NAME`: of the final box with the box of its side around the true landmark, as it is and not cut at the
       volume's border; 0 where the answer is missing, NaN where the truth is, or where a landmark has a place and no
@@ -37,7 +37,7 @@ def face_metrics(
     - `hit_35`, `hit_50`, `hit_75`, `hit_mean`: the share of the defined IoUs that reach the threshold, and the mean of
       the shares over .50:.05:.95 (`tfsono.metrics.detection`).
     - `score_NAME`: of the final box, NaN where it is missing.
-    - `missing`: landmarks with a truth and without an answer. `without_truth`: the others without a truth, which count
+    - `missing`: landmarks with a truth and without an answer. `without_reference`: the others without a truth, which count
       nowhere.
     - `sides_exchanged`: mirrored pairs of which both ends were found nearer to the other's truth than to their own.
     - `second_taken`: landmarks of which the prior took another candidate than the one with the highest score.
@@ -48,7 +48,7 @@ def face_metrics(
         answer: `points_vox` [K, 3] and `scores` [K]; and, of methods with boxes, `boxes_vox` [K, 6],
             `candidate_boxes_vox` [K, N, 6], `chosen` [K]. NaN where there is none; heatmaps have no boxes, or boxes
             without sides.
-        truth_vox: [K, 3], NaN for a missing landmark.
+        reference_vox: [K, 3], NaN for a missing landmark.
         sides: Of the true boxes, in voxels: [K], or [K, 3] where voxels are not cubes.
         spacing_mm: Of the grid of both.
         names: [K], in the points' order.
@@ -59,7 +59,7 @@ def face_metrics(
             0.
     """
     spacing = check_spacing(spacing_mm, 3)
-    truth, found = whole_points(truth_vox, names), whole_points(answer["points_vox"], names)
+    truth, found = whole_points(reference_vox, names), whole_points(answer["points_vox"], names)
     sides = np.asarray(sides, np.float64)
     if sides.shape not in ((len(names),), (len(names), 3)) or not (sides > 0).all():
         raise ValueError(f"sides must be {len(names)} numbers above 0, one for each of {list(names)}, or three; "
@@ -70,14 +70,14 @@ def face_metrics(
     ious = final_ious(answer.get("boxes_vox"), answered, targets)
     scores = np.where(answered, np.asarray(answer["scores"], np.float64), math.nan)
     row = {f"error_{name}_mm": float(error) for name, error in zip(names, errors, strict=True)}
-    row["mean_error_mm"] = finite_mean(errors)
+    row["mre_mm"] = finite_mean(errors)
     row |= {f"iou_{name}": float(overlap) for name, overlap in zip(names, ious, strict=True)}
     row["mean_iou"] = finite_mean(ious)
     row |= {f"hit_{round(100 * at)}": float(rate)
             for at, rate in zip(PRINTED_THRESHOLDS, hit_rate(ious, PRINTED_THRESHOLDS), strict=True)}
     row["hit_mean"] = float(hit_rate(ious, IOU_THRESHOLDS).mean())
     row |= {f"score_{name}": float(score) for name, score in zip(names, scores, strict=True)}
-    row |= {"missing": float((known & ~answered).sum()), "without_truth": float((~known).sum()),
+    row |= {"missing": float((known & ~answered).sum()), "without_reference": float((~known).sum()),
             "sides_exchanged": float(exchanged_sides(found * spacing, truth * spacing, names, mirrored))}
     return row | _choices(answer, answered, ious, targets)
 
@@ -103,14 +103,14 @@ def final_ious(boxes_vox: np.ndarray | None, answered: np.ndarray, targets: np.n
     return np.where(known & boxed, iou(boxes, targets), math.nan)  # 0 of a box with NaN
 
 
-def exchanged_sides(found_mm: np.ndarray, truth_mm: np.ndarray, names: Sequence[str],
+def exchanged_sides(found_mm: np.ndarray, reference_mm: np.ndarray, names: Sequence[str],
                     mirrored: Sequence[tuple[str, str]]) -> int:
     """How many mirrored pairs have both ends nearer to the truth of the other side than to their own."""
     count = 0
     for first, last in mirrored:
         if first in names and last in names:
             pair = [list(names).index(first), list(names).index(last)]
-            found, truth = np.asarray(found_mm)[pair], np.asarray(truth_mm)[pair]
+            found, truth = np.asarray(found_mm)[pair], np.asarray(reference_mm)[pair]
             # NaN compares as False: a pair with a missing end is not exchanged.
             count += bool((radial_errors(found, truth[::-1]) < radial_errors(found, truth)).all())
     return count

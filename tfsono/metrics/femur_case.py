@@ -44,7 +44,7 @@ def joint_metrics(
       mask is empty.
     - `error_NAME_mm` of each landmark, `mre_mm` their mean. Errors are index to index; `exchanged_mm` is the mean
       with the first two exchanged, where that is less: a diagnosis, no result.
-    - With two landmarks: `length_true_mm`, `length_mm`, `length_error_mm` (found less true), `length_abs_error_mm`.
+    - With two landmarks: `length_reference_mm`, `length_mm`, `length_error_mm` (found less true), `length_abs_error_mm`.
     - `apart_NAME_mm`: from each found landmark to the found mask, 0 inside; `contradiction`: 1 where a
       landmark that truly lies within 5 mm of the true mask was found farther than that from the found one.
 
@@ -106,7 +106,7 @@ def _point_metrics(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str
         return row
     row["exchanged_mm"] = float(min(errors.mean(), radial_errors(found[::-1], truth).mean()))
     (found_1, found_2), (true_1, true_2) = found, truth
-    row["length_true_mm"] = float(np.linalg.norm(true_2 - true_1))
+    row["length_reference_mm"] = float(np.linalg.norm(true_2 - true_1))
     row["length_mm"] = float(np.linalg.norm(found_2 - found_1))
-    row["length_error_mm"] = row["length_mm"] - row["length_true_mm"]
+    row["length_error_mm"] = row["length_mm"] - row["length_reference_mm"]
     return row | {"length_abs_error_mm": abs(row["length_error_mm"])}

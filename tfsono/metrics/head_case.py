@@ -50,7 +50,7 @@ def head_metrics(
       longer pair as OFD), `ofd_1_U` ...: radial errors, U being px or mm. `sdr_2` ...: percent of the four points
       within 2 mm ...; an undefined point is within none.
     - `dice_percent`: of the masks. `dsc_percent`, `hd_U`: of the ellipses, filled, and their outlines.
-    - `bpd_true_U`, `bpd_U`, `bpd_error_U`, `bpd_abs_error_U`, and the last two in percent; ofd and hc alike.
+    - `bpd_reference_U`, `bpd_U`, `bpd_error_U`, `bpd_abs_error_U`, and the last two in percent; ofd and hc alike.
     - `trimester`, by the true circumference. `undefined`: 1 where no ellipse was found.
 
     Args:
@@ -68,7 +68,7 @@ def head_metrics(
     outlines = hc18_metrics(found.ellipse, truth.ellipse, 1.0, size_yx)
     row |= {"dsc_percent": outlines["dsc_percent"], "hd_px": outlines["hd_mm"],
             "hd_mm": outlines["hd_mm"] * (pixel_size_mm or math.nan), "dice_percent": _dice_percent(found, truth)}
-    row["trimester"] = float(trimester(row["hc_true_mm"]) or math.nan)
+    row["trimester"] = float(trimester(row["hc_reference_mm"]) or math.nan)
     return row
 
 
@@ -100,7 +100,7 @@ def _lengths(found: HeadOutline, truth: HeadOutline, unit: str, size: float, hc_
     errors = measurement_errors(known, right)
     row = {}
     for name in MEASUREMENTS:
-        row |= {f"{name}_true_{unit}": getattr(right, name), f"{name}_{unit}": getattr(known, name),
+        row |= {f"{name}_reference_{unit}": getattr(right, name), f"{name}_{unit}": getattr(known, name),
                 f"{name}_error_{unit}": errors[f"{name}_error"],
                 f"{name}_abs_error_{unit}": errors[f"{name}_abs_error"]}
         if not math.isnan(size):

@@ -51,7 +51,7 @@ def volume_metrics(
         spacing_mm: Size of a voxel along x, y, z in millimetres.
 
     Returns:
-        `volume_ml` (the prediction's), `truth_volume_ml`, `volume_error_ml` (absolute) and
+        `volume_ml` (the prediction's), `reference_volume_ml`, `volume_error_ml` (absolute) and
         `volume_difference_ml` (prediction minus truth).
 
     Raises:
@@ -65,7 +65,7 @@ def volume_metrics(
     predicted, true = _count(prediction), _count(truth)
     return {
         "volume_ml": predicted * voxel_ml,
-        "truth_volume_ml": true * voxel_ml,
+        "reference_volume_ml": true * voxel_ml,
         "volume_error_ml": abs(predicted - true) * voxel_ml,
         "volume_difference_ml": (predicted - true) * voxel_ml,
     }

@@ -46,7 +46,7 @@ def segment_lengths(points_mm: np.ndarray, landmarks: Sequence[str], segments: S
 
 def pose_metrics(
     found_vox: np.ndarray,
-    truth_vox: np.ndarray,
+    reference_vox: np.ndarray,
     spacing_mm: Sequence[float],
     landmarks: Sequence[str],
     segments: Segments = (),
@@ -55,12 +55,12 @@ def pose_metrics(
 ) -> dict[str, float]:
     """The numbers of one case.
 
-    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mean_error_mm` the mean of
+    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
     - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the answer is missing,
       NaN where the truth is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
       limit.
-    - `length_A_B_mm`, `length_true_A_B_mm` and `length_error_A_B_mm` (found less true) of each segment, NaN where an
+    - `length_A_B_mm`, `length_reference_A_B_mm` and `length_error_A_B_mm` (found less true) of each segment, NaN where an
       end is missing; `length_abs_error_mm` the mean of the absolute errors.
     - `missing`: landmarks without a truth. `undefined`: those with a truth and without an answer.
     - `exchanged`: mirrored pairs of which both ends are nearer to the truth, taken together, the other way round; a
@@ -68,7 +68,7 @@ def pose_metrics(
 
     Args:
         found_vox: [K, 3] the answer, NaN for a missing landmark.
-        truth_vox: [K, 3] the truth, NaN for a missing landmark.
+        reference_vox: [K, 3] the truth, NaN for a missing landmark.
         spacing_mm: Of the grid of both.
         landmarks: [K] names, in the points' order.
         segments: Pairs of names whose distance is a length; those of which an end is no landmark are left out.
@@ -79,12 +79,12 @@ def pose_metrics(
         ValueError: The points are not [K, 3], the spacing not three positive numbers, or the limit not above 0.
     """
     spacing = check_spacing(spacing_mm, 3)
-    found, truth = (whole_points(points, landmarks) * spacing for points in (found_vox, truth_vox))
+    found, truth = (whole_points(points, landmarks) * spacing for points in (found_vox, reference_vox))
     known = np.isfinite(truth).all(axis=1)
     errors = radial_errors(found, truth)
     areas, sampled = area_scores(errors, limit_mm, known), trapezoid_scores(errors, limit_mm, known=known)
     row = {f"error_{name}_mm": float(error) for name, error in zip(landmarks, errors, strict=True)}
-    row["mean_error_mm"] = finite_mean(errors)
+    row["mre_mm"] = finite_mean(errors)
     row |= {f"auc_{name}": float(area) for name, area in zip(landmarks, areas, strict=True)}
     row |= {"auc": finite_mean(areas), "auc_trapezoid": finite_mean(sampled)}
     row |= _lengths(found, truth, landmarks, known_segments(segments, landmarks))
@@ -94,13 +94,13 @@ def pose_metrics(
     return row
 
 
-def exchanged_pairs(found_mm: np.ndarray, truth_mm: np.ndarray, landmarks: Sequence[str], mirrored: Segments) -> int:
+def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: Sequence[str], mirrored: Segments) -> int:
     """How many mirrored pairs were found nearer to the truth, both ends taken together, the other way round."""
     count = 0
     for first, last in known_segments(mirrored, landmarks):
         pair = [landmarks.index(first), landmarks.index(last)]
-        plain = radial_errors(found_mm[pair], truth_mm[pair]).sum()
-        count += bool(radial_errors(found_mm[pair[::-1]], truth_mm[pair]).sum() < plain)  # NaN compares as False
+        plain = radial_errors(found_mm[pair], reference_mm[pair]).sum()
+        count += bool(radial_errors(found_mm[pair[::-1]], reference_mm[pair]).sum() < plain)  # NaN compares as False
     return count
 
 
@@ -108,7 +108,7 @@ def _lengths(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str], seg
     row, differences = {}, []
     measured = (segment_lengths(points, landmarks, segments) for points in (found, truth))
     for (first, last), length, true in zip(segments, *measured, strict=True):
-        row |= {f"length_{first}_{last}_mm": float(length), f"length_true_{first}_{last}_mm": float(true),
+        row |= {f"length_{first}_{last}_mm": float(length), f"length_reference_{first}_{last}_mm": float(true),
                 f"length_error_{first}_{last}_mm": float(length - true)}
         differences.append(abs(length - true))
     return row | ({"length_abs_error_mm": finite_mean(np.array(differences))} if segments else {})

@@ -16,9 +16,9 @@ from scipy.spatial import cKDTree
 from tfsono.metrics.overlap import check_mask, check_masks, check_spacing, overlap_metrics, volume_metrics
 
 SURFACE_METRICS = (
-    "surface_mean_mm",
+    "assd_mm",
     "surface_mean_pooled_mm",
-    "surface_std_mm",
+    "assd_std_mm",
     "hausdorff_mm",
     "hausdorff95_mm",
 )
@@ -28,16 +28,16 @@ class SurfaceDistances(NamedTuple):
     """The two directed lists of distances, and where each was measured (for a coloured surface).
 
     Attributes:
-        prediction_to_truth_mm: From each boundary voxel of the prediction to the truth's boundary [N].
-        truth_to_prediction_mm: From each boundary voxel of the truth to the prediction's boundary [M].
+        prediction_to_reference_mm: From each boundary voxel of the prediction to the truth's boundary [N].
+        reference_to_prediction_mm: From each boundary voxel of the truth to the prediction's boundary [M].
         prediction_points_vox: The prediction's boundary voxels, integer indices in the volume [N, axes].
-        truth_points_vox: The truth's boundary voxels [M, axes].
+        reference_points_vox: The truth's boundary voxels [M, axes].
     """
 
-    prediction_to_truth_mm: np.ndarray
-    truth_to_prediction_mm: np.ndarray
+    prediction_to_reference_mm: np.ndarray
+    reference_to_prediction_mm: np.ndarray
     prediction_points_vox: np.ndarray
-    truth_points_vox: np.ndarray
+    reference_points_vox: np.ndarray
 
 
 def segmentation_metrics(
@@ -72,10 +72,10 @@ def surface_metrics(
 ) -> dict[str, float]:
     """Mean, standard deviation, Hausdorff and 95 % Hausdorff distance between two boundaries.
 
-    - `surface_mean_mm`: half the sum of the two directed means, so that both surfaces weigh the same;
+    - `assd_mm`: half the sum of the two directed means, so that both surfaces weigh the same;
       SimpleITK's average Hausdorff distance of two boundary images.
     - `surface_mean_pooled_mm`: the mean of both lists thrown together (MONAI's symmetric average).
-    - `surface_std_mm`: the standard deviation of both lists together (a population's, ddof 0: every voxel is
+    - `assd_std_mm`: the standard deviation of both lists together (a population's, ddof 0: every voxel is
       in it); the column STD of the hip paper's Table 1.
     - `hausdorff_mm`: the larger of the two directed maxima, as SimpleITK gives for two boundary images.
       (On filled masks SimpleITK counts the inside as distance 0, and may give less.)
@@ -98,15 +98,15 @@ def surface_metrics(
             axis.
     """
     distances = surface_distances(prediction, truth, spacing_mm)
-    there, back = distances.prediction_to_truth_mm, distances.truth_to_prediction_mm
+    there, back = distances.prediction_to_reference_mm, distances.reference_to_prediction_mm
     if there.size == 0 or back.size == 0:
         worst = 0.0 if there.size == back.size else diagonal_mm(prediction.shape, spacing_mm)
         return dict.fromkeys(SURFACE_METRICS, worst)
     pooled = np.concatenate([there, back])
     return {
-        "surface_mean_mm": float(0.5 * (there.mean() + back.mean())),
+        "assd_mm": float(0.5 * (there.mean() + back.mean())),
         "surface_mean_pooled_mm": float(pooled.mean()),
-        "surface_std_mm": float(pooled.std()),
+        "assd_std_mm": float(pooled.std()),
         "hausdorff_mm": float(pooled.max()),
         "hausdorff95_mm": float(max(np.percentile(there, 95), np.percentile(back, 95))),
     }

@@ -44,7 +44,7 @@ class BoxPanel(NamedTuple):
         spacing_mm: Of the three axes.
         at_vox: [3] where the slices cut, such as a landmark.
         boxes_vox: [K, 6] found.
-        truths_vox: [K, 6] true.
+        references_vox: [K, 6] true.
     """
 
     title: str
@@ -52,7 +52,7 @@ class BoxPanel(NamedTuple):
     spacing_mm: Sequence[float]
     at_vox: Sequence[float]
     boxes_vox: np.ndarray
-    truths_vox: np.ndarray
+    references_vox: np.ndarray
 
 
 def boxes_figure(path: str | Path, panels: Sequence[BoxPanel], title: str = "", names: Sequence[str] = ()) -> None:
@@ -170,7 +170,7 @@ def _draw_panel(figure: Figure, panel: BoxPanel, scale: float, above: float) -> 
     for plane in PLANES:
         place = int(np.clip(round(float(panel.at_vox[plane.cut])), 0, panel.image.shape[plane.cut] - 1))
         axes, wide = _slice_axes(figure, panel.image, panel.spacing_mm, plane, (place, left, above, scale))
-        pairs = zip(np.asarray(panel.truths_vox, np.float64), np.asarray(panel.boxes_vox, np.float64), strict=True)
+        pairs = zip(np.asarray(panel.references_vox, np.float64), np.asarray(panel.boxes_vox, np.float64), strict=True)
         for number, (truth, found) in enumerate(pairs, 1):
             lost = str(number) if not np.isfinite(found).all() else ""  # its number stands at the truth then
             _draw_box(axes, truth, panel.spacing_mm, plane, place, Look(TRUE_COLOUR, mark=lost), centre=True)

@@ -25,7 +25,7 @@ Rows = Sequence[Mapping]
 Detections = Mapping[str, Mapping[str, Sequence[CaseDetections]]]
 
 PAPER_CASES = 32
-PAPER_COLUMNS = ("hit_mean", "hit_35", "hit_50", "hit_75", "mean_iou", "mean_error_mm", "time_ms")
+PAPER_COLUMNS = ("hit_mean", "hit_35", "hit_50", "hit_75", "mean_iou", "mre_mm", "time_ms")
 PAPER_TABLE_1 = {
     "Faster R-CNN": (80.63, 94.38, 81.25, 26.87, 62.87, 4.74, 575),
     "IG-SSD": (80.00, 92.50, 80.00, 22.50, 61.46, 5.21, 449),
@@ -45,7 +45,7 @@ PAPER_TABLE_2 = {  # I: with IoU-balance, G: with the graph prior, as the paper'
 ORDER = ("Faster R-CNN", "SSD", "I-SSD", "G-SSD", "IG-SSD", "Heatmap", "RPN", "I-RPN", "G-RPN", "IG-RPN")
 FAR_MM = 10.0
 """From here on an error is a wrong place, and no longer an inexact one."""
-COMPARED = (("mean_error_mm", "Distance mm", 2), ("mean_iou", "mIoU points", 1, 100.0),
+COMPARED = (("mre_mm", "Distance mm", 2), ("mean_iou", "mIoU points", 1, 100.0),
             ("hit_50", "AP50 points", 1, 100.0))
 HEADINGS = ("AP %", "AP35 %", "AP50 %", "AP75 %", "mIoU %", "d-mean mm", "Time ms")
 DIGITS = (2, 2, 2, 2, 2, 2, 0)
@@ -176,7 +176,7 @@ def _our_cells(rows: Rows, means: Rows, names: Sequence[str]) -> tuple:
     rates = np.array([[hit_rate(run, IOU_THRESHOLDS).mean(), *hit_rate(run, PRINTED_THRESHOLDS)] for run in ious])
     cells = [_with_interval(float(value), means, key) for value, key in zip(rates.mean(axis=0), PAPER_COLUMNS)]
     cells.append(_with_interval(float(np.mean([class_mean_iou(run) for run in ious])), means, "mean_iou"))
-    distance = summarise(metric_values(means, Metric("mean_error_mm", "", 2)))
+    distance = summarise(metric_values(means, Metric("mre_mm", "", 2)))
     cells.append(Summary(distance.mean, distance.std, distance.low, distance.high, distance.count))
     return (len(means), len(runs), missing, *cells, _time_ms(runs))
 
@@ -253,7 +253,7 @@ def _precisions(cases: Sequence[CaseDetections]) -> list[float]:
 def landmark_columns(names: Sequence[str], kind: str) -> list[tuple]:
     """A column a landmark and their mean: `error`, millimetres, or `iou`, percent."""
     if kind == "error":
-        return [*((f"error_{name}_mm", name.replace("_", " "), 2) for name in names), ("mean_error_mm", "Mean mm", 2)]
+        return [*((f"error_{name}_mm", name.replace("_", " "), 2) for name in names), ("mre_mm", "Mean mm", 2)]
     return [*((f"iou_{name}", name.replace("_", " "), 1, 100.0) for name in names),
             ("mean_iou", "Mean %", 1, 100.0)]
 
@@ -278,7 +278,7 @@ def _longer(row: Mapping, names: Sequence[str]) -> dict:
     errors, scores = errors[np.isfinite(errors)], scores[np.isfinite(scores)]
     return {**row, "far": float((errors >= FAR_MM).mean()) if errors.size else NAN,
             "lowest_score": float(scores.min()) if scores.size else NAN,
-            "unanswered": row["missing"], "undefined": row["missing"], "missing": row["without_truth"]}
+            "unanswered": row["missing"], "undefined": row["missing"], "missing": row["without_reference"]}
 
 
 def flaws_table(means: Mapping[str, Rows]) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from tfsono.report.agreement import Measurement, agreement_table, agreements_of
-from tfsono.report.rows import case_means
+from tfsono.report.rows import by_method, case_means
 from tfsono.report.tables import (
     NAN, Metric, Probability, Summary, Table, metric_values, paired_table, summarise,
 )
@@ -35,7 +35,7 @@ RATES = (("sdr_2", "SDR 2 mm %", 1), ("sdr_2.5", "SDR 2.5 mm %", 1), ("sdr_3", "
 
 def unit_of(rows: Rows) -> str:
     """`mm` where a case has a pixel size, else `px`."""
-    return "mm" if np.isfinite([float(row["hc_true_mm"]) for row in rows]).any() else "px"
+    return "mm" if np.isfinite([float(row["hc_reference_mm"]) for row in rows]).any() else "px"
 
 
 def outline_metrics(unit: str) -> tuple[Metric, ...]:
@@ -64,7 +64,7 @@ def length_metrics(unit: str) -> tuple[Metric, ...]:
 
 def measurements_of(unit: str) -> tuple[Measurement, ...]:
     """BPD, OFD and HC, for their agreement with the truth."""
-    return tuple(Measurement(key.upper(), f"{key}_{unit}", f"{key}_true_{unit}", unit) for key in LENGTHS)
+    return tuple(Measurement(key.upper(), f"{key}_{unit}", f"{key}_reference_{unit}", unit) for key in LENGTHS)
 
 
 def compared_metrics(unit: str) -> tuple[Metric, ...]:
@@ -195,16 +195,15 @@ def floor_table(floors_mm: Mapping[str, Sequence[float]]) -> Table:
     return Table("Label floor", headings, tuple(rows), note, (None, 0, 3, 3, 3))
 
 
-def head_tables(methods: Methods, floors_mm: Mapping[str, Sequence[float]]) -> dict[str, Table]:
+def head_tables(rows: Rows, floors_mm: Mapping[str, Sequence[float]]) -> dict[str, Table]:
     """Every table by the name of its file.
 
     Args:
-        methods: method -> its rows, a row a case and run.
+        rows: of cases.csv, a row a case and run.
         floors_mm: for `floor_table`; empty without official circumferences.
     """
-    every = [row for rows in methods.values() for row in rows]
-    unit = unit_of(every)
-    note = FOLD_NOTE + missing_note(every, unit)
+    unit, methods = unit_of(rows), by_method(rows)
+    note = FOLD_NOTE + missing_note(rows, unit)
     tables = {
         "segmentation": fold_table("Head outline", methods, outline_metrics(unit), note),
         "landmarks": fold_table("Landmarks", methods, landmark_metrics(unit), note),
@@ -223,7 +222,7 @@ def head_tables(methods: Methods, floors_mm: Mapping[str, Sequence[float]]) -> d
 def missing_note(rows: Rows, unit: str) -> str:
     """A sentence on the cases without a pixel size; "" where all have one."""
     cases = {str(row["case"]) for row in rows}
-    lacking = {str(row["case"]) for row in rows if not math.isfinite(float(row["hc_true_mm"]))}
+    lacking = {str(row["case"]) for row in rows if not math.isfinite(float(row["hc_reference_mm"]))}
     if not lacking:
         return ""
     if unit == "px":

@@ -15,11 +15,11 @@ from urllib.parse import quote
 from tfsono.files import write_text
 from tfsono.report.tables import Summary, Table, cell_text, summary_lines
 
-PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
+IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 
 
 @dataclass(frozen=True)
-class Picture:
+class Figure:
     """A picture file, embedded in the page, and the text below it."""
 
     path: str | Path
@@ -43,7 +43,7 @@ class Html:
 
 # What a section holds, or a list of these. Text becomes paragraphs; a bare path is a picture if its suffix
 # says so, else a pointer.
-Piece: TypeAlias = Table | Picture | Files | Html | Path | str
+Piece: TypeAlias = Table | Figure | Files | Html | Path | str
 Content: TypeAlias = Piece | Sequence[Piece]
 
 STYLE = """
@@ -110,7 +110,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple[str, Conte
 
 
 def write_evaluation_page(
-    out: Path, title: str, tables: Sequence[Table], figures: Sequence[Picture], runs: Sequence[str], answers: str
+    out: Path, title: str, tables: Sequence[Table], figures: Sequence[Figure], runs: Sequence[str], answers: str
 ) -> None:
     """`report.html` of an evaluation, and where everything is, on the screen.
 
@@ -154,13 +154,13 @@ def _content(content: Content, folder: Path) -> str:
         return content.markup
     if isinstance(content, Table):
         return table_html(content)
-    if isinstance(content, Picture):
-        return _picture(content)
+    if isinstance(content, Figure):
+        return _figure(content)
     if isinstance(content, Files):
         return _files(content, folder)
     if isinstance(content, Path):
-        is_picture = content.suffix.lower() in PICTURES
-        return _picture(Picture(content)) if is_picture else _files(Files([content]), folder)
+        is_image = content.suffix.lower() in IMAGE_TYPES
+        return _figure(Figure(content)) if is_image else _files(Files([content]), folder)
     if isinstance(content, str):
         return _paragraphs(content)
     if isinstance(content, (list, tuple)):
@@ -204,14 +204,14 @@ def _cell(cell: object, digits: int | None) -> str:
     return escape(cell_text(cell, digits)).replace("\n", "<br>")
 
 
-def _picture(picture: Picture) -> str:
-    path = Path(picture.path)
-    kind = PICTURES.get(path.suffix.lower())
+def _figure(figure: Figure) -> str:
+    path = Path(figure.path)
+    kind = IMAGE_TYPES.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{path}: a page embeds {', '.join(PICTURES)}; found {path.suffix or 'no suffix'}")
+        raise ValueError(f"{path}: a page embeds {', '.join(IMAGE_TYPES)}; found {path.suffix or 'no suffix'}")
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    text = escape(picture.caption or path.stem.replace("_", " "))
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
+    text = escape(figure.caption or path.stem.replace("_", " "))
+    caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
     return f'<figure><img alt="{text}" src="data:{kind};base64,{data}">{caption}</figure>'
 
 

@@ -186,7 +186,7 @@ def _name(label: int, label_names: Sequence[str]) -> str:
 
 
 class Outline(NamedTuple):
-    """What is outlined, and how: a label of the "truth" or the "prediction", its legend, its line."""
+    """What is outlined, and how: a label of the "reference" or the "prediction", its legend, its line."""
 
     label: int
     kind: str
@@ -195,9 +195,9 @@ class Outline(NamedTuple):
 
 
 def _outlines(labels: Sequence[int], label_names: Sequence[str]) -> list[Outline]:
-    """Returns the outlines of truth and prediction of each label.
+    """Returns the outlines of reference and prediction of each label.
 
-    One label: truth and prediction differ by colour. Several: each label has its colour, and the truth is
+    One label: reference and prediction differ by colour. Several: each label has its colour, and the reference is
     dashed.
     """
     outlines = []
@@ -207,7 +207,7 @@ def _outlines(labels: Sequence[int], label_names: Sequence[str]) -> list[Outline
             looks = ((label_colour(label), 2.2, (0, (2.5, 1.2))), (label_colour(label), 1.2, "solid"))
         else:
             looks = ((TRUTH_COLOUR, 2.6, "solid"), (PREDICTION_COLOUR, 1.3, "solid"))
-        for kind, (colour, width, dashes) in zip(("truth", "prediction"), looks, strict=True):
+        for kind, (colour, width, dashes) in zip(("reference", "prediction"), looks, strict=True):
             line = {"color": colour, "linewidth": width, "linestyle": dashes}
             outlines.append(Outline(label, kind, name + kind, line))
     return outlines
@@ -229,7 +229,7 @@ MARGINS = {"left": 0.75, "gap_x": 0.95, "gap_y": 1.0, "bottom": 0.65, "right": 0
 def slices_figure(
     path: str | Path,
     image: np.ndarray,
-    truth: np.ndarray | None,
+    reference: np.ndarray | None,
     prediction: np.ndarray | None,
     spacing_mm: Sequence[float],
     title: str = "",
@@ -237,24 +237,24 @@ def slices_figure(
     orientation: str = "LPS",
     points_vox: Mapping[str, np.ndarray | None] | None = None,
 ) -> None:
-    """Writes coronal, sagittal and axial slices with the outlines of truth and prediction.
+    """Writes coronal, sagittal and axial slices with the outlines of reference and prediction.
 
-    They cut through the truth's centre of gravity; without truth, the prediction's; without either, the
+    They cut through the reference's centre of gravity; without reference, the prediction's; without either, the
     middle.
 
     Args:
         path: of the PNG.
         image: `[X, Y, Z]`.
-        truth: `[X, Y, Z]` labels (or boolean), or None.
+        reference: `[X, Y, Z]` labels (or boolean), or None.
         prediction: the same.
         spacing_mm: of the three axes.
         title: above the picture; several lines are allowed.
         label_names: names of labels 1, 2, ...
         orientation: where x, y, z point, named at the axes; "" for volumes without a known orientation.
-        points_vox: under "truth" and "prediction" landmarks `[K, 3]`, drawn where they lie as seen along the cut
+        points_vox: under "reference" and "prediction" landmarks `[K, 3]`, drawn where they lie as seen along the cut
             axis, whichever slice they are in; two of them are joined by a line.
     """
-    kinds = {"truth": truth, "prediction": prediction}
+    kinds = {"reference": reference, "prediction": prediction}
     given = [mask for mask in kinds.values() if mask is not None and np.any(mask)]
     middle = middle_voxel(given[0] if given else None, image.shape)
     outlines = _outlines(_labels_in(*kinds.values()) or [1], label_names)
@@ -266,11 +266,11 @@ def slices_figure(
         for plane in PLANES:
             axes = _axes(figure, boxes[plane.name])
             _draw_plane(axes, image, spacing_mm, plane, middle[plane.cut], grey)
-            # The truth's lines are thicker: all of them first, so that they hide no prediction.
-            for outline in sorted(outlines, key=lambda one: one.kind != "truth"):
+            # The reference's lines are thicker: all of them first, so that they hide no prediction.
+            for outline in sorted(outlines, key=lambda one: one.kind != "reference"):
                 piece = _cut(kinds[outline.kind], plane.cut, middle[plane.cut]) == outline.label
                 _outline(axes, piece, spacing_mm, plane, outline.line)
-            for kind, colour in (("truth", TRUTH_COLOUR), ("prediction", PREDICTION_COLOUR)):
+            for kind, colour in (("reference", TRUTH_COLOUR), ("prediction", PREDICTION_COLOUR)):
                 _draw_points(axes, (points_vox or {}).get(kind), spacing_mm, plane, colour)
             _name_axes(axes, plane, middle[plane.cut] * spacing_mm[plane.cut], orientation)
         if outlines:

@@ -42,7 +42,7 @@ PAPER_TABLE_2 = {  # area under the PCK curve in % of L1 to L16, and their mean
 }
 LARGE_MM = 10.0
 """From here on an error is a wrong place, and no longer an inexact one."""
-COMPARED = (("mean_error_mm", "Distance mm", 2), ("auc", "AUC points", 1, 100.0))
+COMPARED = (("mre_mm", "Distance mm", 2), ("auc", "AUC points", 1, 100.0))
 FLAWS_NOTE = (
     "Means over the cases, each the mean of its runs, ± standard deviation over them (95 % bootstrap interval). Pairs "
     "exchanged: of a case, landmarks on two sides whose places are nearer to the truth the other way round. "
@@ -95,7 +95,7 @@ def landmark_columns(landmarks: Sequence[str], kind: str) -> list[tuple]:
     """The columns of Table 1 (`error`, millimetres) or 2 (`auc`, percent)."""
     numbered = [(name, f"L{number} {name}") for number, name in enumerate(landmarks, 1)]
     if kind == "error":
-        return [*((f"error_{name}_mm", text, 2) for name, text in numbered), ("mean_error_mm", "Mean mm", 2)]
+        return [*((f"error_{name}_mm", text, 2) for name, text in numbered), ("mre_mm", "Mean mm", 2)]
     return [*((f"auc_{name}", text, 1, 100.0) for name, text in numbered), ("auc", "Mean %", 1, 100.0)]
 
 

@@ -1,6 +1,6 @@
 """When the refinement of a test volume helps and when it harms: by iteration, first error and distance to the library.
 
-Rows are those of cases.csv of refined answers, with `mean_error_mm`, `initial_mm` (the mean error before),
+Rows are those of cases.csv of refined answers, with `mre_mm`, `initial_mm` (the mean error before),
 `library_mm` (the mean distance of a landmark of the true pose to that of the nearest atlas, moved onto it), and
 `iteration_0_mm`, `iteration_1_mm` ...; and of each landmark `error_NAME_mm` and `initial_NAME_mm`.
 """
@@ -45,7 +45,7 @@ def benefit_table(methods: Mapping[str, Rows], landmarks: Sequence[str], title: 
     """
     rows = []
     for method, answers in methods.items():
-        before, after = (_values(answers, key) for key in ("initial_mm", "mean_error_mm"))
+        before, after = (_values(answers, key) for key in ("initial_mm", "mre_mm"))
         cases = np.array([str(row["case"]) for row in answers])
         groups = [("all", np.ones(len(answers), bool)), *_by_limits(before, INITIAL_MM, "initial error"),
                   *_by_thirds(_values(answers, "library_mm"), "distance to the library")]
@@ -106,7 +106,7 @@ def refinement_figure(path: str | Path, methods: Mapping[str, Rows], title: str 
     with png_figure(path, 13, 3.6 * len(methods) + top) as figure:
         grid = figure.subplots(len(methods), 3, squeeze=False)
         for line, (method, rows) in zip(grid, methods.items(), strict=True):
-            change = _values(rows, "mean_error_mm") - _values(rows, "initial_mm")
+            change = _values(rows, "mre_mm") - _values(rows, "initial_mm")
             _draw_iterations(line[0], rows, change)
             _draw_change(line[1], _values(rows, "initial_mm"), change, "mean error before (mm)")
             _draw_change(line[2], _values(rows, "library_mm"), change, "distance to the library (mm)")

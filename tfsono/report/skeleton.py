@@ -42,13 +42,13 @@ class Panel(NamedTuple):
     Attributes:
         title: Above it; several lines are allowed.
         points_mm: [K, 3], NaN for a missing one; all panels of a row in one frame.
-        truth_mm: [K, 3], drawn pale behind with a red line from each landmark to where it was found; None for none.
+        reference_mm: [K, 3], drawn pale behind with a red line from each landmark to where it was found; None for none.
         paths_mm: [T, K, 3], where each landmark was on the way; None for none.
     """
 
     title: str
     points_mm: np.ndarray
-    truth_mm: np.ndarray | None = None
+    reference_mm: np.ndarray | None = None
     paths_mm: np.ndarray | None = None
 
 
@@ -135,8 +135,8 @@ def draw_skeleton(axes: Axes, panel: Panel, view: View, landmarks: Sequence[str]
         inches_per_mm: Of the axes.
     """
     points = np.array(panel.points_mm, np.float64)
-    if panel.truth_mm is not None:
-        _draw_ghost(axes, np.asarray(panel.truth_mm, np.float64), points, view, landmarks, segments)
+    if panel.reference_mm is not None:
+        _draw_ghost(axes, np.asarray(panel.reference_mm, np.float64), points, view, landmarks, segments)
     if panel.paths_mm is not None:
         ways = np.moveaxis(projected(panel.paths_mm, view)[0], 0, 1)
         axes.add_collection(LineCollection(list(ways), colors="#333333", linewidths=0.8, zorder=4))
@@ -302,7 +302,7 @@ class Frame(NamedTuple):
 
 def _frame(panels: Sequence[Panel], view: View) -> Frame:
     points = np.concatenate([np.asarray(each, np.float64) for panel in panels
-                             for each in (panel.points_mm, panel.truth_mm) if each is not None])
+                             for each in (panel.points_mm, panel.reference_mm) if each is not None])
     places, _ = projected(points[np.isfinite(points).all(axis=1)], view)
     if not len(places):
         places = np.zeros((1, 2))

@@ -1,0 +1,127 @@
+"""An evaluation from its first line to its page: what the scripts of all systems do alike."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfsono.config import Choices
+from tfsono.data.cache import Cache
+from tfsono.evaluation.comparable import check_comparable
+from tfsono.evaluation.ensembles import Group, groups_of
+from tfsono.evaluation.measured import measured, predictions_folder
+from tfsono.files import make_folder
+from tfsono.report.page import Figure, write_evaluation_page
+from tfsono.report.plots import history_figure
+from tfsono.report.tables import Table, to_markdown, write_cases, write_table
+from tfsono.training.run import Run, read_history, read_run
+from tfsono.training.start import initialisation_of
+
+Rows = list[dict]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Runs that are comparable, and the test cases that they are measured on.
+
+    Attributes:
+      runs: in the order of the command line.
+      cache: open.
+      out: the folder of all that is written.
+      weights: which of each run are measured: `best`, `last` or `auto`.
+      ensemble: whether runs are measured together as well.
+    """
+
+    runs: list[Run]
+    cache: Cache
+    out: Path
+    weights: str
+    ensemble: bool
+
+    def groups(self, methods: Sequence[str], kinds: Sequence[str] = ()) -> list[Group]:
+        """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`."""
+        return groups_of(self.runs, methods, self.ensemble, kinds)
+
+    def folder(self, group: Group, files: Iterable[Path] = (), settings: object = None) -> Path:
+        """Where the predictions of a group are kept.
+
+        Args:
+          group: of `groups`.
+          files: besides its weights, what its predictions depend on.
+          settings: besides its configs, the same; anything whose `repr` says all of it.
+        """
+        return predictions_folder(self.out, group.name, self.cache.path,
+                                  [*(run.weights(self.weights) for run in group.runs), *files],
+                                  ([run.config for run in group.runs], settings))
+
+    def measured(self, group: Group, folder: Path, open_measure: Callable[[], Callable[[str], Rows]],
+                 summary: Callable[[Rows], str], names: Sequence[str] | None = None) -> Rows:
+        """The rows of every test case, those of an earlier call read back; see `tfsono.evaluation.measured`."""
+        return measured(folder, group.first.split["test"] if names is None else names, open_measure, summary)
+
+    def rows(self, groups: Sequence[Group], measure: Callable[[Evaluation, Group], Rows]) -> Rows:
+        """The rows of all groups; a group's method is the row's, unless `measure` names another."""
+        rows = []
+        for group in groups:
+            print(f"{', '.join(str(run.folder) for run in group.runs)}: {group.method}")
+            rows += [{"method": group.method, **row} for row in measure(self, group)]
+        return rows
+
+    def write_tables(self, rows: Sequence[Mapping], tables: Mapping[str, Table], shown: Sequence[str]) -> list[Table]:
+        """Writes cases.csv and every table, prints those whose file name begins with one of `shown`, returns all."""
+        write_cases(self.out / "cases.csv", rows)
+        for stem, table in tables.items():
+            write_table(self.out, stem, table)
+            if stem.startswith(tuple(shown)):
+                print(f"\n{to_markdown(table)}")
+        return list(tables.values())
+
+    @property
+    def figures_folder(self) -> Path:
+        """Made where it is not there yet."""
+        return make_folder(self.out / "figures")
+
+    def write_page(self, groups: Sequence[Group], tables: Sequence[Table], figures: Sequence[Figure], kept: str,
+                   said: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
+        """Writes report.html, with every training's history, and prints where everything is.
+
+        Args:
+          groups: that were measured.
+          tables: to show.
+          figures: to show, before the histories.
+          kept: what is kept of each case, in words.
+          said: what else is to be said of a run.
+        """
+        first = self.runs[0]
+        lines = ["; ".join([f"{group.method}: {group.first.folder.name}", *said(group.first),
+                            initialisation_of(group.first.folder)]) if len(group.runs) == 1 else
+                 f"{group.method}: {', '.join(run.folder.name for run in group.runs)}" for group in groups]
+        write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables,
+                              [*figures, *self._histories()], lines, kept)
+
+    def _histories(self) -> Iterator[Figure]:
+        for run in self.runs:
+            path = self.figures_folder / f"history_{run.folder.name}.png"
+            history_figure(path, read_history(run.folder / "history.csv"), title=run.folder.name)
+            yield Figure(path, f"Training of {run.folder.name}.")
+
+
+@contextlib.contextmanager
+def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str] = ()) -> Iterator[Evaluation]:
+    """Reads the runs, opens the cache, and makes the output folder once both are known to fit together.
+
+    Args:
+      arguments: of `tfsono.config.evaluation_parser`.
+      choices: of the system.
+      kinds: what the networks predict: `labels`, `landmarks`, both, or neither for 2D images.
+
+    Raises:
+      UserError: as `read_run`, `Cache` and `check_comparable`.
+    """
+    runs = [read_run(folder, choices) for folder in arguments.runs]
+    with Cache(arguments.data, choices.system) as cache:
+        check_comparable(runs, cache, kinds, arguments.weights)
+        yield Evaluation(runs, cache, make_folder(arguments.out), arguments.weights, arguments.ensemble)

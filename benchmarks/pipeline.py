@@ -37,8 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     spec.loader.exec_module(script)
     with Cache(arguments.data, "hip") as cache:
         settings = settings_from(arguments, HIP).replaced("the cache's labels", label_names=tuple(cache.labels))
-        names = cache.names
-    batches = script.patches(arguments.data, settings.config, names)
+        batches, _ = script.batches(cache, settings.config, cache.names)
     rate = patches_per_second(batches, settings.config.batch)
     print(f"{rate:.0f} patches/s on {os.cpu_count()} cores, nothing else running")
     waited, trained = waiting(script, settings.config, batches, arguments.steps)
@@ -60,7 +59,7 @@ def waiting(script, config, batches, steps: int, warm: int = 5) -> tuple[float, 
     from tfsono.models.hip import build
 
     network = build(config)
-    script.compile_network(network, config)
+    network = script.compiled(network, config)
     iterator = iter(batches(range(warm + steps)))
     waited = trained = 0.0
     for step in range(warm + steps):

@@ -167,7 +167,7 @@ def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
            "members": len(group.runs),
            **pose_metrics(points_vox, case.own_points_vox(len(names)), own.spacing_mm, landmarks=names,
-                          mirrored=MIRRORED, limit_mm=config.auc_limit_mm)}
+                          segments=SEGMENTS, mirrored=MIRRORED, limit_mm=config.auc_limit_mm)}
     row |= {f"{name}_{axis}_vox": float(value) for name, point in zip(names, points_vox, strict=True)
             for axis, value in zip("xyz", point, strict=True)}
     row |= {f"peak_{name}": float(peak) for name, peak in zip(names, peaks, strict=True)}

@@ -46,7 +46,8 @@ def test_a_case_solved_by_hand():
     # the first and the second reach 6 and 10 of the 10 thresholds, the fourth (0.4545) none
     assert row["hit_mean"] == pytest.approx((6 + 10) / 50)
     assert values(row, "score_{}") == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
-    assert [row[key] for key in ("missing", "without_reference", "sides_exchanged", "second_taken", "hit_not_taken")] == [
+    assert [row[key] for key in ("missing", "without_reference", "sides_exchanged", "second_taken",
+                                    "hit_not_taken")] == [
         0, 0, 0, 0, 0]
 
 

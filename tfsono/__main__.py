@@ -6,15 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-from tfsono.config import Choices, Parser, add_config_arguments, settings_from
-from tfsono.configs.face import FACE
-from tfsono.configs.femur import FEMUR
-from tfsono.configs.head import HEAD
+from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
-from tfsono.configs.pose import POSE
 from tfsono.errors import UserError, run_command
+from tfsono.systems import NAMES, system
 
-SYSTEMS: dict[str, Choices] = {"hip": HIP, "femur": FEMUR, "pose": POSE, "face": FACE, "head": HEAD}
 TILINGS = ("", "paper", "half", "fast", "whole")
 
 
@@ -36,7 +32,7 @@ def run(argv: list[str]) -> int | None:
 
 def _add_phantom(commands) -> None:
     parser = commands.add_parser("phantom", help="write a dataset of synthetic volumes or pictures")
-    parser.add_argument("system", choices=[*SYSTEMS, "shapes"],
+    parser.add_argument("system", choices=[*NAMES, "shapes"],
                         help="whose anatomy; shapes: simple bodies, to pre-train an encoder on")
     parser.add_argument("folder", help="dataset folder; made, or gone on with")
     parser.add_argument("--cases", type=int, default=None, help="how many; default: the paper's number")
@@ -46,31 +42,16 @@ def _add_phantom(commands) -> None:
 
 
 def _phantom(arguments) -> None:
-    from tfsono.config import choose
-    from tfsono.phantoms.dataset import (
-        write_face_dataset,
-        write_femur_dataset,
-        write_head_dataset,
-        write_hip_dataset,
-        write_pose_dataset,
-        write_shapes_dataset,
-    )
-
-    choices = SYSTEMS.get(arguments.system, HIP)
+    shapes = arguments.system == "shapes"
+    choices = HIP if shapes else system(arguments.system).CHOICES
     config = choose(choices, arguments.preset, next(iter(choices.variants))).config
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
-    if arguments.system == "head":
-        write_head_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_pixel_size_mm)
-    elif arguments.system == "femur":
-        write_femur_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
-                            config.phantom_weeks)
-    elif arguments.system in ("pose", "face"):
-        write = write_pose_dataset if arguments.system == "pose" else write_face_dataset
-        write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm,
-              config.phantom_weeks, config.phantom_turn_degrees, config.phantom_variety)
+    if shapes:
+        from tfsono.phantoms.dataset import write_shapes_dataset
+
+        write_shapes_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
     else:
-        write = write_shapes_dataset if arguments.system == "shapes" else write_hip_dataset
-        write(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
+        system(arguments.system).write_phantoms(arguments.folder, cases, arguments.seed, config)
 
 
 def _add_audit(commands) -> None:
@@ -95,14 +76,14 @@ def _audit(arguments) -> int:
 def _add_cache(commands) -> None:
     parser = commands.add_parser("cache", help="write what training reads, in one HDF5 file")
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")
-    for system, choices in SYSTEMS.items():
-        one = systems.add_parser(system)
+    for name in NAMES:
+        one = systems.add_parser(name)
         one.add_argument("dataset")
         one.add_argument("file", help="FILE.h5; written beside and renamed when whole")
         one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json where it is")
         one.add_argument("--leave_out_bad", action="store_true", help="go on without the cases that have errors")
         one.add_argument("--verify", action="store_true", help="check the checksums of the file when it is written")
-        add_config_arguments(one, choices)
+        add_config_arguments(one, system(name).CHOICES)
         one.set_defaults(run=_cache)
 
 
@@ -113,17 +94,19 @@ def _cache(arguments) -> None:
     from tfsono.data.layout import open_dataset
     from tfsono.data.prepare import CacheSettings
 
-    config = settings_from(arguments, SYSTEMS[arguments.system]).config
-    settings = CacheSettings(arguments.system)  # of pictures: kept as they are
-    if arguments.system != "head":
+    one = system(arguments.system)
+    config = settings_from(arguments, one.CHOICES).config
+    settings = CacheSettings(arguments.system)  # of images: kept as they are
+    if one.TAKES == "volumes":
         settings = CacheSettings(arguments.system, config.orientation, config.spacing_mm)
     path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
     audit = read_audit(path) if arguments.audit or path.is_file() else None
     dataset = open_dataset(arguments.dataset)
-    wanted, held = ("pictures", "volumes") if arguments.system == "head" else ("volumes", "pictures")
-    strange = [case.name for case in dataset.cases if case.is_picture != (wanted == "pictures")]
+    strange = [case.name for case in dataset.cases if case.is_picture != (one.TAKES == "images")]
     if strange:
-        raise UserError(f"{arguments.dataset}: {arguments.system} takes {wanted}; found {held}, such as {strange[0]}")
+        found = "volumes" if one.TAKES == "images" else "images"
+        raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "
+                        f"{strange[0]}")
     write_cache(dataset, Path(arguments.file), settings, audit, arguments.leave_out_bad)
     if arguments.verify:
         problems = verify_cache(arguments.file)
@@ -138,14 +121,16 @@ def _add_export(commands) -> None:
     parser.add_argument("folder")
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.add_argument("--also", nargs="+", default=(), metavar="RUN_DIR",
-                        help="hip: further runs, which answer together with the first one in one SavedModel")
+                        help="further runs, which predict together with the first one in one SavedModel")
     parser.set_defaults(run=_export)
 
 
 def _export(arguments) -> None:
-    from tfsono.predict.sources import export_run
+    from tfsono.predict.sources import Options
+    from tfsono.systems.commands import export_run
 
-    print(f"wrote {export_run(arguments.run_dir, arguments.folder, arguments.tiling, arguments.also)}")
+    options = Options(tiling=arguments.tiling, also=tuple(arguments.also))
+    print(f"wrote {export_run(arguments.run_dir, arguments.folder, options)}")
 
 
 def _add_predict(commands) -> None:
@@ -159,7 +144,7 @@ def _add_predict(commands) -> None:
                         help="head: millimetres a pixel, or a CSV file of them; default: what "
                              "a DICOM file says, else answers are in pixels alone")
     parser.add_argument("--also", nargs="+", default=(), metavar="SOURCE",
-                        help="further runs (head: or exports), which answer together with the first one; hip, head")
+                        help="further runs (head: or exports), which predict together with the first one")
     parser.add_argument("--samples", type=int, default=None,
                         help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
     parser.add_argument("--refine", action="store_true",
@@ -170,10 +155,12 @@ def _add_predict(commands) -> None:
 
 
 def _predict(arguments) -> int:
-    from tfsono.predict.sources import Options, predict
+    from tfsono.predict.sources import Options
+    from tfsono.systems.commands import predict
 
-    options = Options(arguments.tiling, arguments.pixel_size_mm, tuple(arguments.also), arguments.samples,
-                      arguments.refine, arguments.candidates)
+    options = Options(
+        tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, also=tuple(arguments.also),
+        samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates)
     return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.again)
 
 
@@ -190,7 +177,7 @@ def _doctor(arguments) -> int:
 
 def _add_demo(commands) -> None:
     parser = commands.add_parser("demo", help="the whole way on phantoms, in minutes")
-    parser.add_argument("system", nargs="?", default="hip", choices=sorted(SYSTEMS))
+    parser.add_argument("system", nargs="?", default="hip", choices=sorted(NAMES))
     parser.add_argument("--out", default=None, help="folder; default: demo/SYSTEM; the same command goes on in it")
     parser.set_defaults(run=_demo)
 

@@ -10,7 +10,7 @@ and measurements after it (`tfsono.geometry.ellipse`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -105,6 +105,36 @@ class HeadLandmarkModule(tf.Module):
         start_xy = tf.cast(start[::-1], tf.float32)
         points = (points + 0.5 - start_xy) / tf.cast(scale, tf.float32) - 0.5
         return {"points_px": tf.ensure_shape(points, [LANDMARKS, 2])}
+
+
+class HeadMeanModule(tf.Module):
+    """Modules of one part together: a raw picture -> the mean of their probabilities, or of their points."""
+
+    def __init__(self, modules: Sequence[HeadSegmentationModule | HeadLandmarkModule]):
+        super().__init__(name="head_mean_module")
+        self.modules = list(modules)
+
+    @tf.function(input_signature=[PICTURE])
+    def __call__(self, picture):
+        """The outputs of one module."""
+        return mean_output([module(picture) for module in self.modules])
+
+    @tf.function(input_signature=[PICTURE, SEED])
+    def sample(self, picture, seed):
+        """As `__call__`, with dropout on: the same seed gives the same outputs."""
+        return mean_output([module.sample(picture, seed) for module in self.modules])
+
+
+def mean_output(outputs: Sequence[dict]) -> dict:
+    """The mean of probabilities, or of points whose pairs have their ends in the order nearer to the first ones'."""
+    if "probability" in outputs[0]:
+        return {"probability": tf.add_n([output["probability"] for output in outputs]) / len(outputs)}
+    first, *others = (tf.reshape(output["points_px"], [2, 2, 2]) for output in outputs)  # pair, end, (x, y)
+    total = first
+    for pairs in others:
+        kept, exchanged = (tf.reduce_sum(tf.norm(ends - first, axis=-1), -1) for ends in (pairs, pairs[:, ::-1]))
+        total += tf.where((kept <= exchanged)[:, None, None], pairs, pairs[:, ::-1])
+    return {"points_px": tf.reshape(total / len(outputs), [LANDMARKS, 2])}
 
 
 def head_module(network: keras.Model, config: HeadConfig) -> HeadSegmentationModule | HeadLandmarkModule:

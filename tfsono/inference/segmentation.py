@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+from tfsono.inference.module_input import module_input
 from tfsono.volumes.image import Volume, reorient, restore_orientation
 
 
@@ -30,8 +31,7 @@ def segment_volume(module: Callable, volume: Volume, orientation: str, classes: 
 
 def segment_array(module: Callable, array: np.ndarray, spacing_mm) -> np.ndarray:
     """The mask of an array [X, Y, Z] that is oriented already, as a cache holds it; uint8, not cleaned."""
-    answer = module(np.ascontiguousarray(array, np.float32), np.asarray(spacing_mm, np.float32))
-    return answer["mask"].numpy()
+    return module(*module_input(array, spacing_mm))["mask"].numpy()
 
 
 def clean_mask(mask: np.ndarray, classes: int, largest: bool = True, holes: bool = True) -> np.ndarray:

@@ -44,7 +44,7 @@ def joint_metrics(
       mask is empty.
     - `error_NAME_mm` of each landmark, `mre_mm` their mean. Errors are index to index; `exchanged_mm` is the mean
       with the first two exchanged, where that is less: a diagnosis, no result.
-    - With two landmarks: `length_reference_mm`, `length_mm`, `length_error_mm` (found less true), `length_abs_error_mm`.
+    - With two landmarks: `length_reference_mm`, `length_mm`, `length_error_mm` (signed), `length_abs_error_mm`.
     - `apart_NAME_mm`: from each found landmark to the found mask, 0 inside; `contradiction`: 1 where a
       landmark that truly lies within 5 mm of the true mask was found farther than that from the found one.
 

@@ -60,7 +60,7 @@ def pose_metrics(
     - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the answer is missing,
       NaN where the truth is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
       limit.
-    - `length_A_B_mm`, `length_reference_A_B_mm` and `length_error_A_B_mm` (found less true) of each segment, NaN where an
+    - `length_A_B_mm`, `length_reference_A_B_mm` and `length_error_A_B_mm` (signed) of each segment, NaN where an
       end is missing; `length_abs_error_mm` the mean of the absolute errors.
     - `missing`: landmarks without a truth. `undefined`: those with a truth and without an answer.
     - `exchanged`: mirrored pairs of which both ends are nearer to the truth, taken together, the other way round; a
@@ -94,7 +94,8 @@ def pose_metrics(
     return row
 
 
-def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: Sequence[str], mirrored: Segments) -> int:
+def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: Sequence[str],
+                    mirrored: Segments) -> int:
     """How many mirrored pairs were found nearer to the truth, both ends taken together, the other way round."""
     count = 0
     for first, last in known_segments(mirrored, landmarks):

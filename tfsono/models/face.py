@@ -14,6 +14,7 @@ Class 0 is the background. Anchors lie in the order of `geometry.anchors`; of tw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
@@ -25,6 +26,7 @@ from tfsono.layers.nodes import two_convolutions
 from tfsono.layers.precision import made_in
 from tfsono.layers.proposals import SECOND_STAGE, Proposals, RegionFeatures
 from tfsono.layers.trilinear import UpsampledConv3D
+from tfsono.models.mean import mean, mean_logits, mean_network
 
 
 def build(config: FaceConfig) -> keras.Model:
@@ -39,6 +41,27 @@ def build(config: FaceConfig) -> keras.Model:
         else:
             answer = _anchor_heads(maps[:len(config.strides)], config, config.landmarks + 1, "classes")
         return keras.Model(image, answer, name=config.method)
+
+
+def mean_of(networks: Sequence[keras.Model], config: FaceConfig) -> keras.Model:
+    """Networks of one config but for their training as one: the mean of their heatmaps, or of what they say of anchors.
+
+    That is the mean of the probabilities, as logits, and of the offsets. With `faster_rcnn` the proposals are those of
+    the mean of the first stages, and every second stage says what they hold, by its own features.
+    """
+    if len(networks) == 1 or config.method != "faster_rcnn":
+        return mean_network(networks, logits=("classes",))
+    image = keras.Input((None, None, None, 1), name="image")
+    members = [keras.Model(one.input, one.output, name=f"member_{number}")(image)
+               for number, one in enumerate(networks, 1)]
+    objectness = mean_logits([member["objectness"] for member in members])
+    offsets = mean([member["offsets"] for member in members])
+    proposals = _proposals(config)([members[0]["features"], objectness, offsets])
+    held = [one.get_layer(SECOND_STAGE)([member["features"], proposals])
+            for one, member in zip(networks, members, strict=True)]
+    outputs = {"proposals": proposals, "classes": mean_logits([one["classes"] for one in held]),
+               "proposal_offsets": mean([one["proposal_offsets"] for one in held])}
+    return keras.Model(image, outputs, name="mean_faster_rcnn")
 
 
 def _style(config: FaceConfig) -> BlockStyle:
@@ -95,11 +118,14 @@ def _joined(parts: list, name: str):
 def _two_stages(fused, config: FaceConfig) -> dict:
     """Faster R-CNN: anchors that may hold anything, the best of them as proposals, and what each of those holds."""
     answer = _anchor_heads([fused], config, 2, "objectness")
-    proposals = Proposals(config.strides[0], config.anchor_sides, config.offset_deviations, config.proposals,
-                          config.proposal_pool, config.proposal_nms, "proposals")(
-        [fused, answer["objectness"], answer["offsets"]])
+    proposals = _proposals(config)([fused, answer["objectness"], answer["offsets"]])
     return {**answer, "features": fused, "proposals": proposals,
             **_second_stage(fused, proposals, config)([fused, proposals])}
+
+
+def _proposals(config: FaceConfig) -> Proposals:
+    return Proposals(config.strides[0], config.anchor_sides, config.offset_deviations, count=config.proposals,
+                     pool=config.proposal_pool, highest_iou=config.proposal_nms, name="proposals")
 
 
 def _second_stage(fused, proposals, config: FaceConfig) -> keras.Model:

@@ -18,24 +18,24 @@ import numpy as np
 
 from tfsono.configs.face import MIRRORED
 from tfsono.errors import UserError
-from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.export import MANIFEST, check_keys
+from tfsono.predict.landmarks import LANDMARKS, PLACE, in_one_place, place_columns, run_module
 from tfsono.predict.loop import Outputs
-from tfsono.predict.tables import MEASUREMENTS
+from tfsono.predict.sources import Model
+from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.boxes import face_picture
-from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
+from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume
 from tfsono.volumes.landmarks import Box, box_to_mm, points_to_mm, points_to_vox, write_markups
 
-LANDMARKS, CANDIDATES = "landmarks.csv", "candidates.csv"
-PLACE = ("x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox", "score", "side_x_mm", "side_y_mm", "side_z_mm")
+CANDIDATES = "candidates.csv"
+BOX = (*PLACE, "score", "side_x_mm", "side_y_mm", "side_z_mm")
 COLUMNS = ("case", "found", "missing", "lowest_score", "mean_score", "changed_by_prior", "flags", "file")
-LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "file")
-CANDIDATE_COLUMNS = ("case", "landmark", "candidate", "taken", *PLACE, "file")
+LANDMARK_COLUMNS = ("case", "landmark", *BOX, "file")
+CANDIDATE_COLUMNS = ("case", "landmark", "candidate", "taken", *BOX, "file")
 LISTED = 2
 """Candidates of a landmark in the table, where no other number is asked for: those that the paper's prior has."""
 FAINT = 0.25
 """A landmark with a lower score is a guess: of six classes each has 0.17 where nothing is known."""
-ONE_PLACE_MM = 1.0
-"""A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, CANDIDATES: CANDIDATE_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
@@ -100,9 +100,7 @@ class FacePredictor:
 
     def predict_volume(self, volume: Volume) -> FacePrediction:
         """The module's answer, in the orientation that it was given in."""
-        turned = reorient(volume, self.orientation)
-        found = self.module(np.ascontiguousarray(turned.array, np.float32), np.float32(turned.spacing_mm))
-        found = {key: value.numpy() for key, value in found.items()}
+        turned, found = run_module(self.module, volume, self.orientation)
         return FacePrediction(turned, found["points_vox"], found["scores"], found["boxes_vox"],
                               found["candidate_boxes_vox"], found["candidate_scores"], found["chosen"])
 
@@ -113,19 +111,19 @@ class FacePredictor:
         missing = [landmark for landmark, found in zip(self.landmarks, there, strict=True) if not found]
         scores = answer.scores[there]
         row = {"case": name, "found": int(there.sum()), "missing": "; ".join(missing), "file": file,
-               "lowest_score": _rounded(scores.min() if len(scores) else np.nan),
-               "mean_score": _rounded(scores.mean() if len(scores) else np.nan),
+               "lowest_score": rounded(scores.min() if len(scores) else np.nan),
+               "mean_score": rounded(scores.mean() if len(scores) else np.nan),
                "changed_by_prior": int((answer.chosen > 0).sum()), "flags": "; ".join(self.flags(answer, missing))}
         landmarks, candidates = [], []
         for number, landmark in enumerate(self.landmarks):
-            landmarks.append({"case": name, "landmark": landmark, "file": file, **place_of(
+            landmarks.append({"case": name, "landmark": landmark, "file": file, **box_columns(
                 answer.boxes_vox[number], answer.scores[number], answer.turned, volume)})
             for rank in range(self.listed):
                 box, score = answer.candidates[number, rank], answer.candidate_scores[number, rank]
                 if np.isfinite(box).all():
                     candidates.append({"case": name, "landmark": landmark, "candidate": rank + 1, "file": file,
                                        "taken": "yes" if rank == answer.chosen[number] else "no",
-                                       **place_of(box, score, answer.turned, volume)})
+                                       **box_columns(box, score, answer.turned, volume)})
         return {MEASUREMENTS: [row], LANDMARKS: landmarks, CANDIDATES: candidates}
 
     def flags(self, answer: FacePrediction, missing: list[str]) -> list[str]:
@@ -135,25 +133,19 @@ class FacePredictor:
                  if np.isfinite(point).all() and score < FAINT]
         flags = [f"not found: {', '.join(missing)}"] if missing else []
         flags += [f"faint: {', '.join(faint)}"] if faint else []
-        for first, last in MIRRORED:
-            if {first, last} <= set(self.landmarks):
-                ends = [points_mm[self.landmarks.index(name)] for name in (first, last)]
-                near = np.linalg.norm(ends[0] - ends[1]) < ONE_PLACE_MM  # NaN is not
-                flags += [f"{first} and {last} in one place"] if near else []
-        return flags
+        return flags + in_one_place(points_mm, self.landmarks, MIRRORED)
 
 
-def place_of(box_vox: np.ndarray, score: float, turned: Volume, volume: Volume) -> dict:
-    """The columns `PLACE` of a box [6] on the grid of `turned`: its centre on the volume's own grid, and its sides.
+def box_columns(box_vox: np.ndarray, score: float, turned: Volume, volume: Volume) -> dict:
+    """The columns `BOX` of a box [6] on the grid of `turned`: its centre on the volume's own grid, and its sides.
 
     Sides are along the axes of `turned`, whose order and directions are those of `orientation`.
     """
     box = box_to_mm(box_vox, turned)
     voxel = points_to_vox(box.centre_mm[None], volume)[0]
-    return {"score": _rounded(score) if np.isfinite(box_vox).all() else "",
-            **{f"{axis}_mm": _rounded(value) for axis, value in zip("xyz", box.centre_mm, strict=True)},
-            **{f"{axis}_vox": _rounded(value, 3) for axis, value in zip("xyz", voxel, strict=True)},
-            **{f"side_{axis}_mm": _rounded(value or np.nan) for axis, value in zip("xyz", box.size_mm, strict=True)}}
+    return {"score": rounded(score) if np.isfinite(box_vox).all() else "",
+            **place_columns(box.centre_mm, voxel),
+            **{f"side_{axis}_mm": rounded(value or np.nan) for axis, value in zip("xyz", box.size_mm, strict=True)}}
 
 
 def regions(answer: FacePrediction, landmarks: tuple[str, ...]) -> dict[str, Box]:
@@ -162,48 +154,20 @@ def regions(answer: FacePrediction, landmarks: tuple[str, ...]) -> dict[str, Box
     return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not
 
 
-def from_export(folder: Path, key: str, candidates: int | None = None) -> FacePredictor:
-    """The predictor of an exported folder.
+def predictor_of(model: Model, key: str, candidates: int | None = None) -> FacePredictor:
+    """The predictor of an opened model.
 
     Raises:
       UserError: more candidates are asked for than it lists.
     """
-    module, manifest = load_exported(folder)
-    check_keys(folder / MANIFEST, manifest, ("landmarks",))
+    manifest = model.manifest
+    check_keys(model.source / MANIFEST, manifest, ("landmarks",))
     listed = int(manifest["output"]["candidate_scores"]["shape"][1])
-    return FacePredictor(module, _key(key, candidates), manifest["input"]["volume"]["orientation"],
-                         tuple(manifest["landmarks"]), _listed(candidates, listed, folder))
-
-
-def from_run(folder: Path, key: str, candidates: int | None = None) -> FacePredictor:
-    """The predictor of a run folder.
-
-    Raises:
-      UserError: more candidates are asked for than the run lists.
-    """
-    from tfsono.systems.face import load_run  # Keras: only where there is a network to build
-
-    run, module = load_run(folder)
-    return FacePredictor(module, _key(key, candidates), run.config.orientation, tuple(run.config.landmark_names),
-                         _listed(candidates, run.config.listed, folder))
-
-
-def _key(key: str, candidates: int | None) -> str:
-    return key if candidates is None else f"{key}-{candidates}"
-
-
-def _listed(asked: int | None, listed: int, folder: Path) -> int:
-    """How many candidates are written."""
-    if asked is None:
-        return min(LISTED, listed)
-    if not 1 <= asked <= listed:
-        raise UserError(f"--candidates {asked}: expected 1 to {listed}, which {folder} lists of each landmark")
-    return asked
-
-
-def _rounded(value: float, digits: int = 4) -> float | str:
-    """For a table; nothing where there is no number."""
-    return round(float(value), digits) if np.isfinite(value) else ""
+    if candidates is not None and not 1 <= candidates <= listed:
+        raise UserError(f"--candidates {candidates}: expected 1 to {listed}, which {model.source} lists of each "
+                        "landmark")
+    return FacePredictor(model.module, key, manifest["input"]["volume"]["orientation"], tuple(manifest["landmarks"]),
+                         min(LISTED, listed) if candidates is None else candidates)
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

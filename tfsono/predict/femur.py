@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import clean_mask
 from tfsono.metrics.biometry import gestational_age_by_fl
 from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances_to_mask
+from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_picture
 from tfsono.volumes.image import (
@@ -35,9 +37,8 @@ from tfsono.volumes.image import (
 )
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
-LANDMARKS = "landmarks.csv"
 COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
-LANDMARK_COLUMNS = ("case", "landmark", "x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox", "peak", "file")
+LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
 FAINT_PEAK = 0.3
 """Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
@@ -84,17 +85,16 @@ class FemurPredictor:
 
     def predict_volume(self, volume: Volume) -> tuple[MaskAndPoints, list[float], list[str]]:
         """The answer on the volume's own grid, its mask cleaned; the heatmaps' peaks; and what is to be said of it."""
-        turned = reorient(volume, self.orientation)
-        raw = self.module(np.ascontiguousarray(turned.array, np.float32), np.asarray(turned.spacing_mm, np.float32))
+        turned, raw = run_module(self.module, volume, self.orientation)
         flags = [] if bool(raw["found"]) else ["no region found: the whole volume was searched"]
         mask, points, peaks = None, None, []
         if "mask" in raw:
-            cleaned = clean_mask(raw["mask"].numpy(), len(self.labels) + 1, self.largest, self.holes)
+            cleaned = clean_mask(raw["mask"], len(self.labels) + 1, self.largest, self.holes)
             mask = restore_orientation(cleaned, volume, self.orientation)
             flags += ["empty mask"] * (not mask.any()) + ["touches border"] * touches_border(mask > 0)
         if "points_vox" in raw:
-            points = points_to_vox(points_to_mm(raw["points_vox"].numpy(), turned), volume)
-            peaks = [float(peak) for peak in raw["peaks"].numpy()]
+            points = points_to_vox(points_to_mm(raw["points_vox"], turned), volume)
+            peaks = [float(peak) for peak in raw["peaks"]]
             faint = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < FAINT_PEAK]
             flags += [f"faint: {', '.join(faint)}"] if faint else []
         answer = MaskAndPoints(mask, points)
@@ -116,8 +116,7 @@ class FemurPredictor:
             points_mm = points_to_mm(answer.points_vox, volume)
             for landmark, point, voxel in zip(self.landmarks, points_mm, answer.points_vox, strict=True):
                 landmarks.append({"case": name, "landmark": landmark, "file": file,
-                                  **{f"{axis}_mm": round(float(value), 4) for axis, value in zip("xyz", point)},
-                                  **{f"{axis}_vox": round(float(value), 3) for axis, value in zip("xyz", voxel)}})
+                                  **place_columns(point, voxel)})
             if len(points_mm) == 2:
                 length = float(np.linalg.norm(points_mm[1] - points_mm[0]))
                 weeks = gestational_age_by_fl(length)
@@ -125,23 +124,14 @@ class FemurPredictor:
         return {MEASUREMENTS: [row], LANDMARKS: landmarks}
 
 
-def from_export(folder: Path, key: str) -> FemurPredictor:
-    """The predictor of an exported folder."""
-    module, manifest = load_exported(folder)
-    check_keys(folder / MANIFEST, manifest, ("labels", "landmarks", "cleaning"))
-    cleaning = manifest["cleaning"]
-    return FemurPredictor(module, key, manifest["input"]["volume"]["orientation"], manifest["labels"],
-                          tuple(manifest["landmarks"]), cleaning["largest_component"], cleaning["fill_holes"])
-
-
-def from_run(folder: Path, key: str) -> FemurPredictor:
-    """The predictor of a run folder."""
-    from tfsono.systems.femur import load_run, manifest_of  # Keras: only where there is a network to build
-
-    run, module = load_run(folder)
-    manifest, config = manifest_of(run), run.config
-    return FemurPredictor(module, key, config.orientation, manifest["labels"], tuple(manifest["landmarks"]),
-                          config.largest_component, config.fill_holes)
+def predictor_of(model: Model, key: str) -> FemurPredictor:
+    """The predictor of an opened model."""
+    manifest = model.manifest
+    check_keys(model.source / MANIFEST, manifest, ("labels", "landmarks", "cleaning"))
+    return FemurPredictor(
+        module=model.module, key=key, orientation=manifest["input"]["volume"]["orientation"],
+        labels=manifest["labels"], landmarks=tuple(manifest["landmarks"]),
+        largest=manifest["cleaning"]["largest_component"], holes=manifest["cleaning"]["fill_holes"])
 
 
 def _summary(row: dict) -> str:

@@ -12,10 +12,8 @@ measured. What is undefined is empty in the tables, never a number.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +22,15 @@ import numpy as np
 
 from tfsono.contrast import denoised
 from tfsono.errors import UserError
-from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.export import MANIFEST, check_keys
 from tfsono.files import replacing
 from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_points, ellipse_of_probabilities, head_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
 from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
-from tfsono.predict.tables import MEASUREMENTS
+from tfsono.predict.sources import Model
+from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import head_overlay
 from tfsono.volumes.landmarks import write_markups
 from tfsono.volumes.image_2d import Picture, is_picture_file, picture_name, read_picture
@@ -152,7 +151,7 @@ class HeadPredictor:
         _write_files(out_dir, name, picture, found, pixel_size_mm, row, self.members[0])
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
         if found.points_px is not None:
-            point_row |= zip(POINT_COLUMNS[2:], (_rounded(value, 3) for value in found.points_px.ravel()), strict=True)
+            point_row |= zip(POINT_COLUMNS[2:], (rounded(value, 3) for value in found.points_px.ravel()), strict=True)
         text = f"{name}: {lengths_text(row)}" + f" ({row['flags']})" * bool(row["flags"])
         return {MEASUREMENTS: [row], POINTS: [point_row]}, f"{text}; {time.monotonic() - began:.1f} s"
 
@@ -175,49 +174,44 @@ class HeadPredictor:
         return together, spread_of(single), dropout
 
 
-def open_members(sources: Sequence[Path], keys: Sequence[str], pixel_size_mm: str = "",
-                 samples: int | None = None) -> HeadPredictor:
-    """The predictor of one or several run folders or exported folders.
+def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", samples: int | None = None
+                 ) -> HeadPredictor:
+    """The predictor of one or several opened models.
 
     Args:
-      sources: the folders.
-      keys: what each model's answers depend on.
+      models: each is a member; opened once the options are known to be possible, as that takes seconds.
+      key: changes with whatever changes a prediction.
       pixel_size_mm: the option; see `read_pixel_sizes`.
       samples: the option; None leaves it to the models.
 
     Raises:
-      UserError: a folder that is none, models that do not answer alike, or an impossible option.
+      UserError: models of different parts, or an impossible option.
     """
     if samples is not None and not 0 <= samples <= 1000:
         raise UserError(f"--samples {samples}: expected 0 to 1000")
-    pixel_sizes = read_pixel_sizes(pixel_size_mm)  # before the models, which take seconds
-    members = [_open_member(source) for source in sources]
-    for source, member in zip(sources, members, strict=True):
+    pixel_sizes = read_pixel_sizes(pixel_size_mm)
+    models = list(models)
+    members = [_member_of(model) for model in models]
+    for model, member in zip(models, members, strict=True):
         if member.part != members[0].part:
-            raise UserError(f"--also {source}: answers with {member.part}, and {sources[0]} with {members[0].part}; "
+            raise UserError(f"--also {model.source}: predicts {member.part}, and {models[0].source} {members[0].part}; "
                             "give models of one kind")
-    content = json.dumps([*keys, pixel_size_mm, sorted(pixel_sizes.named.items()), samples])
-    return HeadPredictor(members, hashlib.sha256(content.encode()).hexdigest(), pixel_sizes, samples)
+    return HeadPredictor(members, key, pixel_sizes, samples)
 
 
-def _open_member(source: Path) -> Member:
-    if (source / "saved_model.pb").is_file():
-        module, manifest = load_exported(source)
-        check_keys(source / MANIFEST, manifest, ("measuring",))
-        measuring = manifest["measuring"]
-        check_keys(source / MANIFEST, measuring, MEASURING)
-    else:
-        from tfsono.systems.head import load_run, measuring_of  # Keras: only where there is a network to build
-
-        run, module = load_run(source)
-        measuring = measuring_of(run)
-    search = EllipseSearch(measuring["threshold"], measuring["morphology_px"], tuple(measuring["area_px"]),
-                           measuring["ransac_iterations"], measuring["ransac_points"], measuring["ransac_inlier_px"],
-                           tuple(measuring["axis_ratio"]))
-    samples = measuring["monte_carlo_samples"] if measuring["dropout"] else 0
+def _member_of(model: Model) -> Member:
+    check_keys(model.source / MANIFEST, model.manifest, ("measuring",))
+    measuring = model.manifest["measuring"]
+    check_keys(model.source / MANIFEST, measuring, MEASURING)
+    search = EllipseSearch(
+        measuring["threshold"], measuring["morphology_px"], tuple(measuring["area_px"]),
+        iterations=measuring["ransac_iterations"], sample_points=measuring["ransac_points"],
+        inlier_px=measuring["ransac_inlier_px"], axis_ratio=tuple(measuring["axis_ratio"]))
     directions = measuring["end_order"]
-    order = EndOrder(tuple(directions["ofd_direction"]), tuple(directions["bpd_direction"]))
-    return Member(module, measuring["part"], measuring["denoise"], search, measuring["seed"], samples, order)
+    return Member(
+        module=model.module, part=measuring["part"], denoise=measuring["denoise"], search=search,
+        seed=measuring["seed"], samples=measuring["monte_carlo_samples"] if measuring["dropout"] else 0,
+        order=EndOrder(tuple(directions["ofd_direction"]), tuple(directions["bpd_direction"])))
 
 
 def answer_of(member: Member, answer: dict) -> Found:
@@ -310,18 +304,18 @@ def measurement_row(name: str, path: Path, found: Found, pixel_size_mm: float | 
         "flags": "; ".join(flags), "file": str(Path(path).resolve())}
     for unit, scale in (("px", 1.0), ("mm", pixel_size_mm)):
         if scale:
-            row |= {f"{key}_{unit}": _rounded(value * scale, 3)
+            row |= {f"{key}_{unit}": rounded(value * scale, 3)
                     for key, value in zip(LENGTHS, found.lengths(), strict=True)}
             for spread, values in zip(SPREADS, (dropout, members), strict=True):
-                row |= {f"{key}_sd_{spread}_{unit}": _rounded(value * scale, 3)
+                row |= {f"{key}_sd_{spread}_{unit}": rounded(value * scale, 3)
                         for key, value in zip(LENGTHS, values.deviation_px, strict=True)}
     if found.ellipse is None:
         return row
     ellipse = found.ellipse
-    row |= {"cephalic_index": _rounded(ellipse.semi_minor_px / ellipse.semi_major_px, 4),
-            "center_x_px": _rounded(ellipse.center_px[0], 3), "center_y_px": _rounded(ellipse.center_px[1], 3),
-            "semi_major_px": _rounded(ellipse.semi_major_px, 3), "semi_minor_px": _rounded(ellipse.semi_minor_px, 3),
-            "angle_degrees": _rounded(np.degrees(ellipse.angle_rad), 2)}
+    row |= {"cephalic_index": rounded(ellipse.semi_minor_px / ellipse.semi_major_px, 4),
+            "center_x_px": rounded(ellipse.center_px[0], 3), "center_y_px": rounded(ellipse.center_px[1], 3),
+            "semi_major_px": rounded(ellipse.semi_major_px, 3), "semi_minor_px": rounded(ellipse.semi_minor_px, 3),
+            "angle_degrees": rounded(np.degrees(ellipse.angle_rad), 2)}
     if pixel_size_mm:
         row |= ages(found, pixel_size_mm)
     return row
@@ -333,7 +327,7 @@ def ages(found: Found, pixel_size_mm: float) -> dict:
     weeks = {"gestational_age_bpd_weeks": gestational_age_by_bpd(bpd_mm),
              "gestational_age_hc_weeks": gestational_age_by_hc(hc_mm),
              "gestational_age_weeks": gestational_age(bpd_mm, hc_mm)}
-    return {key: "" if value is None else _rounded(value, 2) for key, value in weeks.items()}
+    return {key: "" if value is None else rounded(value, 2) for key, value in weeks.items()}
 
 
 def lengths_text(row: dict) -> str:
@@ -380,8 +374,3 @@ def _write_mask(path: Path, mask: np.ndarray) -> None:
     with replacing(path) as partial:
         if not cv2.imwrite(str(partial), mask.astype(np.uint8) * 255):
             raise OSError(f"{path}: could not be written")
-
-
-def _rounded(value: float, digits: int) -> float | str:
-    """A number for a table; "" for NaN."""
-    return round(float(value), digits) if np.isfinite(value) else ""

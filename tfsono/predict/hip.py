@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import segment_volume
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume
@@ -61,22 +62,14 @@ class HipPredictor:
         return {MEASUREMENTS: rows}, f"{name}: {', '.join(amounts)}; {time.monotonic() - began:.1f} s"
 
 
-def from_export(folder: Path, key: str) -> HipPredictor:
-    """The predictor of an exported folder."""
-    module, manifest = load_exported(folder)
-    check_keys(folder / MANIFEST, manifest, ("labels", "cleaning"))
-    cleaning = manifest["cleaning"]
-    return HipPredictor(module, key, manifest["input"]["volume"]["orientation"], manifest["labels"],
-                        cleaning["largest_component"], cleaning["fill_holes"])
-
-
-def from_run(folder: Path, key: str, tiling: str = "", also: Sequence[str] = ()) -> HipPredictor:
-    """The predictor of a run folder; `tiling` and `also` as in `tfsono.systems.hip.load_run`."""
-    from tfsono.systems.hip import labels_of, load_run  # Keras: only where there is a network to build
-
-    run, module = load_run(folder, tiling, also)
-    config = run.config
-    return HipPredictor(module, key, config.orientation, labels_of(run), config.largest_component, config.fill_holes)
+def predictor_of(model: Model, key: str) -> HipPredictor:
+    """The predictor of an opened model."""
+    manifest = model.manifest
+    check_keys(model.source / MANIFEST, manifest, ("labels", "cleaning"))
+    return HipPredictor(
+        module=model.module, key=key, orientation=manifest["input"]["volume"]["orientation"],
+        labels=manifest["labels"], largest=manifest["cleaning"]["largest_component"],
+        holes=manifest["cleaning"]["fill_holes"])
 
 
 def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:

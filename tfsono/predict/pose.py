@@ -17,25 +17,25 @@ from pathlib import Path
 import numpy as np
 
 from tfsono.configs.pose import MIRRORED, SEGMENTS
-from tfsono.errors import UserError
-from tfsono.export import MANIFEST, check_keys, load_exported
+from tfsono.export import MANIFEST, check_keys
+from tfsono.inference.module_input import module_input
 from tfsono.metrics.pose_case import known_segments, segment_lengths
+from tfsono.predict.landmarks import LANDMARKS, PLACE, in_one_place, place_columns, run_module
 from tfsono.predict.loop import Outputs
-from tfsono.predict.tables import MEASUREMENTS
+from tfsono.predict.sources import Model
+from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.skeleton import pose_picture
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
-LANDMARKS, LENGTHS = "landmarks.csv", "segments.csv"
+LENGTHS = "segments.csv"
 COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "library_mm", "flags", "file")
-LANDMARK_COLUMNS = ("case", "landmark", "x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox", "peak", "file")
+LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
 LENGTH_COLUMNS = ("case", "segment", "from", "to", "length_mm", "file")
 FAINT_PEAK = 0.3
 """Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
 MOST_NAMED = 4
 """Of more faint landmarks a flag gives the number; each one's peak stands in landmarks.csv."""
-ONE_PLACE_MM = 1.0
-"""A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, LENGTHS: LENGTH_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
@@ -67,18 +67,18 @@ class PosePredictor:
     """A module and what stands around it.
 
     Attributes:
-      module: (volume, spacing_mm) -> {"points_vox", "peaks"}.
+      module: (volume, spacing_mm) -> {"points_vox", "peaks"}; with `refines` -> `inference.pose.RefinedPose`.
       key: changes with the model and its options.
       orientation: the orientation that it takes.
       landmarks: names, in the order of the points.
-      refiner: (volume, spacing_mm) -> `tfsono.inference.pose.RefinedPose`, instead of the module; None for none.
+      refines: whether the module refines each prediction on its volume.
     """
 
     module: Callable
     key: str
     orientation: str
     landmarks: tuple[str, ...]
-    refiner: Callable | None = None
+    refines: bool = False
 
     @property
     def segments(self) -> tuple[tuple[str, str], ...]:
@@ -100,41 +100,44 @@ class PosePredictor:
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
     def predict_volume(self, volume: Volume) -> PosePrediction:
-        """The answer on the volume's own grid."""
-        turned = reorient(volume, self.orientation)
-        given = np.ascontiguousarray(turned.array, np.float32), np.asarray(turned.spacing_mm, np.float32)
-        state, moved_mm, library_mm, flags = "", np.nan, np.nan, []
-        if self.refiner is None:
-            raw = self.module(*given)
-            points, peaks = raw["points_vox"].numpy(), raw["peaks"].numpy()
-        else:
-            found = self.refiner(*given)
-            points, peaks = found.points_vox, found.peaks
-            state, flags = ("yes", []) if found.refined else ("no", [found.note])
-            if found.refined:
-                way = (found.points_vox - found.path_vox[0]) * np.asarray(turned.spacing_mm)
-                moved_mm = float(np.linalg.norm(way, axis=1).mean())
-                library_mm = float(found.distances_mm[-1]) if len(found.distances_mm) else np.nan
-        points_mm = points_to_mm(points, turned)
-        flags += point_flags(points_mm, peaks, self.landmarks)
-        return PosePrediction(points_to_vox(points_mm, volume), np.asarray(peaks, np.float64), state, moved_mm,
-                              library_mm, tuple(flags))
+        """The prediction on the volume's own grid."""
+        if self.refines:
+            return self._refined(volume)
+        oriented, found = run_module(self.module, volume, self.orientation)
+        return self._placed(oriented, volume, found["points_vox"], found["peaks"])
+
+    def _refined(self, volume: Volume) -> PosePrediction:
+        oriented = reorient(volume, self.orientation)
+        found = self.module(*module_input(oriented.array, oriented.spacing_mm))
+        if not found.refined:
+            return self._placed(oriented, volume, found.points_vox, found.peaks, "no", flags=(found.note,))
+        way = (found.points_vox - found.path_vox[0]) * np.asarray(oriented.spacing_mm)
+        nearest = float(found.distances_mm[-1]) if len(found.distances_mm) else np.nan
+        return self._placed(oriented, volume, found.points_vox, found.peaks, "yes",
+                            moved_mm=float(np.linalg.norm(way, axis=1).mean()), to_library_mm=nearest)
+
+    def _placed(self, oriented: Volume, volume: Volume, points: np.ndarray, peaks: np.ndarray, refined: str = "",
+                moved_mm: float = np.nan, to_library_mm: float = np.nan, flags: tuple[str, ...] = ()) -> PosePrediction:
+        """Points on the module's grid, on the volume's own."""
+        points_mm = points_to_mm(points, oriented)
+        flags = (*flags, *point_flags(points_mm, peaks, self.landmarks))
+        return PosePrediction(points_vox=points_to_vox(points_mm, volume), peaks=np.asarray(peaks, np.float64),
+                              refined=refined, moved_mm=moved_mm, to_library_mm=to_library_mm, flags=flags)
 
     def measure(self, name: str, path: Path, volume: Volume, answer: PosePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
         file = str(Path(path).resolve())
         points_mm = points_to_mm(answer.points_vox, volume)
         row = {"case": name, "lowest_peak": round(float(answer.peaks.min()), 4), "refined": answer.refined,
-               "mean_peak": round(float(answer.peaks.mean()), 4), "moved_mm": _rounded(answer.moved_mm),
-               "library_mm": _rounded(answer.to_library_mm), "flags": "; ".join(answer.flags), "file": file}
+               "mean_peak": round(float(answer.peaks.mean()), 4), "moved_mm": rounded(answer.moved_mm),
+               "library_mm": rounded(answer.to_library_mm), "flags": "; ".join(answer.flags), "file": file}
         landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
-                      **{f"{axis}_mm": _rounded(value) for axis, value in zip("xyz", point)},
-                      **{f"{axis}_vox": _rounded(value, 3) for axis, value in zip("xyz", voxel)}}
+                      **place_columns(point, voxel)}
                      for landmark, point, voxel, peak in zip(self.landmarks, points_mm, answer.points_vox, answer.peaks,
                                                              strict=True)]
         lengths = segment_lengths(points_mm, self.landmarks, self.segments)
         segments = [{"case": name, "segment": f"{first} - {last}", "from": first, "to": last,
-                     "length_mm": _rounded(length), "file": file}
+                     "length_mm": rounded(length), "file": file}
                     for (first, last), length in zip(self.segments, lengths, strict=True)]
         return {MEASUREMENTS: [row], LANDMARKS: landmarks, LENGTHS: segments}
 
@@ -144,39 +147,14 @@ def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, 
     faint = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= FAINT_PEAK]  # NaN is faint too
     named = ", ".join(faint) if len(faint) <= MOST_NAMED else f"{len(faint)} of {len(landmarks)} landmarks"
     flags = [f"faint: {named}"] if faint else []
-    for first, last in known_segments(MIRRORED, landmarks):
-        apart = np.linalg.norm(points_mm[landmarks.index(first)] - points_mm[landmarks.index(last)])
-        flags += [f"{first} and {last} in one place"] if apart < ONE_PLACE_MM else []
-    return flags
+    return flags + in_one_place(points_mm, landmarks, MIRRORED)
 
 
-def from_export(folder: Path, key: str, refine: bool = False) -> PosePredictor:
-    """The predictor of an exported folder.
-
-    Raises:
-      UserError: a refinement is asked for, which needs the network and the library of the run.
-    """
-    if refine:
-        raise UserError(f"--refine: trains on the volume, which an exported model cannot; found {folder}, "
-                        "give the run folder that it was exported from")
-    module, manifest = load_exported(folder)
-    check_keys(folder / MANIFEST, manifest, ("landmarks",))
-    return PosePredictor(module, key, manifest["input"]["volume"]["orientation"], tuple(manifest["landmarks"]))
-
-
-def from_run(folder: Path, key: str, refine: bool = False) -> PosePredictor:
-    """The predictor of a run folder; with `refine` each answer is refined on its volume (Sec. 2.2)."""
-    from tfsono.systems.pose import load_refiner, load_run  # Keras: only where there is a network to build
-
-    run, module = load_run(folder)
-    refiner = load_refiner(run, module) if refine else None
-    return PosePredictor(module, f"{key}-refined" if refine else key, run.config.orientation,
-                         tuple(run.config.landmark_names), refiner)
-
-
-def _rounded(value: float, digits: int = 4) -> float | str:
-    """For a table; nothing where there is no number."""
-    return round(float(value), digits) if np.isfinite(value) else ""
+def predictor_of(model: Model, key: str, refines: bool = False) -> PosePredictor:
+    """The predictor of an opened model; with `refines` its module is the refiner."""
+    check_keys(model.source / MANIFEST, model.manifest, ("landmarks",))
+    return PosePredictor(model.module, key, model.manifest["input"]["volume"]["orientation"],
+                         tuple(model.manifest["landmarks"]), refines)
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

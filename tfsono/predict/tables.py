@@ -6,10 +6,17 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
+
 from tfsono.errors import UserError
 from tfsono.files import write_text
 
 MEASUREMENTS = "measurements.csv"
+
+
+def rounded(value: float, digits: int = 4) -> float | str:
+    """A number for a table; "" where there is none."""
+    return round(float(value), digits) if np.isfinite(value) else ""
 
 
 class Tables:

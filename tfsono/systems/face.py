@@ -1,65 +1,108 @@
-"""`face`: a run folder -> its module, and what the manifest of its SavedModel says."""
+"""The face of `face`; `tfsono.systems` says what its names mean."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tfsono.configs.face import FACE
-from tfsono.inference.face import FaceModule, FaceReader
-from tfsono.inference.face_prior import PRIOR, read_prior
-from tfsono.models import face
-from tfsono.systems.source import source_of, volume_input
-from tfsono.training.run import Run, load_weights, read_run
+from tfsono.configs.face import FACE, FaceConfig
+from tfsono.predict.sources import Model, Options
+from tfsono.systems.demo_words import DemoWords
+from tfsono.systems.manifest import about, volume_input
+from tfsono.systems.runs import check_agree, networks_of, read_runs
 
+if TYPE_CHECKING:
+    from tfsono.inference.face import FaceModule, FaceReader
+    from tfsono.predict.face import FacePredictor
+    from tfsono.predict.loop import Outputs
+    from tfsono.training.run import Run
+
+CHOICES = FACE
+TAKES = "volumes"
+OPTIONS = ("candidates",)
+TOGETHER = "networks"
+DEMO = DemoWords(predict=("{data}/images/face_001.nii.gz",), phantom=("--cases", "60"), train=("--test_cases", "10"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and views are untested. A landmark of a low score may be wrong without another sign.")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool | None = None
-             ) -> tuple[Run, FaceModule]:
-    """A run and its module, with the weights that it is tested with.
+def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool = True) -> tuple[Run, FaceModule]:
+    """A run and its module, as `load_runs`; without `with_prior` the first candidate of each landmark is taken."""
+    from tfsono.inference.face import FaceModule
+
+    (run,), module = load_runs([run_dir], which)
+    return run, module if with_prior else FaceModule(module.reader)
+
+
+def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
+              ) -> tuple[list[Run], FaceModule]:
+    """Runs and their module, with the weights that they are tested with.
 
     Args:
-      run_dir: the run folder.
+      folders: the run folders.
       which: `best`, `last`, or `auto`: the best where the run validated.
-      with_prior: whether the graph prior chooses among candidates, which heatmaps have none of; None: by `use_prior`.
+      options: none is of use here.
 
     Raises:
-      UserError: not a run folder, a run without weights, or without the prior that is asked for.
+      UserError: not a run folder, a run without weights, without the prior that its config asks for, or runs that
+        cannot predict together.
     """
-    run = read_run(run_dir, FACE)
-    config = run.config
-    network = face.build(config)
-    load_weights(run, network, which)
-    wanted = (config.use_prior if with_prior is None else with_prior) and config.boxes
-    prior = read_prior(run.folder / PRIOR, config.landmark_names) if wanted else None
-    return run, FaceModule(reader_of(network, config), prior, config.prior_weight)
+    runs = read_runs(folders, FACE)
+    return runs, module_of(runs, which)
 
 
-def reader_of(network, config) -> FaceReader:
+def module_of(runs: Sequence[Run], which: str = "auto") -> FaceModule:
+    """The module of runs: the mean of their heatmaps, or of their probabilities and offsets.
+
+    The first run's graph prior chooses among candidates, which heatmaps have none of, where its `use_prior` says so.
+    """
+    from tfsono.inference.face import FaceModule
+    from tfsono.inference.face_prior import PRIOR, read_prior
+    from tfsono.models import face
+
+    check_together(runs)
+    config = runs[0].config
+    network = face.mean_of(networks_of(runs, face.build, which), config)
+    has_prior = config.use_prior and config.boxes
+    prior = read_prior(runs[0].folder / PRIOR, config.landmark_names) if has_prior else None
+    return FaceModule(reader_of(network, config), prior, config.prior_weight)
+
+
+def check_together(runs: Sequence[Run]) -> None:
+    """Raises `UserError` for runs of other landmarks, anchors or stages, or made for other volumes, than the first."""
+    check_agree(runs, ("method", "landmark_names", "orientation", "spacing_mm", "strides", "anchor_sides",
+                       "offset_deviations"))
+
+
+def reader_of(network, config: FaceConfig) -> FaceReader:
     """The network and what it is fed with, by the config."""
-    return FaceReader(network, config.stride, config.spacing_mm, config.landmarks, config.strides, config.anchor_sides,
-                      config.offset_deviations, config.class_nms, config.listed, config.candidates,
-                      config.lowest_score if config.boxes else 0.0, config.clip_boxes, config.heatmap_decode)
+    from tfsono.inference.face import FaceReader
+
+    return FaceReader(
+        network=network, stride=config.stride, spacing_mm=config.spacing_mm, landmarks=config.landmarks,
+        strides=config.strides, anchor_sides=config.anchor_sides, deviations=config.offset_deviations,
+        highest_iou=config.class_nms, listed=config.listed, chosen_from=config.candidates,
+        lowest_score=config.lowest_score if config.boxes else 0.0, clip_boxes=config.clip_boxes,
+        decode=config.heatmap_decode)
 
 
-def manifest_of(run: Run) -> dict:
-    """What the SavedModel of a run expects and answers; `export_module` adds files, versions and the date."""
-    config = run.config
+def manifest_of(runs: Sequence[Run]) -> dict:
+    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    config = runs[0].config
     return {
-        "system": run.settings.system,
-        "use": USE,
-        "source": source_of(run),
+        **about(runs, USE),
         "input": volume_input(config.orientation),
-        "output": outputs(config),
+        "output": arrays(config),
         "landmarks": list(config.landmark_names),
         "network": {"name": config.method, "spacing_mm": list(config.spacing_mm), "precision": config.precision,
                     "prior": config.use_prior and config.boxes},
     }
 
 
-def outputs(config) -> dict:
-    """The answer's arrays, as the manifest tells them."""
+def arrays(config: FaceConfig) -> dict:
+    """The module's outputs, as the manifest tells them."""
     landmarks, listed = config.landmarks, config.listed
     box = "two corners x0,y0,z0,x1,y1,z1, indices of voxel centres" + ("" if config.boxes else "; without sides")
 
@@ -72,5 +115,29 @@ def outputs(config) -> dict:
         "boxes_vox": array([landmarks, 6], box),
         "candidate_boxes_vox": array([landmarks, listed, 6], f"the best first, NaN where there are fewer; {box}"),
         "candidate_scores": array([landmarks, listed], "0 where there is no candidate"),
-        "chosen": array([landmarks], "which candidate is the answer; above 0 where the prior chose another", "int32"),
+        "chosen": array([landmarks], "which candidate is taken; above 0 where the prior chose another", "int32"),
     }
+
+
+def outputs() -> Outputs:
+    """What a prediction takes and leaves."""
+    from tfsono.predict.face import OUTPUTS
+
+    return OUTPUTS
+
+
+def predictor(models: Iterable[Model], key: str, options: Options) -> FacePredictor:
+    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    from tfsono.predict.face import predictor_of
+
+    (model,) = models
+    return predictor_of(model, key, options.candidates)
+
+
+def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: FaceConfig) -> Path:
+    """Writes a dataset of phantoms of the config's size."""
+    from tfsono.phantoms.dataset import write_face_dataset
+
+    return write_face_dataset(
+        folder, cases, seed, config.phantom_size, config.phantom_spacing_mm, weeks=config.phantom_weeks,
+        turn_degrees=config.phantom_turn_degrees, variety=config.phantom_variety)

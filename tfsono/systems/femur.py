@@ -1,19 +1,38 @@
-"""`femur`: a run folder -> its module, and what the manifest of its SavedModel says."""
+"""The face of `femur`; `tfsono.systems` says what its names mean.
+
+A run of the second stage keeps a copy of the first stage's run, so that it is whole by itself.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tfsono.configs.femur import FEMUR
+from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError
 from tfsono.files import make_folder
-from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
-from tfsono.models import femur
-from tfsono.systems.source import landmark_outputs, mask_output, source_of, volume_input
-from tfsono.training.run import Run, load_weights, read_run
+from tfsono.predict.sources import Model, Options
+from tfsono.systems.demo_words import DemoWords
+from tfsono.systems.manifest import about, labels_of, landmark_outputs, mask_output, volume_input
+from tfsono.systems.runs import check_agree, networks_of, read_runs
 
+if TYPE_CHECKING:
+    from tfsono.inference.femur import FemurModule, RegionFinder, SliceModule
+    from tfsono.predict.femur import FemurPredictor
+    from tfsono.predict.loop import Outputs
+    from tfsono.training.run import Run
+
+CHOICES = FEMUR
+TAKES = "volumes"
+OPTIONS = ()
+TOGETHER = "networks"
+SHORT = ("--test_cases", "8", "--roi_iterations", "900", "--iterations", "1200")
+DEMO = DemoWords(
+    predict=("{data}/images/femur_001.nii.gz",), before={"roi": ("--variant", "unet_roi", *SHORT)},
+    train=("--roi_run", "{runs}/roi", "--split", "{runs}/roi/split.json", *SHORT))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and diseases are untested, and the answer gives no sign of its own failure.")
 FIRST_STAGE = "roi"  # folder in a run of the second stage: the first one's run, so that the run is whole by itself
@@ -37,7 +56,7 @@ def adopt_first_stage(run: Run) -> None:
 
 def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) -> Run:
     """The run of the first stage; raises as `adopt_first_stage`."""
-    first = read_run(path, FEMUR)
+    (first,) = read_runs([path], FEMUR)
     if first.config.network != "unet_roi":
         raise UserError(f"--roi_run {path}: expected a run of --variant unet_roi, found one of {first.config.network}")
     first.weights()
@@ -47,46 +66,72 @@ def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) ->
     return first
 
 
-def finder_of(run: Run, which: str = "auto") -> RegionFinder:
-    """The first stage of a run of unet_roi."""
-    network = femur.build(run.config)
-    load_weights(run, network, which)
-    return RegionFinder(network, run.config.stride, run.config.slice_batch, run.config.roi_smallest_part,
-                        run.config.roi_part)
-
-
 def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, SliceModule | FemurModule]:
-    """A run and its module, with the weights that it is tested with.
+    """A run and its module; see `load_runs`."""
+    (run,), module = load_runs([run_dir], which)
+    return run, module
 
-    A run of the second stage looks where its own copy of the first one finds bone; without one, everywhere.
+
+def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
+              ) -> tuple[list[Run], SliceModule | FemurModule]:
+    """Runs and their module, with the weights that they are tested with.
 
     Args:
-      run_dir: the run folder.
+      folders: the run folders.
       which: `best`, `last`, or `auto`: the best where the run validated.
+      options: none is of use here.
 
     Raises:
-      UserError: not a run folder, or a run without weights.
+      UserError: not a run folder, a run without weights, or runs that cannot predict together.
     """
-    run = read_run(run_dir, FEMUR)
-    config = run.config
+    runs = read_runs(folders, FEMUR)
+    return runs, module_of(runs, which)
+
+
+def module_of(runs: Sequence[Run], which: str = "auto") -> SliceModule | FemurModule:
+    """The module of runs: the mean of their probabilities and heatmaps in one region.
+
+    The region is where the first run's own copy of the first stage finds bone; without one, everywhere.
+    """
+    from tfsono.inference.femur import FemurModule, RegionReader, SliceModule
+    from tfsono.models import femur
+    from tfsono.models.mean import mean_network
+
+    check_together(runs)
+    config = runs[0].config
     if config.network == "unet_roi":
-        return run, SliceModule(finder_of(run, which), config.spacing_mm)
-    network = femur.build(config)
-    load_weights(run, network, which)
+        return SliceModule(finder_of(runs, which), config.spacing_mm)
+    network = mean_network(networks_of(runs, femur.build, which), logits=("mask",))
     reader = RegionReader(network, config.stride, config.roi_margin, config.roi_ratio, config.heatmap_decode)
-    folder = Path(run_dir) / FIRST_STAGE
-    finder = finder_of(read_run(folder, FEMUR)) if (folder / "config.json").is_file() else None
-    return run, FemurModule(reader, finder, config.spacing_mm)
+    first_stage = [runs[0].folder / FIRST_STAGE] if has_first_stage(runs[0]) else []
+    finder = finder_of(read_runs(first_stage, FEMUR)) if first_stage else None
+    return FemurModule(reader, finder, config.spacing_mm)
 
 
-def labels_of(run: Run) -> dict[str, int]:
-    """Name -> value in the user's files, in the order of the network's classes from 1."""
-    return {name: int(run.data["labels"][name]) for name in run.config.label_names}
+def finder_of(runs: Sequence[Run], which: str = "auto") -> RegionFinder:
+    """The first stage of runs of unet_roi: the mean of their probabilities."""
+    from tfsono.inference.femur import RegionFinder
+    from tfsono.models import femur
+    from tfsono.models.mean import mean_network
+
+    config = runs[0].config
+    network = mean_network(networks_of(runs, femur.build, which), logits=("mask",))
+    return RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part, config.roi_part)
 
 
-def manifest_of(run: Run) -> dict:
-    """What the SavedModel of a run expects and answers; `export_module` adds files, versions and the date."""
-    config = run.config
+def has_first_stage(run: Run) -> bool:
+    """Whether a run of the second stage keeps a run of the first one."""
+    return (run.folder / FIRST_STAGE / "config.json").is_file()
+
+
+def check_together(runs: Sequence[Run]) -> None:
+    """Raises `UserError` for runs of other labels, landmarks, outputs, or made for other volumes, than the first."""
+    check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio"))
+
+
+def manifest_of(runs: Sequence[Run]) -> dict:
+    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    config = runs[0].config
     output = {
         "box": {"dtype": "int32", "shape": [6], "axes": "x,y,z",
                 "values": "first and last + 1 voxel of where the first stage found bone, before it is enlarged"},
@@ -96,20 +141,41 @@ def manifest_of(run: Run) -> dict:
         output["mask"] = mask_output()
     if "heatmaps" in config.outputs:
         output |= landmark_outputs(config.landmarks)
-    functions = {"serving_default": "the answer"}
+    functions = {"serving_default": "the prediction"}
     if config.network != "unet_roi":
-        functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the answer in a box that is known"
+        functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the prediction in a box that is known"
     return {
-        "system": run.settings.system,
-        "use": USE,
-        "source": source_of(run),
+        **about(runs, USE),
         "input": volume_input(config.orientation),
         "output": output,
         "functions": functions,
-        "labels": labels_of(run) if "mask" in config.outputs else {},
+        "labels": labels_of(runs[0]) if "mask" in config.outputs else {},
         "landmarks": list(config.landmark_names) if "heatmaps" in config.outputs else [],
         "cleaning": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
         "network": {"name": config.network, "spacing_mm": list(config.spacing_mm), "roi_margin": config.roi_margin,
                     "roi_ratio": config.roi_ratio, "precision": config.precision,
-                    "first_stage": (run.folder / FIRST_STAGE / "config.json").is_file()},
+                    "first_stage": has_first_stage(runs[0])},
     }
+
+
+def outputs() -> Outputs:
+    """What a prediction takes and leaves."""
+    from tfsono.predict.femur import OUTPUTS
+
+    return OUTPUTS
+
+
+def predictor(models: Iterable[Model], key: str, options: Options) -> FemurPredictor:
+    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    from tfsono.predict.femur import predictor_of
+
+    (model,) = models
+    return predictor_of(model, key)
+
+
+def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: FemurConfig) -> Path:
+    """Writes a dataset of phantoms of the config's size."""
+    from tfsono.phantoms.dataset import write_femur_dataset
+
+    return write_femur_dataset(folder, cases, seed, config.phantom_size, config.phantom_spacing_mm,
+                               weeks=config.phantom_weeks)

@@ -1,17 +1,32 @@
-"""`head`: a run folder -> its module, and what the manifest of its SavedModel says."""
+"""The face of `head`; `tfsono.systems` says what its names mean."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tfsono.configs.head import HEAD
-from tfsono.geometry.head_labels import DEFAULT_ORDER
-from tfsono.inference.head import HeadLandmarkModule, HeadSegmentationModule, head_module
-from tfsono.models import head
-from tfsono.systems.source import source_of
-from tfsono.training.run import Run, load_weights, read_run
+from tfsono.configs.head import HEAD, HeadConfig
+from tfsono.predict.sources import Model, Options
+from tfsono.systems.demo_words import DemoWords
+from tfsono.systems.manifest import about
+from tfsono.systems.runs import check_agree, networks_of, read_runs
 
-USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of picture; "
+if TYPE_CHECKING:
+    from tfsono.inference.head import HeadLandmarkModule, HeadMeanModule, HeadSegmentationModule
+    from tfsono.predict.head import HeadPredictor
+    from tfsono.predict.loop import Outputs
+    from tfsono.training.run import Run
+
+CHOICES = HEAD
+TAKES = "images"
+OPTIONS = ("pixel_size_mm", "samples")
+TOGETHER = "predictions"  # so that their spread is known
+DEMO = DemoWords(
+    predict=("{data}/images/head_001.png", "--pixel_size_mm", "{data}/pixel_sizes.csv"),
+    train=("--test_cases", "12", "--input_size", "96,128", "--segmentation_iterations", "480"))
+USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of image; "
        "other scanners, planes, ages and diseases are untested, and the answer gives no sign of its own failure.")
 MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points", "ransac_inlier_px",
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
@@ -19,23 +34,48 @@ MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "rans
 
 def load_run(run_dir: str | os.PathLike, which: str = "auto"
              ) -> tuple[Run, HeadSegmentationModule | HeadLandmarkModule]:
-    """A run and its module, with the weights that it is tested with.
+    """A run and its module; see `load_runs`."""
+    (run,), module = load_runs([run_dir], which)
+    return run, module
+
+
+def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
+              ) -> tuple[list[Run], HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule]:
+    """Runs and their module, with the weights that they are tested with.
 
     Args:
-      run_dir: the run folder.
+      folders: the run folders.
       which: `best`, `last`, or `auto`: the best where the run validated.
+      options: none is of use here.
 
     Raises:
-      UserError: not a run folder, or a run without weights.
+      UserError: not a run folder, a run without weights, or runs that cannot predict together.
     """
-    run = read_run(run_dir, HEAD)
-    network = head.build(run.config)
-    load_weights(run, network, which)
-    return run, head_module(network, run.config)
+    runs = read_runs(folders, HEAD)
+    return runs, module_of(runs, which)
+
+
+def module_of(runs: Sequence[Run], which: str = "auto"
+              ) -> HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule:
+    """The module of runs: the mean of their probabilities, or of their points."""
+    from tfsono.inference.head import HeadMeanModule, head_module
+    from tfsono.models import head
+
+    check_together(runs)
+    networks = networks_of(runs, head.build, which)
+    modules = [head_module(network, run.config) for network, run in zip(networks, runs, strict=True)]
+    return HeadMeanModule(modules) if len(modules) > 1 else modules[0]
+
+
+def check_together(runs: Sequence[Run]) -> None:
+    """Raises `UserError` for runs of another part or with other noise filters than the first one."""
+    check_agree(runs, ("part", "denoise"))
 
 
 def measuring_of(run: Run) -> dict:
-    """What turns the module's answer into measurements, as a manifest holds it; `predict` reads it from there."""
+    """What turns the module's outputs into measurements, as a manifest holds it; `predict` reads it from there."""
+    from tfsono.geometry.head_labels import DEFAULT_ORDER
+
     values = {name: getattr(run.config, name) for name in MEASURING}
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     order = run.data.get("end_order") or {"ofd_direction": list(DEFAULT_ORDER.ofd_direction),
@@ -43,25 +83,44 @@ def measuring_of(run: Run) -> dict:
     return {"part": run.config.part, "denoise": run.config.denoise, "end_order": order, **values}
 
 
-def manifest_of(run: Run) -> dict:
-    """What the SavedModel of a run expects and answers; `export_module` adds files, versions and the date."""
-    config = run.config
-    answer = {"probability": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
-                              "values": "of the head with all that is inside the skull, on the picture's own pixels"}}
+def manifest_of(runs: Sequence[Run]) -> dict:
+    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    first, config = runs[0], runs[0].config
+    output = {"probability": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
+                              "values": "of the head with all that is inside the skull, on the image's own pixels"}}
     if config.part == "landmarks":
-        answer = {"points_px": {"dtype": "float32", "shape": [4, 2], "axes": "x,y",
-                                "values": "OFD 1, OFD 2, BPD 1, BPD 2; indices of the picture's own pixel centres"}}
+        output = {"points_px": {"dtype": "float32", "shape": [4, 2], "axes": "x,y",
+                                "values": "OFD 1, OFD 2, BPD 1, BPD 2; indices of the image's own pixel centres"}}
     return {
-        "system": run.settings.system,
-        "use": USE,
-        "source": source_of(run),
+        **about(runs, USE),
         "input": {"picture": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
                               "values": "grey levels 0 to 255; any size"}},
-        "output": answer,
-        "functions": {"serving_default": "the answer", "sample": "(picture, seed int32): with dropout on"},
-        "measuring": measuring_of(run),
-        "labels_used": run.data.get("labels_used", []),
-        "outline_margin_px": run.data.get("outline_margin_px"),  # taken off the training masks
+        "output": output,
+        "functions": {"serving_default": "the prediction", "sample": "(picture, seed int32): with dropout on"},
+        "measuring": measuring_of(first),
+        "labels_used": first.data.get("labels_used", []),
+        "outline_margin_px": first.data.get("outline_margin_px"),  # taken off the training masks
         "network": {"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
                     "clahe_tiles": config.clahe_tiles, "precision": config.precision},
     }
+
+
+def outputs() -> Outputs:
+    """What a prediction takes and leaves."""
+    from tfsono.predict.head import OUTPUTS
+
+    return OUTPUTS
+
+
+def predictor(models: Iterable[Model], key: str, options: Options) -> HeadPredictor:
+    """What predicts a file with all models; `key` changes with whatever changes a prediction."""
+    from tfsono.predict.head import predictor_of
+
+    return predictor_of(models, key, options.pixel_size_mm, options.samples)
+
+
+def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HeadConfig) -> Path:
+    """Writes a dataset of phantoms of the config's size."""
+    from tfsono.phantoms.dataset import write_head_dataset
+
+    return write_head_dataset(folder, cases, seed, config.phantom_size, config.phantom_pixel_size_mm)

@@ -1,91 +1,113 @@
-"""`hip`: a run folder -> its module, and what the manifest of its SavedModel says."""
+"""The face of `hip`; `tfsono.systems` says what its names mean."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tfsono.configs.hip import HIP
+from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError
-from tfsono.inference.hip import HipModule
-from tfsono.models import hip
-from tfsono.systems.source import mask_output, source_of, volume_input
-from tfsono.training.run import Run, load_weights, read_run
+from tfsono.predict.sources import Model, Options
+from tfsono.systems.demo_words import DemoWords
+from tfsono.systems.manifest import about, labels_of, mask_output, volume_input
+from tfsono.systems.runs import check_agree, networks_of, read_runs
 
+if TYPE_CHECKING:
+    from tfsono.inference.hip import HipModule
+    from tfsono.predict.hip import HipPredictor
+    from tfsono.predict.loop import Outputs
+    from tfsono.training.run import Run
+
+CHOICES = HIP
+TAKES = "volumes"
+OPTIONS = ("tiling",)
+TOGETHER = "networks"
+DEMO = DemoWords(predict=("{data}/images/hip_001.nii.gz",))
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
 
 
-def load_run(run_dir: str | os.PathLike, tiling: str = "", also: Sequence[str | os.PathLike] = ()
-             ) -> tuple[Run, HipModule]:
-    """A run and its module, with the weights that it is tested with.
+def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, HipModule]:
+    """A run and its module; see `load_runs`."""
+    (run,), module = load_runs([run_dir], which)
+    return run, module
+
+
+def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
+              ) -> tuple[list[Run], HipModule]:
+    """Runs and their module, with the weights that they are tested with.
 
     Args:
-      run_dir: the run folder.
-      tiling: another tiling than the run's: `paper`, `half`, `fast` or `whole`; "" keeps it.
-      also: further run folders, whose networks answer together with its own.
+      folders: the run folders.
+      which: `best`, `last`, or `auto`: the best where the run validated.
+      options: `tiling`: another one than the first run's.
 
     Raises:
-      UserError: not a run folder, a run without weights, no such tiling, or runs that cannot answer together.
+      UserError: not a run folder, a run without weights, no such tiling, or runs that cannot predict together.
     """
-    run, *others = (read_run(folder, HIP) for folder in (run_dir, *also))
-    if tiling:
-        settings = run.settings.replaced("asked for at prediction", tiling=tiling)
-        run = dataclasses.replace(run, settings=settings)
-    return run, segmenter_of([run, *others])
+    runs = read_runs(folders, HIP)
+    if options.tiling:
+        settings = runs[0].settings.replaced("asked for at prediction", tiling=options.tiling)
+        runs[0] = dataclasses.replace(runs[0], settings=settings)
+    return runs, module_of(runs, which)
 
 
-def segmenter_of(runs: Sequence[Run], weights: str = "auto") -> HipModule:
-    """The module of one run, or of several that answer together, tiled as the first one's config says.
+def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
+    """The module of runs: the mean of their probabilities, tiled as the first one's config says."""
+    from tfsono.inference.hip import HipModule
+    from tfsono.models import hip
 
-    Args:
-      runs: the first one's volumes are those that all take.
-      weights: which of each: `best`, `last` or `auto`.
-
-    Raises:
-      UserError: a run without weights, or runs that cannot answer together.
-    """
     check_together(runs)
-    networks = []
-    for run in runs:
-        networks.append(hip.build(run.config))
-        load_weights(run, networks[-1], weights)
-    return HipModule.build(hip.main_network(*networks), runs[0].config)
+    return HipModule.build(hip.main_network(*networks_of(runs, hip.build, which)), runs[0].config)
+
+
+segmenter_of = module_of
 
 
 def check_together(runs: Sequence[Run]) -> None:
     """Raises `UserError` for runs of other labels, or made for other volumes or tiles, than the first one."""
-    first = runs[0]
+    check_agree(runs, ("label_names", "orientation", "spacing_mm"))
     for run in runs[1:]:
-        for name in ("label_names", "orientation", "spacing_mm"):
-            found, wanted = getattr(run.config, name), getattr(first.config, name)
-            if found != wanted:
-                raise UserError(f"{run.folder}: --{name} {found}, and {first.folder} has {wanted}; "
-                                "only runs that agree in it answer together")
-        if any(side % run.config.stride for side in first.config.patch):
+        if any(side % run.config.stride for side in runs[0].config.patch):
             raise UserError(f"{run.folder}: takes multiples of {run.config.stride} voxels, and the --patch of "
-                            f"{first.folder} is {first.config.patch}; name {run.folder} first")
+                            f"{runs[0].folder} is {runs[0].config.patch}; name {run.folder} first")
 
 
-def labels_of(run: Run) -> dict[str, int]:
-    """Name -> value in the user's files, in the order of the network's classes from 1."""
-    return {name: int(run.data["labels"][name]) for name in run.config.label_names}
-
-
-def manifest_of(run: Run, also: Sequence[str | os.PathLike] = ()) -> dict:
-    """What the SavedModel of a run, or of several together, says; `export_module` adds files, versions and the date."""
-    config = run.config
+def manifest_of(runs: Sequence[Run]) -> dict:
+    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    config = runs[0].config
     return {
-        "system": run.settings.system,
-        "use": USE,
-        "source": source_of(run),
-        "together_with": [source_of(read_run(folder, HIP)) for folder in also],
+        **about(runs, USE),
         "input": volume_input(config.orientation),
         "output": {"mask": mask_output()},
-        "labels": labels_of(run),
+        "labels": labels_of(runs[0]),
         "cleaning": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
         "network": {"spacing_mm": list(config.spacing_mm), "patch": list(config.patch),
                     "tiling": config.tiling, "tile_weighting": config.tile_weighting,
                     "tile_batch": config.tile_batch, "precision": config.precision},
     }
+
+
+def outputs() -> Outputs:
+    """What a prediction takes and leaves."""
+    from tfsono.predict.hip import OUTPUTS
+
+    return OUTPUTS
+
+
+def predictor(models: Iterable[Model], key: str, options: Options) -> HipPredictor:
+    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    from tfsono.predict.hip import predictor_of
+
+    (model,) = models
+    return predictor_of(model, key)
+
+
+def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HipConfig) -> Path:
+    """Writes a dataset of phantoms of the config's size."""
+    from tfsono.phantoms.dataset import write_hip_dataset
+
+    return write_hip_dataset(folder, cases, seed, config.phantom_size, config.phantom_spacing_mm)

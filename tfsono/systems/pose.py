@@ -1,70 +1,138 @@
-"""`pose`: a run folder -> its module and its refiner, and what the manifest of its SavedModel says."""
+"""The face of `pose`; `tfsono.systems` says what its names mean. A run has a refiner beside its module."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tfsono.configs.pose import POSE, ROBUST
-from tfsono.inference.atlases import LIBRARY, read_library, robust_places
-from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
-from tfsono.inference.refine import RefineSettings
-from tfsono.models import pose
-from tfsono.systems.source import landmark_outputs, source_of, volume_input
-from tfsono.training.run import Run, load_weights, read_run
+from tfsono.configs.pose import POSE, ROBUST, PoseConfig
+from tfsono.predict.sources import Model, Options
+from tfsono.systems.demo_words import DemoWords
+from tfsono.systems.manifest import about, landmark_outputs, volume_input
+from tfsono.systems.runs import check_agree, networks_of, read_runs
 
+if TYPE_CHECKING:
+    from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
+    from tfsono.inference.refine import RefineSettings
+    from tfsono.predict.loop import Outputs
+    from tfsono.predict.pose import PosePredictor
+    from tfsono.training.run import Run
+
+CHOICES = POSE
+TAKES = "volumes"
+OPTIONS = ("refine",)
+TOGETHER = "networks"
+DEMO = DemoWords(
+    predict=("{data}/images/fetus_001.nii.gz",), phantom=("--cases", "60"),
+    train=("--test_cases", "10", "--iterations", "600"), evaluate=("--refine",))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and poses are untested, and the answer gives no sign of its own failure.")
 
 
 def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, PoseModule]:
-    """A run and its module, with the weights that it is tested with.
+    """A run and its module; see `load_runs`."""
+    (run,), module = load_runs([run_dir], which)
+    return run, module
+
+
+def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
+              ) -> tuple[list[Run], PoseModule | PoseRefiner]:
+    """Runs and their module, with the weights that they are tested with.
 
     Args:
-      run_dir: the run folder.
+      folders: the run folders.
       which: `best`, `last`, or `auto`: the best where the run validated.
+      options: `refine`: the refiner in the module's place.
 
     Raises:
-      UserError: not a run folder, or a run without weights.
+      UserError: not a run folder, a run without weights or poses, or runs that cannot predict together.
     """
-    run = read_run(run_dir, POSE)
-    network = pose.build(run.config)
-    load_weights(run, network, which)
-    return run, PoseModule(reader_of(network, run.config))
+    runs = read_runs(folders, POSE)
+    module = module_of(runs, which)
+    return runs, load_refiner(runs[0], module) if options.refine else module
 
 
-def reader_of(network, config) -> PoseReader:
+def module_of(runs: Sequence[Run], which: str = "auto") -> PoseModule:
+    """The module of runs: the mean of their heatmaps."""
+    from tfsono.inference.pose import PoseModule
+    from tfsono.models import pose
+    from tfsono.models.mean import mean_network
+
+    check_together(runs)
+    return PoseModule(reader_of(mean_network(networks_of(runs, pose.build, which)), runs[0].config))
+
+
+def check_together(runs: Sequence[Run]) -> None:
+    """Raises `UserError` for runs of other landmarks, or made for other volumes, than the first one."""
+    check_agree(runs, ("landmark_names", "orientation", "spacing_mm", "ratio", "stride"))
+
+
+def reader_of(network, config: PoseConfig) -> PoseReader:
     """The network and what it is fed with, by the config."""
+    from tfsono.inference.pose import PoseReader
+
     return PoseReader(network, config.stride, config.ratio, config.heatmap_decode, config.spacing_mm)
 
 
 def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
-    """What refines the module's answers on each volume (Sec. 2.2), with the poses that the run was trained on.
+    """What refines the module's predictions on each volume (Sec. 2.2), with the poses that the run was trained on.
 
     Raises:
       UserError: the run has no library, or one of other landmarks.
     """
+    from tfsono.inference.pose import PoseRefiner
+    from tfsono.inference.pose_library import LIBRARY, read_library
+
     library = read_library(run.folder / LIBRARY, run.config.landmark_names)
     return PoseRefiner(module, library, refinement_of(run.config))
 
 
-def refinement_of(config) -> RefineSettings:
+def refinement_of(config: PoseConfig) -> RefineSettings:
     """The numbers of the refinement, by the config."""
-    return RefineSettings(config.refine_atlases, config.refine_iterations, config.refine_learning_rate,
-                          config.adam_beta_1, config.refine_norm, config.heatmap_sigma_mm,
-                          robust_places(config.landmark_names, ROBUST), config.heatmap_decode)
+    from tfsono.inference.pose_library import robust_places
+    from tfsono.inference.refine import RefineSettings
+
+    return RefineSettings(
+        atlases=config.refine_atlases, iterations=config.refine_iterations, learning_rate=config.refine_learning_rate,
+        beta_1=config.adam_beta_1, norm=config.refine_norm, sigma_mm=config.heatmap_sigma_mm,
+        robust=robust_places(config.landmark_names, ROBUST), decode=config.heatmap_decode)
 
 
-def manifest_of(run: Run) -> dict:
-    """What the SavedModel of a run expects and answers; `export_module` adds files, versions and the date."""
-    config = run.config
+def manifest_of(runs: Sequence[Run]) -> dict:
+    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    config = runs[0].config
     return {
-        "system": run.settings.system,
-        "use": USE,
-        "source": source_of(run),
+        **about(runs, USE),
         "input": volume_input(config.orientation),
         "output": landmark_outputs(config.landmarks),
-        "functions": {"serving_default": "the answer, without refinement, which trains and needs the run folder"},
+        "functions": {"serving_default": "the prediction, without refinement, which trains and needs the run folder"},
         "landmarks": list(config.landmark_names),
         "network": {"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,
                     "precision": config.precision},
     }
+
+
+def outputs() -> Outputs:
+    """What a prediction takes and leaves."""
+    from tfsono.predict.pose import OUTPUTS
+
+    return OUTPUTS
+
+
+def predictor(models: Iterable[Model], key: str, options: Options) -> PosePredictor:
+    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    from tfsono.predict.pose import predictor_of
+
+    (model,) = models
+    return predictor_of(model, key, options.refine)
+
+
+def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: PoseConfig) -> Path:
+    """Writes a dataset of phantoms of the config's size."""
+    from tfsono.phantoms.dataset import write_pose_dataset
+
+    return write_pose_dataset(
+        folder, cases, seed, config.phantom_size, config.phantom_spacing_mm, weeks=config.phantom_weeks,
+        turn_degrees=config.phantom_turn_degrees, variety=config.phantom_variety)

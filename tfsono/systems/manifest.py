@@ -1,8 +1,19 @@
-"""What the manifests of several systems say: where a model came from, what it is given, what it answers."""
+"""What the manifests of several systems say: where a model came from, its inputs, its outputs."""
 
 from __future__ import annotations
 
-from tfsono.training.run import Run
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfsono.training.run import Run
+
+
+def about(runs: Sequence[Run], use: str) -> dict:
+    """The beginning of every manifest: the system, what the model is for, and the runs that it is made of."""
+    first, *others = runs
+    return {"system": first.settings.system, "use": use, "source": source_of(first),
+            "together_with": [source_of(run) for run in others]}
 
 
 def source_of(run: Run) -> dict:
@@ -10,6 +21,11 @@ def source_of(run: Run) -> dict:
     return {"run": run.folder.resolve().name, "preset": run.settings.preset, "variant": run.settings.variant,
             "weights": run.weights().name, "dataset": run.data.get("dataset", ""),
             "training_cases": len(run.split.get("train", ()))}
+
+
+def labels_of(run: Run) -> dict[str, int]:
+    """Name -> value in the user's files, in the order of the network's classes from 1."""
+    return {name: int(run.data["labels"][name]) for name in run.config.label_names}
 
 
 def volume_input(orientation: str) -> dict:

@@ -1,0 +1,42 @@
+"""Several networks as one, whose outputs are the means of theirs: an ensemble that is read as each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+
+def mean_network(networks: Sequence[keras.Model], logits: Sequence[str] = ()) -> keras.Model:
+    """The mean of the networks' outputs; of one network it is this network.
+
+    Each network normalises as it does alone; the weights are shared with it.
+
+    Args:
+      networks: of one input, with outputs of the same names and shapes.
+      logits: names of outputs over whose last axis a softmax is taken: their mean is that of the probabilities, given
+        as logits again, so that what reads the outputs of one network reads those of several.
+    """
+    if len(networks) == 1:
+        return networks[0]
+    image = keras.Input(networks[0].input.shape[1:], name="image")
+    members = [keras.Model(one.input, one.output, name=f"member_{number}")(image)
+               for number, one in enumerate(networks, 1)]
+    outputs = {name: (mean_logits if name in logits else mean)([member[name] for member in members])
+               for name in members[0]}
+    return keras.Model(image, outputs, name=f"mean_{networks[0].name}")
+
+
+def mean(parts: Sequence):
+    """The mean of tensors, float32."""
+    return sum(ops.cast(part, "float32") for part in parts) / len(parts)
+
+
+def mean_logits(parts: Sequence):
+    """Logits of the mean of the probabilities of logits, float32; finite also where a probability rounds to 0."""
+    total, *others = (ops.log_softmax(ops.cast(part, "float32")) for part in parts)
+    for one in others:
+        total = ops.logaddexp(total, one)
+    return total - math.log(len(parts))

@@ -1,0 +1,52 @@
+"""Run folders -> networks with their weights, and whether several runs can predict together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tfsono.config import Choices
+from tfsono.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfsono.training.run import Run
+
+
+def read_runs(folders: Sequence[str | os.PathLike], choices: Choices) -> list[Run]:
+    """The runs of a system.
+
+    Raises:
+      UserError: not a run folder.
+    """
+    from tfsono.training.run import read_run
+
+    return [read_run(folder, choices) for folder in folders]
+
+
+def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto") -> list[keras.Model]:
+    """The network of each run with its weights: `best`, `last`, or `auto`, the best where the run validated.
+
+    Raises:
+      UserError: a run without weights.
+    """
+    from tfsono.training.run import load_weights
+
+    networks = []
+    for run in runs:
+        networks.append(build(run.config))
+        load_weights(run, networks[-1], which)
+    return networks
+
+
+def check_agree(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Raises `UserError` for a run that differs from the first one in one of these values of its config."""
+    first = runs[0]
+    for run in runs[1:]:
+        for name in names:
+            found, wanted = getattr(run.config, name), getattr(first.config, name)
+            if found != wanted:
+                raise UserError(f"{run.folder}: {name} {found}, and {first.folder} has {wanted}; "
+                                "only runs that agree in it predict together")

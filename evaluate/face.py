@@ -66,6 +66,7 @@ def has_prior(run) -> bool:
 
 def measure(evaluation, group) -> list[dict]:
     """One row per test case, without the prior, and one with it; what an earlier call measured is read back."""
+    from tfsono.inference.face import FaceModule
     from tfsono.inference.face_prior import PRIOR
     from tfsono.systems.face import module_of
 
@@ -73,7 +74,8 @@ def measure(evaluation, group) -> list[dict]:
     folder = evaluation.folder(group, [group.first.folder / PRIOR] if prior else [])
 
     def open_measure():
-        module = module_of(group.runs, evaluation.weights, prior)
+        module = module_of(group.runs, evaluation.weights)
+        module = module if prior else FaceModule(module.reader)
         times = times_ms(module, evaluation.cache.read(group.first.split["test"][0]))
         return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, times)
 

@@ -118,19 +118,12 @@ def label_floors(heads: dict, run) -> dict[str, list[float]]:
 
 
 def predictor_of(group, weights: str, samples: int | None):
-    """The members' modules with their weights, as `tfsono predict` asks them."""
-    from tfsono.geometry.ellipse import EllipseSearch
-    from tfsono.predict.head import HeadPredictor, Member
-    from tfsono.systems.head import load_run
+    """What `tfsono predict` predicts with, of the group's runs."""
+    from tfsono.predict.sources import Model, Options
+    from tfsono.systems.head import manifest_of, module_of, predictor
 
-    members = []
-    for run in group.runs:
-        config, (_, module) = run.config, load_run(run.folder, weights)
-        search = EllipseSearch(config.threshold, config.morphology_px, config.area_px, config.ransac_iterations,
-                               config.ransac_points, config.ransac_inlier_px, config.axis_ratio)
-        own = config.monte_carlo_samples if config.dropout else 0
-        members.append(Member(module, config.part, config.denoise, search, config.seed, own))
-    return HeadPredictor(members, "", samples=samples)
+    models = [Model(run.folder, module_of([run], weights), manifest_of([run])) for run in group.runs]
+    return predictor(models, "", Options(samples=samples))
 
 
 def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
@@ -153,10 +146,7 @@ def measure_case(predictor, group, case, head, folder: Path) -> dict:
     run, pixels = group.first, picture_pixels(case)
     found, members, dropout = predictor.measure(pixels)
     mask = None if found.probability is None else mask_of(found, run.config.threshold)
-    points = found.points_px
-    if points is not None and run.config.part == "segmentation":
-        points = order_of(run).ordered(points)
-    outline = HeadOutline(found.ellipse, points, mask)
+    outline = HeadOutline(found.ellipse, found.points_px, mask)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "part": run.config.part,
            "fold": run.config.fold, "seed": run.config.seed, "members": len(group.runs),
            "reference": "mask" if head.ellipse else "points", "pixel_size_mm": head.pixel_size_mm,

@@ -5,7 +5,7 @@
     hip              the `tf.Module` of the system: resample, tile, normalise, network, arg-max
     femur            slices -> box -> region -> mask and landmarks
     pose             volume -> landmarks, in the graph; refined on the volume, around it
-    pose_library, refine  poses of the training cases; training on one test volume against them
+    atlases, refine   poses of the training cases; training on one test volume against them
     head             picture -> probability or landmarks
     segmentation     around the graph: orientation, connected components, holes
 """

@@ -37,8 +37,8 @@ def face_metrics(
     - `hit_35`, `hit_50`, `hit_75`, `hit_mean`: the share of the defined IoUs that reach the threshold, and the mean of
       the shares over .50:.05:.95 (`tfsono.metrics.detection`).
     - `score_NAME`: of the final box, NaN where it is missing.
-    - `missing`: landmarks with a reference and no prediction. `without_reference`: those without a reference, which count
-      nowhere.
+    - `missing`: landmarks with a reference and no prediction. `without_reference`: those without a reference, which
+      count nowhere.
     - `sides_exchanged`: mirrored pairs of which both ends were found nearer to the other's truth than to their own.
     - `second_taken`: landmarks of which the prior took another candidate than the one with the highest score.
     - `hit_not_taken`: landmarks whose final box overlaps the truth by less than 0.5 or is missing, though a listed

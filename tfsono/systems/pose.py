@@ -83,7 +83,7 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
       UserError: the run has no library, or one of other landmarks.
     """
     from tfsono.inference.pose import PoseRefiner
-    from tfsono.inference.pose_library import LIBRARY, read_library
+    from tfsono.inference.atlases import LIBRARY, read_library
 
     library = read_library(run.folder / LIBRARY, run.config.landmark_names)
     return PoseRefiner(module, library, refinement_of(run.config))
@@ -91,7 +91,7 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
 
 def refinement_of(config: PoseConfig) -> RefineSettings:
     """The numbers of the refinement, by the config."""
-    from tfsono.inference.pose_library import robust_places
+    from tfsono.inference.atlases import robust_places
     from tfsono.inference.refine import RefineSettings
 
     return RefineSettings(

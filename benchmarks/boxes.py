@@ -1,10 +1,10 @@
-"""Seconds of what detection does with boxes, on one core: assignment, suppression, and the same in a graph.
+"""Seconds of what detection does with boxes, on one core: assignment, and suppression in a graph.
 
     python benchmarks/boxes.py [--repeats 20] [--graph]
 
-Assignment of all 2,097,152 anchors of a volume of 128^3 to five landmarks, and suppression among 10,000 boxes in it, in
-NumPy; with `--graph` also, in TensorFlow, the features of 128 boxes in a map of 32^3 with 256 channels, the 100 best
-of 10,000 boxes and the 2 best of 2,097,152. Seconds are the core's own, and by the clock, which others' work lengthens.
+Assignment of all 2,097,152 anchors of a volume of 128^3 to five landmarks in NumPy; with `--graph` also, in TensorFlow,
+the features of 128 boxes in a map of 32^3 with 256 channels, the 100 best of 10,000 boxes and the 2 best of 2,097,152.
+Seconds are the core's own, and by the clock, which others' work lengthens.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.geometry.anchors import anchors, assign
-from tfsono.geometry.boxes import centred_boxes, pairwise_iou, suppressed
+from tfsono.geometry.boxes import centred_boxes, pairwise_iou
 
 SIZE, STRIDE, SIDES = 128, 4, (13, 16, 20, 28)
 CELLS = (SIZE // STRIDE,) * 3
@@ -42,7 +42,6 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.graph:  # first: its peak of memory is to be seen
         measure_graph(max(1, arguments.repeats // 5))
     measure_assignment(arguments.repeats)
-    measure_suppression(arguments.repeats)
 
 
 def say(what: str, call: Callable[[], object], repeats: int) -> None:
@@ -65,20 +64,6 @@ def measure_assignment(repeats: int) -> None:
         lambda: assign(targets, [(CELLS, STRIDE)], SIDES, (SIZE,) * 3), repeats)
     every = anchors(CELLS, STRIDE, SIDES)
     say("  the IoUs alone, each with each", lambda: pairwise_iou(every, targets), 1)
-
-
-def measure_suppression(repeats: int) -> None:
-    """Boxes all over the volume, and crowded around five places as a network's answers are."""
-    random = np.random.default_rng(0)
-    sides, scores = random.uniform(13, 28, (10_000, 3)), random.uniform(0, 1, 10_000)
-    crowds = random.uniform(30, 98, (5, 3))[random.integers(0, 5, 10_000)]
-    for name, points in (("scattered", random.uniform(0, SIZE, (10_000, 3))),
-                         ("crowded", crowds + random.normal(0, 3, (10_000, 3)))):
-        boxes = centred_boxes(points, sides).astype(np.float32)  # as networks give them
-        for threshold in (0.3, 0.5, 0.7):
-            kept = len(suppressed(boxes, scores, threshold))
-            say(f"suppression of 10,000 {name} boxes above an IoU of {threshold}, {kept} stay",
-                lambda: suppressed(boxes, scores, threshold), repeats)
 
 
 def measure_graph(repeats: int) -> None:

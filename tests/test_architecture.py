@@ -36,11 +36,11 @@ NO_TENSORFLOW = (
     "errors", "files", "progress", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
 )
-# One operation that Keras lacks, where TensorFlow is its backend; the others take Keras's own.
-TENSORFLOW_BESIDE = ("tfsono.layers.batch_normalization",)
+# One operation that Keras lacks, where TensorFlow is its backend; the others take Keras's own. And its own checkpoints.
+TENSORFLOW_BESIDE = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
 NO_KERAS = ("errors", "files", "progress", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "progress", "config", "__init__", "configs")
-# Files that run code when they are loaded. Only c3d reads such a format, and without running it.
+# Files that run code when they are loaded.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")
 
@@ -180,7 +180,7 @@ def forbidden_libraries(root: Path) -> list[str]:
             own
             or library in ("tensorflow", "tf_keras") and room in NO_TENSORFLOW and name not in TENSORFLOW_BESIDE
             or library == "keras" and room in NO_KERAS
-            or library in UNSAFE and room != "c3d"
+            or library in UNSAFE
         ):
             violations.append(f"{name}:{line} imports {library}, and {room} must not")
     return violations
@@ -385,7 +385,7 @@ ALLOWED = [
     (imports_between_papers, "train/hip", "from tfsono.models.hip import build"),
     (circles, "tfsono/volumes/image", "from tfsono.errors import UserError"),
     (forbidden_libraries, "tfsono/layers/blocks", "import keras\nfrom keras import ops"),
-    (forbidden_libraries, "tfsono/c3d", "import pickle\nimport keras"),
+    (forbidden_libraries, "tfsono/c3d/checkpoint", "import tensorflow"),
     (forbidden_libraries, "tfsono/configs/hip", "import dataclasses\nfrom tfsono.config import paper"),
     (overgrown_functions, "tfsono/losses", "class A:\n    def f(self, a, b, c, d, e, f, g, h, i): ..."),
     (passed_through, "tfsono/losses", "def f(**others):\n    return sorted(others)"),

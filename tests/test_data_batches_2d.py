@@ -113,12 +113,12 @@ def test_what_is_loaded_lies_where_the_letterbox_says():
     pictures = loaded()
     assert pictures.names == ("case_0", "case_1", "case_2", "case_3")
     assert pictures.pixel_sizes_mm == tuple(case.pixel_size_mm for case in cases().cases.values())
-    assert pictures.pixel_sizes_mm[3] is None and pictures.labelled.all()
+    assert pictures.pixel_sizes_mm[3] is None
     for number, box in enumerate(pictures.letterboxes):
         assert box.source_yx == SIZES[number]
         np.testing.assert_array_equal(pictures.valid[number], box.valid)
         assert not pictures.pictures[number][~box.valid].any()
-        back = box.points_to_source(pictures.points_px[number])
+        back = (pictures.points_px[number] - box.points_to_target([0, 0])) / box.scale
         np.testing.assert_allclose(back, ellipse_case(number, SIZES[number]).points_vox[:, :2], atol=1e-4)
         # bright where the mask is, and the ends of the axes on the mask's border
         mask = pictures.masks[number] > 0
@@ -147,7 +147,8 @@ def test_clahe_comes_before_the_letterbox():
 def test_points_after_a_policy_take_the_place_of_the_caches():
     given = {"case_1": np.array([[10.0, 20.0], [30.0, 20.0], [20.0, 10.0], [np.nan, np.nan]])}
     pictures = loaded(points_px=given)
-    back = pictures.letterboxes[1].points_to_source(pictures.points_px[1])
+    box = pictures.letterboxes[1]
+    back = (pictures.points_px[1] - box.points_to_target([0, 0])) / box.scale
     np.testing.assert_allclose(back, given["case_1"], atol=1e-4)
     assert np.isnan(pictures.points_px[[0, 2, 3]]).all()
 
@@ -155,7 +156,7 @@ def test_points_after_a_policy_take_the_place_of_the_caches():
 def test_cases_without_masks_or_landmarks():
     plain = [dataclasses.replace(ellipse_case(n, SIZES[n]), label=None, points_vox=None) for n in range(2)]
     pictures = loaded(Cases(plain, landmarks=()))
-    assert not pictures.labelled.any() and not pictures.masks.any()
+    assert not pictures.masks.any()
     assert pictures.points_px.shape == (2, 0, 2)
     image, target = batches(pictures, range(1))[0]
     assert image.shape == (3, *FRAME, 1) and target["points"].shape == (3, 0, 2)

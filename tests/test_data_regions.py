@@ -203,7 +203,7 @@ def test_a_plain_region_is_the_box_of_the_truth_enlarged_and_resampled(cache_pat
         assert np.mean(targets["mask"][inner] == nearest) > 0.99
         # Gaussians at the exact places, by SciPy's definition of nothing: the formula, voxel by voxel
         centres = np.stack(np.meshgrid(*map(np.arange, grid.size), indexing="ij"), axis=-1)
-        for k, point in enumerate(grid.to_network(tips_of(SIZES[number]))):
+        for k, point in enumerate((tips_of(SIZES[number]) - grid.offset) / grid.scale):
             gaussian = np.exp(-((centres - point) ** 2).sum(-1) / (2 * 1.5 ** 2))
             np.testing.assert_allclose(targets["heatmaps"][(*inner[:-1], k)], gaussian, atol=1e-4)
         outer = np.ones(grid.padded, bool)

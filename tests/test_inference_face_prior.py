@@ -1,5 +1,6 @@
 """The prior of a run: the paper's graph, other landmarks, the fit on cases, its file, and what is refused."""
 
+import itertools
 import json
 import math
 
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 
 from tfsono.errors import UserError
-from tfsono.geometry.graph import GraphPrior, Ratio, choose_combination, log_penalty
+from tfsono.geometry.graph import GraphPrior, Ratio, choose_combination
 from tfsono.inference.face_prior import (
-    EDGES,
     RATIOS,
     FacePrior,
     face_graph,
@@ -44,10 +44,8 @@ def without(found, gaps):
 
 
 def test_the_graph_is_the_papers_nine_edges_in_six_ratios():
-    assert len(EDGES) == 9 == len({frozenset(edge) for edge in EDGES})
-    assert {name for edge in EDGES for name in edge} == set(NAMES)
-    assert {frozenset(edge) for _, *pair in RATIOS for edge in pair} == {frozenset(edge) for edge in EDGES}
-    assert frozenset(("mid_eyebrow", "chin")) not in {frozenset(edge) for edge in EDGES}
+    edges = {frozenset(edge) for _, *pair in RATIOS for edge in pair}
+    assert edges == set(map(frozenset, itertools.combinations(NAMES, 2))) - {frozenset(("mid_eyebrow", "chin"))}
     assert face_graph(NAMES) == (  # the paper's nodes less one
         Ratio("symmetric", (0, 1), (2, 1)), Ratio("symmetric", (0, 3), (2, 3)), Ratio("symmetric", (0, 4), (2, 4)),
         Ratio("asymmetric", (1, 3), (0, 2)), Ratio("asymmetric", (3, 4), (0, 2)), Ratio("asymmetric", (3, 4), (1, 3)))
@@ -147,9 +145,6 @@ def test_a_file_gives_back_the_prior(tmp_path):
     for key in ("mean", "deviation", "count"):
         np.testing.assert_array_equal(getattr(found.fitted, key), getattr(written.fitted, key))
     assert write_prior(tmp_path / "again.json", found).read_text() == path.read_text()
-    face = cases(1, seed=3)[0][1] * SPACING
-    assert float(log_penalty(face, found.graph, found.fitted)) == float(
-        log_penalty(face, written.graph, written.fitted))
     line = json.loads(path.read_text().splitlines()[5].rstrip(","))
     assert line["ratio"] == "d(nose_tip - chin) / d(left_eye - right_eye)" and line["faces"] == 13
     assert line["first"] == ["nose_tip", "chin"] and line["mean"] == written.fitted.mean[4]

@@ -16,7 +16,6 @@ from tfsono.metrics.biometry import (
     UNDEFINED,
     Biometry,
     biometry_of_ellipse,
-    biometry_of_points,
     gestational_age,
     gestational_age_by_bpd,
     gestational_age_by_hc,
@@ -33,18 +32,6 @@ def test_biometry_of_an_ellipse():
     found = biometry_of_ellipse(HEAD, 0.5)
     assert (found.bpd, found.ofd, found.hc) == pytest.approx((42, 55, 306.1044 / 2), abs=1e-4)
     assert biometry_of_ellipse(None, 0.5) is UNDEFINED
-
-
-def test_biometry_of_points():
-    found = biometry_of_points(HEAD.end_points(), 0.5)
-    assert (found.bpd, found.ofd, found.hc) == pytest.approx((42, 55, 306.1044 / 2), abs=1e-4)
-    exchanged = biometry_of_points(HEAD.end_points()[[2, 3, 0, 1]], 0.5)
-    assert (exchanged.bpd, exchanged.ofd, exchanged.hc) == pytest.approx((55, 42, 306.1044 / 2), abs=1e-4)
-    points = HEAD.end_points()
-    points[3] = np.nan
-    half = biometry_of_points(points, 0.5)
-    assert half.ofd == pytest.approx(55) and math.isnan(half.bpd) and math.isnan(half.hc)
-    assert math.isnan(biometry_of_points(np.zeros((4, 2))).hc)
 
 
 def test_errors_are_signed_and_absolute():

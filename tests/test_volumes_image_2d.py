@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from scipy import ndimage
 from small_images_2d import COLUMNS, ROWS, mask, outline, picture, write_picture
 
@@ -377,6 +379,49 @@ def test_regions_in_explicit_encoding(tmp_path, undefined):
     name = struct.pack("<HH2sH", 0x10, 0x10, b"PN", 4) + b"A^B "
     (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + meta + name + sequence)
     assert region_pixel_sizes(tmp_path / "a.dcm") == [pytest.approx((0.2, 0.21))]
+
+
+def write_with_pydicom(path, syntax) -> None:
+    """An ultrasound image with one calibrated region, encoded as the transfer syntax says."""
+    part = Dataset()
+    part.RegionSpatialFormat, part.PhysicalUnitsXDirection, part.PhysicalUnitsYDirection = 1, 3, 3
+    part.PhysicalDeltaX = part.PhysicalDeltaY = 0.015
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = syntax
+    file.SOPClassUID, file.SOPInstanceUID, file.Modality = ULTRASOUND, "1.2.3", "US"
+    file.SequenceOfUltrasoundRegions = [part]
+    file.Rows, file.Columns = SIZE
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
+    file.PixelData = picture(1).tobytes()
+    file["PixelData"].VR = "OB"
+    file.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_regions_in_big_endian_and_deflated_files(tmp_path, syntax):
+    write_with_pydicom(tmp_path / "a.dcm", syntax)
+    assert region_pixel_sizes(tmp_path / "a.dcm") == [pytest.approx((0.15, 0.15))]
+    found = read_picture(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(found.pixels, picture(1))
+    assert found.pixel_size_mm == pytest.approx(0.15)
+
+
+def test_damaged_headers_have_no_regions_and_print_nothing(tmp_path, capfd, recwarn):
+    """Whatever bytes are wrong; without the try and the filter, both fail."""
+    path, random = tmp_path / "a.dcm", np.random.default_rng(4)
+    for syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        write_with_pydicom(path, syntax)
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        sizes = []
+        for _ in range(200):
+            damaged = whole.copy()
+            damaged[random.integers(132, 600, 4)] = random.integers(0, 256, 4)
+            path.write_bytes(damaged.tobytes())
+            sizes.append(region_pixel_sizes(path))
+        assert [] in sizes
+    assert capfd.readouterr() == ("", "") and not recwarn.list
 
 
 def test_regions_that_differ_or_are_not_square(tmp_path):

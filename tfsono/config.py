@@ -20,8 +20,6 @@ from pathlib import Path
 from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 
-ORIGINS = ("paper", "ours", "differs", "command line")
-
 
 def paper(value, source: str):
     """A number that the paper states; `source` is the section, equation or table."""

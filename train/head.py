@@ -137,8 +137,7 @@ def with_drawn_masks(pictures):
     # A mask that no ellipse fits is not believed where there are points.
     for index in np.flatnonzero(np.isfinite(pictures.points_px).all(axis=(1, 2)) & (pictures.points_px.shape[1] > 0)):
         masks[index] = ellipse_of_points(pictures.points_px[index]).mask(masks.shape[1:])
-    return dataclasses.replace(pictures, masks=masks, labelled=np.ones(len(masks), bool),
-                               points_px=np.zeros((len(masks), 0, 2), np.float32))
+    return dataclasses.replace(pictures, masks=masks, points_px=np.zeros((len(masks), 0, 2), np.float32))
 
 
 def described(cache, labels: Labels, split: dict, config: HeadConfig) -> dict:

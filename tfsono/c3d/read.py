@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from tfsono.c3d.caffe import list_caffe
-from tfsono.c3d.checkpoint import TABLE_MAGIC, checkpoint_index, list_checkpoint
+from tfsono.c3d.checkpoint import TABLE_MAGIC, checkpoint_prefix, list_checkpoint
 from tfsono.c3d.hdf5 import list_hdf5
-from tfsono.c3d.pytorch import list_pytorch_legacy, list_pytorch_zip
+from tfsono.c3d.npz import list_npz
 from tfsono.c3d.weights import (
     LAYERS,
     WIDTHS,
@@ -29,12 +29,13 @@ from tfsono.c3d.weights import (
 )
 from tfsono.errors import UserError
 
-FORMATS = ("Caffe (.caffemodel), Keras 1 or 2 HDF5 (.h5, TensorFlow or Theano), PyTorch (.pth, .pickle), "
+FORMATS = ("Caffe (.caffemodel), Keras 1 or 2 HDF5 (.h5, TensorFlow or Theano), PyTorch as .npz, "
            "TensorFlow 1 checkpoint (PREFIX.index with its .data file, or one file)")
+PYTORCH = (".pth", ".pt", ".pickle", ".pkl")
 
 
 def read_c3d(path: str | Path, widths: tuple[int, ...] = WIDTHS) -> C3DWeights:
-    """The kernels conv1 to conv4b of a C3D weight file, whatever its format; the extension is not looked at.
+    """The kernels conv1 to conv4b of a C3D weight file, in any of `FORMATS`, told apart by content.
 
     Biases are checked and ignored; conv5 and the dense layers are not loaded.
 
@@ -46,8 +47,8 @@ def read_c3d(path: str | Path, widths: tuple[int, ...] = WIDTHS) -> C3DWeights:
         Kernels float32 [T, H, W, input, output]: 13,497,408 weights of a public file with three colours.
 
     Raises:
-        UserError: no such file, an unknown or damaged one, one that asks for code to be run, layers missing,
-            other shapes, values that are not finite.
+        UserError: no such file, an unknown or damaged one, a pickle, layers missing, other shapes, values that are
+            not finite.
     """
     path = Path(path)
     try:
@@ -67,18 +68,18 @@ def _one_line(error: Exception) -> str:
 
 def _recognise(path: Path) -> tuple[Path, Callable[[Path], Listing]]:
     """The file to read and its reader, by its first and last bytes; Caffe's have no mark and come last."""
-    index = checkpoint_index(path)
-    if index:
-        return index, list_checkpoint
+    prefix = checkpoint_prefix(path)
+    if prefix:
+        return prefix, list_checkpoint
     if not path.is_file():
         raise UnreadableFile("it is a folder, name a file" if path.is_dir() else "there is no such file")
     head, tail = _ends(path)
     if h5py.is_hdf5(path):
         return path, list_hdf5
     if head.startswith(b"PK\x03\x04"):
-        return path, list_pytorch_zip
-    if head.startswith(b"\x80"):
-        return path, list_pytorch_legacy
+        return path, list_npz
+    if head.startswith(b"\x80") or path.suffix in PYTORCH:  # a pickle can hold code, so it is not opened
+        raise UnreadableFile("a PyTorch file has to be converted to .npz, see pretrained/README.md")
     return (path, list_checkpoint) if tail == TABLE_MAGIC else (path, list_caffe)
 
 
@@ -158,8 +159,11 @@ def _bias_count(layer: str, bias: Stored, expected: int) -> int:
 
 
 def _finite(what: str, stored: Stored) -> np.ndarray:
+    values = np.asarray(stored.read())
+    if values.dtype.kind != "f":
+        raise UnsuitableWeights(f"{what} ({stored.name}) is not of a float type")
     with np.errstate(over="ignore"):
-        values = np.asarray(stored.read()).astype(np.float32, copy=False)
+        values = values.astype(np.float32, copy=False)
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
         raise UnsuitableWeights(f"{what} ({stored.name}) holds {bad} values that are NaN or infinite")

@@ -86,11 +86,6 @@ class C3DWeights:
         """3, or 1 when the colours were already collapsed."""
         return self.kernels["conv1"].shape[3]
 
-    @property
-    def parameter_counts(self) -> dict[str, int]:
-        """Layer -> weights and biases found in the file; C3D's own are 5248, 221312, 884992, ..."""
-        return {name: kernel.size + self.bias_counts.get(name, 0) for name, kernel in self.kernels.items()}
-
     def __str__(self) -> str:
         count = sum(self.bias_counts.values())
         return (f"{self.path}: {self.format}; {', '.join(self.kernels)}; "

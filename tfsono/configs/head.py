@@ -3,7 +3,8 @@
     python train/head.py --data head.h5 --run_dir runs/head --preset quick --variant unet
 
 The text prints no results. "The source" in a note is that repository's code or configuration, where the text is silent.
-A variant is a network with its own loss; the first one, `paper`, is the U-Net. Sizes of pictures are (rows, columns).
+A variant is a network with its own loss; the first one, `paper`, is the U-Net. Sizes of pictures are (rows, columns);
+lengths that the text or the source gives in pixels are pixels of a picture whose longer side is 512.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
 LANDMARK_NETWORKS = ("heatmap", "coordinate", "attention_pyramid", "transformer")
 SEGMENTATION_NETWORKS = ("unet", "attention_unet", "deeplabv3plus")
 NETWORKS = LANDMARK_NETWORKS + SEGMENTATION_NETWORKS
-FRAME = 512  # lengths that the text or the source gives in pixels are pixels of a picture of this longer side
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ class Pictures:
       pictures: uint8 [N, Y, X], 0 in the padding.
       valid: boolean [N, Y, X], False in the padding.
       masks: uint8 [N, Y, X] 0/1; 0 where there is none.
-      labelled: boolean [N], whether the case has a mask.
       points_px: float32 [N, K, 2] in pixels of the frame, NaN where missing; K is 0 without landmarks.
       letterboxes: how the frame maps to the picture's own pixels.
       pixel_sizes_mm: millimetres in one of the picture's own pixels, None where unknown.
@@ -44,7 +43,6 @@ class Pictures:
     pictures: np.ndarray
     valid: np.ndarray
     masks: np.ndarray
-    labelled: np.ndarray
     points_px: np.ndarray
     letterboxes: tuple[Letterbox, ...]
     pixel_sizes_mm: tuple[float | None, ...]
@@ -93,8 +91,8 @@ def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], c
     for name in names:
         case = cache.read(name)
         loaded.append(_prepared(case, prepare, frame, denoise, _own_points(case, points_px, landmarks)))
-    columns = [np.stack(column) for column in zip(*(entry[:5] for entry in loaded), strict=True)]
-    return Pictures(tuple(names), *columns, tuple(entry[5] for entry in loaded), tuple(entry[6] for entry in loaded))
+    columns = [np.stack(column) for column in zip(*(entry[:4] for entry in loaded), strict=True)]
+    return Pictures(tuple(names), *columns, tuple(entry[4] for entry in loaded), tuple(entry[5] for entry in loaded))
 
 
 def _own_points(case: CachedCase, points_px: Mapping[str, np.ndarray] | None, landmarks: int) -> np.ndarray:
@@ -111,8 +109,8 @@ def _prepared(case: CachedCase, prepare, frame: tuple[int, int], denoise: str, p
     mask = np.zeros(frame, np.uint8)
     if case.label is not None:
         mask = np.asarray(box.apply_mask(np.ascontiguousarray(case.label[:, :, 0].T) > 0), np.uint8)
-    return (picture.numpy().astype(np.uint8), valid.numpy(), mask, case.label is not None,
-            box.points_to_target(points).astype(np.float32), box, case.pixel_size_mm)
+    points_px = box.points_to_target(points).astype(np.float32)
+    return picture.numpy().astype(np.uint8), valid.numpy(), mask, points_px, box, case.pixel_size_mm
 
 
 def picture_of(position: int, count: int, seed: int) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Collection, Iterable, Mapping
 
 from tfsono.errors import UserError
-from tfsono.files import read_json, write_text
+from tfsono.files import read_json
 
 PARTS = ("train", "validation", "test")
 STRATA = 5  # quintiles
@@ -218,13 +217,8 @@ def subjects_in_two_parts(
     return {subject: found for subject, found in parts.items() if len(found) > 1}
 
 
-def write_split(path, split: Mapping[str, list[str]]) -> None:
-    """Writes JSON beside and renames it."""
-    write_text(path, json.dumps({part: list(split.get(part, [])) for part in PARTS}, indent=1) + "\n")
-
-
 def read_split(path) -> dict[str, list[str]]:
-    """Reads what `write_split` wrote; UserError for a missing file, no JSON, or another content."""
+    """Reads a split file; UserError for a missing one, no JSON, or another content."""
     split = read_json(path, f"give a file with lists of case names under {', '.join(PARTS)}")
     good = isinstance(split, dict) and set(split) == set(PARTS)
     if not good or not all(

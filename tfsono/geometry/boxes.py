@@ -17,9 +17,6 @@ LARGEST_GROWTH = math.log(1000 / 16)
 """Of a side in `decode`, as a logarithm: keeps exp() finite before a network has learnt (Detectron's number)."""
 SMALLEST_SIDE = 1e-3
 """Voxels; a side below it counts as it in offsets, which stay finite for a box that was cut to nothing."""
-BLOCK = 256  # boxes that `suppressed` compares each with each
-GROUP = 16  # of those it kept, how many at once look for what they drop
-ROUNDING = 1e-6  # relative, so that no box is overlooked
 
 
 def numbers_of(*values):
@@ -171,85 +168,10 @@ def _centres_and_sides(numbers, boxes):
 # --- the best of many that overlap
 
 
-def suppressed(boxes: np.ndarray, scores: np.ndarray, threshold: float | None, most: int | None = None) -> np.ndarray:
-    """Greedy non-maximum suppression: again and again the best box stays, and what overlaps it too much goes. NumPy.
-
-    Args:
-      boxes: [N, 6]; one that is not finite is never taken.
-      scores: [N]; -inf and NaN are never taken; of equals the first is better.
-      threshold: a box goes whose IoU with a better one that stays is above it, 0 or more; None lets all stay.
-      most: how many to keep at most; None keeps all that stay.
-
-    Returns:
-      [M] int64, the indices of those that stay, the best first.
-
-    Raises:
-      ValueError: the threshold is below 0 or NaN.
-    """
-    _check(threshold)
-    _, boxes, scores = numbers_of(np.reshape(boxes, (-1, 6)), scores)
-    usable = np.flatnonzero(np.isfinite(boxes).all(axis=-1) & (scores > -np.inf))
-    order = usable[np.argsort(-scores[usable], kind="stable")]
-    if threshold is None or not len(order):
-        return order[:most]
-    ranked = boxes[order]  # a box's number is its rank from here on
-    middles = box_centres(ranked)
-    axis = int(np.argmax(np.ptp(middles, axis=0)))  # along it the boxes lie farthest apart
-    left, kept = np.argsort(middles[:, axis], kind="stable"), np.empty(0, np.int64)
-    while len(left) and (most is None or len(kept) < most):
-        size = min(BLOCK, len(left))
-        in_block = left <= np.partition(left, size - 1)[size - 1]
-        block, left = np.sort(left[in_block]), left[~in_block]
-        winners = block[_greedy(ranked[block], threshold)]
-        kept = np.concatenate([kept, winners])
-        winners = winners[np.argsort(middles[winners, axis])]
-        left = left[_spared(ranked[left], ranked[winners], axis, threshold)]
-    return order[kept[:most]]
-
-
-def _check(threshold: float | None) -> None:
-    if threshold is not None and not threshold >= 0:
-        raise ValueError(f"threshold must be an IoU of 0 or more, or None; found {threshold}")
-
-
-def _greedy(boxes: np.ndarray, threshold: float) -> np.ndarray:
-    """Which boxes [N, 6] stay, the best first: indices."""
-    above = _overlap_above(np, _columns(np, boxes[:, None]), _columns(np, boxes), threshold)
-    dropped, kept = np.zeros(len(boxes), bool), []
-    for place, row in enumerate(above):
-        if not dropped[place]:
-            kept.append(place)
-            dropped |= row
-    return np.array(kept, np.int64)
-
-
-def _spared(boxes: np.ndarray, winners: np.ndarray, axis: int, threshold: float) -> np.ndarray:
-    """bool [N]: which of the boxes no winner overlaps too much; both in the order of their centres along the axis.
-
-    Two boxes' IoU is above t only where that of their sides along each axis is, and so only where their centres lie
-    nearer than (1 - t) / (1 + t) of the sides' mean: the others are not compared.
-    """
-    spared = np.ones(len(boxes), bool)
-    if not len(boxes):
-        return spared
-    columns, middles, widest = _columns(np, boxes), box_centres(boxes)[:, axis], box_sides(boxes)[:, axis].max()
-    share = max(1 - threshold, 0) / (1 + threshold)
-    for start in range(0, len(winners), GROUP):
-        group = winners[start : start + GROUP]
-        reach = share * max(widest + box_sides(group)[:, axis].max(), 0) / 2
-        places = box_centres(group)[:, axis]
-        low, high = places.min() - reach, places.max() + reach
-        slack = ROUNDING * (1 + max(abs(low), abs(high)))
-        near = slice(*np.searchsorted(middles, (low - slack, high + slack)))
-        others = [column[near] for column in columns]
-        spared[near] &= ~_overlap_above(np, _columns(np, group[:, None]), others, threshold).any(axis=0)
-    return spared
-
-
 def keep_best(boxes, scores, threshold: float | None, count: int):
-    """`suppressed` in a graph, cut off after `count`: tensors of any backend, N unknown if need be, no [N, N] matrix.
+    """Greedy non-maximum suppression: again and again the best box stays, and what overlaps it too much goes.
 
-    Takes `count` passes over all boxes. Nothing has a gradient.
+    Tensors of any backend, N unknown if need be, no [N, N] matrix: `count` passes over all boxes. No gradient.
 
     Args:
       boxes: [N, 6], N at least 1; one that is not finite is never taken.
@@ -265,7 +187,8 @@ def keep_best(boxes, scores, threshold: float | None, count: int):
     """
     from keras import ops
 
-    _check(threshold)
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"threshold must be an IoU of 0 or more, or None; found {threshold}")
     boxes, scores = (ops.stop_gradient(ops.cast(ops.convert_to_tensor(x), "float32")) for x in (boxes, scores))
     usable = ops.logical_and(ops.all(ops.isfinite(boxes), axis=-1), scores > -math.inf)
     scores = ops.where(usable, scores, -math.inf)

@@ -122,15 +122,6 @@ def ratio_values(points_mm: np.ndarray, graph: Sequence[Ratio]) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(ratios(points, graph)), np.float64)
 
 
-def log_penalty(points_mm, graph: Sequence[Ratio], prior: GraphPrior):
-    """The natural logarithm of Eq. 4 of sets of landmarks [..., K, 3]: [...].
-
-    Its least, of a face that has the mean ratios, is log(sum_i sigma_i). Infinite where two landmarks of an edge lie
-    in one place; -infinite where every ratio lacks a landmark, as the sum is then empty.
-    """
-    return _log_sum(_log_terms(points_mm, graph, prior))
-
-
 def choose_combination(candidates_mm, present, graph: Sequence[Ratio], prior: GraphPrior):
     """The combination of candidates, one for each landmark, that Eq. 4 penalises least: all N^K of them are tried.
 

@@ -1,12 +1,12 @@
-"""A picture of any size in the middle of a frame of one size, with its proportions kept, and back again.
+"""A picture of any size in the middle of a frame of one size, with its proportions kept.
 
 Pictures are [Y, X], rows first, as OpenCV and the ImageNet weights have them; sizes are (rows, columns). Points are
 (x, y) indices of pixel centres, the first pixel's centre being 0.0, so that a scale r takes `i` to
 `(i + 0.5) * r - 0.5`. One scale serves both axes (head, Sec. "Preprocessing Strategy": "preserving aspect ratio"): with
 one an axis, the axes of an ellipse would no longer be perpendicular, and BPD and OFD not the lengths of its axes.
 
-`tfsono.contrast.letterbox` moves the pixels with the same scale and offsets, in a graph; here are the points, the
-masks and the way back.
+`tfsono.contrast.letterbox` moves the pixels with the same scale and offsets, in a graph, and `inference.head` brings
+them back; here are the points and the masks.
 """
 
 from __future__ import annotations
@@ -61,10 +61,6 @@ class Letterbox:
         """Points of the picture [..., 2] (x, y) -> in the frame, float64; NaN stays NaN."""
         return (np.asarray(points_px, np.float64) + 0.5) * self.scale + self._start_xy() - 0.5
 
-    def points_to_source(self, points_px: np.ndarray) -> np.ndarray:
-        """Points of the frame [..., 2] (x, y) -> in the picture, float64; NaN stays NaN."""
-        return (np.asarray(points_px, np.float64) + 0.5 - self._start_xy()) / self.scale - 0.5
-
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """The picture [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
 
@@ -98,22 +94,6 @@ class Letterbox:
         if mask.ndim != 2:
             raise ValueError(f"mask must be [Y, X]; found {mask.ndim} axes")
         return self.apply((mask != 0).astype(np.float32)) >= 0.5 - 1e-6
-
-    def restore(self, values: np.ndarray) -> np.ndarray:
-        """What a network found in the frame, [target_yx] or [target_yx, C], on the picture's own pixels, linearly.
-
-        The padding is not looked at: past the edge of what shows the picture, the edge's values go on.
-
-        Returns:
-            float32 [source_yx] or [source_yx, C].
-
-        Raises:
-            ValueError: `values` is not of `target_yx`.
-        """
-        self._check(values, self.target_yx, "values")
-        rows, columns = self._window()
-        inside = np.asarray(values, np.float32)[rows, columns]
-        return _sampled(inside, self.scale, (0.0, 0.0), self.source_yx)
 
     def _start_xy(self) -> np.ndarray:
         return np.array(self.start_yx[::-1], np.float64)

@@ -122,14 +122,6 @@ class NetworkGrid:
         """Where the centre of the grid's first voxel lies, in native voxels."""
         return np.array(self.box.low) + 0.5 * self.scale - 0.5
 
-    def to_native(self, points) -> np.ndarray:
-        """[..., 3] voxels of the network's grid -> of the volume; NaN stays NaN."""
-        return np.asarray(points, np.float64) * self.scale + self.offset
-
-    def to_network(self, points_vox) -> np.ndarray:
-        """[..., 3] voxels of the volume -> of the network's grid; undoes `to_native`."""
-        return (np.asarray(points_vox, np.float64) - self.offset) / self.scale
-
 
 def network_grid(box: Box, ratio: float, stride: int) -> NetworkGrid:
     """The grid at `ratio` (network's voxels per native voxel) on a box, padded to multiples of `stride`."""

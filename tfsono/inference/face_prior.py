@@ -40,8 +40,6 @@ FORMAT_VERSION = 1
 LEFT, BROW, RIGHT, NOSE, CHIN = "left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin"
 # The paper has 9 edges of the possible 10 and shows in Fig. 3a which. Ours leave out eyebrow to chin: it is nearly
 # eyebrow to nose and nose to chin, and the others are three mirrored pairs and three that have no partner.
-EDGES = ((LEFT, BROW), (RIGHT, BROW), (LEFT, NOSE), (RIGHT, NOSE), (LEFT, CHIN), (RIGHT, CHIN),
-         (LEFT, RIGHT), (BROW, NOSE), (NOSE, CHIN))
 # Which ratios, and how many, is not given: ours.
 RATIOS = (
     ("symmetric", (LEFT, BROW), (RIGHT, BROW)),

@@ -173,7 +173,7 @@ def placement(size, frame: tuple[int, int]):
 
 
 def restored(values, size, frame: tuple[int, int]):
-    """Values [frame] -> on the picture's own pixels, [Y, X] of `size`; linear, as `Letterbox.restore`.
+    """Values [frame] -> on the picture's own pixels, [Y, X] of `size`; linear. The padding is not looked at.
 
     The padding is not looked at: past the edge of what shows the picture, the edge's values go on.
     """

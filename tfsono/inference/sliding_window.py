@@ -48,7 +48,14 @@ class Tiling:
             raise ValueError(f"batch: expected at least 1, found {self.batch}")
 
 
-def paper_starts(size: int, patch: int, ita: int = 4) -> list[int]:
+def _paper_fold(size, patch, ita: int):
+    """The rule's number of tiles and their step; all times `patch`, so that it is exact in whole numbers."""
+    overlap = _ceil_divide(ita * patch * patch, size + (ita - 1) * patch)
+    fold = _ceil_divide(size * patch + (size + (ita - 1) * patch) * overlap, patch * patch)
+    return fold, patch - overlap
+
+
+def paper_starts(size, patch, ita: int = 4) -> tf.Tensor:
     """First voxels of the tiles on one axis, by the co-author's rule (LIN-H of the specification, 0.1).
 
     fold = size / patch + ita tiles would overlap by ceil((fold patch - size) / (fold - 1)); as many tiles of
@@ -57,30 +64,14 @@ def paper_starts(size: int, patch: int, ita: int = 4) -> list[int]:
     Three slips of that code are mended: its 6 tiles at step 7 end at voxel 98 of 100, here the last one
     always ends at the edge; where that would leave a gap before the last one there are more; between 65 and
     68 its step is 0, here equal tiles are taken once.
+
+    Args:
+      size: int32, a scalar tensor.
+      patch: the tiles' side, an integer or such a tensor.
+
+    Returns:
+      [tiles] int32.
     """
-    if size <= patch:
-        return [0]
-    fold, step = _paper_fold(size, patch, ita)
-    tiles = max(fold, 2 + _ceil_divide(max(size - 2 * patch, 0), max(step, 1)))
-    return sorted({*(min(index * step, size - patch) for index in range(tiles - 1)), size - patch})
-
-
-def _paper_fold(size, patch, ita: int):
-    """The rule's number of tiles and their step; all times `patch`, so that it is exact in whole numbers."""
-    overlap = _ceil_divide(ita * patch * patch, size + (ita - 1) * patch)
-    fold = _ceil_divide(size * patch + (size + (ita - 1) * patch) * overlap, patch * patch)
-    return fold, patch - overlap
-
-
-def strided_starts(size: int, patch: int, stride: int) -> list[int]:
-    """First voxels of tiles at a step of `stride`, the last one shifted back to end at the edge."""
-    if size <= patch:
-        return [0]
-    return [min(index * stride, size - patch) for index in range(_ceil_divide(size - patch, stride) + 1)]
-
-
-def paper_starts_tensor(size, patch, ita: int = 4) -> tf.Tensor:
-    """`paper_starts` for an int32 scalar tensor of a size; [tiles] int32."""
     size = tf.maximum(size, patch)
     fold, step = _paper_fold(size, patch, ita)
     tiles = tf.maximum(fold, 2 + _ceil_divide(tf.maximum(size - 2 * patch, 0), tf.maximum(step, 1)))
@@ -88,8 +79,8 @@ def paper_starts_tensor(size, patch, ita: int = 4) -> tf.Tensor:
     return tf.unique(tf.concat([starts, [size - patch]], 0))[0]
 
 
-def strided_starts_tensor(size, patch, stride) -> tf.Tensor:
-    """`strided_starts` for int32 scalar tensors; [tiles] int32."""
+def strided_starts(size, patch, stride) -> tf.Tensor:
+    """First voxels of tiles at a step of `stride`, the last one shifted back to end at the edge; [tiles] int32."""
     size = tf.maximum(size, patch)
     return tf.minimum(tf.range(_ceil_divide(size - patch, stride) + 1) * stride, size - patch)
 
@@ -107,9 +98,9 @@ def tile_and_starts(tiling: Tiling, size: tf.Tensor) -> tuple[tf.Tensor, list[tf
     else:
         tile = tf.constant(tiling.patch, tf.int32)
     if tiling.kind == "paper":
-        return tile, [paper_starts_tensor(size[axis], tiling.patch[axis]) for axis in range(3)]
+        return tile, [paper_starts(size[axis], tiling.patch[axis]) for axis in range(3)]
     stride = tf.maximum(tile // 2, 1)
-    return tile, [strided_starts_tensor(size[axis], tile[axis], stride[axis]) for axis in range(3)]
+    return tile, [strided_starts(size[axis], tile[axis], stride[axis]) for axis in range(3)]
 
 
 def fast_tile(tiling: Tiling, size: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.spatial import cKDTree
 
 from tfsono.geometry.ellipse import Ellipse
@@ -52,18 +51,6 @@ def biometry_of_ellipse(ellipse: Ellipse | None, unit_size: float = 1.0) -> Biom
     return Biometry(
         2 * ellipse.semi_minor_px * size, 2 * ellipse.semi_major_px * size, ellipse.circumference_px() * size
     )
-
-
-def biometry_of_points(points_px: np.ndarray, unit_size: float = 1.0) -> Biometry:
-    """The lengths of the two pairs of OFD 1, OFD 2, BPD 1, BPD 2 [4, 2], and their ellipse's circumference.
-
-    The names are believed: of exchanged ones the lengths come out exchanged. NaN for the pair of a missing point.
-    """
-    points = np.asarray(points_px, np.float64)
-    ofd, bpd = (float(np.linalg.norm(points[k + 1] - points[k])) * _checked_size(unit_size) for k in (0, 2))
-    long, short = max(ofd, bpd) / 2, min(ofd, bpd) / 2
-    whole = math.isfinite(ofd) and math.isfinite(bpd) and short > 0
-    return Biometry(bpd, ofd, Ellipse((0.0, 0.0), long, short, 0.0).circumference_px() if whole else math.nan)
 
 
 def measurement_errors(prediction: Biometry, truth: Biometry) -> dict[str, float]:

@@ -89,83 +89,6 @@ def exchangeable_errors(
     return errors
 
 
-def landmark_summary(
-    errors: np.ndarray, known: np.ndarray | None = None, thresholds: Sequence[float] = THRESHOLDS_MM
-) -> dict[str, float]:
-    """MRE and SDR over all cases and landmarks at once (one landmark's column gives that one's).
-
-    - `mean`, `std` (ddof 1), `median`: of the distances that are defined; NaN where there are too few.
-    - `sdr_2`, `sdr_2.5` ...: 100 times the share of the known points within the threshold (<=); an undefined one is
-      not within any.
-    - `points`: known points. `undefined`: those without a prediction.
-
-    Args:
-        errors: [N, K] or [N] distances, NaN where undefined; in the thresholds' unit.
-        known: bool, the same shape: where there is a truth; None for everywhere.
-        thresholds: In the errors' unit; without millimetres give none, `()`.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
-    errors = _known_errors(errors, known)
-    defined = errors[np.isfinite(errors)]
-    rates = {f"sdr_{t:g}": 100 * float((defined <= t).sum()) / errors.size if errors.size else np.nan
-             for t in thresholds}
-    return {
-        "mean": float(defined.mean()) if defined.size else np.nan,
-        "std": float(defined.std(ddof=1)) if defined.size > 1 else np.nan,
-        "median": float(np.median(defined)) if defined.size else np.nan,
-        **rates,
-        "points": int(errors.size),
-        "undefined": int(errors.size - defined.size),
-    }
-
-
-def landmark_summaries(
-    errors: np.ndarray,
-    names: Sequence[str],
-    known: np.ndarray | None = None,
-    thresholds: Sequence[float] = THRESHOLDS_MM,
-) -> dict[str, dict[str, float]]:
-    """`landmark_summary` of errors [N, K] under `all`, and of each landmark under its name.
-
-    Raises:
-        ValueError: There are not as many names as columns.
-    """
-    errors = np.asarray(errors, np.float64)
-    if errors.ndim != 2 or errors.shape[1] != len(names):
-        raise ValueError(f"errors must be [N, {len(names)}], a column for each of {list(names)}; found {errors.shape}")
-    columns = {name: (errors[:, k], None if known is None else np.asarray(known)[:, k])
-               for k, name in enumerate(names)}
-    return {
-        "all": landmark_summary(errors, known, thresholds),
-        **{name: landmark_summary(column, there, thresholds) for name, (column, there) in columns.items()},
-    }
-
-
-def correct_share(errors: np.ndarray, thresholds: Sequence[float], known: np.ndarray | None = None) -> np.ndarray:
-    """PCK, the percentage of correct keypoints: 100 times the share of the known points with a distance below each one.
-
-    "Below a threshold" (pose, Sec. 3) is "<": at 0 nothing is correct. A known point without an answer never is.
-
-    Args:
-        errors: [N, ...] distances, NaN where undefined; in the thresholds' unit.
-        thresholds: [T].
-        known: bool, the same shape: where there is a truth; None for everywhere.
-
-    Returns:
-        [T] percent; NaN without a known point.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
-    errors = _known_errors(errors, known)
-    if not errors.size:
-        return np.full(len(thresholds), np.nan)
-    # NaN compares as False: a missing answer is a miss at every threshold.
-    return 100 * (errors[None] < np.asarray(thresholds, np.float64)[:, None]).mean(axis=1)
-
-
 def area_scores(errors: np.ndarray, limit: float, known: np.ndarray | None = None) -> np.ndarray:
     """What each point adds to the area under the PCK curve from 0 to `limit`, as a share of the whole area.
 
@@ -220,19 +143,12 @@ def _checked(prediction: np.ndarray, truth: np.ndarray, unit_size: float) -> tup
     return prediction, truth
 
 
-def _known_errors(errors: np.ndarray, known: np.ndarray | None) -> np.ndarray:
-    """The errors [M] of the known points; ValueError if the shapes differ."""
-    errors = np.asarray(errors, np.float64)
-    known = np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)
-    if known.shape != errors.shape:
-        raise ValueError(f"errors {errors.shape} and known {known.shape} must have the same shape")
-    return errors[known]
-
-
 def _masked(errors: np.ndarray, known: np.ndarray | None, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """Errors and known points as arrays of one shape; ValueError if they are not, or for a limit not above 0."""
     if not (np.isfinite(limit) and limit > 0):
         raise ValueError(f"limit must be above 0; found {limit}")
     errors = np.asarray(errors, np.float64)
-    _known_errors(errors, known)
-    return errors, np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)
+    known = np.ones(errors.shape, bool) if known is None else np.asarray(known, bool)
+    if known.shape != errors.shape:
+        raise ValueError(f"errors {errors.shape} and known {known.shape} must have the same shape")
+    return errors, known

@@ -25,7 +25,7 @@ BONES = {"upper_arm": (0.10, 0.88, 0.015, 0.0), "forearm": (0.08, 0.92, 0.011, 0
          "hand": (0.15, 0.85, 0.008, 0.016), "thigh": (0.12, 0.90, 0.017, 0.0), "shin": (0.08, 0.92, 0.012, 0.024),
          "foot": (0.05, 0.85, 0.009, 0.016)}
 # Where organs lie: in the chest's frame from the neck, in the pelvis's from the sacrum.
-HEART, LIVER, BLADDER, NAVEL = (0.0, -0.10, -0.122), (0.0, -0.105, 0.165), (0.0, -0.105, 0.015), (0.0, -0.232, 0.11)
+HEART, BLADDER, NAVEL = (0.0, -0.10, -0.122), (0.0, -0.105, 0.015), (0.0, -0.232, 0.11)
 # From the head's middle, in its own frame: an eye (of the left side), chin, nose.
 EYE, CHIN, NOSE = (0.068, -0.162, -0.072), (0.0, -0.145, -0.158), (0.0, -0.218, -0.095)
 
@@ -58,13 +58,6 @@ def paint_fetus(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
 def navel_mm(fetus: Fetus) -> np.ndarray:
     """Where the cord leaves the belly, [3]."""
     return fetus.beside("sacrum", fetus.pelvis, NAVEL)
-
-
-def organs_mm(fetus: Fetus) -> dict[str, np.ndarray]:
-    """The middles [3] of brain, heart and liver, and the middle between the eyes."""
-    between = np.asarray(EYE) * [0, 1, 1]
-    return {"brain": fetus.at("head"), "heart": fetus.beside("neck", fetus.chest, HEART),
-            "liver": fetus.beside("sacrum", fetus.pelvis, LIVER), "eyes": fetus.beside("head", fetus.head, between)}
 
 
 def _trunk_parts(fetus: Fetus):

@@ -166,12 +166,6 @@ class Sweep:
         """Whether points [..., 3] in millimetres lie in the field of view; bool [...]."""
         return self.reaches(self.places(*np.moveaxis(np.asarray(points_mm, np.float32), -1, 0)))
 
-    def field_of_view(self, size: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
-        """The voxels whose centres lie in the field of view, bool [X, Y, Z]."""
-        x, y, z = _centres(size, spacing_mm)
-        planes = [self.reaches(self.places(x[:, None], y, place)) for place in z]
-        return np.stack(planes, axis=-1)
-
     def directions(self, points_mm: np.ndarray) -> np.ndarray:
         """The unit vectors [..., 3] in which the sound travels at points [..., 3] in millimetres."""
         x, y, z = np.moveaxis(np.asarray(points_mm, np.float32) - np.float32(self.position_mm), -1, 0)

@@ -12,10 +12,11 @@ head        one 2D ultrasound picture of a fetal head with its mask, ellipse and
 femur_anatomy  the drawn anatomy of one fetal leg
 femur       one 3D ultrasound volume of a fetal thigh with its femur's mask and tips
 canvas      a painted volume and windows of it
-fetus_skeleton  the posed skeleton of one fetus
-fetus_flesh, fetus_womb  what it is made of, and what surrounds it
+womb        what surrounds a fetus, and the mother's tissue
 view        the probe above a whole body, and the directions in which that lies
-fetus       one 3D ultrasound volume of a whole fetus with its 16 landmarks
+pose_skeleton  the posed skeleton of one fetus
+pose_flesh, pose_womb  what it is made of, and its womb
+pose        one 3D ultrasound volume of a whole fetus with its 16 landmarks
 face_anatomy  one fetal head and face: sizes by age, its skin, five landmarks
 face_flesh, face_surroundings  what it is made of, and the hands, cord and womb before and around it
 face        one 3D ultrasound volume of a fetal face with its five landmarks

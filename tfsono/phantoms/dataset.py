@@ -21,7 +21,7 @@ from tfsono.files import replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.face import FacePhantom, FaceTruth, face_phantom, face_truth
 from tfsono.phantoms.femur import FemurPhantom, FemurTruth, femur_phantom, femur_truth
-from tfsono.phantoms.fetus import FetusPhantom, FetusTruth, fetus_phantom, fetus_truth
+from tfsono.phantoms.pose import FetusPhantom, FetusTruth, fetus_phantom, fetus_truth
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom

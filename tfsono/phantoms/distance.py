@@ -7,9 +7,19 @@ approximate far away.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Body(NamedTuple):
+    """An ellipsoid of flesh: its middle [3], its half widths [3] along the rows of its axes [3, 3]; millimetres."""
+
+    middle_mm: np.ndarray
+    radii_mm: np.ndarray
+    axes: np.ndarray
 
 
 def length(vector: Points) -> np.ndarray:

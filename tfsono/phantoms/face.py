@@ -26,7 +26,7 @@ from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
 from tfsono.phantoms.face_anatomy import OLDEST, YOUNGEST, Face, draw_face
 from tfsono.phantoms.face_flesh import FaceLook, draw_face_look, paint_face
 from tfsono.phantoms.face_surroundings import Surroundings, draw_surroundings, paint_cords, paint_hands
-from tfsono.phantoms.fetus_womb import WombLook, draw_womb_look, paint_womb
+from tfsono.phantoms.womb import WombLook, draw_womb_look, paint_womb
 from tfsono.phantoms.fields import centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
 from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.configs.face import LANDMARKS
-from tfsono.phantoms.distance import Points, blend, capsule, ellipsoid
-from tfsono.phantoms.fetus_skeleton import Body
+from tfsono.phantoms.distance import Body, Points, blend, capsule, ellipsoid
 
 YOUNGEST, OLDEST = 16.0, 36.0
 # Head circumference in millimetres by week, a + b w + c w^3: Hadlock and others, Radiology 152 (1984) 497.

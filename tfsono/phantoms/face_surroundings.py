@@ -17,7 +17,7 @@ from tfsono.phantoms.canvas import FAR_MM, Canvas
 from tfsono.phantoms.distance import capsule
 from tfsono.phantoms.face_anatomy import Face, rod_part, skin_mm
 from tfsono.phantoms.face_flesh import FLUID_DB, SKIN_MM, FaceLook, paint_bone, united
-from tfsono.phantoms.fetus_womb import Womb, draw_shadows, reach_mm, smallest_ellipsoid
+from tfsono.phantoms.womb import Womb, draw_shadows, reach_mm, smallest_ellipsoid
 
 # How often none, one and two of them are drawn; the cord's radius in parts of the distance between the eyes.
 HANDS, CORDS, CORD_RADIUS = (0.30, 0.45, 0.25), (0.35, 0.45, 0.20), (0.20, 0.27)

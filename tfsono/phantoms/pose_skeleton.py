@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tfsono.configs.pose import LANDMARKS
-from tfsono.phantoms.distance import ellipsoid
+from tfsono.phantoms.distance import Body, ellipsoid
 
 # Robinson and Fleming, A critical evaluation of sonar "crown-rump length" measurements, British Journal of Obstetrics
 # and Gynaecology 82 (1975) 702-710: days of gestation = 8.052 sqrt(1.037 millimetres) + 23.73.
@@ -104,14 +104,6 @@ class Build:
     def radii_mm(self, segment: str) -> tuple[float, float]:
         """The flesh's radii at both ends of a segment of `LIMB_RADII`."""
         return tuple(self.crown_rump_mm * self.girth * part for part in LIMB_RADII[segment])
-
-
-class Body(NamedTuple):
-    """An ellipsoid of flesh: its middle [3], its half widths [3] along the rows of its axes [3, 3]; millimetres."""
-
-    middle_mm: np.ndarray
-    radii_mm: np.ndarray
-    axes: np.ndarray
 
 
 class Segment(NamedTuple):

@@ -1,7 +1,7 @@
 """One synthetic ultrasound volume of a whole fetus of 10 to 14 weeks, with its 16 landmarks.
 
 It stands in for the 152 volumes of the pose paper (Sec. 3: 220x205x260 voxels of 0.5 mm on average). A fetus
-(`fetus_skeleton`) lies in any posture and direction, or not far from that of a sagittal view, in the fluid of the womb,
+(`pose_skeleton`) lies in any posture and direction, or not far from that of a sagittal view, in the fluid of the womb,
 with the cord, the placenta, the amnion, a yolk sac and the mother's tissue around it; the probe (`sweep`) then sees
 what sound lets it see.
 
@@ -19,12 +19,13 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
-from tfsono.phantoms.fetus_flesh import FleshLook, paint_fetus
-from tfsono.phantoms.fetus_skeleton import Build, Fetus, draw_build, draw_fetus
-from tfsono.phantoms.fetus_womb import Womb, WombLook, draw_womb, draw_womb_look, paint_womb
+from tfsono.phantoms.pose_flesh import FleshLook, paint_fetus
+from tfsono.phantoms.pose_skeleton import Build, Fetus, draw_build, draw_fetus
+from tfsono.phantoms.pose_womb import draw_womb
 from tfsono.phantoms.fields import centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
 from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm
+from tfsono.phantoms.womb import Womb, WombLook, draw_womb_look, paint_womb
 
 PAPER_SIZE, PAPER_SPACING_MM = (220, 205, 260), (0.5, 0.5, 0.5)
 PAPER_WEEKS = (10.0, 14.0)

@@ -17,14 +17,14 @@ from tfsono.configs.pose import LANDMARKS, MIRRORED, ROBUST, SEGMENTS
 from tfsono.data.layout import case_landmarks, open_dataset
 from tfsono.demo import inputs
 from tfsono.errors import UserError
-from tfsono.phantoms import fetus as fetus_module
-from tfsono.phantoms import fetus_flesh as flesh
-from tfsono.phantoms import fetus_skeleton as skeleton
-from tfsono.phantoms import fetus_womb as womb
+from tfsono.phantoms import pose as fetus_module
+from tfsono.phantoms import pose_flesh as flesh
+from tfsono.phantoms import pose_skeleton as skeleton
+from tfsono.phantoms import womb
 from tfsono.phantoms.canvas import Canvas
 from tfsono.phantoms.dataset import write_pose_dataset
-from tfsono.phantoms.fetus import fetus_phantom, fetus_truth
-from tfsono.phantoms.fetus_skeleton import Bend, Build, Posture
+from tfsono.phantoms.pose import fetus_phantom, fetus_truth
+from tfsono.phantoms.pose_skeleton import Bend, Build, Posture
 from tfsono.phantoms.fields import centers_mm
 from tfsono.phantoms.sweep import Sweep
 from tfsono.volumes.image import read_volume

@@ -8,11 +8,9 @@ import numpy as np
 
 from tfsono.phantoms.canvas import FAR_MM, Canvas
 from tfsono.phantoms.distance import Points, capsule, ellipsoid, minus, sphere, trim
-from tfsono.phantoms.fetus_flesh import FLUID_DB, navel_mm
-from tfsono.phantoms.fetus_skeleton import Fetus
 
 SLAB = 16
-CORD_STEPS = 40
+FLUID_DB = -75.0
 
 
 class Womb(NamedTuple):
@@ -60,30 +58,6 @@ def draw_womb_look(rng: np.random.Generator) -> WombLook:
     return WombLook(rng.uniform(-42, -34), rng.uniform(-36, -29), rng.uniform(-33, -26), rng.uniform(-36, -29))
 
 
-def draw_womb(rng: np.random.Generator, fetus: Fetus, top_mm: float) -> Womb:
-    """A womb around a placed fetus; `top_mm` is where the probe's face lies along y."""
-    size, outline = fetus.build.crown_rump_mm, fetus.outline_mm()
-    middle, radii, axes = smallest_ellipsoid(outline)
-    radii = np.maximum(radii, 0.62 * radii.max()) + rng.uniform(1.5, 3)
-    thick = size * rng.uniform(0.17, 0.28)
-    side = rng.normal(size=3)
-    side /= np.linalg.norm(side)
-    grown = radii + 0.6 * thick + rng.uniform(0, 5)
-    middle = middle + side * (grown - radii).mean()  # off the fetus, where the placenta is
-    edge = middle + side * reach_mm(side, grown, axes)
-    amnion = (float(rng.uniform(0.88, 0.96)), rng.normal(0, 0.6, 3))
-    away = rng.normal(size=3)
-    away /= np.linalg.norm(away)
-    yolk = middle + away * (0.93 * reach_mm(away, grown, axes))
-    room = outline[:, 1].min() - top_mm
-    layers = np.cumsum(rng.uniform([0.12, 0.14, 0.2], [0.22, 0.26, 0.34])) * min(room, 30.0)
-    cord = _draw_cord(rng, fetus, middle, grown, axes, edge - side * 0.8 * thick)
-    wall, wide, ring, round_mm = rng.uniform([5, 0.6 * size, 1.8, 0.028 * size], [10, 0.85 * size, 2.8, 0.038 * size])
-    shadows = draw_shadows(rng, fetus.points_mm, top_mm)
-    return Womb(middle, grown, axes, wall, edge, thick, wide, amnion, tuple((top_mm + layers).tolist()), shadows,
-                yolk, ring, cord, round_mm)
-
-
 def smallest_ellipsoid(points: np.ndarray, tolerance: float = 0.02) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The ellipsoid of least volume around points [N, 3]: its middle [3], half widths [3] and axes [3, 3] (rows).
 
@@ -111,31 +85,6 @@ def smallest_ellipsoid(points: np.ndarray, tolerance: float = 0.02) -> tuple[np.
 def reach_mm(direction: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> float:
     """How far an ellipsoid reaches from its middle in a unit direction."""
     return 1 / float(np.linalg.norm(axes @ direction / radii))
-
-
-def _draw_cord(rng: np.random.Generator, fetus: Fetus, middle, radii, axes, end) -> np.ndarray:
-    """From the navel outwards, through a few places in the fluid, to the placenta; a wound course [N, 3]."""
-    size, start = fetus.build.crown_rump_mm, navel_mm(fetus)
-    places = [start, start - 0.14 * size * fetus.pelvis[1]]
-    for _ in range(rng.integers(1, 4)):
-        inside = rng.normal(size=3)
-        inside *= rng.uniform(0.45, 0.8) / np.linalg.norm(inside)
-        places.append(middle + inside * radii @ axes)
-    places = np.asarray([*places, end])
-    t = np.linspace(0, 1, CORD_STEPS + 1)
-    course = _bezier(places, t)
-    turns = rng.uniform(2, 5) * 2 * np.pi * t
-    first = np.linalg.svd((end - start)[None])[2][1:]
-    wound = np.cos(turns)[:, None] * first[0] + np.sin(turns)[:, None] * first[1]
-    return course + 0.035 * size * (np.sin(np.pi * t)[:, None] * wound)
-
-
-def _bezier(places: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """The Bezier curve of control points [M, 3] at parameters [N], by de Casteljau; [N, 3]."""
-    levels = np.repeat(places[:, None], len(t), axis=1)
-    while len(levels) > 1:
-        levels = (1 - t)[:, None] * levels[:-1] + t[:, None] * levels[1:]
-    return levels[0]
 
 
 def draw_shadows(rng: np.random.Generator, points_mm: np.ndarray, top_mm: float):

@@ -12,9 +12,9 @@ import numpy as np
 
 from tfsono.phantoms.canvas import FAR_MM, Canvas
 from tfsono.phantoms.distance import along, blend, capsule, ellipsoid, minus, sphere
-from tfsono.phantoms.fetus_skeleton import BUTTOCK, Fetus, Segment
+from tfsono.phantoms.pose_skeleton import BUTTOCK, Fetus, Segment
+from tfsono.phantoms.womb import FLUID_DB
 
-FLUID_DB = -75.0
 # How far flesh is rounded where bodies meet; the skin's thickness; where the skull and the ribs lie under the skin.
 FILLET, SKIN_MM, SKULL_DEPTH, RIB_DEPTH = 0.035, 0.9, 0.014, 0.030
 SKULL_MM = 1.0

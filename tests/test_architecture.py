@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: which room imports which, and how large a function grows."""
+"""The rules of the architecture that a machine can check: who imports whom, how large a function grows, the maps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tfsono.systems import NAMES
+
 ROOT = Path(__file__).resolve().parent.parent
 
-# Imports go down only, or stay inside one room: a folder or file directly under tfsono/, or a script folder.
-FLOORS = (
+SCRIPTS = ("train", "evaluate", "benchmarks", "workflow")
+
+# Imports go down only, or stay in one package: a folder or file directly under tfsono/, or a folder of scripts.
+LAYERS = (
     ("errors", "__init__"),
     ("files", "progress"),
     ("config",),
@@ -23,15 +27,15 @@ FLOORS = (
     ("training",),
     ("audit", "inference", "evaluation"),
     ("export", "doctor"),
+    ("predict",),
     ("systems",),
-    ("predict", "demo"),
+    ("demo",),
     ("__main__", "train", "evaluate"),
+    ("benchmarks", "workflow"),
 )
-FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SCRIPTS = ("train", "evaluate")
-PAPERS = ("hip", "femur", "pose", "face", "head")
+LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 
-# Without TensorFlow a room runs on Keras's other backends; without Keras it loads at once, as `--help` must.
+# Without TensorFlow a package runs on Keras's other backends; without Keras it loads at once, as `--help` must.
 NO_TENSORFLOW = (
     "errors", "files", "progress", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
@@ -46,6 +50,7 @@ BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registr
 
 LONGEST_FUNCTION = 70
 MOST_ARGUMENTS = 9
+MOST_POSITIONAL = 5
 
 
 # --- reading the tree
@@ -61,7 +66,7 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def room_of(name: str) -> str:
+def package_of(name: str) -> str:
     """tfsono.volumes.image -> volumes, tfsono.config -> config, tfsono -> __init__, train.hip -> train."""
     parts = name.split(".")
     if parts[0] in SCRIPTS:
@@ -70,9 +75,11 @@ def room_of(name: str) -> str:
 
 
 def paper_of(name: str) -> str:
-    """tfsono.models.hip -> hip; "" for a module of no paper."""
-    last = name.split(".")[-1]
-    return last if last in PAPERS else ""
+    """tfsono.models.hip -> hip, tfsono.phantoms.face_flesh -> face; "" for a module of no paper."""
+    for part in name.split(".")[1:]:
+        if part.split("_")[0] in NAMES:
+            return part.split("_")[0]
+    return ""
 
 
 def imported_names(tree: ast.AST, name: str, is_package: bool) -> Iterator[tuple[str, int]]:
@@ -116,30 +123,30 @@ def parse(path: Path) -> ast.Module:
 # --- the rules; each gives one line per violation
 
 
-def unknown_rooms(root: Path) -> list[str]:
-    """Rooms that the table of floors does not name."""
-    rooms = {room_of(name) for name in modules(root)}
-    return [f"{room} stands on no floor" for room in sorted(rooms - set(FLOOR_OF))]
+def unknown_packages(root: Path) -> list[str]:
+    """Packages that the table of layers does not name."""
+    packages = {package_of(name) for name in modules(root)}
+    return [f"{package} is in no layer" for package in sorted(packages - set(LAYER_OF))]
 
 
 def upward_imports(root: Path) -> list[str]:
-    """Imports of a higher floor, or of another room on the same one."""
+    """Imports of a higher layer, or of another package in the same one."""
     return [
         f"{name}:{line} imports {ours}, which is not below it"
         for name, ours, _, line in imports(root)
-        if ours and not may_import(room_of(name), room_of(ours))
+        if ours and not may_import(package_of(name), package_of(ours))
     ]
 
 
 def may_import(here: str, there: str) -> bool:
-    """Whether one room may import another; `config` may raise errors, and all may ask for the version."""
+    """Whether one package may import another; `config` may raise errors, and all may ask for the version."""
     if here == there or there == "__init__" or (here, there) == ("config", "errors"):
         return True
-    return FLOOR_OF.get(there, 99) < FLOOR_OF.get(here, -1)
+    return LAYER_OF.get(there, 99) < LAYER_OF.get(here, -1)
 
 
 def imports_between_papers(root: Path) -> list[str]:
-    """Imports of one paper's module by another's, in any room."""
+    """Imports of one paper's module by another's, in any package."""
     return [
         f"{name}:{line} imports {ours}: a paper imports no other paper"
         for name, ours, _, line in imports(root)
@@ -169,20 +176,20 @@ def circles(root: Path) -> list[str]:
 
 
 def forbidden_libraries(root: Path) -> list[str]:
-    """TensorFlow, Keras, pickle and the like in a room that must do without."""
+    """TensorFlow, Keras, pickle and the like in a package that must do without."""
     violations = []
     for name, ours, target, line in imports(root):
-        room, library = room_of(name), target.split(".")[0]
+        package, library = package_of(name), target.split(".")[0]
         if ours:
             continue
-        own = room in STANDARD_LIBRARY_ONLY and library not in sys.stdlib_module_names
+        own = package in STANDARD_LIBRARY_ONLY and library not in sys.stdlib_module_names
         if (
             own
-            or library in ("tensorflow", "tf_keras") and room in NO_TENSORFLOW and name not in TENSORFLOW_BESIDE
-            or library == "keras" and room in NO_KERAS
+            or library in ("tensorflow", "tf_keras") and package in NO_TENSORFLOW and name not in TENSORFLOW_BESIDE
+            or library == "keras" and package in NO_KERAS
             or library in UNSAFE
         ):
-            violations.append(f"{name}:{line} imports {library}, and {room} must not")
+            violations.append(f"{name}:{line} imports {library}, and {package} must not")
     return violations
 
 
@@ -242,6 +249,28 @@ def unpacked_names(call: ast.Call) -> set[str]:
     return {value.id for value in values if isinstance(value, ast.Name)}
 
 
+def positional_values(root: Path) -> list[str]:
+    """Calls that pass more than five values without their names."""
+    return [
+        f"{name}:{call.lineno} passes {len(call.args)} values without names"
+        for name, path in modules(root).items()
+        for call in ast.walk(parse(path))
+        if isinstance(call, ast.Call) and len(call.args) > MOST_POSITIONAL
+    ]
+
+
+def incomplete_maps(root: Path) -> list[str]:
+    """Packages whose docstring, the map of their modules, does not name each of them."""
+    found, violations = modules(root), []
+    for name, path in found.items():
+        if path.name != "__init__.py" or name.split(".")[0] != "tfsono":
+            continue
+        named = set(re.findall(r"\w+", ast.get_docstring(parse(path)) or ""))
+        parts = {other.split(".")[name.count(".") + 1] for other in found if other.startswith(f"{name}.")}
+        violations += [f"{name} has no word of {part}" for part in sorted(parts - named)]
+    return violations
+
+
 def missing_docstrings(root: Path) -> list[str]:
     """Modules that do not say what they are."""
     found = modules(root)
@@ -249,7 +278,7 @@ def missing_docstrings(root: Path) -> list[str]:
 
 
 def banned_names(root: Path) -> list[str]:
-    """Modules and rooms whose name says nothing."""
+    """Modules and packages whose name says nothing."""
     return [name for name in modules(root) if set(name.split(".")) & set(BANNED_NAMES)]
 
 
@@ -272,7 +301,7 @@ def machine_paths(root: Path) -> list[str]:
 
 
 RULES = (
-    unknown_rooms,
+    unknown_packages,
     upward_imports,
     imports_between_papers,
     circles,
@@ -280,6 +309,8 @@ RULES = (
     missing_modules,
     overgrown_functions,
     passed_through,
+    positional_values,
+    incomplete_maps,
     missing_docstrings,
     banned_names,
     machine_paths,
@@ -287,7 +318,7 @@ RULES = (
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_house(rule):
+def test_the_architecture(rule):
     violations = rule(ROOT)
     assert not violations, "\n" + "\n".join(violations)
 
@@ -307,10 +338,10 @@ def tree(tmp_path):
 
     def write(files: dict[str, str]) -> Path:
         sound = {
-            "tfsono/__init__.py": '"""Map."""\n__version__ = "0"\n',
+            "tfsono/__init__.py": '"""errors config volumes data metrics models losses."""\n__version__ = "0"\n',
             "tfsono/errors.py": '"""Errors."""\nimport sys\n',
             "tfsono/config.py": '"""Numbers."""\nfrom tfsono.errors import UserError\n',
-            "tfsono/volumes/__init__.py": '"""Files."""\n',
+            "tfsono/volumes/__init__.py": '"""Files: image, landmarks, utils."""\n',
             "tfsono/volumes/image.py": '"""."""\nimport numpy as np\nfrom tfsono.errors import UserError\n',
             "tfsono/data/cache.py": '"""."""\nimport tensorflow\nfrom tfsono.volumes.image import read\n',
             "train/hip.py": '"""."""\nfrom tfsono import __version__\nfrom tfsono.data import cache\n',
@@ -331,6 +362,7 @@ NEIGHBOURS = {
     "tfsono/models/hip": "import keras",
     "tfsono/models/femur": "import keras",
     "tfsono/volumes/landmarks": "from tfsono.volumes.image import read",
+    "benchmarks/memory": "import numpy",
 }
 
 
@@ -361,11 +393,18 @@ BROKEN = [
     (forbidden_libraries, "tfsono/data/cache", "import pickle", "imports pickle"),
     (missing_modules, "tfsono/data/cache", "from tfsono.volumes.nothing import read", "does not exist"),
     (missing_modules, "tfsono/data/cache", "import tfsono.nothing", "does not exist"),
-    (unknown_rooms, "tfsono/cellar/rats", "x = 1", "cellar stands on no floor"),
+    (unknown_packages, "tfsono/cellar/rats", "x = 1", "cellar is in no layer"),
     (overgrown_functions, "tfsono/losses", "def f():\n" + "    x = 1\n" * 70, "f has 71 lines"),
     (overgrown_functions, "tfsono/losses", "def f(a, b, c, d, e, f, g, *, h, i, **j): ...", "takes 10"),
     (passed_through, "tfsono/losses", "def f(**others):\n    return dict(a=1, **others)", "**others"),
-    (missing_docstrings, "tfsono/metrics/__init__", "", "tfsono.metrics has no docstring"),
+    (imports_between_papers, "tfsono/models/hip_bones", "from tfsono.models.femur import build", "no other paper"),
+    (imports_between_papers, "tfsono/models/hip/bones", "from tfsono.models.femur import build", "no other paper"),
+    (upward_imports, "tfsono/models/femur", "from benchmarks import memory", "not below"),
+    (positional_values, "tfsono/losses", "print(1, 2, 3, 4, 5, 6)", "passes 6 values"),
+    (positional_values, "benchmarks/speed", "print(1, 2, 3, 4, 5, 6)", "passes 6 values"),
+    (incomplete_maps, "tfsono/volumes/mask", "x = 1", "tfsono.volumes has no word of mask"),
+    (incomplete_maps, "tfsono/attic", "x = 1", "tfsono has no word of attic"),
+    (missing_docstrings, "tfsono/losses", "", "tfsono.losses has no docstring"),
     (banned_names, "tfsono/volumes/utils", "x = 1", "utils"),
     (machine_paths, "tfsono/losses", "PLACE = '/" + "home/me/data'", "losses.py:2"),
 ]
@@ -390,6 +429,8 @@ ALLOWED = [
     (overgrown_functions, "tfsono/losses", "class A:\n    def f(self, a, b, c, d, e, f, g, h, i): ..."),
     (passed_through, "tfsono/losses", "def f(**others):\n    return sorted(others)"),
     (passed_through, "tfsono/config", "def f(a, **fields):\n    return dataclasses.replace(a, **fields)"),
+    (positional_values, "tfsono/losses", "f(1, 2, 3, 4, 5, six=6)"),
+    (imports_between_papers, "tfsono/models/hip_bones", "from tfsono.models.hip import build"),
     (machine_paths, "tfsono/losses", "A = '~/data'; B = 'https://x.org/home/me'; C = '/tmp/x', 'a/work/b'"),
 ]
 

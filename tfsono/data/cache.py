@@ -25,11 +25,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tfsono.data.audit import Countdown, audit_cases, errors_of
+from tfsono.data.audit import audit_cases, errors_of
 from tfsono.data.layout import Case, Dataset
 from tfsono.data.prepare import CachedCase, CacheSettings, NativeCase, prepare_case, resampling_ratio
 from tfsono.errors import UserError
 from tfsono.geometry.resampling import resampled_size
+from tfsono.progress import Countdown
 
 __all__ = [
     "FORMAT_VERSION",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tfsono.phantoms.fetus import FetusPhantom, FetusTruth, fetus_phantom, fetus
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
+from tfsono.progress import Countdown
 from tfsono.volumes.landmarks import write_markups
 
 # To be raised when a seed gives another volume than before, so that no folder is filled half with each.
@@ -383,11 +383,10 @@ def _is_file_and(is_whole: Callable[[Path], bool], path: Path) -> bool:
 
 def _counted(names: list[str], missing: list[int], progress: Progress) -> Iterator[int]:
     """The missing numbers one after the other; when the next is asked for, the last one has been written."""
-    started = time.monotonic()
-    for done, number in enumerate(missing, start=1):
+    countdown = Countdown(len(missing), "written", progress, interval_s=0)
+    for number in missing:
         yield number
-        left = (time.monotonic() - started) / done * (len(missing) - done)
-        progress(f"{names[number]} written, {len(missing) - done} to go, about {left:.0f} s left")
+        countdown.step(names[number])
 
 
 def _case_seed(seed: int, number: int) -> int:

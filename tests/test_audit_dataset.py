@@ -11,11 +11,9 @@ import SimpleITK as sitk
 from small_datasets import RAS, SIZE, SPACING_MM, box_mask, noise, write_cases, write_image, write_json
 
 from tfsono.audit.dataset import (
-    Countdown,
     audit_case,
     audit_cases,
     audit_dataset,
-    duration,
     errors_of,
     read_audit,
 )
@@ -327,14 +325,3 @@ def test_sheet_of_more_cases_than_tiles(tmp_path, root):
     picture = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sheet.png")))[..., :3].astype(int)
     red = (picture[..., 0] > 200) & (picture[..., 1:] < 80).all(axis=-1)
     assert red.any() and not red[len(red) // 3 :].any(), "the broken case is framed red and stands first"
-
-
-def test_countdown():
-    lines: list[str] = []
-    countdown = Countdown(3, "written", lines.append, interval_s=0.0)
-    for name in ("a", "b", "c"):
-        countdown.step(name)
-    assert lines[0].startswith("written 1 of 3 (a), about 0 s left") and lines[-1].startswith(
-        "written 3 of 3"
-    )
-    assert [duration(seconds) for seconds in (8.4, 185, 7620)] == ["8 s", "3 min 05 s", "2 h 07 min"]

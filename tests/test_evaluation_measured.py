@@ -1,14 +1,9 @@
-"""Evaluations: what is measured again and what is read back, and times in words."""
+"""Evaluations: what is measured again and what is read back."""
 
 import pytest
 
-from tfsono.progress import clock
 from tfsono.evaluation.measured import predictions_folder, measured
 from tfsono.report.rows import by_method
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 61, 3600 + 62)] == ["0:00", "1:00", "1:01", "1:01:02"]
 
 
 def test_the_folder_changes_with_weights_settings_and_cache(tmp_path):

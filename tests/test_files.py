@@ -1,8 +1,9 @@
-"""A file is there whole or not at all."""
+"""A file is there whole or not at all; tables are read, or refused in one line."""
 
 import pytest
 
-from tfsono.files import replacing, write_text
+from tfsono.errors import UserError
+from tfsono.files import read_rows, replacing, write_text
 
 
 def names(folder):
@@ -51,3 +52,19 @@ def test_no_folder_is_made(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "typo" / "a.txt", "text")
     assert names(tmp_path) == []
+
+
+def test_rows_as_spreadsheets_write_them(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes('\ufeffname,note\r\n\r\n"a, b","two\nlines"\r\nc\r\n'.encode())
+    assert read_rows(path) == [["name", "note"], [], ["a, b", "two\nlines"], ["c"]]
+
+
+@pytest.mark.parametrize("content", [b"name\n\xe4\n", b'name\n"never closed\nb\n', b'name\n"a" b\n', None])
+def test_rows_that_cannot_be_read_are_one_line(tmp_path, content):
+    path = tmp_path / "table.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="table.csv: .* CSV .* found: ") as caught:
+        read_rows(path)
+    assert "\n" not in str(caught.value)

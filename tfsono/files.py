@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 from collections.abc import Iterator
@@ -53,6 +54,20 @@ def read_json(path: str | os.PathLike, advice: str):
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
     except ValueError as error:
         raise UserError(f"{path}: must be JSON ({error}); {advice}") from None
+
+
+def read_rows(path: str | os.PathLike) -> list[list[str]]:
+    """The lines of a CSV file as lists of cells; that of an empty line is empty.
+
+    Raises:
+      UserError: the file cannot be read, or is not CSV in UTF-8, with or without a byte order mark.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        found = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: must be a readable CSV file in UTF-8; found: {found}; save it again") from None
 
 
 def make_folder(path: str | os.PathLike) -> Path:

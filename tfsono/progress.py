@@ -1,6 +1,39 @@
-"""How long a work of many steps will still take, in words."""
+"""How long a work of many steps will still take."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Countdown:
+    """Counts the steps of a work, and says how long the others will take at the pace so far.
+
+    Attributes:
+      total: steps there are.
+      count: steps that are done.
+    """
+
+    def __init__(self, total: int, word: str = "done", progress: Callable[[str], None] = print,
+                 interval_s: float = 5.0) -> None:
+        """`word` is what `step` says of a finished case ("written"), every `interval_s` and at the end."""
+        self.total, self.word, self.progress, self.interval_s = total, word, progress, interval_s
+        self.count = 0
+        self.began = self.said = time.monotonic()
+
+    def left(self) -> str:
+        """The time until the last step is done, as 1:02:03 or 2:03."""
+        return clock((time.monotonic() - self.began) / max(self.count, 1) * (self.total - self.count))
+
+    def step(self, name: str) -> None:
+        """One more case, `name`, is done."""
+        self.count += 1
+        now = time.monotonic()
+        if self.count == self.total:
+            self.progress(f"{self.word} {self.count} of {self.total} cases in {clock(now - self.began)}")
+        elif now - self.said >= self.interval_s:
+            self.progress(f"{self.word} {self.count} of {self.total} ({name}), {self.left()} left")
+            self.said = now
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tfsono.audit.dataset import Countdown, audit_cases, errors_of
+from tfsono.audit.dataset import audit_cases, errors_of
 from tfsono.data.cache import (
     FORMAT_VERSION,
     GRID,
@@ -27,6 +27,7 @@ from tfsono.data.layout import Case, Dataset
 from tfsono.data.prepare import CachedCase, CacheSettings, prepare_case, resampling_ratio
 from tfsono.errors import UserError
 from tfsono.geometry.resampling import resampled_size
+from tfsono.progress import Countdown
 
 MOST_FOREGROUND = 10_000
 """Voxels kept for each label and case: far more than the patches that training draws around them."""

@@ -47,7 +47,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +65,7 @@ from tfsono.audit.femur import judge_tips
 from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, write_text
 from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.progress import Countdown
 from tfsono.volumes.image import Volume, orientation_code, reorient
 from tfsono.volumes.landmarks import points_to_vox
 from tfsono.volumes.volume import ConstantImageError, LabelValueError, NotFiniteError, OtherGridError
@@ -213,40 +213,6 @@ def read_audit(path) -> dict:
             f"{path}: must be an audit of version {AUDIT_VERSION}; run 'tfsono audit DATASET' again"
         )
     return audit
-
-
-class Countdown:
-    """Says now and then how many cases are done and how long the others will take."""
-
-    def __init__(
-        self, total: int, done: str, progress: Callable[[str], None], interval_s: float = 5.0
-    ) -> None:
-        """`done` is said of a finished case ("written"); a line comes every `interval_s` and at the end."""
-        self.total, self.word, self.progress, self.interval_s = total, done, progress, interval_s
-        self.count = 0
-        self.began = self.said = time.monotonic()
-
-    def step(self, name: str) -> None:
-        """One more case, `name`, is done."""
-        self.count += 1
-        now = time.monotonic()
-        took = now - self.began
-        if self.count == self.total:
-            self.progress(f"{self.word} {self.count} of {self.total} cases in {duration(took)}")
-        elif now - self.said >= self.interval_s:
-            left = took / self.count * (self.total - self.count)
-            self.progress(f"{self.word} {self.count} of {self.total} ({name}), about {duration(left)} left")
-            self.said = now
-
-
-def duration(seconds: float) -> str:
-    """ "8 s", "3 min 05 s" or "2 h 07 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 # ------------------------------------------------------------------------------------------------ one case

@@ -11,7 +11,6 @@ Columns are compared by their letters and digits alone, so that HC18's "pixel si
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tfsono.errors import UserError
+from tfsono.files import read_rows
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.image_2d import picture_name
 
@@ -129,10 +129,7 @@ def _parsed(path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
 
 @functools.lru_cache(maxsize=8)
 def _parsed_once(path: Path, changed: int, size: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    try:
-        rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: must be a readable table of commas (UTF-8); found: {error}; save it again") from None
+    rows = [row for row in read_rows(path) if any(map(str.strip, row))]
     columns = tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in rows[0]) if rows else ()
     return columns, tuple(tuple(cell.strip() for cell in row) for row in rows[1:])
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tfsono.progress import clock
+from tfsono.progress import Countdown
 from tfsono.report.tables import read_cases, write_cases
 
 
@@ -44,11 +43,11 @@ def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Call
     left = [name for name in names if name not in known]
     if not left:
         return done
-    measure, began = open_measure(), time.monotonic()
-    for count, name in enumerate(left, 1):
+    measure, countdown = open_measure(), Countdown(len(left))
+    for name in left:
         rows = measure(name)
         done += rows
         write_cases(folder / "cases.csv", done)
-        rest = clock((time.monotonic() - began) / count * (len(left) - count))
-        print(f"  {count}/{len(left)} {name}: {summary(rows)}  {rest} left", flush=True)
+        countdown.count += 1
+        print(f"  {countdown.count}/{len(left)} {name}: {summary(rows)}  {countdown.left()} left", flush=True)
     return done

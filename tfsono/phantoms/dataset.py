@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tfsono.phantoms.pose import FetusPhantom, FetusTruth, fetus_phantom, fetus_
 from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
+from tfsono.progress import Countdown
 from tfsono.volumes.landmarks import write_markups
 
 # To be raised when a seed gives another volume than before, so that no folder is filled half with each.
@@ -32,10 +32,6 @@ DRAWING_VERSION = 1
 
 # The share of pictures that show the head of the one before: in HC18's training set about as many.
 SECOND_FRAMES = 0.18
-FEMUR_TIPS = ("proximal", "distal")
-FEMUR_COLUMNS = "weeks,length_mm,volume_ml"
-FETUS_COLUMNS = "weeks,crown_rump_mm"
-FACE_COLUMNS = "weeks,biparietal_mm,occipitofrontal_mm,eyes_mm,brow_nose_mm,nose_chin_mm,hands,cords"
 LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
 CaseVolumes = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
@@ -133,12 +129,7 @@ def write_femur_dataset(
         UserError: `cases` is not positive, the field of view is too small for a femur, or the folder holds something
             else (other settings, more cases).
     """
-    size, spacing_mm, weeks = tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, weeks))
-    given = {"size": size, "spacing_mm": spacing_mm, "weeks": weeks}
-    kind = _Kind("femur", "femur", "femurs.csv", FEMUR_COLUMNS, FEMUR_TIPS, (FEMUR_TIPS,), True,
-                 lambda case_seed: femur_phantom(case_seed, **given),
-                 lambda case_seed: _femur_row(femur_truth(case_seed, **given)[1]))
-    return _write_landmark_volumes(Path(root), kind, cases, seed, given, progress)
+    return _write_landmark_volumes(Path(root), _FEMUR, cases, seed, _given(size, spacing_mm, weeks), progress)
 
 
 def write_pose_dataset(
@@ -160,13 +151,8 @@ def write_pose_dataset(
         UserError: `cases` is not positive, the field of view is too small for a fetus, or the folder holds something
             else (other settings, more cases).
     """
-    size, spacing_mm, weeks = tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, weeks))
-    given = {"size": size, "spacing_mm": spacing_mm, "weeks": weeks, "turn_degrees": float(turn_degrees),
-             "variety": float(variety)}
-    kind = _Kind("pose", "fetus", "fetuses.csv", FETUS_COLUMNS, JOINTS, SEGMENTS, False,
-                 lambda case_seed: fetus_phantom(case_seed, **given),
-                 lambda case_seed: _fetus_row(fetus_truth(case_seed, **given)[1]))
-    return _write_landmark_volumes(Path(root), kind, cases, seed, given, progress)
+    given = _given(size, spacing_mm, weeks) | {"turn_degrees": float(turn_degrees), "variety": float(variety)}
+    return _write_landmark_volumes(Path(root), _POSE, cases, seed, given, progress)
 
 
 def write_face_dataset(
@@ -179,27 +165,15 @@ def write_face_dataset(
     the folders `faces.csv` tells what was drawn: case, weeks (gestational age), the skull's two diameters, three
     distances of landmarks, how many hands and loops of the cord lie before the face.
 
-    Args:
-        weeks: the lowest and the highest gestational age.
-        turn_degrees: how far they are turned out of a sagittal view; 180 takes all directions alike.
-        variety: of faces and of what lies before them: 1 as usual; towards 0 ever more alike.
-
-    Raises:
-        UserError: `cases` is not positive, the field of view is too small for a face, or the folder holds something
-            else (other settings, more cases).
+    Arguments and errors are those of `write_pose_dataset`; `variety` is of faces and of what lies before them.
     """
-    size, spacing_mm, weeks = tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, weeks))
-    given = {"size": size, "spacing_mm": spacing_mm, "weeks": weeks, "turn_degrees": float(turn_degrees),
-             "variety": float(variety)}
-    kind = _Kind("face", "face", "faces.csv", FACE_COLUMNS, FACE_POINTS, (), False,
-                 lambda case_seed: face_phantom(case_seed, **given),
-                 lambda case_seed: _face_row(face_truth(case_seed, **given)[1]))
-    return _write_landmark_volumes(Path(root), kind, cases, seed, given, progress)
+    given = _given(size, spacing_mm, weeks) | {"turn_degrees": float(turn_degrees), "variety": float(variety)}
+    return _write_landmark_volumes(Path(root), _FACE, cases, seed, given, progress)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """Volumes with landmarks of one system, and how one of them is drawn from its own seed.
+    """Volumes with landmarks of one system, and how one of them is drawn from its own seed and the settings.
 
     Attributes:
         system: whose phantoms they are.
@@ -209,8 +183,9 @@ class _Kind:
         landmarks: their names.
         lines: pairs of them, for the markups.
         masks: whether there are masks, with the label `case`.
-        draw: seed -> phantom.
-        row: seed -> its row of the table, without drawing.
+        draw: a phantom.
+        truth: its points and what it shows, without painting it.
+        row: what it shows -> its row of the table.
     """
 
     system: str
@@ -220,8 +195,14 @@ class _Kind:
     landmarks: tuple[str, ...]
     lines: tuple[tuple[str, str], ...]
     masks: bool
-    draw: Callable[[int], FemurPhantom | FetusPhantom | FacePhantom]
-    row: Callable[[int], str]
+    draw: Callable[..., FemurPhantom | FetusPhantom | FacePhantom]
+    truth: Callable[..., tuple[np.ndarray, FemurTruth | FetusTruth | FaceTruth]]
+    row: Callable[[FemurTruth | FetusTruth | FaceTruth], str]
+
+
+def _given(size, spacing_mm, weeks) -> dict:
+    return {"size": tuple(map(int, size)), "spacing_mm": tuple(map(float, spacing_mm)),
+            "weeks": tuple(map(float, weeks))}
 
 
 def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, given: dict, progress: Progress) -> Path:
@@ -233,7 +214,7 @@ def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, give
         ("landmarks/{}.mrk.json",), folders,
     )
     seeds = [_case_seed(seed, number) for number in range(cases)]
-    rows = {name: kind.row(case_seed) for name, case_seed in zip(names, seeds, strict=True)}
+    rows = {name: kind.row(kind.truth(case_seed, **given)[1]) for name, case_seed in zip(names, seeds, strict=True)}
     more = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
     entry = {"name": f"{kind.case} phantoms", "modality": "US (synthetic)",
              "labels": {kind.case: 1} if kind.masks else {}, "landmarks": list(kind.landmarks),
@@ -242,7 +223,7 @@ def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, give
     present = {name for number, name in enumerate(names) if number not in missing}
     _write_rows(root / kind.table, kind.columns, rows, present)
     for number in _counted(names, missing, progress):
-        name, phantom = names[number], kind.draw(seeds[number])
+        name, phantom = names[number], kind.draw(seeds[number], **given)
         points_mm = np.asarray(_origin_mm(name, size, spacing_mm)) + phantom.points_vox * spacing_mm
         points_mm = dict(zip(kind.landmarks, points_mm, strict=True))
         write_markups(root / "landmarks" / f"{name}.mrk.json", points_mm, kind.lines)
@@ -355,7 +336,9 @@ def _missing_volumes(
     names, missing = _missing_cases(
         root, prefix, cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress
     )
-    return _draw_cases(names, missing, settings, draw, progress)
+    spacing_mm = tuple(settings["spacing_mm"])
+    return ((names[number], *draw(_case_seed(settings["seed"], number)), spacing_mm)
+            for number in _counted(names, missing, progress))
 
 
 def _missing_cases(
@@ -398,21 +381,12 @@ def _is_file_and(is_whole: Callable[[Path], bool], path: Path) -> bool:
     return path.is_file() and is_whole(path)
 
 
-def _draw_cases(
-    names: list[str], missing: list[int], settings: dict, draw, progress: Progress
-) -> Iterator[CaseVolumes]:
-    for number in _counted(names, missing, progress):
-        image, label = draw(_case_seed(settings["seed"], number))
-        yield names[number], image, label, tuple(settings["spacing_mm"])
-
-
 def _counted(names: list[str], missing: list[int], progress: Progress) -> Iterator[int]:
     """The missing numbers one after the other; when the next is asked for, the last one has been written."""
-    started = time.monotonic()
-    for done, number in enumerate(missing, start=1):
+    countdown = Countdown(len(missing), "written", progress, interval_s=0)
+    for number in missing:
         yield number
-        left = (time.monotonic() - started) / done * (len(missing) - done)
-        progress(f"{names[number]} written, {len(missing) - done} to go, about {left:.0f} s left")
+        countdown.step(names[number])
 
 
 def _case_seed(seed: int, number: int) -> int:
@@ -479,6 +453,17 @@ def _face_row(about: FaceTruth) -> str:
     lengths = (about.weeks, about.biparietal_mm, about.occipitofrontal_mm, of["left_eye", "right_eye"],
                of["mid_eyebrow", "nose_tip"], of["nose_tip", "chin"])
     return ",".join([*(f"{length:.3f}" for length in lengths), str(about.hands), str(about.cords)])
+
+
+_FEMUR = _Kind(system="femur", case="femur", table="femurs.csv", columns="weeks,length_mm,volume_ml",
+               landmarks=("proximal", "distal"), lines=(("proximal", "distal"),), masks=True,
+               draw=femur_phantom, truth=femur_truth, row=_femur_row)
+_POSE = _Kind(system="pose", case="fetus", table="fetuses.csv", columns="weeks,crown_rump_mm",
+              landmarks=JOINTS, lines=SEGMENTS, masks=False,
+              draw=fetus_phantom, truth=fetus_truth, row=_fetus_row)
+_FACE = _Kind(system="face", case="face", table="faces.csv", landmarks=FACE_POINTS, lines=(), masks=False,
+              columns="weeks,biparietal_mm,occipitofrontal_mm,eyes_mm,brow_nose_mm,nose_chin_mm,hands,cords",
+              draw=face_phantom, truth=face_truth, row=_face_row)
 
 
 def _write_rows(path: Path, columns: str, rows: dict[str, str], present: set[str]) -> None:

@@ -27,9 +27,8 @@ from tfsono.phantoms.face_anatomy import OLDEST, YOUNGEST, Face, draw_face
 from tfsono.phantoms.face_flesh import FaceLook, draw_face_look, paint_face
 from tfsono.phantoms.face_surroundings import Surroundings, draw_surroundings, paint_cords, paint_hands
 from tfsono.phantoms.womb import WombLook, draw_womb_look, paint_womb
-from tfsono.phantoms.fields import centers_mm, draw_field
-from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
-from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm
+from tfsono.phantoms.sweep import Sweep
+from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm, scanned
 
 PAPER_SIZE, PAPER_SPACING_MM = (128, 128, 128), (1.3, 1.3, 1.3)
 WEEKS = (20.0, 30.0)
@@ -110,31 +109,21 @@ def face_phantom(
         UserError: the field of view is too small for the face.
     """
     scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, variety, turn_degrees)
-    texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
     parts, fine_size, fine_mm = _finer(size, spacing_mm)
-    axes = centers_mm(fine_size, fine_mm)
-    fields = tuple(draw_field(texture_rng, scale, cells).sample(axes) for scale, cells in ((26, 12), (6, 32)))
-    canvas = Canvas.blank(axes, float(np.mean(fine_mm)), fields)
-    paint_womb(canvas, scene.around.womb, scene.tissue)
-    paint_cords(canvas, scene.around.cords)
-    paint_face(canvas, scene.face, scene.look)
-    paint_hands(canvas, scene.around.hands, scene.face, scene.look)
-    settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
-    psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.75] * 3, [1.05, 1.1, 1.1])
-    tissue = canvas.tissue()
-    del canvas, fields
-    image = ultrasound_volume(speckle_rng, tissue, sweep, fine_mm, psf_mm=psf_mm, **settings)
+
+    def paint(canvas: Canvas) -> None:
+        paint_womb(canvas, scene.around.womb, scene.tissue)
+        paint_cords(canvas, scene.around.cords)
+        paint_face(canvas, scene.face, scene.look)
+        paint_hands(canvas, scene.around.hands, scene.face, scene.look)
+
+    image = scanned(textures, sweep, fine_size, fine_mm, paint)
     return FacePhantom(_averaged(image, parts), *_truth(scene, size, spacing_mm))
 
 
-def face_truth(
-    seed: int,
-    size: Sequence[int] = PAPER_SIZE,
-    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
-    weeks: tuple[float, float] = WEEKS,
-    variety: float = 1.0,
-    turn_degrees: float = ANY_DIRECTION,
-) -> tuple[np.ndarray, FaceTruth]:
+def face_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+               weeks: tuple[float, float] = WEEKS, variety: float = 1.0,
+               turn_degrees: float = ANY_DIRECTION) -> tuple[np.ndarray, FaceTruth]:
     """The landmarks of `face_phantom` with the same arguments and what it draws, without painting it."""
     return _truth(_draw(seed, size, spacing_mm, weeks, variety, turn_degrees)[0], size, spacing_mm)
 

@@ -28,7 +28,7 @@ from tfsono.phantoms.femur_anatomy import Leg
 from tfsono.phantoms.fields import Field, centers_mm, draw_field
 from tfsono.phantoms.sweep import PULSE_MM, Sweep, Tissue, ultrasound_volume
 from tfsono.phantoms.ultrasound import amplitude
-from tfsono.phantoms.view import middle_mm
+from tfsono.phantoms.view import draw_sweep, middle_mm
 
 PAPER_SIZE, PAPER_SPACING_MM = (416, 416, 284), (0.38, 0.38, 0.38)
 PAPER_WEEKS = (23.0, 31.0)
@@ -156,12 +156,8 @@ def femur_phantom(
     return FemurPhantom(image, mask, *_truth(scene, size, spacing_mm))
 
 
-def femur_truth(
-    seed: int,
-    size: Sequence[int] = PAPER_SIZE,
-    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
-    weeks: tuple[float, float] = PAPER_WEEKS,
-) -> tuple[np.ndarray, FemurTruth]:
+def femur_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+                weeks: tuple[float, float] = PAPER_WEEKS) -> tuple[np.ndarray, FemurTruth]:
     """`points_vox` and `about` of `femur_phantom` with the same arguments, without painting it."""
     return _truth(_draw(seed, size, spacing_mm, weeks)[0], size, spacing_mm)
 
@@ -177,27 +173,12 @@ def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.
     check_weeks(weeks, 14, 42)
     person, textures = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(person)
-    sweep = _draw_sweep(rng, tuple(size), tuple(spacing_mm))
+    sweep = draw_sweep(rng, tuple(size), tuple(spacing_mm), aside=0.03, wider=(0.92, 1.06),
+                       gain_db=((-4, -1, -5), (2, 2, 3)), noise_db=(-56, -46), clutter_db=(-27, -20))
     return _draw_scene(rng, sweep, np.asarray(size) * spacing_mm, middle_mm(size, spacing_mm), weeks), sweep, textures
 
 
 # ------------------------------------------------------------------------------------------------- what is drawn
-
-
-def _draw_sweep(rng: np.random.Generator, size, spacing_mm) -> Sweep:
-    """The probe, held not quite in the middle, with its sliders somewhere."""
-    sweep = Sweep.over(size, spacing_mm)
-    aside = rng.uniform(-0.03, 0.03, 2) * [size[0] * spacing_mm[0], size[2] * spacing_mm[2]]
-    wider = rng.uniform(0.92, 1.06, 2)
-    return replace(
-        sweep,
-        position_mm=(sweep.position_mm[0] + aside[0], sweep.position_mm[1], sweep.position_mm[2] + aside[1]),
-        half_angles=tuple(float(half * part) for half, part in zip(sweep.half_angles, wider, strict=True)),
-        focus_mm=sweep.focus_mm * rng.uniform(0.75, 1.25),
-        gain_db=tuple(rng.uniform([-4, -1, -5], [2, 2, 3]).tolist()),
-        noise_db=rng.uniform(-56, -46),
-        clutter_db=rng.uniform(-27, -20),
-    )
 
 
 def _draw_scene(rng: np.random.Generator, sweep: Sweep, extent_mm: np.ndarray, middle_mm: np.ndarray, weeks) -> _Scene:

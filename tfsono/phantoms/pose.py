@@ -22,9 +22,8 @@ from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
 from tfsono.phantoms.pose_flesh import FleshLook, paint_fetus
 from tfsono.phantoms.pose_skeleton import Build, Fetus, draw_build, draw_fetus
 from tfsono.phantoms.pose_womb import draw_womb
-from tfsono.phantoms.fields import centers_mm, draw_field
-from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
-from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm
+from tfsono.phantoms.sweep import Sweep
+from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw_sweep, middle_mm, scanned
 from tfsono.phantoms.womb import Womb, WombLook, draw_womb_look, paint_womb
 
 PAPER_SIZE, PAPER_SPACING_MM = (220, 205, 260), (0.5, 0.5, 0.5)
@@ -89,29 +88,19 @@ def fetus_phantom(
     """
     scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, turn_degrees, variety)
     size, spacing_mm = tuple(size), tuple(spacing_mm)
-    texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
-    axes = centers_mm(size, spacing_mm)
-    fields = tuple(draw_field(texture_rng, scale, cells).sample(axes) for scale, cells in ((26, 12), (6, 32)))
-    canvas = Canvas.blank(axes, float(np.mean(spacing_mm)), fields)
-    paint_womb(canvas, scene.womb, scene.tissue)
-    paint_fetus(canvas, scene.fetus, scene.flesh)
-    settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
-    psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.75] * 3, [1.05, 1.1, 1.1])
-    tissue = canvas.tissue()
-    del canvas, fields
-    image = ultrasound_volume(speckle_rng, tissue, sweep, spacing_mm, psf_mm=psf_mm, **settings)
+
+    def paint(canvas: Canvas) -> None:
+        paint_womb(canvas, scene.womb, scene.tissue)
+        paint_fetus(canvas, scene.fetus, scene.flesh)
+
+    image = scanned(textures, sweep, size, spacing_mm, paint)
     points_vox, about = _truth(scene.fetus, size, spacing_mm)
     return FetusPhantom(image, points_vox, about.weeks, about.crown_rump_mm)
 
 
-def fetus_truth(
-    seed: int,
-    size: Sequence[int] = PAPER_SIZE,
-    spacing_mm: Sequence[float] = PAPER_SPACING_MM,
-    weeks: tuple[float, float] = PAPER_WEEKS,
-    turn_degrees: float = ANY_DIRECTION,
-    variety: float = 1.0,
-) -> tuple[np.ndarray, FetusTruth]:
+def fetus_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+                weeks: tuple[float, float] = PAPER_WEEKS, turn_degrees: float = ANY_DIRECTION,
+                variety: float = 1.0) -> tuple[np.ndarray, FetusTruth]:
     """The landmarks, the age and the length of `fetus_phantom` with the same arguments, without painting it."""
     return _truth(_draw(seed, size, spacing_mm, weeks, turn_degrees, variety)[0].fetus, size, spacing_mm)
 

@@ -1,13 +1,16 @@
-"""The field of view of a whole body's volume: its middle, the probe above it, the directions in which a body lies."""
+"""The field of view of a whole body's volume: its middle, the probe above it, what it sees, how a body may lie."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tfsono.phantoms.sweep import Sweep
+from tfsono.phantoms.canvas import Canvas
+from tfsono.phantoms.fields import centers_mm, draw_field
+from tfsono.phantoms.sweep import PULSE_MM, Sweep, ultrasound_volume
 
 ANY_DIRECTION = 180.0
 # Where a body's left, back and upwards point in a sagittal view of one on its back: away, down, to the side.
@@ -27,20 +30,42 @@ def middle_mm(size, spacing_mm) -> np.ndarray:
     return (np.asarray(size) - 1) / 2 * np.asarray(spacing_mm)
 
 
-def draw_sweep(rng: np.random.Generator, size, spacing_mm) -> Sweep:
-    """The probe, held not quite in the middle, with its sliders somewhere; wide, as for a whole body."""
+def draw_sweep(rng: np.random.Generator, size, spacing_mm, aside=0.02, wider=(1.0, 1.12),
+               gain_db=((-4, -1, -4), (1, 2, 3)), noise_db=(-56, -47), clutter_db=(-29, -22)) -> Sweep:
+    """The probe, held not quite in the middle, with its sliders somewhere; by default wide, as for a whole body.
+
+    Args:
+        aside: how far off the middle at most, in parts of the field of view.
+        wider, gain_db, noise_db, clutter_db: the ends of what is drawn: the angles' factor, the sliders of three
+            depths, and the noise's and the clutter's level.
+    """
     sweep = Sweep.over(size, spacing_mm)
-    aside = rng.uniform(-0.02, 0.02, 2) * [size[0] * spacing_mm[0], size[2] * spacing_mm[2]]
-    wider = rng.uniform(1.0, 1.12, 2)
+    shift = rng.uniform(-aside, aside, 2) * [size[0] * spacing_mm[0], size[2] * spacing_mm[2]]
+    factors = rng.uniform(*wider, 2)
     return replace(
         sweep,
-        position_mm=(sweep.position_mm[0] + aside[0], sweep.position_mm[1], sweep.position_mm[2] + aside[1]),
-        half_angles=tuple(float(half * part) for half, part in zip(sweep.half_angles, wider, strict=True)),
+        position_mm=(sweep.position_mm[0] + shift[0], sweep.position_mm[1], sweep.position_mm[2] + shift[1]),
+        half_angles=tuple(float(half * part) for half, part in zip(sweep.half_angles, factors, strict=True)),
         focus_mm=sweep.focus_mm * rng.uniform(0.75, 1.25),
-        gain_db=tuple(rng.uniform([-4, -1, -4], [1, 2, 3]).tolist()),
-        noise_db=rng.uniform(-56, -47),
-        clutter_db=rng.uniform(-29, -22),
+        gain_db=tuple(rng.uniform(*gain_db).tolist()),
+        noise_db=rng.uniform(*noise_db),
+        clutter_db=rng.uniform(*clutter_db),
     )
+
+
+def scanned(textures: np.random.SeedSequence, sweep: Sweep, size, spacing_mm,
+            paint: Callable[[Canvas], None]) -> np.ndarray:
+    """The image uint8 [X, Y, Z] of what `paint` paints, textures and speckle from the seed."""
+    texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
+    axes = centers_mm(size, spacing_mm)
+    fields = tuple(draw_field(texture_rng, scale, cells).sample(axes) for scale, cells in ((26, 12), (6, 32)))
+    canvas = Canvas.blank(axes, float(np.mean(spacing_mm)), fields)
+    paint(canvas)
+    settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
+    psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.75] * 3, [1.05, 1.1, 1.1])
+    tissue = canvas.tissue()
+    del canvas, fields
+    return ultrasound_volume(speckle_rng, tissue, sweep, spacing_mm, psf_mm=psf_mm, **settings)
 
 
 def draw_direction(rng: np.random.Generator, turn_degrees: float) -> np.ndarray:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tfsono.export import sha256
 from tfsono.files import make_folder, read_json, write_text
 from tfsono.predict.inputs import find_inputs, unique_names
 from tfsono.predict.tables import Tables
+from tfsono.progress import Countdown
 
 # A file of many may be unreadable or too large, and a disk full; anything else is a mistake of ours.
 FAILURES = (UserError, OSError, MemoryError, tf.errors.ResourceExhaustedError)
@@ -93,21 +93,22 @@ def predict_all(answers: Outputs, open_predictor: Callable[[], Predictor], input
 
 def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], again: bool) -> int:
     """Returns how many failed."""
-    failed, worked, began, count = 0, 0, time.monotonic(), len(paths)
+    failed, count, countdown = 0, len(paths), Countdown(len(paths))
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
+        countdown.count += 1
         try:
             content = checksum(path) if path.exists() else ""
             if not again and folder.has(name, path, content):
                 print(f"[{index}/{count}] {name}: answered already by the same model; --again does it again",
                       flush=True)
+                countdown.total, countdown.count = countdown.total - 1, countdown.count - 1
                 continue
-            worked += 1
             text = folder.predict(path, name, content)
         except FAILURES as error:
             failed += 1
             print(f"[{index}/{count}] error: {_one_line(error, path)}", file=sys.stderr)
             continue
-        print(f"[{index}/{count}] {text}{_time_left(began, worked, count - index)}", flush=True)
+        print(f"[{index}/{count}] {text}{f', {countdown.left()} left' if index < count else ''}", flush=True)
     return failed
 
 
@@ -158,10 +159,3 @@ def checksum(path: Path) -> str:
 def _one_line(error: BaseException, path: Path) -> str:
     text = " ".join(str(error).split())[:300] or type(error).__name__
     return text if isinstance(error, UserError) else f"{path}: {text}"
-
-
-def _time_left(began: float, worked: int, left: int) -> str:
-    if not left:
-        return ""
-    seconds = (time.monotonic() - began) / worked * left
-    return f", {seconds:.0f} s left" if seconds < 120 else f", {seconds / 60:.0f} min left"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.files import read_rows
 
 NAMES = ("image_name", "filename")
 SIZES = ("pixel_size_mm", "pixel size(mm)")
@@ -52,10 +52,7 @@ def read_pixel_sizes(given: str) -> PixelSizes:
 
 
 def _read_table(path: Path) -> dict[str, float]:
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: must be a readable CSV file; found: {error}") from None
+    rows = read_rows(path)
     head = [column.strip() for column in rows[0]] if rows else []
     name, size = (next((column for column in wanted if column in head), None) for wanted in (NAMES, SIZES))
     if name is None or size is None:

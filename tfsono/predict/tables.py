@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_rows, write_text
 
 MEASUREMENTS = "measurements.csv"
 
@@ -56,11 +56,10 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:
     """
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != columns:
-            raise UserError(f"{path}: not the {path.stem} of an earlier prediction; choose another --out")
-        return list(reader)
+    rows = [row for row in read_rows(path) if row]
+    if not rows or tuple(rows[0]) != columns or any(len(row) != len(columns) for row in rows):
+        raise UserError(f"{path}: not the {path.stem} of an earlier prediction; choose another --out")
+    return [dict(zip(columns, row, strict=True)) for row in rows[1:]]
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:

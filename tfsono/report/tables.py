@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_rows, write_text
 from tfsono.metrics.agreement import bootstrap_interval, paired_wilcoxon
 
 DASH = "–"
@@ -359,10 +359,7 @@ def read_cases(path: str | Path) -> list[dict[str, object]]:
 def _read_lines(path: Path) -> tuple[list[str], list[list[str]]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; cases.csv is written by an evaluation")
-    try:
-        lines = [line for line in csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: must be a CSV text file in UTF-8; found {error}") from error
+    lines = [line for line in read_rows(path) if line]
     header = lines[0] if lines else []
     if "case" not in header:
         found = ", ".join(header) or "nothing"

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.files import write_text
-from tfsono.progress import clock
+from tfsono.progress import Countdown
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 from tfsono.training.run import Run, read_history
 
@@ -108,6 +108,7 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.began = self.printed = time.monotonic()
+        self.countdown = Countdown(self.schedule.iterations - self.start)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
@@ -151,9 +152,8 @@ class Recorder(keras.callbacks.Callback):
 
     def _print(self, text: str) -> None:
         self.printed = time.monotonic()
-        done = self.step - self.start
-        left = (self.printed - self.began) / max(done, 1) * (self.schedule.iterations - self.step)
-        print(f"step {self.step}/{self.schedule.iterations}  {text}  {clock(left)} left")
+        self.countdown.count = self.step - self.start
+        print(f"step {self.step}/{self.schedule.iterations}  {text}  {self.countdown.left()} left")
         sys.stdout.flush()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.metadata
 import json
@@ -18,7 +17,7 @@ import tensorflow as tf
 import tfsono
 from tfsono.config import Choices, Settings, differences, load_settings, save_settings
 from tfsono.errors import UserError
-from tfsono.files import make_folder, read_json, write_text
+from tfsono.files import make_folder, read_json, read_rows, write_text
 
 DAMAGED = "delete its folder and train again"
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
@@ -142,5 +141,5 @@ def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
     """The rows of `history.csv`; none where there is no file."""
     if not Path(path).is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    header, *rows = read_rows(path)
+    return [dict(zip(header, map(float, row), strict=True)) for row in rows]

@@ -10,14 +10,14 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from itertools import permutations, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_rows, write_text
 from tfsono.volumes.image import is_volume_file, read_mask
 from tfsono.volumes.volume import Volume
 
@@ -104,13 +104,13 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
         UserError: no file, other columns, a landmark twice in a case, text that is no number.
     """
     path = Path(path)
-    rows = list(csv.DictReader(_read_text(path).splitlines()))
-    found = tuple(rows[0]) if rows else ()
-    if not set(_CSV_COLUMNS) <= set(found):
+    header, *rows = [row for row in read_rows(path) if row] or [[]]
+    if not rows or not set(_CSV_COLUMNS) <= set(header):
         raise UserError(f"{path}: the columns {', '.join(_CSV_COLUMNS)} and a row are needed; "
-                        f"found {', '.join(str(one) for one in found) or 'no row'}")
+                        f"found {', '.join(header) if rows else 'no row'}")
     cases: dict[str, dict[str, np.ndarray]] = {}
-    for row in rows:
+    for cells in rows:
+        row = dict(zip_longest(header, cells[:len(header)], fillvalue=""))
         point = _point(path, row["name"], [row[column] or "nan" for column in _CSV_COLUMNS[2:]])
         _add(path, cases.setdefault(row["case"], {}), row["name"], point)
     return cases

@@ -92,7 +92,7 @@ def train_hip(config) -> None:
     network = build(config)
     rate = learning_rate(config.learning_rate, config.schedule, config.halve_every, config.iterations)
     network.compile(optimizer(config.optimizer, rate, config.momentum), loss=losses(config),
-                    loss_weights=config.head_weights, jit_compile=config.jit_compile)
+                    loss_weights=config.head_weights, jit_compile=False)
     seconds = timed_steps(network, image, {head: label for head in config.heads})
     report(f"training step, batch {config.batch} of {config.patch}, {config.precision}", seconds, base)
 
@@ -131,7 +131,7 @@ def train_head(config) -> None:
     network = build(config)
     network.compile(optimizer(config.optimizer, config.learning_rate, weight_decay=config.weight_decay,
                               gradient_clip=config.gradient_clip),
-                    loss=losses(config), jit_compile=config.jit_compile)
+                    loss=losses(config), jit_compile=False)
     seconds = timed_steps(network, image, {config.output: target})
     report(f"{config.network}: training step, batch {config.batch} of {config.input_size}, {config.precision}", seconds,
            base)
@@ -283,8 +283,8 @@ def train_face(config) -> None:
         levels = [(tuple(side // stride for side in sides), stride) for stride in config.strides]
         labels = assign(boxes, levels, config.anchor_sides, sides).labels
         truth = {"boxes": boxes.astype("float32"), "labels": labels}
-        for name, kind, number in (("positives", labels > 0, config.most_positives),
-                                   ("negatives", labels == 0, config.most_positives * config.negatives_per_positive)):
+        for name, kind, number in (("positives", labels > 0, config.max_positives),
+                                   ("negatives", labels == 0, config.max_positives * config.negatives_per_positive)):
             truth[name] = random.choice(np.flatnonzero(kind), number).astype("int32")
         truth = {name: value[None] for name, value in truth.items()}
     else:

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsono.contrast import clahe, denoised, letterbox, network_picture
-from tfsono.errors import UserError
+from tfsono.contrast import clahe, letterbox, network_picture
 from tfsono.geometry.letterbox import Letterbox
 
 
@@ -163,14 +162,3 @@ def test_one_saved_graph_takes_every_size(tmp_path):
 def test_a_clip_of_zero_leaves_the_contrast():
     picture = textured((48, 64))
     np.testing.assert_array_equal(network_picture(tf.constant(picture), (48, 64), 0.0, 8)[0], picture)
-
-
-def test_denoising():
-    picture = np.full((21, 33), 90, np.uint8)
-    picture[10, 7] = 255
-    assert (denoised(picture, "median") == 90).all()
-    np.testing.assert_array_equal(denoised(picture, "none"), picture)
-    grain = np.clip(np.random.default_rng(0).normal(100, 8, (64, 64)), 0, 255).astype(np.uint8)
-    assert denoised(grain, "nlm").std() < 0.6 * grain.std()
-    with pytest.raises(UserError, match="--denoise: expected one of none, median, nlm; found 'mean'"):
-        denoised(picture, "mean")

@@ -184,34 +184,29 @@ def test_heatmap_error_of_two_landmarks_at_the_start_is_150():
     assert number(joint.heatmap_error(targets, 0 * targets)) == pytest.approx(150, abs=1)
 
 
-@pytest.mark.parametrize("unit, softening", [("diagonal", 0.0025), ("voxel", 1.0)])
-@pytest.mark.parametrize("point", ["soft_argmax", "argmax"])
-def test_centre_distance_by_hand(unit, softening, point):
+def test_centre_distance_by_hand():
     size = (31, 21, 17)
     points = np.array([[5, 4, 12], [25, 15, 6]])
     maps = maps_of(points, size)
-    squared = 20 ** 2 + 11 ** 2 + 6 ** 2
-    squared = squared / (31 ** 2 + 21 ** 2 + 17 ** 2) if unit == "diagonal" else squared
-    assert number(joint.centre_distance(maps, maps, unit, point)) == pytest.approx(1 / (squared + softening), rel=1e-3)
-    assert number(joint.centre_distance(maps, maps, unit, point, softening=0.5)) == pytest.approx(
-        1 / (squared + 0.5), rel=1e-3)
+    squared = (20 ** 2 + 11 ** 2 + 6 ** 2) / (31 ** 2 + 21 ** 2 + 17 ** 2)
+    for softening in (0.0025, 0.5):
+        found = number(joint.centre_distance(maps, maps, softening=softening))
+        assert found == pytest.approx(1 / (squared + softening), rel=1e-3)
+    assert number(joint.centre_distance(maps, maps)) == pytest.approx(1 / (squared + 0.0025), rel=1e-3)
 
 
-def test_centre_distance_has_the_specifications_magnitudes():
-    """8 at 0.35 diagonals; 1.6e-4 at 80 voxels."""
+def test_centre_distance_has_the_specifications_magnitude():
+    """8 at 0.35 diagonals."""
     size = (91, 9, 9)
     maps = maps_of([[20, 4, 4], [52, 4, 4]], size)
     share = 32 / np.sqrt(91 ** 2 + 2 * 9 ** 2)
     assert share == pytest.approx(0.35, abs=0.003)
     assert number(joint.centre_distance(maps, maps, softening=1e-6)) == pytest.approx(share ** -2, rel=1e-3)
     assert number(joint.centre_distance(maps, maps)) == pytest.approx(8, abs=0.2)
-    maps = maps_of([[5, 4, 4], [85, 4, 4]], size)
-    assert number(joint.centre_distance(maps, maps, "voxel")) == pytest.approx(1.6e-4, rel=0.03)
 
 
-def test_the_highest_voxel_has_no_slope_and_the_soft_one_has():
+def test_the_slope_parts_two_peaks():
     maps = maps_of([[6, 4, 5], [9, 4, 5]], (17, 9, 11))
-    assert not slope_of(lambda t, m: joint.centre_distance(t, m, point="argmax"), maps, maps)[1].any()
     slope = slope_of(joint.centre_distance, maps, maps)[1][0]
     descent = -slope[:, 4, 5]
     assert descent[4, 0] > 0 > descent[8, 0]  # the left map grows further left,
@@ -227,7 +222,7 @@ def test_flat_maps_do_not_drown_the_heatmap_error():
     maps = random.normal(0, 0.003, targets.shape).astype(np.float32)
     regression = np.linalg.norm(slope_of(joint.heatmap_error, targets, maps)[1])
     ours, tiny = (np.linalg.norm(slope_of(lambda t, m, s=s: joint.centre_distance(t, m, softening=s), targets, maps)[1])
-                  for s in (None, 1e-6))
+                  for s in (joint.SOFTENING, 1e-6))
     assert ours < 10 * regression and tiny > 1000 * regression
 
 
@@ -239,10 +234,11 @@ def test_seven_landmarks_give_the_mean_of_their_pairs_that_are_known():
     targets[..., 2] = NAN
 
     def mean(known):
-        return np.mean([1 / (np.sum((points[i] - points[j]) ** 2) + 1) for i, j in itertools.combinations(known, 2)])
+        squared = [np.sum((points[i] - points[j]) ** 2) for i, j in itertools.combinations(known, 2)]
+        return np.mean([1 / (each / np.sum(np.square(size)) + 0.0025) for each in squared])
 
-    assert number(joint.centre_distance(maps, maps, "voxel")) == pytest.approx(mean(range(7)), rel=1e-3)
-    assert number(joint.centre_distance(targets, maps, "voxel")) == pytest.approx(mean([0, 1, 3, 4, 5, 6]), rel=1e-3)
+    assert number(joint.centre_distance(maps, maps)) == pytest.approx(mean(range(7)), rel=1e-3)
+    assert number(joint.centre_distance(targets, maps)) == pytest.approx(mean([0, 1, 3, 4, 5, 6]), rel=1e-3)
 
 
 @pytest.mark.parametrize("known", [0, 1])
@@ -255,14 +251,12 @@ def test_without_a_pair_there_is_no_distance(known):
     assert number(joint.centre_distance(maps[..., :1], maps[..., :1])) == 0
 
 
-@pytest.mark.parametrize("point", ["soft_argmax", "argmax"])
-@pytest.mark.parametrize("unit", ["diagonal", "voxel"])
-def test_padding_changes_nothing(unit, point):
+def test_padding_changes_nothing():
     maps = maps_of([[6, 4, 5], [9, 7, 5]], (17, 9, 11))
     padding = ((0, 0), (0, 7), (0, 3), (0, 5), (0, 0))
     targets = np.pad(maps, padding, constant_values=NAN)
     answer = np.pad(maps, padding, constant_values=5)  # the network may say anything there
-    for loss in (joint.heatmap_error, lambda t, m: joint.centre_distance(t, m, unit, point)):
+    for loss in (joint.heatmap_error, joint.centre_distance):
         padded, slope = slope_of(loss, targets, answer)
         assert padded == pytest.approx(array(loss(maps, maps)), rel=1e-5)
         assert (slope[np.isnan(targets)] == 0).all()
@@ -278,8 +272,8 @@ def test_no_landmark_is_no_loss(loss):
 
 def test_the_bracket_of_equation_2():
     maps = maps_of([[6, 4, 5], [9, 7, 5]], (17, 9, 11))
-    parts = number(joint.heatmap_error(maps, 0.9 * maps)), number(joint.centre_distance(maps, 0.9 * maps, "voxel"))
-    assert number(joint.heatmap_loss(0.5, "voxel")(maps, 0.9 * maps)) == pytest.approx(parts[0] + 0.5 * parts[1])
+    parts = number(joint.heatmap_error(maps, 0.9 * maps)), number(joint.centre_distance(maps, 0.9 * maps))
+    assert number(joint.heatmap_loss(0.5)(maps, 0.9 * maps)) == pytest.approx(parts[0] + 0.5 * parts[1])
     assert number(joint.heatmap_loss(0.0)(maps, 0.9 * maps)) == pytest.approx(parts[0])
 
 

@@ -315,6 +315,18 @@ def test_a_manifest_that_lacks_something(models, picture, tmp_path, missing):
         predict(folder, [picture], tmp_path / "out")
 
 
+def test_an_export_of_the_release_before(models, picture, tmp_path):
+    folder = shutil.copytree(models / "one", tmp_path / "model")
+    content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for kind in ("none", "median"):
+        content["measuring"]["denoise"] = kind
+        (folder / "manifest.json").write_text(json.dumps(content))
+        if kind == "none":
+            assert predict(folder, [picture], tmp_path / "out", Options(samples=0)) == 0
+    with pytest.raises(UserError, match="manifest.json: .*denoise median.*0.1.0"):
+        predict(folder, [picture], tmp_path / "out2")
+
+
 def test_what_is_written_and_read_of_the_measuring_is_the_same():
     assert set(manifest()["measuring"]) == set(MEASURING)
 

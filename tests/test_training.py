@@ -92,6 +92,18 @@ def test_another_configuration_split_or_dataset_is_refused(tmp_path, settings):
         open_run(tmp_path / "run", settings, SPLIT, {"dataset": "other"})
 
 
+def test_a_run_of_the_release_before_is_resumed_unless_it_asks_for_what_is_gone(tmp_path, settings):
+    path = open_run(tmp_path / "run", settings, SPLIT, {}).folder / "config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for axis in "zx":
+        content["values"] |= {"c3d_time_axis": axis, "jit_compile": False}
+        path.write_text(json.dumps(content), encoding="utf-8")
+        if axis == "z":
+            assert open_run(tmp_path / "run", settings, SPLIT, {}).settings == settings
+    with pytest.raises(UserError, match="c3d_time_axis is x"):
+        open_run(tmp_path / "run", settings, SPLIT, {})
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, settings):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="not empty and not a run folder"):

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import json
 import os
+import sys
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
+
+LAST_WITH_THEM = "an earlier tfsono 0.1.0"  # the version that still had the fields in `Choices.removed`
 
 
 def paper(value, source: str):
@@ -60,23 +63,35 @@ class Choices:
     """What a system offers: its name, its config class, and changes of it under a name.
 
     `presets` are sizes (`paper`, `quick`), `variants` are methods (the paper's ablation rows and our options).
+    `renamed` and `removed` are what the release before had: old names and their new ones, and fields that are gone with
+    the only value that the code still has. Command lines and runs with them keep working for this release.
     """
 
     system: str
     config: type
     presets: Mapping[str, Mapping[str, dataclasses.Field]]
     variants: Mapping[str, Mapping[str, dataclasses.Field]]
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    removed: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
+
+    def by_current_names(self, values: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
+        """Values by field of the release before, under the names of this one; without the removed fields."""
+        return {self.renamed.get(name, name): value for name, value in values.items() if name not in self.removed}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """A config with the preset and variant that it was made from, and the origin and note of every field."""
 
-    system: str
+    choices: Choices = dataclasses.field(repr=False)
     preset: str
     variant: str
     config: typing.Any
     origins: Mapping[str, tuple[str, str]]
+
+    @property
+    def system(self) -> str:
+        return self.choices.system
 
     def replaced(self, note: str, **values) -> Settings:
         """These settings with some values set by the program (what it found in the data), marked with `note`."""
@@ -104,7 +119,7 @@ def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, 
     for key, text in (overrides or {}).items():
         values[key] = parse_value(choices.config, key, text)
         origins[key] = ("command line", "")
-    return Settings(choices.system, preset, variant, choices.config(**values), origins)
+    return Settings(choices, preset, variant, choices.config(**values), origins)
 
 
 def parse_value(config: type, name: str, text: str):
@@ -159,8 +174,8 @@ def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> N
     parser.add_argument("--preset", default="paper", choices=sorted(choices.presets), help="sizes")
     parser.add_argument("--variant", default=next(iter(choices.variants)), choices=list(choices.variants),
                         help="method: the paper's rows and our options")
-    for field in dataclasses.fields(choices.config):
-        parser.add_argument(f"--{field.name}", default=None, help=argparse.SUPPRESS, metavar="VALUE")
+    for name in (*(field.name for field in dataclasses.fields(choices.config)), *choices.renamed, *choices.removed):
+        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS, metavar="VALUE")
     parser.allow_abbrev = False  # part of a name might be another field tomorrow
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "fields, each set by --FIELD VALUE:\n" + "\n".join(
@@ -170,8 +185,24 @@ def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> N
 def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
     """The settings that the command line asks for."""
     names = [field.name for field in dataclasses.fields(choices.config)]
-    overrides = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in (*names, *choices.renamed, *choices.removed)}
+    overrides = _by_new_names({name: text for name, text in given.items() if text is not None}, choices)
     return choose(choices, arguments.preset, arguments.variant, overrides)
+
+
+def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, str]:
+    """Options of the command line without those of the release before, each with a note on stderr."""
+    for old in choices.renamed.keys() & overrides.keys():
+        if choices.renamed[old] in overrides:
+            raise UserError(f"--{old}: is now --{choices.renamed[old]}; give that one alone")
+        print(f"note: --{old} is now --{choices.renamed[old]}", file=sys.stderr)
+    for name in choices.removed.keys() & overrides.keys():
+        kept = choices.removed[name]
+        if _parse_one(name, overrides[name], type(kept)) != kept:
+            raise UserError(f"--{name}: was removed, only {_text(kept)} is left; found {overrides[name]}; omit it, or "
+                            f"use {LAST_WITH_THEM}")
+        print(f"note: --{name} was removed, {_text(kept)} is what is done", file=sys.stderr)
+    return choices.by_current_names(overrides)
 
 
 def training_parser(choices: Choices, description: str) -> Parser:
@@ -179,9 +210,9 @@ def training_parser(choices: Choices, description: str) -> Parser:
     parser = Parser(prog=f"train/{choices.system}.py", description=description)
     parser.add_argument("--data", required=True,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
-    parser.add_argument("--run_dir", required=True, help="folder of the run; made, or gone on with")
+    parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
     parser.add_argument("--split", default=None,
-                        help="JSON file with train, validation, test; else the dataset's own split, else one is drawn")
+                        help="JSON file with train, validation, test; default: the dataset's split, or a random one")
     add_config_arguments(parser, choices)
     return parser
 
@@ -194,14 +225,14 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")
     parser.add_argument("--out", required=True, help=f"folder for tables, figures, {kept} and the page")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
-                        help="auto: the best where the run validated, else the last")
+                        help="auto: the best if the run had validation cases, else the last")
     parser.add_argument("--ensemble", action="store_true",
-                        help="also measure the runs of each row together, and all runs together: one more row each")
+                        help="also evaluate the ensemble of each row's runs, and of all runs: one more row each")
     return parser
 
 
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:
-    """Writes every value, and which were overridden on the command line, beside the file and renamed when whole."""
+    """Writes every value, and which were overridden on the command line; atomically."""
     overridden = [name for name, (origin, _) in settings.origins.items() if origin == "command line"]
     content = {"system": settings.system, "preset": settings.preset, "variant": settings.variant,
                "values": dataclasses.asdict(settings.config), "overridden": overridden,
@@ -213,7 +244,8 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
     """Reads what `save_settings` wrote.
 
     Raises:
-      UserError: the file is absent, belongs to another system, or has other fields than this version.
+      UserError: the file is absent, belongs to another system, has other fields than this version, or a removed field
+        with a value that this version no longer has.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; is its folder a run folder of `train/{choices.system}.py`?")
@@ -222,14 +254,18 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
         raise UserError(f"{path}: expected a run of {choices.system}, found one of {content.get('system')}; "
                         "give another folder")
     hints = typing.get_type_hints(choices.config)
-    values = content["values"]
+    for name in sorted(choices.removed.keys() & content["values"].keys()):
+        if (found := content["values"][name]) != choices.removed[name]:
+            raise UserError(f"{path}: {name} is {_text(found)}, and this version has only "
+                            f"{_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
+    values = choices.by_current_names(content["values"])
     if set(values) != set(hints):
         odd = sorted(set(values) ^ set(hints))
         raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not agree; "
                         "train again, or use that version")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    origins = {name: tuple(origin) for name, origin in content["origins"].items()}
-    return Settings(content["system"], content["preset"], content["variant"], choices.config(**values), origins)
+    origins = {name: tuple(origin) for name, origin in choices.by_current_names(content["origins"]).items()}
+    return Settings(choices, content["preset"], content["variant"], choices.config(**values), origins)
 
 
 def differences(one, other, ignored: tuple[str, ...] = ()) -> list[str]:

@@ -1,37 +1,16 @@
 """From a grey picture to what the 2D networks see: contrast, letterbox, valid pixels; one graph for all uses.
 
-Pictures are [Y, X], rows first, as OpenCV and the ImageNet weights have them. The order is fixed: denoising (OpenCV,
-outside the graph, off by default), CLAHE on the original pixels, letterbox, and then `layers.standardise` over the
-valid pixels. What the letterbox gives is rounded to whole grey levels, because training keeps it as bytes.
+Pictures are [Y, X], rows first, as OpenCV and the ImageNet weights have them. The order is fixed: CLAHE on the
+original pixels, letterbox, and then `layers.standardise` over the valid pixels. The text also names denoising, which
+its source switches off; there is none here. What the letterbox gives is rounded to whole grey levels, because training
+keeps it as bytes.
 """
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import tensorflow as tf
 
-from tfsono.errors import UserError
-
 LEVELS = 256
-DENOISING = ("none", "median", "nlm")
-MEDIAN_SIDE = 3
-NLM_STRENGTH = 10  # head, source's configuration
-
-
-def denoised(picture: np.ndarray, kind: str) -> np.ndarray:
-    """The picture uint8 [Y, X] after a 3x3 median or non-local means (h = 10, one second or more); `none` leaves it.
-
-    Raises:
-      UserError: another kind.
-    """
-    if kind == "median":
-        return cv2.medianBlur(picture, MEDIAN_SIDE)
-    if kind == "nlm":
-        return cv2.fastNlMeansDenoising(picture, None, NLM_STRENGTH)
-    if kind != "none":
-        raise UserError(f"--denoise: expected one of {', '.join(DENOISING)}; found {kind!r}; choose one of them")
-    return picture
 
 
 def clahe(picture, clip_limit: float, tiles: int):

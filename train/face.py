@@ -55,7 +55,7 @@ def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
         return lambda steps: whole_dataset(cache.path, "face", sources, sampling, steps), excluded
     boxes = BoxSampling(sides=config.sides, strides=config.strides, anchor_sides=config.anchor_sides,
                         positive=config.anchor_positive, negative=config.anchor_negative,
-                        most_positives=config.most_positives, negatives_per_positive=config.negatives_per_positive)
+                        most_positives=config.max_positives, negatives_per_positive=config.negatives_per_positive)
     return lambda steps: box_dataset(path=cache.path, system="face", sources=sources, sampling=sampling, boxes=boxes,
                                      steps=steps), excluded
 
@@ -97,7 +97,7 @@ def compiled(network, config: FaceConfig):
         rate = learning_rate(rate, "cosine", 0, config.steps)
     adam = optimizer("adam", rate)
     if not config.boxes:
-        network.compile(adam, loss={"heatmaps": heatmap_error}, jit_compile=config.jit_compile)
+        network.compile(adam, loss={"heatmaps": heatmap_error}, jit_compile=False)
         return network
     loss = DetectionLoss(balance=config.iou_balance_power if config.iou_balance else None,
                          negatives_per_positive=config.negatives_per_positive, hard=config.hard_negatives,
@@ -105,7 +105,7 @@ def compiled(network, config: FaceConfig):
     trainer = DetectionTrainer(network, DetectionSettings(
         strides=config.strides, anchor_sides=config.anchor_sides, regression_weight=config.regression_weight,
         positive=config.anchor_positive, loss=loss))
-    trainer.compile(adam, jit_compile=config.jit_compile)
+    trainer.compile(adam, jit_compile=False)
     return trainer
 
 

@@ -107,9 +107,7 @@ def compiled(network, config: FemurConfig):
     from tfsono.training.optimizers import optimizer
 
     losses = {"mask": mask_loss(config.hybrid_loss, config.dice_weight),
-              "heatmaps": heatmap_loss(config.centre_distance_weight * config.centre_distance,
-                                       config.centre_distance_unit, config.centre_distance_point,
-                                       config.soft_argmax_beta)}
+              "heatmaps": heatmap_loss(config.centre_distance_weight * config.centre_distance, config.soft_argmax_beta)}
     weights = {"mask": config.segmentation_weight, "heatmaps": config.heatmap_weight}
     losses, weights = ({name: held[name] for name in config.outputs} for held in (losses, weights))
     rate, trained = config.learning_rate, network
@@ -118,10 +116,10 @@ def compiled(network, config: FemurConfig):
         trained = AdversarialTrainer(
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
-            AdversarialSettings(config.branch_steps, config.adversarial_weight, config.generator_loss,
-                                config.discriminator_noise, seed=config.seed))
+            AdversarialSettings(config.branch_steps, config.adversarial_weight, config.discriminator_noise,
+                                seed=config.seed))
     trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss=losses, loss_weights=weights,
-                    jit_compile=config.jit_compile)
+                    jit_compile=False)
     return trained
 
 

@@ -78,11 +78,11 @@ def split_by_examination(start, sizes: dict) -> dict:
 
 
 def end_order(heads: dict, names: list[str], config: HeadConfig):
-    """Which end of a pair comes first: learned from the training points (BiometryNet), or fixed."""
+    """Which end of a pair comes first: learned from the training points (BiometryNet)."""
     from tfsono.data.heads import learned_order
     from tfsono.geometry.head_labels import DEFAULT_ORDER
 
-    if config.part == "segmentation" or config.end_order == "fixed":
+    if config.part == "segmentation":
         return DEFAULT_ORDER
     return learned_order(heads, names, config.landmark_policy)
 
@@ -105,8 +105,7 @@ def load_parts(cache, labels: Labels, split: dict, config: HeadConfig) -> list:
             print(f"{len(split[part]) - len(names)} of {len(split[part])} cases of the {part} part are excluded: "
                   "they have no usable label")
         pictures = load_pictures(cache, names, input_size=config.input_size, clahe_clip=config.clahe_clip,
-                                 clahe_tiles=config.clahe_tiles, denoise=config.denoise,
-                                 points_px=points) if names else None
+                                 clahe_tiles=config.clahe_tiles, points_px=points) if names else None
         parts.append(with_drawn_masks(pictures) if pictures and config.part == "segmentation" else pictures)
     return parts
 
@@ -215,7 +214,7 @@ def compiled(network, config: HeadConfig):
                                config.restart_records * config.record_every, config.restart_factor)
     network.compile(optimizer(config.optimizer, rate, weight_decay=config.weight_decay,
                               gradient_clip=config.gradient_clip),
-                    loss=losses(config), jit_compile=config.jit_compile)
+                    loss=losses(config), jit_compile=False)
     return network
 
 

@@ -82,7 +82,7 @@ def transfer(network, config: HipConfig) -> str:
     layers = {name: name for name in TRANSFERRED}
     if not Path(config.c3d_weights).is_dir():
         weights = read_c3d(config.c3d_weights, widths=config.widths)
-        return str(transfer_into(network, encoder_kernels(weights, time_axis=config.c3d_time_axis), layers, weights))
+        return str(transfer_into(network, encoder_kernels(weights), layers, weights))
     run = read_run(config.c3d_weights, HIP)
     source = build(run.config)
     path = load_weights(run, source)
@@ -99,7 +99,7 @@ def compiled(network, config: HipConfig):
 
     rate = learning_rate(config.learning_rate, config.schedule, config.halve_every, config.iterations)
     network.compile(optimizer(config.optimizer, rate, config.momentum), loss=losses(config),
-                    loss_weights=config.head_weights, jit_compile=config.jit_compile)
+                    loss_weights=config.head_weights, jit_compile=False)
     return network
 
 

@@ -90,11 +90,9 @@ def compiled(network, config: PoseConfig):
     from tfsono.losses.joint import heatmap_error
     from tfsono.models.pose import discriminator
     from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates, image_and_maps
-    from tfsono.training.optimizers import learning_rate, optimizer
+    from tfsono.training.optimizers import optimizer
 
     rate, trained = config.learning_rate, network
-    if config.schedule == "cosine":
-        rate = learning_rate(rate, "cosine", 0, config.branch_steps or config.steps)
     if config.adversarial:
         rate = StageRates(rate, config.adversarial_learning_rate, config.branch_steps)
         trained = AdversarialTrainer(
@@ -102,7 +100,7 @@ def compiled(network, config: PoseConfig):
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
             AdversarialSettings(config.branch_steps, seed=config.seed, share=config.adversarial_share), image_and_maps)
     trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss={"heatmaps": heatmap_error},
-                    jit_compile=config.jit_compile)
+                    jit_compile=False)
     return trained
 
 

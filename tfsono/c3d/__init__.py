@@ -1,7 +1,7 @@
 """C3D weights: the public formats, and their place in an encoder. Neither Caffe nor PyTorch is needed.
 
     weights = read_c3d(path)                             the format is recognised by content
-    kernels = encoder_kernels(weights, time_axis="z")    arrays [x, y, z, input, output]
+    kernels = encoder_kernels(weights)                   arrays [x, y, z, input, output]
     print(transfer_into(model, kernels, layer_names, weights))
 
     weights     what is taken from a file, and the rules that a file must meet

@@ -14,8 +14,8 @@ import numpy as np
 from tfsono.c3d.weights import LAYERS, WIDTHS, C3DWeights, shape_text
 from tfsono.errors import UserError
 
-AXES = {"z": (1, 2, 0, 3, 4), "x": (0, 1, 2, 3, 4)}
-"""Where C3D's T goes -> the axes of a kernel [T, H, W, input, output] that become x, y, z, input, output."""
+AXES = (1, 2, 0, 3, 4)
+"""The axes of a kernel [T, H, W, input, output] that become x, y, z, input, output."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +46,28 @@ class TransferReport:
         return f"C3D transfer{source}: {self.weights:,} weights in {names}{biases}"
 
 
-def encoder_kernels(weights: C3DWeights, collapse: str = "sum",
-                    time_axis: str = "z") -> dict[str, np.ndarray]:
-    """C3D's kernels for a network on volumes [x, y, z, 1].
+def encoder_kernels(weights: C3DWeights, collapse: str = "sum") -> dict[str, np.ndarray]:
+    """C3D's kernels for a network on volumes [x, y, z, 1]; T lies on z, H on x, W on y: C3D's frames are slices.
 
     Args:
         weights: of `read_c3d`.
         collapse: `sum` gives what C3D gives for a grey picture, R = G = B, whatever the order of its colours;
             `mean` a third of it, which is the same function behind batch normalisation. A file with one
             channel stays as it is. The paper does not say; the co-author's checkpoint has one channel.
-        time_axis: `z` puts T on z, H on x, W on y, so that C3D's frames are slices; `x` leaves T, H, W on
-            x, y, z, which the co-author's code did without saying so.
 
     Returns:
         Layer of `LAYERS` -> float32 [x, y, z, input, output], conv1 with one input channel.
 
     Raises:
-        UserError: another word for `collapse` or `time_axis`.
+        UserError: another word for `collapse`.
     """
     if collapse not in ("sum", "mean"):
         raise UserError(f"collapse: should be sum or mean, it is {collapse!r}")
-    if time_axis not in AXES:
-        raise UserError(f"time_axis: should be z or x, it is {time_axis!r}")
     kernels = {name: weights.kernels[name] for name in LAYERS}
     if weights.input_channels > 1:
         reduce = np.sum if collapse == "sum" else np.mean
         kernels["conv1"] = reduce(kernels["conv1"], axis=3, keepdims=True)
-    return {name: np.ascontiguousarray(kernel.transpose(AXES[time_axis])) for name, kernel in kernels.items()}
+    return {name: np.ascontiguousarray(kernel.transpose(AXES)) for name, kernel in kernels.items()}
 
 
 def transfer_into(model: Any, kernels: Mapping[str, np.ndarray], layer_names: Mapping[str, str],

@@ -3,8 +3,8 @@
     python train/femur.py --data femur.h5 --run_dir runs/brndc --preset quick --variant brndc --roi_run runs/roi
 
 What to expect with the paper's data (Tables 1 and 2, BRNDC-D): DSC 91.0 %, tips 3.7 and 4.3 mm, length 0.87 mm.
-A variant is a column of those tables; `unet_roi`, the first stage, finds where the others look. "The lineage" in a note
-is the public code of the first author's group, of the same years.
+A variant is a column of those tables; `unet_roi`, the first stage, finds the region for the others. "The lineage" in a
+note is the public code of the first author's group, of the same years.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class FemurConfig:
     """Every number of the system; sections and equations are the paper's."""
 
     # Data
-    label_names: tuple[str, ...] = ours((), "foreground labels in the order of the classes; () takes the cache's")
-    landmark_names: tuple[str, ...] = ours((), "landmarks in the order of the heatmaps; () takes the cache's")
-    orientation: str = ours("LPS", "file order is not stated; volumes are turned to these axes, losslessly")
+    label_names: tuple[str, ...] = ours((), "foreground labels in the order of the classes; () uses the cache's")
+    landmark_names: tuple[str, ...] = ours((), "landmarks in the order of the heatmaps; () uses the cache's")
+    orientation: str = ours("LPS", "file order not stated; volumes are reoriented to these axes without resampling")
     spacing_mm: tuple[float, ...] = ours((), "the paper's volumes have 0.38 mm; () keeps each volume's own")
     test_cases: int = paper(20, "Sec. III-A: 20 of 50")
-    validation_cases: int = ours(0, "the paper has none; with some, the best weights by their score are kept too")
+    validation_cases: int = ours(0, "the paper has none; above 0, the weights with the best score on them are kept too")
 
     # Phantoms, where there is no dataset
     phantom_cases: int = paper(50, "Sec. III-A")
@@ -35,71 +35,76 @@ class FemurConfig:
     phantom_weeks: tuple[float, ...] = paper((23.0, 31.0), "Sec. III-A: gestational ages")
 
     # Region of interest
-    roi_run: str = ours("", "run folder of unet_roi; without, the true boxes are used and every table says so")
-    roi_margin: int = paper(30, "Sec. II-A: 30 voxels on each dimension, read as 30 on each side")
-    roi_smallest_part: int = ours(20, "pixels: smaller parts of a slice do not count, or one of them inflates the box; "
-                                      "0 counts all, as the text")
-    roi_part: str = paper("all", "Sec. II-A: the boxes of all parts are merged; or largest, that of the largest")
+    roi_run: str = ours("", "run folder of unet_roi; without one, boxes of the reference masks are used, and every "
+                            "table says so")
+    roi_margin: int = paper(30, "Sec. II-A: 30 voxels in each dimension, read as 30 on each side")
+    roi_smallest_part: int = ours(20, "pixels; smaller components of a slice are ignored, since a single one inflates "
+                                      "the box; 0 counts all, as the text does")
+    roi_part: str = paper("all", "Sec. II-A: the boxes of all components are merged; or largest, that of the largest")
     roi_ratio: float = paper(0.65, "Sec. III-A: the region is rescaled")
-    roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; widths in a lost figure")
-    slice_batch: int = ours(8, "slices in a step of unet_roi; not stated")
-    slice_augmentation: str = ours("random", "not stated; each slice turned, scaled and flipped within the region's "
-                                             "limits; or none")
+    roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; the figure with its "
+                                                                  "widths is lost")
+    slice_batch: int = ours(8, "slices per step of unet_roi; not stated")
+    slice_augmentation: str = ours("random", "not stated; slices are rotated, scaled and flipped within the limits of "
+                                             "the region's augmentation; or none")
     roi_iterations: int = ours(19320, "not stated; about 20 epochs of all slices with bone and as many without")
 
     # Augmentation of the region
     augmentation: str = paper("versions", "Sec. III-A: 840 from 30: 28 versions of each; or random, or none")
-    rotation_degrees: tuple[float, ...] = ours((10.0, 20.0), "either way, about a random axis; not stated")
-    scales: tuple[float, ...] = ours((0.9, 1.1), "not stated; with rotations and none 7, times 4 flips of x and y: 28")
+    rotation_degrees: tuple[float, ...] = ours((10.0, 20.0), "in both directions, about a random axis; not stated")
+    scales: tuple[float, ...] = ours((0.9, 1.1), "not stated; 4 rotations, 2 scales and none are 7, times 4 flips of x "
+                                                 "and y: 28")
 
-    flips: bool = paper(True, "Sec. III-A: flipping, of x and y; false where landmarks tell right from left")
+    flips: bool = paper(True, "Sec. III-A: flips of x and y; false where landmarks distinguish right from left")
 
     # Network
     network: str = paper("brndc", "Sec. II-B; or unet_roi, unet_s, unet_l, brn")
-    widths: tuple[int, ...] = ours((32, 64, 128, 256), "in a lost figure; these fit 12 GB at 0.65 and not at 1")
+    widths: tuple[int, ...] = ours((32, 64, 128, 256), "the figure is lost; these fit 12 GB at ratio 0.65 and not at 1")
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
-    norm_at_test: str = ours("tile", "not stated; a volume's own mean and variance, as in training with a batch "
-                                     "of 1; or moving, the averages of training; unet_roi takes these always")
-    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation, as unet_roi always")
-    head_deviation: float = ours(0.01, "of the Gaussian that the last kernels start from; not stated; the lineage")
+    norm_at_test: str = ours("tile", "not stated; each volume's own mean and variance, as in training with a batch of "
+                                     "1; or moving, the averages of training, which unet_roi always uses")
+    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 uses He's initialisation, as unet_roi does")
+    head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernels; not stated; the lineage")
     recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
 
     # Losses
-    hybrid_loss: str = ours("corrected", "the lineage's Dice has no softmax and a mean for a sum; or lineage")
+    hybrid_loss: str = ours("corrected", "the lineage's Dice omits the softmax and has a mean in place of a sum; or "
+                                         "lineage")
     dice_weight: float = paper(100.0, "Sec. II-C: theta")
     segmentation_weight: float = paper(1.0, "Eq. 2: alpha")
     heatmap_weight: float = paper(0.2, "Eq. 2: beta")
-    centre_distance: bool = paper(True, "Eq. 1; false in the rows without it")
+    centre_distance: bool = paper(True, "Eq. 1, of soft-argmax points, in diagonals of the region; false in the rows "
+                                        "without it")
     centre_distance_weight: float = paper(0.5, "Eq. 2: gamma, inside beta's bracket")
     heatmap_sigma: float = ours(3.0, "voxels of the network's grid; not stated")
-    centre_distance_unit: str = ours("diagonal", "of the region; in voxels, as Eq. 1, no gradient is left; or voxel")
-    centre_distance_point: str = ours("soft_argmax", "Eq. 1's highest voxel has no gradient; or argmax")
-    soft_argmax_beta: float = ours(50.0, "a soft-argmax without temperature gives the middle of the region")
+    soft_argmax_beta: float = ours(50.0, "of Eq. 1; a soft-argmax without temperature gives the middle of the region")
 
     # Adversarial refinement
-    start_from: str = ours("", "run folder of a trained brndc to refine; without, both stages are trained in this run")
+    start_from: str = ours("", "run folder of a trained brndc to refine; without one, both stages are trained in this "
+                               "run")
     discriminator_widths: tuple[int, ...] = ours((32, 64, 128, 128, 256, 256), "Sec. II-D: 6 layers; widths not stated")
     adversarial_weight: float = ours(1.0, "Eq. 3's weight in the sum is not given")
-    generator_loss: str = ours("non_saturating", "Eq. 3 prints 1 - log D, its equal but for a constant; or saturating")
-    discriminator_noise: float = ours(0.05, "deviation, on both inputs, or exact truths are told from soft answers")
+    discriminator_noise: float = ours(0.05, "deviation of the noise on both inputs; without it, reference masks are "
+                                            "recognised by their exact 0 and 1; any number, 0 is off")
     adversarial_learning_rate: float = ours(1e-4, "not stated; the lineage")
-    adversarial: bool = ours(False, "whether the stage is there: in brndc_d alone")
+    adversarial: bool = ours(False, "whether there is an adversarial stage: in brndc_d alone")
     adversarial_iterations: int = paper(4200, "Sec. III-A: 5 epochs of 840")
 
     # Optimisation; an epoch is 840 regions
     learning_rate: float = ours(1e-3, "not stated; the lineage")
     adam_beta_1: float = ours(0.5, "not stated; the lineage")
-    iterations: int = paper(13440, "Sec. III-A: 16 epochs of 840, one region a step")
-    record_every: int = ours(420, "half an epoch; save and record so often")
-    early_stopping: int = ours(0, "option: stop after this many records without a better score; 0 is off")
+    iterations: int = paper(13440, "Sec. III-A: 16 epochs of 840, one region per step")
+    record_every: int = ours(420, "steps between records (save, validate, log): half an epoch")
+    early_stopping: int = ours(0, "option: stop after this many records without a better validation score; 0 is off")
     precision: str = ours("float32", "option: mixed_bfloat16 or mixed_float16")
-    jit_compile: bool = ours(False, "option: XLA; nine times slower than without for 3D convolutions on a CPU")
 
     # Inference
-    largest_component: bool = ours(True, "not stated; keep the largest part of the mask")
+    largest_component: bool = ours(True, "not stated; keep the largest component of the mask")
     fill_holes: bool = ours(True, "not stated")
-    heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, between the voxels")
+    heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, around it. Of exact "
+                                          "Gaussians of sigma 3 they miss by 0.48 and 0.31 voxels "
+                                          "(benchmarks/decoding.py)")
 
     # The run
     seed: int = ours(0, "not stated")
@@ -134,7 +139,7 @@ class FemurConfig:
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """All steps."""
         return self.branch_steps + (self.adversarial_iterations if self.adversarial else 0)
 
     def __post_init__(self):
@@ -161,7 +166,7 @@ def _data_rules(config: FemurConfig):
 
 def _network_rules(config: FemurConfig):
     yield one_of(config, "network", *NETWORKS)
-    yield len(config.widths) == 4 and min(config.widths) > 0, "widths", "four positive numbers, one a level"
+    yield len(config.widths) == 4 and min(config.widths) > 0, "widths", "four positive numbers, one per level"
     yield len(config.roi_widths) in (3, 4, 5) and min(config.roi_widths) > 0, "roi_widths", "three to five numbers"
     yield len(config.discriminator_widths) == 6, "discriminator_widths", "six numbers"
     yield one_of(config, "norm_at_test", "tile", "moving")
@@ -175,9 +180,6 @@ def _network_rules(config: FemurConfig):
 
 def _training_rules(config: FemurConfig):
     yield one_of(config, "hybrid_loss", "corrected", "lineage")
-    yield one_of(config, "centre_distance_unit", "diagonal", "voxel")
-    yield one_of(config, "centre_distance_point", "soft_argmax", "argmax")
-    yield one_of(config, "generator_loss", "non_saturating", "saturating")
     yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
     for name in ("dice_weight", "segmentation_weight", "heatmap_weight", "centre_distance_weight", "adversarial_weight",
                  "discriminator_noise", "iterations", "adversarial_iterations"):
@@ -199,16 +201,16 @@ PRESETS = {
         "phantom_spacing_mm": differs((1.52, 1.52, 1.52), "paper: 0.38; the same field of view, coarser"),
         "roi_margin": differs(8, "paper: 30; about as many millimetres"),
         "roi_smallest_part": differs(3, "paper preset: 20; coarser pixels"),
-        "roi_part": differs("largest", "paper: all; a training of minutes finds false parts"),
-        "roi_ratio": differs(1.0, "paper: 0.65; the volume is coarse already"),
+        "roi_part": differs("largest", "paper: all; after minutes of training there are false components"),
+        "roi_ratio": differs(1.0, "paper: 0.65; the volume is already coarse"),
         "roi_widths": differs((8, 16, 32, 64), "paper preset: 64 to 1024; two CPU cores"),
         "roi_iterations": differs(1500, "paper preset: 19320; two CPU cores"),
         "widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
         "discriminator_widths": differs((8, 16, 32, 32, 64, 64), "paper preset: 32 to 256; two CPU cores"),
-        "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
-        "centre_distance_weight": differs(0.05, "paper: 0.5; of flat maps it is above all else, and they learn later"),
-        "iterations": differs(1800, "paper: 13440; minutes on two cores"),
-        "adversarial_iterations": differs(600, "paper: 4200; a third of the others, as there"),
+        "initial_deviation": differs(0.0, "paper preset: 0.01; He's: small weights grow too slowly here"),
+        "centre_distance_weight": differs(0.05, "paper: 0.5; on flat maps it exceeds all other losses"),
+        "iterations": differs(1800, "paper: 13440; minutes on two CPU cores"),
+        "adversarial_iterations": differs(600, "paper: 4200; a third of `iterations`, as there"),
         "record_every": differs(60, "paper preset: 420; a record every half minute"),
     },
 }
@@ -223,11 +225,11 @@ VARIANTS = {
     },
     "unet_l": {
         "network": differs("unet_l", "paper: Table 2, the localisation branch alone"),
-        "centre_distance": differs(False, "paper: Eq. 1; this row is without"),
+        "centre_distance": differs(False, "paper: Eq. 1; this row has none"),
     },
     "brn": {
         "network": differs("brn", "paper: Tables 1 and 2, both branches without cross connections"),
-        "centre_distance": differs(False, "paper: Eq. 1; this row is without"),
+        "centre_distance": differs(False, "paper: Eq. 1; this row has none"),
     },
     "brnd": {
         "network": differs("brn", "paper: Tables 1 and 2, both branches without cross connections"),
@@ -237,4 +239,7 @@ VARIANTS = {
     },
 }
 
-FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS)
+REMOVED = {"centre_distance_unit": "diagonal", "centre_distance_point": "soft_argmax",
+           "generator_loss": "non_saturating", "jit_compile": False}
+
+FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED)

@@ -3,8 +3,8 @@
     python train/head.py --data head.h5 --run_dir runs/head --preset quick --variant unet
 
 The text prints no results. "The source" in a note is that repository's code or configuration, where the text is silent.
-A variant is a network with its own loss; the first one, `paper`, is the U-Net. Sizes of pictures are (rows, columns);
-lengths that the text or the source gives in pixels are pixels of a picture whose longer side is 512.
+A variant is a network with its own loss; the first one, `paper`, is the U-Net. Sizes of images are (rows, columns);
+lengths that the text or the source gives in pixels are for an image whose longer side is 512.
 """
 
 from __future__ import annotations
@@ -23,67 +23,64 @@ class HeadConfig:
     """Every number of the system; the headings in the notes are the text's."""
 
     # Data
-    test_cases: int = ours(100, "not stated; held apart by examination before the folds are made")
-    folds: int = paper(5, "Training Strategy: 5-fold stratified; ours groups by examination, strata are head sizes")
-    fold: int = ours(0, "which of the folds validates, the others train; of 1 fold all train, none validates")
+    test_cases: int = ours(100, "not stated; held out by examination before the folds are made")
+    folds: int = paper(5, "Training Strategy: 5-fold stratified; here grouped by examination, stratified by head size")
+    fold: int = ours(0, "this fold validates, the others train; with 1 fold all cases train, and none validates")
     landmark_policy: str = ours("drop", "37 % of the public points are wrong; or keep, repair, ellipse")
-    outline: str = ours("official", "HC18's masks reach past the ellipse of its official HC: what is too much is taken "
-                                    "off, where the HCs tell; or as_drawn")
-    end_order: str = ours("learned", "which end of a pair is the first: learned from the training points, or fixed")
+    outline: str = ours("official", "HC18's masks extend beyond the ellipse of its official HC: they are shrunk by the "
+                                    "difference, where the HC is known; or as_drawn")
 
     # Phantoms, where there is no dataset
-    phantom_cases: int = ours(120, "the text has 624 pictures; enough to train something")
-    phantom_size: tuple[int, ...] = ours((540, 800), "rows, columns: as HC18's pictures")
+    phantom_cases: int = ours(120, "the text has 624 images; enough to train a network")
+    phantom_size: tuple[int, ...] = ours((540, 800), "rows, columns: as HC18's images")
     phantom_pixel_size_mm: tuple[float, ...] = ours((0.052, 0.326), "smallest and largest of HC18")
 
-    # Preprocessing
+    # Preprocessing: after CLAHE and letterbox each image gets zero mean and unit deviation over its own pixels
     input_size: tuple[int, ...] = ours((512, 512), "rows, columns, letterboxed; not stated; the source's config")
     clahe_clip: float = ours(2.0, "Preprocessing Strategy names CLAHE without numbers; the source; 0 is off")
     clahe_tiles: int = ours(8, "tiles along each side; the source")
-    denoise: str = ours("none", "Preprocessing Strategy names it, the source switches it off; or median, nlm")
-    standardisation: str = ours("picture", "zero mean and unit deviation of a picture's own pixels, the padding 0")
 
     # Augmentation
-    geometric_share: float = ours(0.5, "pictures that are rotated, scaled and shifted; the source's p")
-    rotation_degrees: float = ours(20.0, "either way; the source's medium strength")
-    scaling: float = ours(0.15, "share, either way; the source's medium strength")
-    shift: float = ours(0.1, "share of the side, either way; the source's medium strength")
-    flip_share: float = ours(0.5, "pictures mirrored left to right; the source")
-    elastic_share: float = ours(0.2, "pictures deformed; the source")
+    geometric_share: float = ours(0.5, "probability of rotation, scaling and shift; the source's p")
+    rotation_degrees: float = ours(20.0, "in both directions; the source's medium strength")
+    scaling: float = ours(0.15, "fraction, up and down; the source's medium strength")
+    shift: float = ours(0.1, "fraction of the side, in both directions; the source's medium strength")
+    flip_share: float = ours(0.5, "probability of a flip from left to right; the source")
+    elastic_share: float = ours(0.2, "probability of an elastic deformation; the source")
     elastic_alpha: float = ours(30.0, "displacement before smoothing, pixels of a 512 frame; the source")
     elastic_sigma: float = ours(5.0, "its smoothing, pixels of a 512 frame; the source")
-    intensity_share: float = ours(0.5, "pictures whose grey levels change; the source's p")
-    brightness: float = ours(0.2, "share of the full range, either way; the source")
-    contrast: float = ours(0.2, "share, either way; the source")
-    gamma: float = ours(0.2, "exponent 1 +- this; the source's config, its code has 0.1")
+    intensity_share: float = ours(0.5, "probability of a change of grey levels; the source's p")
+    brightness: float = ours(0.2, "fraction of the full range, up and down; the source")
+    contrast: float = ours(0.2, "fraction, up and down; the source")
+    gamma: float = ours(0.2, "exponent 1 +- this; the source's config; its code has 0.1")
     speckle: float = ours(0.1, "largest deviation of multiplicative noise; not in the source; ultrasound has it")
-    speckle_share: float = ours(0.2, "pictures with it")
-    noise: float = ours(0.02, "largest deviation of additive noise, share of the range; the source has no number")
-    noise_share: float = ours(0.3, "pictures with it; the source")
+    speckle_share: float = ours(0.2, "its probability")
+    noise: float = ours(0.02, "largest deviation of additive noise, fraction of the range; the source has no number")
+    noise_share: float = ours(0.3, "its probability; the source")
     blur_sigma: float = ours(1.0, "largest Gaussian blur, pixels of a 512 frame; the source draws one of three blurs")
-    blur_share: float = ours(0.3, "pictures with it; the source")
-    shadow_share: float = ours(0.2, "pictures with an acoustic shadow; the source")
+    blur_share: float = ours(0.3, "its probability; the source")
+    shadow_share: float = ours(0.2, "probability of an acoustic shadow; the source")
 
     # Network
     network: str = paper("unet", "Segmentation, approach 1; each of the seven is a variant")
     backbone: str = paper("imagenet", "approaches 1 and 2: ResNet50, EfficientNet-B3; or small, a residual one of ours")
-    backbone_weights: str = ours("", "ImageNet weights: a Keras applications file without top; the text takes them")
+    backbone_weights: str = ours("", "ImageNet weights, a Keras Applications file without top; the text uses them")
     backbone_widths: tuple[int, ...] = ours((16, 32, 64, 96, 128), "of the small backbone, at 1/2 to 1/32")
-    dropout: float = ours(0.3, "Training Strategy: regularisation; the source's number; also kept on for Monte Carlo")
+    dropout: float = ours(0.3, "Training Strategy: regularisation; the source's number; also for Monte Carlo dropout")
     norm_momentum: float = ours(0.99, "of the layers around a backbone, and of the U-Nets; Keras's own")
-    heatmap_widths: tuple[int, ...] = ours((512, 256, 128, 64), "the decoder's doublings; the source")
+    heatmap_widths: tuple[int, ...] = ours((512, 256, 128, 64), "of the decoder's upsampling stages; the source")
     head_widths: tuple[int, ...] = ours((512, 256), "fully connected layers before the coordinates; the source")
     pyramid_channels: int = ours(256, "of each level of the pyramid; the source")
-    pyramid_fused: int = ours(512, "of the levels together; the source")
+    pyramid_fused: int = ours(512, "of the fused levels; the source")
     attention_reduction: int = ours(16, "bottleneck of the channel attention; the source, as CBAM")
-    transformer_size: tuple[int, ...] = ours((224, 224), "the picture is resized to it; ViT's own, not in the source")
+    transformer_size: tuple[int, ...] = ours((224, 224), "the image is resized to it; ViT's own, not in the source")
     transformer_patch: int = ours(16, "side of a patch; ViT-B/16, which the source's config names")
     transformer_width: int = ours(384, "ViT-S; the source has no such network")
     transformer_depth: int = ours(8, "not in the source")
     transformer_heads: int = ours(6, "64 channels each, as ViT")
     unet_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "approach 1 says classic U-Net")
     aspp_channels: int = ours(256, "DeepLabV3+'s own")
-    aspp_rates: tuple[int, ...] = ours((6, 12, 18), "DeepLabV3+'s own at output stride 16; the source has twice these")
+    aspp_rates: tuple[int, ...] = ours((6, 12, 18), "DeepLabV3+'s own at output stride 16; the source doubles them")
     aspp_dropout: float = ours(0.5, "DeepLabV3+'s implementations")
     low_level_channels: int = ours(48, "DeepLabV3+'s own")
 
@@ -93,52 +90,53 @@ class HeadConfig:
     heatmap_sigma: float = ours(2.0, "of the Gaussian targets in cells of the map, 4 pixels wide; the source")
     coordinate_loss: str = paper("smooth_l1", "Loss Functions: MSE/Smooth L1, Wing; or wing, mse")
     coordinate_weight: float = ours(1.0, "the only loss where the text names no other")
-    smooth_l1_beta: float = ours(0.01, "share of the longer side, 5 pixels of 512; Keras's 1 would make it an L2 loss")
+    smooth_l1_beta: float = ours(0.01, "fraction of the longer side, 5 pixels of 512; Keras's 1 would make it an L2 "
+                                       "loss")
     wing_width: float = ours(10.0, "pixels of a 512 frame; the source")
     wing_curvature: float = ours(2.0, "pixels of a 512 frame; the source")
-    soft_argmax_beta: float = ours(50.0, "a soft-argmax without temperature gives the middle of the picture")
-    geometric_weight: float = ours(0.0, "Loss Functions: perpendicular BPD and OFD; only where a variant asks for it")
-    relation_weight: float = ours(0.0, "common middle and plausible ratio of the two; only where a variant asks for it")
+    soft_argmax_beta: float = ours(50.0, "a soft-argmax without temperature gives the middle of the image")
+    geometric_weight: float = ours(0.0, "Loss Functions: perpendicular BPD and OFD; only in variants that set it")
+    relation_weight: float = ours(0.0, "common centre and plausible ratio of the two; only in variants that set it")
     dice_weight: float = paper(1.0, "Segmentation, approach 1: Dice + BCE")
     cross_entropy_weight: float = paper(1.0, "Segmentation, approach 1: Dice + BCE")
-    focal_weight: float = ours(0.0, "Loss Functions: Focal; only where a variant asks for it")
-    focal_dice_weight: float = ours(0.0, "Segmentation, approach 2; only where a variant asks for it")
-    boundary_weight: float = ours(0.0, "Loss Functions: Boundary, as Kervadec; an option, 0.01 is usual")
+    focal_weight: float = ours(0.0, "Loss Functions: Focal; only in variants that set it")
+    focal_dice_weight: float = ours(0.0, "Segmentation, approach 2; only in variants that set it")
+    boundary_weight: float = ours(0.0, "BOUNDARY")
     focal_alpha: float = ours(0.25, "the source")
     focal_gamma: float = ours(2.0, "the source")
     focal_dice_gamma: float = ours(4 / 3, "(1 - Dice)^(1/gamma); the focal Tversky loss's own")
 
-    # Optimisation; an epoch is 499 pictures, four fifths of the text's 624, in whole batches
+    # Optimisation; an epoch is 499 images, four fifths of the text's 624, in whole batches
     optimizer: str = ours("adamw", "not stated; the source")
     learning_rate: float = ours(1e-4, "not stated; the source")
     weight_decay: float = ours(1e-5, "Training Strategy names it; decoupled; the source's number")
-    gradient_clip: float = ours(1.0, "largest norm of all gradients together; the source; 0 is off")
+    gradient_clip: float = ours(1.0, "largest global norm of the gradients; the source; 0 is off")
     schedule: str = paper("cosine_restarts", "Training Strategy: cosine annealing with warm restarts; or cosine")
-    restart_records: int = ours(10, "T0: records until the first restart, in the paper's sizes epochs; the source")
-    restart_factor: float = ours(2.0, "Tmult: each cycle is so much longer than the one before; the source")
+    restart_records: int = ours(10, "T0: records until the first restart; epochs in preset paper; the source")
+    restart_factor: float = ours(2.0, "Tmult: length of each cycle relative to the one before; the source")
     smallest_learning_rate: float = ours(1e-7, "eta_min; the source")
     landmark_batch: int = paper(16, "Usage: --batch_size 16")
     segmentation_batch: int = paper(8, "Usage: --batch_size 8")
-    landmark_iterations: int = paper(3100, "Usage: --epochs 100; 31 batches of 16 an epoch")
-    segmentation_iterations: int = paper(9300, "Usage: --epochs 150; 62 batches of 8 an epoch")
-    landmark_record_every: int = ours(31, "an epoch; save, validate and record so often")
-    segmentation_record_every: int = ours(62, "an epoch; save, validate and record so often")
+    landmark_iterations: int = paper(3100, "Usage: --epochs 100; 31 batches of 16 per epoch")
+    segmentation_iterations: int = paper(9300, "Usage: --epochs 150; 62 batches of 8 per epoch")
+    landmark_record_every: int = ours(31, "steps between records (save, validate, log): an epoch")
+    segmentation_record_every: int = ours(62, "steps between records (save, validate, log): an epoch")
     landmark_early_stopping: int = ours(20, "records without a better validation score; the source; 0 is off")
     segmentation_early_stopping: int = ours(25, "records without a better validation score; the source; 0 is off")
     precision: str = ours("float32", "Training Strategy: mixed precision, without saying which; or mixed_bfloat16, "
                                      "mixed_float16")
-    jit_compile: bool = ours(False, "option: XLA")
 
-    # From the network's answer to measurements
-    heatmap_decode: str = paper("argmax", "approach 1; or centroid, soft_argmax, which see between the cells")
+    # From the network's output to measurements
+    heatmap_decode: str = paper("argmax", "approach 1; or centroid, soft_argmax, finer than the cells of the map")
     threshold: float = ours(0.5, "of the probability; not stated")
     morphology_px: int = ours(5, "side of the opening and closing, pixels of a 512 frame; approach 4 without numbers")
     area_px: tuple[float, ...] = ours((5000.0, 150000.0), "smallest and largest head in a 512 frame; the source")
     ransac_iterations: int = ours(200, "approach 4 names RANSAC without numbers")
-    ransac_points: int = ours(8, "points of one trial; the source takes 50, of which too many may be wrong")
+    ransac_points: int = ours(8, "points per trial; the source has 50, of which too many can be outliers")
     ransac_inlier_px: float = ours(2.0, "distance of an inlier, pixels of a 512 frame")
-    axis_ratio: tuple[float, ...] = ours((0.4, 1.0), "smallest and largest short over long axis of a head")
-    monte_carlo_samples: int = ours(10, "passes with dropout on, for the uncertainty; 0 is off")
+    axis_ratio: tuple[float, ...] = ours((0.4, 1.0), "smallest and largest ratio of the short to the long axis of a "
+                                                     "head")
+    monte_carlo_samples: int = ours(10, "forward passes with dropout on, for the uncertainty; any number, 0 is off")
 
     # The run
     seed: int = ours(42, "the source")
@@ -163,12 +161,12 @@ class HeadConfig:
 
     @property
     def batch(self) -> int:
-        """Pictures in a step, of this network's part."""
+        """Images per step, of this network's part."""
         return self.landmark_batch if self.part == "landmarks" else self.segmentation_batch
 
     @property
     def steps(self) -> int:
-        """Steps in all, of this network's part."""
+        """All steps, of this network's part."""
         return self.landmark_iterations if self.part == "landmarks" else self.segmentation_iterations
 
     @property
@@ -211,9 +209,6 @@ def _data_rules(config: HeadConfig):
     yield config.clahe_clip >= 0, "clahe_clip", "0 or more"
     yield one_of(config, "landmark_policy", "drop", "keep", "repair", "ellipse")
     yield one_of(config, "outline", "official", "as_drawn")
-    yield one_of(config, "end_order", "learned", "fixed")
-    yield one_of(config, "denoise", "none", "median", "nlm")
-    yield config.standardisation == "picture", "standardisation", "picture"
     for name in ("geometric_share", "flip_share", "elastic_share", "intensity_share", "speckle_share", "noise_share",
                  "blur_share", "shadow_share"):
         yield _range(config, name, 0, 1)
@@ -233,8 +228,8 @@ def _network_rules(config: HeadConfig):
            "none: this network has no ImageNet backbone")
     for name, length in (("backbone_widths", 5), ("head_widths", 2), ("transformer_size", 2)):
         yield len(getattr(config, name)) == length, name, f"{length} numbers"
-    yield len(config.unet_widths) in (3, 4, 5, 6), "unet_widths", "three to six numbers, one a level"
-    yield len(config.heatmap_widths) in (3, 4), "heatmap_widths", "three or four numbers, one a doubling"
+    yield len(config.unet_widths) in (3, 4, 5, 6), "unet_widths", "three to six numbers, one per level"
+    yield len(config.heatmap_widths) in (3, 4), "heatmap_widths", "three or four numbers, one per upsampling stage"
     yield from _positive(config, "backbone_widths", "head_widths", "unet_widths", "heatmap_widths", "aspp_rates",
                          "transformer_size", "pyramid_channels", "pyramid_fused", "attention_reduction",
                          "transformer_depth", "transformer_patch", "transformer_heads", "aspp_channels",
@@ -295,14 +290,14 @@ PRESETS = {
         "phantom_pixel_size_mm": differs((0.104, 0.652), "paper preset: 0.052,0.326; the same field of view, coarser"),
         "input_size": differs((192, 256), "paper preset: 512,512; two CPU cores, a ninth of HC18's 540x800 pixels"),
         "backbone": differs("small", "paper: ResNet50 and EfficientNet-B3; two CPU cores"),
-        "heatmap_widths": differs((96, 64, 48), "paper preset: 512,256,128,64; three doublings end at 1/4"),
+        "heatmap_widths": differs((96, 64, 48), "paper preset: 512,256,128,64; three upsampling stages reach 1/4"),
         "heatmap_sigma": differs(1.5, "paper preset: 2; a map of 48x64 cells"),
-        "heatmap_decode": differs("centroid", "paper: argmax; a cell of the map is 12 pixels of an HC18 picture wide"),
+        "heatmap_decode": differs("centroid", "paper: argmax; a cell of the map is 12 pixels of an HC18 image wide"),
         "head_widths": differs((128, 64), "paper preset: 512,256; two CPU cores"),
         "pyramid_channels": differs(48, "paper preset: 256; two CPU cores"),
         "pyramid_fused": differs(128, "paper preset: 512; two CPU cores"),
-        "attention_reduction": differs(8, "paper preset: 16; of 48 channels that would leave 3"),
-        "transformer_size": differs((192, 256), "paper preset: 224,224; the picture as it comes"),
+        "attention_reduction": differs(8, "paper preset: 16, which would leave 3 of 48 channels"),
+        "transformer_size": differs((192, 256), "paper preset: 224,224; without resizing"),
         "transformer_width": differs(128, "paper preset: 384; two CPU cores"),
         "transformer_depth": differs(6, "paper preset: 8; two CPU cores"),
         "transformer_heads": differs(4, "paper preset: 6; 32 channels each"),
@@ -311,11 +306,11 @@ PRESETS = {
         "aspp_channels": differs(64, "paper preset: 256; two CPU cores"),
         "aspp_rates": differs((2, 4, 6), "paper preset: 6,12,18; a map of 12x16 cells instead of 32x32"),
         "low_level_channels": differs(24, "paper preset: 48; two CPU cores"),
-        "learning_rate": differs(1e-3, "paper preset: 0.0001, for backbones that are already trained"),
-        "smallest_learning_rate": differs(1e-6, "paper preset: 1e-7; ten times the rate"),
+        "learning_rate": differs(1e-3, "paper preset: 0.0001, for pretrained backbones"),
+        "smallest_learning_rate": differs(1e-6, "paper preset: 1e-7; the learning rate is ten times as high"),
         "landmark_batch": differs(8, "paper: 16; two CPU cores"),
-        "landmark_iterations": differs(1800, "paper: 100 epochs, 3100 steps of 16; 37 epochs of 390 pictures"),
-        "segmentation_iterations": differs(1800, "paper: 150 epochs, 9300 steps; 37 epochs of 390 pictures"),
+        "landmark_iterations": differs(1800, "paper: 100 epochs, 3100 steps of 16; 37 epochs of 390 images"),
+        "segmentation_iterations": differs(1800, "paper: 150 epochs, 9300 steps; 37 epochs of 390 images"),
         "landmark_record_every": differs(60, "paper preset: 31; 30 records, the first restart after 10 of them"),
         "segmentation_record_every": differs(60, "paper preset: 62; 30 records, the first restart after 10 of them"),
         "landmark_early_stopping": differs(0, "paper preset: 20; the second cycle ends where training does"),
@@ -327,7 +322,7 @@ VARIANTS = {
     "paper": {},
     "heatmap": {
         "network": differs("heatmap", "paper: landmark detection, approach 1"),
-        "coordinate_loss": differs("mse", "paper: MSE on heatmaps; the source adds one on the coordinates they give"),
+        "coordinate_loss": differs("mse", "paper: MSE on heatmaps; the source adds one on the decoded coordinates"),
         "coordinate_weight": differs(0.5, "paper: not stated; the source"),
         "geometric_weight": differs(0.1, "paper: Loss Functions names it without a weight; the source"),
     },
@@ -357,4 +352,6 @@ VARIANTS = {
     },
 }
 
-HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS)
+REMOVED = {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}
+
+HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED)

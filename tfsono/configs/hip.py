@@ -17,49 +17,52 @@ class HipConfig:
     """Every number of the system; sections and equations are the paper's."""
 
     # Data
-    label_names: tuple[str, ...] = ours((), "foreground labels in the order of the classes; () takes the cache's")
-    orientation: str = ours("LPS", "file order is not stated; volumes are turned to these axes, losslessly")
+    label_names: tuple[str, ...] = ours((), "foreground labels in the order of the classes; () uses the cache's")
+    orientation: str = ours("LPS", "file order not stated; volumes are reoriented to these axes without resampling")
     spacing_mm: tuple[float, ...] = ours((), "not stated; () keeps each volume's own, x,y,z resamples to it")
     test_cases: int = paper(10, "Sec. 3.1: 10 of 20")
-    validation_cases: int = ours(0, "the paper has none; with some, the best weights by their Dice are kept too")
+    validation_cases: int = ours(0, "the paper has none; above 0, the weights with the best Dice on them are kept too")
 
     # Phantoms, where there is no dataset
     phantom_cases: int = paper(20, "Sec. 3.1")
-    phantom_size: tuple[int, ...] = paper((300, 200, 100), "Sec. 3.2: about so large")
+    phantom_size: tuple[int, ...] = paper((300, 200, 100), "Sec. 3.2: about this size")
     phantom_spacing_mm: tuple[float, ...] = ours((0.6, 0.6, 1.2), "not stated; a field of view of 180x120x120 mm")
 
     # Patches
     patch: tuple[int, ...] = paper((64, 64, 64), "Sec. 3.2")
     batch: int = paper(2, "Sec. 3.2")
-    patches_in_a_row: int = paper(10, "Sec. 3.2: n = 5 times a batch of 2 from one image, then the next image")
-    foreground_share: float = ours(0.5, "no rule stated; this share of the patches holds foreground for sure")
-    right_angles: bool = paper(True, "Sec. 3.1: 0, 90, 180, 270 degrees about z, times flip of y: 8 versions")
+    patches_in_a_row: int = paper(10, "Sec. 3.2: n = 5 batches of 2 from one image, then the next image")
+    foreground_share: float = ours(0.5, "sampling rule not stated; fraction of the patches that are drawn so that they "
+                                        "contain foreground, the others anywhere; any number from 0 to 1")
+    right_angles: bool = paper(True, "Sec. 3.1: 0, 90, 180, 270 degrees about z, with and without a flip of y: 8 "
+                                     "versions")
     rotation_degrees: float = ours(0.0, "option: random rotation about each axis up to this angle; not in the paper")
-    scaling: float = ours(0.0, "option: random scaling by up to this share; not in the paper")
+    scaling: float = ours(0.0, "option: random scaling by up to this fraction; not in the paper")
     mirror_share: float = ours(0.0, "option: random flip of x with this probability; not in the paper")
     intensity: float = ours(0.0, "option: random gamma, bias field and noise of this strength; not in the paper")
 
     # Network
-    architecture: str = ours("ds_u3", "Fig. 1 is missing; 3D U-Net depth and C3D widths agree on it; or lineage4")
-    widths: tuple[int, ...] = ours((64, 128, 256, 512), "not stated; C3D's groups 1 to 4, so that its kernels fit")
+    architecture: str = ours("ds_u3", "Fig. 1 is missing; the depth of 3D U-Net agrees with C3D's widths; or lineage4")
+    widths: tuple[int, ...] = ours((64, 128, 256, 512), "not stated; those of C3D's groups 1 to 4, whose kernels are "
+                                                        "transferred")
     lower_widths: tuple[int, ...] = ours((64, 32), "deconvolutions of LowerCls; not stated")
     middle_widths: tuple[int, ...] = ours((32,), "deconvolution of MidCls; not stated")
     deep_supervision: bool = paper(True, "Sec. 2.1; false: UpperCls alone")
     norm_momentum: float = ours(0.9, "not stated; the co-author's code of the same months")
     norm_epsilon: float = ours(1e-5, "not stated; the co-author's code of the same months")
-    norm_at_test: str = ours("tile", "not stated; a tile's own mean and variance, as 3D U-Net, which this extends, "
-                                     "found best with small batches; or moving, the averages of training")
-    initial_deviation: float = paper(0.01, "Sec. 3.3: Gaussian, mean 0; 0 takes He's initialisation instead")
+    norm_at_test: str = ours("tile", "not stated; each tile's own mean and variance, as 3D U-Net, which this paper "
+                                     "extends, recommends for small batches; or moving, the averages of training")
+    initial_deviation: float = paper(0.01, "Sec. 3.3: Gaussian, mean 0; 0 uses He's initialisation instead")
     recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
 
     # Transfer
-    c3d_weights: str = ours("", "Sec. 2.2 transfers C3D; a file of pretrained/README.md, or a run folder as a stand-in")
-    c3d_time_axis: str = ours("z", "not stated; C3D's time axis becomes z, or x as in the co-author's code")
+    c3d_weights: str = ours("", "Sec. 2.2 transfers C3D; a file from pretrained/README.md, or a run folder as a "
+                                "substitute")
 
     # Loss
     loss: str = paper("cross_entropy", "Eq. 1, as a mean: a sum diverges at this rate; or cross_entropy_dice")
     branch_weights: tuple[float, ...] = paper((0.33, 0.67, 1.0), "Sec. 3.3: lower, middle, upper")
-    weight_decay: float = paper(0.005, "Sec. 3.3; lambda of Eq. 2 is the same thing; gradient 0.005 w, on kernels only")
+    weight_decay: float = paper(0.005, "Sec. 3.3, the lambda of Eq. 2; the gradient is 0.005 w, of kernels only")
 
     # Optimisation
     optimizer: str = paper("sgd", "Sec. 3.3; or adam")
@@ -68,16 +71,16 @@ class HipConfig:
     schedule: str = paper("halving", "Sec. 3.3: halved every `halve_every` iterations; or cosine")
     halve_every: int = paper(3000, "Sec. 3.3")
     iterations: int = paper(14000, "Sec. 3.3")
-    record_every: int = ours(400, "one epoch of Sec. 3.2: 80 images times n = 5; save, validate and record so often")
+    record_every: int = ours(400, "iterations between records (save, validate, log): one epoch of Sec. 3.2, 80 images "
+                                  "times n = 5")
     early_stopping: int = ours(0, "option: stop after this many records without a better validation Dice; 0 is off")
     precision: str = ours("float32", "option: mixed_bfloat16 or mixed_float16")
-    jit_compile: bool = ours(False, "option: XLA; nine times slower than without for 3D convolutions on a CPU")
 
     # Inference
     tiling: str = ours("paper", "overlap not stated; the co-author's rule: 432 tiles; or half, fast, whole")
     tile_weighting: str = paper("uniform", "Sec. 3.4: the average of the overlapping patches; or gaussian")
-    tile_batch: int = ours(2, "tiles in one pass of the network; not stated")
-    mirror_at_test: bool = ours(False, "option: average with the answer for the volume mirrored in x; train with "
+    tile_batch: int = ours(2, "tiles per forward pass; not stated")
+    mirror_at_test: bool = ours(False, "option: average with the prediction for the volume mirrored in x; train with "
                                        "mirror_share")
     largest_component: bool = paper(True, "Sec. 3.4: remove isolated small volumes")
     fill_holes: bool = paper(True, "Sec. 3.4: remove internal holes")
@@ -141,7 +144,6 @@ def _rules(config: HipConfig):
         one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16"),
         one_of(config, "tiling", "paper", "half", "fast", "whole"),
         one_of(config, "tile_weighting", "uniform", "gaussian"),
-        one_of(config, "c3d_time_axis", "x", "z"),
         (config.record_every > 0 and config.iterations % config.record_every == 0, "iterations",
          f"a multiple of record_every ({config.record_every})"),
         (config.early_stopping == 0 or config.validation_cases > 0, "early_stopping",
@@ -158,9 +160,9 @@ PRESETS = {
         "widths": differs((16, 32, 64, 128), "paper: C3D's 64,128,256,512; two CPU cores"),
         "lower_widths": differs((16, 8), "paper preset: 64,32; two CPU cores"),
         "middle_widths": differs((8,), "paper preset: 32; two CPU cores"),
-        "learning_rate": differs(5e-2, "paper: 0.001; 23 times fewer iterations must go as far"),
-        "halve_every": differs(129, "paper: 3000; the same share of the iterations"),
-        "iterations": differs(600, "paper: 14000; minutes on two cores"),
+        "learning_rate": differs(5e-2, "paper: 0.001; there are 23 times fewer iterations"),
+        "halve_every": differs(129, "paper: 3000; the same fraction of the iterations"),
+        "iterations": differs(600, "paper: 14000; minutes on two CPU cores"),
         "record_every": differs(50, "paper preset: 400; a record every few seconds"),
         "tiling": differs("half", "paper preset: the 432-tile rule; half overlap is several times faster"),
     },
@@ -172,26 +174,28 @@ VARIANTS = {
         "deep_supervision": differs(False, "paper: three classifiers; the ablation without the two branches"),
     },
     "lineage4": {
-        "architecture": differs("lineage4", "paper: not stated; four poolings as in the co-author's code"),
-        "branch_weights": differs((0.3, 0.6, 0.9, 1.0), "paper: 0.33, 0.67, 1.0; that code has a third branch"),
+        "architecture": differs("lineage4", "paper: not stated; four poolings, as in the co-author's code"),
+        "branch_weights": differs((0.3, 0.6, 0.9, 1.0), "paper: 0.33, 0.67, 1.0; one more branch, as in that code"),
     },
     "tuned": {
         "optimizer": differs("adam", "paper: SGD; converges in a tenth of the iterations"),
         "learning_rate": differs(2e-3, "paper: 0.001; found on real MR"),
-        "schedule": differs("cosine", "paper: halved every 3000; goes to zero within a short training"),
+        "schedule": differs("cosine", "paper: halved every 3000; falls to zero within a short training"),
         "loss": differs("cross_entropy_dice", "paper: cross-entropy; small structures count as much as large ones"),
-        "initial_deviation": differs(0.0, "paper: Gaussian 0.01; He's initialisation keeps the signal's size"),
-        "weight_decay": differs(0.0, "paper: 0.005; coupled decay and Adam do not go together"),
-        "right_angles": differs(False, "paper: 8 versions; anatomy does not come upside down"),
-        "rotation_degrees": differs(15.0, "paper: none; natural positions vary so much"),
-        "scaling": differs(0.15, "paper: none; natural sizes vary so much"),
-        "intensity": differs(0.1, "paper: none; scanners vary"),
-        "patches_in_a_row": differs(1, "paper: 10; every patch of a batch from another image"),
+        "initial_deviation": differs(0.0, "paper: Gaussian 0.01; He's initialisation preserves the variance"),
+        "weight_decay": differs(0.0, "paper: 0.005; L2 weight decay does not work well with Adam"),
+        "right_angles": differs(False, "paper: 8 versions; patients are not scanned upside down"),
+        "rotation_degrees": differs(15.0, "paper: none; positions of patients vary this much"),
+        "scaling": differs(0.15, "paper: none; sizes of patients vary this much"),
+        "intensity": differs(0.1, "paper: none; scanners differ"),
+        "patches_in_a_row": differs(1, "paper: 10; every patch of a batch comes from another image"),
         "norm_at_test": differs("moving", "paper preset: tile; better by 0.005 Dice once a batch mixes images"),
-        "tile_weighting": differs("gaussian", "paper: uniform; the middle of a tile is predicted best"),
+        "tile_weighting": differs("gaussian", "paper: uniform; predictions are best in the middle of a tile"),
         "tiling": differs("half", "paper preset: the 432-tile rule; the same result, faster"),
     },
 }
 VARIANTS["tuned_no_deep_supervision"] = {**VARIANTS["tuned"], **VARIANTS["no_deep_supervision"]}
 
-HIP = Choices("hip", HipConfig, PRESETS, VARIANTS)
+REMOVED = {"c3d_time_axis": "z", "jit_compile": False}
+
+HIP = Choices("hip", HipConfig, PRESETS, VARIANTS, removed=REMOVED)

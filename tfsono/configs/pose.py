@@ -16,7 +16,7 @@ from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
 
 METHODS = ("land", "rnn", "gan")
 
-# Joints in the paper's numbering, of which only the numbers stand in its text; the names are inferred (specification).
+# Joints in the paper's numbering. Its text has only the numbers; the names are inferred (specification).
 LANDMARKS = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spine", "sacrum", "elbow_b", "wrist_b",
              "hip_a", "knee_a", "ankle_a", "hip_b", "knee_b", "ankle_b")
 SEGMENTS = (("head", "neck"), ("neck", "shoulder_b"), ("shoulder_b", "elbow_b"), ("elbow_b", "wrist_b"),
@@ -33,67 +33,71 @@ class PoseConfig:
     """Every number of the system; sections and equations are the paper's."""
 
     # Data
-    landmark_names: tuple[str, ...] = ours((), "landmarks in the order of the heatmaps; () takes the cache's")
-    orientation: str = ours("LPS", "file order is not stated; volumes are turned to these axes, losslessly")
+    landmark_names: tuple[str, ...] = ours((), "landmarks in the order of the heatmaps; () uses the cache's")
+    orientation: str = ours("LPS", "file order not stated; volumes are reoriented to these axes without resampling")
     spacing_mm: tuple[float, ...] = ours((), "the paper's volumes have 0.5 mm; () keeps each volume's own")
     ratio: float = paper(0.5, "Sec. 3: 0.4, or 0.5 with checkpointing; the volume is rescaled")
     test_cases: int = paper(52, "Sec. 3: 52 of 152")
-    validation_cases: int = ours(0, "the paper has none; with some, the best weights by their error are kept too")
+    validation_cases: int = ours(0, "the paper has none; above 0, the weights with the lowest error on them are kept "
+                                    "too")
 
     # Phantoms, where there is no dataset
     phantom_cases: int = paper(152, "Sec. 3")
     phantom_size: tuple[int, ...] = paper((220, 205, 260), "Sec. 3: the average")
     phantom_spacing_mm: tuple[float, ...] = paper((0.5, 0.5, 0.5), "Sec. 3")
     phantom_weeks: tuple[float, ...] = paper((10.0, 14.0), "Sec. 3: gestational ages")
-    phantom_variety: float = ours(1.0, "not stated; of the postures; towards 0 ever more alike")
-    phantom_turn_degrees: float = ours(180.0, "not stated; out of a sagittal view; 180 takes all directions alike")
+    phantom_variety: float = ours(1.0, "not stated; of the postures; the nearer to 0, the more alike they are")
+    phantom_rotation_degrees: float = ours(180.0, "not stated; largest rotation away from a sagittal view; 180 makes "
+                                                  "all directions equally likely")
 
     # Augmentation
     augmentation: str = paper("versions", "Sec. 3: 800 from 100: 8 versions of each; or random, or none")
-    rotation_degrees: float = ours(30.0, "largest, about a random axis; not stated")
-    flips: bool = paper(True, "Sec. 3: flipping; an odd number of mirrored axes exchanges the sides")
+    rotation_degrees: float = ours(30.0, "largest rotation, about a random axis; not stated")
+    flips: bool = paper(True, "Sec. 3: flipping; an odd number of mirrored axes swaps left and right landmarks")
 
     # Detector
     method: str = paper("land", "Table 1's rows; or rnn, gan")
-    widths: tuple[int, ...] = ours((64, 128, 256, 512, 512), "in a lost figure; by the memory and time it claims")
+    widths: tuple[int, ...] = ours((64, 128, 256, 512, 512), "the figure is lost; chosen by the memory and time that "
+                                                             "the paper reports")
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
     norm_at_test: str = ours("moving", "not stated; the averages of training; or tile, the volume's own statistics")
-    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 takes He's initialisation")
-    head_deviation: float = ours(0.01, "of the Gaussian that the last kernel starts from; not stated; the lineage")
+    initial_deviation: float = ours(0.01, "not stated; the lineage; 0 uses He's initialisation")
+    head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernel; not stated; the lineage")
     recompute: bool = paper(True, "Sec. 2.3: gradient checkpointing, at ratio 0.5")
-    heatmap_sigma_mm: float = ours(2.5, "not stated; in millimetres, so that the ratios differ in resolution alone")
+    heatmap_sigma_mm: float = ours(2.5, "not stated; in millimetres, so that the ratios differ only in resolution")
 
     # Refinement by recurrence over the joints
     rnn_hidden: int = ours(16, "not stated; channels of a joint's state")
 
     # Second stage: what rnn and gan add to a trained detector
-    start_from: str = ours("", "run folder of a trained land; without, all is trained in this run, rnn in one stage")
-    second_iterations: int = ours(4000, "not stated; 5 epochs of 800; the adversarial stage, and rnn with start_from")
+    start_from: str = ours("", "run folder of a trained land; without one, everything is trained in this run, rnn in "
+                               "one stage")
+    second_iterations: int = ours(4000, "not stated; 5 epochs of 800; of the adversarial stage, and of rnn with "
+                                        "start_from")
 
     # Adversarial refinement
     discriminator_widths: tuple[int, ...] = ours((32, 64, 128, 256), "not stated; kernels of side 4, stride 2")
-    adversarial_share: float = ours(0.01, "not stated; the adversarial loss is weighted to this share of the L2 loss")
+    adversarial_share: float = ours(0.01, "not stated; the adversarial loss is scaled to this fraction of the L2 loss")
     adversarial_learning_rate: float = ours(1e-4, "not stated; the lineage")
 
     # Optimisation; an epoch is 800 volumes
-    learning_rate: float = paper(1e-3, "Sec. 3: initial")
-    schedule: str = ours("constant", "not stated; or cosine, to zero over the first stage")
+    learning_rate: float = paper(1e-3, "Sec. 3: initial; here constant: no schedule is stated")
     adam_beta_1: float = paper(0.5, "Sec. 3: moment term")
     iterations: int = paper(16000, "Sec. 3: 20 epochs of 800, batch 1")
-    record_every: int = ours(400, "half an epoch; save and record so often")
-    early_stopping: int = ours(0, "option: stop after this many records without a better score; 0 is off")
+    record_every: int = ours(400, "steps between records (save, validate, log): half an epoch")
+    early_stopping: int = ours(0, "option: stop after this many records without a lower validation error; 0 is off")
     precision: str = ours("float32", "option: mixed_bfloat16 or mixed_float16")
-    jit_compile: bool = ours(False, "option: XLA; nine times slower than without for 3D convolutions on a CPU")
 
     # Refinement on a test volume (SSL)
     refine_atlases: int = paper(10, "Sec. 2.2: K")
     refine_iterations: int = paper(6, "Sec. 3")
     refine_learning_rate: float = paper(5e-4, "Sec. 3: initial")
-    refine_norm: str = ours("moving", "not stated; the averages of training stay; or batch, the volume's own")
+    refine_norm: str = ours("moving", "not stated; the averages of training are kept; or batch, the volume's own")
 
     # Inference
-    heatmap_decode: str = ours("argmax", "not stated; the highest voxel; or centroid, between the voxels")
+    heatmap_decode: str = ours("argmax", "not stated; the highest voxel; or centroid, around it. Of exact Gaussians of "
+                                         "sigma 2.5 they miss by 0.48 and 0.22 voxels (benchmarks/decoding.py)")
 
     # Evaluation
     auc_limit_mm: float = ours(10.0, "not printed; derived from Tables 1 and 2 together")
@@ -117,12 +121,12 @@ class PoseConfig:
 
     @property
     def branch_steps(self) -> int:
-        """Steps of the first stage: none where a trained detector is gone on from."""
+        """Steps of the first stage: none where training starts from a trained detector."""
         return 0 if self.start_from else self.iterations
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """All steps."""
         return self.branch_steps + (self.second_iterations if self.adversarial or self.start_from else 0)
 
     def __post_init__(self):
@@ -136,7 +140,7 @@ def _data_rules(config: PoseConfig):
     yield (len(config.phantom_weeks) == 2 and 9 <= config.phantom_weeks[0] <= config.phantom_weeks[1] <= 15,
            "phantom_weeks", "two numbers from 9 to 15, the lowest and the highest")
     yield 0 < config.phantom_variety <= 1, "phantom_variety", "above 0 and up to 1"
-    yield 0 <= config.phantom_turn_degrees <= 180, "phantom_turn_degrees", "from 0 to 180"
+    yield 0 <= config.phantom_rotation_degrees <= 180, "phantom_rotation_degrees", "from 0 to 180"
     yield len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"
     yield 0 < config.ratio <= 1, "ratio", "above 0 and up to 1"
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
@@ -157,7 +161,6 @@ def _network_rules(config: PoseConfig):
 
 
 def _training_rules(config: PoseConfig):
-    yield one_of(config, "schedule", "constant", "cosine")
     yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
     yield one_of(config, "refine_norm", "moving", "batch")
     for name in ("adversarial_share", "iterations", "second_iterations", "refine_iterations"):
@@ -176,21 +179,21 @@ PRESETS = {
     "paper": {},
     "quick": {
         "phantom_cases": differs(132, "paper: 152; 32 to test"),
-        "test_cases": differs(32, "paper: 52; minutes on two cores"),
+        "test_cases": differs(32, "paper: 52; minutes on two CPU cores"),
         "phantom_size": differs((96, 80, 80), "paper: 220,205,260; a smaller field of view, coarser"),
         "phantom_spacing_mm": differs((1.0, 1.0, 1.0), "paper: 0.5; coarser"),
-        "phantom_weeks": differs((12.5, 14.0), "paper: 10 to 14; larger bodies, as the voxels are"),
-        "phantom_turn_degrees": differs(45.0, "paper preset: 180; handedness from any direction takes longer to learn"),
+        "phantom_weeks": differs((12.5, 14.0), "paper: 10 to 14; larger bodies for larger voxels"),
+        "phantom_rotation_degrees": differs(45.0, "paper preset: 180; all directions take longer to learn"),
         "widths": differs((16, 32, 64, 128), "paper preset: 64 to 512; two CPU cores"),
-        "flips": differs(False, "paper: True; sides that mirror images mix up take longer to learn"),
+        "flips": differs(False, "paper: True; with mirror images, left and right take longer to learn"),
         "discriminator_widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
-        "initial_deviation": differs(0.0, "paper preset: 0.01; He's, as a short training has no time to grow"),
-        "heatmap_sigma_mm": differs(5.0, "paper preset: 2.5; as many voxels"),
+        "initial_deviation": differs(0.0, "paper preset: 0.01; He's: small weights grow too slowly here"),
+        "heatmap_sigma_mm": differs(5.0, "paper preset: 2.5; the same in voxels"),
         "precision": differs("mixed_bfloat16", "paper preset: float32; two thirds of the time on two CPU cores"),
         "rnn_hidden": differs(4, "paper preset: 16; two CPU cores"),
-        "iterations": differs(1000, "paper: 16000; minutes on two cores"),
-        "second_iterations": differs(300, "paper preset: 4000; minutes on two cores"),
-        "record_every": differs(100, "paper preset: 400; a record every half minute or less"),
+        "iterations": differs(1000, "paper: 16000; minutes on two CPU cores"),
+        "second_iterations": differs(300, "paper preset: 4000; minutes on two CPU cores"),
+        "record_every": differs(100, "paper preset: 400; a record at least every half minute"),
     },
 }
 
@@ -208,4 +211,7 @@ VARIANTS = {
     "gan_r4": {**R4, "method": differs("gan", "paper: Table 1, adversarial refinement")},
 }
 
-POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS)
+RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees"}
+REMOVED = {"schedule": "constant", "jit_compile": False}
+
+POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, RENAMED, REMOVED)

@@ -1,7 +1,7 @@
 """HDF5 cache -> pictures in memory -> random batches, as a pure function of the seed and the step; for 2D systems.
 
 Pictures are [Y, X], rows first; a cache holds them as volumes [X, Y, 1], which are turned here, once. Each is prepared
-once (denoising, CLAHE, letterbox) and kept as bytes at the network's size: 500 of 192x256 take 75 MB with their masks.
+once (CLAHE, letterbox) and kept as bytes at the network's size: 500 of 192x256 take 75 MB with their masks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsono.augment_2d import PictureAugmentation, Sample, augmented
-from tfsono.contrast import denoised, network_picture
+from tfsono.contrast import network_picture
 from tfsono.data.cache import Cache, CachedCase
 from tfsono.errors import UserError
 from tfsono.geometry.letterbox import Letterbox
@@ -65,7 +65,7 @@ def picture_pixels(case: CachedCase) -> np.ndarray:
 
 
 def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], clahe_clip: float, clahe_tiles: int,
-                  denoise: str, points_px: Mapping[str, np.ndarray] | None = None) -> Pictures:
+                  points_px: Mapping[str, np.ndarray] | None = None) -> Pictures:
     """Reads cases and brings them into the network's frame.
 
     Args:
@@ -74,12 +74,11 @@ def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], c
       input_size: rows and columns of the frame.
       clahe_clip: limit of `contrast.clahe`; 0 leaves the contrast.
       clahe_tiles: its tiles along each side.
-      denoise: `none`, `median` or `nlm`.
       points_px: case -> landmarks [K, 2] in its own pixels instead of the cache's (after a policy, say); a case that
         is not named has none.
 
     Raises:
-      UserError: no cases, a volume, or an unknown kind of denoising.
+      UserError: no cases, or a volume.
     """
     if not names:
         raise UserError(f"{cache.path}: at least one case is needed; found none to load; see the split")
@@ -90,7 +89,7 @@ def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], c
     loaded = []
     for name in names:
         case = cache.read(name)
-        loaded.append(_prepared(case, prepare, frame, denoise, _own_points(case, points_px, landmarks)))
+        loaded.append(_prepared(case, prepare, frame, _own_points(case, points_px, landmarks)))
     columns = [np.stack(column) for column in zip(*(entry[:4] for entry in loaded), strict=True)]
     return Pictures(tuple(names), *columns, tuple(entry[4] for entry in loaded), tuple(entry[5] for entry in loaded))
 
@@ -101,11 +100,11 @@ def _own_points(case: CachedCase, points_px: Mapping[str, np.ndarray] | None, la
     return np.full((landmarks, 2), np.nan) if found is None else np.asarray(found, np.float64)[:, :2]
 
 
-def _prepared(case: CachedCase, prepare, frame: tuple[int, int], denoise: str, points: np.ndarray) -> tuple:
+def _prepared(case: CachedCase, prepare, frame: tuple[int, int], points: np.ndarray) -> tuple:
     """The fields of `Pictures` after the name, of one case."""
     pixels = picture_pixels(case)
     box = Letterbox(pixels.shape, frame)
-    picture, valid = prepare(denoised(pixels, denoise))
+    picture, valid = prepare(pixels)
     mask = np.zeros(frame, np.uint8)
     if case.label is not None:
         mask = np.asarray(box.apply_mask(np.ascontiguousarray(case.label[:, :, 0].T) > 0), np.uint8)

@@ -15,15 +15,16 @@ from collections.abc import Callable
 
 from keras import ops
 
-from tfsono.geometry.heatmaps import argmax_points, soft_argmax_points
+from tfsono.geometry.heatmaps import soft_argmax_points
 
 SMALLEST = 1e-6  # a denominator without voxels
 LINEAGE_CLIP = 0.005  # the smallest probability in the lineage's cross entropy
-# Added to the squared distance of two centres, in its unit. While two maps are flat both centres lie in the middle of
-# the region: with 1e-6 diagonals squared this loss has 1000 to 800,000 times the gradient of `heatmap_error` there
-# (measured on random maps), and a training begins with nothing else. With a twentieth of the diagonal, squared, it has
-# about as much as `heatmap_error`, is never above 400, and is nearly the same for landmarks that are apart.
-SOFTENING = {"diagonal": 0.05 ** 2, "voxel": 1.0}
+# Added to the squared distance of two centres, in diagonals of the region squared. While two maps are flat both
+# centres are in the middle of the region: with 1e-6 this loss has 1000 to 800,000 times the gradient of
+# `heatmap_error` there (measured on random maps), and a training begins with nothing else. With a twentieth of the
+# diagonal, squared, it has about as much as `heatmap_error`, is never above 400, and is nearly the same for landmarks
+# that are apart.
+SOFTENING = 0.05 ** 2
 
 
 def hybrid(labels, logits, dice_weight: float = 100.0):
@@ -106,34 +107,26 @@ def heatmap_error(targets, maps):
     return 0.5 * ops.sum(ops.square(errors), axis=tuple(range(1, len(targets.shape))))
 
 
-def centre_distance(targets, maps, unit: str = "diagonal", point: str = "soft_argmax", beta: float = 50.0,
-                    softening: float | None = None):
+def centre_distance(targets, maps, beta: float = 50.0, softening: float = SOFTENING):
     """1 / ||M(H1^) - M(H2^)||^2 (Eq. 1), the mean over all pairs of known landmarks: [B]; 0 without a pair.
 
     It keeps the centres of two maps apart. The targets say only which landmarks and voxels count. There is no upper
-    limit: two landmarks are never too far apart for it.
+    limit: two landmarks are never too far apart for it. Distances are in diagonals of the counted part of the region:
+    in voxels, as the equation reads, the gradient at a distance of 80 is 4e-6. M is the soft-argmax of the map's
+    positive part: the highest voxel, as the text says, has no gradient.
 
     Args:
       targets: [B, X, Y, Z, K].
       maps: [B, X, Y, Z, K], as predicted.
-      unit: of the distance: the `diagonal` of the counted part of the region, or the `voxel`, as the equation says; in
-        voxels hardly any gradient is left (4e-6 at a distance of 80).
-      point: M: `soft_argmax` of the map's positive part, or `argmax`, the highest voxel, as the text says, which has
-        no gradient.
       beta: the soft-argmax's inverse temperature.
-      softening: added to the squared distance, in the unit squared; None takes `SOFTENING`.
+      softening: added to the squared distance, in diagonals squared.
     """
     known_voxels = ops.isfinite(ops.cast(targets, "float32"))
     axes = tuple(range(1, len(targets.shape) - 1))
     maps = ops.cast(maps, "float32")
-    if point == "argmax":
-        points = argmax_points(ops.where(known_voxels, maps, float("-inf")))
-    else:
-        points = soft_argmax_points(ops.relu(maps), beta, counted=known_voxels)
-    if unit == "diagonal":
-        points = points / _diagonal(known_voxels, axes)[:, None, None]
+    points = soft_argmax_points(ops.relu(maps), beta, counted=known_voxels)
+    points = points / _diagonal(known_voxels, axes)[:, None, None]
     known = ops.cast(ops.any(known_voxels, axis=axes), "float32")
-    softening = SOFTENING[unit] if softening is None else softening
     total, pairs = ops.zeros_like(known[:, 0]), ops.zeros_like(known[:, 0])
     for one, other in itertools.combinations(range(targets.shape[-1]), 2):
         both = known[:, one] * known[:, other]
@@ -172,12 +165,11 @@ def _as_one_sample(batch):
     return ops.reshape(batch, (1, shape[0] * shape[1], *shape[2:]))
 
 
-def heatmap_loss(distance_weight: float = 0.5, unit: str = "diagonal", point: str = "soft_argmax",
-                 beta: float = 50.0) -> Callable:
+def heatmap_loss(distance_weight: float = 0.5, beta: float = 50.0) -> Callable:
     """L_reg + gamma L_CD (Eq. 2's bracket) as a function of (targets, maps); a weight of 0 leaves L_CD out."""
 
     def loss(targets, maps):
         value = heatmap_error(targets, maps)
-        return value + distance_weight * centre_distance(targets, maps, unit, point, beta) if distance_weight else value
+        return value + distance_weight * centre_distance(targets, maps, beta) if distance_weight else value
 
     return loss

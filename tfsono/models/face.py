@@ -125,7 +125,7 @@ def _two_stages(fused, config: FaceConfig) -> dict:
 
 def _proposals(config: FaceConfig) -> Proposals:
     return Proposals(config.strides[0], config.anchor_sides, config.offset_deviations, count=config.proposals,
-                     pool=config.proposal_pool, highest_iou=config.proposal_nms, name="proposals")
+                     pool=config.proposal_pool, highest_iou=config.proposal_nms_iou_threshold, name="proposals")
 
 
 def _second_stage(fused, proposals, config: FaceConfig) -> keras.Model:

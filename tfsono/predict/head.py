@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfsono.contrast import denoised
+from tfsono.config import LAST_WITH_THEM
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_keys
 from tfsono.files import replacing
@@ -56,7 +56,7 @@ OUTPUTS = Outputs("picture", is_input, picture_name, {MEASUREMENTS: COLUMNS, POI
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json"))
 CLINICAL = "not for clinical use"
 # What a manifest says under "measuring"; `tfsono.systems.head.measuring_of` writes it.
-MEASURING = ("part", "denoise", "end_order", "threshold", "morphology_px", "area_px", "ransac_iterations",
+MEASURING = ("part", "end_order", "threshold", "morphology_px", "area_px", "ransac_iterations",
              "ransac_points", "ransac_inlier_px", "axis_ratio", "dropout", "monte_carlo_samples", "seed")
 
 # When an answer is flagged; none of these is the text's.
@@ -72,7 +72,6 @@ class Member:
     Attributes:
       module: picture [Y, X] float32 -> {"probability"} or {"points_px"}; `module.sample(picture, seed)` with dropout.
       part: `segmentation` or `landmarks`.
-      denoise: what happens to the picture before: `none`, `median` or `nlm`.
       search: the numbers of the ellipse.
       seed: of its random trials.
       samples: passes with dropout on that the model asks for; 0 where it has no dropout.
@@ -81,7 +80,6 @@ class Member:
 
     module: Callable
     part: str
-    denoise: str
     search: EllipseSearch
     seed: int
     samples: int
@@ -157,11 +155,9 @@ class HeadPredictor:
 
     def measure(self, pixels: np.ndarray) -> tuple[Found, Spread, Spread]:
         """What all members found together in uint8 [Y, X], and the spread over members and over dropout's samples."""
-        pictures = {kind: denoised(pixels, kind).astype(np.float32) for kind in {m.denoise for m in self.members}}
-        first = self.members[0]
+        picture, first = pixels.astype(np.float32), self.members[0]
         single, within, undefined, count = [], [], 0, 0
         for member in self.members:
-            picture = pictures[member.denoise]
             single.append(answer_of(member, member.module(picture)))
             samples = member.samples if self.samples is None else self.samples * bool(member.samples)
             found = [answer_of(member, member.module.sample(picture, np.int32(seed))) for seed in range(samples)]
@@ -203,14 +199,17 @@ def _member_of(model: Model) -> Member:
     check_keys(model.source / MANIFEST, model.manifest, ("measuring",))
     measuring = model.manifest["measuring"]
     check_keys(model.source / MANIFEST, measuring, MEASURING)
+    if measuring.get("denoise", "none") != "none":
+        raise UserError(f"{model.source / MANIFEST}: was exported with denoise {measuring['denoise']}, which was "
+                        f"removed; use {LAST_WITH_THEM}")
     search = EllipseSearch(
         measuring["threshold"], measuring["morphology_px"], tuple(measuring["area_px"]),
         iterations=measuring["ransac_iterations"], sample_points=measuring["ransac_points"],
         inlier_px=measuring["ransac_inlier_px"], axis_ratio=tuple(measuring["axis_ratio"]))
     directions = measuring["end_order"]
     return Member(
-        module=model.module, part=measuring["part"], denoise=measuring["denoise"], search=search,
-        seed=measuring["seed"], samples=measuring["monte_carlo_samples"] if measuring["dropout"] else 0,
+        module=model.module, part=measuring["part"], search=search, seed=measuring["seed"],
+        samples=measuring["monte_carlo_samples"] if measuring["dropout"] else 0,
         order=EndOrder(tuple(directions["ofd_direction"]), tuple(directions["bpd_direction"])))
 
 

@@ -83,8 +83,8 @@ def reader_of(network, config: FaceConfig) -> FaceReader:
     return FaceReader(
         network=network, stride=config.stride, spacing_mm=config.spacing_mm, landmarks=config.landmarks,
         strides=config.strides, anchor_sides=config.anchor_sides, deviations=config.offset_deviations,
-        highest_iou=config.class_nms, listed=config.listed, chosen_from=config.candidates,
-        lowest_score=config.lowest_score if config.boxes else 0.0, clip_boxes=config.clip_boxes,
+        highest_iou=config.nms_iou_threshold, listed=config.top_k, chosen_from=config.candidates,
+        lowest_score=config.score_threshold if config.boxes else 0.0, clip_boxes=config.clip_boxes,
         decode=config.heatmap_decode)
 
 
@@ -103,7 +103,7 @@ def manifest_of(runs: Sequence[Run]) -> dict:
 
 def arrays(config: FaceConfig) -> dict:
     """The module's outputs, as the manifest tells them."""
-    landmarks, listed = config.landmarks, config.listed
+    landmarks, listed = config.landmarks, config.top_k
     box = "two corners x0,y0,z0,x1,y1,z1, indices of voxel centres" + ("" if config.boxes else "; without sides")
 
     def array(shape: list[int], values: str, dtype: str = "float32") -> dict:
@@ -140,4 +140,4 @@ def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: Fac
 
     return write_face_dataset(
         folder, cases, seed, config.phantom_size, config.phantom_spacing_mm, weeks=config.phantom_weeks,
-        turn_degrees=config.phantom_turn_degrees, variety=config.phantom_variety)
+        turn_degrees=config.phantom_rotation_degrees, variety=config.phantom_variety)

@@ -68,8 +68,8 @@ def module_of(runs: Sequence[Run], which: str = "auto"
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs of another part or with other noise filters than the first one."""
-    check_agree(runs, ("part", "denoise"))
+    """Raises `UserError` for runs of another part than the first one."""
+    check_agree(runs, ("part",))
 
 
 def measuring_of(run: Run) -> dict:
@@ -80,7 +80,7 @@ def measuring_of(run: Run) -> dict:
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     order = run.data.get("end_order") or {"ofd_direction": list(DEFAULT_ORDER.ofd_direction),
                                           "bpd_direction": list(DEFAULT_ORDER.bpd_direction)}
-    return {"part": run.config.part, "denoise": run.config.denoise, "end_order": order, **values}
+    return {"part": run.config.part, "end_order": order, **values}
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:

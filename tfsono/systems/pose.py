@@ -135,4 +135,4 @@ def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: Pos
 
     return write_pose_dataset(
         folder, cases, seed, config.phantom_size, config.phantom_spacing_mm, weeks=config.phantom_weeks,
-        turn_degrees=config.phantom_turn_degrees, variety=config.phantom_variety)
+        turn_degrees=config.phantom_rotation_degrees, variety=config.phantom_variety)

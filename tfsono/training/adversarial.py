@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 
-GENERATOR_LOSSES = ("non_saturating", "saturating")
 REAL_NOISE, FAKE_NOISE, NOISE_DRAWS = 0, 1, 2  # draws of noise in a step
 SMALLEST = 1e-12  # an adversarial loss to divide by
 
@@ -28,8 +27,6 @@ class AdversarialSettings:
     Attributes:
       branch_steps: steps of the first stage, without a discriminator.
       weight: of the adversarial loss beside the network's own; not used with a `share`.
-      generator_loss: `non_saturating`, -log D(fake), as Eq. 3 prints it but for a constant; or `saturating`,
-        log(1 - D(fake)), whose slope vanishes while the discriminator wins.
       noise: deviation of the Gaussian noise on both of the discriminator's inputs: true masks are exactly 0 or 1, and
         without it the discriminator need look at nothing else.
       real_label: what the discriminator is to say of the truth: 1, or 0.9 for one-sided label smoothing.
@@ -40,7 +37,6 @@ class AdversarialSettings:
 
     branch_steps: int
     weight: float = 1.0
-    generator_loss: str = "non_saturating"
     noise: float = 0.05
     real_label: float = 1.0
     seed: int = 0
@@ -48,8 +44,6 @@ class AdversarialSettings:
 
     def __post_init__(self):
         for holds, name, rule in ((self.branch_steps >= 0, "branch_steps", "0 or more"),
-                                  (self.generator_loss in GENERATOR_LOSSES, "generator_loss",
-                                   " or ".join(GENERATOR_LOSSES)),
                                   (self.noise >= 0, "noise", "0 or more"),
                                   (self.share >= 0, "share", "0 or more"),
                                   (0.5 < self.real_label <= 1, "real_label", "above 0.5 and up to 1")):
@@ -60,13 +54,11 @@ class AdversarialSettings:
 class StageRates(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of the network: `first` in the first `branch_steps` steps, `second` after them."""
 
-    def __init__(self, first, second: float, branch_steps: int):
-        """`first`: a number, or a schedule of its own."""
+    def __init__(self, first: float, second: float, branch_steps: int):
         self.first, self.second, self.branch_steps = first, second, branch_steps
 
     def __call__(self, step):
-        first = self.first(step) if callable(self.first) else self.first
-        return keras.ops.where(step < self.branch_steps, first, self.second)
+        return keras.ops.where(step < self.branch_steps, self.first, self.second)
 
     def get_config(self):
         return {"first": self.first, "second": self.second, "branch_steps": self.branch_steps}
@@ -162,7 +154,7 @@ class AdversarialTrainer(keras.Model):
             real, fake = self._noisy(real, REAL_NOISE, counted), self._noisy(fake, FAKE_NOISE, counted)
             self._discriminator_step(real, tf.stop_gradient(fake))
             _, logits = self._judge(real, fake)
-            adversarial = generator_loss(logits, self.settings.generator_loss)
+            adversarial = generator_loss(logits)
             loss = loss + self._weight(loss, adversarial) * adversarial
             scaled = self.optimizer.scale_loss(loss)
         self._move(tape, scaled, loss)
@@ -173,7 +165,7 @@ class AdversarialTrainer(keras.Model):
         if not self.settings.share:
             return self.settings.weight
         loss = tf.cast(loss, tf.float32)
-        return tf.stop_gradient(self.settings.share * loss / tf.maximum(tf.abs(adversarial), SMALLEST))
+        return tf.stop_gradient(self.settings.share * loss / tf.maximum(adversarial, SMALLEST))
 
     def _own_loss(self, image, truth, answer):
         return self.compute_loss(image, truth, answer, training=True)
@@ -268,6 +260,6 @@ def discriminator_loss(of_real, of_fake, real_label: float = 1.0):
             + tf.reduce_mean(tf.nn.softplus(of_fake)))
 
 
-def generator_loss(of_fake, kind: str):
-    """-log D(fake), or with `saturating` log(1 - D(fake)), from logits."""
-    return tf.reduce_mean(tf.nn.softplus(-of_fake) if kind == "non_saturating" else -tf.nn.softplus(of_fake))
+def generator_loss(of_fake):
+    """-log D(fake), from logits: Eq. 3 but for a constant; log(1 - D) would have no slope while D wins."""
+    return tf.reduce_mean(tf.nn.softplus(-of_fake))

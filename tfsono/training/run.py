@@ -105,11 +105,7 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
 
 
 def _check_same(run: Run) -> None:
-    content = read_json(run.folder / "config.json", DAMAGED)
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in content["values"].items()}
-    if content["system"] != run.settings.system or set(values) != set(dataclasses.asdict(run.config)):
-        raise UserError(f"{run.folder}: a run of another system or version; choose another --run_dir")
-    changed = differences(type(run.config)(**values), run.config)
+    changed = differences(load_settings(run.folder / "config.json", run.settings.choices).config, run.config)
     if changed:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     for name, found in (("split", run.split), ("data", run.data)):

@@ -88,11 +88,11 @@ def test_tuned_rotates_by_degrees_and_scales_by_a_share(place, options, degrees,
     scales, angles = [], []
     for patch, mask in given(place, 8, "--preset", "quick", "--variant", "tuned", *options):
         inner = mask[1:-1, 1:-1, 1:-1]
-        if any((inner == value).sum() != (mask == value).sum() for value in LABELS.values()):
+        if any((inner == value).sum() != (mask == value).sum() or value not in inner for value in LABELS.values()):
             continue  # a block at the patch's border may be cut
         assert ranks([patch[mask == value].mean() for value in (0, *LABELS.values())]) == [0, 1, 2, 3, 4]
         scale, angle, mirrored, residual = similarity(CENTRES * NATIVE_MM, centroids(mask, 4) * spacing)
-        assert not mirrored and residual < 0.7  # of voxels of 1.3 mm
+        assert not mirrored and residual < 1  # of voxels of 1.3 mm
         scales.append(scale)
         angles.append(angle)
     assert len(scales) >= 10

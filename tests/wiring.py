@@ -96,6 +96,15 @@ def read_points(path: Path) -> dict[str, np.ndarray]:
     return {point["label"]: np.array(point["position"]) for point in markup["controlPoints"]}
 
 
+def read_boxes(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Name -> middle [3], axes as columns [3, 3], and sides [3] in LPS millimetres, of the boxes of markups."""
+    markups = [held for held in json.loads(path.read_text())["markups"] if held["type"] == "ROI"]
+    assert all(markup["coordinateSystem"] == "LPS" for markup in markups)
+    return {markup["controlPoints"][0]["label"]: (
+        np.array(markup["center"]), np.array(markup["orientation"]).reshape(3, 3), np.array(markup["size"]))
+        for markup in markups}
+
+
 def write_split(path: Path, train, test) -> Path:
     """A split without validation."""
     path.write_text(json.dumps({"train": list(train), "validation": [], "test": list(test)}))

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from tfsono.__main__ import run as tfsono
-from wiring import (batches_of, blocks, cached, evaluate, ranks, read_boxes, read_points, script, similarity,
+from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_boxes, read_points, script, similarity,
                     write_points, write_split, write_volume)
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
@@ -20,8 +20,9 @@ SIZE, NATIVE_MM, ASKED = (31, 27, 23), (0.9, 1.0, 1.4), "1.1,1.3,1.0"
 FACE = np.array([(-8, 0, 3), (0, 2, 6), (7, -1, 2), (1, 8, 0), (0, 2, -6)])
 CENTRES = np.array([15, 12, 11]) + FACE
 SIDES = (15, 17, 13, 19, 16)
-SMALL = ["--preset", "quick", "--widths", "3,4,4", "--use_prior", "false", "--heatmap_sigma_mm", "2", "--head_width", "4", "--precision", "float32", "--anchor_sides",
-         "14,20", "--box_sides", ",".join(map(str, SIDES)), "--spacing_mm", ASKED]
+SMALL = ["--preset", "quick", "--widths", "3,4,4", "--head_width", "4", "--precision", "float32", "--use_prior", "false",
+         "--heatmap_sigma_mm", "2", "--anchor_sides", "14,20", "--box_sides", ",".join(map(str, SIDES)), "--spacing_mm",
+         ASKED]
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,7 @@ def points_of(targets):
     """[K, 3]: the middles of boxes, or of heatmaps."""
     if "boxes" in targets:
         return (targets["boxes"][0, :, :3] + targets["boxes"][0, :, 3:]) / 2
-    maps = np.nan_to_num(targets["heatmaps"][0])
-    grid = np.stack(np.meshgrid(*map(np.arange, maps.shape[:3]), indexing="ij"), -1).reshape(-1, 3)
-    weights = np.where(maps > 0.5 * maps.max((0, 1, 2)), maps, 0).reshape(len(grid), -1)
-    return weights.T @ grid / weights.sum(0)[:, None]
+    return peaks(targets["heatmaps"][0])
 
 
 @pytest.mark.parametrize("variant", ["ig_rpn", "heatmap"])

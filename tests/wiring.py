@@ -143,6 +143,14 @@ def angle_of(rotation) -> float:
     return float(np.degrees(np.arccos(np.clip(turning, -1, 1))))
 
 
+def peaks(maps: np.ndarray) -> np.ndarray:
+    """[K, 3]: between the voxels, where Gaussian maps [X, Y, Z, K] are highest; NaN counts as 0."""
+    maps = np.nan_to_num(maps)
+    grid = np.stack(np.meshgrid(*map(np.arange, maps.shape[:3]), indexing="ij"), -1).reshape(-1, 3)
+    weights = np.where(maps > 0.5 * maps.max((0, 1, 2)), maps, 0).reshape(len(grid), -1)
+    return weights.T @ grid / weights.sum(0)[:, None]
+
+
 def centroids(labels: np.ndarray, count: int) -> np.ndarray:
     """[count, axes]: the middle of each label 1..count, NaN where it is not there."""
     found = [np.argwhere(labels == value) for value in range(1, count + 1)]

@@ -20,9 +20,9 @@ SIZE, NATIVE_MM, ASKED = (31, 27, 23), (0.9, 1.0, 1.4), "1.1,1.3,1.0"
 FACE = np.array([(-8, 0, 3), (0, 2, 6), (7, -1, 2), (1, 8, 0), (0, 2, -6)])
 CENTRES = np.array([15, 12, 11]) + FACE
 SIDES = (15, 17, 13, 19, 16)
-SMALL = ["--preset", "quick", "--widths", "3,4,4", "--head_width", "4", "--precision", "float32", "--use_prior", "false",
-         "--heatmap_sigma_mm", "2", "--anchor_sides", "14,20", "--box_sides", ",".join(map(str, SIDES)), "--spacing_mm",
-         ASKED]
+SMALL = ["--preset", "quick", "--widths", "3,4,4", "--head_width", "4", "--precision", "float32", "--use_prior",
+         "false", "--heatmap_sigma_mm", "2", "--anchor_sides", "14,20", "--box_sides", ",".join(map(str, SIDES)),
+         "--spacing_mm", ASKED]
 
 
 @pytest.fixture(scope="module")

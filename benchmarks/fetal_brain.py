@@ -65,7 +65,8 @@ def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator,
     motion, placed = still(found) if not moved else kept_inside(image, found, random)
     for part, volume, method in (("images", image, sitk.sitkLinear), ("labels", mask > 0, sitk.sitkNearestNeighbor)):
         (root / part).mkdir(parents=True, exist_ok=True)
-        turned = sitk.Resample(volume, image, motion, method, 0.0, volume.GetPixelID())
+        turned = sitk.Resample(volume, referenceImage=image, transform=motion, interpolator=method,
+                               outputPixelType=volume.GetPixelID())
         sitk.WriteImage(turned, str(root / part / f"{name}.nii.gz"), useCompression=True)
     (root / "landmarks").mkdir(exist_ok=True)
     write_markups(root / "landmarks" / f"{name}.mrk.json", {name: placed[name] for name in wanted if name in placed})

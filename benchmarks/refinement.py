@@ -52,9 +52,14 @@ def measure(config: PoseConfig, size: tuple[int, int, int], rounds: int) -> None
     random = np.random.default_rng(0)
     network, image = build(config), tf.constant(random.normal(size=(1, *size, 1)).astype(np.float32))
     poses = random.uniform(0, min(size), (100, config.landmarks, 3))
-    refiner = Refiner(network, PoseLibrary(LANDMARKS, poses), RefineSettings(
-        config.refine_atlases, config.refine_iterations, config.refine_learning_rate, config.adam_beta_1,
-        config.refine_norm, config.heatmap_sigma_mm, robust_places(LANDMARKS, ROBUST), config.heatmap_decode))
+    refiner = Refiner(network, PoseLibrary(LANDMARKS, poses), RefineSettings(atlases=config.refine_atlases,
+                                                                             iterations=config.refine_iterations,
+                                                                             learning_rate=config.refine_learning_rate,
+                                                                             beta_1=config.adam_beta_1,
+                                                                             norm=config.refine_norm,
+                                                                             sigma_mm=config.heatmap_sigma_mm,
+                                                                             robust=robust_places(LANDMARKS, ROBUST),
+                                                                             decode=config.heatmap_decode))
     spacing = np.ones(3, np.float32)
     nearest = tf.constant(poses[:config.refine_atlases].astype(np.float32))
     target = mean_gaussian_maps(nearest, tf.constant(size), config.heatmap_sigma_mm)

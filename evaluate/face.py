@@ -249,8 +249,9 @@ def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -
                 boxes = kept["boxes_vox"] if row["prior"] else kept["candidate_boxes_vox"][:, 0]
                 references = centred_boxes(kept["reference"], kept["sides"])
                 at = np.nanmean(kept["reference"], axis=0)
-            panels.append(BoxPanel(f"{name}: mean IoU {100 * row['mean_iou']:.0f} %, {row['mre_mm']:.1f} mm",
-                                   own.array, own.spacing_mm, at, boxes, references))
+            panels.append(BoxPanel(title=f"{name}: mean IoU {100 * row['mean_iou']:.0f} %, {row['mre_mm']:.1f} mm",
+                                   image=own.array, spacing_mm=own.spacing_mm, at_vox=at, boxes_vox=boxes,
+                                   references_vox=references))
         path = folder / f"boxes_{word}.png"
         boxes_figure(path, panels, f"Fig. 4: {case.name}", tuple(cache.landmarks))
         found.append(Figure(path, f"Fig. 4. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by its "

@@ -253,8 +253,8 @@ def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: d
         path, case = evaluation.figures_folder / f"{stem}_{rank}.png", row["case"]
         text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
         comparison_figure(path, picture_pixels(evaluation.cache.read(case)),
-                          reference_of(heads[case], evaluation.runs[0]), outline_of(row, evaluation.out),
-                          f"{method}: {rank} of {len(ranked)}, {case}", [text])
+                          truth=reference_of(heads[case], evaluation.runs[0]), found=outline_of(row, evaluation.out),
+                          title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
         found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
     return found
 

@@ -224,7 +224,7 @@ def draw_curves(path: Path, methods: dict[str, list[dict]], landmarks, limit_mm:
         every = np.concatenate([curve.errors_mm for curve in curves.values()])
         large = np.where(np.isfinite(every), every, 0).mean(axis=0)
         shown = [landmarks[place] for place in sorted(np.argsort(-large)[:5])]
-    pck_figure(path, curves, landmarks, shown, limit_mm, "Fig. 5: PCK curves")
+    pck_figure(path, curves, landmarks=landmarks, shown=shown, limit_mm=limit_mm, title="Fig. 5: PCK curves")
     return Figure(path, "Fig. 5. Share of landmarks predicted nearer than a distance; dashed: ratio 0.4.")
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 import textwrap
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tfsono.errors import UserError
@@ -46,7 +46,7 @@ def _field(value, origin: str, note: str):
 Rule = tuple[bool, str, str]
 
 
-def one_of(config, name: str, *allowed: str) -> Rule:
+def one_of(config, name: str, allowed: Sequence[str]) -> Rule:
     """A rule: the field is one of these texts."""
     return getattr(config, name) in allowed, name, f"{', '.join(allowed[:-1])} or {allowed[-1]}"
 

@@ -73,7 +73,7 @@ def write_cache(
     partial = partial_path(path)
     try:
         with _open_partial(partial, header, checksums, progress) as file:
-            _write_missing(file, cases, dataset, settings, checksums, progress)
+            _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress)
         _flush_to_disk(partial)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # h5py's words for a full disk

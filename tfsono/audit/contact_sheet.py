@@ -104,7 +104,8 @@ def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, st
     figure.suptitle(heading + (f"; {hidden} cases not shown" if hidden else ""), fontsize=11)
     for position, tile in enumerate(shown, start=1):
         _draw(figure.add_subplot(rows, COLUMNS, position), *tile)
-    figure.subplots_adjust(0.01, 0.25 / (1.95 * rows + 0.5), 0.99, 1 - 0.75 / (1.95 * rows + 0.5), 0.08, 0.35)
+    figure.subplots_adjust(left=0.01, bottom=0.25 / (1.95 * rows + 0.5), right=0.99,
+                           top=1 - 0.75 / (1.95 * rows + 0.5), wspace=0.08, hspace=0.35)
     with replacing(path) as partial:
         figure.savefig(partial, format="png")
 
@@ -122,7 +123,8 @@ def write_landmark_sheet(path: Path, heading: str, tiles: list[LandmarkTile]) ->
                     "yellow", fontsize=12)
     for position, tile in enumerate(tiles, start=1):
         _draw_landmarks(figure.add_subplot(rows, LANDMARK_COLUMNS, position), tile)
-    figure.subplots_adjust(0.01, 0.25 / height, 0.99, 1 - 0.85 / height, 0.04, 0.22)
+    figure.subplots_adjust(left=0.01, bottom=0.25 / height, right=0.99, top=1 - 0.85 / height, wspace=0.04,
+                           hspace=0.22)
     with replacing(path) as partial:
         figure.savefig(partial, format="png")
 

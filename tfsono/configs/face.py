@@ -164,7 +164,7 @@ def _data_rules(config: FaceConfig):
     yield 0 <= config.phantom_rotation_degrees <= 180, "phantom_rotation_degrees", "from 0 to 180"
     yield len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
-    yield one_of(config, "augmentation", "versions", "random", "none")
+    yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield 0 <= config.rotation_degrees <= 180, "rotation_degrees", "from 0 to 180"
 
 
@@ -177,10 +177,10 @@ def _box_rules(config: FaceConfig):
            "above 0 and not above anchor_positive, which is under 1")
     yield (len(config.offset_deviations) == 2 and min(config.offset_deviations) > 0, "offset_deviations",
            "two positive numbers")
-    yield one_of(config, "method", *METHODS)
+    yield one_of(config, "method", METHODS)
     yield len(config.widths) in (3, 4) and min(config.widths) > 0, "widths", "three or four positive numbers"
-    yield one_of(config, "norm_at_test", "tile", "moving")
-    yield one_of(config, "heatmap_decode", "argmax", "centroid")
+    yield one_of(config, "norm_at_test", ("tile", "moving"))
+    yield one_of(config, "heatmap_decode", ("argmax", "centroid"))
     for name in ("proposal_nms_iou_threshold", "nms_iou_threshold", "norm_momentum"):
         yield 0 < getattr(config, name) <= 1, name, "above 0 and up to 1"
     yield 0 <= config.score_threshold < 1, "score_threshold", "at least 0 and under 1"
@@ -191,8 +191,8 @@ def _box_rules(config: FaceConfig):
 
 
 def _training_rules(config: FaceConfig):
-    yield one_of(config, "schedule", "constant", "cosine")
-    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    yield one_of(config, "schedule", ("constant", "cosine"))
+    yield one_of(config, "precision", ("float32", "mixed_bfloat16", "mixed_float16"))
     for name in ("head_width", "max_positives", "negatives_per_positive", "proposals", "roi_side", "roi_width",
                  "heatmap_sigma_mm", "learning_rate", "iterations", "record_every"):
         yield getattr(config, name) > 0, name, "above 0"
@@ -245,4 +245,4 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives":
            "lowest_score": "score_threshold"}
 REMOVED = {"jit_compile": False}
 
-FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, RENAMED, REMOVED)
+FACE = Choices(system="face", config=FaceConfig, presets=PRESETS, variants=VARIANTS, renamed=RENAMED, removed=REMOVED)

@@ -156,22 +156,22 @@ def _data_rules(config: FemurConfig):
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield config.roi_margin >= 0, "roi_margin", "0 or more"
     yield config.roi_smallest_part >= 0, "roi_smallest_part", "0 or more"
-    yield one_of(config, "roi_part", "all", "largest")
+    yield one_of(config, "roi_part", ("all", "largest"))
     yield 0 < config.roi_ratio <= 1, "roi_ratio", "above 0 and up to 1"
-    yield one_of(config, "augmentation", "versions", "random", "none")
-    yield one_of(config, "slice_augmentation", "random", "none")
+    yield one_of(config, "augmentation", ("versions", "random", "none"))
+    yield one_of(config, "slice_augmentation", ("random", "none"))
     yield all(0 < angle <= 180 for angle in config.rotation_degrees), "rotation_degrees", "above 0 and up to 180"
     yield all(0.5 <= scale <= 2 for scale in config.scales), "scales", "between 0.5 and 2"
 
 
 def _network_rules(config: FemurConfig):
-    yield one_of(config, "network", *NETWORKS)
+    yield one_of(config, "network", NETWORKS)
     yield len(config.widths) == 4 and min(config.widths) > 0, "widths", "four positive numbers, one per level"
     yield len(config.roi_widths) in (3, 4, 5) and min(config.roi_widths) > 0, "roi_widths", "three to five numbers"
     yield len(config.discriminator_widths) == 6, "discriminator_widths", "six numbers"
-    yield one_of(config, "norm_at_test", "tile", "moving")
+    yield one_of(config, "norm_at_test", ("tile", "moving"))
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
-    yield one_of(config, "heatmap_decode", "argmax", "centroid")
+    yield one_of(config, "heatmap_decode", ("argmax", "centroid"))
     yield not config.adversarial or config.network == "brndc", "adversarial", "false: the stage is of brndc alone"
     yield (not config.start_from or config.adversarial, "start_from",
            "none: only the adversarial stage starts from a trained network")
@@ -179,8 +179,8 @@ def _network_rules(config: FemurConfig):
 
 
 def _training_rules(config: FemurConfig):
-    yield one_of(config, "hybrid_loss", "corrected", "lineage")
-    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    yield one_of(config, "hybrid_loss", ("corrected", "lineage"))
+    yield one_of(config, "precision", ("float32", "mixed_bfloat16", "mixed_float16"))
     for name in ("dice_weight", "segmentation_weight", "heatmap_weight", "centre_distance_weight", "adversarial_weight",
                  "discriminator_noise", "iterations", "adversarial_iterations"):
         yield getattr(config, name) >= 0, name, "0 or more"

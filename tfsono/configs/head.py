@@ -188,7 +188,7 @@ def _range(config: HeadConfig, name: str, low: float, high: float):
     return low <= getattr(config, name) <= high, name, f"between {low:g} and {high:g}"
 
 
-def _positive(config: HeadConfig, *names: str):
+def _positive(config: HeadConfig, names: tuple[str, ...]):
     """Rules: these fields, numbers or tuples of numbers, are above 0."""
     for name in names:
         value = getattr(config, name)
@@ -203,12 +203,12 @@ def _data_rules(config: HeadConfig):
     smallest_largest = len(config.phantom_pixel_size_mm) == 2 and sorted(config.phantom_pixel_size_mm)
     yield (bool(smallest_largest) and tuple(smallest_largest) == config.phantom_pixel_size_mm,
            "phantom_pixel_size_mm", "two numbers, the smallest and the largest")
-    yield from _positive(config, "phantom_cases", "phantom_size", "phantom_pixel_size_mm", "clahe_tiles")
+    yield from _positive(config, ("phantom_cases", "phantom_size", "phantom_pixel_size_mm", "clahe_tiles"))
     yield (len(config.input_size) == 2 and all(n > 0 and n % 32 == 0 for n in config.input_size), "input_size",
            "rows and columns, positive multiples of 32")
     yield config.clahe_clip >= 0, "clahe_clip", "0 or more"
-    yield one_of(config, "landmark_policy", "drop", "keep", "repair", "ellipse")
-    yield one_of(config, "outline", "official", "as_drawn")
+    yield one_of(config, "landmark_policy", ("drop", "keep", "repair", "ellipse"))
+    yield one_of(config, "outline", ("official", "as_drawn"))
     for name in ("geometric_share", "flip_share", "elastic_share", "intensity_share", "speckle_share", "noise_share",
                  "blur_share", "shadow_share"):
         yield _range(config, name, 0, 1)
@@ -217,12 +217,12 @@ def _data_rules(config: HeadConfig):
     yield _range(config, "rotation_degrees", 0, 180)
     for name in ("elastic_alpha", "speckle", "noise", "blur_sigma"):
         yield getattr(config, name) >= 0, name, "0 or more"
-    yield from _positive(config, "elastic_sigma")
+    yield from _positive(config, ("elastic_sigma",))
 
 
 def _network_rules(config: HeadConfig):
-    yield one_of(config, "network", *NETWORKS)
-    yield one_of(config, "backbone", "imagenet", "small")
+    yield one_of(config, "network", NETWORKS)
+    yield one_of(config, "backbone", ("imagenet", "small"))
     yield (not config.backbone_weights or config.backbone == "imagenet" and config.network not in
            ("unet", "attention_unet", "transformer"), "backbone_weights",
            "none: this network has no ImageNet backbone")
@@ -230,10 +230,10 @@ def _network_rules(config: HeadConfig):
         yield len(getattr(config, name)) == length, name, f"{length} numbers"
     yield len(config.unet_widths) in (3, 4, 5, 6), "unet_widths", "three to six numbers, one per level"
     yield len(config.heatmap_widths) in (3, 4), "heatmap_widths", "three or four numbers, one per upsampling stage"
-    yield from _positive(config, "backbone_widths", "head_widths", "unet_widths", "heatmap_widths", "aspp_rates",
+    yield from _positive(config, ("backbone_widths", "head_widths", "unet_widths", "heatmap_widths", "aspp_rates",
                          "transformer_size", "pyramid_channels", "pyramid_fused", "attention_reduction",
                          "transformer_depth", "transformer_patch", "transformer_heads", "aspp_channels",
-                         "low_level_channels")
+                         "low_level_channels"))
     yield (all(n % config.transformer_patch == 0 for n in config.transformer_size), "transformer_size",
            f"multiples of transformer_patch ({config.transformer_patch})")
     yield (config.transformer_width > 0 and config.transformer_width % config.transformer_heads == 0,
@@ -244,8 +244,8 @@ def _network_rules(config: HeadConfig):
 
 
 def _training_rules(config: HeadConfig):
-    yield one_of(config, "heatmap_loss", "mse", "adaptive_wing")
-    yield one_of(config, "coordinate_loss", "smooth_l1", "wing", "mse")
+    yield one_of(config, "heatmap_loss", ("mse", "adaptive_wing"))
+    yield one_of(config, "coordinate_loss", ("smooth_l1", "wing", "mse"))
     weights = ("heatmap_weight", "coordinate_weight", "geometric_weight", "relation_weight", "dice_weight",
                "cross_entropy_weight", "focal_weight", "focal_dice_weight", "boundary_weight", "weight_decay",
                "gradient_clip", "smallest_learning_rate", "landmark_early_stopping", "segmentation_early_stopping")
@@ -253,16 +253,16 @@ def _training_rules(config: HeadConfig):
         yield getattr(config, name) >= 0, name, "0 or more"
     yield (config.dice_weight + config.cross_entropy_weight + config.focal_weight + config.focal_dice_weight > 0,
            "dice_weight", "a loss of the mask above 0: the boundary loss does not train alone")
-    yield from _positive(config, "heatmap_sigma", "smooth_l1_beta", "wing_width", "wing_curvature",
+    yield from _positive(config, ("heatmap_sigma", "smooth_l1_beta", "wing_width", "wing_curvature",
                          "soft_argmax_beta", "focal_dice_gamma", "learning_rate", "restart_records",
                          "landmark_batch", "segmentation_batch", "landmark_record_every",
-                         "segmentation_record_every")
+                         "segmentation_record_every"))
     yield _range(config, "focal_alpha", 0, 1)
     yield config.focal_gamma >= 0, "focal_gamma", "0 or more"
     yield config.restart_factor >= 1, "restart_factor", "1 or more"
-    yield one_of(config, "optimizer", "adamw", "adam", "sgd")
-    yield one_of(config, "schedule", "cosine_restarts", "cosine")
-    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
+    yield one_of(config, "optimizer", ("adamw", "adam", "sgd"))
+    yield one_of(config, "schedule", ("cosine_restarts", "cosine"))
+    yield one_of(config, "precision", ("float32", "mixed_bfloat16", "mixed_float16"))
     for part in ("landmark", "segmentation"):
         iterations, every = getattr(config, f"{part}_iterations"), getattr(config, f"{part}_record_every")
         yield (iterations > 0 and iterations % every == 0, f"{part}_iterations",
@@ -270,11 +270,11 @@ def _training_rules(config: HeadConfig):
 
 
 def _measurement_rules(config: HeadConfig):
-    yield one_of(config, "heatmap_decode", "argmax", "centroid", "soft_argmax")
+    yield one_of(config, "heatmap_decode", ("argmax", "centroid", "soft_argmax"))
     yield 0 < config.threshold < 1, "threshold", "between 0 and 1"
     yield config.morphology_px >= 0, "morphology_px", "0 or more"
     yield config.ransac_points >= 5, "ransac_points", "at least 5: fewer fix no ellipse"
-    yield from _positive(config, "ransac_iterations", "ransac_inlier_px")
+    yield from _positive(config, ("ransac_iterations", "ransac_inlier_px"))
     yield (len(config.area_px) == 2 and 0 <= config.area_px[0] < config.area_px[1], "area_px",
            "two numbers, the smallest and the largest")
     yield (len(config.axis_ratio) == 2 and 0 < config.axis_ratio[0] < config.axis_ratio[1] <= 1, "axis_ratio",

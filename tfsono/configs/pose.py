@@ -144,25 +144,25 @@ def _data_rules(config: PoseConfig):
     yield len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"
     yield 0 < config.ratio <= 1, "ratio", "above 0 and up to 1"
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
-    yield one_of(config, "augmentation", "versions", "random", "none")
+    yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield 0 <= config.rotation_degrees <= 180, "rotation_degrees", "from 0 to 180"
 
 
 def _network_rules(config: PoseConfig):
-    yield one_of(config, "method", *METHODS)
+    yield one_of(config, "method", METHODS)
     yield len(config.widths) in (3, 4, 5) and min(config.widths) > 0, "widths", "three to five positive numbers"
     yield len(config.discriminator_widths) == 4, "discriminator_widths", "four numbers"
     yield config.rnn_hidden > 0, "rnn_hidden", "above 0"
-    yield one_of(config, "norm_at_test", "tile", "moving")
+    yield one_of(config, "norm_at_test", ("tile", "moving"))
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
-    yield one_of(config, "heatmap_decode", "argmax", "centroid")
+    yield one_of(config, "heatmap_decode", ("argmax", "centroid"))
     yield (not config.start_from or config.method != "land", "start_from",
            "none: land is what rnn and gan start from")
 
 
 def _training_rules(config: PoseConfig):
-    yield one_of(config, "precision", "float32", "mixed_bfloat16", "mixed_float16")
-    yield one_of(config, "refine_norm", "moving", "batch")
+    yield one_of(config, "precision", ("float32", "mixed_bfloat16", "mixed_float16"))
+    yield one_of(config, "refine_norm", ("moving", "batch"))
     for name in ("adversarial_share", "iterations", "second_iterations", "refine_iterations"):
         yield getattr(config, name) >= 0, name, "0 or more"
     for name in ("heatmap_sigma_mm", "learning_rate", "adversarial_learning_rate", "refine_learning_rate",
@@ -214,4 +214,4 @@ VARIANTS = {
 RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees"}
 REMOVED = {"schedule": "constant", "jit_compile": False}
 
-POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, RENAMED, REMOVED)
+POSE = Choices(system="pose", config=PoseConfig, presets=PRESETS, variants=VARIANTS, renamed=RENAMED, removed=REMOVED)

@@ -54,7 +54,8 @@ def draw_boxes(cache: Cache, sources: list[WholeSource], position: int, sampling
     drawn = draw_whole(cache, sources, position, sampling)
     targets = centred_boxes(drawn["points"], np.array(boxes.sides)).astype(np.float32)
     levels = [(tuple(drawn["padded"] // stride), stride) for stride in boxes.strides]
-    labels = assign(targets, levels, boxes.anchor_sides, drawn["size"], boxes.positive, boxes.negative).labels
+    labels = assign(targets, levels, base_sizes=boxes.anchor_sides, size=drawn["size"], positive=boxes.positive,
+                    negative=boxes.negative).labels
     random = np.random.default_rng([sampling.seed, SAMPLE, position])
     positives, negatives = np.flatnonzero(labels > 0), np.flatnonzero(labels == 0)
     return {**drawn, "boxes": targets, "labels": labels,
@@ -87,10 +88,12 @@ def box_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSa
     """
     landmarks = len(sources[0].points_vox)
     dataset = turned_dataset(
-        lambda cache, step: draw_boxes(cache, sources, step, sampling, boxes), path, system, steps, landmarks,
-        {"sigma": tf.TensorSpec([], tf.float32), "boxes": tf.TensorSpec([landmarks, 6], tf.float32),
-         "labels": tf.TensorSpec([None], tf.int8), "positives": tf.TensorSpec([boxes.most_positives], tf.int32),
-         "negatives": tf.TensorSpec([boxes.most_negatives], tf.int32)})
+        lambda cache, step: draw_boxes(cache, sources, step, sampling, boxes), path, system=system, steps=steps,
+        landmarks=landmarks,
+        besides={"sigma": tf.TensorSpec([], tf.float32), "boxes": tf.TensorSpec([landmarks, 6], tf.float32),
+                 "labels": tf.TensorSpec([None], tf.int8),
+                 "positives": tf.TensorSpec([boxes.most_positives], tf.int32),
+                 "negatives": tf.TensorSpec([boxes.most_negatives], tf.int32)})
     return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large
 
 

@@ -225,18 +225,10 @@ def _read_case(name: str, group: h5py.Group) -> CachedCase:
     if "native_image" in group:
         native = LabelledVolume(group["native_image"][...], grid["native_spacing_mm"], grid["native_origin_mm"],
                                 grid["direction"], label=_array(group, "native_label"))
-    return CachedCase(
-        name,
-        group["image"][...],
-        _array(group, "label"),
-        grid["spacing_mm"],
-        grid["origin_mm"],
-        grid["direction"],
-        str(group.attrs["subject"]),
-        native,
-        _array(group, "points_vox"),
-        *(_number(group, key) for key in NUMBERS),
-    )
+    return CachedCase(name=name, image=group["image"][...], label=_array(group, "label"),
+                      spacing_mm=grid["spacing_mm"], origin_mm=grid["origin_mm"], direction=grid["direction"],
+                      subject=str(group.attrs["subject"]), native=native, points_vox=_array(group, "points_vox"),
+                      **{key: _number(group, key) for key in NUMBERS})
 
 
 def _array(group: h5py.Group, key: str) -> np.ndarray | None:

@@ -159,7 +159,7 @@ def _values(path: Path, wanted: tuple[str, ...], convert: Callable, notes: list[
             found[name] = value
     for name in twice:
         found.pop(name, None)
-    _note_rows(path, wanted, wrong, sorted(set(twice)), len(rows), notes)
+    _note_rows(path, wanted, wrong=wrong, twice=sorted(set(twice)), rows=len(rows), notes=notes)
     return found
 
 

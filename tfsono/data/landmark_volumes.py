@@ -180,7 +180,7 @@ def draw_whole(cache: Cache, sources: list[WholeSource], position: int, sampling
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
     turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_turned(cache, source.name, source.box, grid, turn, source.points_vox)
+    drawn = draw_turned(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
     del drawn["label"]
     if np.linalg.det(turn) < 0:
         drawn["points"] = drawn["points"][_order_in_mirror(len(source.points_vox), sampling.exchanged)]
@@ -212,8 +212,9 @@ def whole_dataset(path, system: str, sources: list[WholeSource], sampling: Whole
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and
       {"heatmaps": [1, X, Y, Z, K] float32}.
     """
-    dataset = turned_dataset(lambda cache, step: draw_whole(cache, sources, step, sampling), path, system, steps,
-                             len(sources[0].points_vox), {"sigma": tf.TensorSpec([], tf.float32)})
+    dataset = turned_dataset(lambda cache, step: draw_whole(cache, sources, step, sampling), path, system=system,
+                             steps=steps, landmarks=len(sources[0].points_vox),
+                             besides={"sigma": tf.TensorSpec([], tf.float32)})
     return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large
 
 

@@ -154,15 +154,9 @@ def open_dataset(root) -> Dataset:
     subjects = said.get("subjects", {})
     _check_known(subjects, image_paths, root / "dataset.json", "subjects")
     cases = tuple(
-        Case(
-            name,
-            image_paths[name],
-            label_paths.get(name),
-            landmark_paths.get(name),
-            subjects.get(name, _subject_of(name, pictures)),
-            tables.pixel_sizes_mm.get(name),
-            tables.circumferences_mm.get(name),
-        )
+        Case(name=name, image=image_paths[name], label=label_paths.get(name), landmarks=landmark_paths.get(name),
+             subject=subjects.get(name, _subject_of(name, pictures)), pixel_size_mm=tables.pixel_sizes_mm.get(name),
+             hc_mm=tables.circumferences_mm.get(name))
         for name in sorted(image_paths)
     )
     if pictures:

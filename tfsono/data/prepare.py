@@ -123,18 +123,13 @@ def prepare_case(case: Case, dataset: Dataset, settings: CacheSettings) -> Cache
     """
     read, pixel_size_mm, _ = read_image(case)
     image = reorient(read, settings.orientation)
-    whole = CachedCase(
-        case.name,
-        image.array if case.is_picture else image.array.astype(np.float32, copy=False),
-        _label(case, read, dataset.labels, settings.orientation),
-        tuple(image.spacing_mm),
-        tuple(image.origin_mm),
-        tuple(image.direction),
-        case.subject,
-        points_vox=_points_vox(case, read, image, dataset.landmarks),
-        pixel_size_mm=pixel_size_mm,
-        hc_mm=case.hc_mm,
-    )
+    whole = CachedCase(name=case.name,
+                       image=image.array if case.is_picture else image.array.astype(np.float32, copy=False),
+                       label=_label(case, read, dataset.labels, settings.orientation),
+                       spacing_mm=tuple(image.spacing_mm), origin_mm=tuple(image.origin_mm),
+                       direction=tuple(image.direction), subject=case.subject,
+                       points_vox=_points_vox(case, read, image, dataset.landmarks), pixel_size_mm=pixel_size_mm,
+                       hc_mm=case.hc_mm)
     return _resampled(whole, settings)
 
 
@@ -178,16 +173,9 @@ def _resampled(case: CachedCase, settings: CacheSettings) -> CachedCase:
     shift = 0.5 * (np.array(spacing) - np.array(case.spacing_mm))
     origin = np.array(case.origin_mm) + np.array(case.direction).reshape(3, 3) @ shift
     points = None if case.points_vox is None else resampled_points(case.points_vox, size, new_size)
-    return CachedCase(
-        case.name,
-        resample_volume(case.image, new_size),
-        None if case.label is None else resample_volume(case.label, new_size, nearest=True),
-        spacing,
-        tuple(origin.tolist()),
-        case.direction,
-        case.subject,
-        case.own,
-        None if points is None else points.astype(np.float32),
-        case.pixel_size_mm,
-        case.hc_mm,
-    )
+    return CachedCase(name=case.name, image=resample_volume(case.image, new_size),
+                      label=None if case.label is None else resample_volume(case.label, new_size, nearest=True),
+                      spacing_mm=spacing, origin_mm=tuple(origin.tolist()), direction=case.direction,
+                      subject=case.subject, native=case.own,
+                      points_vox=None if points is None else points.astype(np.float32),
+                      pixel_size_mm=case.pixel_size_mm, hc_mm=case.hc_mm)

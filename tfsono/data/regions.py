@@ -134,7 +134,8 @@ def _source_of(cache: Cache, name: str, margin: int) -> RegionSource | None:
     if box is None:
         return None
     has_mask = case.label is not None and bool(case.label.any())
-    return RegionSource(name, shape, tuple(case.spacing_mm), enlarged(box, margin, shape), points, has_mask)
+    return RegionSource(name=name, shape=shape, spacing_mm=tuple(case.spacing_mm), box=enlarged(box, margin, shape),
+                        points_vox=points, has_mask=has_mask)
 
 
 # ------------------------------------------------------------------------------------------------ drawing
@@ -174,7 +175,7 @@ def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampli
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
     turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_turned(cache, source.name, source.box, grid, turn, source.points_vox)
+    drawn = draw_turned(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
     return {**drawn, "has_mask": source.has_mask}
 
 
@@ -195,9 +196,10 @@ def region_dataset(path, system: str, sources: list[RegionSource], sampling: Reg
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and the targets asked for:
       "mask" [1, X, Y, Z, 1] int8, "heatmaps" [1, X, Y, Z, K] float32.
     """
-    dataset = turned_dataset(lambda cache, step: draw_region(cache, sources, step, sampling), path, system, steps,
-                             len(sources[0].points_vox),
-                             {"label": tf.TensorSpec([None] * 3, tf.uint8), "has_mask": tf.TensorSpec([], tf.bool)})
+    dataset = turned_dataset(
+        lambda cache, step: draw_region(cache, sources, step, sampling), path, system=system, steps=steps,
+        landmarks=len(sources[0].points_vox),
+        besides={"label": tf.TensorSpec([None] * 3, tf.uint8), "has_mask": tf.TensorSpec([], tf.bool)})
     dataset = dataset.map(lambda drawn: _prepare(drawn, sampling), tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2)  # regions are large
 

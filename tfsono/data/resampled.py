@@ -135,8 +135,8 @@ def resampled_parts(drawn: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """
     image = drawn["image"]
     whole = tf.concat([tf.zeros([3], tf.int32), tf.shape(image)], 0)
-    parts = resample(image, drawn.get("label", image), whole, drawn["matrix"], tf.unstack(drawn["size"], num=3),
-                     drawn["middle"])
+    parts = resample(image, drawn.get("label", image), box=whole, matrix=drawn["matrix"],
+                     patch=tf.unstack(drawn["size"], num=3), middle=drawn["middle"])
     padding = tf.stack([tf.zeros([3], tf.int32), drawn["padded"] - drawn["size"]], axis=1)
     image, label, valid = (tf.pad(part, padding)[None, ..., None] for part in parts)
     return image, label, valid

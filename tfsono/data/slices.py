@@ -100,8 +100,8 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
     shown = [label.any(axis=(1, 2)) for label in labels]
     places = [np.stack([np.full(len(flags), case), np.arange(len(flags))], axis=1) for case, flags in enumerate(shown)]
     places, shown = np.concatenate(places), np.concatenate(shown)
-    return SliceStacks(tuple(kept), tuple(left_out), tuple(images), tuple(labels), tuple(spacings), places[shown],
-                       places[~shown])
+    return SliceStacks(names=tuple(kept), left_out=tuple(left_out), images=tuple(images), labels=tuple(labels),
+                       spacings_mm=tuple(spacings), foreground=places[shown], empty=places[~shown])
 
 
 def _smaller_type(image: np.ndarray) -> np.ndarray:

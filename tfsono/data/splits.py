@@ -113,7 +113,7 @@ def make_fold_split(
         UserError: as for `make_split` and `divide_fold`.
     """
     held = make_split(names, subjects, test_cases, 0, seed)
-    train, validation = divide_fold(held["train"], subjects, sizes, folds, fold, seed)
+    train, validation = divide_fold(held["train"], subjects, sizes=sizes, folds=folds, fold=fold, seed=seed)
     return {"train": train, "validation": validation, "test": held["test"]}
 
 

@@ -99,8 +99,8 @@ class Evaluation:
         lines = ["; ".join([f"{group.method}: {group.first.folder.name}", *said(group.first),
                             initialisation_of(group.first.folder)]) if len(group.runs) == 1 else
                  f"{group.method}: {', '.join(run.folder.name for run in group.runs)}" for group in groups]
-        write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables,
-                              [*figures, *self._histories()], lines, kept)
+        write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables=tables,
+                              figures=[*figures, *self._histories()], runs=lines, answers=kept)
 
     def _histories(self) -> Iterator[Figure]:
         for run in self.runs:

@@ -194,7 +194,8 @@ def _maps(levels, base_sizes, size) -> tuple[np.ndarray, list[_Map]]:
         centres = [axis[axis < side - 0.5] for axis, side in zip(cell_centres(shape[:3], stride), size, strict=True)]
         view = labels[start:end].reshape(shape)
         view[tuple(slice(len(axis)) for axis in centres)] = 0
-        maps.append(_Map(centres, sides, view, np.zeros(shape), np.zeros(shape, np.int8), int(start)))
+        maps.append(_Map(centres=centres, sides=sides, labels=view, highest=np.zeros(shape),
+                         owner=np.zeros(shape, np.int8), start=int(start)))
     return labels, maps
 
 

@@ -268,7 +268,8 @@ def fit_ellipse(
     scored = points
     if len(points) > SCORED_POINTS:
         scored = points[generator.choice(len(points), SCORED_POINTS, replace=False)]
-    best = _best_trial(scored, generator, inlier_px, iterations, sample_points, axis_ratio)
+    best = _best_trial(scored, generator, inlier_px=inlier_px, iterations=iterations, sample_points=sample_points,
+                       axis_ratio=axis_ratio)
     return None if best is None else _refitted(best, points, inlier_px, axis_ratio)
 
 

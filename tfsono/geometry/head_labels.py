@@ -199,9 +199,8 @@ def judge(
         reasons = _reasons_of_ellipse(error, error_mm, ellipse.semi_minor_px)
     else:
         reasons = _reasons_of_shape(angle, offset, ratio)
-    return Judgement(
-        angle, offset, ratio, error, error_mm, named_wrong, not ordered, not reasons, tuple(reasons)
-    )
+    return Judgement(angle_degrees=angle, middle_offset=offset, ratio=ratio, mean_error_px=error, mre_mm=error_mm,
+                     names_exchanged=named_wrong, ends_exchanged=not ordered, fits=not reasons, reasons=tuple(reasons))
 
 
 def apply_policy(
@@ -274,14 +273,10 @@ def audit_counts(
     ]
     far = [judgement for is_far, judgement in rows if is_far]
     near = [judgement for is_far, judgement in rows if not is_far]
-    return AuditCounts(
-        len(far),
-        sum(not judgement.fits for judgement in far),
-        len(near),
-        sum(not judgement.fits for judgement in near),
-        sum(judgement.names_exchanged for _, judgement in rows),
-        sum(judgement.ends_exchanged for _, judgement in rows),
-    )
+    return AuditCounts(far=len(far), far_flagged=sum(not judgement.fits for judgement in far), near=len(near),
+                       near_flagged=sum(not judgement.fits for judgement in near),
+                       names_exchanged=sum(judgement.names_exchanged for _, judgement in rows),
+                       ends_exchanged=sum(judgement.ends_exchanged for _, judgement in rows))
 
 
 def _checked(points_px: np.ndarray) -> np.ndarray:

@@ -75,8 +75,8 @@ class HipModule(tf.Module):
     def _averaged(self, volume):
         """The tiles' answers, averaged where they overlap."""
         tile, starts = tile_and_starts(self.tiling, tf.shape(volume))
-        return sliding_window(self._predict, volume, tile, starts, self.classes, self.tiling.weighting,
-                              self.tiling.batch)
+        return sliding_window(self._predict, volume, tile=tile, starts=starts, classes=self.classes,
+                              weighting=self.tiling.weighting, batch=self.tiling.batch)
 
     def _predict(self, tiles, valid):
         return self.network(standardise(tiles, valid), training=False)

@@ -115,4 +115,5 @@ class PoseRefiner:
         found: Refinement = self.refiner(image, size, np.asarray(spacing_mm) * step)
         points, path = (((grid.astype(np.float64) + 0.5) * step - 0.5).astype(np.float32)
                         for grid in (found.points_vox, found.path_vox))
-        return RefinedPose(points, found.peaks, path, found.losses, found.distances_mm, found.refined, found.note)
+        return RefinedPose(points_vox=points, peaks=found.peaks, path_vox=path, losses=found.losses,
+                           distances_mm=found.distances_mm, refined=found.refined, note=found.note)

@@ -136,7 +136,8 @@ class Refiner:
         if note:
             maps, points = (value.numpy() for value in self._plain(*given))
             path = np.concatenate([points[None], np.full_like(path[1:], np.nan)])
-        return Refinement(maps, points, path, losses, distances, not note, note)
+        return Refinement(maps=maps, points_vox=points, path_vox=path, losses=losses, distances_mm=distances,
+                          refined=not note, note=note)
 
     def _forget(self) -> None:
         """A new optimizer: no moments, no steps."""

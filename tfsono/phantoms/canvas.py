@@ -57,7 +57,8 @@ class Canvas:
     def blank(cls, axes, voxel_mm: float, fields: tuple[np.ndarray, ...] = ()) -> Canvas:
         """Nothing painted yet."""
         scatter, surface, loss = (np.zeros([axis.size for axis in axes], np.float32) for _ in range(3))
-        return cls(tuple(axes), voxel_mm, fields, scatter, surface, loss, np.full(scatter.shape, FAR_MM))
+        return cls(axes=tuple(axes), voxel_mm=voxel_mm, fields=fields, scatter=scatter, surface=surface, loss=loss,
+                   body=np.full(scatter.shape, FAR_MM))
 
     @property
     def points(self) -> Points:

@@ -51,7 +51,7 @@ def write_hip_dataset(
     def draw(case_seed: int) -> tuple[np.ndarray, np.ndarray]:
         return hip_phantom(case_seed, tuple(size), tuple(spacing_mm))[:2]
 
-    volumes = _missing_volumes(Path(root), "hip", cases, settings, draw, progress)
+    volumes = _missing_volumes(Path(root), "hip", cases=cases, settings=settings, draw=draw, progress=progress)
     return write_dataset(root, "hip phantoms", "T1w MR (synthetic)", {"femur": 1}, volumes, phantom=settings)
 
 
@@ -69,7 +69,7 @@ def write_shapes_dataset(
     def draw(case_seed: int) -> tuple[np.ndarray, np.ndarray]:
         return shapes_phantom(case_seed, tuple(size), tuple(spacing_mm), classes)
 
-    volumes = _missing_volumes(Path(root), "shapes", cases, settings, draw, progress)
+    volumes = _missing_volumes(Path(root), "shapes", cases=cases, settings=settings, draw=draw, progress=progress)
     return write_dataset(root, "shapes phantoms", "synthetic", labels, volumes, phantom=settings)
 
 
@@ -93,9 +93,8 @@ def write_head_dataset(
     size_yx, pixel_range_mm = tuple(map(int, size_yx)), tuple(map(float, pixel_range_mm))
     settings = {"kind": "head", "version": DRAWING_VERSION, "seed": int(seed)}
     settings |= {"size_yx": list(size_yx), "pixel_range_mm": list(pixel_range_mm)}
-    names, missing = _missing_cases(
-        root, "head", cases, ".png", lambda path: _size_of_picture(path) == size_yx, progress
-    )
+    names, missing = _missing_cases(root, "head", cases=cases, suffix=".png",
+                                    is_whole=lambda path: _size_of_picture(path) == size_yx, progress=progress)
     entry = {"name": "head phantoms", "modality": "US (synthetic)", "labels": {"head": 1}}
     entry |= {"landmarks": list(LANDMARKS), "units": "mm", "phantom": settings}
     _claim(root, entry)
@@ -129,7 +128,8 @@ def write_femur_dataset(
         UserError: `cases` is not positive, the field of view is too small for a femur, or the folder holds something
             else (other settings, more cases).
     """
-    return _write_landmark_volumes(Path(root), _FEMUR, cases, seed, _given(size, spacing_mm, weeks), progress)
+    return _write_landmark_volumes(Path(root), _FEMUR, cases=cases, seed=seed, given=_given(size, spacing_mm, weeks),
+                                   progress=progress)
 
 
 def write_pose_dataset(
@@ -152,7 +152,7 @@ def write_pose_dataset(
             else (other settings, more cases).
     """
     given = _given(size, spacing_mm, weeks) | {"turn_degrees": float(turn_degrees), "variety": float(variety)}
-    return _write_landmark_volumes(Path(root), _POSE, cases, seed, given, progress)
+    return _write_landmark_volumes(Path(root), _POSE, cases=cases, seed=seed, given=given, progress=progress)
 
 
 def write_face_dataset(
@@ -168,7 +168,7 @@ def write_face_dataset(
     Arguments and errors are those of `write_pose_dataset`; `variety` is of faces and of what lies before them.
     """
     given = _given(size, spacing_mm, weeks) | {"turn_degrees": float(turn_degrees), "variety": float(variety)}
-    return _write_landmark_volumes(Path(root), _FACE, cases, seed, given, progress)
+    return _write_landmark_volumes(Path(root), _FACE, cases=cases, seed=seed, given=given, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,9 @@ def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, give
     """Writes volumes with markups, and masks where there are some; `given` are the settings of the drawing."""
     size, spacing_mm = given["size"], given["spacing_mm"]
     folders = ("images", "labels") if kind.masks else ("images",)
-    names, missing = _missing_cases(
-        root, kind.case, cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress,
-        ("landmarks/{}.mrk.json",), folders,
-    )
+    names, missing = _missing_cases(root, kind.case, cases=cases, suffix=".nii.gz",
+                                    is_whole=lambda path: _size_in_file(path) == size, progress=progress,
+                                    others=("landmarks/{}.mrk.json",), folders=folders)
     seeds = [_case_seed(seed, number) for number in range(cases)]
     rows = {name: kind.row(kind.truth(case_seed, **given)[1]) for name, case_seed in zip(names, seeds, strict=True)}
     more = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
@@ -333,9 +332,8 @@ def _missing_volumes(
 ) -> Iterator[CaseVolumes]:
     """Draws the cases that are not there yet; checks at once, not only when the first is asked for."""
     size = tuple(settings["size"])
-    names, missing = _missing_cases(
-        root, prefix, cases, ".nii.gz", lambda path: _size_in_file(path) == size, progress
-    )
+    names, missing = _missing_cases(root, prefix, cases=cases, suffix=".nii.gz",
+                                    is_whole=lambda path: _size_in_file(path) == size, progress=progress)
     spacing_mm = tuple(settings["spacing_mm"])
     return ((names[number], *draw(_case_seed(settings["seed"], number)), spacing_mm)
             for number in _counted(names, missing, progress))

@@ -108,7 +108,8 @@ def face_phantom(
         ValueError: sizes, spacings, weeks, degrees or a variety that are none.
         UserError: the field of view is too small for the face.
     """
-    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, variety, turn_degrees)
+    scene, sweep, textures = _draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, variety=variety,
+                                   turn_degrees=turn_degrees)
     parts, fine_size, fine_mm = _finer(size, spacing_mm)
 
     def paint(canvas: Canvas) -> None:
@@ -125,7 +126,8 @@ def face_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence
                weeks: tuple[float, float] = WEEKS, variety: float = 1.0,
                turn_degrees: float = ANY_DIRECTION) -> tuple[np.ndarray, FaceTruth]:
     """The landmarks of `face_phantom` with the same arguments and what it draws, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm, weeks, variety, turn_degrees)[0], size, spacing_mm)
+    return _truth(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, variety=variety,
+                        turn_degrees=turn_degrees)[0], size, spacing_mm)
 
 
 def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FaceTruth]:
@@ -135,8 +137,9 @@ def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FaceTruth]:
                  for first, second in combinations(LANDMARKS, 2)}
     width, length, _ = (2 * face.vault_mm).tolist()
     axes = tuple(tuple(row) for row in face.axes.tolist())
-    return points_vox, FaceTruth(face.weeks, width, length, distances, axes, len(scene.around.hands),
-                                 len(scene.around.cords))
+    return points_vox, FaceTruth(weeks=face.weeks, biparietal_mm=width, occipitofrontal_mm=length,
+                                 distances_mm=distances, axes=axes, hands=len(scene.around.hands),
+                                 cords=len(scene.around.cords))
 
 
 def _draw(seed: int, size, spacing_mm, weeks, variety, turn_degrees) -> tuple[_Scene, Sweep, np.random.SeedSequence]:
@@ -147,8 +150,8 @@ def _draw(seed: int, size, spacing_mm, weeks, variety, turn_degrees) -> tuple[_S
     rng = np.random.default_rng(person)
     parts, fine_size, fine_mm = _finer(size, spacing_mm)
     sweep = draw_sweep(rng, fine_size, fine_mm)
-    face = _draw_placed(rng, sweep, np.asarray(fine_size), np.asarray(fine_mm), draw_face(rng, weeks, variety),
-                        turn_degrees)
+    face = _draw_placed(rng, sweep, size=np.asarray(fine_size), spacing_mm=np.asarray(fine_mm),
+                        face=draw_face(rng, weeks, variety), turn_degrees=turn_degrees)
     if max(parts) > 1:
         beams = {name: round(FEWER_BEAMS * getattr(sweep, name)) for name in ("samples", "lines", "frames")}
         sweep = replace(sweep, **beams)
@@ -170,7 +173,7 @@ def _averaged(image: np.ndarray, parts: tuple[int, ...]) -> np.ndarray:
     if max(parts) == 1:
         return image
     x, y, z = (side // part for side, part in zip(image.shape, parts, strict=True))
-    blocks = image.reshape(x, parts[0], y, parts[1], z, parts[2])
+    blocks = image.reshape((x, parts[0], y, parts[1], z, parts[2]))
     return np.rint(blocks.mean(axis=(1, 3, 5), dtype=np.float32)).astype(np.uint8)
 
 

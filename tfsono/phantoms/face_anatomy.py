@@ -190,8 +190,8 @@ def average_face(weeks: float) -> Face:
     length = 2 * head_circumference_mm(weeks) / np.pi / (1 + CEPHALIC)  # the circumference is pi times the mean axis
     vault = 0.5 * length * np.asarray([CEPHALIC, 1, VAULT_HEIGHT * CEPHALIC])
     eyes, orbit = ocular_mm(weeks)
-    return with_landmarks(Face(weeks, vault, eyes, 0.5 * GLOBE * orbit, float(np.interp(weeks, *NASAL_BONE)),
-                               np.zeros((len(ANCHORS), 3))))
+    return with_landmarks(Face(weeks=weeks, vault_mm=vault, eyes_mm=eyes, globe_mm=0.5 * GLOBE * orbit,
+                               nasal_mm=float(np.interp(weeks, *NASAL_BONE)), shifts=np.zeros((len(ANCHORS), 3))))
 
 
 def draw_face(rng: np.random.Generator, weeks: tuple[float, float], variety: float = 1.0) -> Face:

@@ -227,8 +227,9 @@ def _draw_womb(rng: np.random.Generator, face: Face, hands, cords, top_mm: float
     room = float(np.clip(outline[:, 1].min() - top_mm, 5.0, 40.0)) * rng.uniform(0.6, 1.0)
     layers = top_mm + room * np.cumsum(rng.uniform([0.12, 0.14, 0.2], [0.22, 0.26, 0.34]))
     amnion = (float(rng.uniform(0.97, 1.0)), rng.normal(0, 0.6, 3))
-    return Womb(middle, grown, axes, float(rng.uniform(5, 9)), edge, float(thick), float(rng.uniform(40, 65)), amnion,
-                tuple(layers.tolist()), draw_shadows(rng, face.points_mm, top_mm))
+    return Womb(middle_mm=middle, radii_mm=grown, axes=axes, wall_mm=float(rng.uniform(5, 9)), placenta_mm=edge,
+                placenta_thick_mm=float(thick), placenta_radius_mm=float(rng.uniform(40, 65)), amnion=amnion,
+                layers_mm=tuple(layers.tolist()), shadows=draw_shadows(rng, face.points_mm, top_mm))
 
 
 # --- painting

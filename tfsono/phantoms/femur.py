@@ -183,12 +183,13 @@ def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.
 
 def _draw_scene(rng: np.random.Generator, sweep: Sweep, extent_mm: np.ndarray, middle_mm: np.ndarray, weeks) -> _Scene:
     leg, right = anatomy.draw_leg(rng, weeks), bool(rng.integers(2))
-    rotation, center = _draw_pose(rng, leg, right, sweep, extent_mm, middle_mm)
+    rotation, center = _draw_pose(rng, leg, right=right, sweep=sweep, extent_mm=extent_mm, middle_mm=middle_mm)
     tips = leg.femur.tips_mm @ rotation + center
     beams = sweep.directions(tips + middle_mm).astype(np.float64)
     mother = _draw_mother(rng, leg.femur.length_mm, center, extent_mm)
     limbs = tuple(_draw_limb(rng, leg.femur.length_mm, center, tips, beams) for _ in range(rng.choice([0, 1, 1, 2])))
-    return _Scene(leg, right, center, rotation, mother, limbs, _draw_shadows(rng, tips, beams), _draw_look(rng, leg))
+    return _Scene(leg=leg, right=right, center_mm=center, rotation=rotation, mother=mother, limbs=limbs,
+                  shadows=_draw_shadows(rng, tips, beams), look=_draw_look(rng, leg))
 
 
 def _draw_pose(rng: np.random.Generator, leg: Leg, right: bool, sweep: Sweep, extent_mm, middle_mm):
@@ -239,8 +240,10 @@ def _draw_mother(rng: np.random.Generator, length_mm: float, center, extent_mm) 
     edge = cavity - inwards / np.linalg.norm(inwards / radii)
     membrane = inwards + rng.normal(0, 0.25, 3)
     membrane /= np.linalg.norm(membrane)
-    return _Mother(cavity, radii, edge, length_mm * rng.uniform([0.25, 0.7, 0.7], [0.5, 1.3, 1.3]), axes,
-                   (membrane, float(membrane @ edge + length_mm * rng.uniform(0.35, 0.8))), tuple(top + layers))
+    return _Mother(cavity_mm=cavity, cavity_radii_mm=radii, placenta_mm=edge,
+                   placenta_radii_mm=length_mm * rng.uniform([0.25, 0.7, 0.7], [0.5, 1.3, 1.3]), placenta_axes=axes,
+                   membrane=(membrane, float(membrane @ edge + length_mm * rng.uniform(0.35, 0.8))),
+                   layers_mm=tuple(top + layers))
 
 
 def _draw_limb(rng: np.random.Generator, length_mm: float, center, tips, beams) -> _Limb:

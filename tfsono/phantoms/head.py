@@ -178,7 +178,8 @@ def _draw_scene(seed: int, subject: int, pixel_range_mm: tuple[float, float]) ->
     pixel_mm, center_mm = _draw_position(rng, head, angle, pixel_range_mm)
     sector = _draw_sector(rng, head, pixel_mm, center_mm, angle)
     around = _draw_surroundings(rng, head, pixel_mm, center_mm)
-    return _Scene(head, pixel_mm, center_mm, angle, sector, around, _draw_scanner(rng, head), textures)
+    return _Scene(head=head, pixel_mm=pixel_mm, center_mm=center_mm, angle=angle, sector=sector, around=around,
+                  scanner=_draw_scanner(rng, head), texture_seed=textures)
 
 
 def _seen_from(rng: np.random.Generator, head: Head) -> Head:
@@ -311,11 +312,12 @@ def _canvas(scene: _Scene, rng: np.random.Generator) -> _Canvas:
     radius, angle = scene.sector.axes()
     axes = (np.zeros(1, np.float32), radius, angle * radius.mean())  # the single plane first: far less to multiply
     long_mm = scene.head.semi_axes_mm[0]
-    fields = (
+    broad, coarse, fine, streaks = (
         draw_field(rng, np.asarray((1, *scale)) * long_mm, cells=40).sample(axes)[0]
         for scale in ((0.6, 0.6), (0.2, 0.26), (0.05, 0.07), (0.025, 0.14))
     )
-    return _Canvas(x, y, cosine * dx + sine * dy, cosine * dy - sine * dx, *fields, scene.sector.step_mm)
+    return _Canvas(x=x, y=y, u=cosine * dx + sine * dy, v=cosine * dy - sine * dx, broad=broad, coarse=coarse, fine=fine,
+                   streaks=streaks, step_mm=scene.sector.step_mm)
 
 
 def _cover(scatter: np.ndarray, part: np.ndarray, level_db) -> None:

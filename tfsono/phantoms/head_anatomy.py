@@ -150,7 +150,8 @@ def _midline(rng: np.random.Generator, axes: np.ndarray, size: float) -> tuple[L
     ]
     for start in rng.uniform(-0.4, 0.15, rng.integers(1, 4)):
         rows.append(((start, 0.0), (start + rng.uniform(0.03, 0.15), 0.0), level - rng.uniform(0, 8)))
-    return tuple(_line(rng, axes, start, end, width * rng.uniform(0.7, 1.8), db) for start, end, db in rows)
+    return tuple(_line(rng, axes, start=start, end=end, width_mm=width * rng.uniform(0.7, 1.8),
+                       level_db=db) for start, end, db in rows)
 
 
 def _walls(rng: np.random.Generator, axes: np.ndarray, size: float, far: float) -> tuple[Line, ...]:
@@ -162,7 +163,8 @@ def _walls(rng: np.random.Generator, axes: np.ndarray, size: float, far: float) 
         ((-0.05, 0.62), (0.28, 0.6), level - 2),
         ((-0.05, -0.62), (0.25, -0.6), level - 9),
     )
-    return tuple(_line(rng, axes, row[0], row[1], width * rng.uniform(0.7, 1.8), row[2]) for row in rows)
+    return tuple(_line(rng, axes, start=row[0], end=row[1], width_mm=width * rng.uniform(0.7, 1.8),
+                       level_db=row[2]) for row in rows)
 
 
 def _sulci(rng: np.random.Generator, axes: np.ndarray, size: float) -> tuple[Line, ...]:
@@ -171,7 +173,8 @@ def _sulci(rng: np.random.Generator, axes: np.ndarray, size: float) -> tuple[Lin
     for _ in range(rng.integers(4, 16)):
         start = np.asarray([rng.uniform(-0.75, 0.75), rng.uniform(-0.6, 0.6)])
         end = start + rng.normal(0, [0.09, 0.03])
-        lines.append(_line(rng, axes, start, end, rng.uniform(0.008, 0.02) * size, rng.uniform(-44, -30)))
+        lines.append(_line(rng, axes, start=start, end=end, width_mm=rng.uniform(0.008, 0.02) * size,
+                           level_db=rng.uniform(-44, -30)))
     return tuple(lines)
 
 
@@ -189,7 +192,8 @@ def _draw_early(rng: np.random.Generator, axes: np.ndarray) -> tuple[tuple[Part,
         parts.append(Part(tuple(place), tuple(radii), rng.uniform(-1.5, 1.5), rng.choice([-58, -44, -38, -33])))
     level = rng.uniform(-46, -32)
     pieces = ((-0.9, rng.uniform(-0.5, 0.1)), (rng.uniform(0.0, 0.5), 0.9))
-    falx = (_line(rng, axes, (start, 0.0), (end, 0.0), 0.018 * size, level) for start, end in pieces)
+    falx = (_line(rng, axes, start=(start, 0.0), end=(end, 0.0), width_mm=0.018 * size,
+                  level_db=level) for start, end in pieces)
     return tuple(parts), tuple(falx)
 
 

@@ -125,9 +125,8 @@ def _draw_scene(rng: np.random.Generator, voxel_mm: float) -> _Scene:
         fat=draw_field(rng, (5, 5, 9)),
     )
     head[0] *= -1 if right else 1
-    return _Scene(
-        bones, tissue, texture, _draw_contrast(rng, bones), right, head, _rotation(angles), voxel_mm
-    )
+    return _Scene(bones=bones, tissue=tissue, texture=texture, contrast=_draw_contrast(rng, bones), right=right,
+                  head_mm=head, rotation=_rotation(angles), voxel_mm=voxel_mm)
 
 
 def _draw_contrast(rng: np.random.Generator, bones: Bones) -> _Contrast:
@@ -193,12 +192,14 @@ def _paint_block(scene: _Scene, points: Points, fields) -> tuple[np.ndarray, np.
     femur = hip_bones.femur(points, bones) + uneven
     pelvis = hip_bones.pelvis(points, bones, femur)
     image = _soft_tissue(scene, points, fields)
-    _joint_capsule(image, points, bones, joint, fields.surface, voxel)
+    _joint_capsule(image, points, bones=bones, joint=joint, slack=fields.surface, voxel=voxel)
     marrow = _pelvic_marrow(contrast, fields)
-    _bone(image, pelvis, np.float32(bones.pelvis_cortex_mm), marrow, contrast.cortex, voxel)
+    _bone(image, pelvis, cortex_mm=np.float32(bones.pelvis_cortex_mm), marrow=marrow, cortex=contrast.cortex,
+          voxel=voxel)
     _joint_space(image, points, scene, femur)
     marrow = _femoral_marrow(points, scene, fields)
-    _bone(image, femur, hip_bones.cortex_mm(points, bones), marrow, contrast.cortex, voxel)
+    _bone(image, femur, cortex_mm=hip_bones.cortex_mm(points, bones), marrow=marrow, cortex=contrast.cortex,
+          voxel=voxel)
     return image, femur
 
 

@@ -86,7 +86,8 @@ def fetus_phantom(
         ValueError: sizes, spacings, weeks, degrees or a variety that are none.
         UserError: the field of view is too small for the fetus.
     """
-    scene, sweep, textures = _draw(seed, size, spacing_mm, weeks, turn_degrees, variety)
+    scene, sweep, textures = _draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, turn_degrees=turn_degrees,
+                                   variety=variety)
     size, spacing_mm = tuple(size), tuple(spacing_mm)
 
     def paint(canvas: Canvas) -> None:
@@ -102,7 +103,8 @@ def fetus_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequenc
                 weeks: tuple[float, float] = PAPER_WEEKS, turn_degrees: float = ANY_DIRECTION,
                 variety: float = 1.0) -> tuple[np.ndarray, FetusTruth]:
     """The landmarks, the age and the length of `fetus_phantom` with the same arguments, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm, weeks, turn_degrees, variety)[0].fetus, size, spacing_mm)
+    return _truth(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, turn_degrees=turn_degrees,
+                        variety=variety)[0].fetus, size, spacing_mm)
 
 
 def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
@@ -117,8 +119,8 @@ def _draw(seed: int, size, spacing_mm, weeks, turn_degrees, variety) -> tuple[_S
     person, surroundings, textures = np.random.SeedSequence(seed).spawn(3)
     rng = np.random.default_rng(person)
     sweep = draw_sweep(rng, tuple(size), tuple(spacing_mm))
-    fetus = _draw_placed(rng, sweep, np.asarray(size), np.asarray(spacing_mm, np.float64), draw_build(rng, weeks),
-                         turn_degrees, variety)
+    fetus = _draw_placed(rng, sweep, size=np.asarray(size), spacing_mm=np.asarray(spacing_mm, np.float64),
+                         build=draw_build(rng, weeks), turn_degrees=turn_degrees, variety=variety)
     rng = np.random.default_rng(surroundings)
     top_mm = -0.5 * size[1] * spacing_mm[1]
     scene = _Scene(fetus, draw_womb(rng, fetus, top_mm), _draw_flesh_look(rng), draw_womb_look(rng))

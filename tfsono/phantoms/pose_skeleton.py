@@ -255,15 +255,16 @@ def pose(build: Build, posture: Posture) -> Fetus:
         mirror = np.asarray([sign, 1, 1])
         shoulder = size * np.asarray(SHOULDER) * mirror @ chest
         lengths = [build.segment_mm(part) for part in (UPPER_ARM, FOREARM, HAND)]
-        arm = _limb(shoulder, chest, posture.arms[number], sign, lengths, (-1, 0.12))
+        arm = _limb(shoulder, chest, bend=posture.arms[number], sign=sign, lengths=lengths, joint=(-1, 0.12))
         hip = places["sacrum"] + size * np.asarray(HIP) * mirror @ pelvis
         lengths = [build.segment_mm(part) for part in (1, SHIN, FOOT)]
-        leg = _limb(hip, pelvis, posture.legs[number], sign, lengths, (1, -1.4))
+        leg = _limb(hip, pelvis, bend=posture.legs[number], sign=sign, lengths=lengths, joint=(1, -1.4))
         for joints, found in ((("shoulder", "elbow", "wrist"), arm), (("hip", "knee", "ankle"), leg)):
             places |= {f"{joint}_{side}": place for joint, place in zip(joints, found, strict=False)}
         tips[number], tips[2 + number] = arm[3], leg[3]
     points = np.stack([places[name] for name in LANDMARKS])
-    return Fetus(build, points, np.stack([tips[number] for number in range(4)]), head, chest, pelvis)
+    return Fetus(build=build, points_mm=points, tips_mm=np.stack([tips[number] for number in range(4)]), head=head,
+                 chest=chest, pelvis=pelvis)
 
 
 def _turned(axes: np.ndarray, about_up: float, about_back: float, about_left: float) -> np.ndarray:

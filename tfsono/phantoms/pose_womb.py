@@ -28,11 +28,12 @@ def draw_womb(rng: np.random.Generator, fetus: Fetus, top_mm: float) -> Womb:
     yolk = middle + away * (0.93 * reach_mm(away, grown, axes))
     room = outline[:, 1].min() - top_mm
     layers = np.cumsum(rng.uniform([0.12, 0.14, 0.2], [0.22, 0.26, 0.34])) * min(room, 30.0)
-    cord = _draw_cord(rng, fetus, middle, grown, axes, edge - side * 0.8 * thick)
+    cord = _draw_cord(rng, fetus, middle=middle, radii=grown, axes=axes, end=edge - side * 0.8 * thick)
     wall, wide, ring, round_mm = rng.uniform([5, 0.6 * size, 1.8, 0.028 * size], [10, 0.85 * size, 2.8, 0.038 * size])
     shadows = draw_shadows(rng, fetus.points_mm, top_mm)
-    return Womb(middle, grown, axes, wall, edge, thick, wide, amnion, tuple((top_mm + layers).tolist()), shadows,
-                yolk, ring, cord, round_mm)
+    return Womb(middle_mm=middle, radii_mm=grown, axes=axes, wall_mm=wall, placenta_mm=edge, placenta_thick_mm=thick,
+                placenta_radius_mm=wide, amnion=amnion, layers_mm=tuple((top_mm + layers).tolist()), shadows=shadows,
+                yolk_mm=yolk, yolk_radius_mm=ring, cord_mm=cord, cord_radius_mm=round_mm)
 
 
 def _draw_cord(rng: np.random.Generator, fetus: Fetus, middle, radii, axes, end) -> np.ndarray:

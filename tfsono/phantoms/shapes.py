@@ -37,7 +37,7 @@ def shapes_phantom(
     voxel = float(np.mean(spacing_mm))
     image, label = _clutter(rng, axes_mm, extent, voxel), np.zeros(size, np.uint8)
     for _ in range(int(rng.integers(35, 65))):
-        _add_body(rng, (image, label), axes_mm, extent, int(rng.integers(1, classes)), voxel)
+        _add_body(rng, (image, label), axes_mm=axes_mm, extent=extent, kind=int(rng.integers(1, classes)), voxel=voxel)
     image = slice_profile(image, 0.08) * shading(rng, axes_mm, rng.uniform(0.05, 0.3))
     gain = rng.uniform(300, 1500)
     return np.rint(rician(rng, image * np.float32(gain), gain * rng.uniform(0.02, 0.08))), label

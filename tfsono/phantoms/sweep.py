@@ -123,7 +123,8 @@ class Sweep:
         steps = np.maximum(finest, np.asarray(spacing_mm)[[1, 0, 2]] * [0.5, 1, 1])
         samples, lines, frames = np.ceil((depth, *arcs) / steps).astype(int).tolist()
         position = (0.5 * (width - spacing_mm[0]), -0.5 * spacing_mm[1], 0.5 * (height - spacing_mm[2]))
-        return cls(position, (0.0, depth), angles, bend, samples + 1, lines + 1, frames + 1, focus_mm=0.5 * depth)
+        return cls(position_mm=position, depth_mm=(0.0, depth), half_angles=angles, bend_mm=bend, samples=samples + 1,
+                   lines=lines + 1, frames=frames + 1, focus_mm=0.5 * depth)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -221,7 +222,8 @@ def ultrasound_volume(
     Raises:
         ValueError: where the arrays of `tissue` do not fit together, or a surface has neither normals nor a body.
     """
-    shown = log_compress(envelope(rng, tissue, sweep, spacing_mm, psf_mm, looks), range_db)
+    shown = log_compress(envelope(rng, tissue, sweep=sweep, spacing_mm=spacing_mm, psf_mm=psf_mm,
+                                  looks=looks), range_db)
     _smooth_for_voxels(shown, sweep, spacing_mm, psf_mm)
     return _scan_convert(shown, sweep, tissue.scatter_db.shape, spacing_mm)
 

@@ -78,7 +78,7 @@ def boxes_figure(path: str | Path, panels: Sequence[BoxPanel], title: str = "", 
             _draw_panel(figure, panel, scale, above + 0.28)
             above += tall + 0.34
         for number, line in enumerate(key):
-            write_line(figure, line, 0.12, above + 0.04 + KEY_LINE * number, 9, "#444444")
+            write_line(figure, line, 0.12, below=above + 0.04 + KEY_LINE * number, size=9, colour="#444444")
 
 
 def face_picture(path: str | Path, volume: np.ndarray, points_vox: np.ndarray, boxes_vox: np.ndarray | None,
@@ -114,11 +114,12 @@ def face_picture(path: str | Path, volume: np.ndarray, points_vox: np.ndarray, b
             place = best_place(boxes, points, plane.cut, volume.shape[plane.cut])
             axes, wide = _slice_axes(figure, volume, spacing_mm, plane, (place, left, top, scale))
             for number, box in others:
-                _draw_box(axes, box, spacing_mm, plane, place, Look(label_colour(number + 1), DASHES))
+                _draw_box(axes, box, spacing_mm=spacing_mm, plane=plane, place=place,
+                          look=Look(label_colour(number + 1), DASHES))
             for number, box in enumerate(boxes):
                 look = Look(label_colour(number + 1), mark=_words(names[number]))
-                _draw_box(axes, box, spacing_mm, plane, place, look)
-            _draw_points(axes, points, spacing_mm, plane, place, len(names))
+                _draw_box(axes, box, spacing_mm=spacing_mm, plane=plane, place=place, look=look)
+            _draw_points(axes, points, spacing_mm=spacing_mm, plane=plane, place=place, count=len(names))
             left += wide + GAP
         _write_key(figure, key, top + tall + 0.08)
 
@@ -173,8 +174,10 @@ def _draw_panel(figure: Figure, panel: BoxPanel, scale: float, above: float) -> 
         pairs = zip(np.asarray(panel.references_vox, np.float64), np.asarray(panel.boxes_vox, np.float64), strict=True)
         for number, (truth, found) in enumerate(pairs, 1):
             lost = str(number) if not np.isfinite(found).all() else ""  # its number stands at the truth then
-            _draw_box(axes, truth, panel.spacing_mm, plane, place, Look(TRUE_COLOUR, mark=lost), centre=True)
-            _draw_box(axes, found, panel.spacing_mm, plane, place, Look(FOUND_COLOUR, mark=str(number)), centre=True)
+            _draw_box(axes, truth, spacing_mm=panel.spacing_mm, plane=plane, place=place,
+                      look=Look(TRUE_COLOUR, mark=lost), centre=True)
+            _draw_box(axes, found, spacing_mm=panel.spacing_mm, plane=plane, place=place,
+                      look=Look(FOUND_COLOUR, mark=str(number)), centre=True)
         left += wide + GAP
 
 
@@ -195,7 +198,8 @@ def _slice_axes(figure: Figure, image: np.ndarray, spacing_mm: Sequence[float], 
                 origin="lower", extent=(*right, *side), interpolation="bilinear", aspect="auto")
     axes.set(xlim=right, ylim=side[::-1] if plane.down else side)
     axes.set_axis_off()
-    _write(axes, 0.02, 0.02, f"{'xyz'[plane.cut]} = {index * spacing_mm[plane.cut]:.0f} mm", "white", "bottom")
+    _write(axes, 0.02, y=0.02, text=f"{'xyz'[plane.cut]} = {index * spacing_mm[plane.cut]:.0f} mm", colour="white",
+           align="bottom")
     return axes, wide
 
 
@@ -247,4 +251,4 @@ def _write_key(figure: Figure, key: Sequence[Sequence[tuple[str, str]]], above: 
     for row, entries in enumerate(key):
         for number, (colour, text) in enumerate(entries):
             left = 0.12 + (WIDE - 0.2) / len(entries) * number
-            write_line(figure, text, left, above + KEY_LINE * row, 9, colour)
+            write_line(figure, text, left=left, below=above + KEY_LINE * row, size=9, colour=colour)

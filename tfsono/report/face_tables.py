@@ -102,10 +102,10 @@ def face_tables(rows: Rows, detections: Detections, names: Sequence[str], papers
     listed = {name: detections[name] for name in methods if detections.get(name)}
     note = NOTE + time_note(rows)
     tables = {
-        "table1": paper_table("Table 1. Comparison among methods", first, means, names,
-                              PAPER_TABLE_1 if papers else {}, note),
-        "table2": marked(paper_table("Table 2. IoU-balance loss and graph prior", second, means, names,
-                                     PAPER_TABLE_2 if papers else {}, note)) if second else None,
+        "table1": paper_table("Table 1. Comparison among methods", first, means=means, names=names,
+                              printed=PAPER_TABLE_1 if papers else {}, note=note),
+        "table2": marked(paper_table("Table 2. IoU-balance loss and graph prior", second, means=means, names=names,
+                                     printed=PAPER_TABLE_2 if papers else {}, note=note)) if second else None,
         "average_precision": precision_table(listed) if listed else None,
         "landmarks": landmark_table("Distance to the true landmark, mm", means, {}, landmark_columns(names, "error"),
                                     note=LANDMARK_NOTE),

@@ -43,7 +43,7 @@ def comparison_figure(path: str | Path, pixels: np.ndarray, truth: HeadOutline, 
         write_line(figure, title, 0.12, 0.1, colour="white")
         _legend(figure, found.mask is not None, found.ellipse is not None, above + tall + 0.06)
         for number, line in enumerate(lines, 1):
-            write_line(figure, line, 0.12, above + tall + 0.06 + LINE * number, 10.5, "white")
+            write_line(figure, line, left=0.12, below=above + tall + 0.06 + LINE * number, size=10.5, colour="white")
 
 
 def _draw_head(axes: Axes, head: HeadOutline, colour: str, width: float, marker: str) -> None:
@@ -64,5 +64,5 @@ def _legend(figure, mask: bool, ellipse: bool, below: float) -> None:
     words += [("outline of the mask found", "#f0e442")] * mask
     left = 0.12
     for word, colour in words:
-        write_line(figure, f"— {word}", left, below, 10.5, colour)
+        write_line(figure, f"— {word}", left=left, below=below, size=10.5, colour=colour)
         left += 0.5 + 0.1 * len(word)

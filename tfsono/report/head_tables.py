@@ -104,7 +104,8 @@ def fold_summary(rows: Rows, metric: Metric, seed: int = 0) -> Summary:
     of_cases = [np.mean([v for v in group if math.isfinite(v)] or [NAN]) for group in cases.values()]
     interval = summarise(of_cases, seed)
     deviation = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
-    return Summary(float(np.mean(means)), deviation, interval.low, interval.high, len(values) - undefined, undefined)
+    return Summary(mean=float(np.mean(means)), std=deviation, low=interval.low, high=interval.high,
+                   count=len(values) - undefined, undefined=undefined)
 
 
 def fold_table(title: str, methods: Methods, metrics: Sequence[Metric], note: str = FOLD_NOTE) -> Table:
@@ -127,8 +128,8 @@ def _without_count(summary: Summary, rows: Rows) -> Summary:
     """A cell that says its own count of undefined values only where it is not that of the row."""
     of_row = int(sum(float(row["undefined"]) for row in rows))
     same = summary.undefined == of_row or summary.count == 0
-    return Summary(summary.mean, summary.std, summary.low, summary.high, summary.count,
-                   0 if same else summary.undefined)
+    return Summary(mean=summary.mean, std=summary.std, low=summary.low, high=summary.high, count=summary.count,
+                   undefined=0 if same else summary.undefined)
 
 
 def trimester_table(methods: Methods, unit: str) -> Table | None:

@@ -62,7 +62,7 @@ def pck_figure(path: str | Path, curves: Mapping[str, Curve], landmarks: Sequenc
     with png_figure(path, 4.1 * columns, 3.4 * rows + top + legend) as figure:
         grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, panel in zip(grid, panels, strict=False):
-            _draw_panel(axes, panel, curves, landmarks, looks, limit_mm)
+            _draw_panel(axes, panel, curves=curves, landmarks=landmarks, looks=looks, limit_mm=limit_mm)
         for axes in grid[len(panels):]:
             axes.set_axis_off()
         handles = [Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=name)

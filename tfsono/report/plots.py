@@ -265,7 +265,7 @@ def slices_figure(
     with png_figure(path, *size) as figure:
         for plane in PLANES:
             axes = _axes(figure, boxes[plane.name])
-            _draw_plane(axes, image, spacing_mm, plane, middle[plane.cut], grey)
+            _draw_plane(axes, image, spacing_mm=spacing_mm, plane=plane, index=middle[plane.cut], grey=grey)
             # The reference's lines are thicker: all of them first, so that they hide no prediction.
             for outline in sorted(outlines, key=lambda one: one.kind != "reference"):
                 piece = _cut(kinds[outline.kind], plane.cut, middle[plane.cut]) == outline.label
@@ -386,14 +386,14 @@ def preview_picture(
         figure.set_facecolor("black")
         for plane in PLANES:
             axes = _axes(figure, boxes[plane.name])
-            _draw_plane(axes, image, spacing_mm, plane, middle[plane.cut], grey)
+            _draw_plane(axes, image, spacing_mm=spacing_mm, plane=plane, index=middle[plane.cut], grey=grey)
             _colour_labels(axes, _cut(mask, plane.cut, middle[plane.cut]), spacing_mm, plane)
             _draw_points(axes, points_vox, spacing_mm, plane, PREDICTION_COLOUR)
             _name_edges(axes, plane, orientation)
         write_line(figure, text, 0.08, 0.1, colour="white")
         for row, (colour, line) in enumerate(volumes):
             write_line(figure, "■", 0.08, below + 0.24 * row, colour=colour)
-            write_line(figure, line, 0.28, below + 0.24 * row, 11, "white")
+            write_line(figure, line, left=0.28, below=below + 0.24 * row, size=11, colour="white")
 
 
 def _preview_layout(
@@ -512,7 +512,7 @@ def _draw_views(
         _colour_bar(figure, norm, (left, bottom, 0.16, tall), values)
         _scale_bar(figure, scale, gap, 0.22)
         write_line(figure, texts[0], gap)
-        write_line(figure, texts[1], gap, 0.42, 10, "#444444")
+        write_line(figure, texts[1], gap, below=0.42, size=10, colour="#444444")
 
 
 def _shaded(value: np.ndarray, light: np.ndarray, norm: Normalize) -> np.ndarray:
@@ -544,7 +544,7 @@ def _scale_bar(figure: Figure, scale: float, left: float, low: float) -> None:
 def _empty_figure(path: str | Path, title: str, text: str) -> None:
     with png_figure(path, 7, 1.6) as figure:
         write_line(figure, title, 0.2)
-        write_line(figure, text, 0.2, 0.7, 11, "#444444")
+        write_line(figure, text, 0.2, below=0.7, size=11, colour="#444444")
 
 
 # --- history ------------------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ def draw_skeleton(axes: Axes, panel: Panel, view: View, landmarks: Sequence[str]
     """
     points = np.array(panel.points_mm, np.float64)
     if panel.reference_mm is not None:
-        _draw_ghost(axes, np.asarray(panel.reference_mm, np.float64), points, view, landmarks, segments)
+        _draw_ghost(axes, np.asarray(panel.reference_mm, np.float64), found=points, view=view, landmarks=landmarks,
+                    segments=segments)
     if panel.paths_mm is not None:
         ways = np.moveaxis(projected(panel.paths_mm, view)[0], 0, 1)
         axes.add_collection(LineCollection(list(ways), colors="#333333", linewidths=0.8, zorder=4))
@@ -144,7 +145,7 @@ def draw_skeleton(axes: Axes, panel: Panel, view: View, landmarks: Sequence[str]
     places, _ = projected(points, view)
     fills = landmark_colours(landmarks, segments)
     axes.scatter(*places.T, s=30, c=fills, edgecolors="white", linewidths=0.8, zorder=5)
-    _draw_digits(axes, points, places, landmarks, segments, inches_per_mm)
+    _draw_digits(axes, points, places=places, landmarks=landmarks, segments=segments, scale=inches_per_mm)
 
 
 def _ends(points: np.ndarray, landmarks: Sequence[str], segments: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -287,7 +288,8 @@ def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks
         write_line(figure, title, 0.15)
         above = top
         for (panels, view), frame, head, tall in zip(drawn, frames, heads, talls, strict=True):
-            _draw_row(figure, (above, head, tall, panel), panels, view, frame, (landmarks, segments))
+            _draw_row(figure, (above, head, tall, panel), panels=panels, view=view, frame=frame,
+                      names=(landmarks, segments))
             above += tall
         _write_key(figure, key, above)
 
@@ -330,7 +332,7 @@ def _draw_row(figure: Figure, place: tuple[float, float, float, float], panels: 
         draw_skeleton(axes, panel, view, *names, frame.scale)
         if head > 0.1:
             write_line(figure, panel.title, wide * number + 0.12, above + 0.04, 10)
-    write_line(figure, view.name, 0.12, above + tall - 0.2, 8, "#777777")
+    write_line(figure, view.name, 0.12, below=above + tall - 0.2, size=8, colour="#777777")
     length = max((step for step in (1, 2, 5, 10, 20, 50, 100) if step * frame.scale <= 1.0), default=1)
     low = axes.get_ylim()[0] + 0.1 / frame.scale
     left = axes.get_xlim()[1] - (length + 0.15 / frame.scale)
@@ -358,7 +360,7 @@ def _key_lines(landmarks: Sequence[str], wide: float, *texts: str) -> list[str]:
 
 def _write_key(figure: Figure, key: Sequence[str], above: float) -> None:
     for number, line in enumerate(key):
-        write_line(figure, line, 0.15, above + 0.06 + KEY_LINE * number, 9, "#444444")
+        write_line(figure, line, 0.15, below=above + 0.06 + KEY_LINE * number, size=9, colour="#444444")
 
 
 def poses_figure(path: str | Path, poses_mm: np.ndarray, landmarks: Sequence[str], segments: Sequence[tuple[str, str]],
@@ -384,7 +386,8 @@ def poses_figure(path: str | Path, poses_mm: np.ndarray, landmarks: Sequence[str
         write_line(figure, title, 0.15)
         example = Panel("one pose", poses[0])
         axes = skeleton_axes(figure, (0, top, wide, tall), frames[0])
-        draw_skeleton(axes, example, views[0], landmarks, segments, frames[0].scale)
+        draw_skeleton(axes, example, view=views[0], landmarks=landmarks, segments=segments,
+                      inches_per_mm=frames[0].scale)
         write_line(figure, "one pose", 0.15, 0.45, 10)
         for number, (view, frame) in enumerate(zip(views, frames, strict=True), 1):
             axes = skeleton_axes(figure, (wide * number, top, wide, tall), frame)
@@ -455,12 +458,13 @@ def pose_picture(path: str | Path, image: np.ndarray, points_vox: np.ndarray, sp
         left = 0.1
         for plane in PLANES:
             size = (scale * sides[plane.right], scale * sides[plane.side])
-            _draw_slice(figure, (left, top, *size), image, points_mm, spacing, plane, (landmarks, segments))
+            _draw_slice(figure, (left, top, *size), image=image, points_mm=points_mm, spacing=spacing, plane=plane,
+                        names=(landmarks, segments))
             left += size[0] + 0.1
         for number, (view, frame) in enumerate(zip(views, frames, strict=True)):
             box = ((wide - 2 * panel) / 3 * (number + 1) + panel * number, top + slices_tall + 0.1, panel, body_tall)
-            draw_skeleton(skeleton_axes(figure, box, frame), Panel("", points_mm), view, landmarks, segments,
-                          frame.scale)
+            draw_skeleton(skeleton_axes(figure, box, frame), Panel("", points_mm), view=view, landmarks=landmarks,
+                          segments=segments, inches_per_mm=frame.scale)
         _write_key(figure, key, top + slices_tall + body_tall + 0.1)
 
 

@@ -405,7 +405,8 @@ def summarise(values: Sequence[float] | np.ndarray, seed: int = 0, interval: boo
     if count == 1:
         return Summary(float(defined[0]), count=1, undefined=undefined)
     low, high = bootstrap_interval(defined, seed) if interval else (NAN, NAN)
-    return Summary(float(defined.mean()), float(defined.std(ddof=1)), low, high, count, undefined)
+    return Summary(mean=float(defined.mean()), std=float(defined.std(ddof=1)), low=low, high=high, count=count,
+                   undefined=undefined)
 
 
 def count_undefined(cases: Sequence[Mapping[str, object]], metrics: Sequence[Metric]) -> int:

@@ -316,8 +316,8 @@ def _canvas(scene: _Scene, rng: np.random.Generator) -> _Canvas:
         draw_field(rng, np.asarray((1, *scale)) * long_mm, cells=40).sample(axes)[0]
         for scale in ((0.6, 0.6), (0.2, 0.26), (0.05, 0.07), (0.025, 0.14))
     )
-    return _Canvas(x=x, y=y, u=cosine * dx + sine * dy, v=cosine * dy - sine * dx, broad=broad, coarse=coarse, fine=fine,
-                   streaks=streaks, step_mm=scene.sector.step_mm)
+    return _Canvas(x=x, y=y, u=cosine * dx + sine * dy, v=cosine * dy - sine * dx, broad=broad, coarse=coarse,
+                   fine=fine, streaks=streaks, step_mm=scene.sector.step_mm)
 
 
 def _cover(scatter: np.ndarray, part: np.ndarray, level_db) -> None:

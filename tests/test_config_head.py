@@ -31,7 +31,7 @@ def test_numbers_of_the_text():
         pictures, epochs = 499, 100 if network in LANDMARK_NETWORKS else 150
         assert found.batch == (16 if network in LANDMARK_NETWORKS else 8)
         assert found.record_every == pictures // found.batch
-        assert found.iterations == epochs * found.record_every
+        assert found.steps == epochs * found.record_every
         assert found.folds == 5 and found.input_size == (512, 512)
         assert (found.learning_rate, found.weight_decay, found.gradient_clip) == (1e-4, 1e-5, 1.0)
     # 150 epochs are whole cycles: 10 + 20 + 40 + 80
@@ -50,7 +50,7 @@ def test_losses_of_the_text():
 def test_quick_ends_with_a_whole_cycle_of_the_rate():
     for network in NETWORKS:
         found = config(network, "quick")
-        assert found.iterations // found.record_every == found.restart_records * (1 + found.restart_factor)
+        assert found.steps // found.record_every == found.restart_records * (1 + found.restart_factor)
 
 
 @pytest.mark.parametrize("variant, part, output", [

@@ -245,4 +245,4 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives":
            "lowest_score": "score_threshold"}
 REMOVED = {"jit_compile": False}
 
-FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, RENAMED, REMOVED)
+FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED)

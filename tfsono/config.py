@@ -163,7 +163,7 @@ def _text(value) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is a `UserError`: one line, as all others."""
+    """A parser whose errors are `UserError`s: one line, as all others."""
 
     def error(self, message: str) -> typing.NoReturn:
         raise UserError(f"{message}; see `{self.prog} --help`")
@@ -176,7 +176,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> N
                         help="method: the paper's rows and our options")
     for name in (*(field.name for field in dataclasses.fields(choices.config)), *choices.renamed, *choices.removed):
         parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS, metavar="VALUE")
-    parser.allow_abbrev = False  # part of a name might be another field tomorrow
+    parser.allow_abbrev = False  # an abbreviation might name another field in a later release
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "fields, each set by --FIELD VALUE:\n" + "\n".join(
         describe(choose(choices, name, next(iter(choices.variants)))) for name in choices.presets)
@@ -191,17 +191,17 @@ def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
 
 
 def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, str]:
-    """Options of the command line without those of the release before, each with a note on stderr."""
-    for old in choices.renamed.keys() & overrides.keys():
+    """Overrides under the current names; a note on stderr for each option of the release before."""
+    for old in sorted(choices.renamed.keys() & overrides.keys()):
         if choices.renamed[old] in overrides:
             raise UserError(f"--{old}: is now --{choices.renamed[old]}; give that one alone")
         print(f"note: --{old} is now --{choices.renamed[old]}", file=sys.stderr)
-    for name in choices.removed.keys() & overrides.keys():
+    for name in sorted(choices.removed.keys() & overrides.keys()):
         kept = choices.removed[name]
         if _parse_one(name, overrides[name], type(kept)) != kept:
-            raise UserError(f"--{name}: was removed, only {_text(kept)} is left; found {overrides[name]}; omit it, or "
+            raise UserError(f"--{name}: was removed, it is always {_text(kept)}; found {overrides[name]}; omit it, or "
                             f"use {LAST_WITH_THEM}")
-        print(f"note: --{name} was removed, {_text(kept)} is what is done", file=sys.stderr)
+        print(f"note: --{name} was removed; it is always {_text(kept)}", file=sys.stderr)
     return choices.by_current_names(overrides)
 
 
@@ -256,7 +256,7 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
     hints = typing.get_type_hints(choices.config)
     for name in sorted(choices.removed.keys() & content["values"].keys()):
         if (found := content["values"][name]) != choices.removed[name]:
-            raise UserError(f"{path}: {name} is {_text(found)}, and this version has only "
+            raise UserError(f"{path}: {name} is {_text(found)}, and in this version always "
                             f"{_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
     values = choices.by_current_names(content["values"])
     if set(values) != set(hints):

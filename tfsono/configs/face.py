@@ -245,4 +245,4 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives":
            "lowest_score": "score_threshold"}
 REMOVED = {"jit_compile": False}
 
-FACE = Choices(system="face", config=FaceConfig, presets=PRESETS, variants=VARIANTS, renamed=RENAMED, removed=REMOVED)
+FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED)

@@ -214,4 +214,4 @@ VARIANTS = {
 RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees"}
 REMOVED = {"schedule": "constant", "jit_compile": False}
 
-POSE = Choices(system="pose", config=PoseConfig, presets=PRESETS, variants=VARIANTS, renamed=RENAMED, removed=REMOVED)
+POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED)

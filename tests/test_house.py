@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tfsono.systems import NAMES as PAPERS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down only, or stay inside one room: a folder or file directly under tfsono/, or a script folder.
@@ -22,13 +24,13 @@ FLOORS = (
     ("data", "phantoms", "models", "training", "report"),
     ("inference",),
     ("export", "doctor"),
+    ("predict",),
     ("systems",),
-    ("predict", "demo"),
+    ("demo",),
     ("__main__", "train", "evaluate"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SCRIPTS = ("train", "evaluate")
-PAPERS = ("hip", "femur", "pose", "face", "head")
 
 # Without TensorFlow a room runs on Keras's other backends; without Keras it loads at once, as `--help` must.
 NO_TENSORFLOW = (

@@ -189,7 +189,7 @@ def test_what_cannot_answer_together_is_refused(place, saved):
     config = json.loads((coarse / "config.json").read_text(encoding="utf-8"))
     config["values"]["spacing_mm"] = [2.0, 2.0, 2.0]
     (coarse / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UserError, match="coarse: --spacing_mm"):
+    with pytest.raises(UserError, match="coarse: spacing_mm"):
         tfsono(["export", one, str(place / "saved_odd"), "--also", str(coarse)])
     assert not (place / "saved_odd").exists()
 

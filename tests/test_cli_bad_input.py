@@ -139,11 +139,11 @@ def test_a_folder_that_is_no_dataset(place):
 
 def test_a_cache_of_pictures_where_volumes_are_and_the_other_way_round(place, tmp_path):
     text = refusal(place, tfsono, "cache", "head", place / "dataset", place / "new.h5")
-    assert "head takes pictures; found volumes, such as case_0" in text
+    assert "head takes images; found volumes, such as case_0" in text
     write_small_head_dataset(tmp_path / "heads", 1)
     for system in ("hip", "femur"):
         text = refusal(place, tfsono, "cache", system, tmp_path / "heads", place / "new.h5")
-        assert f"{system} takes volumes; found pictures, such as head_001" in text
+        assert f"{system} takes volumes; found images, such as head_001" in text
 
 
 def test_a_description_that_is_not_json(place):

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from tfsono.config import choose, describe, differences, load_settings, parse_value, save_settings
-from tfsono.configs.femur import FEMUR
-from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
+from tfsono.systems import NAMES, system
 
-SYSTEMS = [HIP, HEAD, FEMUR]
+SYSTEMS = [system(name).CHOICES for name in NAMES]
 ROOT = Path(__file__).resolve().parents[1]
 
 

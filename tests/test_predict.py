@@ -18,8 +18,9 @@ from tfsono.models import hip
 from tfsono.predict.hip import measure
 from tfsono.predict.inputs import find_inputs, unique_names
 from tfsono.predict.masks import label_values
-from tfsono.predict.sources import Options, export_run, predict
-from tfsono.systems.hip import load_run
+from tfsono.predict.sources import Options
+from tfsono.systems.commands import export_run, predict
+from tfsono.systems.hip import load_run, load_runs
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
 
@@ -169,9 +170,9 @@ def test_what_only_another_system_has(exported, tmp_path):
 
 
 def test_another_tiling(run_dir, exported, tmp_path):
-    assert load_run(run_dir, "fast")[1].tiling.kind == "fast"
+    assert load_runs([run_dir], options=Options(tiling="fast"))[1].tiling.kind == "fast"
     with pytest.raises(UserError, match="tiling"):
-        load_run(run_dir, "third")
+        load_runs([run_dir], options=Options(tiling="third"))
     with pytest.raises(UserError, match="fixed at"):
         predict(exported, [write(tmp_path / "case.nii.gz", make_volume())], tmp_path / "out", Options(tiling="fast"))
 

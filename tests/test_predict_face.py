@@ -13,9 +13,10 @@ import tensorflow as tf
 from test_predict_pose import PIR, SIZE, SPACING
 from tfsono.configs.face import LANDMARKS
 from tfsono.errors import UserError
-from tfsono.export import export_module
-from tfsono.predict.face import OUTPUTS, FacePredictor, from_export
+from tfsono.export import export_module, load_exported
+from tfsono.predict.face import OUTPUTS, FacePredictor, predictor_of
 from tfsono.predict.loop import predict_all
+from tfsono.predict.sources import Model
 from tfsono.volumes.image import Volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks
 
@@ -132,10 +133,11 @@ def test_a_saved_model_gives_the_same_files(tmp_path):
     output = {"candidate_scores": {"shape": [5, 3]}}
     folder = export_module(Marks(), tmp_path / "model", {"system": "face", "input": {"volume": {"orientation": "LPS"}},
                                                          "output": output, "landmarks": list(LANDMARKS)})
+    opened = Model(folder, *load_exported(folder))
     for name, make in (("run", lambda: FacePredictor(Marks(), "k", "LPS", LANDMARKS, 3)),
-                       ("export", lambda: from_export(folder, "k", 3))):
+                       ("export", lambda: predictor_of(opened, "k", 3))):
         assert predict_all(OUTPUTS, make, [path], tmp_path / name) == 0
     for name in ("face.mrk.json", "landmarks.csv", "candidates.csv", "measurements.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "export" / name).read_bytes()
     with pytest.raises(UserError, match="--candidates 4: expected 1 to 3"):
-        from_export(folder, "k", 4)
+        predictor_of(opened, "k", 4)

@@ -22,10 +22,12 @@ from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.prepare import CacheSettings
 from tfsono.errors import UserError
-from tfsono.export import export_module
+from tfsono.export import export_module, load_exported
 from tfsono.predict.loop import predict_all
-from tfsono.predict.pose import OUTPUTS, PosePredictor, from_export, point_flags
+from tfsono.predict.pose import OUTPUTS, PosePredictor, point_flags, predictor_of
+from tfsono.predict.sources import Model, Options
 from tfsono.report.pose_tables import ORDER, PAPER_TABLE_1, PAPER_TABLE_2, in_order
+from tfsono.systems.commands import check_options
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks, write_markups
@@ -106,12 +108,12 @@ def test_a_saved_model_gives_the_same_files(volume_file, tmp_path):
     folder = export_module(Marks(), tmp_path / "model", {"system": "pose", "input": io, "output": {},
                                                         "landmarks": list(LANDMARKS)})
     for name, make in (("run", lambda: PosePredictor(Marks(), "k", "LPS", LANDMARKS)),
-                       ("export", lambda: from_export(folder, "k"))):
+                       ("export", lambda: predictor_of(Model(folder, *load_exported(folder)), "k"))):
         assert predict_all(OUTPUTS, make, [path], tmp_path / name) == 0
     for name in ("fetus.mrk.json", "landmarks.csv", "segments.csv", "measurements.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "export" / name).read_bytes()
     with pytest.raises(UserError, match="--refine: trains on the volume.*run folder") as error:
-        from_export(folder, "k", refine=True)
+        check_options(folder, Options(refine=True))
     assert "\n" not in str(error.value)
 
 
@@ -119,7 +121,7 @@ def test_a_refined_answer_and_one_that_fell_back(volume_file, tmp_path):
     path, points_mm = volume_file
     for refined in (True, False):
         out = tmp_path / str(refined)
-        predictor = PosePredictor(Marks(), "k", "LPS", LANDMARKS, Refiner(refined, 2.0))
+        predictor = PosePredictor(Refiner(refined, 2.0), "k", "LPS", LANDMARKS, True)
         assert predict_all(OUTPUTS, lambda: predictor, [path], out) == 0
         row = rows_of(out / "measurements.csv")[0]
         found = np.array(list(read_landmarks(out / "fetus.mrk.json").values()))

@@ -15,6 +15,7 @@ from tfsono.configs.face import FACE, LANDMARKS
 from tfsono.errors import UserError
 from tfsono.inference.face_prior import PRIOR, read_prior
 from tfsono.predict import sources
+from tfsono.systems.commands import check_options
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 
@@ -162,5 +163,5 @@ def test_more_candidates_than_there_are_is_refused(place, exported):
     for source in (exported, place / "runs" / "ig_rpn"):
         with pytest.raises(UserError, match="expected 1 to 3"):
             tfsono(["predict", str(source), volume, "--candidates", "9", "--out", str(place / "no")])
-    with pytest.raises(UserError, match="only for a model of face"):
-        sources.check_options("x", "hip", sources.Options(candidates=2))
+    with pytest.raises(UserError, match="only for a model of hip"):
+        check_options(place / "runs" / "ig_rpn", sources.Options(tiling="fast"))

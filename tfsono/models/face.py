@@ -57,8 +57,11 @@ def mean_of(networks: Sequence[keras.Model], config: FaceConfig) -> keras.Model:
     objectness = mean_logits([member["objectness"] for member in members])
     offsets = mean([member["offsets"] for member in members])
     proposals = _proposals(config)([members[0]["features"], objectness, offsets])
-    held = [one.get_layer(SECOND_STAGE)([member["features"], proposals])
-            for one, member in zip(networks, members, strict=True)]
+    held = []
+    for number, (one, member) in enumerate(zip(networks, members, strict=True), 1):
+        stage = one.get_layer(SECOND_STAGE)
+        stage = keras.Model(stage.input, stage.output, name=f"{SECOND_STAGE}_{number}")
+        held.append(stage([member["features"], proposals]))
     outputs = {"proposals": proposals, "classes": mean_logits([one["classes"] for one in held]),
                "proposal_offsets": mean([one["proposal_offsets"] for one in held])}
     return keras.Model(image, outputs, name="mean_faster_rcnn")

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from tfsono.__main__ import run as tfsono
-from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_boxes, read_points, script, similarity,
+from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_boxes, read_points, similarity, train,
                     write_points, write_split, write_volume)
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
@@ -81,8 +81,8 @@ def test_a_mirror_image_exchanges_the_eyes_and_a_rotation_does_not(place, varian
 def test_landmarks_and_boxes_are_measured_in_the_files_own_millimetres(place):
     """Distances and overlaps of cases.csv from the written markups and the files on disk, in the patient's space."""
     run, out = place / "runs" / "short", place / "results"
-    script("train", "face").main(["--data", str(place / "small.h5"), "--split", str(place / "split.json"), "--run_dir",
-                                  str(run), *SMALL, "--lowest_score", "0", "--iterations", "1", "--record_every", "1"])
+    train("face", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, *SMALL,
+          "--lowest_score", "0", "--iterations", "1", "--record_every", "1")
     rows = evaluate("face", "--data", place / "small.h5", "--runs", run, "--out", out)
     assert len(rows) == 1
     truth = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")

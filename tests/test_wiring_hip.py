@@ -117,3 +117,8 @@ def test_masks_are_measured_on_the_files_own_voxels(place):
             for name, value in measured_masks(mask, whole == LABELS[row["label"]]).items():
                 assert float(row[COLUMNS[name]]) == pytest.approx(value, rel=1e-4), (row["label"], name)
     assert found >= 2
+    image = place / "dataset" / "images" / "case_1.nii.gz"
+    tfsono(["predict", str(run), str(image), "--out", str(place / "predicted")])
+    predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(place / "predicted" / "case_1_mask.nii.gz")))
+    np.testing.assert_array_equal(
+        predicted, sitk.GetArrayFromImage(at_the_files_grid(out / "runs" / rows[0]["mask"], whole)))

@@ -79,3 +79,7 @@ def test_landmarks_are_measured_in_the_files_own_millimetres(place):
             length = np.linalg.norm(points[ends[0]] - points[ends[1]])
             assert float(row[column.format(*ends)]) == pytest.approx(length, rel=1e-4)
     assert min(errors.values()) > 0.5
+    image = place / "dataset" / "images" / "case_1.nii.gz"
+    tfsono(["predict", str(run), str(image), "--out", str(place / "predicted")])
+    for name, point in read_points(place / "predicted" / "case_1.mrk.json").items():
+        np.testing.assert_allclose(point, found[name], atol=1e-3)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from tfsono.__main__ import run as tfsono
 from wiring import (at_the_files_grid, batches_of, blocks, cached, evaluate, measured_masks, peaks, read_points,
-                    script, similarity, write_points, write_split, write_volume)
+                    similarity, train, write_points, write_split, write_volume)
 
 TIPS = ("proximal", "distal")
 COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "surface_mean_mm", "deviation": "surface_std_mm",
@@ -75,7 +75,7 @@ def test_mask_tips_and_image_are_rotated_scaled_and_mirrored_together(place, aug
         levels = [image[part].max() for part in parts]  # inside; an edge is darker
         assert np.corrcoef(levels, BRIGHTNESS)[0, 1] > 0.999 and residual < 0.5
         assert image[mask == 0].mean() < levels[0]
-        np.testing.assert_allclose([np.argwhere(part).mean(0) for part in parts], middles, atol=0.7)  # whole voxels
+        np.testing.assert_allclose([np.argwhere(part).mean(0) for part in parts], middles, atol=0.9)  # whole voxels
         np.testing.assert_allclose(peaks(targets["heatmaps"][0]), middles[ENDS], atol=0.3)
         seen.append((scale / ratio, degrees, mirrored))
     scales, angles, mirrors = np.array(seen).T
@@ -107,9 +107,8 @@ def test_slices_of_the_first_stage_move_with_their_mask(place):
 def test_masks_and_tips_are_measured_in_the_files_own_millimetres(place):
     """Columns of cases.csv against SimpleITK and NumPy, from the written answers and the files on disk."""
     run, out = place / "runs" / "short", place / "results"
-    script("train", "femur").main(["--data", str(place / "small.h5"), "--split", str(place / "split.json"),
-                                   "--run_dir", str(run), "--preset", "quick", *SMALL, "--iterations", "1",
-                                   "--record_every", "1"])
+    train("femur", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, "--preset",
+          "quick", *SMALL, "--iterations", "1", "--record_every", "1")
     row, = evaluate("femur", "--data", place / "small.h5", "--runs", run, "--out", out)
     reference = sitk.ReadImage(str(place / "dataset" / "labels" / "case_1.nii.gz")) == 1
     mask = at_the_files_grid(out / "runs" / row["mask"], reference) == 1

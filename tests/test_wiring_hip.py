@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from tfsono.__main__ import run as tfsono
-from wiring import (at_the_files_grid, batches_of, blocks, cached, centroids, evaluate, measured_masks, ranks, script,
-                    similarity, write_split, write_volume)
+from wiring import (at_the_files_grid, batches_of, blocks, cached, centroids, evaluate, measured_masks, ranks,
+                    similarity, train, write_split, write_volume)
 
 LABELS = {"a": 1, "b": 2, "c": 3, "d": 4}
 COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "surface_mean_mm", "deviation": "surface_std_mm",
@@ -103,9 +103,9 @@ def test_tuned_rotates_by_degrees_and_scales_by_a_share(place, options, degrees,
 def test_masks_are_measured_on_the_files_own_voxels(place):
     """Dice, distances and volumes of cases.csv against SimpleITK, from the written masks and the files on disk."""
     run, out = place / "runs" / "short", place / "results"
-    script("train", "hip").main(["--data", str(place / "small.h5"), "--run_dir", str(run), "--split",
-                                 str(place / "split.json"), "--preset", "quick", *SMALL, "--patch", "16,16,16",
-                                 "--initial_deviation", "0", "--iterations", "1", "--record_every", "1"])
+    train("hip", "--data", place / "small.h5", "--run_dir", run, "--split", place / "split.json", "--preset",
+          "quick", *SMALL, "--patch", "16,16,16", "--initial_deviation", "0", "--iterations", "1",
+          "--record_every", "1")
     rows = evaluate("hip", "--data", place / "small.h5", "--runs", run, "--out", out)
     assert [row["label"] for row in rows] == list(LABELS)
     whole = sitk.ReadImage(str(place / "dataset" / "labels" / "case_1.nii.gz"))
@@ -117,3 +117,8 @@ def test_masks_are_measured_on_the_files_own_voxels(place):
             for name, value in measured_masks(mask, whole == LABELS[row["label"]]).items():
                 assert float(row[COLUMNS[name]]) == pytest.approx(value, rel=1e-4), (row["label"], name)
     assert found >= 2
+    image = place / "dataset" / "images" / "case_1.nii.gz"
+    tfsono(["predict", str(run), str(image), "--out", str(place / "predicted")])
+    predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(place / "predicted" / "case_1_mask.nii.gz")))
+    np.testing.assert_array_equal(
+        predicted, sitk.GetArrayFromImage(at_the_files_grid(out / "runs" / rows[0]["mask"], whole)))

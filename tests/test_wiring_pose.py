@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfsono.__main__ import run as tfsono
-from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_points, script, similarity, write_points,
+from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_points, similarity, train, write_points,
                     write_split, write_volume)
 
 NAMES = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spine", "sacrum", "elbow_b", "wrist_b",
@@ -64,9 +64,9 @@ def test_a_mirror_image_exchanges_the_sides_and_a_rotation_does_not(place, ratio
 def test_landmarks_are_measured_in_the_files_own_millimetres(place):
     """Distances and lengths of cases.csv from the written markups and the files on disk, in the patient's space."""
     run, out = place / "runs" / "short", place / "results"
-    script("train", "pose").main(["--data", str(place / "small.h5"), "--split", str(place / "split.json"), "--run_dir",
-                                  str(run), "--preset", "quick", *SMALL, "--precision", "float32", "--iterations", "1",
-                                  "--record_every", "1", "--refine_atlases", "1"])
+    train("pose", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, "--preset",
+          "quick", *SMALL, "--precision", "float32", "--iterations", "1", "--record_every", "1", "--refine_atlases",
+          "1")
     row, = evaluate("pose", "--data", place / "small.h5", "--runs", run, "--out", out)
     truth = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
     found = read_points(out / "runs" / row["file"])
@@ -79,3 +79,7 @@ def test_landmarks_are_measured_in_the_files_own_millimetres(place):
             length = np.linalg.norm(points[ends[0]] - points[ends[1]])
             assert float(row[column.format(*ends)]) == pytest.approx(length, rel=1e-4)
     assert min(errors.values()) > 0.5
+    image = place / "dataset" / "images" / "case_1.nii.gz"
+    tfsono(["predict", str(run), str(image), "--out", str(place / "predicted")])
+    for name, point in read_points(place / "predicted" / "case_1.mrk.json").items():
+        np.testing.assert_allclose(point, found[name], atol=1e-3)

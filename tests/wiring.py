@@ -11,12 +11,14 @@ import csv
 import importlib.util
 import itertools
 import json
+import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tensorflow as tf
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -47,6 +49,17 @@ def batches_of(system: str, steps: int, *arguments) -> list:
         script("train", system).main([str(argument) for argument in arguments])
     assert len(kept) == steps
     return kept
+
+
+def train(system: str, *arguments, eagerly: bool = True) -> None:
+    """A training; of a few steps, which are done eagerly before TensorFlow would have traced one."""
+    tf.config.run_functions_eagerly(eagerly)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not apply to tf.data functions")  # nor should it
+            script("train", system).main([str(argument) for argument in arguments])
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def evaluate(system: str, *arguments) -> list[dict[str, str]]:
@@ -105,10 +118,9 @@ def read_boxes(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray
         for markup in markups}
 
 
-def write_split(path: Path, train, test) -> Path:
-    """A split without validation."""
-    path.write_text(json.dumps({"train": list(train), "validation": [], "test": list(test)}))
-    return path
+def write_split(path: Path, train, test, validation=()) -> None:
+    """A split, by default without validation."""
+    path.write_text(json.dumps({"train": list(train), "validation": list(validation), "test": list(test)}))
 
 
 def cached(path: Path, case: str, name: str) -> np.ndarray:

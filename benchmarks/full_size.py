@@ -100,7 +100,7 @@ def train_hip(config) -> None:
 def infer_hip(config) -> None:
     """One volume of the paper's size through the whole inference, clean-up included."""
     from tfsono.inference.hip import HipModule
-    from tfsono.inference.segmentation import clean_mask, segment_array
+    from tfsono.inference.segmentation import postprocess_mask, segment_array
     from tfsono.models.hip import build, main_network
     from tfsono.phantoms.hip import hip_phantom
 
@@ -109,7 +109,7 @@ def infer_hip(config) -> None:
     segmenter = HipModule.build(main_network(build(config)), config)
     began = time.perf_counter()
     mask = segment_array(segmenter, image, config.phantom_spacing_mm)
-    clean_mask(mask, config.classes, config.largest_component, config.fill_holes)
+    postprocess_mask(mask, config.classes, config.largest_component, config.fill_holes)
     seconds = time.perf_counter() - began
     report(f"inference of {image.shape}, tiling {config.tiling}, {config.precision}", [seconds], base)
 
@@ -176,12 +176,12 @@ def train_femur(config) -> None:
     else:
         shape = (1, *network_grid(Box((0, 0, 0), FEMUR_REGION), config.roi_ratio, config.stride).padded, 1)
     image = random.normal(size=shape).astype("float32")
-    truth = {"mask": (random.random(shape) < 0.03).astype("int8"),
+    reference = {"mask": (random.random(shape) < 0.03).astype("int8"),
              "heatmaps": random.random((*shape[:-1], config.landmarks)).astype("float32")}
     config = dataclasses.replace(config, iterations=0 if config.adversarial else config.iterations)  # its second stage
     base = resident_bytes()
     network = compiled(build(config), config)
-    seconds = timed_steps(network, image, {name: truth[name] for name in config.outputs})
+    seconds = timed_steps(network, image, {name: reference[name] for name in config.outputs})
     stage = "adversarial " if config.adversarial else ""
     kept = ", checkpointed" if config.recompute else ""
     report(f"{config.network}: {stage}training step of {shape[:-1]}, {config.precision}{kept}", seconds, base)
@@ -195,7 +195,7 @@ def infer_femur(config) -> None:
     import numpy as np
 
     from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
-    from tfsono.inference.segmentation import clean_mask
+    from tfsono.inference.segmentation import postprocess_mask
     from tfsono.models.femur import build
     from tfsono.phantoms.femur import femur_phantom
 
@@ -212,9 +212,9 @@ def infer_femur(config) -> None:
     began = time.perf_counter()
     finder(image, spacing)
     middle = time.perf_counter()
-    answer = answerer.predict_in(image, spacing, box)
-    if "mask" in answer:
-        clean_mask(answer["mask"].numpy(), config.classes, config.largest_component, config.fill_holes)
+    prediction = answerer.predict_in(image, spacing, box)
+    if "mask" in prediction:
+        postprocess_mask(prediction["mask"].numpy(), config.classes, config.largest_component, config.fill_holes)
     ended = time.perf_counter()
     report(f"inference of {image.shape}, {config.precision}: first stage, region of {FEMUR_REGION}, both",
            [middle - began, ended - middle, ended - began], base)
@@ -244,7 +244,7 @@ def infer_pose(config, refine: bool) -> None:
     """One volume of the paper's average size through the whole graph, or refined on it against 100 random poses."""
     import numpy as np
 
-    from tfsono.inference.atlases import PoseLibrary
+    from tfsono.inference.atlases import AtlasSet
     from tfsono.inference.pose import PoseModule, PoseRefiner
     from tfsono.models.pose import build
     from tfsono.systems.pose import reader_of, refinement_of
@@ -254,13 +254,13 @@ def infer_pose(config, refine: bool) -> None:
     spacing = np.float32(config.phantom_spacing_mm)
     poses = random.uniform(20, 80, (100, config.landmarks, 3))
     base = resident_bytes()
-    answer = PoseModule(reader_of(build(config), config))
+    prediction = PoseModule(reader_of(build(config), config))
     if refine:
-        answer = PoseRefiner(answer, PoseLibrary(config.landmark_names, poses), refinement_of(config))
+        prediction = PoseRefiner(prediction, AtlasSet(config.landmark_names, poses), refinement_of(config))
     seconds = []
     for _ in range(2):  # the first traces
         began = time.perf_counter()
-        answer(volume, spacing)
+        prediction(volume, spacing)
         seconds.append(time.perf_counter() - began)
     kind = f"refinement of {config.refine_iterations} steps on" if refine else "inference of"
     report(f"{config.method}: {kind} {volume.shape} at ratio {config.ratio}, {config.precision}", seconds[1:], base)
@@ -282,15 +282,15 @@ def train_face(config) -> None:
         boxes = centred_boxes(random.uniform(30, min(sides) - 30, (config.landmarks, 3)), np.array(config.sides))
         levels = [(tuple(side // stride for side in sides), stride) for stride in config.strides]
         labels = assign(boxes, levels, config.anchor_sides, sides).labels
-        truth = {"boxes": boxes.astype("float32"), "labels": labels}
+        reference = {"boxes": boxes.astype("float32"), "labels": labels}
         for name, kind, number in (("positives", labels > 0, config.max_positives),
                                    ("negatives", labels == 0, config.max_positives * config.negatives_per_positive)):
-            truth[name] = random.choice(np.flatnonzero(kind), number).astype("int32")
-        truth = {name: value[None] for name, value in truth.items()}
+            reference[name] = random.choice(np.flatnonzero(kind), number).astype("int32")
+        reference = {name: value[None] for name, value in reference.items()}
     else:
-        truth = {"heatmaps": random.random((1, *sides, config.landmarks), np.float32)}
+        reference = {"heatmaps": random.random((1, *sides, config.landmarks), np.float32)}
     base = resident_bytes()
-    seconds = timed_steps(compiled(build(config), config), image, truth)
+    seconds = timed_steps(compiled(build(config), config), image, reference)
     report(f"{config.method}: training step of {sides}, {config.precision}", seconds, base)
 
 
@@ -314,10 +314,10 @@ def infer_face(config) -> None:
     base = resident_bytes()
     network = build(config)
     background_first(network, config)
-    answer = FaceModule(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
-    image, size = answer.reader.read(volume, spacing)
-    parts = {"all": lambda: answer(volume, spacing), "network": compiled_call(network, image),
-             "candidates": compiled_call(lambda x: answer.reader.candidates(x, size), image)}
+    prediction = FaceModule(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
+    image, size = prediction.reader.read(volume, spacing)
+    parts = {"all": lambda: prediction(volume, spacing), "network": compiled_call(network, image),
+             "candidates": compiled_call(lambda x: prediction.reader.candidates(x, size), image)}
     for name, call in parts.items():
         seconds = []
         for _ in range(22):

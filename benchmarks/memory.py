@@ -96,8 +96,8 @@ def in_fresh_process(arguments: argparse.Namespace, size: str, way: str) -> dict
                arguments.preset, "--precision", arguments.precision, "--landmarks", str(arguments.landmarks), "--here",
                way]
     command += ["--widths", arguments.widths] if arguments.widths else []
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
-    return json.loads(answer.stdout.splitlines()[-1])
+    prediction = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    return json.loads(prediction.stdout.splitlines()[-1])
 
 
 def row_of(arguments: argparse.Namespace, size: str, way: str) -> dict:
@@ -110,13 +110,13 @@ def row_of(arguments: argparse.Namespace, size: str, way: str) -> dict:
         peak = estimate(network, kept_layers(network, arguments.system, way), (1, *sides(size), 1)).peak
         return {"base": 0.0, "step": peak / 2**30, "seconds": 0.0, "processor": 0.0}
     random = np.random.default_rng(0)
-    truth = {}
+    reference = {}
     if arguments.system == "femur" and "mask" in config.outputs:
-        truth["mask"] = random.integers(0, config.classes, (1, *sides(size), 1)).astype("int32")
+        reference["mask"] = random.integers(0, config.classes, (1, *sides(size), 1)).astype("int32")
     if arguments.system == "pose" or "heatmaps" in config.outputs:
-        truth["heatmaps"] = random.random((1, *sides(size), config.landmarks), np.float32)
+        reference["heatmaps"] = random.random((1, *sides(size), config.landmarks), np.float32)
     image = random.normal(size=(1, *sides(size), 1)).astype("float32")
-    return measure(lambda: network_of(config, arguments, way), image, truth)
+    return measure(lambda: network_of(config, arguments, way), image, reference)
 
 
 def config_of(arguments: argparse.Namespace, way: str):
@@ -217,7 +217,7 @@ def states(layer) -> float:
     return layer.hidden * ((len(set(layer.parents)) + 5) / joints if layer.again else 6.0)
 
 
-def measure(build, image, truth: dict) -> dict:
+def measure(build, image, reference: dict) -> dict:
     """GiB held before `build` is called and at most above it in three steps; seconds of the faster of the later two, by
     the clock and of all cores of the processor together, which other processes disturb less."""
     import keras
@@ -227,11 +227,11 @@ def measure(build, image, truth: dict) -> dict:
     loss = {"mask": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "heatmaps": heatmap_error}
     base = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     network = build()
-    network.compile(keras.optimizers.Adam(1e-3, 0.5, epsilon=1e-8), {name: loss[name] for name in truth})
+    network.compile(keras.optimizers.Adam(1e-3, 0.5, epsilon=1e-8), {name: loss[name] for name in reference})
     seconds, processor = [], []
     for _ in range(3):
         began, began_processor = time.perf_counter(), time.process_time()
-        network.train_on_batch(image, truth)
+        network.train_on_batch(image, reference)
         seconds.append(time.perf_counter() - began)
         processor.append(time.process_time() - began_processor)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

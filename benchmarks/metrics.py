@@ -29,13 +29,13 @@ Metrics = dict[str, float]
 def main() -> None:
     """Prints one table a prediction."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    truth = make_truth()
-    print(f"{os.cpu_count()} cores, one thread used; {SIZE} voxels, {truth.mean():.1%} femur, {CALLS} calls")
-    for name, prediction in make_predictions(truth).items():
+    reference = make_reference()
+    print(f"{os.cpu_count()} cores, one thread used; {SIZE} voxels, {reference.mean():.1%} femur, {CALLS} calls")
+    for name, prediction in make_predictions(reference).items():
         print(f"{name} prediction")
-        ours = segmentation_metrics(prediction, truth, SPACING_MM)
+        ours = segmentation_metrics(prediction, reference, SPACING_MM)
         for label, measure in implementations().items():
-            seconds, values = median_seconds(measure, prediction, truth)
+            seconds, values = median_seconds(measure, prediction, reference)
             apart = max(abs(values[key] - ours[key]) for key in values)
             print(f"  {label:26s} {seconds:8.4f} s  {len(values):2d} values, largest difference {apart:.0e}")
 
@@ -43,7 +43,7 @@ def main() -> None:
 def implementations() -> dict[str, Callable[[np.ndarray, np.ndarray], Metrics]]:
     """What is measured, in the order of printing."""
     found = {
-        "tfsono": lambda prediction, truth: segmentation_metrics(prediction, truth, SPACING_MM),
+        "tfsono": lambda prediction, reference: segmentation_metrics(prediction, reference, SPACING_MM),
         "SciPy distance transform": measure_with_scipy,
         "SimpleITK": measure_with_simpleitk,
     }
@@ -53,19 +53,19 @@ def implementations() -> dict[str, Callable[[np.ndarray, np.ndarray], Metrics]]:
 
 
 def median_seconds(
-    measure: Callable[[np.ndarray, np.ndarray], Metrics], prediction: np.ndarray, truth: np.ndarray
+    measure: Callable[[np.ndarray, np.ndarray], Metrics], prediction: np.ndarray, reference: np.ndarray
 ) -> tuple[float, Metrics]:
     """The median of the calls, fewer of them where one takes over a second, and the values."""
     seconds: list[float] = []
     values: Metrics = {}
     while len(seconds) < CALLS and (len(seconds) < 3 or sum(seconds) < CALLS):
         start = time.perf_counter()
-        values = measure(prediction, truth)
+        values = measure(prediction, reference)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds), values
 
 
-def make_truth() -> np.ndarray:
+def make_reference() -> np.ndarray:
     """A head of 40 voxels radius on a shaft of 26, boolean [300, 200, 100]."""
     x, y, z = np.ogrid[: SIZE[0], : SIZE[1], : SIZE[2]]
     head = (x - 70) ** 2 + (y - 90) ** 2 + (z - 50) ** 2 < 40**2
@@ -73,26 +73,26 @@ def make_truth() -> np.ndarray:
     return head | shaft
 
 
-def make_predictions(truth: np.ndarray) -> dict[str, np.ndarray]:
-    """The truth moved by a smooth field (0.8 voxels a standard deviation), displaced, and noise."""
+def make_predictions(reference: np.ndarray) -> dict[str, np.ndarray]:
+    """The reference moved by a smooth field (0.8 voxels a standard deviation), displaced, and noise."""
     random = np.random.default_rng(0)
-    field = ndimage.gaussian_filter(random.standard_normal(truth.shape), 4)
-    depth = ndimage.distance_transform_edt(truth) - ndimage.distance_transform_edt(~truth)
+    field = ndimage.gaussian_filter(random.standard_normal(reference.shape), 4)
+    depth = ndimage.distance_transform_edt(reference) - ndimage.distance_transform_edt(~reference)
     return {
         "good": depth + 0.8 * field / field.std() > 0,
-        "displaced": np.roll(truth, (7, 5, 3), (0, 1, 2)),
-        "noise": random.random(truth.shape) < 0.05,
+        "displaced": np.roll(reference, (7, 5, 3), (0, 1, 2)),
+        "noise": random.random(reference.shape) < 0.05,
     }
 
 
-def measure_with_scipy(prediction: np.ndarray, truth: np.ndarray) -> Metrics:
+def measure_with_scipy(prediction: np.ndarray, reference: np.ndarray) -> Metrics:
     """Erosion and two exact distance transforms of the whole volume."""
-    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, truth)]
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, reference)]
     there = ndimage.distance_transform_edt(~edges[1], sampling=SPACING_MM)[edges[0]]
     back = ndimage.distance_transform_edt(~edges[0], sampling=SPACING_MM)[edges[1]]
     pooled = np.concatenate([there, back])
     return {
-        "dice": 2 * np.sum(prediction & truth) / (prediction.sum() + truth.sum()),
+        "dice": 2 * np.sum(prediction & reference) / (prediction.sum() + reference.sum()),
         "assd_mm": (there.mean() + back.mean()) / 2,
         "surface_mean_pooled_mm": pooled.mean(),
         "assd_std_mm": pooled.std(),
@@ -101,9 +101,9 @@ def measure_with_scipy(prediction: np.ndarray, truth: np.ndarray) -> Metrics:
     }
 
 
-def measure_with_simpleitk(prediction: np.ndarray, truth: np.ndarray) -> Metrics:
+def measure_with_simpleitk(prediction: np.ndarray, reference: np.ndarray) -> Metrics:
     """The label overlap filter on the masks, and the Hausdorff filter on their contours."""
-    images = [sitk_image(mask) for mask in (prediction, truth)]
+    images = [sitk_image(mask) for mask in (prediction, reference)]
     edges = [sitk.BinaryContour(sitk.ConstantPad(image, [1] * 3, [1] * 3), False) for image in images]
     hausdorff = sitk.HausdorffDistanceImageFilter()
     hausdorff.Execute(*edges)
@@ -124,13 +124,13 @@ def sitk_image(mask: np.ndarray) -> sitk.Image:
     return image
 
 
-def measure_with_monai(prediction: np.ndarray, truth: np.ndarray) -> Metrics:
+def measure_with_monai(prediction: np.ndarray, reference: np.ndarray) -> Metrics:
     """MONAI's distances and its Dice, on the CPU, one thread, in single precision."""
     import monai.metrics as monai
     import torch
 
     torch.set_num_threads(1)
-    pair = [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (prediction, truth)]
+    pair = [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (prediction, reference)]
     options = {"include_background": True, "spacing": list(SPACING_MM)}
     return {
         "dice": float(monai.compute_dice(*pair, include_background=True)),

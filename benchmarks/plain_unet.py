@@ -77,10 +77,10 @@ def main():
             x, y = zip(*(moved(*cases[n], size, rng, True) for n in chosen), strict=True)
             yield np.stack(x), np.stack(y)
 
-    def loss(truth, logits):
-        truth = tf.cast(truth, tf.int32)
-        p, t = tf.nn.softmax(logits), tf.one_hot(truth, classes)
-        entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits))
+    def loss(reference, logits):
+        reference = tf.cast(reference, tf.int32)
+        p, t = tf.nn.softmax(logits), tf.one_hot(reference, classes)
+        entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(reference, logits))
         both = 2 * tf.reduce_sum(p * t, (0, 1, 2, 3))
         return entropy + 1 - tf.reduce_mean(both[1:] / tf.reduce_sum(p + t, (0, 1, 2, 3))[1:])
 

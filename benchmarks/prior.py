@@ -62,15 +62,15 @@ def prior_for(folder: Path, cache: Cache, noise_mm: float | None):
 def measured(results: Path, row: dict, cache: Cache, prior, weight: float) -> tuple[np.ndarray, ...]:
     """Distance in mm, IoU and whether another candidate than the best was taken, of each landmark of a case."""
     with np.load(results / "runs" / row["answer"], allow_pickle=False) as kept:
-        boxes, scores, truth = kept["candidate_boxes_vox"][:, :2], kept["candidate_scores"][:, :2], kept["truth"]
-        targets = centred_boxes(truth, kept["sides"])
+        boxes, scores, reference = kept["candidate_boxes_vox"][:, :2], kept["candidate_scores"][:, :2], kept["reference"]
+        targets = centred_boxes(reference, kept["sides"])
     spacing = np.array(cache.read(row["case"]).own.spacing_mm)
     centres = (boxes[..., :3] + boxes[..., 3:]) / 2
     chosen = np.zeros(len(boxes), int)
     if prior is not None:
         chosen = np.asarray(prior.choose(np.float32(centres * spacing), np.float32(scores), weight))
     places = np.arange(len(boxes)), chosen
-    return (np.linalg.norm((centres[places] - truth) * spacing, axis=1), iou(boxes[places], targets), chosen > 0)
+    return (np.linalg.norm((centres[places] - reference) * spacing, axis=1), iou(boxes[places], targets), chosen > 0)
 
 
 if __name__ == "__main__":

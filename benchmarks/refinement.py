@@ -45,14 +45,14 @@ def measure(config: PoseConfig, size: tuple[int, int, int], rounds: int) -> None
     import numpy as np
     import tensorflow as tf
 
-    from tfsono.inference.atlases import PoseLibrary, robust_places
+    from tfsono.inference.atlases import AtlasSet, robust_places
     from tfsono.inference.refine import Refiner, RefineSettings, mean_gaussian_maps
     from tfsono.models.pose import build
 
     random = np.random.default_rng(0)
     network, image = build(config), tf.constant(random.normal(size=(1, *size, 1)).astype(np.float32))
     poses = random.uniform(0, min(size), (100, config.landmarks, 3))
-    refiner = Refiner(network, PoseLibrary(LANDMARKS, poses), RefineSettings(atlases=config.refine_atlases,
+    refiner = Refiner(network, AtlasSet(LANDMARKS, poses), RefineSettings(atlases=config.refine_atlases,
                                                                              iterations=config.refine_iterations,
                                                                              learning_rate=config.refine_learning_rate,
                                                                              beta_1=config.adam_beta_1,

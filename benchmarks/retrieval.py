@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.inference.atlases import PoseLibrary
+from tfsono.inference.atlases import AtlasSet
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     random = np.random.default_rng(0)
     poses = random.normal(0, 15, (arguments.atlases, arguments.landmarks, 3))
-    library = PoseLibrary(tuple(map(str, range(arguments.landmarks))), poses)
+    library = AtlasSet(tuple(map(str, range(arguments.landmarks))), poses)
     robust = range(max(1, arguments.landmarks * 10 // 16))
     wanted = random.normal(0, 15, (arguments.repeats, arguments.landmarks, 3))
     times, work = [], time.process_time()

@@ -112,14 +112,14 @@ def measure_case(module, group, case, folder: Path, with_box: bool) -> dict:
 def predicted(module, own, config, box) -> tuple:
     """The postprocessed prediction, in a box where one is given; the box's ends, and whether the region was found."""
     from tfsono.inference.module_input import module_input
-    from tfsono.inference.segmentation import clean_mask
+    from tfsono.inference.segmentation import postprocess_mask
     from tfsono.metrics.femur_case import MaskAndPoints
 
     given = module_input(own.array, own.spacing_mm)
     raw = module.predict_in(*given, [*box.low, *box.high]) if box else module(*given)
     mask = raw["mask"].numpy() if "mask" in raw else None
     if mask is not None:
-        mask = clean_mask(mask, config.classes, config.largest_component, config.fill_holes)
+        mask = postprocess_mask(mask, config.classes, config.largest_component, config.fill_holes)
     found = MaskAndPoints(mask, raw["points_vox"].numpy() if "points_vox" in raw else None)
     return found, raw["box"].numpy(), bool(raw["found"])
 

@@ -90,7 +90,7 @@ def reference_of(head, run, mask=None):
     from tfsono.geometry.ellipse import ellipse_of_points
     from tfsono.metrics.head_case import HeadOutline
 
-    points = head.true_points("drop", order_of(run))
+    points = head.reference_points("drop", order_of(run))
     ellipse = head.ellipse or (ellipse_of_points(points) if points is not None else None)
     return None if ellipse is None else HeadOutline(ellipse, points, mask)
 
@@ -139,11 +139,11 @@ def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
 
 def measure_case(predictor, group, case, head, folder: Path) -> dict:
     """Approach 4 and Evaluation Metrics: predict, fit the ellipse, measure in the image's own pixels; keep the mask."""
-    from tfsono.data.images_2d import picture_pixels
+    from tfsono.data.images_2d import image_pixels
     from tfsono.metrics.head_case import HeadOutline, head_metrics
     from tfsono.predict.head import mask_of
 
-    run, pixels = group.first, picture_pixels(case)
+    run, pixels = group.first, image_pixels(case)
     found, members, dropout = predictor.measure(pixels)
     mask = None if found.probability is None else mask_of(found, run.config.threshold)
     outline = HeadOutline(found.ellipse, found.points_px, mask)
@@ -242,7 +242,7 @@ def figures(evaluation, rows: list[dict], heads: dict) -> list:
 
 def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: dict) -> list:
     """The best, median and worst case of a method by the overlap of the ellipses, as its first run predicts it."""
-    from tfsono.data.images_2d import picture_pixels
+    from tfsono.data.images_2d import image_pixels
     from tfsono.report.head_plots import comparison_figure
     from tfsono.report.page import Figure
 
@@ -252,8 +252,8 @@ def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: d
     for rank, row in {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}.items():
         path, case = evaluation.figures_folder / f"{stem}_{rank}.png", row["case"]
         text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
-        comparison_figure(path, picture_pixels(evaluation.cache.read(case)),
-                          truth=reference_of(heads[case], evaluation.runs[0]), found=outline_of(row, evaluation.out),
+        comparison_figure(path, image_pixels(evaluation.cache.read(case)),
+                          reference=reference_of(heads[case], evaluation.runs[0]), found=outline_of(row, evaluation.out),
                           title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
         found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
     return found

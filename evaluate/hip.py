@@ -71,12 +71,12 @@ def measure_case(module, group, case, folder: Path) -> list[dict]:
     """Sec. 3.4: segment, postprocess, measure on the case's own grid, and keep the mask."""
     from tfsono.evaluation.displaced import displacement_columns
     from tfsono.files import make_folder
-    from tfsono.inference.segmentation import clean_mask, segment_array
+    from tfsono.inference.segmentation import postprocess_mask, segment_array
     from tfsono.metrics.surface import segmentation_metrics
     from tfsono.volumes.image import write_volume
 
     config, reference = group.first.config, case.own
-    mask = clean_mask(segment_array(module, reference.array, reference.spacing_mm), config.classes,
+    mask = postprocess_mask(segment_array(module, reference.array, reference.spacing_mm), config.classes,
                       config.largest_component, config.fill_holes)
     write_volume(make_folder(folder) / f"{case.name}_mask.nii.gz", mask, reference)
     of_case = displacement_columns(mask, reference.label)

@@ -100,11 +100,11 @@ def measure(evaluation, group) -> list[dict]:
 
 def measure_refined(evaluation, group) -> list[dict]:
     """As `measure`, refined on each volume (Sec. 2.2)."""
-    from tfsono.inference.atlases import LIBRARY
+    from tfsono.inference.atlases import ATLASES
     from tfsono.systems.pose import load_refiner, module_of
 
     run = group.first
-    folder = evaluation.folder(group, [run.folder / LIBRARY], group.option)
+    folder = evaluation.folder(group, [run.folder / ATLASES], group.option)
     plain = group._replace(name=run.folder.name, option="")  # measured before: its rows are read back
     before = {row["case"]: row for row in measure(evaluation, plain)}
 
@@ -143,7 +143,7 @@ def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> di
     spacing, reference = np.array(own.spacing_mm), case.own_points_vox(len(names))
     row = case_row(group, case, found.points_vox, found.peaks, folder)
     row |= {"refined": float(found.refined), "seconds": seconds, "initial_mm": before["mre_mm"],
-            "library_mm": refiner.refiner.poses.distance_mm(reference * spacing, robust_places(names, ROBUST)),
+            "atlas_mm": refiner.refiner.poses.distance_mm(reference * spacing, robust_places(names, ROBUST)),
             "retrieved_mm": float(found.distances_mm[0]) if len(found.distances_mm) else float("nan")}
     row |= {f"initial_{name}_mm": before[f"error_{name}_mm"] for name in names}
     for step, points in enumerate(found.path_vox):

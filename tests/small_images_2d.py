@@ -25,13 +25,13 @@ def outline() -> np.ndarray:
     return cv2.ellipse(np.zeros((ROWS, COLUMNS), np.uint8), CENTRE, AXES, TURN, 0, 360, 255, 1)
 
 
-def picture(number: int) -> np.ndarray:
+def image(number: int) -> np.ndarray:
     """uint8 [90, 131]."""
     grain = np.random.default_rng(number).normal(60, 10, (ROWS, COLUMNS))
     return np.rint(grain + 80 * mask()).astype(np.uint8)
 
 
-def write_picture(path: Path, pixels: np.ndarray) -> Path:
+def write_image_2d(path: Path, pixels: np.ndarray) -> Path:
     """Writes by the suffix; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), pixels)
@@ -47,8 +47,8 @@ def write_heads(root: Path, names) -> Path:
     """images/, labels/, pixel_sizes.csv and points.csv (as they should be) of the names given."""
     names = list(names)
     for number, name in enumerate(names):
-        write_picture(root / "images" / f"{name}.png", picture(number))
-        write_picture(root / "labels" / f"{name}.png", mask())
+        write_image_2d(root / "images" / f"{name}.png", image(number))
+        write_image_2d(root / "labels" / f"{name}.png", mask())
     sizes = [f"{name}.png,0.2,{circumference_mm():.2f}" for name in names]
     (root / "pixel_sizes.csv").write_text("\n".join(["image_name,pixel_size_mm,head_circumference_mm", *sizes]))
     (root / "points.csv").write_text("\n".join([COLUMN_NAMES, *(row(f"{name}.png") for name in names)]))

@@ -322,6 +322,6 @@ def test_sheet_of_more_cases_than_tiles(tmp_path, root):
     tile = make_tile(read_volume(root / "images" / "case_00.nii.gz"), box_mask())
     rows = [("broken", None, "error", "unreadable")] + [(f"case_{i}", tile, "", "") for i in range(70)]
     write_sheet(tmp_path / "sheet.png", "71 cases", rows)
-    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sheet.png")))[..., :3].astype(int)
-    red = (picture[..., 0] > 200) & (picture[..., 1:] < 80).all(axis=-1)
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sheet.png")))[..., :3].astype(int)
+    red = (image[..., 0] > 200) & (image[..., 1:] < 80).all(axis=-1)
     assert red.any() and not red[len(red) // 3 :].any(), "the broken case is framed red and stands first"

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from tfsono.augment_2d import (
-    PictureAugmentation,
+    Augmentation2D,
     Sample,
     Warp,
     augmented,
@@ -21,9 +21,9 @@ from tfsono.augment_2d import (
 )
 
 SIZE = (97, 131)
-STRONG = PictureAugmentation(rotation_degrees=30, scaling=0.2, shift=0.1, flip_share=0.5, elastic_share=0.5,
+STRONG = Augmentation2D(rotation_degrees=30, scaling=0.2, shift=0.1, flip_share=0.5, elastic_share=0.5,
                              elastic_alpha=200, elastic_sigma=20)
-GREY = PictureAugmentation(brightness=0.2, contrast=0.2, gamma=0.2, speckle=0.2, noise=0.05, blur_sigma=2,
+GREY = Augmentation2D(brightness=0.2, contrast=0.2, gamma=0.2, speckle=0.2, noise=0.05, blur_sigma=2,
                            shadow_share=0.5)
 POINTS = np.array([[45.0, 60.0], [88.0, 41.0], [60.0, 35.0], [72.0, 63.0]], np.float32)
 
@@ -47,18 +47,18 @@ def ellipse_mask(size=SIZE):
     return cv2.ellipse(np.zeros(size, np.uint8), (66, 49), (32, 22), 20, 0, 360, 1, -1)
 
 
-def sample_of(picture, mask=None, points=POINTS, valid=None):
-    mask = np.zeros(picture.shape, np.uint8) if mask is None else mask
-    return Sample(picture, mask, points, np.ones(picture.shape, bool) if valid is None else valid)
+def sample_of(image, mask=None, points=POINTS, valid=None):
+    mask = np.zeros(image.shape, np.uint8) if mask is None else mask
+    return Sample(image, mask, points, np.ones(image.shape, bool) if valid is None else valid)
 
 
-def centroid(picture, near, reach=8):
+def centroid(image, near, reach=8):
     """The centre of the dot near a point, (x, y)."""
     x, y = np.rint(near).astype(int)
     rows, columns = np.mgrid[max(y - reach, 0): y + reach + 1, max(x - reach, 0): x + reach + 1]
-    inside = (rows < picture.shape[0]) & (columns < picture.shape[1])
+    inside = (rows < image.shape[0]) & (columns < image.shape[1])
     rows, columns = rows[inside], columns[inside]
-    weights = np.clip(picture[rows, columns].astype(float) - 20, 0, None)
+    weights = np.clip(image[rows, columns].astype(float) - 20, 0, None)
     return np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
 
 
@@ -67,49 +67,49 @@ def centroid(picture, near, reach=8):
 
 def test_nothing_asked_for_changes_nothing():
     sample = sample_of(dotted(POINTS), ellipse_mask())
-    out = augmented(sample, PictureAugmentation(), same, random_of(0))
-    assert not PictureAugmentation().geometric
-    np.testing.assert_array_equal(out.picture, sample.picture)
+    out = augmented(sample, Augmentation2D(), same, random_of(0))
+    assert not Augmentation2D().geometric
+    np.testing.assert_array_equal(out.image, sample.image)
     np.testing.assert_array_equal(out.mask, sample.mask)
     np.testing.assert_array_equal(out.points_px, POINTS)
 
 
 def test_a_flip_is_exact():
-    picture, mask = dotted(POINTS), ellipse_mask()
-    out = moved(sample_of(picture, mask), PictureAugmentation(flip_share=1.0), random_of(0))
-    np.testing.assert_array_equal(out.picture, picture[:, ::-1])
+    image, mask = dotted(POINTS), ellipse_mask()
+    out = moved(sample_of(image, mask), Augmentation2D(flip_share=1.0), random_of(0))
+    np.testing.assert_array_equal(out.image, image[:, ::-1])
     np.testing.assert_array_equal(out.mask, mask[:, ::-1])
     np.testing.assert_allclose(out.points_px, [[130 - x, y] for x, y in POINTS], atol=1e-5)
 
 
 def test_a_quarter_turn_is_exact():
-    picture = random_of(1).integers(0, 255, (41, 41)).astype(np.uint8)
+    image = random_of(1).integers(0, 255, (41, 41)).astype(np.uint8)
     turn = Warp(np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 40.0]]), None)  # reads (y, 40 - x)
     points = np.array([[10.0, 3.0]], np.float32)
-    out = warped(sample_of(picture, picture % 2, points), turn, turn.destinations(points))
-    np.testing.assert_array_equal(out.picture, np.rot90(picture, -1))
-    np.testing.assert_array_equal(out.mask, np.rot90(picture % 2, -1))
+    out = warped(sample_of(image, image % 2, points), turn, turn.destinations(points))
+    np.testing.assert_array_equal(out.image, np.rot90(image, -1))
+    np.testing.assert_array_equal(out.mask, np.rot90(image % 2, -1))
     np.testing.assert_allclose(out.points_px, [[37.0, 10.0]], atol=1e-5)
-    assert np.rot90(picture, -1)[10, 37] == picture[3, 10]
+    assert np.rot90(image, -1)[10, 37] == image[3, 10]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_picture_agrees_with_scipy(seed):
-    picture = cv2.GaussianBlur(random_of(seed).integers(0, 255, SIZE).astype(np.uint8), (0, 0), 2)
+    image = cv2.GaussianBlur(random_of(seed).integers(0, 255, SIZE).astype(np.uint8), (0, 0), 2)
     augmentation = dataclasses.replace(STRONG, elastic_share=seed % 2)
     warp = random_warp(SIZE, augmentation, random_of(seed))
-    out = warped(sample_of(picture), warp, POINTS)
+    out = warped(sample_of(image), warp, POINTS)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]].astype(float)
     (a, b, c), (d, e, f) = warp.matrix
     at_x, at_y = a * columns + b * rows + c, d * columns + e * rows + f
     if warp.bend is not None:
         at_x, at_y = at_x + warp.bend[..., 0], at_y + warp.bend[..., 1]
-    expected = ndimage.map_coordinates(picture.astype(float), [at_y, at_x], order=1, mode="nearest")
+    expected = ndimage.map_coordinates(image.astype(float), [at_y, at_x], order=1, mode="nearest")
     inner = (at_x >= 0) & (at_x <= SIZE[1] - 1) & (at_y >= 0) & (at_y <= SIZE[0] - 1)
     assert inner.mean() > 0.4
-    assert np.abs(out.picture - expected)[inner].max() <= 2  # OpenCV counts in 32nds of a pixel
-    assert np.abs(out.picture - expected)[inner].mean() < 0.5
-    assert not out.picture[~out.valid].any() and not (~out.valid & inner).any()
+    assert np.abs(out.image - expected)[inner].max() <= 2  # OpenCV counts in 32nds of a pixel
+    assert np.abs(out.image - expected)[inner].mean() < 0.5
+    assert not out.image[~out.valid].any() and not (~out.valid & inner).any()
 
 
 def test_points_stay_on_what_they_mark():
@@ -117,7 +117,7 @@ def test_points_stay_on_what_they_mark():
     for seed in range(60):
         sample = sample_of(dotted(POINTS))
         out = moved(sample, STRONG, random_of(seed))
-        errors += [np.hypot(*(centroid(out.picture, point) - point)) for point in out.points_px
+        errors += [np.hypot(*(centroid(out.image, point) - point)) for point in out.points_px
                    if 9 < point[0] < SIZE[1] - 10 and 9 < point[1] < SIZE[0] - 10]
     assert len(errors) > 150
     assert np.median(errors) < 0.12 and np.max(errors) < 0.8  # a bent dot's centroid moves a little too
@@ -147,12 +147,12 @@ def test_mask_moves_with_the_picture():
         mask = ellipse_mask()
         out = moved(sample_of(mask * np.uint8(200), mask), STRONG, random_of(seed))
         assert set(np.unique(out.mask)) <= {0, 1}
-        expected = (out.picture >= 100) & out.valid
+        expected = (out.image >= 100) & out.valid
         assert (out.mask != expected).sum() <= 5 < 500 < expected.sum()  # a pixel that is just half may go either way
 
 
 def test_the_area_grows_with_the_square_of_the_scale():
-    augmentation = PictureAugmentation(scaling=0.2)
+    augmentation = Augmentation2D(scaling=0.2)
     for seed in range(10):
         warp = random_warp(SIZE, augmentation, random_of(seed))
         out = warped(sample_of(dotted(POINTS), ellipse_mask()), warp, POINTS)
@@ -162,7 +162,7 @@ def test_the_area_grows_with_the_square_of_the_scale():
 
 
 def test_angle_scale_and_shift_stay_within_their_range():
-    augmentation = PictureAugmentation(rotation_degrees=15, scaling=0.2, shift=0.1, flip_share=0.3)
+    augmentation = Augmentation2D(rotation_degrees=15, scaling=0.2, shift=0.1, flip_share=0.3)
     angles, scales, shifts, flips = [], [], [], []
     middle = (np.array(SIZE[::-1]) - 1) / 2
     for seed in range(300):
@@ -193,7 +193,7 @@ def test_the_bend_has_the_deviation_of_smoothed_noise(size):
     # the original recipe, at a frame of 512: uniform -1..1, smoothed with sigma 5, times 30
     noise = random_of(0).uniform(-1, 1, (512, 512))
     expected = 30 * ndimage.gaussian_filter(noise, 5).std() * max(size) / 512
-    bend = random_bend(size, PictureAugmentation(), random_of(1))
+    bend = random_bend(size, Augmentation2D(), random_of(1))
     assert bend.shape == (*size, 2) and bend.std() == pytest.approx(expected, rel=0.05)
     assert np.abs(bend.mean()) < 0.2 * expected
 
@@ -203,7 +203,7 @@ def test_order_is_called_after_geometry_alone():
         return points[::-1]
 
     sample = sample_of(dotted(POINTS))
-    out = augmented(sample, PictureAugmentation(flip_share=1.0), upside_down, random_of(0))
+    out = augmented(sample, Augmentation2D(flip_share=1.0), upside_down, random_of(0))
     np.testing.assert_allclose(out.points_px, [[130 - x, y] for x, y in POINTS[::-1]], atol=1e-5)
     np.testing.assert_array_equal(augmented(sample, GREY, upside_down, random_of(0)).points_px, POINTS)
 
@@ -220,7 +220,7 @@ def test_no_landmark_is_lost():
 
 def test_where_no_draw_keeps_the_landmarks_the_picture_stays():
     corner = np.array([[0.0, 0.0], [130.0, 96.0], [0.0, 96.0], [130.0, 0.0]], np.float32)
-    augmentation = PictureAugmentation(shift=0.4)
+    augmentation = Augmentation2D(shift=0.4)
     sample = sample_of(dotted(corner), points=corner)
     out = moved(sample, augmentation, random_of(5))
     assert out is sample
@@ -232,11 +232,11 @@ def test_missing_and_outlying_points_do_not_stop_a_transform():
     assert np.isnan(out.points_px[[0, 3]]).all() and np.isfinite(out.points_px[1:3]).all()
     assert np.abs(out.points_px[2] - points[2]).max() > 0.5
     nothing = moved(sample_of(dotted(POINTS), points=np.zeros((0, 2), np.float32)), STRONG, random_of(3))
-    assert nothing.points_px.shape == (0, 2) and (nothing.picture != dotted(POINTS)).any()
+    assert nothing.points_px.shape == (0, 2) and (nothing.image != dotted(POINTS)).any()
 
 
 def test_a_field_that_folds_leaves_the_picture_as_it_is():
-    folding = PictureAugmentation(elastic_share=1.0, elastic_alpha=20000, elastic_sigma=5)
+    folding = Augmentation2D(elastic_share=1.0, elastic_alpha=20000, elastic_sigma=5)
     sample = sample_of(dotted(POINTS))
     assert moved(sample, folding, random_of(0)) is sample
 
@@ -244,79 +244,79 @@ def test_a_field_that_folds_leaves_the_picture_as_it_is():
 def test_padding_does_not_bleed_into_the_picture():
     valid = np.zeros(SIZE, bool)
     valid[11:86] = True
-    picture = np.where(valid, 200, 0).astype(np.uint8)
+    image = np.where(valid, 200, 0).astype(np.uint8)
     for seed in range(20):
-        out = moved(sample_of(picture, ellipse_mask(), valid=valid), STRONG, random_of(seed))
-        np.testing.assert_array_equal(out.picture, np.where(out.valid, 200, 0))
+        out = moved(sample_of(image, ellipse_mask(), valid=valid), STRONG, random_of(seed))
+        np.testing.assert_array_equal(out.image, np.where(out.valid, 200, 0))
         assert not out.mask[~out.valid].any() and 0.3 < out.valid.mean() < 0.95
 
 
 # --- grey levels
 
 
-def grey(picture, seed=0, valid=None, **values):
-    valid = np.ones(picture.shape, bool) if valid is None else valid
-    return random_grey_levels(picture, valid, PictureAugmentation(**values), random_of(seed))
+def grey(image, seed=0, valid=None, **values):
+    valid = np.ones(image.shape, bool) if valid is None else valid
+    return random_grey_levels(image, valid, Augmentation2D(**values), random_of(seed))
 
 
 @pytest.mark.parametrize("values", [{"brightness": 0.2}, {"contrast": 0.2}, {"gamma": 0.2}, {"speckle": 0.2},
                                     {"noise": 0.05}, {"blur_sigma": 4.0}, {"shadow_share": 1.0}], ids=str)
 def test_each_changes_the_picture_alone_and_within_range(values):
-    picture = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
-    changes = [grey(picture, seed, **values) - picture for seed in range(12)]
+    image = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
+    changes = [grey(image, seed, **values) - image for seed in range(12)]
     assert np.mean([np.abs(change).mean() > 0.3 for change in changes]) > 0.7
     for seed in range(12):
-        out = grey(picture, seed, **values)
+        out = grey(image, seed, **values)
         assert out.dtype == np.float32 and 0 <= out.min() and out.max() <= 255
-        np.testing.assert_array_equal(out, grey(picture, seed, **values))
+        np.testing.assert_array_equal(out, grey(image, seed, **values))
 
 
 def test_brightness_contrast_and_gamma_by_hand():
-    picture = np.repeat(np.arange(60, 180, dtype=np.uint8)[None], 5, axis=0)
+    image = np.repeat(np.arange(60, 180, dtype=np.uint8)[None], 5, axis=0)
     for seed in range(8):
-        lift = grey(picture, seed, brightness=0.2) - picture
+        lift = grey(image, seed, brightness=0.2) - image
         assert lift.std() < 1e-3 and abs(lift.mean()) <= 51
-        stretched = grey(picture, seed, contrast=0.2)
+        stretched = grey(image, seed, contrast=0.2)
         slope = np.diff(stretched[0])
         assert slope.std() < 1e-3 and 0.8 <= slope[0] <= 1.2 and stretched.mean() == pytest.approx(119.5, abs=1e-2)
-        power = np.log(grey(picture, seed, gamma=0.2) / 255) / np.log(picture / 255)
+        power = np.log(grey(image, seed, gamma=0.2) / 255) / np.log(image / 255)
         assert power.std() < 1e-3 and 0.8 <= power.mean() <= 1.2
 
 
 def test_speckle_is_multiplicative_and_noise_is_not():
-    picture = np.zeros((200, 200), np.uint8)
-    picture[:, 100:] = 20
-    picture[100:] *= 5
-    speckled = [grey(picture, seed, speckle=0.3) for seed in range(8)]
+    image = np.zeros((200, 200), np.uint8)
+    image[:, 100:] = 20
+    image[100:] *= 5
+    speckled = [grey(image, seed, speckle=0.3) for seed in range(8)]
     assert all(not out[:, :100].any() for out in speckled)
     dark, bright = (np.mean([out[rows, 100:].std() for out in speckled]) for rows in (slice(0, 100), slice(100, 200)))
     assert bright == pytest.approx(5 * dark, rel=0.05)
     assert np.mean([out[100:, 100:].mean() for out in speckled]) == pytest.approx(100, rel=0.03)
-    noisy = grey(picture + np.uint8(100), 1, noise=0.05) - picture - 100.0
+    noisy = grey(image + np.uint8(100), 1, noise=0.05) - image - 100.0
     assert noisy[:100].std() == pytest.approx(noisy[100:].std(), rel=0.05)
     assert np.corrcoef(noisy[:, 1:].ravel(), noisy[:, :-1].ravel())[0, 1] < 0.05
 
 
 def test_a_blur_takes_detail_and_keeps_the_mean():
-    picture = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
-    spreads = [grey(picture, seed, blur_sigma=8.0).std() for seed in range(8)]
-    assert min(spreads) < 0.3 * picture.std()
-    assert grey(picture, 1, blur_sigma=8.0).mean() == pytest.approx(picture.mean(), rel=0.01)
+    image = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
+    spreads = [grey(image, seed, blur_sigma=8.0).std() for seed in range(8)]
+    assert min(spreads) < 0.3 * image.std()
+    assert grey(image, 1, blur_sigma=8.0).mean() == pytest.approx(image.mean(), rel=0.01)
 
 
 def test_the_padding_stays_black():
     valid = np.zeros(SIZE, bool)
     valid[11:86] = True
-    picture = (random_of(0).integers(50, 200, SIZE) * valid).astype(np.uint8)
+    image = (random_of(0).integers(50, 200, SIZE) * valid).astype(np.uint8)
     for seed in range(10):
-        out = random_grey_levels(picture, valid, GREY, random_of(seed))
+        out = random_grey_levels(image, valid, GREY, random_of(seed))
         assert not out[~valid].any() and out[valid].mean() > 10
 
 
 def test_shares_say_how_many_pictures_change():
-    picture = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
+    image = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
     values = {"noise": 0.1, "noise_share": 0.3}
-    changed = [np.abs(grey(picture, seed, **values) - picture).mean() > 0.05 for seed in range(300)]
+    changed = [np.abs(grey(image, seed, **values) - image).mean() > 0.05 for seed in range(300)]
     assert 0.2 < np.mean(changed) < 0.4
 
 
@@ -341,5 +341,5 @@ def test_the_generator_alone_decides():
     one, again, other = (augmented(sample, both, same, random_of(seed)) for seed in (1, 1, 2))
     for field in ("picture", "mask", "points_px", "valid"):
         np.testing.assert_array_equal(getattr(one, field), getattr(again, field))
-    assert np.abs(one.picture - other.picture).mean() > 1
-    np.testing.assert_array_equal(sample.picture, dotted(POINTS))  # the source is not written to
+    assert np.abs(one.image - other.image).mean() > 1
+    np.testing.assert_array_equal(sample.image, dotted(POINTS))  # the source is not written to

@@ -123,7 +123,7 @@ def test_original_caffe(tmp_path, packed):
     write_original_caffe(tmp_path / "conv3d_deepnetA", kernels, packed)
     weights = assert_read(tmp_path / "conv3d_deepnetA", kernels)
     assert weights.format == "Caffe model" and weights.names["conv2"] == "conv2a/0"
-    assert weights.left_out == ("fc6-1/0",)
+    assert weights.excluded == ("fc6-1/0",)
 
 
 @pytest.mark.parametrize(("field", "data"), [("layer", "data"), ("layers", "data"), ("layer", "double_data")])
@@ -165,7 +165,7 @@ def test_keras_tensorflow(tmp_path, whole_model):
     write_keras_2(tmp_path / "weights.bin", kernels, whole_model)
     weights = assert_read(tmp_path / "weights.bin", kernels)
     assert weights.format == "Keras HDF5, TensorFlow"
-    assert weights.left_out == (("/model_weights" if whole_model else "") + "/fc6/fc6/kernel:0",)
+    assert weights.excluded == (("/model_weights" if whole_model else "") + "/fc6/fc6/kernel:0",)
 
 
 def test_keras_theano(tmp_path):
@@ -220,7 +220,7 @@ def test_npz(tmp_path, naming):
     kernels = make_kernels()
     np.savez(tmp_path / "c3d.npz", **state_dict(kernels, *NAMINGS[naming]))
     weights = assert_read(tmp_path / "c3d.npz", kernels)
-    assert weights.format == "NumPy archive of PyTorch weights" and weights.left_out == ("fc6.weight", "steps")
+    assert weights.format == "NumPy archive of PyTorch weights" and weights.excluded == ("fc6.weight", "steps")
     assert weights.names["conv4a"] == NAMINGS[naming][0].format(NAMINGS[naming][1][4], "weight")
 
 
@@ -302,7 +302,7 @@ def test_checkpoint_of_version_2(tmp_path, naming, channels):
     for path in (prefix, tmp_path / "C3D.one.index", tmp_path / "C3D.one.data-00000-of-00001"):
         weights = assert_read(path, kernels, channels)
     assert weights.format == "TensorFlow checkpoint, version 2"
-    assert set(weights.left_out) == {"global_step", "var_name/wd1"}
+    assert set(weights.excluded) == {"global_step", "var_name/wd1"}
 
 
 def test_checkpoint_of_version_1(tmp_path):
@@ -347,7 +347,7 @@ def test_full_size(tmp_path):
         file.create_dataset("fc6/fc6/kernel:0", (8192, 4096), "f4", chunks=True)
     weights = read_c3d(tmp_path / "c3d.h5")
     assert tuple(weights.kernels[name].size + weights.bias_counts[name] for name in LAYERS) == counts[:6]
-    assert len(weights.left_out) == 5
+    assert len(weights.excluded) == 5
     assert sum(kernel.size for kernel in weights.kernels.values()) - 2 * 27 * 64 == 13_493_952
 
 

@@ -122,6 +122,6 @@ def test_help_prints_the_table_without_tensorflow():
             "try: runpy.run_path('train/hip.py', run_name='__main__')\n"
             "except SystemExit: pass\n"
             "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)")
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    assert "--weight_decay 0.005" in answer.stdout
+    prediction = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert prediction.returncode == 0, prediction.stderr
+    assert "--weight_decay 0.005" in prediction.stdout

@@ -28,9 +28,9 @@ def test_the_seven_networks_are_the_variants():
 def test_numbers_of_the_text():
     for network in NETWORKS:
         found = config(network)
-        pictures, epochs = 499, 100 if network in LANDMARK_NETWORKS else 150
+        images, epochs = 499, 100 if network in LANDMARK_NETWORKS else 150
         assert found.batch == (16 if network in LANDMARK_NETWORKS else 8)
-        assert found.record_every == pictures // found.batch
+        assert found.record_every == images // found.batch
         assert found.steps == epochs * found.record_every
         assert found.folds == 5 and found.input_size == (512, 512)
         assert (found.learning_rate, found.weight_decay, found.gradient_clip) == (1e-4, 1e-5, 1.0)

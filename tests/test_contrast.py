@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsono.contrast import clahe, letterbox, network_picture
+from tfsono.contrast import clahe, letterbox, network_image
 from tfsono.geometry.letterbox import Letterbox
 
 
@@ -13,9 +13,9 @@ def textured(size, seed=0):
     """uint8 [Y, X]: smooth structure with grain and a black border, as ultrasound has."""
     random = np.random.default_rng(seed)
     smooth = cv2.GaussianBlur(random.normal(size=size).astype(np.float32), (0, 0), 4)
-    picture = 110 + 60 * smooth / max(smooth.std(), 1e-6) + random.normal(0, 8, size)
-    picture[: size[0] // 6] = 0
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image = 110 + 60 * smooth / max(smooth.std(), 1e-6) + random.normal(0, 8, size)
+    image[: size[0] // 6] = 0
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 # --- CLAHE
@@ -26,31 +26,31 @@ SIZES = [(540, 800), (541, 799), (64, 64), (64, 65), (37, 101), (5, 7), (2, 3), 
 @pytest.mark.parametrize("clip_limit,tiles", [(2.0, 8), (40.0, 8), (0.5, 3), (3.3, 5)])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equal_to_opencv(size, clip_limit, tiles):
-    picture = textured(size)
-    expected = cv2.createCLAHE(clip_limit, (tiles, tiles)).apply(picture)
-    found = clahe(tf.constant(picture), clip_limit, tiles).numpy()
+    image = textured(size)
+    expected = cv2.createCLAHE(clip_limit, (tiles, tiles)).apply(image)
+    found = clahe(tf.constant(image), clip_limit, tiles).numpy()
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("picture", [np.zeros((33, 40), np.uint8), np.full((33, 40), 255, np.uint8)])
-def test_equal_to_opencv_on_constant_pictures(picture):
-    expected = cv2.createCLAHE(2.0, (8, 8)).apply(picture)
-    np.testing.assert_array_equal(clahe(tf.constant(picture), 2.0, 8).numpy(), expected)
+def test_equal_to_opencv_on_constant_pictures(image):
+    expected = cv2.createCLAHE(2.0, (8, 8)).apply(image)
+    np.testing.assert_array_equal(clahe(tf.constant(image), 2.0, 8).numpy(), expected)
 
 
 def test_real_pictures_are_equal_to_opencv(shared_data):
     paths = sorted((shared_data / "hc18" / "images").glob("*.png"))[::100]
     assert len(paths) >= 4
     for path in paths:
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        expected = cv2.createCLAHE(2.0, (8, 8)).apply(picture)
-        np.testing.assert_array_equal(clahe(tf.constant(picture), 2.0, 8).numpy(), expected)
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        expected = cv2.createCLAHE(2.0, (8, 8)).apply(image)
+        np.testing.assert_array_equal(clahe(tf.constant(image), 2.0, 8).numpy(), expected)
 
 
 def test_float_grey_levels_are_rounded_and_cut():
-    picture = textured((31, 45))
-    levels = picture.astype(np.float32) + np.random.default_rng(1).uniform(-0.4, 0.4, picture.shape).astype(np.float32)
+    image = textured((31, 45))
+    levels = image.astype(np.float32) + np.random.default_rng(1).uniform(-0.4, 0.4, image.shape).astype(np.float32)
     levels[0, 0], levels[-1, -1] = -7.0, 300.0
     whole = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     np.testing.assert_array_equal(clahe(tf.constant(levels), 2.0, 8), clahe(tf.constant(whole), 2.0, 8))
@@ -65,8 +65,8 @@ def test_clahe_without_a_limit_or_tiles_is_refused(clip_limit, tiles):
 # --- letterbox
 
 
-def frame_of(picture, target):
-    pixels, valid = letterbox(tf.constant(picture), target)
+def frame_of(image, target):
+    pixels, valid = letterbox(tf.constant(image), target)
     return pixels.numpy(), valid.numpy()
 
 
@@ -108,14 +108,14 @@ def test_a_dot_lies_where_its_point_does():
 
 
 def test_the_same_size_changes_nothing():
-    picture = textured((48, 63))
-    np.testing.assert_array_equal(frame_of(picture, (48, 63))[0], picture)
+    image = textured((48, 63))
+    np.testing.assert_array_equal(frame_of(image, (48, 63))[0], image)
 
 
 def test_equal_to_tensorflows_resize_where_the_sizes_divide():
-    picture = textured((120, 200))
-    expected = tf.image.resize(picture[..., None].astype(np.float32), (48, 80), antialias=True)[..., 0].numpy()
-    np.testing.assert_array_equal(frame_of(picture, (64, 80))[0][8:56], np.rint(expected))
+    image = textured((120, 200))
+    expected = tf.image.resize(image[..., None].astype(np.float32), (48, 80), antialias=True)[..., 0].numpy()
+    np.testing.assert_array_equal(frame_of(image, (64, 80))[0][8:56], np.rint(expected))
 
 
 @pytest.mark.parametrize("size,target", [((541, 803), (192, 256)), ((347, 211), (128, 160)), ((61, 45), (128, 96))])
@@ -146,19 +146,19 @@ def test_values_are_whole_grey_levels():
 
 def test_one_saved_graph_takes_every_size(tmp_path):
     module = tf.Module()
-    module.prepare = tf.function(lambda picture: network_picture(picture, (48, 64), 2.0, 8),
+    module.prepare = tf.function(lambda image: network_image(image, (48, 64), 2.0, 8),
                                  input_signature=[tf.TensorSpec([None, None], tf.float32)])
     tf.saved_model.save(module, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     for size in ((97, 131), (40, 33)):
-        picture = textured(size)
-        equalised = cv2.createCLAHE(2.0, (8, 8)).apply(picture)
+        image = textured(size)
+        equalised = cv2.createCLAHE(2.0, (8, 8)).apply(image)
         expected = frame_of(equalised, (48, 64))
-        pixels, valid = loaded.prepare(tf.constant(picture, tf.float32))
+        pixels, valid = loaded.prepare(tf.constant(image, tf.float32))
         np.testing.assert_array_equal(pixels, expected[0])
         np.testing.assert_array_equal(valid, expected[1])
 
 
 def test_a_clip_of_zero_leaves_the_contrast():
-    picture = textured((48, 64))
-    np.testing.assert_array_equal(network_picture(tf.constant(picture), (48, 64), 0.0, 8)[0], picture)
+    image = textured((48, 64))
+    np.testing.assert_array_equal(network_image(tf.constant(image), (48, 64), 0.0, 8)[0], image)

@@ -1,4 +1,4 @@
-"""Pictures in memory and their batches: places, order, restarts, padding, targets."""
+"""Images2D in memory and their batches: places, order, restarts, padding, targets."""
 
 import dataclasses
 
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsono.augment_2d import PictureAugmentation
-from tfsono.contrast import network_picture
+from tfsono.augment_2d import Augmentation2D
+from tfsono.contrast import network_image
 from tfsono.data.images_2d import (
-    load_pictures,
+    load_images,
     mask_and_distance_target,
     mask_target,
     ordered_dataset,
-    picture_dataset,
-    picture_of,
-    picture_pixels,
+    image_dataset,
+    image_of,
+    image_pixels,
     points_target,
 )
 from tfsono.errors import UserError
@@ -25,7 +25,7 @@ from tfsono.layers.standardise import standardise
 
 FRAME = (48, 64)
 SIZES = ((97, 131), (54, 80), (61, 45), (40, 40))  # rows, columns
-STRONG = PictureAugmentation(rotation_degrees=15, scaling=0.1, shift=0.05, flip_share=0.5, elastic_share=0.3,
+STRONG = Augmentation2D(rotation_degrees=15, scaling=0.1, shift=0.05, flip_share=0.5, elastic_share=0.3,
                              brightness=0.1, contrast=0.2, gamma=0.2, speckle=0.1, noise=0.02, blur_sigma=2,
                              shadow_share=0.2)
 
@@ -75,7 +75,7 @@ def cases():
 def loaded(source=None, **values):
     source = source or cases()
     settings = {"input_size": FRAME, "clahe_clip": 0.0, "clahe_tiles": 8, **values}
-    return load_pictures(source, source.names, **settings)
+    return load_images(source, source.names, **settings)
 
 
 def left_first(points):
@@ -89,7 +89,7 @@ def both_targets(mask, points_px):
 
 
 def batches(pictures, steps, augmentation=STRONG, targets=both_targets, seed=4):
-    dataset = picture_dataset(pictures, targets, augmentation, left_first, 3, seed, steps)
+    dataset = image_dataset(pictures, targets, augmentation, left_first, 3, seed, steps)
     assert int(dataset.cardinality()) == len(steps)
     return [(image.numpy(), {key: value.numpy() for key, value in target.items()}) for image, target in dataset]
 
@@ -99,14 +99,14 @@ def batches(pictures, steps, augmentation=STRONG, targets=both_targets, seed=4):
 
 def test_a_picture_is_turned_once_so_that_rows_come_first():
     case = ellipse_case(0, SIZES[0])
-    pixels = picture_pixels(case)
+    pixels = image_pixels(case)
     assert pixels.shape == SIZES[0] and pixels.dtype == np.uint8
     assert pixels[7, 99] == case.image[99, 7, 0]
 
 
 def test_a_volume_is_refused():
     with pytest.raises(UserError, match=r"case_0: must be a picture.*\(131, 97, 2\)"):
-        picture_pixels(dataclasses.replace(ellipse_case(0, SIZES[0]), image=np.zeros((131, 97, 2), np.float32)))
+        image_pixels(dataclasses.replace(ellipse_case(0, SIZES[0]), image=np.zeros((131, 97, 2), np.float32)))
 
 
 def test_what_is_loaded_lies_where_the_letterbox_says():
@@ -136,7 +136,7 @@ def test_contrast_changes_the_pixels_alone():
 
 
 def test_clahe_comes_before_the_letterbox():
-    pixels = picture_pixels(ellipse_case(0, SIZES[0]))
+    pixels = image_pixels(ellipse_case(0, SIZES[0]))
     equalised = cv2.createCLAHE(2.0, (8, 8)).apply(pixels)
     case = dataclasses.replace(ellipse_case(0, SIZES[0]), image=equalised.T[:, :, None].astype(np.float32))
     np.testing.assert_array_equal(loaded(clahe_clip=2.0).pictures[0], loaded(Cases([case])).pictures[0])
@@ -162,16 +162,16 @@ def test_cases_without_masks_or_landmarks():
 
 def test_no_cases_is_an_error():
     with pytest.raises(UserError, match="small.h5: at least one case"):
-        load_pictures(cases(), [], FRAME, 2.0, 8)
+        load_images(cases(), [], FRAME, 2.0, 8)
 
 
 # --- order
 
 
 def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order():
-    first, second = ([picture_of(p + epoch * 50, 50, 1) for p in range(50)] for epoch in range(2))
+    first, second = ([image_of(p + epoch * 50, 50, 1) for p in range(50)] for epoch in range(2))
     assert sorted(first) == sorted(second) == list(range(50)) and first != second
-    assert first != [picture_of(p, 50, 2) for p in range(50)]
+    assert first != [image_of(p, 50, 2) for p in range(50)]
 
 
 def test_a_restart_gives_the_same_batches():
@@ -194,7 +194,7 @@ def test_the_same_picture_is_never_augmented_twice_alike():
 # --- what comes out
 
 
-@pytest.mark.parametrize("augmentation", [PictureAugmentation(), STRONG], ids=["plain", "strong"])
+@pytest.mark.parametrize("augmentation", [Augmentation2D(), STRONG], ids=["plain", "strong"])
 def test_images_are_standardised_over_their_own_pixels(augmentation):
     for images, _ in batches(loaded(), range(5), augmentation):
         assert images.shape == (3, *FRAME, 1) and images.dtype == np.float32
@@ -208,9 +208,9 @@ def test_without_augmentation_training_and_validation_see_the_same():
     pictures = loaded()
     images = np.concatenate([image.numpy() for image, _ in ordered_dataset(pictures, mask_target, 3)])
     assert len(images) == 4  # the last batch is smaller
-    drawn = [image for batch, _ in batches(pictures, range(2), PictureAugmentation()) for image in batch]
+    drawn = [image for batch, _ in batches(pictures, range(2), Augmentation2D()) for image in batch]
     for position, image in enumerate(drawn):
-        np.testing.assert_array_equal(image, images[picture_of(position, 4, 4)])
+        np.testing.assert_array_equal(image, images[image_of(position, 4, 4)])
     shown = pictures.pictures[0][pictures.valid[0]].astype(float)
     np.testing.assert_allclose(images[0, ..., 0][pictures.valid[0]], (shown - shown.mean()) / shown.std(), atol=1e-3)
     assert not images[0, ..., 0][~pictures.valid[0]].any()
@@ -219,12 +219,12 @@ def test_without_augmentation_training_and_validation_see_the_same():
 def test_validation_sees_what_a_graph_makes_of_the_raw_picture():
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32)])
     def graph(picture):
-        pixels, valid = network_picture(picture, FRAME, 2.0, 8)
+        pixels, valid = network_image(picture, FRAME, 2.0, 8)
         return standardise(pixels[None, ..., None], valid[None, ..., None])
 
     images = np.concatenate([image.numpy() for image, _ in ordered_dataset(loaded(clahe_clip=2.0), mask_target, 3)])
     for number, size in enumerate(SIZES):
-        raw = picture_pixels(ellipse_case(number, size)).astype(np.float32)
+        raw = image_pixels(ellipse_case(number, size)).astype(np.float32)
         np.testing.assert_allclose(graph(tf.constant(raw))[0], images[number], atol=1e-5)
 
 

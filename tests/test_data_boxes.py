@@ -27,49 +27,49 @@ def drawn(path, steps, augmentation="none"):
     sampling = WholeSampling(1.0, 4, 1.0, augmentation, 25.0, 0, exchanged=HANDS)
     with Cache(path, "face") as cache:
         sources, _ = whole_sources(cache, cache.names, sampling)
-    return [(image.numpy(), {name: value.numpy()[0] for name, value in truth.items()})
-            for image, truth in box_dataset(path, "face", sources, sampling, BOXES, steps)]
+    return [(image.numpy(), {name: value.numpy()[0] for name, value in reference.items()})
+            for image, reference in box_dataset(path, "face", sources, sampling, BOXES, steps)]
 
 
 def test_boxes_and_anchors_of_a_plain_volume(cache_path):
-    (image, truth), _ = drawn(cache_path, range(2))
+    (image, reference), _ = drawn(cache_path, range(2))
     first = image.shape[1] == 44
     size = (41, 27, 33) if first else (25, 37, 29)
     expected = points_of(size)
-    centres = (truth["boxes"][:, :3] + truth["boxes"][:, 3:]) / 2
+    centres = (reference["boxes"][:, :3] + reference["boxes"][:, 3:]) / 2
     np.testing.assert_allclose(centres, expected, atol=0.02)
-    sides = truth["boxes"][:, 3:] - truth["boxes"][:, :3]
+    sides = reference["boxes"][:, 3:] - reference["boxes"][:, :3]
     np.testing.assert_allclose(sides, np.tile([[8], [6], [6], [8]], 3), atol=1e-4)
     anchors = np.concatenate([anchors_of(tuple(n // stride for n in image.shape[1:4]), stride, (6.0, 9.0))
                               for stride in (2, 4)])
-    assert len(truth["labels"]) == len(anchors)
-    best = pairwise_iou(anchors, truth["boxes"]).max(axis=1)
+    assert len(reference["labels"]) == len(anchors)
+    best = pairwise_iou(anchors, reference["boxes"]).max(axis=1)
     middles = (anchors[:, :3] + anchors[:, 3:]) / 2
     inside = (middles < np.array(size) - 0.5).all(axis=1)
-    np.testing.assert_array_equal(truth["labels"] == 0, (best < 0.25) & inside)
-    assert (truth["labels"][(best > 0.5) & inside] > 0).all() and set(truth["labels"]) == {-1, 0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(reference["labels"] == 0, (best < 0.25) & inside)
+    assert (reference["labels"][(best > 0.5) & inside] > 0).all() and set(reference["labels"]) == {-1, 0, 1, 2, 3, 4}
 
 
 def test_the_sample_is_of_the_right_kinds_and_differs_by_step(cache_path):
     steps = drawn(cache_path, range(6), "random")
-    for _, truth in steps:
-        positives, negatives = truth["positives"], truth["negatives"]
+    for _, reference in steps:
+        positives, negatives = reference["positives"], reference["negatives"]
         used = positives[positives >= 0]
-        assert len(positives) == 12 and len(negatives) == 36 and len(used) == min(12, (truth["labels"] > 0).sum())
-        assert (truth["labels"][used] > 0).all() and len(set(used)) == len(used)
-        assert (truth["labels"][negatives] == 0).all() and len(set(negatives)) == 36
-    assert len({tuple(truth["negatives"]) for _, truth in steps}) == 6
+        assert len(positives) == 12 and len(negatives) == 36 and len(used) == min(12, (reference["labels"] > 0).sum())
+        assert (reference["labels"][used] > 0).all() and len(set(used)) == len(used)
+        assert (reference["labels"][negatives] == 0).all() and len(set(negatives)) == 36
+    assert len({tuple(reference["negatives"]) for _, reference in steps}) == 6
 
 
 def test_a_mirror_image_exchanges_the_sides_and_turns_no_box(cache_path):
     """Each spot's brightness says whose it is: a hand's box is found about the other hand in a mirror image."""
     mirrored = 0
-    for image, truth in drawn(cache_path, range(12), "random"):
-        known = np.isfinite(truth["boxes"]).all(axis=1)
-        np.testing.assert_allclose((truth["boxes"][:, 3:] - truth["boxes"][:, :3])[known],
+    for image, reference in drawn(cache_path, range(12), "random"):
+        known = np.isfinite(reference["boxes"]).all(axis=1)
+        np.testing.assert_allclose((reference["boxes"][:, 3:] - reference["boxes"][:, :3])[known],
                                    np.tile([[8], [6], [6], [8]], 3)[known], atol=1e-4)
         if known[1] and known[2]:
-            centres = np.round((truth["boxes"][:, :3] + truth["boxes"][:, 3:]) / 2).astype(int)
+            centres = np.round((reference["boxes"][:, :3] + reference["boxes"][:, 3:]) / 2).astype(int)
             values = [image[0, *np.clip(centre, 0, np.array(image.shape[1:4]) - 1), 0] for centre in centres[1:3]]
             mirrored += values[0] > values[1]
     assert 2 <= mirrored <= 10  # `NAMES`: hand_a is the darker one
@@ -77,8 +77,8 @@ def test_a_mirror_image_exchanges_the_sides_and_turns_no_box(cache_path):
 
 def test_a_step_is_the_same_wherever_the_run_began(cache_path):
     whole, later = drawn(cache_path, range(5), "random"), drawn(cache_path, range(3, 5), "random")
-    for (image, truth), (again, truth_again) in zip(whole[3:], later, strict=True):
+    for (image, reference), (again, reference_again) in zip(whole[3:], later, strict=True):
         np.testing.assert_array_equal(image, again)
-        for name, value in truth.items():
-            np.testing.assert_array_equal(value, truth_again[name])
+        for name, value in reference.items():
+            np.testing.assert_array_equal(value, reference_again[name])
     assert NAMES[1:3] == ("hand_a", "hand_b")

@@ -22,7 +22,7 @@ from small_images_2d import (
     picture,
     row,
     write_heads,
-    write_picture,
+    write_image_2d,
 )
 
 from tfsono.audit.dataset import audit_cases, audit_dataset, read_audit
@@ -65,7 +65,7 @@ def root(tmp_path):
 
 def test_own_layout(root):
     dataset = open_dataset(root)
-    assert dataset.of_pictures and dataset.labels == {"head": 1} and dataset.landmarks == LANDMARKS
+    assert dataset.of_images and dataset.labels == {"head": 1} and dataset.landmarks == LANDMARKS
     assert [case.name for case in dataset.cases] == sorted(NAMES)
     case = dataset.cases[1]
     assert (case.name, case.subject, case.pixel_size_mm) == ("010_HC", "010", 0.2)
@@ -75,11 +75,11 @@ def test_own_layout(root):
 
 
 def test_hc18_as_downloaded(tmp_path):
-    """Pictures and outlines in one folder, the table beside; the test set's table is another one's."""
+    """Images2D and outlines in one folder, the table beside; the test set's table is another one's."""
     folder = tmp_path / "training_set"
     for number, name in enumerate(NAMES):
-        write_picture(folder / f"{name}.png", picture(number))
-        write_picture(folder / f"{name}_Annotation.png", outline())
+        write_image_2d(folder / f"{name}.png", picture(number))
+        write_image_2d(folder / f"{name}_Annotation.png", outline())
     header = "filename,pixel size(mm),head circumference (mm)"
     (tmp_path / "training_set_pixel_size_and_HC.csv").write_text(
         "\n".join([header, *(f"{name}.png,0.2,{circumference_mm()}" for name in NAMES)])
@@ -99,7 +99,7 @@ def test_hc18_as_downloaded(tmp_path):
 
 def test_hc18_test_set_has_no_masks(tmp_path):
     folder = tmp_path / "test_set"
-    write_picture(folder / "010_HC.png", picture(1))
+    write_image_2d(folder / "010_HC.png", picture(1))
     (tmp_path / "training_set_pixel_size_and_HC.csv").write_text(
         "filename,pixel size(mm),head circumference (mm)\n010_HC.png,0.2,100\n"
     )
@@ -145,20 +145,20 @@ def test_no_mixture_of_masks(root):
 def test_other_files_are_listed(root):
     (root / "images" / "Thumbs.db").write_bytes(b"x")
     (root / "images" / "._010_HC.png").write_bytes(b"x")
-    write_picture(root / "labels" / "099_HC.png", mask())
+    write_image_2d(root / "labels" / "099_HC.png", mask())
     notes = " ".join(open_dataset(root).notes)
     assert "Thumbs.db" in notes and "._010_HC" in notes and "099_HC.png" in notes
 
 
 def test_two_files_of_one_case(root):
-    write_picture(root / "images" / "010_HC.bmp", picture(1))
+    write_image_2d(root / "images" / "010_HC.bmp", picture(1))
     refused(root, "one file", "010_HC")
 
 
 def test_tables_beside_volumes_are_nobodys_business(tmp_path):
     write_cases(tmp_path, 1)
     (tmp_path / "points.csv").write_text("image_name,ofd_1_x\na,b\n")
-    assert open_dataset(tmp_path).notes == () and not open_dataset(tmp_path).of_pictures
+    assert open_dataset(tmp_path).notes == () and not open_dataset(tmp_path).of_images
 
 
 # ------------------------------------------------------------------------------------------------ tables
@@ -334,7 +334,7 @@ def test_a_point_outside_is_a_warning(root):
 def test_mask_at_the_border_and_in_pieces(root):
     cut = np.pad(mask()[:, 30:], ((0, 0), (0, 30)))
     cut[2:4, 100:102] = 1
-    write_picture(root / "labels" / "010_HC.png", cut)
+    write_image_2d(root / "labels" / "010_HC.png", cut)
     entry = audit_cases(open_dataset(root), None, quiet)["010_HC"]
     texts = {problem["code"]: problem["text"] for problem in entry["problems"]}
     assert f"the picture's border ({cut[:, 0].sum()} pixels)" in texts["touches_border"]
@@ -345,7 +345,7 @@ def test_mask_at_the_border_and_in_pieces(root):
     (0 * mask(), "empty_mask"), (mask()[:, :-1], "geometry"), (picture(1), "unknown_label"),
 ])
 def test_masks_with_errors(root, pixels, code):
-    write_picture(root / "labels" / "010_HC.png", np.ascontiguousarray(pixels))
+    write_image_2d(root / "labels" / "010_HC.png", np.ascontiguousarray(pixels))
     assert codes(root)[code] == "error"
 
 
@@ -356,12 +356,12 @@ def test_pictures_with_errors(root, content, code):
 
 
 def test_constant_picture(root):
-    write_picture(root / "images" / "010_HC.png", np.full((ROWS, COLUMNS), 9, np.uint8))
+    write_image_2d(root / "images" / "010_HC.png", np.full((ROWS, COLUMNS), 9, np.uint8))
     assert codes(root) == {"constant": "error"}
 
 
 def test_converted_pictures_are_said(root):
-    write_picture(root / "images" / "010_HC.png", picture(1).astype(np.uint16) * 100)
+    write_image_2d(root / "images" / "010_HC.png", picture(1).astype(np.uint16) * 100)
     assert codes(root) == {"converted": "warning"}
 
 
@@ -382,7 +382,7 @@ def test_a_pixel_size_in_file_and_table(root, of_table, said):
 def test_no_ellipse(root):
     square = np.zeros((ROWS, COLUMNS), np.uint8)
     square[40:44, 10:120] = 1
-    write_picture(root / "labels" / "010_HC.png", square)
+    write_image_2d(root / "labels" / "010_HC.png", square)
     assert codes(root)["no_ellipse"] == "warning"
 
 
@@ -400,7 +400,7 @@ def test_pixel_sizes_of_all_kinds_are_no_fault(root):
     )
     (root / "points.csv").unlink()
     small = cv2.ellipse(np.zeros((ROWS, COLUMNS), np.uint8), (60, 40), (12, 9), 0, 0, 360, 1, -1)
-    write_picture(root / "labels" / "010_HC.png", small)
+    write_image_2d(root / "labels" / "010_HC.png", small)
     assert all(codes(root, name) == {} for name in NAMES)
 
 

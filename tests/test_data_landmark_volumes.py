@@ -241,10 +241,10 @@ def test_sides_stay_sides_in_a_mirror(cache_path, augmentation):
         head, one, other, front = points * 1.0
         return np.sign(np.linalg.det([head - front, other - one, front - (one + other) / 2]))
 
-    truth = {handedness(points_of(size)) for size in SIZES}
-    assert len(truth) == 1
+    reference = {handedness(points_of(size)) for size in SIZES}
+    assert len(reference) == 1
     found = volumes(cache_path, range(16), augmentation=augmentation)
-    assert {handedness(peaks_of(maps)) for _, maps in found} == truth
+    assert {handedness(peaks_of(maps)) for _, maps in found} == reference
     lost = volumes(cache_path, range(16), augmentation=augmentation, exchanged=())
     assert len({handedness(peaks_of(maps)) for _, maps in lost}) == 2
     exchanged = 0
@@ -305,8 +305,8 @@ def test_a_landmark_that_a_turn_moves_out_does_not_count(changed_path):
 
 def test_cases_without_landmarks_are_left_out(changed_path):
     path = changed_path({number: np.nan for number in range(3)} | {3: [-9, 0, 0]})
-    sources, left_out = sources_of(path)
-    assert [source.name for source in sources] == ["body_1"] and left_out == ["body_0"]
+    sources, excluded = sources_of(path)
+    assert [source.name for source in sources] == ["body_1"] and excluded == ["body_0"]
     with pytest.raises(UserError, match="with landmarks to learn from is needed; found none among 1"):
         sources_of(path, ["body_0"])
 

@@ -296,24 +296,24 @@ def test_a_part_read_is_no_larger_than_needed(cache_path):
 
 def test_cases_are_used_for_what_they_have(torn_path):
     path = torn_path(labels=["bone_0"], points=["bone_1"])
-    sources, left_out = sources_of(path)
-    assert left_out == [] and [source.has_mask for source in sources] == [False, True]
+    sources, excluded = sources_of(path)
+    assert excluded == [] and [source.has_mask for source in sources] == [False, True]
     tips = tips_of(SIZES[0])  # x from 13.8 to 26.7: voxels 14 to 27
     assert sources[0].box == enlarged(Box((14, 13, 16), (28, 14, 17)), 4, SIZES[0]) and np.isfinite(tips).all()
     for image, targets in regions(path, range(2)):
         mask, maps = targets["mask"], targets["heatmaps"]
         assert np.isfinite(image).all()
         assert (mask == -1).all() != np.isnan(maps).all()
-    only, left_out = sources_of(path, outputs=("mask",))
-    assert [s.name for s in only] == ["bone_1"] and left_out == ["bone_0"]
-    only, left_out = sources_of(path, outputs=("heatmaps",))
-    assert [s.name for s in only] == ["bone_0"] and left_out == ["bone_1"]
+    only, excluded = sources_of(path, outputs=("mask",))
+    assert [s.name for s in only] == ["bone_1"] and excluded == ["bone_0"]
+    only, excluded = sources_of(path, outputs=("heatmaps",))
+    assert [s.name for s in only] == ["bone_0"] and excluded == ["bone_1"]
 
 
 def test_cases_with_neither_are_left_out(torn_path):
     path = torn_path(labels=["bone_1"], points=["bone_1"])
-    sources, left_out = sources_of(path)
-    assert [s.name for s in sources] == ["bone_0"] and left_out == ["bone_1"]
+    sources, excluded = sources_of(path)
+    assert [s.name for s in sources] == ["bone_0"] and excluded == ["bone_1"]
     with pytest.raises(UserError, match="mask or heatmaps to learn from is needed; found none among 1"):
         sources_of(path, ["bone_1"])
 

@@ -179,6 +179,6 @@ def test_cases_without_a_mask_are_left_out(cache_path, tmp_path):
         file["cases"]["c"]["label"][...] = 0
     with Cache(path, "femur") as cache:
         stacks = load_slices(cache, cache.names)
-        assert stacks.names == ("b",) and stacks.left_out == ("a", "c")
+        assert stacks.names == ("b",) and stacks.excluded == ("a", "c")
         with pytest.raises(UserError, match="slices need a case with a mask; found none among 2"):
             load_slices(cache, ["a", "c"])

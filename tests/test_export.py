@@ -64,16 +64,16 @@ def test_the_same_answer_without_keras_and_this_package(module, exported, tmp_pa
     subprocess.run([sys.executable, "-I", "-c", ALONE, str(exported), "given.npz", "answer.npy"], check=True,
                    cwd=tmp_path, timeout=240)
     expected = module(volume, spacing_mm)["mask"].numpy()
-    answer = np.load(tmp_path / "answer.npy")
+    prediction = np.load(tmp_path / "answer.npy")
     assert len(np.unique(expected)) > 1
-    assert answer.dtype == np.uint8 and (answer == expected).all()
+    assert prediction.dtype == np.uint8 and (prediction == expected).all()
 
 
 def test_loading_gives_the_module_and_its_manifest(module, exported):
-    answer, manifest = load_exported(exported)
+    prediction, manifest = load_exported(exported)
     volume = np.random.default_rng(1).normal(size=(9, 23, 11)).astype(np.float32)
     spacing_mm = np.array([1, 0.5, 0.75], np.float32)
-    assert (answer(volume, spacing_mm)["mask"].numpy() == module(volume, spacing_mm)["mask"].numpy()).all()
+    assert (prediction(volume, spacing_mm)["mask"].numpy() == module(volume, spacing_mm)["mask"].numpy()).all()
     assert manifest["labels"] == {"femur": 1} and manifest["system"] == "hip"
     assert {"tensorflow", "keras", "tfsono"} <= set(manifest["versions"])
     assert manifest["files"] == file_checksums(exported) and "saved_model.pb" in manifest["files"]

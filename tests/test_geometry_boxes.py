@@ -313,6 +313,6 @@ def test_jax_gives_the_same(tmp_path):
                 "cut": roi_align(map_, boxes, 4, 3), "anchors": anchors}
     expected["kept"], expected["there"] = keep_best(boxes, scores, 0.3, 9)
     expected["top"], expected["all_there"] = keep_best(boxes, scores, None, 9)
-    with np.load(tmp_path / "answer.npz") as answer:
+    with np.load(tmp_path / "answer.npz") as prediction:
         for name, value in expected.items():
-            np.testing.assert_allclose(answer[name], array(value), atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(prediction[name], array(value), atol=1e-4, err_msg=name)

@@ -30,9 +30,9 @@ def random_ellipse(generator, smallest=70.0, largest=180.0):
     return Ellipse(center, minor / generator.uniform(0.65, 0.95), minor, generator.uniform(-1.5, 1.5))
 
 
-def axis_errors(found, truth):
+def axis_errors(found, reference):
     """Relative errors of the long and the short semi-axis."""
-    return (found.semi_major_px / truth.semi_major_px - 1, found.semi_minor_px / truth.semi_minor_px - 1)
+    return (found.semi_major_px / reference.semi_major_px - 1, found.semi_minor_px / reference.semi_minor_px - 1)
 
 
 # --- the ellipse itself
@@ -78,11 +78,11 @@ def test_end_points_lie_left_and_above(angle):
 
 
 def test_mask_against_scikit_image():
-    truth = Ellipse((61.3, 48.8), 40.5, 27.25, 0.7)
-    mask = truth.mask((101, 133))
+    reference = Ellipse((61.3, 48.8), 40.5, 27.25, 0.7)
+    mask = reference.mask((101, 133))
     properties = regionprops(mask.astype(np.uint8))[0]
     assert mask.dtype == bool and mask.sum() == pytest.approx(math.pi * 40.5 * 27.25, rel=0.005)
-    np.testing.assert_allclose(properties.centroid, truth.center_px[::-1], atol=0.05)
+    np.testing.assert_allclose(properties.centroid, reference.center_px[::-1], atol=0.05)
     assert properties.axis_major_length == pytest.approx(81, abs=0.2)
     assert properties.axis_minor_length == pytest.approx(54.5, abs=0.2)
     # scikit-image counts from the row axis, counter-clockwise.
@@ -109,11 +109,11 @@ def test_grown():
 
 
 def test_ellipse_of_four_points():
-    truth = Ellipse((61.3, 48.8), 40.5, 27.25, -0.7)
+    reference = Ellipse((61.3, 48.8), 40.5, 27.25, -0.7)
     for order in ([0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1]):
-        found = ellipse_of_points(truth.end_points()[order])
+        found = ellipse_of_points(reference.end_points()[order])
         assert found.semi_major_px == pytest.approx(40.5) and found.semi_minor_px == pytest.approx(27.25)
-        assert found.center_px == pytest.approx(truth.center_px) and found.angle_rad == pytest.approx(-0.7)
+        assert found.center_px == pytest.approx(reference.center_px) and found.angle_rad == pytest.approx(-0.7)
     assert ellipse_of_points([[0, 0], [1, 1], [2, 2], [np.nan, 0]]) is None
     assert ellipse_of_points([[0, 0], [1, 1], [2, 2], [2, 2]]) is None
 
@@ -122,30 +122,30 @@ def test_ellipse_of_four_points():
 
 
 def test_fit_is_exact_on_exact_points_and_seeded():
-    truth = Ellipse((61.3, 48.8), 40.5, 27.25, -0.7)
-    points = np.concatenate([truth.contour(97), [[np.nan, 3.0]]])
+    reference = Ellipse((61.3, 48.8), 40.5, 27.25, -0.7)
+    points = np.concatenate([reference.contour(97), [[np.nan, 3.0]]])
     found = fit_ellipse(points, seed=3)
     assert (found.semi_major_px, found.semi_minor_px, found.angle_rad) == pytest.approx((40.5, 27.25, -0.7), abs=1e-4)
-    noisy = truth.contour(97) + np.random.default_rng(0).normal(0, 0.5, (97, 2))
+    noisy = reference.contour(97) + np.random.default_rng(0).normal(0, 0.5, (97, 2))
     assert fit_ellipse(noisy, seed=3) == fit_ellipse(noisy, seed=3)
 
 
 def test_fit_finds_the_ellipse_among_wrong_points():
     generator = np.random.default_rng(0)
-    truth = Ellipse((400, 270), 200, 150, 0.5)
+    reference = Ellipse((400, 270), 200, 150, 0.5)
     for seed in range(10):
-        points = np.concatenate([truth.contour(120) + generator.normal(0, 0.3, (120, 2)),
+        points = np.concatenate([reference.contour(120) + generator.normal(0, 0.3, (120, 2)),
                                  generator.uniform((150, 70), (650, 470), (80, 2))])
-        assert np.abs(axis_errors(fit_ellipse(points, seed), truth)).max() < 0.005
+        assert np.abs(axis_errors(fit_ellipse(points, seed), reference)).max() < 0.005
 
 
 def test_least_distances_have_no_pull_inwards():
     """Half of a noisy outline: an algebraic fit is too small by percents, on average over many."""
     generator, errors, algebraic = np.random.default_rng(0), [], []
-    truth = Ellipse((400, 270), 100, 75, 0.5)
+    reference = Ellipse((400, 270), 100, 75, 0.5)
     for seed in range(40):
-        points = truth.contour(400)[:220] + generator.normal(0, 1.0, (220, 2))
-        errors.append(axis_errors(fit_ellipse(points, seed, inlier_px=4.0), truth))
+        points = reference.contour(400)[:220] + generator.normal(0, 1.0, (220, 2))
+        errors.append(axis_errors(fit_ellipse(points, seed, inlier_px=4.0), reference))
         axes = sorted(cv2.fitEllipseDirect(points.astype(np.float32))[1])
         algebraic.append((axes[1] / 200 - 1, axes[0] / 150 - 1))
     assert np.abs(np.mean(errors, axis=0)).max() < 0.004
@@ -188,10 +188,10 @@ def test_no_bias_on_exact_masks():
     """The axes of exact masks come back within 0.1 pixel, and within 0.01 on average: no half pixel is lost."""
     generator, errors = np.random.default_rng(0), []
     for seed in range(40):
-        truth = random_ellipse(generator)
-        found = ellipse_of_mask(truth.mask(SIZE), seed)
-        errors.append([found.semi_major_px - truth.semi_major_px, found.semi_minor_px - truth.semi_minor_px,
-                       *np.subtract(found.center_px, truth.center_px)])
+        reference = random_ellipse(generator)
+        found = ellipse_of_mask(reference.mask(SIZE), seed)
+        errors.append([found.semi_major_px - reference.semi_major_px, found.semi_minor_px - reference.semi_minor_px,
+                       *np.subtract(found.center_px, reference.center_px)])
     assert np.abs(errors).max() < 0.1
     assert np.abs(np.mean(errors, axis=0)).max() < 0.01
 
@@ -209,25 +209,25 @@ def painted(mask, polygon, value):
     return pixels > 0
 
 
-def without_an_arc(truth, mask, generator, share):
+def without_an_arc(reference, mask, generator, share):
     """Cut along the chord: that part of the skull is not to be seen."""
-    missing = arc(truth.contour(2000), generator, share)
-    beyond = truth.center_px + 1.5 * (missing - truth.center_px)
+    missing = arc(reference.contour(2000), generator, share)
+    beyond = reference.center_px + 1.5 * (missing - reference.center_px)
     return painted(mask, np.concatenate([missing[:1], beyond, missing[-1:]]), False)
 
 
-def with_a_wedge_out(truth, mask, generator, share):
+def with_a_wedge_out(reference, mask, generator, share):
     """Cut towards the centre, as a shadow cuts."""
-    missing = arc(truth.contour(2000), generator, share)
+    missing = arc(reference.contour(2000), generator, share)
     depth = generator.uniform(0.2, 0.9)
-    tip = depth * np.array(truth.center_px) + (1 - depth) * missing[len(missing) // 2]
-    return painted(mask, np.concatenate([[tip], truth.center_px + 1.5 * (missing - truth.center_px)]), False)
+    tip = depth * np.array(reference.center_px) + (1 - depth) * missing[len(missing) // 2]
+    return painted(mask, np.concatenate([[tip], reference.center_px + 1.5 * (missing - reference.center_px)]), False)
 
 
-def bitten_and_spurred(truth, mask, generator, share):
+def bitten_and_spurred(reference, mask, generator, share):
     """Two to five round bites or spurs, which together destroy `share` of the outline."""
-    count, outline = generator.integers(2, 6), truth.contour(2000)
-    radius = share * truth.circumference_px() / count / 2
+    count, outline = generator.integers(2, 6), reference.contour(2000)
+    radius = share * reference.circumference_px() / count / 2
     first = generator.integers(2000)
     pixels = mask.astype(np.uint8)
     for number in range(count):
@@ -249,10 +249,10 @@ def test_with_two_fifths_of_the_outline_destroyed_the_axes_stay_within_2_percent
     errors = []
     for seed in range(20):
         generator = np.random.default_rng(seed)
-        truth = random_ellipse(generator, smallest=80)
-        mask = damage(truth, truth.mask(SIZE), generator, generator.uniform(0.2, 0.4) if seed % 2 else 0.4)
+        reference = random_ellipse(generator, smallest=80)
+        mask = damage(reference, reference.mask(SIZE), generator, generator.uniform(0.2, 0.4) if seed % 2 else 0.4)
         found = ellipse_of_mask(wavy(mask, generator, deviation) if deviation else mask, seed)
-        errors.append(axis_errors(found, truth))
+        errors.append(axis_errors(found, reference))
     assert np.abs(errors).max() < 0.02
     assert np.abs(np.mean(errors, axis=0)).max() < 0.004
 
@@ -260,11 +260,11 @@ def test_with_two_fifths_of_the_outline_destroyed_the_axes_stay_within_2_percent
 def test_a_plain_fit_would_not_have_stood_it():
     """The same damage and OpenCV's fit to the whole contour: off by several percent, so the test above asks for it."""
     generator = np.random.default_rng(0)
-    truth = random_ellipse(generator)
-    mask = without_an_arc(truth, truth.mask(SIZE), generator, 0.4).astype(np.uint8)
+    reference = random_ellipse(generator)
+    mask = without_an_arc(reference, reference.mask(SIZE), generator, 0.4).astype(np.uint8)
     contour = max(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
     axes = sorted(cv2.fitEllipseDirect(contour)[1])
-    assert max(abs(axes[1] / 2 / truth.semi_major_px - 1), abs(axes[0] / 2 / truth.semi_minor_px - 1)) > 0.04
+    assert max(abs(axes[1] / 2 / reference.semi_major_px - 1), abs(axes[0] / 2 / reference.semi_minor_px - 1)) > 0.04
 
 
 def test_an_outline_that_waves_is_averaged_over():
@@ -272,23 +272,23 @@ def test_an_outline_that_waves_is_averaged_over():
     errors, best = [], []
     for seed in range(20):
         generator = np.random.default_rng(seed)
-        truth = random_ellipse(generator, smallest=90)
-        mask = wavy(truth.mask(SIZE), generator, 3.0, smoothness=30)
+        reference = random_ellipse(generator, smallest=90)
+        mask = wavy(reference.mask(SIZE), generator, 3.0, smoothness=30)
         contour = max(cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
         axes = sorted(cv2.fitEllipseDirect(contour)[1])
         plain = Ellipse((0, 0), axes[1] / 2, axes[0] / 2, 0).grown(0.47)
         for ellipse, kept in ((ellipse_of_mask(mask, seed), errors), (plain, best)):
-            kept.append(abs(ellipse.circumference_px() / truth.circumference_px() - 1))
+            kept.append(abs(ellipse.circumference_px() / reference.circumference_px() - 1))
     assert 0.002 < np.mean(best) and np.mean(errors) < 1.1 * np.mean(best)
 
 
 def test_holes_threads_and_other_pieces_do_not_count():
-    truth = Ellipse((400, 270), 200, 150, 0.3)
-    mask = truth.mask(SIZE)
+    reference = Ellipse((400, 270), 200, 150, 0.3)
+    mask = reference.mask(SIZE)
     mask[220:330, 300:500] = False
     mask[10:60, 10:110] = True
     mask[268:271, 560:800] = True
-    assert np.abs(axis_errors(ellipse_of_mask(mask), truth)).max() < 0.001
+    assert np.abs(axis_errors(ellipse_of_mask(mask), reference)).max() < 0.001
     head = head_of_mask(mask, 7)
     assert head[270, 400] and not head[30, 50] and not head[269, 790]
 
@@ -301,10 +301,10 @@ def test_a_thin_outline_is_filled():
 def test_a_head_at_the_border_is_found_beyond_it():
     """The border is no edge of the head: what shows is enough, also if it is less than the half of one axis."""
     for x in (30, 100):
-        truth = Ellipse((x, 270), 200, 150, 0.3)
-        found = ellipse_of_mask(truth.mask(SIZE))
-        assert np.abs(axis_errors(found, truth)).max() < 0.003
-        np.testing.assert_allclose(found.center_px, truth.center_px, atol=0.5)
+        reference = Ellipse((x, 270), 200, 150, 0.3)
+        found = ellipse_of_mask(reference.mask(SIZE))
+        assert np.abs(axis_errors(found, reference)).max() < 0.003
+        np.testing.assert_allclose(found.center_px, reference.center_px, atol=0.5)
 
 
 def polygon(corners):
@@ -335,10 +335,10 @@ def test_no_head(mask):
 def test_lengths_grow_with_the_picture():
     """The same head at half and at twice the resolution passes the same gates."""
     for factor in (0.3, 1, 2):
-        truth = Ellipse((400 * factor, 270 * factor), 130 * factor, 100 * factor, 0.2)
-        found = ellipse_of_mask(truth.mask(tuple(int(n * factor) for n in SIZE)))
-        assert np.abs(axis_errors(found, truth)).max() < 0.003
-    assert ellipse_of_mask(truth.mask((1080, 1600)), search=EllipseSearch(area_px=(50000.0, 90000.0))) is None
+        reference = Ellipse((400 * factor, 270 * factor), 130 * factor, 100 * factor, 0.2)
+        found = ellipse_of_mask(reference.mask(tuple(int(n * factor) for n in SIZE)))
+        assert np.abs(axis_errors(found, reference)).max() < 0.003
+    assert ellipse_of_mask(reference.mask((1080, 1600)), search=EllipseSearch(area_px=(50000.0, 90000.0))) is None
 
 
 def test_probabilities_tell_the_edge_between_pixels():
@@ -346,20 +346,20 @@ def test_probabilities_tell_the_edge_between_pixels():
     generator, soft, hard = np.random.default_rng(0), [], []
     for seed in range(20):
         minor = generator.uniform(24, 30)
-        truth = Ellipse(generator.uniform((60, 45), (66, 51)), minor / 0.78, minor, generator.uniform(-1.5, 1.5))
+        reference = Ellipse(generator.uniform((60, 45), (66, 51)), minor / 0.78, minor, generator.uniform(-1.5, 1.5))
         x, y = np.meshgrid(np.arange(128), np.arange(96))
         points = np.stack([x.ravel(), y.ravel()], axis=-1)
-        signed = truth.distances(points).reshape(96, 128) * np.where(truth.mask((96, 128)), 1, -1)
+        signed = reference.distances(points).reshape(96, 128) * np.where(reference.mask((96, 128)), 1, -1)
         probability = 1 / (1 + np.exp(-signed))
-        soft.append(axis_errors(ellipse_of_probabilities(probability.astype(np.float32), seed), truth))
-        hard.append(axis_errors(ellipse_of_mask(probability >= 0.5, seed), truth))
+        soft.append(axis_errors(ellipse_of_probabilities(probability.astype(np.float32), seed), reference))
+        hard.append(axis_errors(ellipse_of_mask(probability >= 0.5, seed), reference))
     assert np.abs(soft).max() < 0.001
     assert np.abs(soft).mean() < 0.3 * np.abs(hard).mean()
 
 
 def test_probabilities_with_holes_and_nan():
-    truth = Ellipse((400, 270), 200, 150, 0.3)
-    probability = truth.mask(SIZE).astype(np.float64) * 0.9
+    reference = Ellipse((400, 270), 200, 150, 0.3)
+    probability = reference.mask(SIZE).astype(np.float64) * 0.9
     probability[250:290, 380:420] = np.nan
     found = ellipse_of_probabilities(probability)
     # From 0.9 to 0 the threshold is passed 0.056 pixels past half way.

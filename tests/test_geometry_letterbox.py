@@ -56,36 +56,36 @@ def test_pixels_go_where_points_go(source, target):
 
 
 def test_shrinking_takes_the_mean_and_keeps_the_type():
-    picture = np.array([[0, 100, 10, 30], [20, 40, 50, 70]], np.uint8)
-    framed = Letterbox((2, 4), (3, 2)).apply(picture)
+    image = np.array([[0, 100, 10, 30], [20, 40, 50, 70]], np.uint8)
+    framed = Letterbox((2, 4), (3, 2)).apply(image)
     assert framed.dtype == np.uint8
     assert framed.tolist() == [[0, 0] if row != 1 else [40, 40] for row in range(3)]
 
 
 def test_channels_are_alone():
-    picture = np.random.default_rng(0).integers(0, 255, (31, 47, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (31, 47, 3)).astype(np.uint8)
     for target in ((16, 20), (90, 100)):
         box = Letterbox((31, 47), target)
-        alone = np.stack([box.apply(picture[..., c]) for c in range(3)], axis=-1)
-        np.testing.assert_array_equal(box.apply(picture), alone)
+        alone = np.stack([box.apply(image[..., c]) for c in range(3)], axis=-1)
+        np.testing.assert_array_equal(box.apply(image), alone)
 
 
 @pytest.mark.parametrize("source, target", SIZES[:5])
 def test_a_mask_keeps_its_ellipse(source, target):
     box = Letterbox(source, target)
     rows, columns = source
-    truth = Ellipse((columns * 0.48, rows * 0.53), min(source) * 0.43, min(source) * 0.33, 0.4)
-    framed = box.apply_mask(truth.mask(source).astype(np.uint8) * 255)
+    reference = Ellipse((columns * 0.48, rows * 0.53), min(source) * 0.43, min(source) * 0.33, 0.4)
+    framed = box.apply_mask(reference.mask(source).astype(np.uint8) * 255)
     assert framed.dtype == bool and framed.shape == target
     found = ellipse_of_mask(framed)
-    assert found.semi_major_px == pytest.approx(truth.semi_major_px * box.scale, abs=0.35)
-    np.testing.assert_allclose(found.center_px, box.points_to_target(truth.center_px), atol=0.35)
+    assert found.semi_major_px == pytest.approx(reference.semi_major_px * box.scale, abs=0.35)
+    np.testing.assert_allclose(found.center_px, box.points_to_target(reference.center_px), atol=0.35)
 
 
 def test_no_change_changes_nothing():
-    picture = np.random.default_rng(0).random((21, 34)).astype(np.float32)
+    image = np.random.default_rng(0).random((21, 34)).astype(np.float32)
     box = Letterbox((21, 34), (21, 34))
-    np.testing.assert_array_equal(box.apply(picture), picture)
+    np.testing.assert_array_equal(box.apply(image), image)
 
 
 def test_a_very_long_picture_keeps_one_row():

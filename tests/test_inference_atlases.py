@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tfsono.errors import UserError
-from tfsono.inference.atlases import PoseLibrary, library_of, read_library, robust_places, write_library
+from tfsono.inference.atlases import AtlasSet, atlas_set_of, read_atlases, robust_places, write_atlases
 
 NAMES = ("head", "neck", "spine", "hip_a", "hip_b", "knee_a")
 ROBUST = (0, 1, 2, 3, 4)
@@ -17,7 +17,7 @@ def library(seed=0, count=20, gaps=0.0):
     random = np.random.default_rng(seed)
     poses = random.normal(0, 3, (count, 6, 3)) + random.normal(0, 15, (6, 3))
     poses[random.random((count, 6)) < gaps] = np.nan
-    return PoseLibrary(NAMES, poses, tuple(f"case_{place}" for place in range(count)))
+    return AtlasSet(NAMES, poses, tuple(f"case_{place}" for place in range(count)))
 
 
 def pose(seed=100):
@@ -62,7 +62,7 @@ def test_a_moved_atlas_is_found_with_no_cost_and_a_mirrored_one_is_not():
 
 
 def test_landmarks_that_are_not_robust_do_not_turn_an_atlas_but_cost():
-    atlases = PoseLibrary(NAMES, library().poses_mm[:1])
+    atlases = AtlasSet(NAMES, library().poses_mm[:1])
     wanted = atlases.poses_mm[0].copy()
     wanted[5] += [0, 6, 8]
     found = atlases.nearest(wanted, ROBUST, 3)
@@ -91,7 +91,7 @@ def test_atlases_without_a_point_in_common_are_left_out():
 
 def test_points_on_a_line_are_shifted():
     line = np.outer(np.arange(6.0), [1.0, 2, 3])
-    found = PoseLibrary(NAMES, line[None]).nearest(pose(), ROBUST, 1)
+    found = AtlasSet(NAMES, line[None]).nearest(pose(), ROBUST, 1)
     shift = pose()[:5].mean(0) - line[:5].mean(0)
     np.testing.assert_allclose(found.points_mm[0], line + shift, atol=1e-9)
 
@@ -114,24 +114,24 @@ def test_a_library_is_made_of_cases_in_their_spacing():
     points = np.arange(18.0).reshape(6, 3)
     gap = points.copy()
     gap[3, 1] = np.nan
-    made = library_of([("a", points, (0.5, 1, 2)), ("none", np.full((6, 3), np.nan), (1, 1, 1)),
+    made = atlas_set_of([("a", points, (0.5, 1, 2)), ("none", np.full((6, 3), np.nan), (1, 1, 1)),
                        ("b", gap, (1, 1, 1))], NAMES)
     assert made.cases == ("a", "b") and made.names == NAMES
     np.testing.assert_array_equal(made.poses_mm[0], points * [0.5, 1, 2])
     assert np.isnan(made.poses_mm[1, 3]).all() and np.isfinite(made.poses_mm[1, [0, 1, 2, 4, 5]]).all()
     with pytest.raises(UserError, match="found none"):
-        library_of([("none", np.full((6, 3), np.nan), (1, 1, 1))], NAMES)
+        atlas_set_of([("none", np.full((6, 3), np.nan), (1, 1, 1))], NAMES)
 
 
 def test_a_file_gives_back_the_library(tmp_path):
     written = library(gaps=0.2)
-    path = write_library(tmp_path / "library.json", written)
+    path = write_atlases(tmp_path / "library.json", written)
     assert "NaN" not in path.read_text() and len(json.loads(path.read_text())["atlases"]) == 20
-    found = read_library(path, NAMES)
+    found = read_atlases(path, NAMES)
     assert (found.names, found.cases) == (written.names, written.cases)
     np.testing.assert_allclose(found.poses_mm, written.poses_mm, rtol=0, atol=1e-8)
     assert np.isnan(found.poses_mm).any()
-    again = write_library(tmp_path / "again.json", found)
+    again = write_atlases(tmp_path / "again.json", found)
     assert again.read_text() == path.read_text()
 
 
@@ -139,9 +139,9 @@ def test_a_file_gives_back_the_library(tmp_path):
     (("neck", "head", *NAMES[2:]), "in another order: landmark 1 is 'head' there and 'neck' here"),
     (NAMES[:5], "found 6 for 5"), ((*NAMES[:5], "tail"), "without 'tail'")])
 def test_a_library_of_other_landmarks_is_refused(tmp_path, landmarks, words):
-    path = write_library(tmp_path / "library.json", library())
+    path = write_atlases(tmp_path / "library.json", library())
     with pytest.raises(UserError, match=words) as error:
-        read_library(path, landmarks)
+        read_atlases(path, landmarks)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -159,15 +159,15 @@ def changed(**changes):
     (changed(atlases=[{"case": "a", "points_mm": [[float("inf"), 2, 3]] * 6}]), "finite"),
 ])
 def test_a_damaged_file_is_told_in_one_line(tmp_path, change, words):
-    path = write_library(tmp_path / "library.json", library(count=2))
+    path = write_atlases(tmp_path / "library.json", library(count=2))
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(UserError, match=words) as error:
-        read_library(path, NAMES)
+        read_atlases(path, NAMES)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(UserError, match="cannot be read"):
-        read_library(tmp_path / "nothing.json", NAMES)
+        read_atlases(tmp_path / "nothing.json", NAMES)
 
 
 def test_poses_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="shape"):
-        PoseLibrary(NAMES, np.zeros((4, 5, 3)))
+        AtlasSet(NAMES, np.zeros((4, 5, 3)))

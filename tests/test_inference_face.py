@@ -63,21 +63,21 @@ def test_the_best_box_and_the_second_that_lies_apart():
                              ((middle, (6, 6, 6)), (middle, (6, 9, 6)), ((17.5, 1.5, 5.5), (9, 6, 6))))
     for place, logit in ((first, 12.0), (beside, 11.0), (second, 10.0)):
         logits[place, 1] = logit
-    answer = {key: value.numpy() for key, value in FaceModule(reader(network_of(logits)))(volume, ONE).items()}
-    np.testing.assert_allclose(answer["boxes_vox"][0], boxes[first], atol=1e-4)
-    np.testing.assert_allclose(answer["points_vox"][0], (5.5, 9.5, 13.5), atol=1e-4)
-    np.testing.assert_allclose(answer["candidate_boxes_vox"][0, 1], boxes[second], atol=1e-4)
+    prediction = {key: value.numpy() for key, value in FaceModule(reader(network_of(logits)))(volume, ONE).items()}
+    np.testing.assert_allclose(prediction["boxes_vox"][0], boxes[first], atol=1e-4)
+    np.testing.assert_allclose(prediction["points_vox"][0], (5.5, 9.5, 13.5), atol=1e-4)
+    np.testing.assert_allclose(prediction["candidate_boxes_vox"][0, 1], boxes[second], atol=1e-4)
     sure = np.exp([12.0, 10.0]) / (np.exp([12.0, 10.0]) + np.exp(8) + 1)
-    np.testing.assert_allclose(answer["candidate_scores"][0], [*sure, 0, 0], rtol=1e-5)
-    assert np.isnan(answer["candidate_boxes_vox"][0, 2:]).all() and answer["chosen"].tolist() == [0, 0]
+    np.testing.assert_allclose(prediction["candidate_scores"][0], [*sure, 0, 0], rtol=1e-5)
+    assert np.isnan(prediction["candidate_boxes_vox"][0, 2:]).all() and prediction["chosen"].tolist() == [0, 0]
 
 
 def test_a_landmark_without_a_candidate_is_missing():
     volume, _, logits = scene()
     logits[7, 1] = 9
-    answer = FaceModule(reader(network_of(logits)))(volume, ONE)
-    assert np.isfinite(answer["points_vox"][0]).all() and np.isnan(answer["points_vox"][1]).all()
-    assert float(answer["scores"][1]) == 0 and np.isnan(answer["candidate_boxes_vox"][1]).all()
+    prediction = FaceModule(reader(network_of(logits)))(volume, ONE)
+    assert np.isfinite(prediction["points_vox"][0]).all() and np.isnan(prediction["points_vox"][1]).all()
+    assert float(prediction["scores"][1]) == 0 and np.isnan(prediction["candidate_boxes_vox"][1]).all()
     nothing = FaceModule(reader(network_of(scene()[2])))(volume, ONE)
     assert np.isnan(nothing["points_vox"]).all() and not np.any(nothing["candidate_scores"])
 
@@ -88,8 +88,8 @@ def test_candidates_are_those_that_are_sure_enough(lowest):
     volume, boxes, logits = scene()
     random = np.random.default_rng(2)
     logits = random.normal(0, 1.5, (len(logits), 3)) + random.normal(0, 30, (len(logits), 1))
-    answer = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
-    found = answer(volume, ONE)["candidate_scores"].numpy()
+    prediction = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
+    found = prediction(volume, ONE)["candidate_scores"].numpy()
     sure = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = (sure / sure.sum(axis=1, keepdims=True))[:, 1:]
     inside = (((boxes[:, :3] + boxes[:, 3:]) / 2) < np.array(volume.shape) - 0.5).all(axis=1)
@@ -136,9 +136,9 @@ def test_offsets_move_and_stretch_a_box():
     logits[place, 2] = 12
     offsets = np.zeros((len(boxes), 6))
     offsets[place] = [0.5, -0.2, 0.1, np.log(1.5), 0, np.log(0.5)]
-    answer = FaceModule(reader(network_of(logits, offsets)))(volume, ONE)
-    np.testing.assert_allclose(answer["points_vox"][1], (9.5 + 3, 9.5 - 1.8, 9.5 + 0.6), atol=1e-3)
-    box = answer["boxes_vox"][1].numpy()
+    prediction = FaceModule(reader(network_of(logits, offsets)))(volume, ONE)
+    np.testing.assert_allclose(prediction["points_vox"][1], (9.5 + 3, 9.5 - 1.8, 9.5 + 0.6), atol=1e-3)
+    box = prediction["boxes_vox"][1].numpy()
     np.testing.assert_allclose(box[3:] - box[:3], (9, 9, 3), atol=1e-3)
 
 
@@ -148,10 +148,10 @@ def test_a_volume_of_another_spacing_gives_its_own_voxels():
     logits[place, 1] = 12
     module = FaceModule(reader(network_of(logits), spacing_mm=(1.0, 1.0, 1.0)))
     own = np.random.default_rng(0).normal(size=(12, 40, 8)).astype("float32")  # of 2, 0.5 and 2 mm: 24, 20, 16 voxels
-    answer = module(own, np.float32([2, 0.5, 2]))
+    prediction = module(own, np.float32([2, 0.5, 2]))
     expected = (np.array([9.5, 5.5, 13.5]) + 0.5) * [0.5, 2, 0.5] - 0.5
-    np.testing.assert_allclose(answer["points_vox"][0], expected, atol=1e-4)
-    box = answer["boxes_vox"][0].numpy()
+    np.testing.assert_allclose(prediction["points_vox"][0], expected, atol=1e-4)
+    box = prediction["boxes_vox"][0].numpy()
     np.testing.assert_allclose(box[3:] - box[:3], (3, 12, 3), atol=1e-4)
 
 
@@ -188,10 +188,10 @@ def test_heatmaps_answer_with_points():
     layer.set_weights([np.array([1.0, -1.0]).reshape(1, 1, 1, 1, 2), np.zeros(2)])
     volume = np.random.default_rng(0).normal(100, 1, (21, 17, 19)).astype("float32")
     volume[4, 11, 15], volume[19, 2, 7] = 180, 20
-    answer = FaceModule(reader(network, lowest_score=0.0))(volume, ONE)
-    np.testing.assert_array_equal(answer["points_vox"], [[4, 11, 15], [19, 2, 7]])
-    assert answer["candidate_boxes_vox"].shape == (2, 4, 6) and (answer["scores"].numpy() > 5).all()
-    assert np.isnan(answer["candidate_boxes_vox"][:, 1:]).all()
+    prediction = FaceModule(reader(network, lowest_score=0.0))(volume, ONE)
+    np.testing.assert_array_equal(prediction["points_vox"], [[4, 11, 15], [19, 2, 7]])
+    assert prediction["candidate_boxes_vox"].shape == (2, 4, 6) and (prediction["scores"].numpy() > 5).all()
+    assert np.isnan(prediction["candidate_boxes_vox"][:, 1:]).all()
 
 
 def test_an_answer_of_two_stages():
@@ -210,15 +210,15 @@ def test_an_answer_of_two_stages():
 
     image = keras.Input((None, None, None, 1))
     volume = np.random.default_rng(0).normal(size=(20, 16, 16)).astype("float32")
-    answer = FaceModule(reader(keras.Model(image, Stages()(image))))(volume, ONE)
-    np.testing.assert_allclose(answer["boxes_vox"], proposals[0, :2], atol=1e-5)
-    np.testing.assert_allclose(answer["scores"], np.exp(3) / (np.exp(3) + 2), rtol=1e-5)
+    prediction = FaceModule(reader(keras.Model(image, Stages()(image))))(volume, ONE)
+    np.testing.assert_allclose(prediction["boxes_vox"], proposals[0, :2], atol=1e-5)
+    np.testing.assert_allclose(prediction["scores"], np.exp(3) / (np.exp(3) + 2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 2), (5, 3, 4), (33, 2, 16)])
 def test_any_size_is_answered(size):
     cells = int(np.prod([-(-n // STRIDE) for n in size]))
     network = network_of(np.tile([0.0, 1, 1], (8 * cells, 1)))
-    answer = FaceModule(reader(network))(np.random.default_rng(0).normal(size=size).astype("float32"), ONE)
-    assert answer["points_vox"].shape == (2, 3)
-    assert tf.reduce_all(answer["chosen"] == 0)
+    prediction = FaceModule(reader(network))(np.random.default_rng(0).normal(size=size).astype("float32"), ONE)
+    assert prediction["points_vox"].shape == (2, 3)
+    assert tf.reduce_all(prediction["chosen"] == 0)

@@ -125,11 +125,11 @@ def test_boxes_and_masks_on_another_grid():
 
 def test_slices_give_mask_and_box_whatever_the_batch():
     volume = scene()
-    answers = [SliceModule(finder(batch=batch))(volume, [1.0, 1.0, 1.0]) for batch in (1, 4, 64)]
-    for answer in answers:
-        np.testing.assert_array_equal(answer["mask"], answers[0]["mask"])
-        assert answer["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and answer["found"].numpy()
-    assert answers[0]["mask"].numpy()[2:4, 20, 16].all()  # the speck is in the mask, and not in the box
+    predictions = [SliceModule(finder(batch=batch))(volume, [1.0, 1.0, 1.0]) for batch in (1, 4, 64)]
+    for prediction in predictions:
+        np.testing.assert_array_equal(prediction["mask"], predictions[0]["mask"])
+        assert prediction["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and prediction["found"].numpy()
+    assert predictions[0]["mask"].numpy()[2:4, 20, 16].all()  # the speck is in the mask, and not in the box
     kept = SliceModule(finder(smallest=0))(volume, [1.0, 1.0, 1.0])
     assert kept["box"].numpy().tolist() == [2, 9, 5, 19, 21, 17]
 
@@ -137,21 +137,21 @@ def test_slices_give_mask_and_box_whatever_the_batch():
 @pytest.mark.parametrize("margin", [0, 3, 100])
 def test_the_whole_way_on_the_volumes_own_grid(margin):
     volume = scene()
-    answer = FemurModule(reader(margin), finder())(volume, [0.5, 0.7, 1.1])
-    assert answer["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and answer["found"].numpy()
-    np.testing.assert_array_equal(answer["points_vox"], [[9, 10, 6], [17, 11, 8]])
+    prediction = FemurModule(reader(margin), finder())(volume, [0.5, 0.7, 1.1])
+    assert prediction["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and prediction["found"].numpy()
+    np.testing.assert_array_equal(prediction["points_vox"], [[9, 10, 6], [17, 11, 8]])
     expected = volume > 5
     expected[2:4, 20, 16] &= margin == 100  # outside the region nothing is answered
     if margin:  # without background in the region its standardised values are others
-        np.testing.assert_array_equal(answer["mask"].numpy() > 0, expected)
-    assert answer["mask"].shape == volume.shape and answer["peaks"].shape == (2,)
+        np.testing.assert_array_equal(prediction["mask"].numpy() > 0, expected)
+    assert prediction["mask"].shape == volume.shape and prediction["peaks"].shape == (2,)
 
 
 def test_a_known_box_is_taken_and_parts_that_are_not_there_are_left_out():
     volume = scene()
     only_points = FemurModule(reader(mask=False, heatmaps=3), None)
-    answer = only_points.predict_in(volume, [1.0, 1.0, 1.0], [8, 9, 5, 19, 13, 10])
-    assert "mask" not in answer and answer["points_vox"].numpy()[0].tolist() == [9, 10, 6]
+    prediction = only_points.predict_in(volume, [1.0, 1.0, 1.0], [8, 9, 5, 19, 13, 10])
+    assert "mask" not in prediction and prediction["points_vox"].numpy()[0].tolist() == [9, 10, 6]
     only_mask = FemurModule(reader(heatmaps=0), None)(volume, [1.0, 1.0, 1.0])
     assert "points_vox" not in only_mask and not only_mask["found"].numpy()
     assert only_mask["box"].numpy().tolist() == [0, 0, 0, *volume.shape] and only_mask["mask"].numpy()[2, 20, 16]
@@ -163,20 +163,20 @@ def test_a_rescaled_region_comes_back_to_its_place(ratio):
     centre = np.array([18.3, 20.6, 15.2])
     volume = np.exp(-((grid - centre) ** 2).sum(-1) / (2 * 4.0**2)).astype(np.float32)
     answerer = FemurModule(reader(2, ratio, "centroid", heatmaps=1), None)
-    answer = answerer.predict_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
-    assert np.abs(answer["points_vox"].numpy()[0] - centre).max() < 0.5
-    found = np.argwhere(answer["mask"].numpy())
-    assert np.abs(found.mean(0) - centre).max() < 0.35 and not answer["mask"].numpy()[:9].any()
+    prediction = answerer.predict_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
+    assert np.abs(prediction["points_vox"].numpy()[0] - centre).max() < 0.5
+    found = np.argwhere(prediction["mask"].numpy())
+    assert np.abs(found.mean(0) - centre).max() < 0.35 and not prediction["mask"].numpy()[:9].any()
 
 
 def test_the_training_spacing_is_taken_and_undone():
     volume = scene().repeat(2, 0).repeat(2, 2)
     answerer = FemurModule(reader(), finder(), (1.0, 1.0, 1.0))
-    answer = answerer(volume, [0.5, 1.0, 0.5])
-    assert answer["box"].numpy().tolist() == [16, 9, 10, 38, 13, 20] and answer["mask"].shape == volume.shape
-    np.testing.assert_allclose(answer["points_vox"], [[18.5, 10, 12.5], [34.5, 11, 16.5]], atol=1e-4)
-    again = answerer.predict_in(volume, [0.5, 1.0, 0.5], answer["box"])
-    np.testing.assert_array_equal(again["mask"], answer["mask"])
+    prediction = answerer(volume, [0.5, 1.0, 0.5])
+    assert prediction["box"].numpy().tolist() == [16, 9, 10, 38, 13, 20] and prediction["mask"].shape == volume.shape
+    np.testing.assert_allclose(prediction["points_vox"], [[18.5, 10, 12.5], [34.5, 11, 16.5]], atol=1e-4)
+    again = answerer.predict_in(volume, [0.5, 1.0, 0.5], prediction["box"])
+    np.testing.assert_array_equal(again["mask"], prediction["mask"])
 
 
 def test_a_saved_model_answers_the_same(tmp_path):

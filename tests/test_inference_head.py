@@ -64,13 +64,13 @@ def brightness_network():
 def fixed_points(points):
     """A network that always answers the same points of the frame."""
     image = keras.Input((*FRAME, 1))
-    answer = keras.layers.Dense(8, kernel_initializer="zeros")(keras.layers.Flatten()(image))
-    network = keras.Model(image, {"points": keras.layers.Reshape((4, 2))(answer)})
+    prediction = keras.layers.Dense(8, kernel_initializer="zeros")(keras.layers.Flatten()(image))
+    network = keras.Model(image, {"points": keras.layers.Reshape((4, 2))(prediction)})
     network.layers[-2].bias.assign(np.ravel(points))
     return network
 
 
-def picture_of(size, seed=0):
+def image_of(size, seed=0):
     return np.random.default_rng(seed).integers(0, 256, size).astype(np.float32)
 
 
@@ -94,27 +94,27 @@ def test_a_disk_comes_back_where_it_was(size):
     """Through letterbox, network and back: the centroid may move by a small part of a pixel only."""
     picture = np.zeros(size, np.float32)
     cv2.circle(picture, (size[1] // 2 + 4, size[0] // 2 - 6), 13, 255.0, -1)
-    answer = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
-    assert answer.shape == size and answer.dtype == np.float32 and 0 <= answer.min() and answer.max() <= 1
-    weights = answer - answer.min()
+    prediction = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
+    assert prediction.shape == size and prediction.dtype == np.float32 and 0 <= prediction.min() and prediction.max() <= 1
+    weights = prediction - prediction.min()
     for axis in range(2):
         at = np.arange(size[axis])
-        truth = (picture.sum(1 - axis) * at).sum() / picture.sum()
-        assert (weights.sum(1 - axis) * at).sum() / weights.sum() == pytest.approx(truth, abs=0.15)
+        reference = (picture.sum(1 - axis) * at).sum() / picture.sum()
+        assert (weights.sum(1 - axis) * at).sum() / weights.sum() == pytest.approx(reference, abs=0.15)
 
 
 def test_padding_takes_no_part_in_the_statistics():
     picture = np.full((8, 48), 100, np.float32)
     picture[:, 24:] = 120  # mean 110: half of the pixels are above it, whatever the padding holds
-    answer = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
-    assert (answer[:, :24] < 0.5).all() and (answer[:, 24:] > 0.5).all()
+    prediction = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
+    assert (prediction[:, :24] < 0.5).all() and (prediction[:, 24:] > 0.5).all()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_points_come_back_where_they_are(size):
     wanted = np.random.default_rng(2).uniform(0, min(size), (4, 2))
     points = Letterbox(size, FRAME).points_to_target(wanted)
-    found = HeadLandmarkModule(fixed_points(points), PLAIN)(picture_of(size))["points_px"].numpy()
+    found = HeadLandmarkModule(fixed_points(points), PLAIN)(image_of(size))["points_px"].numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
@@ -128,7 +128,7 @@ def test_a_peak_of_a_heatmap_is_decoded(decode, tolerance):
     network = keras.Model(image, {"heatmaps": keras.layers.Reshape(maps.shape)(flat)})
     network.layers[-2].bias.assign(maps.ravel())
     size = (64, 96)  # twice the frame
-    found = HeadLandmarkModule(network, PLAIN, decode)(picture_of(size))["points_px"].numpy()
+    found = HeadLandmarkModule(network, PLAIN, decode)(image_of(size))["points_px"].numpy()
     box = Letterbox(size, FRAME)
     expected = (points - box.points_to_target([0, 0])) / box.scale
     assert np.abs(found - expected).max() < 2 * tolerance
@@ -136,7 +136,7 @@ def test_a_peak_of_a_heatmap_is_decoded(decode, tolerance):
 
 @pytest.mark.parametrize("variant", ["unet", "deeplabv3plus", "heatmap", "coordinate", "transformer"])
 def test_samples_have_dropout_and_the_normalisation_of_the_test(variant):
-    module, picture = module_of(variant, dropout=0.5), picture_of((54, 80))
+    module, picture = module_of(variant, dropout=0.5), image_of((54, 80))
     before = [variable.numpy() for variable in module.network.variables]
     plain = next(iter(module(picture).values())).numpy()
     one, again, other = (next(iter(module.sample(picture, seed).values())).numpy() for seed in (1, 1, 2))
@@ -148,7 +148,7 @@ def test_samples_have_dropout_and_the_normalisation_of_the_test(variant):
 @pytest.mark.parametrize("variant", ["attention_unet", "coordinate"])
 def test_without_dropout_a_sample_is_the_answer(variant):
     """So that nothing but dropout differs: the statistics of training would show here."""
-    module, picture = module_of(variant, dropout=0.0), picture_of((54, 80))
+    module, picture = module_of(variant, dropout=0.0), image_of((54, 80))
     expected = next(iter(module(picture).values())).numpy()
     np.testing.assert_allclose(next(iter(module.sample(picture, 1).values())), expected, atol=1e-4)
 
@@ -168,7 +168,7 @@ def test_normalisation_and_dropout_inside_a_backbone_count():
     inner.layers[0].moving_mean.assign([0.3])
     image = keras.Input((*FRAME, 1))
     network = keras.Model(image, {"mask": keras.layers.Rescaling(1.0)(inner(image))})
-    module, picture = HeadSegmentationModule(network, PLAIN), picture_of(FRAME)
+    module, picture = HeadSegmentationModule(network, PLAIN), image_of(FRAME)
     one, other = (module.sample(picture, seed)["probability"].numpy() for seed in (1, 2))
     assert (one != other).any() and (one == module.sample(picture, 1)["probability"].numpy()).all()
     assert inner.layers[0].moving_mean.numpy()[0] == pytest.approx(0.3)
@@ -182,8 +182,8 @@ def test_normalisation_and_dropout_inside_a_backbone_count():
 @pytest.mark.parametrize("size", [(54, 80), (33, 17), (200, 300), (1, 1)])
 def test_any_size_and_a_constant_picture(size):
     module = module_of("unet")
-    answer = module(picture_of(size))["probability"].numpy()
-    assert answer.shape == size and np.isfinite(answer).all()
+    prediction = module(image_of(size))["probability"].numpy()
+    assert prediction.shape == size and np.isfinite(prediction).all()
     assert np.isfinite(module(np.full(size, 7, np.float32))["probability"].numpy()).all()
 
 
@@ -212,7 +212,7 @@ np.savez(answer, *found)
 def test_the_same_answer_without_keras_and_this_package(variant, tmp_path):
     module = module_of(variant, dropout=0.5)
     folder = export_module(module, tmp_path / "model", {"system": "head", "input": {}, "output": {}})
-    picture = picture_of((57, 83))
+    picture = image_of((57, 83))
     np.save(tmp_path / "given.npy", picture)
     # -I: neither the working directory nor PYTHONPATH is looked at.
     subprocess.run([sys.executable, "-I", "-c", ALONE, str(folder), "given.npy", "answer.npz"], check=True,

@@ -51,9 +51,9 @@ def test_any_size_and_the_same_answer_twice(kind):
 def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
     module = HipModule(small_network(), Tiling((8, 8, 16), batch=3), 3)
     volume = np.random.default_rng(1).normal(size=(17, 9, 21)).astype(np.float32)
-    answer = module.probabilities(tf.constant(volume)).numpy()
-    np.testing.assert_allclose(answer.sum(-1), 1, rtol=1e-5)
-    np.testing.assert_allclose(module.probabilities(tf.constant(volume * 40 + 700)), answer, atol=1e-3)
+    prediction = module.probabilities(tf.constant(volume)).numpy()
+    np.testing.assert_allclose(prediction.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(module.probabilities(tf.constant(volume * 40 + 700)), prediction, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["paper", "whole"])
@@ -89,8 +89,8 @@ def test_resampling_to_the_networks_spacing_and_back():
     mask = module((200 - 10 * ball).astype(np.float32), np.float32([0.8, 0.7, 1.9]))["mask"].numpy()
     assert mask.shape == (25, 31, 15)
     # The threshold is the mean on the network's grid, nearly that of the native one: a ball.
-    truth = 200 - 10 * ball > (200 - 10 * ball).mean()
-    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97
+    reference = 200 - 10 * ball > (200 - 10 * ball).mean()
+    assert 2 * (mask & reference).sum() / (mask.sum() + reference.sum()) > 0.97
 
 
 def test_resampled_answer_is_the_mapped_probability():

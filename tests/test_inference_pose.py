@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsono.inference.atlases import PoseLibrary
+from tfsono.inference.atlases import AtlasSet
 from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
 from tfsono.inference.refine import RefineSettings
 
@@ -38,17 +38,17 @@ def blob(centre, size):
 
 def test_points_and_peaks_on_the_volumes_own_grid():
     volume = scene()
-    answer = answerer()(volume, ONE)
-    np.testing.assert_array_equal(answer["points_vox"], [[4, 11, 15], [19, 2, 7]])
+    prediction = answerer()(volume, ONE)
+    np.testing.assert_array_equal(prediction["points_vox"], [[4, 11, 15], [19, 2, 7]])
     standard = (volume - volume.mean()) / volume.std()
-    np.testing.assert_allclose(answer["peaks"], [standard.max(), -standard.min()], rtol=1e-4)
+    np.testing.assert_allclose(prediction["peaks"], [standard.max(), -standard.min()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("size, bright, dark", [((5, 3, 4), (4, 0, 3), (0, 2, 1)), ((1, 1, 2), (0, 0, 1), (0, 0, 0)),
                                                 ((33, 2, 16), (32, 1, 15), (0, 0, 0))])
 def test_a_volume_smaller_than_the_network_is_padded(size, bright, dark):
-    answer = answerer()(scene(size, bright, dark), ONE)
-    np.testing.assert_array_equal(answer["points_vox"], [bright, dark])
+    prediction = answerer()(scene(size, bright, dark), ONE)
+    np.testing.assert_array_equal(prediction["points_vox"], [bright, dark])
 
 
 def test_padding_is_never_the_answer():
@@ -57,23 +57,23 @@ def test_padding_is_never_the_answer():
     network = keras.Model(image, {"heatmaps": -keras.ops.abs(image)})
     volume = np.where(np.arange(21) % 2, 10, -10).astype(np.float32)[:, None, None] * np.ones((1, 17, 19), np.float32)
     volume[6, 3, 2] = 0.5
-    answer = answerer(network=network)(volume, ONE)
-    np.testing.assert_array_equal(answer["points_vox"], [[6, 3, 2]])
-    assert float(answer["peaks"][0]) < -0.01
+    prediction = answerer(network=network)(volume, ONE)
+    np.testing.assert_array_equal(prediction["points_vox"], [[6, 3, 2]])
+    assert float(prediction["peaks"][0]) < -0.01
 
 
 @pytest.mark.parametrize("ratio, decode, within", [(0.5, "argmax", 1.01), (0.5, "centroid", 0.35),
                                                    (0.4, "centroid", 0.5)])
 def test_a_rescaled_volume_gives_points_in_its_own_voxels(ratio, decode, within):
     centre = (23.4, 12.8, 17.1)
-    answer = answerer(ratio, decode)(blob(centre, (41, 35, 33)), ONE)
-    assert np.abs(answer["points_vox"].numpy()[0] - centre).max() < within
+    prediction = answerer(ratio, decode)(blob(centre, (41, 35, 33)), ONE)
+    assert np.abs(prediction["points_vox"].numpy()[0] - centre).max() < within
 
 
 def test_the_training_spacing_is_taken_and_undone():
     volume = scene().repeat(2, 0).repeat(2, 2)
-    answer = answerer(spacing_mm=(1.0, 1.0, 1.0))(volume, [0.5, 1.0, 0.5])
-    np.testing.assert_allclose(answer["points_vox"], [[8.5, 11, 30.5], [38.5, 2, 14.5]], atol=1e-5)
+    prediction = answerer(spacing_mm=(1.0, 1.0, 1.0))(volume, [0.5, 1.0, 0.5])
+    np.testing.assert_allclose(prediction["points_vox"], [[8.5, 11, 30.5], [38.5, 2, 14.5]], atol=1e-5)
 
 
 def test_a_saved_model_answers_the_same(tmp_path):
@@ -89,7 +89,7 @@ def test_a_saved_model_answers_the_same(tmp_path):
 # --- refined
 
 
-class Watched(PoseLibrary):
+class Watched(AtlasSet):
     """A library that keeps the poses which it was asked about."""
 
     asked: list = []
@@ -126,7 +126,7 @@ def test_the_proxys_width_is_in_millimetres():
     """By the loss of maps that are 0, whose highest voxel is the first: an atlas of one place is moved there."""
     network = known_network()
     network.get_layer("maps").set_weights([np.zeros((1, 1, 1, 1, 2)), np.zeros(2)])
-    place = PoseLibrary(("bright", "dark"), np.full((1, 2, 3), 9.0))
+    place = AtlasSet(("bright", "dark"), np.full((1, 2, 3), 9.0))
     refiner = PoseRefiner(answerer(0.5, network=network), place, settings(iterations=1, sigma_mm=2.0))
     found = refiner(np.random.default_rng(0).normal(size=(64, 60, 62)).astype(np.float32), [0.5, 0.5, 0.5])
     profile = np.exp(-np.arange(30.0) ** 2 / 2.0**2).sum()  # voxels of 1 mm; a Gaussian's square is narrower

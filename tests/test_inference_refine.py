@@ -8,10 +8,10 @@ from keras import layers
 
 from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import gaussian_maps
-from tfsono.inference.atlases import PoseLibrary
+from tfsono.inference.atlases import AtlasSet
 from tfsono.inference.refine import RefineSettings, Refiner, mean_gaussian_maps, weights_restored
 from tfsono.layers.blocks import BlockStyle, classifier, convolution, deconvolution, pooling
-from tfsono.layers.recompute import answer_for_gradient, recomputed
+from tfsono.layers.recompute import output_for_gradient, recomputed
 
 NAMES = ("head", "neck", "hip", "knee")
 SIZE, SPACING = (11, 8, 9), np.array([1.0, 1.2, 0.9], np.float32)
@@ -43,7 +43,7 @@ def network_of(again):
 def library(count=12, landmarks=4, seed=0):
     random = np.random.default_rng(seed)
     mean = random.uniform(1, 7, (landmarks, 3))
-    return PoseLibrary(tuple("abcdefgh"[:landmarks]), mean + random.normal(0, 1, (count, landmarks, 3)))
+    return AtlasSet(tuple("abcdefgh"[:landmarks]), mean + random.normal(0, 1, (count, landmarks, 3)))
 
 
 def volume(seed=2, size=SIZE):
@@ -136,7 +136,7 @@ def test_a_wrong_limb_is_put_right():
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     atlases = np.random.default_rng(0).normal(0, 0.2, (20, 5, 3)) + marks[:5] @ turn + 7
     numbers = settings((0, 1, 2, 3), atlases=10, iterations=6, learning_rate=5e-2)
-    libraries = (PoseLibrary(tuple("abcde"), atlases * sides) for sides in (1, [-1, 1, 1]))
+    libraries = (AtlasSet(tuple("abcde"), atlases * sides) for sides in (1, [-1, 1, 1]))
     sound, mirrored = (Refiner(network, each, numbers)(image, [12] * 3, [1.0] * 3) for each in libraries)
     np.testing.assert_array_equal(sound.path_vox[0], marks[[0, 1, 2, 3, 5]])
     np.testing.assert_array_equal(sound.points_vox, marks[:5])
@@ -219,7 +219,7 @@ def test_weights_come_back_after_an_exception(kind):
 
 
 def test_weights_come_back_where_the_retrieval_fails_between_two_steps():
-    class Failing(PoseLibrary):
+    class Failing(AtlasSet):
         calls = 0
 
         def nearest(self, *given):
@@ -265,15 +265,15 @@ def test_a_gradient_without_training_calculates_the_pieces_again_too(training):
     before = [network.get_layer(f"{name}_norm").moving_mean.numpy() for name in "ab"]
     given = tf.constant(np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32))
 
-    def slopes(answer):
+    def slopes(prediction):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(answer(given) ** 2)
+            loss = tf.reduce_sum(prediction(given) ** 2)
         return tape.gradient(loss, [variable.value for variable in network.trainable_variables])
 
     plain = keras.Model(network.input, network.output)
     expected = slopes(lambda x: plain(x, training=False)) if not training else None
     counts = [network.get_layer(name).calls for name in "ab"]
-    found = slopes(lambda x: answer_for_gradient(network, x, training))
+    found = slopes(lambda x: output_for_gradient(network, x, training))
     assert [network.get_layer(name).calls - count for name, count in zip("ab", counts, strict=True)] == [2, 2]
     after = [network.get_layer(f"{name}_norm").moving_mean.numpy() for name in "ab"]
     assert all((one != other).any() == training for one, other in zip(before, after, strict=True))
@@ -310,13 +310,13 @@ def test_atlases_that_are_lacking_are_no_part_of_the_proxy():
     atlases = library(4)
     atlases.poses_mm[[0, 2]] = np.nan
     found = Refiner(small_network(), atlases, settings(atlases=3))(volume(), SIZE, SPACING)
-    two = PoseLibrary(atlases.names, atlases.poses_mm[[1, 3]])
+    two = AtlasSet(atlases.names, atlases.poses_mm[[1, 3]])
     expected = Refiner(small_network(), two, settings(atlases=10))(volume(), SIZE, SPACING)
     assert found.refined
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
 
 
-@pytest.mark.parametrize("atlases", [library(landmarks=3), PoseLibrary(NAMES, np.zeros((0, 4, 3)))])
+@pytest.mark.parametrize("atlases", [library(landmarks=3), AtlasSet(NAMES, np.zeros((0, 4, 3)))])
 def test_a_library_of_other_landmarks_or_without_atlases_is_refused(atlases):
     with pytest.raises(UserError, match="detector's 4 landmarks"):
         Refiner(small_network(), atlases, settings())

@@ -20,15 +20,15 @@ def test_linear_agrees_with_scipy(size, new_size):
     axes = [(np.arange(new) + 0.5) * old / new - 0.5 for old, new in zip(size, new_size, strict=True)]
     places = np.clip(np.stack(np.meshgrid(*axes, indexing="ij")), 0, np.array(size).reshape(3, 1, 1, 1) - 1)
     expected = ndimage.map_coordinates(volume.astype(float), places, order=1, mode="nearest")
-    answer = tf.function(resample_linear)(volume, tf.constant(new_size)).numpy()
-    np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-6)
+    prediction = tf.function(resample_linear)(volume, tf.constant(new_size)).numpy()
+    np.testing.assert_allclose(prediction, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size, new_size", SIZES)
 def test_linear_agrees_with_the_numpy_rule(size, new_size):
     volume = np.random.default_rng(1).normal(size=size).astype(np.float32)
-    answer = resample_linear(volume, tf.constant(new_size))
-    np.testing.assert_allclose(answer, resampling.resample_volume(volume, new_size), rtol=1e-5, atol=1e-6)
+    prediction = resample_linear(volume, tf.constant(new_size))
+    np.testing.assert_allclose(prediction, resampling.resample_volume(volume, new_size), rtol=1e-5, atol=1e-6)
 
 
 def test_linear_agrees_with_simpleitk_inside_the_volume():
@@ -41,8 +41,8 @@ def test_linear_agrees_with_simpleitk_inside_the_volume():
                               (1, 0, 0, 0, 1, 0, 0, 0, 1), 0.0, sitk.sitkFloat32)
     expected = sitk.GetArrayFromImage(resampled).transpose(2, 1, 0)
     inner = (slice(1, -1),) * 3
-    answer = resample_linear(volume, tf.constant(new_size))
-    np.testing.assert_allclose(answer[inner], expected[inner], atol=1e-5)
+    prediction = resample_linear(volume, tf.constant(new_size))
+    np.testing.assert_allclose(prediction[inner], expected[inner], atol=1e-5)
 
 
 def test_the_same_size_changes_nothing():
@@ -82,6 +82,6 @@ def test_arg_max_is_that_of_all_classes_at_once():
     probabilities = np.random.default_rng(6).dirichlet(np.ones(4), (5, 7, 6)).astype(np.float32)
     new_size = tf.constant((11, 4, 13))
     every = np.stack([resample_linear(probabilities[..., label], new_size) for label in range(4)], -1)
-    answer = tf.function(resampled_arg_max)(probabilities, new_size).numpy()
-    assert answer.dtype == np.uint8
-    assert (answer == every.argmax(-1)).all()
+    prediction = tf.function(resampled_arg_max)(probabilities, new_size).numpy()
+    assert prediction.dtype == np.uint8
+    assert (prediction == every.argmax(-1)).all()

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from tfsono.inference.segmentation import clean_mask, fill_holes, largest_component, segment_volume
+from tfsono.inference.segmentation import postprocess_mask, fill_holes, largest_component, segment_volume
 from tfsono.volumes.image import Volume, orientation_code
 
 
@@ -76,11 +76,11 @@ def test_cleaning_each_label_by_itself():
     mask[12, 7, 5] = 1
     mask[8:11, 2:4, 2:4] = 2
     mask[14, 0, 0] = 2
-    cleaned = clean_mask(mask, 3)
+    cleaned = postprocess_mask(mask, 3)
     assert (cleaned == 1).sum() == 64 and (cleaned == 2).sum() == 12
-    assert (clean_mask(mask, 3, largest=False)[[12, 14], [7, 0], [5, 0]] == [1, 2]).all()
-    assert clean_mask(mask, 3, holes=False)[2, 2, 2] == 0
-    assert not clean_mask(np.zeros((4, 3, 5), np.uint8), 3).any()
+    assert (postprocess_mask(mask, 3, largest=False)[[12, 14], [7, 0], [5, 0]] == [1, 2]).all()
+    assert postprocess_mask(mask, 3, holes=False)[2, 2, 2] == 0
+    assert not postprocess_mask(np.zeros((4, 3, 5), np.uint8), 3).any()
 
 
 @pytest.mark.parametrize("direction", [

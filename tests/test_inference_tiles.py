@@ -139,10 +139,10 @@ def test_average_equals_brute_force(size, batch, weighting):
     def average(volume):
         return sliding_window(position_dependent, volume, patch, starts, 2, weighting, batch)
 
-    answer = average(volume).numpy()
-    assert answer.shape == (*size, 2)
-    np.testing.assert_allclose(answer, brute_force(volume, patch, starts, weighting), rtol=2e-5, atol=2e-5)
-    assert (average(volume).numpy() == answer).all()
+    prediction = average(volume).numpy()
+    assert prediction.shape == (*size, 2)
+    np.testing.assert_allclose(prediction, brute_force(volume, patch, starts, weighting), rtol=2e-5, atol=2e-5)
+    assert (average(volume).numpy() == prediction).all()
 
 
 @pytest.mark.parametrize("kind", ["paper", "half", "fast", "whole"])
@@ -154,9 +154,9 @@ def test_constant_and_identity_networks(kind):
     def predict(tiles, valid):
         return tf.concat([tf.fill(tf.shape(tiles), 0.25), tiles], -1)
 
-    answer = sliding_window(predict, volume, tile, starts, 2, tiling.weighting, tiling.batch).numpy()
-    np.testing.assert_allclose(answer[..., 0], 0.25, rtol=1e-5)
-    np.testing.assert_allclose(answer[..., 1], volume, rtol=1e-5, atol=1e-6)
+    prediction = sliding_window(predict, volume, tile, starts, 2, tiling.weighting, tiling.batch).numpy()
+    np.testing.assert_allclose(prediction[..., 0], 0.25, rtol=1e-5)
+    np.testing.assert_allclose(prediction[..., 1], volume, rtol=1e-5, atol=1e-6)
 
 
 def test_half_precision_network_is_averaged_in_32_bits():
@@ -166,9 +166,9 @@ def test_half_precision_network_is_averaged_in_32_bits():
     def predict(tiles, valid):
         return tf.cast(tf.concat([tiles, tiles], -1), tf.bfloat16) / 7
 
-    answer = sliding_window(predict, volume, (8, 8, 8), starts, 2)
-    assert answer.dtype == tf.float32
-    np.testing.assert_allclose(answer, float(tf.cast(3, tf.bfloat16) / 7), rtol=1e-6)
+    prediction = sliding_window(predict, volume, (8, 8, 8), starts, 2)
+    assert prediction.dtype == tf.float32
+    np.testing.assert_allclose(prediction, float(tf.cast(3, tf.bfloat16) / 7), rtol=1e-6)
 
 
 @pytest.mark.parametrize("change", [{"kind": "third"}, {"weighting": "hann"}, {"patch": (64, 64, 60)},

@@ -97,14 +97,14 @@ def test_a_rectified_normalisation_is_one_with_relu_behind_it(at_test, shape, tr
         layer.beta.assign(np.linspace(0.5, -0.5, shape[-1]))
 
         @tf.function
-        def answer(x, layer=layer, rectified=rectified):
+        def prediction(x, layer=layer, rectified=rectified):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 out = layer(x, training=training) if rectified else tf.nn.relu(layer(x, training=training))
                 loss = tf.reduce_sum(weight * out)
             return out, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
 
-        found.append([*answer(x), layer.moving_mean, layer.moving_variance])
+        found.append([*prediction(x), layer.moving_mean, layer.moving_variance])
     assert (found[0][0].numpy() == 0).any() and (found[0][0].numpy() > 0).any()
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

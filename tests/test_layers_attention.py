@@ -60,8 +60,8 @@ def test_a_closed_gate_lets_nothing_through():
 
 
 def test_block_attention_is_the_formula():
-    picture = keras.Input((5, 9, 6))
-    network = randomised(keras.Model(picture, block_attention(picture, 3, "a")))
+    image = keras.Input((5, 9, 6))
+    network = randomised(keras.Model(image, block_attention(image, 3, "a")))
     x = np.random.default_rng(2).normal(size=(2, 5, 9, 6)).astype("float32")
     (narrow,), (wide,) = weights_of(network, "a_channel_narrow"), weights_of(network, "a_channel_wide")
     assert narrow.shape == (6, 2)
@@ -79,8 +79,8 @@ def test_block_attention_is_the_formula():
 
 
 def test_the_pyramid_sees_as_far_as_its_rates():
-    picture = keras.Input((33, 41, 3))
-    network = keras.Model(picture, spatial_pyramid(picture, 2, (2, 5), STYLE, "p"))
+    image = keras.Input((33, 41, 3))
+    network = keras.Model(image, spatial_pyramid(image, 2, (2, 5), STYLE, "p"))
     assert network.output_shape == (None, 33, 41, 2 * 4)
     for weight in network.weights:
         if "kernel" in weight.path:
@@ -99,27 +99,27 @@ def test_resize_keeps_the_extent_and_the_type():
     ramp = np.broadcast_to(np.arange(6, dtype=np.float32)[None, None, :, None], (1, 4, 6, 1))
     wide = array(Resize((4, 12), "r")(ramp))[0, 0, :, 0]
     assert wide == pytest.approx([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5])
-    picture = keras.Input((4, 6, 1))
-    assert resize(picture, (4, 6), "same") is picture
-    assert Resize((8, 12), "low", dtype="mixed_bfloat16")(picture).dtype == "bfloat16"
+    image = keras.Input((4, 6, 1))
+    assert resize(image, (4, 6), "same") is image
+    assert Resize((8, 12), "low", dtype="mixed_bfloat16")(image).dtype == "bfloat16"
 
 
 def test_a_residual_block_with_dead_branches_is_its_shortcut():
-    picture = keras.Input((5, 7, 3))
-    network = randomised(keras.Model(picture, residual_block(picture, 3, STYLE, "r")))
+    image = keras.Input((5, 7, 3))
+    network = randomised(keras.Model(image, residual_block(image, 3, STYLE, "r")))
     network.get_layer("rb_norm").gamma.assign(np.zeros(3))
     network.get_layer("rb_norm").beta.assign(np.zeros(3))
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype("float32")
     assert array(network(x)) == pytest.approx(np.maximum(x, 0), abs=1e-6)
-    halved = keras.Model(picture, residual_block(picture, 4, STYLE, "h", stride=2))
+    halved = keras.Model(image, residual_block(image, 4, STYLE, "h", stride=2))
     assert halved.output_shape == (None, 3, 4, 4)
 
 
 def test_monte_carlo_dropout_stays_on():
     x = np.ones((2, 3, 5, 64), np.float32)
-    picture = keras.Input((3, 5, 64))
-    off = keras.Model(picture, STYLE.drop_channels(picture, "d"))
-    on = keras.Model(picture, PlanarStyle(0.9, 0.5, monte_carlo=True).drop_channels(picture, "d"))
+    image = keras.Input((3, 5, 64))
+    off = keras.Model(image, STYLE.drop_channels(image, "d"))
+    on = keras.Model(image, PlanarStyle(0.9, 0.5, monte_carlo=True).drop_channels(image, "d"))
     assert (array(off(x)) == x).all()
     first, second = array(on(x)), array(on(x))
     assert (first != second).any() and set(np.unique(first)) == {0, 2}
@@ -127,8 +127,8 @@ def test_monte_carlo_dropout_stays_on():
 
 
 def test_patches_are_in_reading_order():
-    picture = keras.Input((4, 6, 1))
-    network = keras.Model(picture, patch_tokens(picture, 2, 1, "p"))
+    image = keras.Input((4, 6, 1))
+    network = keras.Model(image, patch_tokens(image, 2, 1, "p"))
     network.get_layer("p").set_weights([np.ones((2, 2, 1, 1)), np.zeros(1)])
     x = np.arange(24, dtype=np.float32).reshape(1, 4, 6, 1)
     assert array(network(x))[0, :, 0].tolist() == [14, 22, 30, 62, 70, 78]
@@ -139,9 +139,9 @@ def test_tokens_stand_in_front():
     network = keras.Model(patches, Tokens(3, name="t")(patches))
     layer = network.get_layer("t")
     layer.places.assign(np.zeros((1, 9, 8)))
-    answer = array(network(np.full((2, 6, 8), 7.0, np.float32)))
-    assert answer.shape == (2, 9, 8) and (answer[:, 3:] == 7).all()
-    assert answer[0, :3] == pytest.approx(array(layer.tokens)[0]) and (answer[0] == answer[1]).all()
+    prediction = array(network(np.full((2, 6, 8), 7.0, np.float32)))
+    assert prediction.shape == (2, 9, 8) and (prediction[:, 3:] == 7).all()
+    assert prediction[0, :3] == pytest.approx(array(layer.tokens)[0]) and (prediction[0] == prediction[1]).all()
 
 
 def test_a_transformer_block_does_not_know_the_order_of_its_tokens():

@@ -56,13 +56,13 @@ def batch(network, channels, sides=(16, 8, 24)):
     random = np.random.default_rng(1)
     image = random.normal(size=(2, *sides, channels)).astype("float32")
     shapes = keras.tree.map_structure(lambda tensor: tensor.shape, network(image))
-    truth = keras.tree.map_shape_structure(lambda shape: random.normal(size=tuple(shape)).astype("float32"), shapes)
-    return image, truth
+    reference = keras.tree.map_shape_structure(lambda shape: random.normal(size=tuple(shape)).astype("float32"), shapes)
+    return image, reference
 
 
-def fit(network, image, truth, epochs=1):
+def fit(network, image, reference, epochs=1):
     network.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse")
-    return network.fit(image, truth, batch_size=len(image), epochs=epochs, verbose=0).history["loss"]
+    return network.fit(image, reference, batch_size=len(image), epochs=epochs, verbose=0).history["loss"]
 
 
 def assert_equal(plain, other, share=1e-6):
@@ -76,30 +76,30 @@ def assert_equal(plain, other, share=1e-6):
 def test_a_fit_gives_the_loss_weights_and_moving_statistics_of_the_plain_network(variant):
     plain, other, channels = pair_of(variant)
     sides = {"bfloat16": (24, 32, 24), "lineage4": (32, 16, 48)}.get(variant, (16, 8, 24))
-    image, truth = batch(plain, channels, sides)
+    image, reference = batch(plain, channels, sides)
     start = plain.get_weights()
-    assert fit(other, image, truth, epochs=2) == pytest.approx(fit(plain, image, truth, epochs=2), rel=1e-6)
+    assert fit(other, image, reference, epochs=2) == pytest.approx(fit(plain, image, reference, epochs=2), rel=1e-6)
     assert_equal(plain, other)
     for variable, before in zip(plain.variables, start, strict=True):
         assert (keras.ops.convert_to_numpy(variable) != before).any(), f"{variable.path} did not move"
-    assert_equal_answers(plain(image), other(image))
+    assert_equal_predictions(plain(image), other(image))
 
 
-def assert_equal_answers(plain, other):
+def assert_equal_predictions(plain, other):
     keras.tree.map_structure(lambda one, two: np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-5), plain, other)
 
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_every_gradient_is_the_plain_networks(graph):
     plain, other, channels = pair_of("brndc")
-    image, truth = batch(plain, channels)
+    image, reference = batch(plain, channels)
     image = tf.constant(image)
 
     def gradients(network):
         with tf.GradientTape() as tape:
             tape.watch(image)
-            answer = network(image, training=True)
-            loss = sum(tf.reduce_mean((answer[name] - truth[name]) ** 2) for name in answer)
+            prediction = network(image, training=True)
+            loss = sum(tf.reduce_mean((prediction[name] - reference[name]) ** 2) for name in prediction)
         return tape.gradient(loss, [image, *(v.value for v in network.trainable_variables)])
 
     expected, found = ((tf.function(gradients) if graph else gradients)(network) for network in (plain, other))
@@ -109,9 +109,9 @@ def test_every_gradient_is_the_plain_networks(graph):
 
 def test_moving_statistics_move_once_by_the_statistics_of_the_batch():
     _, network, _ = pair_of("unet_s")
-    image, truth = batch(network, 1)
+    image, reference = batch(network, 1)
     x = keras.ops.convert_to_numpy(keras.Model(network.input, network.get_layer("e1a").output)(image))
-    fit(network, image, truth)
+    fit(network, image, reference)
     layer = network.get_layer("e1a_norm")
     np.testing.assert_allclose(layer.moving_mean, 0.1 * x.mean((0, 1, 2, 3)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * x.var((0, 1, 2, 3)), rtol=1e-4)
@@ -121,8 +121,8 @@ def test_an_inference_moves_nothing_and_is_the_plain_networks():
     plain, other, _ = pair_of("brndc")
     before = other.get_weights()
     image, _ = batch(other, 1)
-    assert_equal_answers(plain(image), other(image))
-    assert_equal_answers(plain.predict(image, verbose=0), other.predict(image, verbose=0))
+    assert_equal_predictions(plain(image), other(image))
+    assert_equal_predictions(plain.predict(image, verbose=0), other.predict(image, verbose=0))
     for one, two in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -131,15 +131,15 @@ def test_weights_and_states_go_from_one_to_the_other_and_back(tmp_path):
     plain, other, _ = pair_of("unet_s")
     assert [v.path for v in plain.variables] == [v.path for v in other.variables]
     assert plain.count_params() == other.count_params()
-    image, truth = batch(plain, 1)
+    image, reference = batch(plain, 1)
     for network in (plain, other):
         network.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse")
     for place, (writer, reader) in enumerate(((plain, other), (other, plain))):
-        writer.train_on_batch(image, truth)
+        writer.train_on_batch(image, reference)
         save_weights(tmp_path / f"{place}.weights.h5", writer)
         keras.Model(reader.input, reader.output, name=reader.name).load_weights(tmp_path / f"{place}.weights.h5")
         assert_equal(writer, reader, share=0)
-        writer.train_on_batch(image, truth)
+        writer.train_on_batch(image, reference)
         save_state(tmp_path / "state.h5", writer, place)
         reader.optimizer.build(reader.trainable_variables)
         assert load_state(tmp_path / "state.h5", reader) == place
@@ -165,16 +165,16 @@ def small_pair(again):
 def test_the_adversarial_stage_is_the_same_in_the_branches_of_its_graph():
     random = np.random.default_rng(2)
     image = random.normal(size=(1, 6, 4, 8, 1)).astype("float32")
-    truth = {"mask": random.integers(-1, 2, (1, 6, 4, 8, 1)).astype("int8"),
+    reference = {"mask": random.integers(-1, 2, (1, 6, 4, 8, 1)).astype("int8"),
              "heatmaps": random.random((1, 6, 4, 8, 1)).astype("float32")}
     states = []
     for again in (False, True):
         keras.utils.set_random_seed(0)
         trainer = AdversarialTrainer(*small_pair(again), keras.optimizers.SGD(0.1),
                                      AdversarialSettings(branch_steps=1, noise=0.05))
-        trainer.compile(keras.optimizers.SGD(0.1), {"mask": lambda _, answer: keras.ops.mean(answer ** 2),
+        trainer.compile(keras.optimizers.SGD(0.1), {"mask": lambda _, prediction: keras.ops.mean(prediction ** 2),
                                                     "heatmaps": "mse"})
-        trainer.fit(tf.data.Dataset.from_tensors((image, truth)).repeat(3), shuffle=False, verbose=0)
+        trainer.fit(tf.data.Dataset.from_tensors((image, reference)).repeat(3), shuffle=False, verbose=0)
         states.append(trainer.training_state())
     for group in ("network", "discriminator"):
         for one, two in zip(states[0][group], states[1][group], strict=True):
@@ -229,8 +229,8 @@ def test_branches_and_tensors_needed_outside_their_block(kept):
     other.set_weights(plain.get_weights())
     random = np.random.default_rng(0)
     data = [random.normal(size=(6, sides)).astype("float32") for sides in (4, 3)]
-    truth = {"end": random.normal(size=(6, 3)).astype("float32"), "late": random.normal(size=(6, 2)).astype("float32")}
-    assert fit(other, data, truth, 2) == pytest.approx(fit(plain, data, truth, 2), rel=1e-6)
+    reference = {"end": random.normal(size=(6, 3)).astype("float32"), "late": random.normal(size=(6, 2)).astype("float32")}
+    assert fit(other, data, reference, 2) == pytest.approx(fit(plain, data, reference, 2), rel=1e-6)
     assert_equal(plain, other)
 
 

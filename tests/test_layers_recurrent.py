@@ -81,12 +81,12 @@ def test_a_joint_depends_on_those_above_it_alone():
 @pytest.mark.parametrize("graph", [False, True])
 def test_recomputing_changes_no_gradient(graph):
     x = tf.constant(features())
-    truth = tf.constant(np.random.default_rng(2).normal(size=(2, 3, 5, 4, 6)).astype("float32"))
+    reference = tf.constant(np.random.default_rng(2).normal(size=(2, 3, 5, 4, 6)).astype("float32"))
 
     def gradients(layer):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum((layer(x, training=True) - truth) ** 2)
+            loss = tf.reduce_sum((layer(x, training=True) - reference) ** 2)
         return loss, tape.gradient(loss, [x, *(weight.value for weight in layer.trainable_variables)])
 
     (loss, plain), (other_loss, other) = (

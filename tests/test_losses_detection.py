@@ -60,48 +60,48 @@ def scene():
                         [25, 30, 2]], float)
     anchors = centred_boxes(centres, np.full(8, 7.0)).astype("float32")
     labels = np.array([1, 1, 3, -1, 0, 0, 0, 0], np.int8)
-    truth = {"boxes": boxes, "labels": labels, "positives": np.array([2, 0, 1, -1], np.int32),
+    reference = {"boxes": boxes, "labels": labels, "positives": np.array([2, 0, 1, -1], np.int32),
              "negatives": np.array([7, 4, 6, 5, -1, -1, -1, -1, -1, -1, -1, -1], np.int32)}
     random = np.random.default_rng(1)
     logits = random.normal(size=(8, 4)).astype("float32")
     offsets = random.normal(0, 0.2, (8, 6)).astype("float32")
-    return truth, logits, offsets, anchors
+    return reference, logits, offsets, anchors
 
 
-def losses_of(truth, logits, offsets, anchors, settings):
-    return anchor_losses(truth, logits, offsets, anchors[truth["positives"]], settings)
+def losses_of(reference, logits, offsets, anchors, settings):
+    return anchor_losses(reference, logits, offsets, anchors[reference["positives"]], settings)
 
 
 def test_a_volume_by_hand_without_balance():
     """Three positives want nine negatives: the five hardest, of which there are four, and four at random."""
-    truth, logits, offsets, anchors = scene()
-    found = {name: float(value) for name, value in losses_of(truth, logits, offsets, anchors, PLAIN).items()}
+    reference, logits, offsets, anchors = scene()
+    found = {name: float(value) for name, value in losses_of(reference, logits, offsets, anchors, PLAIN).items()}
     positive = softmax_losses(logits[[2, 0, 1]], [3, 1, 1]).sum()
     background = softmax_losses(logits[4:], [0] * 4)
     assert found["classification"] == pytest.approx((positive + 2 * background.sum()) / (3 + 4 + 4), rel=1e-5)
-    targets = numpy(encode(truth["boxes"][[2, 0, 0]], anchors[[2, 0, 1]]))
+    targets = numpy(encode(reference["boxes"][[2, 0, 0]], anchors[[2, 0, 1]]))
     assert found["regression"] == pytest.approx(numpy(smooth_l1(targets, offsets[[2, 0, 1]])).sum() / 3, rel=1e-5)
 
 
 def test_hard_negatives_are_the_worst_ones():
-    truth, logits, offsets, anchors = scene()
-    truth |= {"positives": np.array([2, -1], np.int32), "negatives": np.array([7, 4, 6], np.int32)}
+    reference, logits, offsets, anchors = scene()
+    reference |= {"positives": np.array([2, -1], np.int32), "negatives": np.array([7, 4, 6], np.int32)}
     one_hard = DetectionLoss(None, 1, 1.0, (1.0, 1.0))
-    found = float(losses_of(truth, logits, offsets, anchors, one_hard)["classification"])
+    found = float(losses_of(reference, logits, offsets, anchors, one_hard)["classification"])
     worst = softmax_losses(logits[4:], [0] * 4).max()
     assert found == pytest.approx((softmax_losses(logits[2:3], [3])[0] + worst) / 2, rel=1e-5)
     one_random = DetectionLoss(None, 1, 0.0, (1.0, 1.0))
-    found = float(losses_of(truth, logits, offsets, anchors, one_random)["classification"])
+    found = float(losses_of(reference, logits, offsets, anchors, one_random)["classification"])
     assert found == pytest.approx((softmax_losses(logits[[2, 7]], [3, 0])).sum() / 2, rel=1e-5)
 
 
 def test_balance_moves_the_gradient_and_not_the_loss():
-    truth, logits, offsets, anchors = scene()
+    reference, logits, offsets, anchors = scene()
     logits = tf.Variable(logits)
     values, gradients = [], []
     for settings in (PLAIN, BALANCED):
         with tf.GradientTape() as tape:
-            loss = losses_of(truth, logits, offsets, anchors, settings)["classification"]
+            loss = losses_of(reference, logits, offsets, anchors, settings)["classification"]
         values.append(float(loss))
         gradients.append(tf.convert_to_tensor(tape.gradient(loss, logits)).numpy())
     assert values[1] == pytest.approx(values[0], rel=1e-5)
@@ -110,17 +110,17 @@ def test_balance_moves_the_gradient_and_not_the_loss():
 
 
 def test_two_classes_are_any_box_or_none():
-    truth, logits, offsets, anchors = scene()
-    found = float(losses_of(truth, logits[:, :2], offsets, anchors, PLAIN)["classification"])
+    reference, logits, offsets, anchors = scene()
+    found = float(losses_of(reference, logits[:, :2], offsets, anchors, PLAIN)["classification"])
     expected = softmax_losses(logits[:3, :2], [1, 1, 1]).sum() + 2 * softmax_losses(logits[4:, :2], [0] * 4).sum()
     assert found == pytest.approx(expected / 11, rel=1e-5)
 
 
 def test_a_volume_without_landmarks_gives_a_finite_loss():
-    truth, logits, offsets, anchors = scene()
-    truth |= {"boxes": np.full((3, 6), np.nan, "float32"), "labels": np.zeros(8, np.int8),
+    reference, logits, offsets, anchors = scene()
+    reference |= {"boxes": np.full((3, 6), np.nan, "float32"), "labels": np.zeros(8, np.int8),
               "positives": np.full(4, -1, np.int32)}
-    found = losses_of(truth, logits, offsets, anchors, BALANCED)
+    found = losses_of(reference, logits, offsets, anchors, BALANCED)
     assert np.isfinite(float(found["classification"])) and float(found["regression"]) == 0
 
 

@@ -55,11 +55,11 @@ def test_adaptive_wing_has_the_numbers_of_the_specification():
 
 def test_smooth_l1_is_keras_huber_over_beta():
     random = np.random.default_rng(0)
-    truth = random.uniform(0, 512, (3, 4, 2)).astype("float32")
-    predicted = truth + random.normal(0, 8, truth.shape).astype("float32")
+    reference = random.uniform(0, 512, (3, 4, 2)).astype("float32")
+    predicted = reference + random.normal(0, 8, reference.shape).astype("float32")
     expected = [float(keras.losses.huber(t.ravel() / 512, p.ravel() / 512, delta=0.01)) / 0.01
-                for t, p in zip(truth, predicted, strict=True)]
-    assert array(landmarks.smooth_l1(truth, predicted, 512, 0.01)) == pytest.approx(expected, rel=1e-4)
+                for t, p in zip(reference, predicted, strict=True)]
+    assert array(landmarks.smooth_l1(reference, predicted, 512, 0.01)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_squared_error_by_hand():
@@ -81,16 +81,16 @@ def test_an_unknown_point_counts_nowhere(loss):
                                   landmarks.perpendicular, landmarks.relation])
 @pytest.mark.parametrize("case", ["unknown", "collapsed", "perfect", "all unknown"])
 def test_slopes_are_finite(loss, case):
-    truth, predicted = HEAD.copy(), tf.constant(HEAD + 2)
+    reference, predicted = HEAD.copy(), tf.constant(HEAD + 2)
     if "unknown" in case:
-        truth[0, 0 if case == "unknown" else slice(None)] = NAN
+        reference[0, 0 if case == "unknown" else slice(None)] = NAN
     if case == "collapsed":
         predicted = tf.constant(np.full_like(HEAD, 64))
     if case == "perfect":
         predicted = tf.constant(HEAD)
     with tf.GradientTape() as tape:
         tape.watch(predicted)
-        value = tf.reduce_sum(loss(truth, predicted, 512))
+        value = tf.reduce_sum(loss(reference, predicted, 512))
     slope = tape.gradient(value, predicted)
     assert np.isfinite(value.numpy())
     assert slope is None or np.isfinite(tf.convert_to_tensor(slope).numpy()).all()
@@ -156,10 +156,10 @@ def test_adaptive_wing_of_maps_weighs_the_neighbourhood():
     targets[0, 3, 4] = 1
     maps[0, 3, 4] = 1
     for place, weight in (((3, 5), 11), ((2, 3), 11), ((3, 6), 1), ((0, 0), 1)):
-        answer = maps.copy()
-        answer[(0, *place)] = 0.5
+        prediction = maps.copy()
+        prediction[(0, *place)] = 0.5
         single = float(array(landmarks.adaptive_wing_of(np.float32([0.5]), np.float32([0])))[0])
-        assert number(landmarks.adaptive_wing(targets, answer)) == pytest.approx(weight * single, rel=1e-3)
+        assert number(landmarks.adaptive_wing(targets, prediction)) == pytest.approx(weight * single, rel=1e-3)
     assert number(landmarks.adaptive_wing(targets, maps)) == pytest.approx(0, abs=1e-3)
 
 
@@ -168,15 +168,15 @@ def test_adaptive_wing_of_maps_weighs_the_neighbourhood():
 @pytest.fixture
 def masked():
     random = np.random.default_rng(3)
-    truth = (random.random((3, 5, 7, 1)) < 0.4).astype("float32")
-    return truth, random.normal(0, 2, truth.shape).astype("float32")
+    reference = (random.random((3, 5, 7, 1)) < 0.4).astype("float32")
+    return reference, random.normal(0, 2, reference.shape).astype("float32")
 
 
 def test_cross_entropy_and_focal_agree_with_keras(masked):
-    truth, logits = masked
-    entropy = keras.losses.BinaryCrossentropy(from_logits=True, reduction=None)(truth, logits)
+    reference, logits = masked
+    entropy = keras.losses.BinaryCrossentropy(from_logits=True, reduction=None)(reference, logits)
     assert array(masks.mask_cross_entropy(*masked)) == pytest.approx(array(entropy).mean((1, 2)), rel=1e-4)
-    focal = keras.losses.BinaryFocalCrossentropy(True, 0.25, 2.0, from_logits=True, reduction=None)(truth, logits)
+    focal = keras.losses.BinaryFocalCrossentropy(True, 0.25, 2.0, from_logits=True, reduction=None)(reference, logits)
     assert array(masks.mask_focal(*masked)) == pytest.approx(array(focal).mean((1, 2)), rel=1e-4)
 
 
@@ -186,10 +186,10 @@ def test_focal_without_focus_is_half_the_cross_entropy(masked):
 
 
 def test_dice_by_hand():
-    truth = np.array([1, 1, 0, 0], np.float32).reshape(1, 1, 4, 1)
+    reference = np.array([1, 1, 0, 0], np.float32).reshape(1, 1, 4, 1)
     logits = np.log(np.array([0.8, 0.6, 0.4, 0.2]) / (1 - np.array([0.8, 0.6, 0.4, 0.2]))).reshape(1, 1, 4, 1)
-    assert number(masks.mask_dice(truth, logits)) == pytest.approx(1 - (2 * 1.4 + 1) / (2 + 2 + 1), rel=1e-5)
-    loss = number(masks.mask_focal_dice(truth, logits, 4 / 3))
+    assert number(masks.mask_dice(reference, logits)) == pytest.approx(1 - (2 * 1.4 + 1) / (2 + 2 + 1), rel=1e-5)
+    loss = number(masks.mask_focal_dice(reference, logits, 4 / 3))
     assert loss == pytest.approx((1 - 3.8 / 5) ** 0.75, rel=1e-5)
 
 
@@ -202,12 +202,12 @@ def test_empty_masks_are_defined():
 
 @pytest.mark.parametrize("loss", [masks.mask_dice, masks.mask_focal_dice, masks.mask_cross_entropy, masks.mask_focal])
 def test_certain_answers_give_finite_slopes(loss):
-    truth = np.zeros((1, 3, 5, 1), np.float32)
-    truth[0, 1] = 1
-    for logits in (tf.constant(truth * 400 - 200), tf.constant(200 - truth * 400)):
+    reference = np.zeros((1, 3, 5, 1), np.float32)
+    reference[0, 1] = 1
+    for logits in (tf.constant(reference * 400 - 200), tf.constant(200 - reference * 400)):
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            value = loss(truth, logits)
+            value = loss(reference, logits)
         assert np.isfinite(value.numpy()).all() and np.isfinite(tape.gradient(value, logits).numpy()).all()
 
 
@@ -233,8 +233,8 @@ def test_boundary_loss_is_lowest_for_the_true_mask():
     rows, columns = np.mgrid[:31, :41]
     radii = ((columns - 20) / 14) ** 2 + ((rows - 15) / 10) ** 2
     mask = radii < 1
-    truth = np.stack([mask, masks.signed_distance(mask)], -1)[None].astype("float32")
-    values = {share: number(masks.mask_boundary(truth, 40 * ((radii < share) - 0.5).astype("float32")[None, ..., None]))
+    reference = np.stack([mask, masks.signed_distance(mask)], -1)[None].astype("float32")
+    values = {share: number(masks.mask_boundary(reference, 40 * ((radii < share) - 0.5).astype("float32")[None, ..., None]))
               for share in (0.5, 1.0, 1.6)}
     assert values[1.0] < values[0.5] < 0 and values[1.0] < values[1.6]
-    assert values[1.0] == pytest.approx(truth[0, ..., 1][mask].sum() / mask.size, rel=1e-4)
+    assert values[1.0] == pytest.approx(reference[0, ..., 1][mask].sum() / mask.size, rel=1e-4)

@@ -26,12 +26,12 @@ def number(value):
     return float(value[0])
 
 
-def slope_of(loss, truth, answer):
+def slope_of(loss, reference, prediction):
     """The loss [B] and its gradient by the answer, as arrays."""
-    variable = tf.constant(answer)
+    variable = tf.constant(prediction)
     with tf.GradientTape() as tape:
         tape.watch(variable)
-        value = loss(truth, variable)
+        value = loss(reference, variable)
         total = tf.reduce_sum(value)
     slope = tape.gradient(total, variable, unconnected_gradients="zero")
     return value.numpy(), slope.numpy()
@@ -57,11 +57,11 @@ def case():
 
 def by_hand(labels, logits, kind):
     """(L_wCross, L_DSC) of one sample, class by class."""
-    truth, z = labels[labels >= 0], logits[labels[..., 0] >= 0].astype(np.float64)
+    reference, z = labels[labels >= 0], logits[labels[..., 0] >= 0].astype(np.float64)
     p, log_p = softmax(z, -1), log_softmax(z, -1)
     cross, dices = 0.0, []
     for c in range(z.shape[-1]):
-        g = (truth == c).astype(np.float64)
+        g = (reference == c).astype(np.float64)
         log_c = np.log(np.clip(p[:, c], 0.005, 1)) if kind == "lineage" else log_p[:, c]
         cross -= np.mean((1 - g.mean()) * g * log_c)
         if kind == "lineage":
@@ -255,9 +255,9 @@ def test_padding_changes_nothing():
     maps = maps_of([[6, 4, 5], [9, 7, 5]], (17, 9, 11))
     padding = ((0, 0), (0, 7), (0, 3), (0, 5), (0, 0))
     targets = np.pad(maps, padding, constant_values=NAN)
-    answer = np.pad(maps, padding, constant_values=5)  # the network may say anything there
+    prediction = np.pad(maps, padding, constant_values=5)  # the network may say anything there
     for loss in (joint.heatmap_error, joint.centre_distance):
-        padded, slope = slope_of(loss, targets, answer)
+        padded, slope = slope_of(loss, targets, prediction)
         assert padded == pytest.approx(array(loss(maps, maps)), rel=1e-5)
         assert (slope[np.isnan(targets)] == 0).all()
 
@@ -297,7 +297,7 @@ def descend(maps, targets, distance_weight, steps=120):
 def test_centre_distance_separates_merged_peaks_where_regression_does_not():
     """The paper's trouble in its purest form: two ends that look the same, so that no picture says which is which.
 
-    The same maps answer for two regions whose tips carry exchanged names. Regression ends with the mean of the truths,
+    The same maps answer for two regions whose tips carry exchanged names. Regression ends with the mean of the references,
     both ends in both maps, equally high, and stays there. From there the centre distance parts them: one map takes one
     end, the other the other.
     """

@@ -46,8 +46,8 @@ def test_errors_are_signed_and_absolute():
 def test_an_undefined_measurement_is_no_number():
     errors = measurement_errors(UNDEFINED, Biometry(50, 60, 170))
     assert errors.pop("undefined") == 1 and all(math.isnan(value) for value in errors.values())
-    no_truth = measurement_errors(Biometry(50, 60, 170), UNDEFINED)
-    assert no_truth.pop("undefined") == 0 and all(math.isnan(value) for value in no_truth.values())
+    no_reference = measurement_errors(Biometry(50, 60, 170), UNDEFINED)
+    assert no_reference.pop("undefined") == 0 and all(math.isnan(value) for value in no_reference.values())
 
 
 def test_hc18_by_hand():

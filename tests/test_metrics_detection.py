@@ -19,7 +19,7 @@ NAN = float("nan")
 def test_hit_rate_by_hand():
     ious = np.array([[0.5, 0.74, NAN], [0.35, 1.0, 0.2]])
     np.testing.assert_allclose(hit_rate(ious), [4 / 5, 3 / 5, 1 / 5])
-    known = np.array([[True, True, True], [True, True, False]])  # the NaN is a missing answer, the 0.2 has no truth
+    known = np.array([[True, True, True], [True, True, False]])  # the NaN is a missing answer, the 0.2 has no reference
     np.testing.assert_allclose(hit_rate(ious, PRINTED_THRESHOLDS, known), [4 / 5, 3 / 5, 1 / 5])
     np.testing.assert_allclose(hit_rate(ious, (0.1,), known), [4 / 5])
     assert np.isnan(hit_rate(np.full((2, 5), NAN))).all() and hit_rate(np.zeros((0, 5))).shape == (3,)
@@ -55,15 +55,15 @@ def cube(place: float, side: float = 10.0) -> np.ndarray:
 def one_class(*volumes) -> list[CaseDetections]:
     """Of each volume the candidates [(score, box)] and the true boxes."""
     cases = []
-    for found, truths in volumes:
+    for found, references in volumes:
         boxes = np.array([box for _, box in found]).reshape(1, -1, 6)
         cases.append(CaseDetections(boxes, np.array([score for score, _ in found]).reshape(1, -1),
-                                    np.array(truths).reshape(1, -1, 6)))
+                                    np.array(references).reshape(1, -1, 6)))
     return cases
 
 
 def test_average_precision_by_hand():
-    """Right, wrong, right of three truths: precision 1 up to a recall of 1/3, then 2/3 up to 2/3, then 0."""
+    """Right, wrong, right of three references: precision 1 up to a recall of 1/3, then 2/3 up to 2/3, then 0."""
     cases = one_class(([(0.9, cube(20))], [cube(20)]), ([(0.8, cube(60))], [cube(20)]), ([(0.7, cube(20))], [cube(20)]))
     assert average_precision(cases, (0.5,), "voc") == pytest.approx([1 / 3 + 1 / 3 * 2 / 3])
     # recalls 0.00 to 0.33 are 34 of 101, 0.34 to 0.66 are 33
@@ -110,12 +110,12 @@ def test_padding_with_nan_changes_nothing_and_neither_does_the_order():
     for style in ("coco", "voc"):
         plain = class_precision(cases, style=style)
         padded, flat = [], []
-        for boxes, scores, truths in cases:
+        for boxes, scores, references in cases:
             order = generator.permutation(7)
             wide, more = np.full((3, 7, 6), NAN), np.full((3, 7), 0.99)
             wide[:, order[:4]], more[:, order[:4]] = boxes, scores
-            padded.append(CaseDetections(wide, more, np.concatenate([np.full((3, 2, 6), NAN), truths], 1)))
-            flat.append(CaseDetections(boxes, scores, truths[:, 0]))
+            padded.append(CaseDetections(wide, more, np.concatenate([np.full((3, 2, 6), NAN), references], 1)))
+            flat.append(CaseDetections(boxes, scores, references[:, 0]))
         np.testing.assert_allclose(class_precision(padded, style=style), plain)
         np.testing.assert_allclose(class_precision(flat, style=style), plain)
 
@@ -134,7 +134,7 @@ def test_a_class_without_a_truth_is_no_part_of_the_mean():
 # --- against others' code
 
 
-def random_case(generator, classes: int, found: int, truths: int, continuous: bool) -> CaseDetections:
+def random_case(generator, classes: int, found: int, references: int, continuous: bool) -> CaseDetections:
     """Boxes of depth 1 in one layer, near one another; with whole corners IoUs and scores are often equal."""
     def corners(count, near=None):
         low = generator.uniform(0, 12, (classes, count, 2))
@@ -144,31 +144,31 @@ def random_case(generator, classes: int, found: int, truths: int, continuous: bo
         layer = np.zeros((*low.shape[:2], 1))
         return np.concatenate([low, layer, low + sides, layer + 1], axis=-1)
 
-    true = corners(truths)
-    boxes = corners(found, np.repeat(true[..., :2], -(-found // truths), axis=1)[:, :found])
+    true = corners(references)
+    boxes = corners(found, np.repeat(true[..., :2], -(-found // references), axis=1)[:, :found])
     scores = generator.random((classes, found)) if continuous else generator.integers(1, 6, (classes, found)) / 8
     boxes[generator.random((classes, found)) < 0.1] = NAN
-    true[generator.random((classes, truths)) < 0.2] = NAN
+    true[generator.random((classes, references)) < 0.2] = NAN
     return CaseDetections(boxes, scores, true)
 
 
 def coco_precision(cases, thresholds) -> np.ndarray:
-    """[T, K] of pycocotools, the boxes given as rectangles; -1 for a class without a truth."""
+    """[T, K] of pycocotools, the boxes given as rectangles; -1 for a class without a reference."""
     coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
-    truths, found = [], []
+    references, found = [], []
     for image, case in enumerate(cases, 1):
         for category in range(len(case.scores)):
-            for box in case.truths[category]:
+            for box in case.references[category]:
                 if np.isfinite(box).all():
                     sides = box[3:5] - box[:2]
-                    truths.append({"id": len(truths) + 1, "image_id": image, "category_id": category + 1, "iscrowd": 0,
+                    references.append({"id": len(references) + 1, "image_id": image, "category_id": category + 1, "iscrowd": 0,
                                    "bbox": [*box[:2], *sides], "area": float(sides.prod())})
             for box, score in zip(case.boxes[category], case.scores[category], strict=True):
                 if np.isfinite(box).all():
                     found.append({"image_id": image, "category_id": category + 1, "score": float(score),
                                   "bbox": [*box[:2], *(box[3:5] - box[:2])]})
     true = coco.COCO()
-    true.dataset = {"info": {}, "images": [{"id": image} for image in range(1, len(cases) + 1)], "annotations": truths,
+    true.dataset = {"info": {}, "images": [{"id": image} for image in range(1, len(cases) + 1)], "annotations": references,
                     "categories": [{"id": category + 1} for category in range(len(cases[0].scores))]}
     true.createIndex()
     evaluation = cocoeval.COCOeval(true, true.loadRes(found), "bbox")
@@ -180,14 +180,14 @@ def coco_precision(cases, thresholds) -> np.ndarray:
 
 
 @pytest.mark.parametrize("continuous", [True, False], ids=["continuous", "ties"])
-@pytest.mark.parametrize("truths", [1, 3])
-def test_coco_as_pycocotools(continuous, truths):
-    generator = np.random.default_rng(10 * truths + continuous)
-    cases = [random_case(generator, 3, 7, truths, continuous) for _ in range(13)]
-    cases[4] = random_case(generator, 3, 130, truths, continuous)  # more than counts
+@pytest.mark.parametrize("references", [1, 3])
+def test_coco_as_pycocotools(continuous, references):
+    generator = np.random.default_rng(10 * references + continuous)
+    cases = [random_case(generator, 3, 7, references, continuous) for _ in range(13)]
+    cases[4] = random_case(generator, 3, 130, references, continuous)  # more than counts
     for case in cases:
-        case.truths[2] = NAN  # a class that has candidates and no truth
-    cases[7].boxes[0], cases[8].truths[0] = NAN, NAN
+        case.references[2] = NAN  # a class that has candidates and no reference
+    cases[7].boxes[0], cases[8].references[0] = NAN, NAN
     thresholds = (*IOU_THRESHOLDS, 0.35)
     theirs, ours = coco_precision(cases, thresholds), class_precision(cases, thresholds)
     assert (theirs[:, 2] == -1).all() and np.isnan(ours[:, 2]).all()
@@ -200,7 +200,7 @@ def test_equal_overlaps_and_a_threshold_of_one_as_pycocotools():
     def box(left, right=None):
         return np.array([left, 0.0, 0, left + 10 if right is None else right, 10, 1])
 
-    # The better candidate overlaps both truths alike and takes the last, so that nothing is left for the other one.
+    # The better candidate overlaps both references alike and takes the last, so that nothing is left for the other one.
     cases = one_class(([(0.9, box(20)), (0.8, box(22))], [box(19), box(21)]))
     for precision in (class_precision, coco_precision):
         assert float(precision(cases, (0.6,))[0, 0]) == pytest.approx(51 / 101)
@@ -214,15 +214,15 @@ def voc_precision(cases, category: int, threshold: float) -> float:
     listed = [(score, image, box) for image, case in enumerate(cases)
               for box, score in zip(case.boxes[category], case.scores[category], strict=True) if np.isfinite(box).all()]
     listed.sort(key=lambda item: -item[0])
-    truths = [[box for box in case.truths[category] if np.isfinite(box).all()] for case in cases]
+    references = [[box for box in case.references[category] if np.isfinite(box).all()] for case in cases]
     used, right, curve = set(), 0, []
     for rank, (_, image, box) in enumerate(listed, 1):
-        overlaps = [float(iou(box, truth)) for truth in truths[image]]
+        overlaps = [float(iou(box, reference)) for reference in references[image]]
         best = overlaps.index(max(overlaps)) if overlaps else -1
         if overlaps and overlaps[best] >= threshold and (image, best) not in used:
             used.add((image, best))
             right += 1
-        curve.append((right / sum(map(len, truths)), right / rank))
+        curve.append((right / sum(map(len, references)), right / rank))
     area, before = 0.0, 0.0
     for place, (recall, _) in enumerate(curve):
         area += (recall - before) * max(precision for _, precision in curve[place:])
@@ -244,8 +244,8 @@ def test_voc_as_a_plain_loop(continuous):
     ({"style": "pascal"}, "coco, voc; found 'pascal'"),
     ({"cases": []}, "one volume or more"),
     ({"cases": [CaseDetections(np.zeros((2, 3, 6)), np.zeros((2, 4)), np.zeros((2, 6)))]}, r"must be \[2, N, 6\]"),
-    ({"cases": [CaseDetections(np.zeros((2, 3, 6)), np.zeros((2, 3)), np.zeros((3, 6)))]}, r"truths \[2, 6\]"),
-    ({"cases": [CaseDetections(np.zeros((2, 3, 6)), np.zeros((2, 3)), np.zeros(6))]}, r"truths \[2, 6\]"),
+    ({"cases": [CaseDetections(np.zeros((2, 3, 6)), np.zeros((2, 3)), np.zeros((3, 6)))]}, r"references \[2, 6\]"),
+    ({"cases": [CaseDetections(np.zeros((2, 3, 6)), np.zeros((2, 3)), np.zeros(6))]}, r"references \[2, 6\]"),
 ])
 def test_bad_input(change, words):
     with pytest.raises(ValueError, match=words):

@@ -20,45 +20,45 @@ def two_boxes(shape=(17, 13, 11)) -> np.ndarray:
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (1, 0, -2), (-2, 2, 1)])
 def test_a_shift_is_found_and_where_it_leads(shift):
-    truth = two_boxes()
-    prediction = np.roll(truth, shift, (0, 1, 2))
-    found = displacement(prediction, truth)
+    reference = two_boxes()
+    prediction = np.roll(reference, shift, (0, 1, 2))
+    found = displacement(prediction, reference)
     assert found.shift_vox == shift and found.moved_dice == 1
 
 
 def test_solved_by_hand():
-    truth, prediction = (np.zeros((7, 5, 3), np.uint8) for _ in range(2))
-    truth[1:5, 2, 1] = 3
+    reference, prediction = (np.zeros((7, 5, 3), np.uint8) for _ in range(2))
+    reference[1:5, 2, 1] = 3
     prediction[2:6, 2, 1] = 3
-    assert displacement(prediction, truth) == ((1, 0, 0), 0.75, 1.0)  # 3 of 4 voxels shared as they are
+    assert displacement(prediction, reference) == ((1, 0, 0), 0.75, 1.0)  # 3 of 4 voxels shared as they are
 
 
 def test_the_best_of_all_shifts():
     random = np.random.default_rng(0)
-    truth = np.zeros((19, 15, 13), np.uint8)
-    truth[4:-4, 4:-4, 4:-4] = random.integers(0, 3, (11, 7, 5))
-    prediction = np.where(random.random(truth.shape) < 0.7, np.roll(truth, (0, 1, -1), (0, 1, 2)), truth)
+    reference = np.zeros((19, 15, 13), np.uint8)
+    reference[4:-4, 4:-4, 4:-4] = random.integers(0, 3, (11, 7, 5))
+    prediction = np.where(random.random(reference.shape) < 0.7, np.roll(reference, (0, 1, -1), (0, 1, 2)), reference)
 
     def dice(moved):
         return np.mean([2 * ((prediction == k) & (moved == k)).sum() / ((prediction == k).sum() + (moved == k).sum())
                         for k in (1, 2)])
 
-    scores = {s: dice(np.roll(truth, s, (0, 1, 2))) for s in itertools.product((-2, -1, 0, 1, 2), repeat=3)}
-    found = displacement(prediction, truth)
+    scores = {s: dice(np.roll(reference, s, (0, 1, 2))) for s in itertools.product((-2, -1, 0, 1, 2), repeat=3)}
+    found = displacement(prediction, reference)
     assert found.shift_vox == max(scores, key=scores.get) == (0, 1, -1)
     assert found.moved_dice == pytest.approx(max(scores.values()))
     assert found.dice == pytest.approx(scores[0, 0, 0])
 
 
 def test_what_leaves_the_volume_and_what_is_absent():
-    truth, prediction = (np.zeros((6, 5, 3), np.uint8) for _ in range(2))
-    truth[:2, 2, 1] = 1
+    reference, prediction = (np.zeros((6, 5, 3), np.uint8) for _ in range(2))
+    reference[:2, 2, 1] = 1
     prediction[:1, 2, 1] = 1
-    assert displacement(prediction, truth) == ((0, 0, 0), 2 / 3, 2 / 3)  # moved by -1 half of it would be outside
+    assert displacement(prediction, reference) == ((0, 0, 0), 2 / 3, 2 / 3)  # moved by -1 half of it would be outside
     prediction[:1, 2, 1] = 2
-    assert displacement(prediction, truth) == ((0, 0, 0), 0, 0)  # no label in common
+    assert displacement(prediction, reference) == ((0, 0, 0), 0, 0)  # no label in common
     with pytest.raises(ValueError, match="one shape"):
-        displacement(prediction, truth[:5])
+        displacement(prediction, reference[:5])
 
 
 def test_the_table_lists_what_the_runs_agree_on():

@@ -14,10 +14,10 @@ from tfsono.metrics.face_case import exchanged_sides, face_metrics
 NAN = math.nan
 SIDES = np.array([14.0, 24, 14, 24, 24])
 SPACING = (0.5, 1.0, 2.0)
-TRUTH = np.array([[30, 40, 50], [45, 35, 55], [60, 41, 49], [44, 30, 40], [45, 33, 20.0]])
+REFERENCE = np.array([[30, 40, 50], [45, 35, 55], [60, 41, 49], [44, 30, 40], [45, 33, 20.0]])
 
 
-def answer(points, boxes=None, **more):
+def prediction(points, boxes=None, **more):
     points = np.array(points, float)
     boxes = centred_boxes(points, SIDES) if boxes is None else boxes
     scores = np.where(np.isfinite(points).all(axis=1), np.arange(5) / 10 + 0.5, 0.0)
@@ -25,8 +25,8 @@ def answer(points, boxes=None, **more):
             "candidate_boxes_vox": np.asarray(boxes)[:, None], "candidate_scores": scores[:, None]} | more
 
 
-def metrics(given, truth=TRUTH):
-    return face_metrics(given, truth, SIDES, SPACING, LANDMARKS, MIRRORED)
+def metrics(given, reference=REFERENCE):
+    return face_metrics(given, reference, SIDES, SPACING, LANDMARKS, MIRRORED)
 
 
 def values(row, key):
@@ -34,7 +34,7 @@ def values(row, key):
 
 
 def test_a_case_solved_by_hand():
-    row = metrics(answer(TRUTH + [[2, 0, 0], [0, 0, 0], [0, 7, 0], [6, 4, 0], [0, 0, 24]]))
+    row = metrics(prediction(REFERENCE + [[2, 0, 0], [0, 0, 0], [0, 7, 0], [6, 4, 0], [0, 0, 24]]))
     assert values(row, "error_{}_mm") == pytest.approx([1, 0, 7, 5, 48])
     assert row["mre_mm"] == pytest.approx(61 / 5)
     # a cube of side w moved by d along an axis: (w - d) / (w + d)
@@ -63,9 +63,9 @@ def test_the_papers_distances_fit_its_overlaps(side, shift_mm):
 
 
 def test_a_missing_answer_is_a_miss_and_a_missing_truth_counts_nowhere():
-    found, truth = TRUTH.copy(), TRUTH.copy()
-    found[1], truth[3, 2] = NAN, NAN
-    row = metrics(answer(found), truth)
+    found, reference = REFERENCE.copy(), REFERENCE.copy()
+    found[1], reference[3, 2] = NAN, NAN
+    row = metrics(prediction(found), reference)
     assert values(row, "error_{}_mm") == pytest.approx([0, NAN, 0, NAN, 0], nan_ok=True)
     assert values(row, "iou_{}") == pytest.approx([1, 0, 1, NAN, 1], nan_ok=True)
     assert (row["mre_mm"], row["mean_iou"], row["hit_50"]) == (0, 0.75, 0.75)
@@ -74,17 +74,17 @@ def test_a_missing_answer_is_a_miss_and_a_missing_truth_counts_nowhere():
 
 
 def test_nothing_found_and_nothing_known():
-    row = metrics(answer(np.full((5, 3), NAN)))
+    row = metrics(prediction(np.full((5, 3), NAN)))
     assert (row["missing"], row["mean_iou"], row["hit_35"], row["hit_mean"], row["sides_exchanged"]) == (5, 0, 0, 0, 0)
     assert math.isnan(row["mre_mm"]) and all(map(math.isnan, values(row, "score_{}")))
-    row = metrics(answer(TRUTH), np.full((5, 3), NAN))
+    row = metrics(prediction(REFERENCE), np.full((5, 3), NAN))
     assert (row["missing"], row["without_reference"]) == (0, 5)
     assert all(math.isnan(row[key]) for key in ("mre_mm", "mean_iou", "hit_50", "hit_mean"))
 
 
-@pytest.mark.parametrize("boxes", [None, np.tile(TRUTH, 2), np.full((5, 6), NAN)], ids=["none", "without sides", "nan"])
+@pytest.mark.parametrize("boxes", [None, np.tile(REFERENCE, 2), np.full((5, 6), NAN)], ids=["none", "without sides", "nan"])
 def test_a_heatmap_has_places_and_no_boxes(boxes):
-    given = answer(TRUTH + [1, 0, 0]) | {"boxes_vox": boxes}
+    given = prediction(REFERENCE + [1, 0, 0]) | {"boxes_vox": boxes}
     given["candidate_boxes_vox"] = None if boxes is None else boxes[:, None]
     row = metrics(given)
     assert row["mre_mm"] == 0.5 and row["missing"] == 0
@@ -93,70 +93,70 @@ def test_a_heatmap_has_places_and_no_boxes(boxes):
 
 
 def test_both_sides_must_be_nearer_to_the_other():
-    exchanged = TRUTH[[2, 1, 0, 3, 4]]
-    row = metrics(answer(exchanged))
+    exchanged = REFERENCE[[2, 1, 0, 3, 4]]
+    row = metrics(prediction(exchanged))
     assert row["sides_exchanged"] == 1 and row["error_left_eye_mm"] == pytest.approx(math.sqrt(15**2 + 1 + 2**2))
-    one = TRUTH.copy()
-    one[0] = TRUTH[2]  # both eyes at the right one: an error, and no exchange
-    assert metrics(answer(one))["sides_exchanged"] == 0
+    one = REFERENCE.copy()
+    one[0] = REFERENCE[2]  # both eyes at the right one: an error, and no exchange
+    assert metrics(prediction(one))["sides_exchanged"] == 0
     lost = exchanged.copy()
     lost[0] = NAN
-    assert metrics(answer(lost))["sides_exchanged"] == 0
-    assert exchanged_sides(exchanged, TRUTH, LANDMARKS, ()) == 0
-    assert exchanged_sides(exchanged[:2], TRUTH[:2], LANDMARKS[:2], MIRRORED) == 0  # its other end is no landmark
+    assert metrics(prediction(lost))["sides_exchanged"] == 0
+    assert exchanged_sides(exchanged, REFERENCE, LANDMARKS, ()) == 0
+    assert exchanged_sides(exchanged[:2], REFERENCE[:2], LANDMARKS[:2], MIRRORED) == 0  # its other end is no landmark
 
 
 def test_millimetres_and_not_voxels_decide_which_side_is_nearer():
     """In voxels the found eyes are nearer to the other side, in millimetres to their own."""
-    truth = np.array([[0.0, 0, 0], [10, 0, 1]])
+    reference = np.array([[0.0, 0, 0], [10, 0, 1]])
     found = np.array([[9.0, 0, 0.1], [1, 0, 0.9]])
     spacing = np.array([0.01, 1, 1])
-    assert exchanged_sides(found, truth, ("a", "b"), (("a", "b"),)) == 1
-    assert exchanged_sides(found * spacing, truth * spacing, ("a", "b"), (("a", "b"),)) == 0
+    assert exchanged_sides(found, reference, ("a", "b"), (("a", "b"),)) == 1
+    assert exchanged_sides(found * spacing, reference * spacing, ("a", "b"), (("a", "b"),)) == 0
 
 
 def test_what_the_prior_took_and_could_have_taken():
-    found = TRUTH + [[0, 0, 0], [20, 0, 0], [0, 0, 0], [NAN, NAN, NAN], [30, 0, 0]]
+    found = REFERENCE + [[0, 0, 0], [20, 0, 0], [0, 0, 0], [NAN, NAN, NAN], [30, 0, 0]]
     boxes = centred_boxes(found, SIDES)
-    candidates = np.stack([centred_boxes(TRUTH + [40, 0, 0], SIDES), boxes, np.full((5, 6), NAN)], axis=1)
-    candidates[1, 0] = centred_boxes(TRUTH[1] + [2, 0, 0], 24)  # was there, first, and not taken
-    candidates[3, 0] = centred_boxes(TRUTH[3], 24)  # the landmark is missing though it was listed
-    row = metrics(answer(found, boxes, candidate_boxes_vox=candidates, chosen=np.array([1, 1, 1, 0, 1])))
+    candidates = np.stack([centred_boxes(REFERENCE + [40, 0, 0], SIDES), boxes, np.full((5, 6), NAN)], axis=1)
+    candidates[1, 0] = centred_boxes(REFERENCE[1] + [2, 0, 0], 24)  # was there, first, and not taken
+    candidates[3, 0] = centred_boxes(REFERENCE[3], 24)  # the landmark is missing though it was listed
+    row = metrics(prediction(found, boxes, candidate_boxes_vox=candidates, chosen=np.array([1, 1, 1, 0, 1])))
     assert (row["second_taken"], row["hit_not_taken"], row["missing"]) == (4, 2, 1)
-    lost = metrics(answer(found, boxes, candidate_boxes_vox=candidates, chosen=np.ones(5, int)))
+    lost = metrics(prediction(found, boxes, candidate_boxes_vox=candidates, chosen=np.ones(5, int)))
     assert lost["second_taken"] == 4  # of a landmark that is missing nothing was taken
-    assert math.isnan(metrics(answer(found, boxes, chosen=None))["second_taken"])
+    assert math.isnan(metrics(prediction(found, boxes, chosen=None))["second_taken"])
 
 
 def test_the_answer_does_not_depend_on_what_is_not_read():
-    given = {"points_vox": TRUTH, "boxes_vox": centred_boxes(TRUTH, SIDES), "scores": np.ones(5)}
+    given = {"points_vox": REFERENCE, "boxes_vox": centred_boxes(REFERENCE, SIDES), "scores": np.ones(5)}
     row = metrics(given)
     assert row == pytest.approx(metrics(given | {"candidate_scores": np.zeros((5, 2))}), nan_ok=True)
-    assert set(row) == set(metrics(answer(TRUTH))) and all(isinstance(value, float) for value in row.values())
+    assert set(row) == set(metrics(prediction(REFERENCE))) and all(isinstance(value, float) for value in row.values())
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"points_vox": TRUTH[:4]}, r"must be \[5, 3\]"),
+    ({"points_vox": REFERENCE[:4]}, r"must be \[5, 3\]"),
     ({"boxes_vox": np.zeros((5, 3))}, r"boxes_vox must be \[5, 6\]"),
 ])
 def test_bad_answers(change, words):
     with pytest.raises(ValueError, match=words):
-        metrics(answer(TRUTH) | change)
+        metrics(prediction(REFERENCE) | change)
 
 
 def test_bad_settings():
     with pytest.raises(ValueError, match="5 numbers above 0"):
-        face_metrics(answer(TRUTH), TRUTH, SIDES[:4], SPACING, LANDMARKS)
+        face_metrics(prediction(REFERENCE), REFERENCE, SIDES[:4], SPACING, LANDMARKS)
     with pytest.raises(ValueError, match="spacing_mm"):
-        face_metrics(answer(TRUTH), TRUTH, SIDES, (1, 0, 1), LANDMARKS)
+        face_metrics(prediction(REFERENCE), REFERENCE, SIDES, (1, 0, 1), LANDMARKS)
 
 
 def test_boxes_of_voxels_that_are_no_cubes_have_three_sides():
     """A box of 8 mm on voxels of 2, 1 and 0.5 mm, found 2 mm along x from its place: IoU (8 - 2) / (8 + 2)."""
-    truth, sides = np.array([[9.0, 12, 20]]), np.array([[4.0, 8, 16]])
-    box = np.concatenate([truth - sides / 2, truth + sides / 2], axis=1) + np.array([1.0, 0, 0, 1, 0, 0])
-    answer = {"points_vox": truth + [1.0, 0, 0], "scores": np.ones(1), "boxes_vox": box}
-    row = face_metrics(answer, truth, sides, (2.0, 1.0, 0.5), ("chin",))
+    reference, sides = np.array([[9.0, 12, 20]]), np.array([[4.0, 8, 16]])
+    box = np.concatenate([reference - sides / 2, reference + sides / 2], axis=1) + np.array([1.0, 0, 0, 1, 0, 0])
+    prediction = {"points_vox": reference + [1.0, 0, 0], "scores": np.ones(1), "boxes_vox": box}
+    row = face_metrics(prediction, reference, sides, (2.0, 1.0, 0.5), ("chin",))
     assert row["iou_chin"] == pytest.approx(6 / 10) and row["error_chin_mm"] == pytest.approx(2)
     with pytest.raises(ValueError, match="or three"):
-        face_metrics(answer, truth, sides[:, :2], (2.0, 1.0, 0.5), ("chin",))
+        face_metrics(prediction, reference, sides[:, :2], (2.0, 1.0, 0.5), ("chin",))

@@ -20,9 +20,9 @@ def bar(start=4, stop=24, shape=(31, 13, 11)):
 
 
 def test_an_answer_solved_by_hand():
-    truth = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
+    reference = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
     found = MaskAndPoints(bar(4, 20), np.array([[4, 9, 5], [23, 6, 6]], float))
-    row = joint_metrics(found, truth, SPACING, {"femur": 1}, NAMES)
+    row = joint_metrics(found, reference, SPACING, {"femur": 1}, NAMES)
     assert (row["error_proximal_mm"], row["error_distal_mm"], row["mre_mm"]) == pytest.approx((3, 2, 2.5))
     assert row["length_reference_mm"] == pytest.approx(9.5)
     length = math.sqrt(9.5**2 + 3**2 + 2**2)
@@ -34,30 +34,30 @@ def test_an_answer_solved_by_hand():
 
 
 def test_exchanged_tips_are_an_error_and_said_beside_it():
-    truth = MaskAndPoints(None, np.array([[4, 6, 5], [23, 6, 5]], float))
-    row = joint_metrics(MaskAndPoints(None, truth.points_vox[::-1]), truth, SPACING, {"femur": 1}, NAMES)
+    reference = MaskAndPoints(None, np.array([[4, 6, 5], [23, 6, 5]], float))
+    row = joint_metrics(MaskAndPoints(None, reference.points_vox[::-1]), reference, SPACING, {"femur": 1}, NAMES)
     assert row["error_proximal_mm"] == pytest.approx(9.5) and row["exchanged_mm"] == 0
     assert row["length_error_mm"] == 0 and math.isnan(row["dice"]) and math.isnan(row["contradiction"])
 
 
 def test_a_contradiction_is_a_tip_far_from_the_mask_that_truly_is_near():
-    truth = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
+    reference = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
     far = np.array([[4, 6, 5], [30, 6, 9]], float)  # 3.5 mm and 6 mm beyond the last voxel
-    row = joint_metrics(MaskAndPoints(bar(), far), truth, SPACING, {"femur": 1}, NAMES)
+    row = joint_metrics(MaskAndPoints(bar(), far), reference, SPACING, {"femur": 1}, NAMES)
     assert row["apart_distal_mm"] == pytest.approx(math.hypot(3.5, 6)) and row["contradiction"] == 1
-    elsewhere = MaskAndPoints(bar(), far)  # where the truth itself is so far off, nothing is to be judged
+    elsewhere = MaskAndPoints(bar(), far)  # where the reference itself is so far off, nothing is to be judged
     assert joint_metrics(elsewhere, elsewhere, SPACING, {"femur": 1}, NAMES)["contradiction"] == 0
     only = MaskAndPoints(bar(), np.array([[np.nan] * 3, [30, 6, 9]]))
     assert math.isnan(joint_metrics(only, only, SPACING, {"femur": 1}, NAMES)["contradiction"])
 
 
 def test_missing_answers_and_empty_masks():
-    truth = MaskAndPoints(bar(), np.array([[4, 6, 5], [np.nan] * 3]))
-    row = joint_metrics(MaskAndPoints(np.zeros_like(bar()), np.array([[4, 6, 5], [23, 6, 5]], float)), truth, SPACING,
+    reference = MaskAndPoints(bar(), np.array([[4, 6, 5], [np.nan] * 3]))
+    row = joint_metrics(MaskAndPoints(np.zeros_like(bar()), np.array([[4, 6, 5], [23, 6, 5]], float)), reference, SPACING,
                         {"femur": 1}, NAMES)
     assert row["dice"] == 0 and row["undefined"] == 1 and row["mre_mm"] == 0
     assert math.isnan(row["length_error_mm"]) and math.isnan(row["apart_proximal_mm"])
-    none = joint_metrics(MaskAndPoints(None, None), truth, SPACING, {"femur": 1}, NAMES)
+    none = joint_metrics(MaskAndPoints(None, None), reference, SPACING, {"femur": 1}, NAMES)
     assert all(math.isnan(none[key]) for key in ("dice", "mre_mm", "length_mm", "contradiction"))
 
 

@@ -33,36 +33,36 @@ def random_pair(seed: int, shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarray, 
 
 
 def test_hand_solved_overlap() -> None:
-    prediction, truth = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    prediction, reference = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     prediction[0:4, 2, 1] = True  # 4 voxels
-    truth[3:6, 2, 1] = True  # 3 voxels, of which index 3 is shared
-    assert overlap_metrics(prediction, truth) == pytest.approx(
+    reference[3:6, 2, 1] = True  # 3 voxels, of which index 3 is shared
+    assert overlap_metrics(prediction, reference) == pytest.approx(
         {"dice": 2 / 7, "jaccard": 1 / 6, "precision": 1 / 4, "recall": 1 / 3}
     )
 
 
 def test_hand_solved_volumes() -> None:
-    prediction, truth = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    prediction, reference = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     prediction[0:4, 2, 1] = True
-    truth[1:7, 0:2, 1] = True
+    reference[1:7, 0:2, 1] = True
     expected = {
         "volume_ml": 0.012,  # 4 voxels of 3 mm^3
         "reference_volume_ml": 0.036,
         "volume_error_ml": 0.024,
         "volume_difference_ml": -0.024,
     }
-    assert volume_metrics(prediction, truth, SPACING_MM) == pytest.approx(expected)
-    swapped = volume_metrics(truth, prediction, SPACING_MM)
+    assert volume_metrics(prediction, reference, SPACING_MM) == pytest.approx(expected)
+    swapped = volume_metrics(reference, prediction, SPACING_MM)
     assert swapped["volume_difference_ml"] == pytest.approx(0.024)
     assert swapped["volume_error_ml"] == pytest.approx(0.024)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_overlap_agrees_with_simpleitk(seed: int) -> None:
-    prediction, truth = random_pair(seed)
+    prediction, reference = random_pair(seed)
     measures = sitk.LabelOverlapMeasuresImageFilter()
-    measures.Execute(*(sitk.GetImageFromArray(mask.T.astype(np.uint8)) for mask in (prediction, truth)))
-    ours = overlap_metrics(prediction, truth)
+    measures.Execute(*(sitk.GetImageFromArray(mask.T.astype(np.uint8)) for mask in (prediction, reference)))
+    ours = overlap_metrics(prediction, reference)
     assert ours["dice"] == pytest.approx(measures.GetDiceCoefficient(1))
     assert ours["jaccard"] == pytest.approx(measures.GetJaccardCoefficient(1))
     assert 1 - ours["precision"] == pytest.approx(measures.GetFalseDiscoveryRate(1))
@@ -71,11 +71,11 @@ def test_overlap_agrees_with_simpleitk(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_identities_hold_in_every_case(seed: int) -> None:
-    prediction, truth = random_pair(seed)
-    dice, jaccard, precision, recall = overlap_metrics(prediction, truth).values()
+    prediction, reference = random_pair(seed)
+    dice, jaccard, precision, recall = overlap_metrics(prediction, reference).values()
     assert dice == pytest.approx(2 * precision * recall / (precision + recall))
     assert jaccard == pytest.approx(dice / (2 - dice))
-    swapped = overlap_metrics(truth, prediction)
+    swapped = overlap_metrics(reference, prediction)
     assert (swapped["precision"], swapped["recall"]) == (recall, precision)
 
 
@@ -87,8 +87,8 @@ def test_paper_rows_follow_from_their_precision_and_recall(patient: str) -> None
     printed value adds half a unit of its own.
     """
     dice, jaccard, precision, recall = PAPER_ROWS[patient]
-    prediction, truth = masks_with(round(1000 * precision), round(1000 * recall))
-    ours = overlap_metrics(prediction, truth)
+    prediction, reference = masks_with(round(1000 * precision), round(1000 * recall))
+    ours = overlap_metrics(prediction, reference)
     assert (ours["precision"], ours["recall"]) == pytest.approx((precision, recall), abs=1e-9)
     assert ours["dice"] == pytest.approx(dice, abs=0.0010)
     assert ours["jaccard"] == pytest.approx(jaccard, abs=0.0015)
@@ -98,11 +98,11 @@ def test_paper_rows_follow_from_their_precision_and_recall(patient: str) -> None
 def masks_with(precision: int, recall: int) -> tuple[np.ndarray, np.ndarray]:
     """Two masks with these thousandths exactly: P*R voxels shared, 1000 R predicted, 1000 P true."""
     shape = (113, 95, 97)
-    prediction, truth = np.zeros(shape, bool), np.zeros(shape, bool)
+    prediction, reference = np.zeros(shape, bool), np.zeros(shape, bool)
     prediction.flat[: 1000 * recall] = True
     start = 1000 * recall - precision * recall
-    truth.flat[start : start + 1000 * precision] = True
-    return prediction, truth
+    reference.flat[start : start + 1000 * precision] = True
+    return prediction, reference
 
 
 def test_paper_averages_are_the_means_of_its_rows() -> None:
@@ -138,13 +138,13 @@ def test_disjoint_masks_share_nothing() -> None:
     ],
 )
 def test_wrong_masks_are_refused(prediction: object, message: str) -> None:
-    truth = np.ones(SHAPE, bool)
+    reference = np.ones(SHAPE, bool)
     with pytest.raises(ValueError, match=message):
-        overlap_metrics(prediction, truth)
+        overlap_metrics(prediction, reference)
     with pytest.raises(ValueError, match=message):
-        volume_metrics(prediction, truth, SPACING_MM)
-    with pytest.raises(ValueError, match="one shape|truth must"):
-        overlap_metrics(truth, prediction)
+        volume_metrics(prediction, reference, SPACING_MM)
+    with pytest.raises(ValueError, match="one shape|reference must"):
+        overlap_metrics(reference, prediction)
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 1, 1), (1, 0, 1), (1, -2, 1), (1, np.nan, 1), 2.0])

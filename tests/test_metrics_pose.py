@@ -15,13 +15,13 @@ NAMES = ("neck", "spine", "wrist_a", "wrist_b")
 BONES = (("neck", "spine"), ("neck", "wrist_a"), ("neck", "tail"))
 SIDES = (("wrist_a", "wrist_b"),)
 SPACING = (0.5, 1.0, 2.0)
-TRUTH = np.array([[10, 20, 5], [10, 26, 5], [30, 20, 5], [10, 20, 15.0]])
+REFERENCE = np.array([[10, 20, 5], [10, 26, 5], [30, 20, 5], [10, 20, 15.0]])
 NAN = math.nan
 
 
 def test_a_case_solved_by_hand():
-    found = TRUTH + [[6, 4, 0], [0, 0, 0], [0, 0, 1], [0, 12, 0]]  # 5, 0, 2 and 12 mm
-    row = pose_metrics(found, TRUTH, SPACING, NAMES, BONES, SIDES)
+    found = REFERENCE + [[6, 4, 0], [0, 0, 0], [0, 0, 1], [0, 12, 0]]  # 5, 0, 2 and 12 mm
+    row = pose_metrics(found, REFERENCE, SPACING, NAMES, BONES, SIDES)
     assert [row[f"error_{name}_mm"] for name in NAMES] == pytest.approx([5, 0, 2, 12])
     assert row["mre_mm"] == pytest.approx(4.75)
     assert [row[f"auc_{name}"] for name in NAMES] == pytest.approx([0.5, 1, 0.8, 0])
@@ -39,9 +39,9 @@ def test_a_case_solved_by_hand():
 
 
 def test_a_missing_truth_is_masked_and_a_missing_answer_is_a_miss():
-    truth, found = TRUTH.copy(), TRUTH.copy()
-    truth[3], found[1, 2] = NAN, NAN
-    row = pose_metrics(found, truth, SPACING, NAMES, BONES, SIDES)
+    reference, found = REFERENCE.copy(), REFERENCE.copy()
+    reference[3], found[1, 2] = NAN, NAN
+    row = pose_metrics(found, reference, SPACING, NAMES, BONES, SIDES)
     assert [row[f"error_{name}_mm"] for name in NAMES] == pytest.approx([0, NAN, 0, NAN], nan_ok=True)
     assert [row[f"auc_{name}"] for name in NAMES] == pytest.approx([1, 0, 1, NAN], nan_ok=True)
     assert row["mre_mm"] == 0 and row["auc"] == pytest.approx(2 / 3)
@@ -52,21 +52,21 @@ def test_a_missing_truth_is_masked_and_a_missing_answer_is_a_miss():
 
 
 def test_without_any_truth_everything_is_undefined():
-    row = pose_metrics(TRUTH, np.full((4, 3), NAN), SPACING, NAMES, BONES, SIDES)
+    row = pose_metrics(REFERENCE, np.full((4, 3), NAN), SPACING, NAMES, BONES, SIDES)
     assert all(math.isnan(row[key]) for key in ("mre_mm", "auc", "auc_trapezoid", "length_abs_error_mm"))
     assert (row["missing"], row["undefined"], row["exchanged"]) == (4, 0, 0)
 
 
 def test_exchanged_sides_are_counted_and_nothing_else():
-    assert exchanged_pairs(TRUTH[[0, 1, 3, 2]], TRUTH, NAMES, SIDES) == 1
-    assert exchanged_pairs(TRUTH, TRUTH, NAMES, SIDES) == 0
-    both = TRUTH.copy()
+    assert exchanged_pairs(REFERENCE[[0, 1, 3, 2]], REFERENCE, NAMES, SIDES) == 1
+    assert exchanged_pairs(REFERENCE, REFERENCE, NAMES, SIDES) == 0
+    both = REFERENCE.copy()
     both[3] = both[2]  # both wrists on one: either way round is as bad
-    assert exchanged_pairs(both, TRUTH, NAMES, SIDES) == 0
-    gone = TRUTH[[0, 1, 3, 2]].copy()
+    assert exchanged_pairs(both, REFERENCE, NAMES, SIDES) == 0
+    gone = REFERENCE[[0, 1, 3, 2]].copy()
     gone[2] = NAN
-    assert exchanged_pairs(gone, TRUTH, NAMES, SIDES) == 0
-    row = pose_metrics(TRUTH[[0, 1, 3, 2]], TRUTH, SPACING, NAMES, BONES, SIDES)
+    assert exchanged_pairs(gone, REFERENCE, NAMES, SIDES) == 0
+    row = pose_metrics(REFERENCE[[0, 1, 3, 2]], REFERENCE, SPACING, NAMES, BONES, SIDES)
     assert row["exchanged"] == 1 and row["error_wrist_a_mm"] == pytest.approx(math.hypot(10, 20))
 
 
@@ -91,10 +91,10 @@ def test_lengths_and_errors_do_not_depend_on_the_frame():
     from scipy.spatial.transform import Rotation
 
     generator = np.random.default_rng(1)
-    truth, found = generator.normal(size=(2, 16, 3)) * 30
+    reference, found = generator.normal(size=(2, 16, 3)) * 30
     turn, shift = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), np.array([5.0, -7, 80])
-    one = pose_metrics(found, truth, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
-    other = pose_metrics(found @ turn.T + shift, truth @ turn.T + shift, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
+    one = pose_metrics(found, reference, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
+    other = pose_metrics(found @ turn.T + shift, reference @ turn.T + shift, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
     assert other == pytest.approx(one)
 
 
@@ -124,10 +124,10 @@ def test_the_papers_numbers_bound_the_limit():
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: pose_metrics(TRUTH[:3], TRUTH, SPACING, NAMES), r"must be \[4, 3\]"),
-    (lambda: pose_metrics(TRUTH, TRUTH, (1, 0, 1), NAMES), "three|3 positive"),
-    (lambda: pose_metrics(TRUTH, TRUTH, SPACING, NAMES, limit_mm=0), "above 0"),
-    (lambda: segment_lengths(TRUTH, NAMES, BONES), "tail"),
+    (lambda: pose_metrics(REFERENCE[:3], REFERENCE, SPACING, NAMES), r"must be \[4, 3\]"),
+    (lambda: pose_metrics(REFERENCE, REFERENCE, (1, 0, 1), NAMES), "three|3 positive"),
+    (lambda: pose_metrics(REFERENCE, REFERENCE, SPACING, NAMES, limit_mm=0), "above 0"),
+    (lambda: segment_lengths(REFERENCE, NAMES, BONES), "tail"),
     (lambda: area_scores(np.zeros(3), 10, np.ones(2, bool)), "same shape"),
     (lambda: trapezoid_scores(np.zeros(3), 10, 0), "1 or more"),
 ])

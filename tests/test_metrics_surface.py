@@ -96,10 +96,10 @@ def test_boundary_agrees_with_brute_force_and_erosion(shape: tuple[int, ...]) ->
 
 
 def hand_pair() -> tuple[np.ndarray, np.ndarray]:
-    prediction, truth = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    prediction, reference = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     prediction[1, 1, 1] = prediction[2, 1, 1] = prediction[2, 2, 1] = True
-    truth[1, 1, 1] = truth[5, 1, 1] = True
-    return prediction, truth
+    reference[1, 1, 1] = reference[5, 1, 1] = True
+    return prediction, reference
 
 
 def test_hand_solved_distances() -> None:
@@ -129,26 +129,26 @@ def test_hand_solved_distances() -> None:
 def test_one_plane_moved_along_an_axis(axis: int) -> None:
     """Every voxel of a plane two steps away is exactly two spacings of that axis away."""
     shape, sides = (9, 7, 5), (0.7, 1.3, 2.9)
-    prediction, truth = np.zeros(shape, bool), np.zeros(shape, bool)
+    prediction, reference = np.zeros(shape, bool), np.zeros(shape, bool)
     np.moveaxis(prediction, axis, 0)[1] = True
-    np.moveaxis(truth, axis, 0)[3] = True
-    values = surface_metrics(prediction, truth, sides)
+    np.moveaxis(reference, axis, 0)[3] = True
+    values = surface_metrics(prediction, reference, sides)
     assert values.pop("assd_std_mm") == pytest.approx(0, abs=1e-12)
     assert list(values.values()) == pytest.approx([2 * sides[axis]] * 4)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_distances_agree_with_brute_force(seed: int) -> None:
-    prediction, truth = blob_pair(seed, (9, 7, 5))
-    edges = [brute_boundary(mask) for mask in (prediction, truth)]
+    prediction, reference = blob_pair(seed, (9, 7, 5))
+    edges = [brute_boundary(mask) for mask in (prediction, reference)]
     there = brute_directed(edges[0], edges[1], SPACING_MM)
     back = brute_directed(edges[1], edges[0], SPACING_MM)
-    found = surface_distances(prediction, truth, SPACING_MM)
+    found = surface_distances(prediction, reference, SPACING_MM)
     assert found.prediction_to_reference_mm == pytest.approx(there)
     assert found.reference_to_prediction_mm == pytest.approx(back)
     assert np.array_equal(found.prediction_points_vox, np.argwhere(edges[0]))
     assert np.array_equal(found.reference_points_vox, np.argwhere(edges[1]))
-    ours = surface_metrics(prediction, truth, SPACING_MM)
+    ours = surface_metrics(prediction, reference, SPACING_MM)
     assert ours["assd_mm"] == pytest.approx((np.mean(there) + np.mean(back)) / 2)
     assert ours["assd_std_mm"] == pytest.approx(np.std(there + back))
     assert ours["hausdorff_mm"] == pytest.approx(max(there + back))
@@ -173,19 +173,19 @@ def inner(shape: tuple[int, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_hausdorff_and_mean_agree_with_simpleitk(seed: int) -> None:
-    prediction, truth = blob_pair(seed)
+    prediction, reference = blob_pair(seed)
     hausdorff = sitk.HausdorffDistanceImageFilter()
-    hausdorff.Execute(*(sitk_mask(brute_boundary(mask), SPACING_MM) for mask in (prediction, truth)))
-    ours = surface_metrics(prediction, truth, SPACING_MM)
+    hausdorff.Execute(*(sitk_mask(brute_boundary(mask), SPACING_MM) for mask in (prediction, reference)))
+    ours = surface_metrics(prediction, reference, SPACING_MM)
     assert ours["hausdorff_mm"] == pytest.approx(hausdorff.GetHausdorffDistance(), rel=1e-6)
     assert ours["assd_mm"] == pytest.approx(hausdorff.GetAverageHausdorffDistance(), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_distance_agrees_with_simpleitk_distance_map(seed: int) -> None:
-    prediction, truth = blob_pair(seed)
-    found = surface_distances(prediction, truth, SPACING_MM)
-    image = sitk_mask(brute_boundary(truth), SPACING_MM)
+    prediction, reference = blob_pair(seed)
+    found = surface_distances(prediction, reference, SPACING_MM)
+    image = sitk_mask(brute_boundary(reference), SPACING_MM)
     distance_map = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
     # Negative inside; a clump of boundary voxels has an inside of its own, at distance 0 from itself.
     values = np.maximum(sitk.GetArrayFromImage(distance_map).T, 0)
@@ -213,28 +213,28 @@ def test_all_distances_agree_with_monai() -> None:
 
 
 def test_surfaces_weigh_the_same_in_either_order() -> None:
-    prediction, truth = blob_pair(1)
-    one = surface_metrics(prediction, truth, SPACING_MM)
-    other = surface_metrics(truth, prediction, SPACING_MM)
+    prediction, reference = blob_pair(1)
+    one = surface_metrics(prediction, reference, SPACING_MM)
+    other = surface_metrics(reference, prediction, SPACING_MM)
     assert one == pytest.approx(other)
     assert one["assd_mm"] != pytest.approx(one["surface_mean_pooled_mm"], rel=1e-3)
     assert one["hausdorff95_mm"] <= one["hausdorff_mm"]
 
 
 def test_axes_and_memory_order_do_not_matter() -> None:
-    prediction, truth = blob_pair(4)
-    expected = segmentation_metrics(prediction, truth, SPACING_MM)
-    turned = [mask.transpose(2, 0, 1) for mask in (prediction, truth)]
+    prediction, reference = blob_pair(4)
+    expected = segmentation_metrics(prediction, reference, SPACING_MM)
+    turned = [mask.transpose(2, 0, 1) for mask in (prediction, reference)]
     assert segmentation_metrics(*turned, (3.0, 0.5, 2.0)) == pytest.approx(expected)
-    mixed = np.asfortranarray(prediction), truth[::-1].copy()[::-1]
+    mixed = np.asfortranarray(prediction), reference[::-1].copy()[::-1]
     assert segmentation_metrics(*mixed, SPACING_MM) == pytest.approx(expected)
     assert segmentation_metrics(*turned, SPACING_MM) != pytest.approx(expected)
 
 
 def test_spacing_scales_distances_and_volumes() -> None:
-    prediction, truth = blob_pair(5)
-    one = segmentation_metrics(prediction, truth, SPACING_MM)
-    double = segmentation_metrics(prediction, truth, tuple(2 * side for side in SPACING_MM))
+    prediction, reference = blob_pair(5)
+    one = segmentation_metrics(prediction, reference, SPACING_MM)
+    double = segmentation_metrics(prediction, reference, tuple(2 * side for side in SPACING_MM))
     assert double["hausdorff95_mm"] == pytest.approx(2 * one["hausdorff95_mm"])
     assert double["assd_std_mm"] == pytest.approx(2 * one["assd_std_mm"])
     assert double["volume_error_ml"] == pytest.approx(8 * one["volume_error_ml"])
@@ -248,17 +248,17 @@ def test_equal_masks_are_at_distance_zero() -> None:
 
 def test_two_axes() -> None:
     """In 2D two columns of pixels three steps of 0.4 apart."""
-    prediction, truth = np.zeros((9, 5), bool), np.zeros((9, 5), bool)
-    prediction[2], truth[5] = True, True
-    assert surface_metrics(prediction, truth, (0.4, 1.1))["hausdorff_mm"] == pytest.approx(1.2)
-    assert surface_distances(prediction, truth, (0.4, 1.1)).reference_points_vox.shape == (5, 2)
+    prediction, reference = np.zeros((9, 5), bool), np.zeros((9, 5), bool)
+    prediction[2], reference[5] = True, True
+    assert surface_metrics(prediction, reference, (0.4, 1.1))["hausdorff_mm"] == pytest.approx(1.2)
+    assert surface_distances(prediction, reference, (0.4, 1.1)).reference_points_vox.shape == (5, 2)
 
 
 def test_everything_at_once_is_its_parts() -> None:
-    prediction, truth = blob_pair(6)
-    parts = overlap_metrics(prediction, truth)
-    parts |= surface_metrics(prediction, truth, SPACING_MM) | volume_metrics(prediction, truth, SPACING_MM)
-    together = segmentation_metrics(prediction, truth, SPACING_MM)
+    prediction, reference = blob_pair(6)
+    parts = overlap_metrics(prediction, reference)
+    parts |= surface_metrics(prediction, reference, SPACING_MM) | volume_metrics(prediction, reference, SPACING_MM)
+    together = segmentation_metrics(prediction, reference, SPACING_MM)
     assert together == {**parts, "undefined": 0}
     assert all(type(value) in (int, float) for value in together.values())  # as JSON and CSV take them
 
@@ -296,10 +296,10 @@ def test_one_empty_is_the_worst_answer_and_flagged(swapped: bool) -> None:
 
 
 def test_no_measured_distance_exceeds_the_diagonal() -> None:
-    prediction, truth = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
-    prediction[0, 0, 0] = truth[-1, -1, -1] = True
+    prediction, reference = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    prediction[0, 0, 0] = reference[-1, -1, -1] = True
     assert diagonal_mm(SHAPE, SPACING_MM) == pytest.approx(DIAGONAL_MM)
-    assert surface_metrics(prediction, truth, SPACING_MM)["hausdorff_mm"] < DIAGONAL_MM
+    assert surface_metrics(prediction, reference, SPACING_MM)["hausdorff_mm"] < DIAGONAL_MM
 
 
 @pytest.mark.parametrize("measure", [surface_distances, surface_metrics, segmentation_metrics])

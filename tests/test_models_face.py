@@ -56,9 +56,9 @@ def test_the_other_rows_have_the_same_backbone():
 
 @pytest.mark.parametrize("variant, cells", [("ig_rpn", 4 * 6 * 2), ("ssd", 4 * 6 * 2 + 2 * 3 * 1)])
 def test_every_anchor_has_its_scores_and_offsets(variant, cells):
-    answer = build(small(variant))(np.zeros((1, 8, 12, 4, 1), "float32"))
-    assert set(answer) == {"classes", "offsets"}
-    assert answer["classes"].shape == (1, 8 * cells, 6) and answer["offsets"].shape == (1, 8 * cells, 6)
+    prediction = build(small(variant))(np.zeros((1, 8, 12, 4, 1), "float32"))
+    assert set(prediction) == {"classes", "offsets"}
+    assert prediction["classes"].shape == (1, 8 * cells, 6) and prediction["offsets"].shape == (1, 8 * cells, 6)
 
 
 def test_rows_are_in_the_order_of_the_anchors():
@@ -81,19 +81,19 @@ def test_rows_are_in_the_order_of_the_anchors():
 
 def test_two_stages_answer_for_their_proposals():
     network = build(small("faster_rcnn"))
-    answer = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
-    assert {name: value.shape for name, value in answer.items()} == {
+    prediction = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
+    assert {name: value.shape for name, value in prediction.items()} == {
         "objectness": (1, 384, 2), "offsets": (1, 384, 6), "proposals": (1, 6, 6), "classes": (1, 6, 6),
         "proposal_offsets": (1, 6, 6), "features": (1, 4, 6, 2, 4)}
-    assert all(value.dtype == "float32" for value in answer.values())
+    assert all(value.dtype == "float32" for value in prediction.values())
 
 
 def test_the_second_stage_reads_any_boxes_in_full_precision():
     network = build(small("faster_rcnn", precision="mixed_bfloat16"))
-    answer = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
+    prediction = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
     second = network.get_layer(SECOND_STAGE)
-    again = second([answer["features"], answer["proposals"][:, :2]])
-    np.testing.assert_array_equal(again["classes"], answer["classes"][:, :2])
+    again = second([prediction["features"], prediction["proposals"][:, :2]])
+    np.testing.assert_array_equal(again["classes"], prediction["classes"][:, :2])
     regions = keras.Model(second.input, second.get_layer("regions").output)
     box = np.array([[[1.0, 1.0, 0.0, 6.0, 9.0, 3.0]]], np.float32)
     near = box + np.float32(1 / 512)  # of bfloat16's eight digits the same
@@ -106,11 +106,11 @@ def test_training_shows_the_second_stage_the_true_boxes():
     trainer = compiled(build(settings), settings)
     trainer.get_layer(SECOND_STAGE).get_layer("proposal_offsets").bias.assign(np.ones(6))
     image = np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32")
-    truth = {"boxes": np.array([[[3.5, 5.5, 1.5, 4.5, 6.5, 2.5]]], np.float32),  # too small for any proposal
+    reference = {"boxes": np.array([[[3.5, 5.5, 1.5, 4.5, 6.5, 2.5]]], np.float32),  # too small for any proposal
              "labels": np.zeros((1, 384), np.int8), "positives": np.full((1, 4), -1, np.int32),
              "negatives": np.full((1, 12), -1, np.int32)}
-    for there, boxes in ((True, truth["boxes"]), (False, truth["boxes"] * np.nan)):
-        found = trainer.train_on_batch(image, truth | {"boxes": boxes}, return_dict=True)
+    for there, boxes in ((True, reference["boxes"]), (False, reference["boxes"] * np.nan)):
+        found = trainer.train_on_batch(image, reference | {"boxes": boxes}, return_dict=True)
         trainer.reset_metrics()
         assert np.isfinite(found["loss"]) and (found["proposal_regression"] > 0) == there
 
@@ -133,16 +133,16 @@ def test_jax_gives_the_same_answers(variant, tmp_path):
             "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in answer.items()})\n"
             "assert 'tensorflow' not in sys.modules")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
-    with np.load(tmp_path / "answer.npz") as answer:
+    with np.load(tmp_path / "answer.npz") as prediction:
         for name, value in network(image).items():
-            np.testing.assert_allclose(answer[name], keras.ops.convert_to_numpy(value), atol=1e-4)
+            np.testing.assert_allclose(prediction[name], keras.ops.convert_to_numpy(value), atol=1e-4)
 
 
 def test_heatmaps_have_the_inputs_size():
     for widths in ((2, 3, 4), (2, 3, 4, 5)):
         network = build(small("heatmap", widths=widths))
-        answer = network(np.zeros((1, 8, 24, 16, 1), "float32"))
-        assert {name: value.shape for name, value in answer.items()} == {"heatmaps": (1, 8, 24, 16, 5)}
+        prediction = network(np.zeros((1, 8, 24, 16, 1), "float32"))
+        assert {name: value.shape for name, value in prediction.items()} == {"heatmaps": (1, 8, 24, 16, 5)}
 
 
 def test_the_receptive_field_of_the_specification():
@@ -159,7 +159,7 @@ def test_the_receptive_field_of_the_specification():
     for first in range(0, side, 16):
         raised = np.zeros((16, side, thick, thick, 1), np.float32)
         raised[np.arange(16), first + np.arange(16)] = 1e6
-        answer = keras.ops.convert_to_numpy(head(raised, training=False))
-        moved.append(np.abs(answer - zero)[:, :, 1, 1, 0] > 0)
+        prediction = keras.ops.convert_to_numpy(head(raised, training=False))
+        moved.append(np.abs(prediction - zero)[:, :, 1, 1, 0] > 0)
     extent = np.concatenate(moved).sum(axis=0)  # input places that move each cell
     assert extent[15:25].max() == 92

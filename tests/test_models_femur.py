@@ -69,17 +69,17 @@ def test_numbers_of_the_discriminator():
 @pytest.mark.parametrize("variant", ["unet_s", "unet_l", "brn", "brndc"])
 def test_outputs_have_the_input_size_and_as_many_channels_as_classes_and_landmarks(variant):
     values = {"labels": ("a", "b"), "landmarks": tuple("abcdefg")}
-    answer = build(narrow(variant, **values))(np.zeros((2, 16, 8, 24, 1), np.float32))
+    prediction = build(narrow(variant, **values))(np.zeros((2, 16, 8, 24, 1), np.float32))
     expected = {"mask": (2, 16, 8, 24, 3), "heatmaps": (2, 16, 8, 24, 7)}
-    assert {name: tuple(value.shape) for name, value in answer.items()} == {
+    assert {name: tuple(value.shape) for name, value in prediction.items()} == {
         name: expected[name] for name in config(variant).outputs}
     judge = discriminator(narrow("brndc_d", **values))
     assert tuple(judge(np.zeros((2, 16, 8, 24, 8), np.float32)).shape) == (2, 1)
 
 
 def test_a_slice_has_its_own_sides():
-    answer = build(narrow("unet_roi", labels=("a", "b")))(np.zeros((3, 32, 48, 1), np.float32))
-    assert set(answer) == {"mask"} and tuple(answer["mask"].shape) == (3, 32, 48, 3)
+    prediction = build(narrow("unet_roi", labels=("a", "b")))(np.zeros((3, 32, 48, 1), np.float32))
+    assert set(prediction) == {"mask"} and tuple(prediction["mask"].shape) == (3, 32, 48, 3)
 
 
 @pytest.mark.parametrize("variant, leads", [
@@ -202,8 +202,8 @@ def test_answers_are_float32_and_the_precision_is_put_back_whatever_happens():
     image = np.random.default_rng(0).normal(size=(1, 24, 24, 24, 1)).astype("float32")
     network, judge = build(narrow(precision="mixed_bfloat16")), discriminator(narrow(precision="mixed_bfloat16"))
     assert network.get_layer("e1a").compute_dtype == judge.get_layer("conv1").compute_dtype == "bfloat16"
-    answer = network(image)
-    assert {str(keras.backend.standardize_dtype(value.dtype)) for value in answer.values()} == {"float32"}
+    prediction = network(image)
+    assert {str(keras.backend.standardize_dtype(value.dtype)) for value in prediction.values()} == {"float32"}
     assert keras.backend.standardize_dtype(judge(np.concatenate([image] * 3, -1)).dtype) == "float32"
     with pytest.raises(ValueError):
         build(narrow(precision="mixed_bfloat16", labels=(), landmarks=()))  # no channel of the heatmaps

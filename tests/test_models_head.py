@@ -84,10 +84,10 @@ def test_quick_networks_are_small(variant):
 @pytest.mark.parametrize("variant", NETWORKS)
 def test_outputs_have_their_shape_and_float32(variant, precision):
     found = narrow(variant, precision=precision, heatmap_widths=(8, 8, 6, 4))
-    answer = build(found)(np.random.default_rng(0).normal(size=(2, 64, 96, 1)).astype("float32"))
+    prediction = build(found)(np.random.default_rng(0).normal(size=(2, 64, 96, 1)).astype("float32"))
     shape = {"heatmaps": (2, 16, 24, 4), "points": (2, 4, 2), "mask": (2, 64, 96, 1)}[found.output]
-    assert list(answer) == [found.output] and tuple(answer[found.output].shape) == shape
-    assert array(answer[found.output]).dtype == np.float32
+    assert list(prediction) == [found.output] and tuple(prediction[found.output].shape) == shape
+    assert array(prediction[found.output]).dtype == np.float32
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -118,9 +118,9 @@ def test_dropout_can_stay_on_at_test(variant):
             weight.assign(np.random.default_rng(0).normal(size=weight.shape))
     assert [tuple(w.shape) for w in plain.weights] == [tuple(w.shape) for w in sampling.weights]
     sampling.set_weights(plain.get_weights())
-    picture = np.random.default_rng(1).normal(size=(1, 64, 96, 1)).astype("float32")
-    same = [array(plain(picture)[found.output]) for _ in range(2)]
-    samples = [array(sampling(picture)[found.output]) for _ in range(3)]
+    image = np.random.default_rng(1).normal(size=(1, 64, 96, 1)).astype("float32")
+    same = [array(plain(image)[found.output]) for _ in range(2)]
+    samples = [array(sampling(image)[found.output]) for _ in range(3)]
     assert (same[0] == same[1]).all() and (samples[0] != samples[1]).any()
     for before, after in zip(plain.get_weights(), sampling.get_weights(), strict=True):
         assert (before == after).all()  # the normalisations stay as they are
@@ -128,22 +128,22 @@ def test_dropout_can_stay_on_at_test(variant):
 
 @pytest.mark.parametrize("variant", NETWORKS)
 def test_one_step_of_training_with_points_or_masks(variant):
-    """The truth of a heatmap network is points; Keras must take it, with a landmark unknown."""
+    """The reference of a heatmap network is points; Keras must take it, with a landmark unknown."""
     found = narrow(variant, boundary_weight=0.01 if variant == "unet" else 0.0)
     random = np.random.default_rng(0)
-    picture = random.normal(size=(2, 64, 96, 1)).astype("float32")
+    image = random.normal(size=(2, 64, 96, 1)).astype("float32")
     if found.output == "mask":
         rows, columns = np.mgrid[:64, :96]
         mask = ((columns - 50) / 30) ** 2 + ((rows - 30) / 20) ** 2 < 1
-        truth = np.stack([mask, signed_distance(mask)] if found.boundary_weight else [mask], -1)
-        truth = np.stack([truth] * 2).astype("float32")
+        reference = np.stack([mask, signed_distance(mask)] if found.boundary_weight else [mask], -1)
+        reference = np.stack([reference] * 2).astype("float32")
     else:
-        truth = random.uniform(10, 60, (2, 4, 2)).astype("float32")
-        truth[1, 2] = np.nan
+        reference = random.uniform(10, 60, (2, 4, 2)).astype("float32")
+        reference[1, 2] = np.nan
     network = build(found)
     network.compile(keras.optimizers.AdamW(1e-3, global_clipnorm=1.0), loss=losses(found), run_eagerly=True)
     before = [array(v).copy() for v in network.trainable_variables]
-    assert np.isfinite(network.train_on_batch(picture, {found.output: truth}))
+    assert np.isfinite(network.train_on_batch(image, {found.output: reference}))
     after = [array(v) for v in network.trainable_variables]
     assert all(np.isfinite(value).all() for value in after)
     assert np.mean([(old != new).any() for old, new in zip(before, after, strict=True)]) > 0.9
@@ -155,11 +155,11 @@ def test_the_loss_is_one_number_a_sample_and_lower_for_the_truth(variant):
     points = np.array([[[20, 30], [70, 30], [45, 12], [45, 49]]] * 2, np.float32)
     mask = np.zeros((2, 64, 96, 1), np.float32)
     mask[:, 12:50, 20:70] = 1
-    truth = mask if found.output == "mask" else points
+    reference = mask if found.output == "mask" else points
     right = {"mask": 40 * mask - 20, "points": points, "heatmaps": gaussian_maps(points, (16, 24), 1.5, 4)}
     wrong = {"mask": -right["mask"], "points": points[:, ::-1] + 9, "heatmaps": right["heatmaps"][:, ::-1]}
     (name, loss), = losses(found).items()
-    good, bad = array(loss(truth, right[name])), array(loss(truth, wrong[name]))
+    good, bad = array(loss(reference, right[name])), array(loss(reference, wrong[name]))
     assert name == found.output and good.shape == bad.shape == (2,)
     assert (good < 0.01).all() and (bad > 0.1).all()
 
@@ -208,9 +208,9 @@ def test_resnet_weights_of_a_file_are_all_read(resnet, variant):
     report = load_backbone(network, path)
     assert "ResNet50" in report and "23,587,712" in report and str(path) in report
     backbone = network.get_layer("backbone")
-    picture = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype("float32")
+    image = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype("float32")
     fourth = keras.Model(model.input, model.get_layer("conv4_block6_out").output)
-    np.testing.assert_allclose(array(backbone(picture)[2]), array(fourth(picture)), rtol=1e-3)
+    np.testing.assert_allclose(array(backbone(image)[2]), array(fourth(image)), rtol=1e-3)
     for layer in (layer for layer in model.layers if layer.weights):
         for ours, theirs in zip(backbone.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -262,11 +262,11 @@ def test_jax_gives_the_same_outputs_and_losses(tmp_path):
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT, ROOT / "tests"], check=True,
                    env={**os.environ, "KERAS_BACKEND": "jax"})
     with np.load(tmp_path / "answer.npz") as found:
-        for name, value in answers(tmp_path).items():
+        for name, value in predictions(tmp_path).items():
             np.testing.assert_allclose(found[name], value, atol=2e-4, rtol=1e-3, err_msg=name)
 
 
-def answers(folder):
+def predictions(folder):
     """Output and loss of the networks on the case in a folder; also called on the other backend."""
     held = {}
     with np.load(Path(folder) / "case.npz") as case:
@@ -275,7 +275,7 @@ def answers(folder):
             network = build(found)
             network.load_weights(Path(folder) / f"{variant}.weights.h5")
             output = network(case["image"])[found.output]
-            truth = case["mask" if found.output == "mask" else "points"]
+            reference = case["mask" if found.output == "mask" else "points"]
             held[variant] = array(output)
-            held[f"{variant} loss"] = array(losses(found)[found.output](truth, output))
+            held[f"{variant} loss"] = array(losses(found)[found.output](reference, output))
     return held

@@ -46,8 +46,8 @@ def test_transferred_kernels_have_the_shapes_of_c3d():
 
 def test_outputs_have_the_input_size():
     network = build(narrow(labels=("a", "b")))
-    answer = network(np.zeros((2, 16, 8, 24, 1), np.float32))
-    assert {name: tuple(value.shape) for name, value in answer.items()} == {
+    prediction = network(np.zeros((2, 16, 8, 24, 1), np.float32))
+    assert {name: tuple(value.shape) for name, value in prediction.items()} == {
         head: (2, 16, 8, 24, 3) for head in ("upper", "lower", "middle")}
 
 
@@ -89,9 +89,9 @@ def test_receptive_fields_of_the_specification():
 def test_probabilities_add_up_in_float32_whatever_the_precision():
     for precision in ("float32", "mixed_bfloat16"):
         main = main_network(build(narrow(precision=precision)))
-        answer = main(np.random.default_rng(0).normal(size=(1, 8, 16, 24, 1)).astype("float32"))
-        assert str(answer.dtype).endswith("float32'>") or "float32" in str(answer.dtype)
-        assert keras.ops.convert_to_numpy(answer).sum(-1) == pytest.approx(1, abs=1e-5)
+        prediction = main(np.random.default_rng(0).normal(size=(1, 8, 16, 24, 1)).astype("float32"))
+        assert str(prediction.dtype).endswith("float32'>") or "float32" in str(prediction.dtype)
+        assert keras.ops.convert_to_numpy(prediction).sum(-1) == pytest.approx(1, abs=1e-5)
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -115,6 +115,6 @@ def test_jax_gives_the_same_output(tmp_path):
             "assert 'tensorflow' not in sys.modules")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT, ROOT / "tests"], check=True,
                    env={**os.environ, "KERAS_BACKEND": "jax"})
-    with np.load(tmp_path / "answer.npz") as answer:
+    with np.load(tmp_path / "answer.npz") as prediction:
         for head, value in network(image).items():
-            np.testing.assert_allclose(answer[head], keras.ops.convert_to_numpy(value), atol=2e-5)
+            np.testing.assert_allclose(prediction[head], keras.ops.convert_to_numpy(value), atol=2e-5)

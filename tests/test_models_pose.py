@@ -73,9 +73,9 @@ def test_numbers_of_the_other_networks():
 def test_the_output_has_the_inputs_size_and_a_channel_for_each_landmark(variant, landmarks):
     network = build(narrow(variant, landmarks))
     image = keras.KerasTensor((2, 8, 4, 12, 1))
-    answer = network(image)
-    assert set(answer) == {"heatmaps"} and answer["heatmaps"].shape == (2, 8, 4, 12, len(landmarks))
-    assert answer["heatmaps"].dtype == "float32"
+    prediction = network(image)
+    assert set(prediction) == {"heatmaps"} and prediction["heatmaps"].shape == (2, 8, 4, 12, len(landmarks))
+    assert prediction["heatmaps"].dtype == "float32"
     judge = discriminator(narrow(variant, landmarks))
     assert judge(keras.KerasTensor((2, 8, 4, 12, 1 + len(landmarks)))).shape == (2, 1)
 
@@ -167,19 +167,19 @@ def pair_of(variant, widths=(3, 4, 5), **values):
 
 def batch(sides=(8, 12, 4), samples=1):
     random = np.random.default_rng(1)
-    truth = random.random((samples, *sides, 6), np.float32)
-    truth[..., -2:, :, 0] = np.nan  # does not count
-    return random.normal(size=(samples, *sides, 1)).astype("float32"), {"heatmaps": truth}
+    reference = random.random((samples, *sides, 6), np.float32)
+    reference[..., -2:, :, 0] = np.nan  # does not count
+    return random.normal(size=(samples, *sides, 1)).astype("float32"), {"heatmaps": reference}
 
 
 @pytest.mark.parametrize("variant, graph", [("land_gcp", False), ("land_gcp", True), ("rnn_gcp", True)])
 def test_loss_gradients_and_moving_statistics_are_the_plain_networks(variant, graph):
     """To rounding those of the network that concatenates; much nearer those of the same sums, calculated once."""
-    image, truth = batch()
+    image, reference = batch()
 
     def gradients(network):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(heatmap_error(truth["heatmaps"], network(image, training=True)["heatmaps"]))
+            loss = tf.reduce_sum(heatmap_error(reference["heatmaps"], network(image, training=True)["heatmaps"]))
         return loss, tape.gradient(loss, [v.value for v in network.trainable_variables])
 
     plain, other = pair_of(variant)
@@ -203,17 +203,17 @@ def test_loss_gradients_and_moving_statistics_are_the_plain_networks(variant, gr
 
 def test_weights_and_states_go_from_one_to_the_other_and_back(tmp_path):
     plain, other = pair_of("land_gcp")
-    image, truth = batch()
+    image, reference = batch()
     assert [v.path for v in plain.variables] == [v.path for v in other.variables]
     for network in (plain, other):
         network.compile(keras.optimizers.Adam(1e-2), {"heatmaps": heatmap_error})
     for place, (writer, reader) in enumerate(((plain, other), (other, plain))):
-        writer.train_on_batch(image, truth)
+        writer.train_on_batch(image, reference)
         save_weights(tmp_path / f"{place}.weights.h5", writer)
         keras.Model(reader.input, reader.output, name=reader.name).load_weights(tmp_path / f"{place}.weights.h5")
         for one, two in zip(writer.get_weights(), reader.get_weights(), strict=True):
             np.testing.assert_array_equal(one, two)
-        writer.train_on_batch(image, truth)
+        writer.train_on_batch(image, reference)
         save_state(tmp_path / "state.h5", writer, place)
         reader.optimizer.build(reader.trainable_variables)
         assert load_state(tmp_path / "state.h5", reader) == place
@@ -238,8 +238,8 @@ def test_low_precision_is_told_by_the_layers_and_the_answer_is_float32():
         network = build(narrow(variant, precision="mixed_bfloat16"))
         assert {network.get_layer(name).compute_dtype for name in ("e1a", "d1a", "d1_up")} == {"bfloat16"}
         image = np.random.default_rng(0).normal(size=(1, 12, 16, 12, 1)).astype("float32")
-        answer = network(image, training=True)["heatmaps"]
-        assert keras.backend.standardize_dtype(answer.dtype) == "float32" and np.isfinite(answer).all()
+        prediction = network(image, training=True)["heatmaps"]
+        assert keras.backend.standardize_dtype(prediction.dtype) == "float32" and np.isfinite(prediction).all()
     assert keras.config.dtype_policy().name == "float32"
 
 

@@ -19,7 +19,7 @@ from tfsono.phantoms import face_anatomy as anatomy
 from tfsono.phantoms import face_flesh as flesh
 from tfsono.phantoms.canvas import Canvas
 from tfsono.phantoms.dataset import write_face_dataset
-from tfsono.phantoms.face import FaceTruth, face_phantom, face_truth
+from tfsono.phantoms.face import FaceReference, face_phantom, face_reference
 from tfsono.phantoms.view import SAGITTAL
 from tfsono.volumes.image import read_volume
 from tfsono.volumes.landmarks import points_to_vox
@@ -79,7 +79,7 @@ def test_later_faces_are_larger():
     for pair in combinations(range(5), 2):
         assert (np.diff([distance(face, *pair) for face in found]) > 0.5).all()
     assert (np.diff([face.vault_mm for face in found], axis=0) > 1.5).all()
-    early, late = (face_truth(3, SIZE, SPACING_MM, (weeks, weeks))[1] for weeks in (20, 30))
+    early, late = (face_reference(3, SIZE, SPACING_MM, (weeks, weeks))[1] for weeks in (20, 30))
     assert (early.weeks, late.weeks) == (20, 30)
     assert late.occipitofrontal_mm > 1.3 * early.occipitofrontal_mm
     assert late.distances_mm["left_eye", "right_eye"] > 1.3 * early.distances_mm["left_eye", "right_eye"]
@@ -114,7 +114,7 @@ def test_less_variety_makes_faces_alike():
         drawn = [anatomy.draw_face(rng, (25, 25), variety) for _ in range(40)]
         spreads.append(np.std(ratios(drawn)["chin by eyes"]))
     assert spreads[0] > 1.5 * spreads[1] > 1.5 * 3 * spreads[2] > 0
-    assert len({face_truth(seed, SIZE, SPACING_MM, variety=0.1)[1].hands for seed in range(8)}) == 1
+    assert len({face_reference(seed, SIZE, SPACING_MM, variety=0.1)[1].hands for seed in range(8)}) == 1
 
 
 def test_ages_and_mouths_are_drawn_within_their_limits(faces):
@@ -252,10 +252,10 @@ def phantom():
 def test_the_promised_form_and_one_seed_is_one_volume(phantom):
     assert phantom.image.shape == SIZE and phantom.image.dtype == np.uint8
     assert phantom.points_vox.shape == (5, 3) and phantom.points_vox.dtype == np.float64
-    assert isinstance(phantom.about, FaceTruth) and 20 <= phantom.about.weeks <= 30
+    assert isinstance(phantom.about, FaceReference) and 20 <= phantom.about.weeks <= 30
     again, other = (face_phantom(seed, SIZE, SPACING_MM) for seed in (3, 4))
     np.testing.assert_array_equal(again.image, phantom.image)
-    points, about = face_truth(3, SIZE, SPACING_MM)
+    points, about = face_reference(3, SIZE, SPACING_MM)
     np.testing.assert_array_equal(points, phantom.points_vox)
     assert about == phantom.about == again.about
     assert (other.image != phantom.image).mean() > 0.3
@@ -281,14 +281,14 @@ def test_one_face_at_every_resolution():
 
 
 @pytest.fixture(scope="module")
-def truths():
+def references():
     """80 placed faces: points in millimetres [80, 5, 3] from the volume's corner, and what was drawn."""
-    found = [face_truth(seed, SIZE, SPACING_MM) for seed in range(80)]
+    found = [face_reference(seed, SIZE, SPACING_MM) for seed in range(80)]
     return (np.stack([points for points, _ in found]) + 0.5) * SPACING_MM, [about for _, about in found]
 
 
-def test_boxes_lie_in_the_volume_in_any_direction(truths):
-    points, abouts = truths
+def test_boxes_lie_in_the_volume_in_any_direction(references):
+    points, abouts = references
     sides = np.asarray(SIZE) * SPACING_MM
     assert points.min() >= 15.6 and (points <= sides - 15.6).all()
     assert np.ptp(points.mean(axis=1), axis=0).min() > 25  # not always in the same place
@@ -299,9 +299,9 @@ def test_boxes_lie_in_the_volume_in_any_direction(truths):
         assert np.abs(axes[:, row].mean(axis=0)).max() < 0.3
 
 
-def test_left_is_the_fetuss_own(truths):
+def test_left_is_the_fetuss_own(references):
     """Left, backwards and upwards by the landmarks are right-handed, whatever the direction."""
-    points, abouts = truths
+    points, abouts = references
     left = points[:, LEFT] - points[:, RIGHT]
     back = 0.5 * (points[:, LEFT] + points[:, RIGHT]) - points[:, NOSE]
     up = points[:, BROW] - points[:, CHIN]
@@ -314,7 +314,7 @@ def test_left_is_the_fetuss_own(truths):
 def test_other_grids_hold_the_boxes_too():
     for size, spacing_mm in (((128,) * 3, (1.3,) * 3), ((64,) * 3, (2.6,) * 3), ((67, 61, 55), (1.9, 2.1, 2.2))):
         for seed in range(3):
-            points = face_truth(seed, size, spacing_mm)[0] * spacing_mm
+            points = face_reference(seed, size, spacing_mm)[0] * spacing_mm
             ends = (np.asarray(size) - 1) * spacing_mm
             assert points.min() >= 14 and (points <= ends - 14).all()
 
@@ -323,7 +323,7 @@ def test_a_face_lies_as_near_to_the_standard_view_as_is_asked():
     for degrees in (0, 50):
         angles = []
         for seed in range(10):
-            points, about = face_truth(seed, SIZE, SPACING_MM, turn_degrees=degrees)
+            points, about = face_reference(seed, SIZE, SPACING_MM, turn_degrees=degrees)
             cosine = (np.trace(np.asarray(about.axes) @ SAGITTAL.T) - 1) / 2
             angles.append(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
             if degrees == 0:  # it looks at the probe, its chin to one side, its left away
@@ -360,16 +360,16 @@ def test_eyes_are_seen_dark_with_bright_rims_in_dark_fluid():
 def test_the_picture_is_darker_behind_bones(monkeypatch):
     """The same scene with and without the bones' loss differs behind the face, not before it."""
     size, spacing_mm = (43, 41, 45), (2.9, 2.9, 2.9)
-    truth = face_truth(2, size, spacing_mm, turn_degrees=0)[0]
+    reference = face_reference(2, size, spacing_mm, turn_degrees=0)[0]
     loud = face_phantom(2, size, spacing_mm, turn_degrees=0).image.astype(float)
     draw = face_module.draw_face_look
     monkeypatch.setattr(face_module, "draw_face_look",
                         lambda rng: draw(rng)._replace(bone_loss=0.0, skull_loss=0.0))
     clear = face_phantom(2, size, spacing_mm, turn_degrees=0).image.astype(float)
     change = clear - loud
-    x, y, z = np.rint(truth.mean(axis=0)).astype(int)
+    x, y, z = np.rint(reference.mean(axis=0)).astype(int)
     behind = change[x - 4: x + 5, y + 5: y + 15, z - 4: z + 5]
-    before = change[:, : int(truth[NOSE, 1]) - 4]
+    before = change[:, : int(reference[NOSE, 1]) - 4]
     assert behind.mean() > 5 and np.abs(before).mean() < 0.2 * behind.mean()
 
 
@@ -425,15 +425,15 @@ def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match="size"):
         face_phantom(1, (4, 40, 40), (2, 2, 2))
     with pytest.raises(ValueError, match="weeks"):
-        face_truth(1, SIZE, SPACING_MM, (30, 20))
+        face_reference(1, SIZE, SPACING_MM, (30, 20))
     with pytest.raises(ValueError, match="weeks must be 2 ages from 16.0 to 36.0"):
-        face_truth(1, SIZE, SPACING_MM, (12, 20))
+        face_reference(1, SIZE, SPACING_MM, (12, 20))
     with pytest.raises(ValueError, match="turn_degrees must be from 0 to 180: 200"):
-        face_truth(1, SIZE, SPACING_MM, turn_degrees=200)
+        face_reference(1, SIZE, SPACING_MM, turn_degrees=200)
     with pytest.raises(ValueError, match="variety must be above 0 and up to 1: 0"):
-        face_truth(1, SIZE, SPACING_MM, variety=0)
+        face_reference(1, SIZE, SPACING_MM, variety=0)
     with pytest.raises(UserError, match="field of view must hold a face of .*; found 40 x 40 x 40 mm"):
-        face_truth(1, (20, 20, 20), (2, 2, 2))
+        face_reference(1, (20, 20, 20), (2, 2, 2))
 
 
 COARSE, COARSE_MM = (25, 24, 27), (4.9, 4.9, 4.8)

@@ -17,7 +17,7 @@ from tfsono.metrics.biometry import gestational_age_by_fl
 from tfsono.phantoms import femur as femur_module
 from tfsono.phantoms import femur_anatomy as anatomy
 from tfsono.phantoms.dataset import write_femur_dataset
-from tfsono.phantoms.femur import femur_phantom, femur_truth
+from tfsono.phantoms.femur import femur_phantom, femur_reference
 from tfsono.volumes.image import read_volume
 from tfsono.volumes.landmarks import points_to_vox
 
@@ -151,7 +151,7 @@ def test_one_seed_is_one_volume_and_another_seed_another(phantoms):
     np.testing.assert_array_equal(again.points_vox, phantoms[0].points_vox)
     assert again.about == phantoms[0].about != phantoms[1].about
     assert (again.image != phantoms[1].image).mean() > 0.3
-    points, about = femur_truth(SEEDS[0], SIZE, SPACING_MM)
+    points, about = femur_reference(SEEDS[0], SIZE, SPACING_MM)
     np.testing.assert_array_equal(points, again.points_vox)
     assert about == again.about
 
@@ -210,7 +210,7 @@ def test_every_direction_and_both_sides_with_the_whole_bone_in_the_field_of_view
     around = np.random.default_rng(0).normal(size=(200, 3))
     for seed in range(60):
         scene, sweep, _ = femur_module._draw(seed, SIZE, SPACING_MM, (23, 31))
-        points, about = femur_truth(seed, SIZE, SPACING_MM)
+        points, about = femur_reference(seed, SIZE, SPACING_MM)
         assert about.right == scene.right
         tips = points * SPACING_MM
         ball = 0.1 * about.length_mm * around / np.linalg.norm(around, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Speckle, shadow and sector against their definitions; the head phantom's truth, looks and files."""
+"""Speckle, shadow and sector against their definitions; the head phantom's reference, looks and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfsono.errors import UserError
 from tfsono.phantoms import ultrasound
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.dataset import _first_frames, write_head_dataset
-from tfsono.phantoms.head import PIXEL_RANGE_MM, head_phantom, head_truth
+from tfsono.phantoms.head import PIXEL_RANGE_MM, head_phantom, head_reference
 from tfsono.phantoms.head_anatomy import draw_head
 
 SIZE_YX = (135, 201)
@@ -110,18 +110,18 @@ def test_scan_conversion_keeps_a_plane_and_is_black_outside():
     x, y = sector.points()
     rays = 5 + 0.3 * x - 0.2 * y
     grid_x, grid_y = np.meshgrid(np.linspace(-50, 50, 57), np.linspace(-30, 60, 43))
-    picture = sector.scan_convert(rays, grid_x, grid_y)
+    image = sector.scan_convert(rays, grid_x, grid_y)
     inside = sector.holds(grid_x, grid_y)
-    assert 0.2 < inside.mean() < 0.8 and (picture[~inside] == 0).all()
-    np.testing.assert_allclose(picture[inside], (5 + 0.3 * grid_x - 0.2 * grid_y)[inside], atol=2e-3)
+    assert 0.2 < inside.mean() < 0.8 and (image[~inside] == 0).all()
+    np.testing.assert_allclose(image[inside], (5 + 0.3 * grid_x - 0.2 * grid_y)[inside], atol=2e-3)
     volume = sector.scan_convert(np.stack([rays, 2 * rays], axis=-1), grid_x, grid_y)
-    np.testing.assert_array_equal(volume[..., 0], picture)
-    np.testing.assert_allclose(volume[..., 1], 2 * picture, rtol=1e-5)
+    np.testing.assert_array_equal(volume[..., 0], image)
+    np.testing.assert_allclose(volume[..., 1], 2 * image, rtol=1e-5)
     with pytest.raises(ValueError, match="131"):
         sector.scan_convert(rays.T, grid_x, grid_y)
 
 
-# ----------------------------------------------------------------------------------------------------------- truth
+# ----------------------------------------------------------------------------------------------------------- reference
 
 
 def test_picture_and_mask_have_the_promised_form(phantoms):
@@ -133,52 +133,52 @@ def test_picture_and_mask_have_the_promised_form(phantoms):
 
 
 def test_the_mask_has_the_ellipse_of_the_truth(phantoms):
-    for _, mask, truth, _ in phantoms:
+    for _, mask, reference, _ in phantoms:
         assert components(mask).max() == 1
         (region,) = regionprops(mask)
-        np.testing.assert_allclose(region.centroid[::-1], truth.ellipse.center_px, atol=0.1)
-        assert region.axis_major_length / 2 == pytest.approx(truth.ellipse.semi_major_px, abs=0.25)
-        assert region.axis_minor_length / 2 == pytest.approx(truth.ellipse.semi_minor_px, abs=0.25)
-        assert mask.sum() == pytest.approx(np.pi * truth.ellipse.semi_major_px * truth.ellipse.semi_minor_px, rel=0.01)
+        np.testing.assert_allclose(region.centroid[::-1], reference.ellipse.center_px, atol=0.1)
+        assert region.axis_major_length / 2 == pytest.approx(reference.ellipse.semi_major_px, abs=0.25)
+        assert region.axis_minor_length / 2 == pytest.approx(reference.ellipse.semi_minor_px, abs=0.25)
+        assert mask.sum() == pytest.approx(np.pi * reference.ellipse.semi_major_px * reference.ellipse.semi_minor_px, rel=0.01)
         direction = np.pi / 2 - region.orientation  # skimage: from the row axis, anticlockwise
-        assert abs(np.sin(direction - truth.ellipse.angle_rad)) < 0.03
+        assert abs(np.sin(direction - reference.ellipse.angle_rad)) < 0.03
 
 
 def test_points_are_the_ends_of_the_axes_in_their_order():
     for seed in range(60):
-        truth = head_truth(seed, SIZE_YX, RANGE_MM)
-        ofd, bpd = truth.points_px[1] - truth.points_px[0], truth.points_px[3] - truth.points_px[2]
-        assert np.hypot(*ofd) == pytest.approx(2 * truth.ellipse.semi_major_px)
-        assert np.hypot(*bpd) == pytest.approx(2 * truth.ellipse.semi_minor_px)
+        reference = head_reference(seed, SIZE_YX, RANGE_MM)
+        ofd, bpd = reference.points_px[1] - reference.points_px[0], reference.points_px[3] - reference.points_px[2]
+        assert np.hypot(*ofd) == pytest.approx(2 * reference.ellipse.semi_major_px)
+        assert np.hypot(*bpd) == pytest.approx(2 * reference.ellipse.semi_minor_px)
         assert abs(ofd @ bpd) < 1e-6 * np.hypot(*ofd) * np.hypot(*bpd)
-        np.testing.assert_allclose(truth.points_px.mean(axis=0), truth.ellipse.center_px)
-        assert ofd[0] >= 0 and bpd[1] >= 0 and -np.pi / 2 <= truth.ellipse.angle_rad < np.pi / 2
-        assert np.arctan2(ofd[1], ofd[0]) == pytest.approx(truth.ellipse.angle_rad)
+        np.testing.assert_allclose(reference.points_px.mean(axis=0), reference.ellipse.center_px)
+        assert ofd[0] >= 0 and bpd[1] >= 0 and -np.pi / 2 <= reference.ellipse.angle_rad < np.pi / 2
+        assert np.arctan2(ofd[1], ofd[0]) == pytest.approx(reference.ellipse.angle_rad)
     assert LANDMARKS == ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
 
 
 def test_circumference_against_the_elliptic_integral():
     for seed in range(20):
-        truth = head_truth(seed, SIZE_YX, RANGE_MM)
-        eccentricity = 1 - (truth.ellipse.semi_minor_px / truth.ellipse.semi_major_px) ** 2
-        exact = 4 * truth.ellipse.semi_major_px * special.ellipe(eccentricity) * truth.pixel_size_mm
-        assert truth.circumference_mm == pytest.approx(exact, rel=1e-6)
+        reference = head_reference(seed, SIZE_YX, RANGE_MM)
+        eccentricity = 1 - (reference.ellipse.semi_minor_px / reference.ellipse.semi_major_px) ** 2
+        exact = 4 * reference.ellipse.semi_major_px * special.ellipe(eccentricity) * reference.pixel_size_mm
+        assert reference.circumference_mm == pytest.approx(exact, rel=1e-6)
 
 
 def test_sizes_of_heads_and_pixels_are_those_of_the_set():
-    truths = [head_truth(seed) for seed in range(300)]
-    hc = np.asarray([truth.circumference_mm for truth in truths])
+    references = [head_reference(seed) for seed in range(300)]
+    hc = np.asarray([reference.circumference_mm for reference in references])
     assert hc.min() > 40 and hc.max() < 346 and 0.2 < (hc < 120).mean() < 0.4
-    ratio = [truth.ellipse.semi_minor_px / truth.ellipse.semi_major_px for truth in truths]
+    ratio = [reference.ellipse.semi_minor_px / reference.ellipse.semi_major_px for reference in references]
     assert np.mean(ratio) == pytest.approx(0.80, abs=0.015) and 0.03 < np.std(ratio) < 0.06
-    pixel = np.asarray([truth.pixel_size_mm for truth in truths])
+    pixel = np.asarray([reference.pixel_size_mm for reference in references])
     assert pixel.min() >= PIXEL_RANGE_MM[0] and pixel.max() <= PIXEL_RANGE_MM[1] and np.median(pixel) < 0.15
 
 
 def test_all_of_the_head_is_in_the_picture():
     for seed in range(200):
-        truth = head_truth(seed)
-        ellipse, turn = truth.ellipse, np.linspace(0, 2 * np.pi, 100)
+        reference = head_reference(seed)
+        ellipse, turn = reference.ellipse, np.linspace(0, 2 * np.pi, 100)
         major, minor = ellipse.semi_major_px * np.cos(turn), ellipse.semi_minor_px * np.sin(turn)
         x = ellipse.center_px[0] + major * np.cos(ellipse.angle_rad) - minor * np.sin(ellipse.angle_rad)
         y = ellipse.center_px[1] + major * np.sin(ellipse.angle_rad) + minor * np.cos(ellipse.angle_rad)
@@ -186,9 +186,9 @@ def test_all_of_the_head_is_in_the_picture():
 
 
 def test_a_head_too_large_for_the_largest_pixel_gets_a_larger_one():
-    tight = [head_truth(seed, SIZE_YX, (0.02, 0.03)) for seed in range(10)]
-    for truth in tight:
-        assert truth.pixel_size_mm > 0.03 and truth.points_px.min() > 0
+    tight = [head_reference(seed, SIZE_YX, (0.02, 0.03)) for seed in range(10)]
+    for reference in tight:
+        assert reference.pixel_size_mm > 0.03 and reference.points_px.min() > 0
 
 
 # ----------------------------------------------------------------------------------------------------------- looks
@@ -200,41 +200,41 @@ def test_one_seed_is_one_picture_and_another_seed_another(phantoms):
     np.testing.assert_array_equal(again.mask, phantoms[0].mask)
     assert again.description == phantoms[0].description
     assert not np.array_equal(phantoms[1].image, phantoms[0].image)
-    alone = head_truth(SEEDS[0], SIZE_YX, RANGE_MM)
-    np.testing.assert_array_equal(alone.points_px, again.truth.points_px)
-    assert alone.circumference_mm == again.truth.circumference_mm
+    alone = head_reference(SEEDS[0], SIZE_YX, RANGE_MM)
+    np.testing.assert_array_equal(alone.points_px, again.reference.points_px)
+    assert alone.circumference_mm == again.reference.circumference_mm
 
 
 def test_one_picture_at_every_resolution():
     for seed in (50, 51):
         fine = head_phantom(seed)
         coarse = head_phantom(seed, (270, 400), tuple(2 * pixel_mm for pixel_mm in PIXEL_RANGE_MM))
-        assert coarse.truth.pixel_size_mm == pytest.approx(2 * fine.truth.pixel_size_mm)
-        assert coarse.truth.circumference_mm == fine.truth.circumference_mm
-        np.testing.assert_allclose(coarse.truth.points_px, (fine.truth.points_px + 0.5) / 2 - 0.5, atol=1e-6)
+        assert coarse.reference.pixel_size_mm == pytest.approx(2 * fine.reference.pixel_size_mm)
+        assert coarse.reference.circumference_mm == fine.reference.circumference_mm
+        np.testing.assert_allclose(coarse.reference.points_px, (fine.reference.points_px + 0.5) / 2 - 0.5, atol=1e-6)
         shrunk = cv2.resize(fine.image, (400, 270), interpolation=cv2.INTER_AREA)
         assert np.corrcoef(shrunk.ravel(), coarse.image.ravel())[0, 1] > 0.98
         shrunk = cv2.resize(fine.mask, (400, 270), interpolation=cv2.INTER_AREA)
-        assert (shrunk != coarse.mask).sum() < 6 * coarse.truth.ellipse.semi_major_px
+        assert (shrunk != coarse.mask).sum() < 6 * coarse.reference.ellipse.semi_major_px
 
 
 def test_views_of_one_fetus_have_one_head_in_different_pictures():
     views = [head_phantom(seed, SIZE_YX, RANGE_MM, subject=7) for seed in (1, 2)]
-    first, second = (view.truth.circumference_mm for view in views)
+    first, second = (view.reference.circumference_mm for view in views)
     assert first != second and first == pytest.approx(second, rel=0.06)
     assert not np.array_equal(views[0].image, views[1].image)
-    assert views[0].truth.ellipse.center_px != views[1].truth.ellipse.center_px
-    sizes = [head_truth(seed, SIZE_YX, RANGE_MM, subject=7).circumference_mm for seed in range(30)]
+    assert views[0].reference.ellipse.center_px != views[1].reference.ellipse.center_px
+    sizes = [head_reference(seed, SIZE_YX, RANGE_MM, subject=7).circumference_mm for seed in range(30)]
     assert 0.002 < np.std(sizes) / np.mean(sizes) < 0.02
 
 
-def ring(image, truth, part):
-    """Grey values [360] on the truth's ellipse shrunk to `part`, and how steeply its normal stands up [360]."""
+def ring(image, reference, part):
+    """Grey values [360] on the reference's ellipse shrunk to `part`, and how steeply its normal stands up [360]."""
     turn = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    major, minor = truth.ellipse.semi_major_px, truth.ellipse.semi_minor_px
-    cosine, sine = np.cos(truth.ellipse.angle_rad), np.sin(truth.ellipse.angle_rad)
+    major, minor = reference.ellipse.semi_major_px, reference.ellipse.semi_minor_px
+    cosine, sine = np.cos(reference.ellipse.angle_rad), np.sin(reference.ellipse.angle_rad)
     u, v = part * major * np.cos(turn), part * minor * np.sin(turn)
-    x, y = truth.ellipse.center_px[0] + u * cosine - v * sine, truth.ellipse.center_px[1] + u * sine + v * cosine
+    x, y = reference.ellipse.center_px[0] + u * cosine - v * sine, reference.ellipse.center_px[1] + u * sine + v * cosine
     grey = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR).ravel()
     normal_u, normal_v = np.cos(turn) / major, np.sin(turn) / minor
     return grey, np.abs(normal_u * sine + normal_v * cosine) / np.hypot(normal_u, normal_v)
@@ -243,12 +243,12 @@ def ring(image, truth, part):
 def test_the_skull_is_bright_where_the_sound_meets_it_and_fades_beside():
     front, beside, within, without = [], [], [], []
     for seed in range(12):
-        image, _, truth, _ = head_phantom(seed, (270, 400))
-        wall, upright = ring(image, truth, 0.965)
+        image, _, reference, _ = head_phantom(seed, (270, 400))
+        wall, upright = ring(image, reference, 0.965)
         front.append(wall[upright > 0.9].mean())
         beside.append(wall[upright < 0.3].mean())
-        within.append(ring(image, truth, 0.8)[0].mean())
-        without.append(ring(image, truth, 1.12)[0].mean())
+        within.append(ring(image, reference, 0.8)[0].mean())
+        without.append(ring(image, reference, 1.12)[0].mean())
     assert 110 < np.mean(front) < 210
     assert np.mean(beside) < 0.75 * np.mean(front)
     assert max(np.mean(within), np.mean(without)) < 0.5 * np.mean(front)
@@ -280,7 +280,7 @@ def test_sizes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="size_yx"):
         head_phantom(1, (10, 400))
     with pytest.raises(ValueError, match="pixel_range_mm"):
-        head_truth(1, SIZE_YX, (0.3, 0.1))
+        head_reference(1, SIZE_YX, (0.3, 0.1))
 
 
 # --------------------------------------------------------------------------------------------------------- dataset
@@ -316,13 +316,13 @@ def test_pictures_masks_and_tables_are_those_of_the_phantoms(tmp_path):
     seeds = [int(np.random.SeedSequence([5, number]).generate_state(1)[0]) for number in range(4)]
     for name, seed in zip(names, seeds, strict=True):
         first = int(entry["subjects"][name[:-4]][-3:]) - 1
-        image, mask, truth, _ = head_phantom(seed, (54, 80), (0.52, 3.26), seeds[first])
+        image, mask, reference, _ = head_phantom(seed, (54, 80), (0.52, 3.26), seeds[first])
         np.testing.assert_array_equal(cv2.imread(str(root / "images" / name), cv2.IMREAD_UNCHANGED), image)
         np.testing.assert_array_equal(cv2.imread(str(root / "labels" / name), cv2.IMREAD_UNCHANGED), mask)
-        assert float(sizes[name]["pixel_size_mm"]) == pytest.approx(truth.pixel_size_mm, rel=1e-5)
-        assert float(sizes[name]["head_circumference_mm"]) == pytest.approx(truth.circumference_mm, abs=1e-3)
+        assert float(sizes[name]["pixel_size_mm"]) == pytest.approx(reference.pixel_size_mm, rel=1e-5)
+        assert float(sizes[name]["head_circumference_mm"]) == pytest.approx(reference.circumference_mm, abs=1e-3)
         written = [[float(points[name][f"{point}_{axis}"]) for axis in "xy"] for point in LANDMARKS]
-        np.testing.assert_allclose(written, truth.points_px, atol=1e-3)
+        np.testing.assert_allclose(written, reference.points_px, atol=1e-3)
 
 
 def test_some_pictures_share_a_fetus(tmp_path):

@@ -23,7 +23,7 @@ from tfsono.phantoms import pose_skeleton as skeleton
 from tfsono.phantoms import womb
 from tfsono.phantoms.canvas import Canvas
 from tfsono.phantoms.dataset import write_pose_dataset
-from tfsono.phantoms.pose import fetus_phantom, fetus_truth
+from tfsono.phantoms.pose import fetus_phantom, fetus_reference
 from tfsono.phantoms.pose_skeleton import Bend, Build, Posture
 from tfsono.phantoms.fields import centers_mm
 from tfsono.phantoms.sweep import Sweep
@@ -58,7 +58,7 @@ def painted(fetus, voxel_mm=1.0, half_mm=48, look=None) -> Canvas:
 @pytest.fixture(scope="module")
 def library():
     """120 posed fetuses of the paper's ages, placed: points in millimetres [120, 16, 3]."""
-    return np.stack([fetus_truth(seed, SIZE, SPACING_MM)[0] * SPACING_MM for seed in range(120)])
+    return np.stack([fetus_reference(seed, SIZE, SPACING_MM)[0] * SPACING_MM for seed in range(120)])
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ def test_the_promised_form_and_one_seed_is_one_volume(phantom):
     again, other = (fetus_phantom(seed, SIZE, SPACING_MM) for seed in (3, 4))
     np.testing.assert_array_equal(again.image, phantom.image)
     np.testing.assert_array_equal(again.points_vox, phantom.points_vox)
-    points, about = fetus_truth(3, SIZE, SPACING_MM)
+    points, about = fetus_reference(3, SIZE, SPACING_MM)
     np.testing.assert_array_equal(points, phantom.points_vox)
     assert (about.weeks, about.crown_rump_mm) == phantom[2:]
     assert (other.image != phantom.image).mean() > 0.3
@@ -470,7 +470,7 @@ def test_a_fetus_lies_as_near_to_a_sagittal_view_as_is_asked():
     for degrees in (0, 60):
         tilts = []  # of hips and back; the posture itself bends a body too
         for seed in range(12):
-            points, _ = fetus_truth(seed, SIZE, SPACING_MM, turn_degrees=degrees)
+            points, _ = fetus_reference(seed, SIZE, SPACING_MM, turn_degrees=degrees)
             of = dict(zip(LANDMARKS, points * SPACING_MM, strict=True))
             for axis, away in (((0, 0, 1), of["hip_b"] - of["hip_a"]), ((1, 0, 0), of["spine"] - of["sacrum"])):
                 tilts.append(np.degrees(np.arccos(away @ axis / np.linalg.norm(away))))
@@ -485,15 +485,15 @@ def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match="size"):
         fetus_phantom(1, (4, 40, 40), (2, 2, 2))
     with pytest.raises(ValueError, match="weeks"):
-        fetus_truth(1, SIZE, SPACING_MM, (14, 10))
+        fetus_reference(1, SIZE, SPACING_MM, (14, 10))
     with pytest.raises(ValueError, match="weeks"):
-        fetus_truth(1, SIZE, SPACING_MM, (10, 20))
+        fetus_reference(1, SIZE, SPACING_MM, (10, 20))
     with pytest.raises(ValueError, match="turn_degrees must be from 0 to 180: 200"):
-        fetus_truth(1, SIZE, SPACING_MM, turn_degrees=200)
+        fetus_reference(1, SIZE, SPACING_MM, turn_degrees=200)
     with pytest.raises(ValueError, match="variety must be above 0 and up to 1: 0"):
-        fetus_truth(1, SIZE, SPACING_MM, variety=0)
+        fetus_reference(1, SIZE, SPACING_MM, variety=0)
     with pytest.raises(UserError, match="field of view must hold a fetus of .*; found 40 x 40 x 40 mm"):
-        fetus_truth(1, (20, 20, 20), (2, 2, 2))
+        fetus_reference(1, (20, 20, 20), (2, 2, 2))
 
 
 COARSE, COARSE_MM = (23, 21, 26), (4.8, 4.9, 5.0)

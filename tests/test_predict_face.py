@@ -72,12 +72,12 @@ def test_landmarks_and_boxes_lie_where_the_marks_are(tmp_path, capsys):
     markups = json.loads((tmp_path / "out" / "face.mrk.json").read_text(encoding="utf-8"))["markups"]
     assert [markup["type"] for markup in markups] == ["Fiducial"] + ["ROI"] * 5
     # The module's grid is the file's turned to LPS: its axes are the file's third, first and second.
-    turned_mm = np.array(SPACING)[[2, 0, 1]]
-    np.testing.assert_allclose(sorted(markups[1]["size"]), sorted(np.array(SIDES) * turned_mm), atol=1e-3)
+    rotated_mm = np.array(SPACING)[[2, 0, 1]]
+    np.testing.assert_allclose(sorted(markups[1]["size"]), sorted(np.array(SIDES) * rotated_mm), atol=1e-3)
     np.testing.assert_allclose(markups[1]["center"], points_mm[0], atol=1e-3)
     written = rows_of(tmp_path / "out" / "landmarks.csv")
     np.testing.assert_allclose([[float(row[f"{axis}_mm"]) for axis in "xyz"] for row in written], points_mm, atol=1e-3)
-    np.testing.assert_allclose([float(written[0][f"side_{axis}_mm"]) for axis in "xyz"], SIDES * turned_mm, atol=1e-3)
+    np.testing.assert_allclose([float(written[0][f"side_{axis}_mm"]) for axis in "xyz"], SIDES * rotated_mm, atol=1e-3)
     voxels = np.array([[float(row[f"{axis}_vox"]) for axis in "xyz"] for row in written])
     assert (voxels == voxels.round()).all() and (voxels < SIZE).all()
     row = rows_of(tmp_path / "out" / "measurements.csv")[0]
@@ -124,8 +124,8 @@ def test_eyes_in_one_place_are_flagged():
     predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, 1)
     array = np.full(SIZE, 100, np.float32)
     array[3, 4, 5], array[3, 4, 6] = 1000, 1100
-    answer = predictor.predict_volume(Volume(array, (0.5, 0.5, 0.5), (0.0, 0, 0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1)))
-    assert "left_eye and right_eye in one place" in predictor.flags(answer, [])
+    prediction = predictor.predict_volume(Volume(array, (0.5, 0.5, 0.5), (0.0, 0, 0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1)))
+    assert "left_eye and right_eye in one place" in predictor.flags(prediction, [])
 
 
 def test_a_saved_model_gives_the_same_files(tmp_path):

@@ -34,11 +34,11 @@ from tfsono.volumes.landmarks import read_landmarks
 
 FRAME = (96, 128)
 SIZE = (243, 361)
-TRUTH = Ellipse((170.3, 118.9), 91.0, 70.5, 0.4)
+REFERENCE = Ellipse((170.3, 118.9), 91.0, 70.5, 0.4)
 SETTINGS = choose(HEAD, "quick", "unet")
 
 
-def ellipse_picture(ellipse=TRUTH, size=SIZE, seed=0):
+def ellipse_image(ellipse=REFERENCE, size=SIZE, seed=0):
     """A bright ellipse in noise."""
     noise = np.random.default_rng(seed).normal(0, 6, size)
     return np.clip(60 + 120 * ellipse.mask(size) + noise, 0, 255).astype(np.uint8)
@@ -85,7 +85,7 @@ def point_module(points_px):
 def models(tmp_path_factory):
     """Exported models: three that segment, two that find points."""
     place = tmp_path_factory.mktemp("models")
-    points = TRUTH.end_points()
+    points = REFERENCE.end_points()
     made = {"one": brightness_module(), "two": brightness_module(-1.0), "three": brightness_module(-2.8, 0.3)}
     for name, module in made.items():
         export_module(module, place / name, manifest())
@@ -96,31 +96,31 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def picture(tmp_path):
-    return write(tmp_path / "in" / "head_1.png", ellipse_picture())
+def image(tmp_path):
+    return write(tmp_path / "in" / "head_1.png", ellipse_image())
 
 
-def test_millimetres_points_and_mask(models, picture, tmp_path, capsys):
+def test_millimetres_points_and_mask(models, image, tmp_path, capsys):
     out = tmp_path / "out"
-    assert tfsono(["predict", str(models / "one"), str(picture), "--out", str(out), "--pixel_size_mm", "0.2"]) == 0
+    assert tfsono(["predict", str(models / "one"), str(image), "--out", str(out), "--pixel_size_mm", "0.2"]) == 0
     row, = rows_of(out)
-    expected = {"bpd": 2 * TRUTH.semi_minor_px, "ofd": 2 * TRUTH.semi_major_px, "hc": TRUTH.circumference_px()}
+    expected = {"bpd": 2 * REFERENCE.semi_minor_px, "ofd": 2 * REFERENCE.semi_major_px, "hc": REFERENCE.circumference_px()}
     for key, length in expected.items():
         assert float(row[f"{key}_px"]) == pytest.approx(length, rel=0.01)
         assert float(row[f"{key}_mm"]) == pytest.approx(float(row[f"{key}_px"]) * 0.2, abs=1e-3)
         assert 0 < float(row[f"{key}_sd_dropout_mm"]) < 0.03 * length * 0.2
         assert row[f"{key}_sd_members_mm"] == ""
     assert (row["case"], row["flags"], row["samples"], row["members"]) == ("head_1", "", "4", "1")
-    assert float(row["angle_degrees"]) == pytest.approx(np.degrees(TRUTH.angle_rad), abs=2)
+    assert float(row["angle_degrees"]) == pytest.approx(np.degrees(REFERENCE.angle_rad), abs=2)
     mask = cv2.imread(str(out / "head_1_mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == SIZE and set(np.unique(mask)) == {0, 255}
-    truth = TRUTH.mask(SIZE)
-    assert 2 * ((mask > 0) & truth).sum() / ((mask > 0).sum() + truth.sum()) > 0.99
+    reference = REFERENCE.mask(SIZE)
+    assert 2 * ((mask > 0) & reference).sum() / ((mask > 0).sum() + reference.sum()) > 0.99
     point_row, = rows_of(out, "landmarks.csv")
     assert point_row["image_name"] == "head_1.png"
     points = np.array([float(point_row[f"{name}_{axis}"]) for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
                        for axis in "xy"]).reshape(4, 2)
-    assert np.abs(points - TRUTH.end_points()[[1, 0, 2, 3]]).max() < 3
+    assert np.abs(points - REFERENCE.end_points()[[1, 0, 2, 3]]).max() < 3
     marked = read_landmarks(out / "head_1_landmarks.mrk.json")
     np.testing.assert_allclose([marked[name] for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2")],
                                np.pad(points * 0.2, ((0, 0), (0, 1))), atol=1e-3)
@@ -128,8 +128,8 @@ def test_millimetres_points_and_mask(models, picture, tmp_path, capsys):
     assert "HC" in capsys.readouterr().out
 
 
-def test_without_a_pixel_size_there_are_no_millimetres(models, picture, tmp_path, capsys):
-    assert predict(models / "one", [picture], tmp_path / "out") == 0
+def test_without_a_pixel_size_there_are_no_millimetres(models, image, tmp_path, capsys):
+    assert predict(models / "one", [image], tmp_path / "out") == 0
     row, = rows_of(tmp_path / "out")
     assert row["flags"] == "no pixel size" and float(row["hc_px"]) > 0
     assert all(row[key] == "" for key in row if key.endswith(("_mm", "_weeks")))
@@ -139,7 +139,7 @@ def test_without_a_pixel_size_there_are_no_millimetres(models, picture, tmp_path
 
 
 def test_dicom_brings_its_pixel_size(models, tmp_path):
-    image = sitk.GetImageFromArray(ellipse_picture()[None])
+    image = sitk.GetImageFromArray(ellipse_image()[None])
     for tag, value in {"0008|0060": "US", "0008|0016": "1.2.840.10008.5.1.4.1.1.6.1",  # ultrasound image storage
                        "0028|0030": "0.25\\0.25"}.items():
         image.SetMetaData(tag, value)
@@ -149,7 +149,7 @@ def test_dicom_brings_its_pixel_size(models, tmp_path):
     assert predict(models / "one", [path.parent], tmp_path / "out", Options(samples=0)) == 0
     row, = rows_of(tmp_path / "out")
     assert float(row["pixel_size_mm"]) == 0.25 and "no pixel size" not in row["flags"]
-    assert float(row["ofd_mm"]) == pytest.approx(2 * TRUTH.semi_major_px * 0.25, rel=0.01)
+    assert float(row["ofd_mm"]) == pytest.approx(2 * REFERENCE.semi_major_px * 0.25, rel=0.01)
     assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
     row, = rows_of(tmp_path / "out")
     assert float(row["pixel_size_mm"]) == 0.2 and "the file says 0.25 mm a pixel" in row["flags"]
@@ -163,11 +163,11 @@ def test_the_demo_predicts_with_the_phantoms_pixel_sizes(tmp_path):
                               f"{tmp_path}/dataset/pixel_sizes.csv"]
 
 
-def test_a_table_of_pixel_sizes(models, picture, tmp_path):
-    other = write(tmp_path / "in" / "head_2.png", ellipse_picture(seed=1))
+def test_a_table_of_pixel_sizes(models, image, tmp_path):
+    other = write(tmp_path / "in" / "head_2.png", ellipse_image(seed=1))
     table = tmp_path / "sizes.csv"
     table.write_text("filename,pixel size(mm),head circumference (mm)\nhead_1.png,0.1,44\n")
-    assert predict(models / "one", [picture, other], tmp_path / "out", Options(pixel_size_mm=str(table))) == 0
+    assert predict(models / "one", [image, other], tmp_path / "out", Options(pixel_size_mm=str(table))) == 0
     assert [row["pixel_size_mm"] for row in rows_of(tmp_path / "out")] == ["0.1", ""]
 
 
@@ -176,7 +176,7 @@ def test_a_table_of_pixel_sizes(models, picture, tmp_path):
     (Ellipse((180.0, 121.0), 110.0, 50.0, 0.0), "unusual shape")])
 def test_what_a_reader_should_know(models, tmp_path, ellipse, flag):
     far_too_small = Ellipse((180.0, 121.0), 12.0, 10.0, 0.0)
-    path = write(tmp_path / "in" / "odd.png", ellipse_picture(ellipse or far_too_small))
+    path = write(tmp_path / "in" / "odd.png", ellipse_image(ellipse or far_too_small))
     assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
     row, = rows_of(tmp_path / "out")
     assert flag in row["flags"]
@@ -188,13 +188,13 @@ def test_what_a_reader_should_know(models, tmp_path, ellipse, flag):
     assert (tmp_path / "out" / "odd.png").is_file()
 
 
-def test_several_models_answer_together(models, picture, tmp_path):
+def test_several_models_answer_together(models, image, tmp_path):
     others = Options(pixel_size_mm="0.2", also=tuple(str(models / name) for name in ("two", "three")))
-    assert predict(models / "one", [picture], tmp_path / "together", others) == 0
+    assert predict(models / "one", [image], tmp_path / "together", others) == 0
     together, = rows_of(tmp_path / "together")
     single = []
     for name in ("one", "two", "three"):
-        assert predict(models / name, [picture], tmp_path / name, Options(pixel_size_mm="0.2")) == 0
+        assert predict(models / name, [image], tmp_path / name, Options(pixel_size_mm="0.2")) == 0
         single.append(rows_of(tmp_path / name)[0])
     assert (together["members"], together["samples"]) == ("3", "12")
     lengths = [float(row["hc_mm"]) for row in single]
@@ -204,24 +204,24 @@ def test_several_models_answer_together(models, picture, tmp_path):
     assert float(together["hc_sd_dropout_mm"]) == pytest.approx(np.sqrt(np.mean(np.square(within))), abs=2e-3)
 
 
-def test_points_of_several_models_have_one_order(models, picture, tmp_path):
+def test_points_of_several_models_have_one_order(models, image, tmp_path):
     with_other = Options(pixel_size_mm="0.5", also=(str(models / "moved"),))
-    assert predict(models / "points", [picture], tmp_path / "out", with_other) == 0
+    assert predict(models / "points", [image], tmp_path / "out", with_other) == 0
     row, = rows_of(tmp_path / "out")
-    assert float(row["ofd_mm"]) == pytest.approx(TRUTH.semi_major_px, abs=0.01)
-    assert float(row["bpd_mm"]) == pytest.approx(TRUTH.semi_minor_px, abs=0.01)
+    assert float(row["ofd_mm"]) == pytest.approx(REFERENCE.semi_major_px, abs=0.01)
+    assert float(row["bpd_mm"]) == pytest.approx(REFERENCE.semi_minor_px, abs=0.01)
     point_row, = rows_of(tmp_path / "out", "landmarks.csv")
-    assert float(point_row["ofd_1_x"]) == pytest.approx(TRUTH.end_points()[0, 0] + 1, abs=0.01)
+    assert float(point_row["ofd_1_x"]) == pytest.approx(REFERENCE.end_points()[0, 0] + 1, abs=0.01)
     assert not (tmp_path / "out" / "head_1_mask.png").exists() and row["samples"] == "0"
     with pytest.raises(UserError, match="one kind"):
-        predict(models / "points", [picture], tmp_path / "out", Options(also=(str(models / "one"),)))
+        predict(models / "points", [image], tmp_path / "out", Options(also=(str(models / "one"),)))
 
 
-def test_a_rerun_does_only_what_has_changed(models, picture, tmp_path, capsys):
+def test_a_rerun_does_only_what_has_changed(models, image, tmp_path, capsys):
     out, options = tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)
 
     def said(source="one", options=options, again=False):
-        assert predict(models / source, [picture.parent], out, options, again) == 0
+        assert predict(models / source, [image.parent], out, options, again) == 0
         return capsys.readouterr().out
 
     assert "HC" in said()
@@ -231,11 +231,11 @@ def test_a_rerun_does_only_what_has_changed(models, picture, tmp_path, capsys):
     assert "answered already" not in said(options=Options(pixel_size_mm="0.3", samples=0))
     assert float(rows_of(out)[0]["pixel_size_mm"]) == 0.3
     assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
-    write(picture, ellipse_picture(seed=3))
+    write(image, ellipse_image(seed=3))
     assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
     (out / "head_1.png").unlink()
     assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
-    write(picture.parent / "head_2.png", ellipse_picture(seed=4))
+    write(image.parent / "head_2.png", ellipse_image(seed=4))
     text = said("two", Options(pixel_size_mm="0.3", samples=0))
     assert text.count("answered already") == 1 and len(rows_of(out)) == 2
     # points instead of a mask: the mask of before is gone
@@ -243,13 +243,13 @@ def test_a_rerun_does_only_what_has_changed(models, picture, tmp_path, capsys):
     assert not (out / "head_1_mask.png").exists()
 
 
-def test_one_bad_picture_does_not_stop_the_others(models, picture, tmp_path, capsys):
-    folder = picture.parent
+def test_one_bad_picture_does_not_stop_the_others(models, image, tmp_path, capsys):
+    folder = image.parent
     (folder / "letter.png").write_text("This is a letter.\n" * 40)
-    (folder / "cut.png").write_bytes(picture.read_bytes()[:2000])
+    (folder / "cut.png").write_bytes(image.read_bytes()[:2000])
     write(folder / "grey.png", np.full(SIZE, 7, np.uint8))
     write(folder / "head_1_Annotation.png", np.zeros(SIZE, np.uint8))
-    write(folder / "colour.png", np.stack([ellipse_picture(seed=channel) for channel in range(3)], -1))
+    write(folder / "colour.png", np.stack([ellipse_image(seed=channel) for channel in range(3)], -1))
     assert predict(models / "one", [folder, tmp_path / "absent.png"], tmp_path / "out", Options(samples=0)) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 5 and "4 of 6 failed" in said[-1]
@@ -259,12 +259,12 @@ def test_one_bad_picture_does_not_stop_the_others(models, picture, tmp_path, cap
     assert len(rows["colour"]["flags"].split("; ")) == 2  # no pixel size, and what was done to the colours
 
 
-def test_what_is_the_users_is_not_overwritten(models, picture, tmp_path, capsys):
-    before = picture.read_bytes()
-    assert predict(models / "one", [picture], picture.parent, Options(samples=0)) == 2
-    assert "choose another --out" in capsys.readouterr().err and picture.read_bytes() == before
+def test_what_is_the_users_is_not_overwritten(models, image, tmp_path, capsys):
+    before = image.read_bytes()
+    assert predict(models / "one", [image], image.parent, Options(samples=0)) == 2
+    assert "choose another --out" in capsys.readouterr().err and image.read_bytes() == before
     with pytest.raises(UserError, match="folder of the inputs"):
-        predict(models / "one", [picture.parent], picture.parent)
+        predict(models / "one", [image.parent], image.parent)
 
 
 @pytest.fixture(scope="module")
@@ -281,14 +281,14 @@ def run_dir(tmp_path_factory):
     return folder
 
 
-def test_a_run_and_its_export_give_the_same_files(run_dir, picture, tmp_path):
+def test_a_run_and_its_export_give_the_same_files(run_dir, image, tmp_path):
     exported = export_run(run_dir, tmp_path / "model")
     content = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert content["system"] == "head" and content["measuring"]["part"] == "segmentation"
     assert content["source"]["variant"] == "unet" and "clinical use" in content["use"]
     assert content == {**content, **json.loads(json.dumps(manifest_of([load_run(run_dir)[0]])))}
     for source, out in ((run_dir, "from_run"), (exported, "from_export")):
-        assert predict(source, [picture], tmp_path / out, Options(pixel_size_mm="0.2")) == 0
+        assert predict(source, [image], tmp_path / out, Options(pixel_size_mm="0.2")) == 0
     assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
     names = [sorted(path.name for path in (tmp_path / out).iterdir()) for out in ("from_run", "from_export")]
     assert names[0] == names[1]
@@ -296,46 +296,46 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, picture, tmp_path):
     assert masks[0] == masks[1]
 
 
-def test_a_card_beside_an_export_is_no_damage(models, picture, tmp_path):
+def test_a_card_beside_an_export_is_no_damage(models, image, tmp_path):
     folder = shutil.copytree(models / "one", tmp_path / "model")
     (folder / "README.md").write_text("# Card")
-    assert predict(folder, [picture], tmp_path / "out", Options(samples=0)) == 0
+    assert predict(folder, [image], tmp_path / "out", Options(samples=0)) == 0
     (folder / "other.md").write_text("x")
     with pytest.raises(UserError, match="not in the manifest"):
-        predict(folder, [picture], tmp_path / "out2")
+        predict(folder, [image], tmp_path / "out2")
 
 
 @pytest.mark.parametrize("missing", ["measuring", "end_order", "threshold"])
-def test_a_manifest_that_lacks_something(models, picture, tmp_path, missing):
+def test_a_manifest_that_lacks_something(models, image, tmp_path, missing):
     folder = shutil.copytree(models / "one", tmp_path / "model")
     content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for holder in (content, content["measuring"]):
         holder.pop(missing, None)
     (folder / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"{missing} is missing; export the run again"):
-        predict(folder, [picture], tmp_path / "out")
+        predict(folder, [image], tmp_path / "out")
 
 
-def test_an_export_of_the_release_before(models, picture, tmp_path):
+def test_an_export_of_the_release_before(models, image, tmp_path):
     folder = shutil.copytree(models / "one", tmp_path / "model")
     content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for kind in ("none", "median"):
         content["measuring"]["denoise"] = kind
         (folder / "manifest.json").write_text(json.dumps(content))
         if kind == "none":
-            assert predict(folder, [picture], tmp_path / "out", Options(samples=0)) == 0
+            assert predict(folder, [image], tmp_path / "out", Options(samples=0)) == 0
     with pytest.raises(UserError, match="manifest.json: .*denoise median.*0.1.0"):
-        predict(folder, [picture], tmp_path / "out2")
+        predict(folder, [image], tmp_path / "out2")
 
 
 def test_what_is_written_and_read_of_the_measuring_is_the_same():
     assert set(manifest()["measuring"]) == set(MEASURING)
 
 
-def test_an_export_is_answered_without_keras(models, picture, tmp_path):
+def test_an_export_is_answered_without_keras(models, image, tmp_path):
     """Keras takes seconds to load, and a SavedModel has no use for it."""
     code = ("import sys; sys.modules['keras'] = None; from tfsono.__main__ import run; sys.exit(run(sys.argv[1:]))")
-    done = subprocess.run([sys.executable, "-c", code, "predict", str(models / "one"), str(picture), "--out",
+    done = subprocess.run([sys.executable, "-c", code, "predict", str(models / "one"), str(image), "--out",
                            str(tmp_path / "out")], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert len(rows_of(tmp_path / "out")) == 1
@@ -345,9 +345,9 @@ def test_an_export_is_answered_without_keras(models, picture, tmp_path):
     ({"tiling": "fast"}, "--tiling: only for a model of hip"), ({"samples": -1}, "--samples -1"),
     ({"pixel_size_mm": "none.csv"}, "found neither"), ({"pixel_size_mm": "120"}, "millimetres a pixel"),
     ({"also": ("nowhere",)}, "nowhere: expected a run folder")])
-def test_options_that_cannot_be(models, picture, tmp_path, options, words):
+def test_options_that_cannot_be(models, image, tmp_path, options, words):
     with pytest.raises(UserError, match=words):
-        predict(models / "one", [picture], tmp_path / "out", Options(**options))
+        predict(models / "one", [image], tmp_path / "out", Options(**options))
     assert not (tmp_path / "out").exists()
 
 

@@ -98,7 +98,7 @@ def test_the_answer_lies_where_the_marks_are(volume_file, tmp_path, capsys):
         assert float(row["length_mm"]) == pytest.approx(np.linalg.norm(np.subtract(*ends)), abs=1e-3)
     row = rows_of(tmp_path / "out" / "measurements.csv")[0]
     assert float(row["lowest_peak"]) == pytest.approx(0.1) and row["flags"] == "faint: ankle_b"
-    assert (row["refined"], row["moved_mm"], row["library_mm"]) == ("", "", "")
+    assert (row["refined"], row["moved_mm"], row["atlas_mm"]) == ("", "", "")
     assert (tmp_path / "out" / "fetus.png").stat().st_size > 10000
 
 
@@ -130,7 +130,7 @@ def test_a_refined_answer_and_one_that_fell_back(volume_file, tmp_path):
             # Two voxels along the turned volume's first axis, which is LPS x: the file's third axis, 1.25 mm.
             np.testing.assert_allclose(apart, 2.5, atol=1e-3)
             assert row["refined"] == "yes" and float(row["moved_mm"]) == pytest.approx(2.5)
-            assert float(row["library_mm"]) == 1.5 and row["flags"] == ""
+            assert float(row["atlas_mm"]) == 1.5 and row["flags"] == ""
         else:
             np.testing.assert_allclose(apart, 0, atol=1e-3)
             assert row["refined"] == "no" and row["moved_mm"] == "" and row["flags"] == "not finite"
@@ -145,13 +145,13 @@ class Refiner:
     def __call__(self, volume, spacing_mm):
         from tfsono.inference.pose import RefinedPose
 
-        answer = Marks()(volume, spacing_mm)
-        first = answer["points_vox"].numpy()
+        prediction = Marks()(volume, spacing_mm)
+        first = prediction["points_vox"].numpy()
         steps = np.array([[0.0, 0, 0], [self.by / 2, 0, 0], [self.by, 0, 0]], np.float32)
         path = first + steps[:, None]
         if not self.refined:
             path[1:] = NAN
-        return RefinedPose(path[-1] if self.refined else first, answer["peaks"].numpy(), path, np.float32([3, 2]),
+        return RefinedPose(path[-1] if self.refined else first, prediction["peaks"].numpy(), path, np.float32([3, 2]),
                            np.float32([2.5, 1.5]), self.refined, "" if self.refined else "not finite")
 
 
@@ -210,7 +210,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def systems(monkeypatch):
     """`tfsono.systems.pose` with marks instead of networks; counts what is opened."""
-    from tfsono.inference.atlases import PoseLibrary
+    from tfsono.inference.atlases import AtlasSet
     from tfsono.training.run import read_run
 
     opened = []
@@ -221,7 +221,7 @@ def systems(monkeypatch):
 
     def load_refiner(run, module):
         pose = np.random.default_rng(0).normal(size=(1, 16, 3)) * 10
-        return Refiner(True, 0.0 if run.folder.name == "r4" else 2.0, PoseLibrary(LANDMARKS, pose))
+        return Refiner(True, 0.0 if run.folder.name == "r4" else 2.0, AtlasSet(LANDMARKS, pose))
 
     stand_in = types.SimpleNamespace(load_run=load_run, load_refiner=load_refiner)
     monkeypatch.setitem(sys.modules, "tfsono.systems.pose", stand_in)
@@ -236,8 +236,8 @@ class Shifted(Marks):
         self.by = by
 
     def __call__(self, volume, spacing_mm):
-        answer = super().__call__(volume, spacing_mm)
-        return {**answer, "points_vox": answer["points_vox"] + [0.0, self.by, 0.0]}
+        prediction = super().__call__(volume, spacing_mm)
+        return {**prediction, "points_vox": prediction["points_vox"] + [0.0, self.by, 0.0]}
 
 
 def evaluate(place, out, *more, runs=("gcp", "r4", "gan", "gcp_1"), figures=True):

@@ -31,8 +31,8 @@ def test_pictures_of_the_test_part(shared_data, tmp_path, capsys):
     known = {row[next(iter(row))]: [float(value) for value in list(row.values())[1:3]] for row in rows_of(table)}
     for name in ("261_HC", "417_HC"):
         pixel_mm, hc_mm = known[f"{name}.png"]
-        picture = shared_data / "hc18" / "images" / f"{name}.png"
-        assert run(["predict", str(FOLDER), str(picture), "--pixel_size_mm", str(pixel_mm), "--samples", "0",
+        image = shared_data / "hc18" / "images" / f"{name}.png"
+        assert run(["predict", str(FOLDER), str(image), "--pixel_size_mm", str(pixel_mm), "--samples", "0",
                      "--out", str(tmp_path / name)]) == 0
         row = rows_of(tmp_path / name / "measurements.csv")[0]
         assert float(row["hc_mm"]) == pytest.approx(hc_mm, abs=5), capsys.readouterr().out
@@ -41,8 +41,8 @@ def test_pictures_of_the_test_part(shared_data, tmp_path, capsys):
 
 def test_a_synthetic_head(tmp_path):
     write_head_dataset(tmp_path / "phantom", 1, 3, (540, 800), (0.15, 0.16))
-    truth = rows_of(tmp_path / "phantom" / "pixel_sizes.csv")[0]
+    reference = rows_of(tmp_path / "phantom" / "pixel_sizes.csv")[0]
     assert run(["predict", str(FOLDER), str(tmp_path / "phantom" / "images"), "--pixel_size_mm",
-                 truth["pixel_size_mm"], "--samples", "0", "--out", str(tmp_path / "out")]) == 0
+                 reference["pixel_size_mm"], "--samples", "0", "--out", str(tmp_path / "out")]) == 0
     found = float(rows_of(tmp_path / "out" / "measurements.csv")[0]["hc_mm"])
-    assert found == pytest.approx(float(truth["head_circumference_mm"]), rel=0.1)
+    assert found == pytest.approx(float(reference["head_circumference_mm"]), rel=0.1)

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from tfsono.geometry.boxes import centred_boxes
-from tfsono.report.boxes import FOUND_COLOUR, TRUE_COLOUR, BoxPanel, best_place, boxes_figure, face_picture
+from tfsono.report.boxes import FOUND_COLOUR, REFERENCE_COLOUR, BoxPanel, best_place, boxes_figure, face_preview
 from tfsono.report.plots import label_colour
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye")
@@ -50,14 +50,14 @@ def test_the_best_slice_passes_through_the_middles():
 
 
 def test_true_boxes_are_red_found_ones_blue_and_a_lost_one_is_not_drawn(tmp_path):
-    def picture(found, truths):
-        panel = BoxPanel("(a) RPN", noise(), SPACING, POINTS[1], found, truths)
+    def picture(found, references):
+        panel = BoxPanel("(a) RPN", noise(), SPACING, POINTS[1], found, references)
         boxes_figure(tmp_path / "f.png", [panel], "Fig. 4", NAMES)
         return pixels(tmp_path / "f.png")
 
     both = picture(BOXES + 1.5, BOXES)
-    assert count(both, TRUE_COLOUR) > 500 and count(both, FOUND_COLOUR) > 500
-    assert count(picture(NONE, BOXES), FOUND_COLOUR) == 0 and count(picture(BOXES, NONE), TRUE_COLOUR) == 0
+    assert count(both, REFERENCE_COLOUR) > 500 and count(both, FOUND_COLOUR) > 500
+    assert count(picture(NONE, BOXES), FOUND_COLOUR) == 0 and count(picture(BOXES, NONE), REFERENCE_COLOUR) == 0
     boxes_figure(tmp_path / "two.png", [BoxPanel(word, noise(), SPACING, POINTS[1], BOXES, BOXES)
                                         for word in ("(a) RPN", "(b) IG-RPN")])
     two = pixels(tmp_path / "two.png")
@@ -73,7 +73,7 @@ def test_a_box_lies_where_its_voxels_are(tmp_path):
     panel = BoxPanel("", image, SPACING, (11, 40, 24), box + 1000, box)
     boxes_figure(tmp_path / "b.png", [panel])
     picture = pixels(tmp_path / "b.png")
-    red = np.abs(picture - np.array(to_rgb(TRUE_COLOUR))).max(axis=2) < 0.15
+    red = np.abs(picture - np.array(to_rgb(REFERENCE_COLOUR))).max(axis=2) < 0.15
     columns = np.unique(np.nonzero(red)[1])
     slices = np.split(columns, np.flatnonzero(np.diff(columns) > 30) + 1)
     assert len(slices) == 3
@@ -83,7 +83,7 @@ def test_a_box_lies_where_its_voxels_are(tmp_path):
         top, bottom = rows.min(), rows.max()
         middles.append((top + bottom) / 2)
         inside = picture[top + 4:bottom - 3, left + 4:right - 3]
-        marked = np.abs(inside - np.array(to_rgb(TRUE_COLOUR))).max(axis=2) < 0.6  # the cross of its centre
+        marked = np.abs(inside - np.array(to_rgb(REFERENCE_COLOUR))).max(axis=2) < 0.6  # the cross of its centre
         assert marked.any() and (inside.min(axis=2) > 0.5)[~marked].mean() > 0.99  # bright up to the line
         around = [picture[top - 6:top - 2, left:right], picture[bottom + 3:bottom + 7, left:right],
                   picture[top:bottom, left - 6:left - 2], picture[top:bottom, right + 3:right + 7]]
@@ -115,12 +115,12 @@ def test_places_outside_of_the_volume_are_drawn_at_its_border(tmp_path):
 
 
 def test_each_landmark_has_its_colour_and_others_are_dashed(tmp_path):
-    face_picture(tmp_path / "p.png", noise(), POINTS, BOXES, SPACING, NAMES, "case_1   faint: $x")
+    face_preview(tmp_path / "p.png", noise(), POINTS, BOXES, SPACING, NAMES, "case_1   faint: $x")
     plain = pixels(tmp_path / "p.png")
     assert all(count(plain, label_colour(number)) > 300 for number in (1, 2, 3))
     candidates = np.stack([BOXES, BOXES + 9, NONE], axis=1)
     candidates[1, 1] = np.nan
-    face_picture(tmp_path / "c.png", noise(), POINTS, BOXES, SPACING, NAMES, "case_1   faint: $x", candidates)
+    face_preview(tmp_path / "c.png", noise(), POINTS, BOXES, SPACING, NAMES, "case_1   faint: $x", candidates)
     more = pixels(tmp_path / "c.png")
     assert count(more, label_colour(1)) > count(plain, label_colour(1)) + 100
     assert count(more, label_colour(2)) < count(plain, label_colour(2)) + 60  # the key alone may have moved
@@ -128,16 +128,16 @@ def test_each_landmark_has_its_colour_and_others_are_dashed(tmp_path):
 
 def test_heatmaps_and_nothing_at_all(tmp_path):
     for boxes in (None, np.tile(POINTS, 2)):
-        face_picture(tmp_path / "h.png", noise(), POINTS, boxes, SPACING, NAMES, candidates=np.tile(POINTS, 2)[:, None])
+        face_preview(tmp_path / "h.png", noise(), POINTS, boxes, SPACING, NAMES, candidates=np.tile(POINTS, 2)[:, None])
         picture = pixels(tmp_path / "h.png")
         assert 30 < count(picture, label_colour(2)) < 1500  # crosses and its name
-    face_picture(tmp_path / "n.png", np.zeros(SIZE), np.full((3, 3), np.nan), NONE, SPACING, NAMES)
+    face_preview(tmp_path / "n.png", np.zeros(SIZE), np.full((3, 3), np.nan), NONE, SPACING, NAMES)
     assert count(pixels(tmp_path / "n.png"), label_colour(2)) > 30  # "mid eyebrow: not found"
 
 
 @pytest.mark.parametrize("size", [(17, 90, 33), (64, 64, 64)])
 def test_any_size_and_spacing_fits(tmp_path, size):
-    face_picture(tmp_path / "s.png", np.random.default_rng(1).normal(size=size), POINTS / 2, BOXES / 2, (2.6, 0.4, 1.1),
+    face_preview(tmp_path / "s.png", np.random.default_rng(1).normal(size=size), POINTS / 2, BOXES / 2, (2.6, 0.4, 1.1),
                  NAMES, "x" * 300)
     picture = pixels(tmp_path / "s.png")
     assert picture.shape[1] < 1400 and picture.shape[0] < 700

@@ -25,17 +25,17 @@ def evaluated(method: str, spread: float, cases: int = 6, seeds: int = 2, boxes:
     for seed in range(seeds):
         generator = np.random.default_rng(seed)
         for case in range(cases):
-            truth = generator.uniform(30, 90, (5, 3))
-            found = truth + generator.normal(0, spread, (2, 5, 3))
+            reference = generator.uniform(30, 90, (5, 3))
+            found = reference + generator.normal(0, spread, (2, 5, 3))
             given = {"points_vox": found[0], "scores": generator.random(5)}
             if boxes:
                 candidates = np.stack([centred_boxes(points, SIDES) for points in found], axis=1)
                 given |= {"boxes_vox": candidates[:, 0], "candidate_boxes_vox": candidates, "chosen": np.arange(5) % 2}
                 both = np.stack([given["scores"], given["scores"] / 2], axis=1)
                 listed.setdefault(f"{method}_{seed}", []).append(
-                    CaseDetections(candidates, both, centred_boxes(truth, SIDES)))
+                    CaseDetections(candidates, both, centred_boxes(reference, SIDES)))
             rows.append({"method": method, "case": f"face_{case}", "run": f"{method}_{seed}", "seed": seed,
-                         **face_metrics(given, truth, SIDES, SPACING, LANDMARKS, MIRRORED),
+                         **face_metrics(given, reference, SIDES, SPACING, LANDMARKS, MIRRORED),
                          "time_ms": 10.0 + seed, "device": "two cores"})
     return rows, listed
 
@@ -109,7 +109,7 @@ def test_heatmaps_have_dashes_where_the_paper_has(tables):
 
 
 def test_rates_are_of_all_boxes_and_missing_ones_are_misses():
-    """Two landmarks without a truth in one case: 8 boxes, of which 3 hit, and not the mean of 1/3 and 2/5."""
+    """Two landmarks without a reference in one case: 8 boxes, of which 3 hit, and not the mean of 1/3 and 2/5."""
     rows, _ = evaluated("IG-RPN", 0.1, cases=2, seeds=1)
     for name, iou in zip(LANDMARKS, (0.6, 0.0, 0.2, NAN, NAN), strict=True):
         rows[0][f"iou_{name}"] = iou

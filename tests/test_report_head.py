@@ -16,7 +16,7 @@ from tfsono.report.head_plots import comparison_figure
 from tfsono.report.head_tables import (
     fold_summary, fold_table, head_tables, measurements_of, outline_metrics, uncertainty_table, unit_of,
 )
-from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR
+from tfsono.report.plots import PREDICTION_COLOUR, REFERENCE_COLOUR
 from tfsono.report.tables import Metric, to_markdown
 
 NAN = math.nan
@@ -24,7 +24,7 @@ SIZE = (121, 161)
 VALUE = Metric("value", "Value", 2)
 
 
-def answer(case, run="a", method="unet", value=0.0, **more):
+def prediction(case, run="a", method="unet", value=0.0, **more):
     return {"case": case, "run": run, "method": method, "value": value, "undefined": 0.0, **more}
 
 
@@ -39,8 +39,8 @@ def measured(case, run, method, longer=0.0, pixel_size_mm=0.5, found=True, sprea
 
 
 def test_the_mean_of_folds_and_their_deviation():
-    rows = [answer("x", "a", value=1.0), answer("y", "a", value=3.0), answer("x", "b", value=2.0),
-            answer("y", "b", value=6.0)]
+    rows = [prediction("x", "a", value=1.0), prediction("y", "a", value=3.0), prediction("x", "b", value=2.0),
+            prediction("y", "b", value=6.0)]
     found = fold_summary(rows, VALUE)
     assert (found.mean, found.std) == pytest.approx((3.0, np.std([2.0, 4.0], ddof=1)))
     assert (found.low, found.high) == pytest.approx((1.5, 4.5))  # of two cases, 1.5 and 4.5
@@ -50,7 +50,7 @@ def test_the_mean_of_folds_and_their_deviation():
 
 
 def test_an_undefined_answer_is_counted_and_in_no_mean():
-    rows = [answer("x", value=1.0), answer("y", value=NAN), answer("x", "b", value=NAN), answer("y", "b", value=NAN)]
+    rows = [prediction("x", value=1.0), prediction("y", value=NAN), prediction("x", "b", value=NAN), prediction("y", "b", value=NAN)]
     found = fold_summary(rows, VALUE)
     assert (found.mean, found.count, found.undefined) == (1.0, 1, 3)
     assert math.isnan(found.std)
@@ -123,18 +123,18 @@ def test_without_pixel_sizes_pixels_and_no_rates():
     assert (table.rows[0][4].mean, table.rows[0][4].undefined) == (pytest.approx(2.0), 3)
 
 
-def coloured(picture, colour):
-    return np.argwhere(np.abs(picture - np.array(to_rgb(colour))).max(axis=2) < 0.1)
+def coloured(image, colour):
+    return np.argwhere(np.abs(image - np.array(to_rgb(colour))).max(axis=2) < 0.1)
 
 
 def test_a_picture_shows_truth_and_answer_where_they_are(tmp_path):
     true, found = Ellipse((80.0, 60.0), 50.0, 40.0, 0.0), Ellipse((80.0, 60.0), 25.0, 20.0, 0.0)
     outlines = [HeadOutline(one, one.end_points(), one.mask(SIZE)) for one in (true, found)]
     comparison_figure(tmp_path / "a.png", np.zeros(SIZE, np.uint8), *outlines, "$title_", ["BPD 1 mm"])
-    picture = imread(tmp_path / "a.png")[..., :3]
-    middle = slice(int(0.12 * len(picture)), int(0.88 * len(picture)))  # without title and legend
-    left = [coloured(picture[middle], colour)[:, 1].min() for colour in (TRUTH_COLOUR, PREDICTION_COLOUR)]
-    pixel = picture.shape[1] / SIZE[1]
+    image = imread(tmp_path / "a.png")[..., :3]
+    middle = slice(int(0.12 * len(image)), int(0.88 * len(image)))  # without title and legend
+    left = [coloured(image[middle], colour)[:, 1].min() for colour in (REFERENCE_COLOUR, PREDICTION_COLOUR)]
+    pixel = image.shape[1] / SIZE[1]
     # The markers at the ends are some ten printed pixels wide to either side.
     assert left[0] == pytest.approx(30.5 * pixel, abs=15) and left[1] == pytest.approx(55.5 * pixel, abs=15)
     comparison_figure(tmp_path / "b.png", np.zeros(SIZE, np.uint8), outlines[0], HeadOutline(None, None))

@@ -15,20 +15,20 @@ QUANTILES = norm.ppf((np.arange(2000) + 0.5) / 2000)
 
 
 def pixels(path):
-    picture = imread(path)[..., :3]
-    assert picture.reshape(-1, 3).std(axis=0).max() > 0.02, "the picture is blank"
-    return picture
+    image = imread(path)[..., :3]
+    assert image.reshape(-1, 3).std(axis=0).max() > 0.02, "the picture is blank"
+    return image
 
 
-def where(picture, colour, tolerance=0.06):
+def where(image, colour, tolerance=0.06):
     """Rows and columns of the pixels of a colour."""
-    return np.nonzero(np.abs(picture - np.array(to_rgb(colour))).max(axis=2) < tolerance)
+    return np.nonzero(np.abs(image - np.array(to_rgb(colour))).max(axis=2) < tolerance)
 
 
 def bars_and_curve(path):
     """Rows and columns of the bars and of the curve of a figure with one panel, without its legend and its digits."""
-    picture = pixels(path)
-    bars, curve = where(picture, label_colour(1)), where(picture, NORMAL_COLOUR)
+    image = pixels(path)
+    bars, curve = where(image, label_colour(1)), where(image, NORMAL_COLOUR)
     low, high = bars[0].max() + 3, bars[0].min() - 30
     inside = (curve[0] < low) & (curve[0] > high)
     return bars, tuple(places[inside] for places in curve)
@@ -71,9 +71,9 @@ def test_a_panel_for_each_ratio_and_what_is_told(tmp_path, monkeypatch):
     ratio_histograms(tmp_path / "h.png", values, dict.fromkeys(names, (1.0, 0.125)), "title $1$", "heads")
     assert told == ["n = 20", "1.000 ± 0.125", "n = 21, 2 undefined, 1 beyond 6 SD", "1.000 ± 0.125",
                     "n = 0, 4 undefined", "1.000 ± 0.125"] + ["n = 20", "1.000 ± 0.125"] * 2
-    picture = pixels(tmp_path / "h.png")
-    _, columns = where(picture[: picture.shape[0] // 2], label_colour(1))
-    third = picture.shape[1] / 3
+    image = pixels(tmp_path / "h.png")
+    _, columns = where(image[: image.shape[0] // 2], label_colour(1))
+    third = image.shape[1] / 3
     shares = [np.mean((columns >= k * third) & (columns < (k + 1) * third)) for k in range(3)]
     assert shares[0] > 0.2 and shares[1] > 0.2 and shares[2] == 0  # the third ratio has no value
 

@@ -63,7 +63,7 @@ def page(tmp_path):
             [table, Files([tmp_path / "t 1.csv", tmp_path / "sub" / "a#b.tex"], "The same table")],
         ),
         (
-            "Pictures",
+            "Images2D",
             (Figure(tmp_path / "figures" / "a_b.png", 'A "caption" <i>'), tmp_path / "figures" / "a_b.png"),
         ),
         (
@@ -119,9 +119,9 @@ def test_text_is_escaped(page):
 
 
 def test_pictures_are_embedded_whole(page):
-    pictures = [a for tag, a in read(page).elements if tag == "img"]
-    assert [base64.b64decode(a["src"].split(",")[1]) for a in pictures] == [PNG, PNG]
-    assert [a["alt"] for a in pictures] == ['A "caption" <i>', "a b"]
+    images = [a for tag, a in read(page).elements if tag == "img"]
+    assert [base64.b64decode(a["src"].split(",")[1]) for a in images] == [PNG, PNG]
+    assert [a["alt"] for a in images] == ['A "caption" <i>', "a b"]
 
 
 def test_links_are_relative_to_the_page(page):

@@ -48,10 +48,10 @@ def clusters(values, gap=12):
 
 
 def test_a_ball_is_round_in_every_slice(tmp_path, image):
-    truth = ball((20.0, 19.0, 24.0), 12.0)
-    plots.slices_figure(tmp_path / "s.png", image, truth, None, SPACING, "title", ("ball",))
+    reference = ball((20.0, 19.0, 24.0), 12.0)
+    plots.slices_figure(tmp_path / "s.png", image, reference, None, SPACING, "title", ("ball",))
     picture = pixels(tmp_path / "s.png")
-    rows, columns = where(picture, plots.TRUTH_COLOUR)
+    rows, columns = where(picture, plots.REFERENCE_COLOUR)
     (left, right), (left_2, right_2) = clusters(columns)[:2]
     upper_left = rows[(columns <= right) & (rows < picture.shape[0] / 2)]
     below = rows[(columns <= right) & (rows > picture.shape[0] / 2)]
@@ -80,10 +80,10 @@ def test_slices_hang_as_radiologists_hang_them(tmp_path, image):
 
 
 def test_truth_and_prediction_have_their_colours(tmp_path, image):
-    truth, prediction = ball((20.0, 19.0, 24.0), 12.0), ball((20.0, 19.0, 24.0), 8.0)
-    plots.slices_figure(tmp_path / "s.png", image, truth, prediction, SPACING)
+    reference, prediction = ball((20.0, 19.0, 24.0), 12.0), ball((20.0, 19.0, 24.0), 8.0)
+    plots.slices_figure(tmp_path / "s.png", image, reference, prediction, SPACING)
     picture = pixels(tmp_path / "s.png")
-    outer, inner = where(picture, plots.TRUTH_COLOUR)[0], where(picture, plots.PREDICTION_COLOUR)[0]
+    outer, inner = where(picture, plots.REFERENCE_COLOUR)[0], where(picture, plots.PREDICTION_COLOUR)[0]
     assert len(outer) > 200 and len(inner) > 100
     size, boxes, _ = plots._slices_layout(SHAPE, SPACING, 0, 2)
     low = (size[1] - boxes["coronal"][1]) * plots.DOTS_PER_INCH
@@ -92,10 +92,10 @@ def test_truth_and_prediction_have_their_colours(tmp_path, image):
 
 
 @pytest.mark.parametrize(
-    ("truth", "prediction", "orientation"), [(0, 0, "LPS"), (None, None, ""), (0, None, "RAI"), (0, 1, "LPS")]
+    ("reference", "prediction", "orientation"), [(0, 0, "LPS"), (None, None, ""), (0, None, "RAI"), (0, 1, "LPS")]
 )
-def test_slices_of_empty_masks(tmp_path, image, truth, prediction, orientation):
-    masks = [None if value is None else np.full(SHAPE, value, np.uint8) for value in (truth, prediction)]
+def test_slices_of_empty_masks(tmp_path, image, reference, prediction, orientation):
+    masks = [None if value is None else np.full(SHAPE, value, np.uint8) for value in (reference, prediction)]
     plots.slices_figure(tmp_path / "s.png", image, *masks, SPACING, "$x_", orientation=orientation)
     pixels(tmp_path / "s.png")
 
@@ -129,7 +129,7 @@ def test_preview_is_round_and_shows_every_label(tmp_path, image):
     mask = np.zeros(SHAPE, np.uint8)
     mask[ball((21.0, 19.0, 24.0), 13.0)] = 1
     mask[ball((21.0, 19.0, 24.0), 6.0)] = 2
-    plots.preview_picture(tmp_path / "p.png", image, mask, SPACING, ("shell", "core", "none"), "case $1$")
+    plots.preview_figure(tmp_path / "p.png", image, mask, SPACING, ("shell", "core", "none"), "case $1$")
     picture = pixels(tmp_path / "p.png")
     size, boxes, _ = plots._preview_layout(SHAPE, SPACING, True, 3)
     assert picture.shape[:2] == (int(size[1] * plots.DOTS_PER_INCH), int(size[0] * plots.DOTS_PER_INCH))
@@ -146,7 +146,7 @@ def test_preview_is_round_and_shows_every_label(tmp_path, image):
 
 def test_a_mask_at_the_border_does_not_shrink_the_picture(tmp_path, image):
     full = np.ones(SHAPE, bool)
-    plots.preview_picture(tmp_path / "p.png", image, full, SPACING)
+    plots.preview_figure(tmp_path / "p.png", image, full, SPACING)
     plots.slices_figure(tmp_path / "s.png", image, full, None, SPACING)
     preview, slices = (
         plots._preview_layout(SHAPE, SPACING, False, 1),
@@ -164,7 +164,7 @@ def test_a_mask_at_the_border_does_not_shrink_the_picture(tmp_path, image):
 def test_preview_of_nothing(tmp_path, image):
     empty = np.zeros(SHAPE, np.int32)
     assert plots._volume_lines(empty, SPACING, ()) == [("#bbbbbb", "nothing found")]
-    plots.preview_picture(tmp_path / "p.png", image, empty, SPACING)
+    plots.preview_figure(tmp_path / "p.png", image, empty, SPACING)
     pixels(tmp_path / "p.png")
 
 
@@ -179,8 +179,8 @@ def test_preview_volumes():
 
 
 def test_surface_colours_grow_with_the_distance(tmp_path):
-    truth, prediction = ball((20.0, 19.0, 24.0), 11.0), ball((23.0, 19.0, 24.0), 11.0)
-    found = surface_distances(prediction, truth, SPACING)
+    reference, prediction = ball((20.0, 19.0, 24.0), 11.0), ball((23.0, 19.0, 24.0), 11.0)
+    found = surface_distances(prediction, reference, SPACING)
     path = tmp_path / "surface.png"
     plots.surface_distance_figure(
         path, prediction, found.prediction_points_vox, found.prediction_to_reference_mm, SPACING, "title", 3.0
@@ -189,8 +189,8 @@ def test_surface_colours_grow_with_the_distance(tmp_path):
     # The displaced sides are left and right; the views from there show them in full.
     colourful = picture.max(axis=2) - picture.min(axis=2) > 0.6
     assert colourful.sum() > 1000
-    same = surface_distances(truth, truth, SPACING)
-    plots.surface_distance_figure(path, truth, same.reference_points_vox, same.reference_to_prediction_mm, SPACING)
+    same = surface_distances(reference, reference, SPACING)
+    plots.surface_distance_figure(path, reference, same.reference_points_vox, same.reference_to_prediction_mm, SPACING)
     picture = pixels(path)
     bar = int(0.85 * picture.shape[1])
     assert (picture.max(axis=2) - picture.min(axis=2))[:, :bar].max() < 0.3

@@ -93,7 +93,7 @@ def test_the_figure_of_skeletons(tmp_path):
     found = BODY.copy()
     found[[5, 9]] = found[[9, 5]]  # wrists exchanged: two long red lines
     found[12] = NAN
-    panels = [skeleton.Panel("Truth", BODY), skeleton.Panel("found", found, BODY),
+    panels = [skeleton.Panel("Reference", BODY), skeleton.Panel("found", found, BODY),
               skeleton.Panel("way", BODY, BODY, np.stack([found, BODY]))]
     skeleton.skeleton_figure(tmp_path / "s.png", [panels], LANDMARKS, SEGMENTS, "Fig. 6")
     picture = pixels(tmp_path / "s.png")
@@ -113,7 +113,7 @@ def test_nothing_found_and_other_landmarks_are_drawn_too(tmp_path):
     names = tuple(f"point_{number}" for number in range(7))
     points = np.random.default_rng(0).random((7, 3)) * 30
     skeleton.skeleton_figure(tmp_path / "seven.png", [[skeleton.Panel("t", points)]], names, ())
-    skeleton.pose_picture(tmp_path / "all_missing.png", np.zeros((9, 8, 7)), np.full((7, 3), NAN), (1, 1, 1), names, ())
+    skeleton.pose_preview(tmp_path / "all_missing.png", np.zeros((9, 8, 7)), np.full((7, 3), NAN), (1, 1, 1), names, ())
     assert count(pixels(tmp_path / "seven.png"), skeleton.INDEX_COLOUR) > 100
     assert (tmp_path / "none.png").stat().st_size > 1000 and (tmp_path / "all_missing.png").stat().st_size > 1000
 
@@ -121,7 +121,7 @@ def test_nothing_found_and_other_landmarks_are_drawn_too(tmp_path):
 def test_a_prediction_beside_its_slices(tmp_path):
     image = np.random.default_rng(0).normal(90, 20, (61, 45, 50)).astype(np.float32)
     points = BODY / (0.8, 1.2, 1.5) + (30, 22, 25)
-    skeleton.pose_picture(tmp_path / "p.png", image, points, (0.8, 1.2, 1.5), LANDMARKS, SEGMENTS, "case_1   faint: x")
+    skeleton.pose_preview(tmp_path / "p.png", image, points, (0.8, 1.2, 1.5), LANDMARKS, SEGMENTS, "case_1   faint: x")
     picture = pixels(tmp_path / "p.png")
     assert count(picture, skeleton.INDEX_COLOUR) > 200 and count(picture, skeleton.LENGTH_COLOUR) > 200
     upper = picture[:picture.shape[0] // 3]
@@ -188,7 +188,7 @@ def test_two_lines_never_look_alike():
 # --- when refinement helps
 
 
-def answers(count, names=("p", "q"), seeds=2):
+def predictions(count, names=("p", "q"), seeds=2):
     """Refinement pulls every landmark to 4 mm: it helps what was worse, and harms what was better."""
     generator, rows = np.random.default_rng(5), []
     for case in range(count):
@@ -196,7 +196,7 @@ def answers(count, names=("p", "q"), seeds=2):
             initial = generator.uniform(1, 14, len(names))
             error = initial + 0.5 * (4 - initial)
             row = {"case": f"c{case}", "seed": seed, "initial_mm": initial.mean(), "mre_mm": error.mean(),
-                   "library_mm": 1.0 + case / 10}
+                   "atlas_mm": 1.0 + case / 10}
             row |= {f"initial_{name}_mm": value for name, value in zip(names, initial, strict=True)}
             row |= {f"error_{name}_mm": value for name, value in zip(names, error, strict=True)}
             rows.append(row | {f"iteration_{step}_mm": initial.mean() + (error - initial).mean() * step / 2
@@ -205,7 +205,7 @@ def answers(count, names=("p", "q"), seeds=2):
 
 
 def test_groups_hold_every_answer_once_and_say_who_gains():
-    rows = answers(20)
+    rows = predictions(20)
     table = refinement.benefit_table({"SSLGCP": rows}, ("p", "q"))
     lines = {(line[1], line[2]): line[3:] for line in table.rows}
     all_of = lines["answers", "all"]
@@ -215,8 +215,8 @@ def test_groups_hold_every_answer_once_and_say_who_gains():
     assert all_of[4].mean == pytest.approx(np.mean(change)) and all_of[4].count == 20
     assert all_of[3] - all_of[2] == pytest.approx(np.mean(change))
     by_error = [line for (what, name), line in lines.items() if what == "answers" and "initial" in name]
-    by_library = [line for (what, name), line in lines.items() if "library" in name]
-    assert sum(line[0] for line in by_error) == sum(line[0] for line in by_library) == 40
+    by_atlas = [line for (what, name), line in lines.items() if "library" in name]
+    assert sum(line[0] for line in by_error) == sum(line[0] for line in by_atlas) == 40
     points = {name: line for (what, name), line in lines.items() if what == "landmarks"}
     assert sum(line[0] for line in points.values()) == 80
     first, last = points["initial error under 2.5 mm"], points["initial error 10 and more mm"]
@@ -227,7 +227,7 @@ def test_groups_hold_every_answer_once_and_say_who_gains():
 
 
 def test_undefined_answers_are_left_out_of_the_groups():
-    rows = answers(3, seeds=1)
+    rows = predictions(3, seeds=1)
     rows[0]["mre_mm"] = rows[1]["initial_mm"] = NAN
     line = refinement.benefit_table({"SSL": rows}, ("p", "q")).rows[0]
     assert line[3:5] == (1, 1) and line[7].mean == pytest.approx(rows[2]["mre_mm"] - rows[2]["initial_mm"])
@@ -235,7 +235,7 @@ def test_undefined_answers_are_left_out_of_the_groups():
 
 
 def test_the_figure_of_ways(tmp_path):
-    rows = answers(12)
+    rows = predictions(12)
     rows[0] |= {"iteration_1_mm": NAN, "iteration_2_mm": NAN}  # fell back
     errors = refinement.iteration_errors(rows)
     assert errors.shape == (24, 3) and np.isnan(errors[0]).tolist() == [False, True, True]

@@ -92,8 +92,8 @@ def test_views_are_right_handed(view):
 @pytest.mark.parametrize("view", surfaces.VIEWS, ids=lambda view: view.name)
 def test_a_ball_is_drawn_round(ball, view):
     _, surface = ball
-    picture = surfaces.render(surface, np.ones(len(surface.points_mm)), view, 0.2)
-    seen = np.isfinite(picture.value)
+    image = surfaces.render(surface, np.ones(len(surface.points_mm)), view, 0.2)
+    seen = np.isfinite(image.value)
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     assert len(rows) == pytest.approx(24 / 0.2, rel=0.08) and len(columns) == pytest.approx(
         24 / 0.2, rel=0.08
@@ -125,6 +125,6 @@ def test_up_and_right_in_the_picture():
     surface = surfaces.surface_nets(body | knob, SPACING)
     values = (surface.points_mm[:, 2] > 35).astype(float)
     for view, right in zip(surfaces.VIEWS[::2], (True, False), strict=True):
-        picture = surfaces.render(surface, values, view, 0.5).value
-        row, column = (indices.mean() for indices in np.nonzero(picture > 0.5))
-        assert row < picture.shape[0] / 2 and (column > picture.shape[1] / 2) == right
+        image = surfaces.render(surface, values, view, 0.5).value
+        row, column = (indices.mean() for indices in np.nonzero(image > 0.5))
+        assert row < image.shape[0] / 2 and (column > image.shape[1] / 2) == right

@@ -140,9 +140,9 @@ def test_every_network_exports_and_predicts(place, name):
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["landmarks"] == list(LANDMARKS) and manifest["network"]["prior"] is True
-    answer = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
-    assert set(answer) == set(manifest["output"])
-    for name, value in answer.items():
+    prediction = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
+    assert set(prediction) == set(manifest["output"])
+    for name, value in prediction.items():
         assert list(value.shape) == manifest["output"][name]["shape"], name
 
 

@@ -101,9 +101,9 @@ def test_cases_pages_and_figures(results):
     assert {"agreement.png", "methods1.png", "methods2.png", "1_01.png", "5_02.png", "history_brndc.png"} <= figures
     row = next(row for row in rows if row["run"] == "brndc")
     folder = (results / "runs" / row["mask"]).parent
-    truth = sitk.ReadImage(str(results.parent / "dataset" / "images" / f"{row['case']}.nii.gz"))
+    reference = sitk.ReadImage(str(results.parent / "dataset" / "images" / f"{row['case']}.nii.gz"))
     found = sitk.ReadImage(str(results / "runs" / row["mask"]))
-    assert found.GetSize() == truth.GetSize() and np.allclose(found.GetSpacing(), truth.GetSpacing())
+    assert found.GetSize() == reference.GetSize() and np.allclose(found.GetSpacing(), reference.GetSpacing())
     assert set(read_landmarks(folder / f"{row['case']}.mrk.json")) == set(NAMES)
 
 
@@ -152,9 +152,9 @@ def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["landmarks"] == list(NAMES) and manifest["network"]["first_stage"]
     loaded = tf.saved_model.load(str(exported))
-    answer = loaded(np.zeros((25, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
-    assert set(answer) == set(manifest["output"])
-    assert answer["mask"].shape == (25, 23, 21) and answer["points_vox"].shape == (2, 3)
+    prediction = loaded(np.zeros((25, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
+    assert set(prediction) == set(manifest["output"])
+    assert prediction["mask"].shape == (25, 23, 21) and prediction["points_vox"].shape == (2, 3)
 
 
 @pytest.mark.parametrize("run", ["roi", "unet_s", "unet_l"])

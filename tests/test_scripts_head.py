@@ -169,7 +169,7 @@ def test_numbers_are_those_of_the_files(results, place):
                                          ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy"], (4, 2))
                              for held, unit in ((row, "_px"), (true[name], "")))
             distances = np.linalg.norm(found - points, axis=1)
-            # The truth is the mask's ellipse: within a pixel of the phantom's own.
+            # The reference is the mask's ellipse: within a pixel of the phantom's own.
             assert float(row["mre_exchanged_px"]) <= distances.mean() + 1
             lengths = sorted(np.linalg.norm(found[1::2] - found[::2], axis=1))
             assert (float(row["bpd_px"]), float(row["ofd_px"])) == pytest.approx(tuple(lengths), rel=1e-3)
@@ -240,7 +240,7 @@ def test_without_pixel_sizes_and_masks_points_and_pixels_remain(bare, capsys):
         if table.name != "cases.csv":
             assert " mm" not in table.read_text(encoding="utf-8").splitlines()[0]
     assert not (bare / "bare_results" / "label_floor.csv").exists()
-    assert {row["truth"] for row in rows_of(bare / "bare_results" / "cases.csv")} == {"points"}
+    assert {row["reference"] for row in rows_of(bare / "bare_results" / "cases.csv")} == {"points"}
 
 
 def test_what_a_policy_makes_of_the_labels(bare):
@@ -318,8 +318,8 @@ def test_what_a_mask_has_too_much_is_taken_off_its_ellipse_and_the_mask_is_redra
     drawn = train_module.points_of(found["a"], "train", config, DEFAULT_ORDER)
     np.testing.assert_allclose(drawn, smaller.end_points())
     case = SimpleNamespace(label=heads["a"].ellipse.mask((101, 103)).T[:, :, None].astype(np.uint8))
-    assert evaluate_module.true_mask(case, heads["a"]).sum() == case.label.sum()
-    np.testing.assert_array_equal(evaluate_module.true_mask(case, found["a"]), smaller.mask((101, 103)))
+    assert evaluate_module.reference_mask(case, heads["a"]).sum() == case.label.sum()
+    np.testing.assert_array_equal(evaluate_module.reference_mask(case, found["a"]), smaller.mask((101, 103)))
 
 
 # ------------------------------------------------------------------------------------------------ bad input

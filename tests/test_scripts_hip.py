@@ -98,10 +98,10 @@ def test_cases_are_what_simpleitk_measures_on_the_masks(results, place):
     for row in rows:
         mask = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "runs" / row["mask"])))
         path = place / "dataset" / "labels" / f"{row['case']}.nii.gz"
-        truth = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))
+        reference = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))
         value = {"head": 1, "body": 2}[row["label"]]
-        overlap = 2 * np.sum((mask == value) & (truth == value))
-        total = np.sum(mask == value) + np.sum(truth == value)
+        overlap = 2 * np.sum((mask == value) & (reference == value))
+        total = np.sum(mask == value) + np.sum(reference == value)
         assert float(row["dice"]) == pytest.approx(overlap / total if total else 1)
 
 
@@ -116,7 +116,7 @@ def test_seeds_share_a_row(results):
 def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
     from tfsono.configs.hip import HIP
     from tfsono.data.cache import Cache
-    from tfsono.inference.segmentation import clean_mask
+    from tfsono.inference.segmentation import postprocess_mask
     from tfsono.systems.hip import load_run
     from tfsono.training.run import read_run
 
@@ -129,7 +129,7 @@ def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
     modules = [load_run(folder)[1] for folder in folders]
     single = [module.probabilities(tf.constant(case.image)).numpy() for module in modules]
     assert np.abs(single[0] - single[1]).max() > 0.01
-    expected = clean_mask(np.mean(single, 0).argmax(-1).astype(np.uint8), config.classes)
+    expected = postprocess_mask(np.mean(single, 0).argmax(-1).astype(np.uint8), config.classes)
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "runs" / row["mask"]))).transpose(2, 1, 0)
     assert (found == expected).mean() > 0.999  # but for ties in rounding
     assert int(row["members"]) == 3

@@ -13,7 +13,7 @@ from test_training import arrays
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.errors import UserError
-from tfsono.inference.atlases import LIBRARY, read_library
+from tfsono.inference.atlases import ATLASES, read_atlases
 from tfsono.models.pose import build
 from tfsono.report.pose_tables import refinement_title
 from tfsono.systems.pose import load_refiner, load_run
@@ -61,12 +61,12 @@ def results(place):
 
 def test_a_run_keeps_the_poses_that_it_was_trained_on(place):
     run = read_run(place / "runs" / "land", POSE)
-    library = read_library(run.folder / LIBRARY, LANDMARKS)
+    library = read_atlases(run.folder / ATLASES, LANDMARKS)
     assert library.cases == tuple(run.split["train"]) and len(library) == 4
-    truth = read_landmarks(place / "dataset" / "landmarks" / f"{library.cases[1]}.mrk.json")
+    reference = read_landmarks(place / "dataset" / "landmarks" / f"{library.cases[1]}.mrk.json")
     own = library.poses_mm[1]
     between = np.linalg.norm(own[0] - own[7])
-    assert between == pytest.approx(np.linalg.norm(truth["head"] - truth["sacrum"]), abs=1e-3)
+    assert between == pytest.approx(np.linalg.norm(reference["head"] - reference["sacrum"]), abs=1e-3)
     assert "fewer" not in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
     losses = [row["loss"] for row in read_history(run.folder / "history.csv")]
     assert len(losses) == 2 and np.isfinite(losses).all()
@@ -157,8 +157,8 @@ def test_a_saved_model_and_its_run_answer_alike(place, exported):
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["landmarks"] == list(LANDMARKS)
-    answer = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
-    assert set(answer) == set(manifest["output"]) and answer["points_vox"].shape == (16, 3)
+    prediction = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
+    assert set(prediction) == set(manifest["output"]) and prediction["points_vox"].shape == (16, 3)
 
 
 @pytest.mark.parametrize("more, words", [

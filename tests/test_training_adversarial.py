@@ -86,15 +86,15 @@ def batches(steps):
     regions = [region(step) for step in steps]
     return tf.data.Dataset.from_tensor_slices((
         np.stack([image for image, _ in regions]),
-        {name: np.stack([truth[name] for _, truth in regions]) for name in ("mask", "heatmaps")}))
+        {name: np.stack([reference[name] for _, reference in regions]) for name in ("mask", "heatmaps")}))
 
 
 def dataset_of(generator):
     """A dataset of what a generator of regions gives."""
-    image, truth = region(0)
+    image, reference = region(0)
     return tf.data.Dataset.from_generator(generator, output_signature=(
-        tf.TensorSpec(image.shape), {"mask": tf.TensorSpec(truth["mask"].shape, tf.int8),
-                                     "heatmaps": tf.TensorSpec(truth["heatmaps"].shape)}))
+        tf.TensorSpec(image.shape), {"mask": tf.TensorSpec(reference["mask"].shape, tf.int8),
+                                     "heatmaps": tf.TensorSpec(reference["heatmaps"].shape)}))
 
 
 def values(model):
@@ -139,33 +139,33 @@ def test_the_generator_loss_has_a_slope_while_the_discriminator_wins():
 
 
 def test_the_pairs_by_hand():
-    _, truth = region(0)
+    _, reference = region(0)
     random = np.random.default_rng(0)
-    answer = {"mask": random.normal(0, 2, (1, *SIZE, 3)).astype(np.float32),
+    prediction = {"mask": random.normal(0, 2, (1, *SIZE, 3)).astype(np.float32),
               "heatmaps": random.normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
-    truth["mask"][0, 0, 0, 0] = 2  # another foreground class
-    truth["heatmaps"][..., 1] = np.nan
-    real, fake = (np.array(pair) for pair in pairs(truth, answer))
-    odds = np.exp(answer["mask"])
+    reference["mask"][0, 0, 0, 0] = 2  # another foreground class
+    reference["heatmaps"][..., 1] = np.nan
+    real, fake = (np.array(pair) for pair in pairs(reference, prediction))
+    odds = np.exp(prediction["mask"])
     assert real.shape == fake.shape == (1, *SIZE, 3)
     assert fake[..., :6, 0] == pytest.approx((odds[..., 1:].sum(-1) / odds.sum(-1))[..., :6], rel=1e-4)
-    assert real[0, 0, 0, 0, 0] == 1 and real[..., 0].sum() == (truth["mask"] > 0).sum()
-    assert (real[..., :6, 1] == truth["heatmaps"][..., :6, 0]).all()
-    assert (fake[..., :6, 1] == answer["heatmaps"][..., :6, 0]).all()
-    for pair in (real, fake, np.array(counted_voxels(truth))):
+    assert real[0, 0, 0, 0, 0] == 1 and real[..., 0].sum() == (reference["mask"] > 0).sum()
+    assert (real[..., :6, 1] == reference["heatmaps"][..., :6, 0]).all()
+    assert (fake[..., :6, 1] == prediction["heatmaps"][..., :6, 0]).all()
+    for pair in (real, fake, np.array(counted_voxels(reference))):
         assert not pair[..., 6:, :].any() and not pair[..., 2].any()  # the padding; the landmark that is not known
-    truth["mask"][:] = -1
-    real, fake = (np.array(pair) for pair in pairs(truth, answer))
+    reference["mask"][:] = -1
+    real, fake = (np.array(pair) for pair in pairs(reference, prediction))
     assert not real[..., 0].any() and not fake[..., 0].any() and fake[..., 1].any()
 
 
 def test_a_slope_reaches_the_network_through_both_outputs():
-    _, truth = region(0)
-    answer = {"mask": tf.zeros((1, *SIZE, 2)), "heatmaps": tf.zeros((1, *SIZE, 2))}
+    _, reference = region(0)
+    prediction = {"mask": tf.zeros((1, *SIZE, 2)), "heatmaps": tf.zeros((1, *SIZE, 2))}
     with tf.GradientTape() as tape:
-        tape.watch(answer)
-        loss = generator_loss(discriminator_of()(pairs(truth, answer)[1], training=False))
-    for name, slope in tape.gradient(loss, answer).items():
+        tape.watch(prediction)
+        loss = generator_loss(discriminator_of()(pairs(reference, prediction)[1], training=False))
+    for name, slope in tape.gradient(loss, prediction).items():
         assert slope.numpy().any(), name
         assert not slope.numpy()[..., 6:, :].any()  # none in the padding
 
@@ -205,20 +205,20 @@ def test_the_second_stage_is_a_loop_written_by_hand():
     network, judge, adams = network_of(), discriminator_of(), (adam(1e-3), adam(1e-3))
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
     for step in range(3):
-        image, truth = region(step)
-        counted = np.concatenate([truth["mask"] >= 0, np.isfinite(truth["heatmaps"])], -1).astype(np.float32)
-        real = np.nan_to_num(np.concatenate([truth["mask"] > 0, truth["heatmaps"]], -1)) * counted
+        image, reference = region(step)
+        counted = np.concatenate([reference["mask"] >= 0, np.isfinite(reference["heatmaps"])], -1).astype(np.float32)
+        real = np.nan_to_num(np.concatenate([reference["mask"] > 0, reference["heatmaps"]], -1)) * counted
         with tf.GradientTape() as tape:
-            answer = network(image, training=True)
-            fake = counted * tf.concat([tf.nn.softmax(answer["mask"])[..., 1:], answer["heatmaps"]], -1)
+            prediction = network(image, training=True)
+            fake = counted * tf.concat([tf.nn.softmax(prediction["mask"])[..., 1:], prediction["heatmaps"]], -1)
             with tf.GradientTape() as inner:
                 logits = judge(tf.concat([real, tf.stop_gradient(fake)], 0), training=True)
                 d_loss = cross_entropy(tf.constant([[0.9]]), logits[:1]) + cross_entropy(tf.zeros((1, 1)), logits[1:])
             adams[1].apply(inner.gradient(d_loss, judge.trainable_variables), judge.trainable_variables)
             logits = judge(tf.concat([real, fake], 0), training=True)[1:]
             g_loss = cross_entropy(tf.ones((1, 1)), logits)
-            loss = (joint.hybrid(truth["mask"], answer["mask"])[0]
-                    + 0.2 * joint.heatmap_loss()(truth["heatmaps"], answer["heatmaps"])[0] + 3.0 * g_loss)
+            loss = (joint.hybrid(reference["mask"], prediction["mask"])[0]
+                    + 0.2 * joint.heatmap_loss()(reference["heatmaps"], prediction["heatmaps"])[0] + 3.0 * g_loss)
         adams[0].apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
     assert_same(values(trainer.network), values(network), rtol=1e-3, atol=1e-5)
     assert_same(values(trainer.discriminator), values(judge), rtol=1e-3, atol=1e-5)
@@ -269,12 +269,12 @@ def test_a_case_is_used_for_what_it_has():
     """Both stages meet a case without a mask, one without a landmark, and one without any."""
     def cases():
         for missing in itertools.cycle(["mask", 1, slice(None)]):
-            image, truth = region(0)
+            image, reference = region(0)
             if missing == "mask":
-                truth["mask"][:] = -1
+                reference["mask"][:] = -1
             else:
-                truth["heatmaps"][..., missing] = np.nan
-            yield image, truth
+                reference["heatmaps"][..., missing] = np.nan
+            yield image, reference
 
     trainer = trainer_of(3)
     start = trainable(trainer.network)
@@ -285,17 +285,17 @@ def test_a_case_is_used_for_what_it_has():
 
 def test_padding_is_no_giveaway():
     """Two regions that differ in their padding alone give the discriminator the same."""
-    image, truth = region(0)
+    image, reference = region(0)
     random = np.random.default_rng(0)
-    answers = [random.normal(0, 1, (1, *SIZE, 2)).astype(np.float32) for _ in range(2)]
-    inside = np.broadcast_to(truth["mask"] >= 0, answers[0].shape)
-    answers[1] = np.where(inside, answers[0], answers[1])
+    predictions = [random.normal(0, 1, (1, *SIZE, 2)).astype(np.float32) for _ in range(2)]
+    inside = np.broadcast_to(reference["mask"] >= 0, predictions[0].shape)
+    predictions[1] = np.where(inside, predictions[0], predictions[1])
     trainer = trainer_of(0)
-    seen = [trainer._noisy(pairs(truth, {"mask": a, "heatmaps": a})[1], 1, counted_voxels(truth)).numpy()
-            for a in answers]
+    seen = [trainer._noisy(pairs(reference, {"mask": a, "heatmaps": a})[1], 1, counted_voxels(reference)).numpy()
+            for a in predictions]
     np.testing.assert_array_equal(*seen)
     assert not seen[0][..., 6:, :].any()
-    assert (seen[0] - pairs(truth, {"mask": answers[0], "heatmaps": answers[0]})[1].numpy())[..., :6, :].std() == (
+    assert (seen[0] - pairs(reference, {"mask": predictions[0], "heatmaps": predictions[0]})[1].numpy())[..., :6, :].std() == (
         pytest.approx(0.05, rel=0.1))
 
 
@@ -344,15 +344,15 @@ def maps_trainer(branch_steps=0, share=0.01, noise=0.0):
 
 
 def maps_batches(steps):
-    return batches(steps).map(lambda image, truth: (image, {"heatmaps": truth["heatmaps"]}))
+    return batches(steps).map(lambda image, reference: (image, {"heatmaps": reference["heatmaps"]}))
 
 
 def test_an_image_and_its_maps_by_hand():
-    image, truth = region(0)
-    truth["heatmaps"][..., 1] = np.nan
-    answer = {"heatmaps": np.random.default_rng(0).normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
-    real, fake, counted = (np.array(part) for part in image_and_maps(image, {"heatmaps": truth["heatmaps"]}, answer))
-    for shown, maps in ((real, truth["heatmaps"]), (fake, answer["heatmaps"])):
+    image, reference = region(0)
+    reference["heatmaps"][..., 1] = np.nan
+    prediction = {"heatmaps": np.random.default_rng(0).normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
+    real, fake, counted = (np.array(part) for part in image_and_maps(image, {"heatmaps": reference["heatmaps"]}, prediction))
+    for shown, maps in ((real, reference["heatmaps"]), (fake, prediction["heatmaps"])):
         assert shown.shape == (1, *SIZE, 3)
         np.testing.assert_array_equal(shown[..., :1], image)
         np.testing.assert_array_equal(shown[..., :6, 1], maps[..., :6, 0])
@@ -369,8 +369,8 @@ def test_the_adversarial_loss_is_a_share_of_the_networks_own_whatever_its_size()
     for total, adversarial in zip(rows["loss"], rows["adversarial_loss"], strict=True):
         assert adversarial > 0 and np.isfinite(total)
     trainer = maps_trainer()
-    image, truth = region(0)
-    own = float(joint.heatmap_error(truth["heatmaps"], trainer.network(image, training=True)["heatmaps"])[0])
+    image, reference = region(0)
+    own = float(joint.heatmap_error(reference["heatmaps"], trainer.network(image, training=True)["heatmaps"])[0])
     assert rows["loss"][0] == pytest.approx(own * 1.01, rel=1e-5)
 
 
@@ -381,9 +381,9 @@ def test_the_share_is_a_loop_written_by_hand():
     network, judge, adams = maps_network(), discriminator_of(), (adam(1e-3), adam(1e-3))
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
     for step in range(3):
-        image, truth = region(step)
-        counted = np.isfinite(truth["heatmaps"]).astype(np.float32)
-        real = np.concatenate([image, np.nan_to_num(truth["heatmaps"])], -1)
+        image, reference = region(step)
+        counted = np.isfinite(reference["heatmaps"]).astype(np.float32)
+        real = np.concatenate([image, np.nan_to_num(reference["heatmaps"])], -1)
         with tf.GradientTape(persistent=True) as tape:
             maps = network(image, training=True)["heatmaps"]
             fake = tf.concat([image, maps * counted], -1)
@@ -403,11 +403,11 @@ def test_the_share_is_a_loop_written_by_hand():
 
 def test_a_loss_of_nothing_gives_no_adversarial_one():
     """A case without any landmark: the share of 0 is 0, and everything stays finite."""
-    image, truth = region(0)
-    truth["heatmaps"][:] = np.nan
+    image, reference = region(0)
+    reference["heatmaps"][:] = np.nan
     trainer = maps_trainer()
     start = trainable(trainer.network)
-    rows = trainer.fit(tf.data.Dataset.from_tensors((image, {"heatmaps": truth["heatmaps"]})), shuffle=False,
+    rows = trainer.fit(tf.data.Dataset.from_tensors((image, {"heatmaps": reference["heatmaps"]})), shuffle=False,
                        verbose=0).history
     assert rows["loss"][0] == 0 and np.isfinite(rows["adversarial_loss"][0])
     assert_same(start, trainable(trainer.network), rtol=0, atol=0)
@@ -420,7 +420,7 @@ def test_both_stages_of_maps_alone_run_and_resume(tmp_path):
         if stop:
             with pytest.raises(Exception, match="Stopped"):
                 fit(run, maps_trainer(1, noise=0.05), lambda steps: stopped_after(stop)(steps).map(
-                    lambda image, truth: (image, {"heatmaps": truth["heatmaps"]})), Schedule(4, 2))
+                    lambda image, reference: (image, {"heatmaps": reference["heatmaps"]})), Schedule(4, 2))
         fit(run, maps_trainer(1, noise=0.05), maps_batches, Schedule(4, 2))
         ways.append(arrays(run.state))
     assert ways[0].keys() == ways[1].keys()

@@ -14,11 +14,11 @@ from tfsono.volumes.dicom import is_series_folder, read_series
 from tfsono.volumes.image import orientation_code, read_mask, read_volume, write_volume
 
 SIZE = (11, 9, 6)
-TURNED = np.array([[0.8, 0.0, 0.6], [0.6, 0.0, -0.8], [0.0, 1.0, 0.0]])
+RESAMPLED = np.array([[0.8, 0.0, 0.6], [0.6, 0.0, -0.8], [0.0, 1.0, 0.0]])
 """Columns: along the rows, down the columns, and their cross product."""
 
 
-def write_slices(folder: Path, positions_mm, values, uid: str = "1.2.3.4", axes=TURNED) -> None:
+def write_slices(folder: Path, positions_mm, values, uid: str = "1.2.3.4", axes=RESAMPLED) -> None:
     """One file a slice [x, y]; the names are in no order."""
     folder.mkdir(exist_ok=True)
     writer = sitk.ImageFileWriter()
@@ -39,7 +39,7 @@ def write_slices(folder: Path, positions_mm, values, uid: str = "1.2.3.4", axes=
 
 
 def stack(depths_mm) -> np.ndarray:
-    return np.array([5.0, -6.0, 7.0]) + np.outer(depths_mm, TURNED[:, 2])
+    return np.array([5.0, -6.0, 7.0]) + np.outer(depths_mm, RESAMPLED[:, 2])
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_oblique_series_is_in_the_order_of_positions(tmp_path, values):
     np.testing.assert_array_equal(volume.array, values)
     np.testing.assert_allclose(volume.spacing_mm, (0.5, 0.75, 2.5), rtol=1e-6)
     np.testing.assert_allclose(volume.origin_mm, (5, -6, 7), atol=1e-6)
-    np.testing.assert_allclose(np.reshape(volume.direction, (3, 3)), TURNED, atol=1e-6)
+    np.testing.assert_allclose(np.reshape(volume.direction, (3, 3)), RESAMPLED, atol=1e-6)
     assert volume.array.flags.c_contiguous and volume.path == str(tmp_path)
 
 
@@ -127,7 +127,7 @@ def test_two_slices_at_one_place(tmp_path, values):
 
 
 def test_tilted_gantry(tmp_path, values):
-    positions = stack(np.arange(6)) + np.outer(np.arange(6), 0.2 * TURNED[:, 1])
+    positions = stack(np.arange(6)) + np.outer(np.arange(6), 0.2 * RESAMPLED[:, 1])
     write_slices(tmp_path, positions, np.moveaxis(values, 2, 0))
     assert "sideways shift of 1 mm" in refusal(tmp_path)
 

@@ -102,7 +102,7 @@ def _cache(arguments) -> None:
     path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
     audit = read_audit(path) if arguments.audit or path.is_file() else None
     dataset = open_dataset(arguments.dataset)
-    strange = [case.name for case in dataset.cases if case.is_picture != (one.TAKES == "images")]
+    strange = [case.name for case in dataset.cases if case.is_2d != (one.TAKES == "images")]
     if strange:
         found = "volumes" if one.TAKES == "images" else "images"
         raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "

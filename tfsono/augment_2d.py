@@ -1,6 +1,6 @@
 """Random transforms of a 2D picture: picture, mask and points together, then the picture's grey levels.
 
-Pictures are [Y, X], rows first; points are (x, y) indices of pixel centres. NumPy and OpenCV, which work outside the
+Images2D are [Y, X], rows first; points are (x, y) indices of pixel centres. NumPy and OpenCV, which work outside the
 interpreter's lock, so that threads share the work. Every function is a pure one of its arguments and the generator.
 
 The geometry is head, Sec. "Data Augmentation" (rotation, scaling, shift, flip, elastic deformation). The displacement
@@ -27,7 +27,7 @@ LEAST_BLUR = 0.1  # pixels; a smaller one does nothing
 
 
 @dataclass(frozen=True)
-class PictureAugmentation:
+class Augmentation2D:
     """Strengths of the random transforms, 0 switches one off; a share is the part of the pictures that get one.
 
     Attributes:
@@ -90,13 +90,13 @@ class Sample:
       valid: boolean [Y, X], False in the padding.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     mask: np.ndarray
     points_px: np.ndarray
     valid: np.ndarray
 
 
-def augmented(sample: Sample, augmentation: PictureAugmentation, order: Callable[[np.ndarray], np.ndarray],
+def augmented(sample: Sample, augmentation: Augmentation2D, order: Callable[[np.ndarray], np.ndarray],
               random: np.random.Generator) -> Sample:
     """A random version of a sample: moved, then with other grey levels, which come out as float32.
 
@@ -111,9 +111,9 @@ def augmented(sample: Sample, augmentation: PictureAugmentation, order: Callable
         points = sample.points_px
         if np.isfinite(points).any():  # or there is nothing to order
             points = np.asarray(order(points), np.float32)
-        sample = Sample(sample.picture, sample.mask, points, sample.valid)
-    picture = random_grey_levels(sample.picture, sample.valid, augmentation, random)
-    return Sample(picture, sample.mask, sample.points_px, sample.valid)
+        sample = Sample(sample.image, sample.mask, points, sample.valid)
+    image = random_grey_levels(sample.image, sample.valid, augmentation, random)
+    return Sample(image, sample.mask, sample.points_px, sample.valid)
 
 
 # ------------------------------------------------------------------------------------------------ geometry
@@ -158,13 +158,13 @@ class Warp:
         return None
 
 
-def moved(sample: Sample, augmentation: PictureAugmentation, random: np.random.Generator) -> Sample:
+def moved(sample: Sample, augmentation: Augmentation2D, random: np.random.Generator) -> Sample:
     """The sample under a random transform that keeps every landmark of the frame within it.
 
     After ten draws that lose a landmark the sample stays as it is. The picture is linear, with its border repeated,
     the mask linear and cut at a half.
     """
-    size = sample.picture.shape
+    size = sample.image.shape
     inside = _within(sample.points_px, size)
     for _ in range(ATTEMPTS):
         warp = random_warp(size, augmentation, random)
@@ -174,7 +174,7 @@ def moved(sample: Sample, augmentation: PictureAugmentation, random: np.random.G
     return sample
 
 
-def random_warp(size_yx: tuple[int, int], augmentation: PictureAugmentation, random: np.random.Generator) -> Warp:
+def random_warp(size_yx: tuple[int, int], augmentation: Augmentation2D, random: np.random.Generator) -> Warp:
     """Rotation and scaling about the frame's middle with a shift; a flip; a bend: each for its share of the draws."""
     used, flip, bent = random.random(3)
     turn, grow, right, down = random.uniform(-1.0, 1.0, 4) * (used < augmentation.geometric_share)
@@ -190,7 +190,7 @@ def random_warp(size_yx: tuple[int, int], augmentation: PictureAugmentation, ran
     return Warp(matrix, bend)
 
 
-def random_bend(size_yx: tuple[int, int], augmentation: PictureAugmentation, random: np.random.Generator):
+def random_bend(size_yx: tuple[int, int], augmentation: Augmentation2D, random: np.random.Generator):
     """float32 [Y, X, 2]: smoothed noise with the deviation that alpha and sigma give at a frame of 512, rescaled.
 
     Uniform noise of -1..1 smoothed by a Gaussian of sigma has a deviation of sqrt(1/3) / (2 sqrt(pi) sigma).
@@ -206,17 +206,17 @@ def random_bend(size_yx: tuple[int, int], augmentation: PictureAugmentation, ran
 
 def warped(sample: Sample, warp: Warp, points_px: np.ndarray) -> Sample:
     """The sample read through `warp`, with the points that it leads to."""
-    maps = warp.sources(sample.picture.shape)
+    maps = warp.sources(sample.image.shape)
     rows, columns = (np.flatnonzero(sample.valid.any(axis=axis)) for axis in (1, 0))
     valid, near = True, []
     for at, used in zip(maps, (columns, rows), strict=True):
         valid = valid & (at >= used[0] - 0.5) & (at <= used[-1] + 0.5)
         # The padding must not bleed into the picture's border.
         near.append(np.clip(at, np.float32(used[0]), np.float32(used[-1])))
-    picture = cv2.remap(sample.picture, near[0], near[1], cv2.INTER_LINEAR)
+    image = cv2.remap(sample.image, near[0], near[1], cv2.INTER_LINEAR)
     mask = cv2.remap(sample.mask * np.uint8(WHITE), near[0], near[1], cv2.INTER_LINEAR)
-    picture[~valid] = 0
-    return Sample(picture, ((mask >= 128) & valid).astype(np.uint8), points_px.astype(np.float32), valid)
+    image[~valid] = 0
+    return Sample(image, ((mask >= 128) & valid).astype(np.uint8), points_px.astype(np.float32), valid)
 
 
 def _affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -245,32 +245,32 @@ def _within(points: np.ndarray, size_yx: tuple[int, int]) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ grey levels
 
 
-def random_grey_levels(picture: np.ndarray, valid: np.ndarray, augmentation: PictureAugmentation,
+def random_grey_levels(image: np.ndarray, valid: np.ndarray, augmentation: Augmentation2D,
                        random: np.random.Generator) -> np.ndarray:
     """The picture uint8 [Y, X] with other contrast, speckle, shadow, blur, noise: float32 0..255, 0 in the padding."""
     shares = (augmentation.intensity_share, augmentation.speckle_share, augmentation.shadow_share,
               augmentation.blur_share, augmentation.noise_share)
     change, speckle, shadow, blur, noise = random.random(5) < shares
-    result = _curve(picture, valid, augmentation, random)[picture] if change else picture.astype(np.float32)
+    result = _curve(image, valid, augmentation, random)[image] if change else image.astype(np.float32)
     if speckle and augmentation.speckle:
-        result *= _speckle(picture.shape, random.uniform(0, augmentation.speckle), random)
+        result *= _speckle(image.shape, random.uniform(0, augmentation.speckle), random)
     if shadow:
-        result *= random_shadow(picture.shape, random)
-    sigma = random.uniform(0, augmentation.blur_sigma) * max(picture.shape) / REFERENCE_SIDE
+        result *= random_shadow(image.shape, random)
+    sigma = random.uniform(0, augmentation.blur_sigma) * max(image.shape) / REFERENCE_SIDE
     if blur and sigma > LEAST_BLUR:
         result = cv2.GaussianBlur(result, (0, 0), sigma)
     if noise and augmentation.noise:
         deviation = np.float32(random.uniform(0, augmentation.noise) * WHITE)
-        result += deviation * random.standard_normal(picture.shape, np.float32)
+        result += deviation * random.standard_normal(image.shape, np.float32)
     return np.clip(result, 0.0, WHITE, out=result) * valid
 
 
-def _curve(picture: np.ndarray, valid: np.ndarray, augmentation: PictureAugmentation,
+def _curve(image: np.ndarray, valid: np.ndarray, augmentation: Augmentation2D,
            random: np.random.Generator) -> np.ndarray:
     """float32 [256]: what becomes of each grey level by gamma, then contrast about the mean, then brightness."""
     bend, stretch, lift = random.uniform(-1.0, 1.0, 3)
     curve = WHITE * (np.arange(256) / WHITE) ** (1.0 + bend * augmentation.gamma)
-    counts = np.bincount(picture[valid], minlength=256)
+    counts = np.bincount(image[valid], minlength=256)
     mean = counts @ curve / max(counts.sum(), 1)
     curve = (curve - mean) * (1.0 + stretch * augmentation.contrast) + mean
     return np.clip(curve + lift * augmentation.brightness * WHITE, 0.0, WHITE).astype(np.float32)

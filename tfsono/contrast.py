@@ -1,6 +1,6 @@
 """From a grey picture to what the 2D networks see: contrast, letterbox, valid pixels; one graph for all uses.
 
-Pictures are [Y, X], rows first, as OpenCV and the ImageNet weights have them. The order is fixed: CLAHE on the
+Images2D are [Y, X], rows first, as OpenCV and the ImageNet weights have them. The order is fixed: CLAHE on the
 original pixels, letterbox, and then `layers.standardise` over the valid pixels. The text also names denoising, which
 its source switches off; there is none here. What the letterbox gives is rounded to whole grey levels, because training
 keeps it as bytes.
@@ -13,7 +13,7 @@ import tensorflow as tf
 LEVELS = 256
 
 
-def clahe(picture, clip_limit: float, tiles: int):
+def clahe(image, clip_limit: float, tiles: int):
     """Contrast-limited adaptive histogram equalisation, equal to `cv2.createCLAHE(clip_limit, (tiles, tiles))`.
 
     The picture is extended by reflection to a multiple of `tiles` at its high ends, each tile's histogram is clipped
@@ -30,18 +30,18 @@ def clahe(picture, clip_limit: float, tiles: int):
     """
     if clip_limit <= 0 or tiles < 1:
         raise ValueError(f"clip_limit {clip_limit} must be above 0 and tiles {tiles} at least 1")
-    levels = _levels(picture)
+    levels = _levels(image)
     size = tf.shape(levels)
     tile = _tile_sides(size, tiles)
     curves = _tile_curves(_extended(levels, tile * tiles), tile, clip_limit, tiles)
     return _blended(levels, curves, tile, tiles)
 
 
-def _levels(picture):
+def _levels(image):
     """int32 [Y, X] in 0..255."""
-    if picture.dtype.is_floating:
-        picture = tf.clip_by_value(tf.round(picture), 0.0, LEVELS - 1.0)
-    return tf.cast(picture, tf.int32)
+    if image.dtype.is_floating:
+        image = tf.clip_by_value(tf.round(image), 0.0, LEVELS - 1.0)
+    return tf.cast(image, tf.int32)
 
 
 def _tile_sides(size, tiles: int):
@@ -106,7 +106,7 @@ def _neighbours(count, side, tiles: int):
     return tf.maximum(index, 0), tf.minimum(index + 1, tiles - 1), at - lower
 
 
-def letterbox(picture, target_yx: tuple[int, int]):
+def letterbox(image, target_yx: tuple[int, int]):
     """The whole picture [Y, X] in a frame of `target_yx`, its proportions kept, the rest 0.
 
     Antialiased triangle filter, which is `tf.image.resize(antialias=True)`, but with the same scale along both axes:
@@ -116,13 +116,13 @@ def letterbox(picture, target_yx: tuple[int, int]):
     Returns:
       float32 [target_yx], whole grey levels 0..255; and valid [target_yx], True where the frame shows the picture.
     """
-    size, target = tf.shape(picture), tf.constant(target_yx, tf.int32)
+    size, target = tf.shape(image), tf.constant(target_yx, tf.int32)
     scale = tf.reduce_min(tf.cast(target, tf.float64) / tf.cast(size, tf.float64))
     new = tf.cast(tf.floor(tf.cast(size, tf.float64) * scale + 0.5), tf.int32)
     new = tf.clip_by_value(new, 1, target)
     start = (target - new) // 2
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=tf.cast(picture, tf.float32)[None, :, :, None], size=target,
+        images=tf.cast(image, tf.float32)[None, :, :, None], size=target,
         scale=tf.repeat(tf.cast(scale, tf.float32), 2), translation=tf.cast(start, tf.float32),
         kernel_type="triangle", antialias=True)[0, :, :, 0]
     inside = [(tf.range(target[axis]) >= start[axis]) & (tf.range(target[axis]) < (start + new)[axis])
@@ -132,7 +132,7 @@ def letterbox(picture, target_yx: tuple[int, int]):
     return tf.ensure_shape(pixels, target_yx), tf.ensure_shape(valid, target_yx)
 
 
-def network_picture(picture, target_yx: tuple[int, int], clahe_clip: float, clahe_tiles: int):
+def network_image(image, target_yx: tuple[int, int], clahe_clip: float, clahe_tiles: int):
     """CLAHE (none with a clip of 0) and letterbox: what training keeps and a SavedModel begins with; see `letterbox`.
 
     Args:
@@ -142,5 +142,5 @@ def network_picture(picture, target_yx: tuple[int, int], clahe_clip: float, clah
       clahe_tiles: tiles along each side.
     """
     if clahe_clip:
-        picture = clahe(picture, clahe_clip, clahe_tiles)
-    return letterbox(picture, target_yx)
+        image = clahe(image, clahe_clip, clahe_tiles)
+    return letterbox(image, target_yx)

@@ -74,7 +74,7 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
                                rotation_degrees=max(config.rotation_degrees, default=0.0),
                                scales=(min(config.scales, default=1.0), max(config.scales, default=1.0)),
                                flips=config.flips)
-        return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.left_out)
+        return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.excluded)
     sampling = RegionSampling(margin=config.roi_margin, ratio=config.roi_ratio, stride=config.stride,
                               sigma=config.heatmap_sigma, outputs=config.outputs, augmentation=config.augmentation,
                               rotation_degrees=config.rotation_degrees, scales=config.scales, seed=config.seed,
@@ -154,8 +154,8 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
         if box is None:
             continue
         given = (case.image, np.float32(case.spacing_mm))
-        answer = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
-        found = MaskAndPoints(*(answer[key].numpy() if key in answer else None for key in ("mask", "points_vox")))
+        prediction = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
+        found = MaskAndPoints(*(prediction[key].numpy() if key in prediction else None for key in ("mask", "points_vox")))
         classes = {label: value for value, label in enumerate(config.label_names, 1)}
         row = joint_metrics(found, MaskAndPoints(case.label, case.points_vox), case.spacing_mm, classes,
                             config.landmark_names)

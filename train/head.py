@@ -89,7 +89,7 @@ def end_order(heads: dict, names: list[str], config: HeadConfig):
 
 def load_parts(cache, labels: Labels, split: dict, config: HeadConfig) -> list:
     """Training and validation images with what they are compared with; cases without it are excluded."""
-    from tfsono.data.images_2d import load_pictures
+    from tfsono.data.images_2d import load_images
 
     parts, heads = [], labels.heads
     for part in ("train", "validation"):
@@ -104,9 +104,9 @@ def load_parts(cache, labels: Labels, split: dict, config: HeadConfig) -> list:
         if len(names) < len(split[part]):
             print(f"{len(split[part]) - len(names)} of {len(split[part])} cases of the {part} part are excluded: "
                   "they have no usable label")
-        pictures = load_pictures(cache, names, input_size=config.input_size, clahe_clip=config.clahe_clip,
+        images = load_images(cache, names, input_size=config.input_size, clahe_clip=config.clahe_clip,
                                  clahe_tiles=config.clahe_tiles, points_px=points) if names else None
-        parts.append(with_drawn_masks(pictures) if pictures and config.part == "segmentation" else pictures)
+        parts.append(with_drawn_masks(images) if images and config.part == "segmentation" else images)
     return parts
 
 
@@ -119,24 +119,24 @@ def points_of(head, part: str, config: HeadConfig, order):
         if part == "train" or config.landmark_policy == "keep":
             points = head.learned_points(config.landmark_policy, order)
             return None if points is None else order.ordered(points)
-        return head.true_points(config.landmark_policy, order)
+        return head.reference_points(config.landmark_policy, order)
     if head.ellipse is not None:  # of which the mask is redrawn where it is not the official outline
         return head.ellipse.end_points() if head.margin_px else None
     points = head.learned_points(config.landmark_policy, order)
     return points if points is not None and ellipse_of_points(points) is not None else None
 
 
-def with_drawn_masks(pictures):
+def with_drawn_masks(images):
     """Data: where a case has no mask, or not the official one, the ellipse of its four points."""
     import numpy as np
 
     from tfsono.geometry.ellipse import ellipse_of_points
 
-    masks = pictures.masks.copy()
+    masks = images.masks.copy()
     # A mask that no ellipse fits is not believed where there are points.
-    for index in np.flatnonzero(np.isfinite(pictures.points_px).all(axis=(1, 2)) & (pictures.points_px.shape[1] > 0)):
-        masks[index] = ellipse_of_points(pictures.points_px[index]).mask(masks.shape[1:])
-    return dataclasses.replace(pictures, masks=masks, points_px=np.zeros((len(masks), 0, 2), np.float32))
+    for index in np.flatnonzero(np.isfinite(images.points_px).all(axis=(1, 2)) & (images.points_px.shape[1] > 0)):
+        masks[index] = ellipse_of_points(images.points_px[index]).mask(masks.shape[1:])
+    return dataclasses.replace(images, masks=masks, points_px=np.zeros((len(masks), 0, 2), np.float32))
 
 
 def described(cache, labels: Labels, split: dict, config: HeadConfig) -> dict:
@@ -180,20 +180,20 @@ def initialise(network, config: HeadConfig, run_dir: Path) -> str:
     return "every weight from a random start"
 
 
-def batches(pictures, config: HeadConfig, order):
+def batches(images, config: HeadConfig, order):
     """Data Augmentation: all pictures in turn, shuffled in each epoch, each time in another version."""
-    from tfsono.augment_2d import PictureAugmentation
-    from tfsono.data.images_2d import mask_and_distance_target, mask_target, picture_dataset, points_target
+    from tfsono.augment_2d import Augmentation2D
+    from tfsono.data.images_2d import mask_and_distance_target, mask_target, image_dataset, points_target
 
-    names = [field.name for field in dataclasses.fields(PictureAugmentation)]
-    augmentation = PictureAugmentation(**{name: getattr(config, name) for name in names})
+    names = [field.name for field in dataclasses.fields(Augmentation2D)]
+    augmentation = Augmentation2D(**{name: getattr(config, name) for name in names})
     if config.part == "landmarks":
         targets = points_target(config.output)
     else:
         targets = mask_and_distance_target if config.boundary_weight else mask_target
 
     def made(steps: range):
-        return picture_dataset(pictures=pictures, targets=targets, augmentation=augmentation, order=order.ordered,
+        return image_dataset(images=images, targets=targets, augmentation=augmentation, order=order.ordered,
                                batch=config.batch, seed=config.seed, steps=steps)
 
     return made
@@ -218,20 +218,20 @@ def compiled(network, config: HeadConfig):
     return network
 
 
-def validation(network, config: HeadConfig, pictures) -> tuple:
+def validation(network, config: HeadConfig, images) -> tuple:
     """Mean Dice of the held-out images in the network's frame, or MRE in the image's own pixels or millimetres."""
     from tfsono.training.fit import Score
     from tfsono.training.start import schedule_of
 
     if config.part == "segmentation":
         return (schedule_of(config, Score("validation_dice")),
-                pictures and (lambda: mean_dice(network, config, pictures)))
-    unit = "mm" if pictures and all(pictures.pixel_sizes_mm) else "px"
+                images and (lambda: mean_dice(network, config, images)))
+    unit = "mm" if images and all(images.pixel_sizes_mm) else "px"
     return (schedule_of(config, Score(f"validation_mre_{unit}", less_is_better=True)),
-            pictures and (lambda: mean_radial_error(network, config, pictures, unit)))
+            images and (lambda: mean_radial_error(network, config, images, unit)))
 
 
-def predictions(network, config: HeadConfig, pictures):
+def predictions(network, config: HeadConfig, images):
     """The network's predictions for all images, [N, ...] in its frame, as they are."""
     import numpy as np
     import tensorflow as tf
@@ -246,28 +246,28 @@ def predictions(network, config: HeadConfig, pictures):
             return tf.cast(found["mask"][..., 0], tf.float32)
         return points_of(found, config.heatmap_decode, config.soft_argmax_beta)
 
-    return np.concatenate([predict(image).numpy() for image, _ in ordered_dataset(pictures, mask_target, config.batch)])
+    return np.concatenate([predict(image).numpy() for image, _ in ordered_dataset(images, mask_target, config.batch)])
 
 
-def mean_dice(network, config: HeadConfig, pictures) -> float:
+def mean_dice(network, config: HeadConfig, images) -> float:
     """The mean over pictures of the Dice of mask and thresholded probability, in the network's frame."""
     import numpy as np
 
-    logits = predictions(network, config, pictures)
-    found = (logits >= np.log(config.threshold / (1 - config.threshold))) & pictures.valid
-    truth = pictures.masks > 0
-    overlap = (found & truth).sum((1, 2))
-    return float(np.mean(2 * overlap / np.maximum(found.sum((1, 2)) + truth.sum((1, 2)), 1)))
+    logits = predictions(network, config, images)
+    found = (logits >= np.log(config.threshold / (1 - config.threshold))) & images.valid
+    reference = images.masks > 0
+    overlap = (found & reference).sum((1, 2))
+    return float(np.mean(2 * overlap / np.maximum(found.sum((1, 2)) + reference.sum((1, 2)), 1)))
 
 
-def mean_radial_error(network, config: HeadConfig, pictures, unit: str) -> float:
+def mean_radial_error(network, config: HeadConfig, images, unit: str) -> float:
     """MRE: the mean distance over pictures and landmarks, in the picture's own pixels or in millimetres."""
     import numpy as np
 
     errors = []
-    for index, points in enumerate(predictions(network, config, pictures)):
-        distances = np.linalg.norm(points - pictures.points_px[index], axis=-1) / pictures.letterboxes[index].scale
-        errors.append(np.nanmean(distances) * (pictures.pixel_sizes_mm[index] if unit == "mm" else 1.0))
+    for index, points in enumerate(predictions(network, config, images)):
+        distances = np.linalg.norm(points - images.points_px[index], axis=-1) / images.letterboxes[index].scale
+        errors.append(np.nanmean(distances) * (images.pixel_sizes_mm[index] if unit == "mm" else 1.0))
     return float(np.mean(errors))
 
 

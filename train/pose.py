@@ -56,17 +56,17 @@ def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
 
 def atlas_set(cache, names: list[str]):
     """Sec. 2.2: the poses of the training cases, as they are, for the refinement of test cases."""
-    from tfsono.inference.atlases import library_of
+    from tfsono.inference.atlases import atlas_set_of
 
     poses = ((name, cache.points_vox(name), cache.spacing_mm(name)) for name in names)
-    return library_of((pose for pose in poses if pose[1] is not None), cache.landmarks)
+    return atlas_set_of((pose for pose in poses if pose[1] is not None), cache.landmarks)
 
 
 def keep(atlases, run) -> None:
     """Writes the atlas set into the run folder; a line says where it is too small for the refinement."""
-    from tfsono.inference.atlases import LIBRARY, write_library
+    from tfsono.inference.atlases import ATLASES, write_atlases
 
-    write_library(run.folder / LIBRARY, atlases)
+    write_atlases(run.folder / ATLASES, atlases)
     shortage = atlases.shortage(run.config.refine_atlases)
     if shortage:
         print(shortage)
@@ -109,10 +109,10 @@ def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
     from tfsono.inference.pose import PoseModule
     from tfsono.systems.pose import reader_of
     from tfsono.training.start import schedule_of
-    from tfsono.training.validation import MEAN_DISTANCE, mean_distance
+    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_distance
 
     module = PoseModule(reader_of(network, config))
-    return schedule_of(config, MEAN_DISTANCE), (lambda: mean_distance(module, cache, names)) if names else None
+    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_distance(module, cache, names)) if names else None
 
 
 if __name__ == "__main__":

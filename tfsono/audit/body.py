@@ -216,9 +216,9 @@ def _exchanged(poses: np.ndarray, mirrored: list[tuple[int, int]]):
     signs = _majority_signs(plain, mirror, nearer)
     for number in range(len(poses)):
         as_it_is = _nearest(np.where(signs > 0, plain[number], mirror[number]))
-        turned_round = _nearest(np.where(signs > 0, mirror[number], plain[number]))
-        if turned_round < BETTER_MIRRORED * as_it_is:
-            yield number, as_it_is, turned_round
+        rotated_about = _nearest(np.where(signs > 0, mirror[number], plain[number]))
+        if rotated_about < BETTER_MIRRORED * as_it_is:
+            yield number, as_it_is, rotated_about
 
 
 def _distances(poses: np.ndarray, mirrored: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:

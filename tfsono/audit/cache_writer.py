@@ -275,7 +275,7 @@ def _grid_of(case: CachedCase) -> dict[str, np.ndarray]:
 
 
 def _numbers_of(case: CachedCase, source: Case) -> dict[str, np.ndarray]:
-    values = (case.pixel_size_mm, case.hc_mm) if source.is_picture else ()
+    values = (case.pixel_size_mm, case.hc_mm) if source.is_2d else ()
     return {
         key: np.array(np.nan if value is None else value, np.float64)
         for key, value in zip(NUMBERS, values, strict=False)

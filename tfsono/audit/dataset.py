@@ -57,7 +57,7 @@ from tfsono.configs.pose import MIRRORED, SEGMENTS
 from tfsono.audit.table import codes_of, heading, level_of, table_lines, three_digits, three_numbers
 from tfsono.audit.contact_sheet import Tile, make_tile, write_sheet
 from tfsono.audit.head import judge_head, landmark_lines, write_worst
-from tfsono.data.layout import PICTURE_LABEL, Case, Dataset, case_landmarks, source_checksums
+from tfsono.data.layout import IMAGE_LABEL, Case, Dataset, case_landmarks, source_checksums
 from tfsono.audit.body import judge_pose, judge_poses
 from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
@@ -176,14 +176,14 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
         _check_values(mask.array, case, dataset, entry)
         entry["labels"] = _label_facts(mask, dataset.labels, entry)
         values = reorient(mask).array
-    if not case.is_picture and dataset.labels and dataset.landmarks:
+    if not case.is_2d and dataset.labels and dataset.landmarks:
         for code, text in _judge_volume(mask, image, dataset, entry):
             _add(entry, "warning", code, text)
-    if not case.is_picture and len(dataset.landmarks) >= FEWEST_OF_A_BODY and entry["landmarks"]:
+    if not case.is_2d and len(dataset.landmarks) >= FEWEST_OF_A_BODY and entry["landmarks"]:
         for code, text in judge_pose(_points(entry, dataset), image.spacing_mm, dataset.landmarks):
             if code != "landmark_missing":  # said by name already
                 _add(entry, "warning", code, text)
-    if case.is_picture and (PICTURE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
+    if case.is_2d and (IMAGE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
         for code, text in judge_head(values, dataset, entry):
             _add(entry, "warning", code, text)
     return entry, make_tile(oriented, _label_order(values, dataset.labels))
@@ -235,7 +235,7 @@ def _empty_entry(case: Case, dataset: Dataset) -> dict:
         "landmarks": {},
         "problems": [],
     }
-    if case.is_picture:
+    if case.is_2d:
         entry.update({"pixel_size_mm": case.pixel_size_mm, "hc_mm": case.hc_mm})
     try:
         entry["checksums"] = source_checksums(case)
@@ -258,7 +258,7 @@ def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
         return None
     for note in notes:
         _add(entry, "warning", "converted", note)
-    if case.is_picture:
+    if case.is_2d:
         _check_pixel_size(pixel_size_mm, entry)
     return image
 
@@ -285,7 +285,7 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
 
 def _learns_from_landmarks(case: Case, entry: dict) -> bool:
     """Whether a volume is of use without a mask."""
-    return not case.is_picture and bool(entry["landmarks"])
+    return not case.is_2d and bool(entry["landmarks"])
 
 
 def _check_values(mask: np.ndarray, case: Case, dataset: Dataset, entry: dict) -> None:
@@ -393,11 +393,11 @@ def _check_landmarks(case: Case, image: Volume, dataset: Dataset, entry: dict) -
         point = np.asarray(points_to_vox(point_mm[None], image), float)[0]
         entry["landmarks"][name] = [float(value) for value in point]
         if (point < -0.5).any() or (point > np.array(image.size) - 0.5).any():
-            axes, whole, part = (2, "picture", "pixel") if case.is_picture else (3, "volume", "voxel")
+            axes, whole, part = (2, "picture", "pixel") if case.is_2d else (3, "volume", "voxel")
             at = ", ".join(f"{value:.1f}" for value in point[:axes])
             size = "x".join(str(side) for side in image.size[:axes])
             text = f"{name} at {part} ({at}) lies outside the {whole} of {size}"
-            _add(entry, "warning" if case.is_picture else "error", "landmark_outside", text)
+            _add(entry, "warning" if case.is_2d else "error", "landmark_outside", text)
 
 
 def _array_checksum(array: np.ndarray) -> str:
@@ -449,7 +449,7 @@ def _unchanged(entry: dict | None, case: Case) -> dict | None:
 def _add_problems_together(entries: dict[str, dict], dataset: Dataset) -> None:
     _check_subjects(entries, dataset)
     _check_duplicates(entries, dataset)
-    if dataset.of_pictures:
+    if dataset.of_images:
         return
     _check_spacing(entries)
     _check_poses(entries, dataset)
@@ -547,7 +547,7 @@ def _whole_audit(dataset: Dataset, entries: list[dict]) -> dict:
         "count": len(entries),
         "with_errors": sum(level_of(entry) == "error" for entry in entries),
         "with_warnings": sum(level_of(entry) == "warning" for entry in entries),
-        "pictures": dataset.of_pictures,
+        "pictures": dataset.of_images,
         "cases": entries,
     }
 

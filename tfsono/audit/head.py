@@ -16,11 +16,11 @@ import numpy as np
 from tfsono.audit.contact_sheet import LandmarkTile, write_landmark_sheet
 from tfsono.data.layout import Dataset
 from tfsono.data.prepare import read_image
-from tfsono.geometry.ellipse import TRUTH, Ellipse, ellipse_of_mask
+from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import LANDMARKS, audit_counts, judge
 
 WORST = 24
-"""Pictures on the sheet of landmarks."""
+"""Images2D on the sheet of landmarks."""
 
 MOST_HC_DIFFERENCE = 0.05
 """How far a table's circumference may be from the one of the mask's ellipse, in parts of it; HC18's differ by 1 %."""
@@ -42,7 +42,7 @@ def judge_head(mask: np.ndarray | None, dataset: Dataset, entry: dict) -> list[P
     problems: list[Problem] = []
     ellipse = None
     if mask is not None and mask.any():
-        ellipse = ellipse_of_mask(np.ascontiguousarray(mask[:, :, 0].T), search=TRUTH)
+        ellipse = ellipse_of_mask(np.ascontiguousarray(mask[:, :, 0].T), search=REFERENCE)
         problems += _ellipse_problems(ellipse, entry)
     entry["ellipse"] = None if ellipse is None else _plain(asdict(ellipse))
     entry["judgement"] = None
@@ -146,7 +146,7 @@ def _severity(entry: dict) -> float:
     return severity / (1 + severity) + (not found["fits"])
 
 
-def _tile(entry: dict, picture: np.ndarray) -> LandmarkTile:
+def _tile(entry: dict, image: np.ndarray) -> LandmarkTile:
     found = entry["judgement"]
     error_px, error_mm = found["mean_error_px"], found["mre_mm"]
     if error_mm is not None:
@@ -158,13 +158,13 @@ def _tile(entry: dict, picture: np.ndarray) -> LandmarkTile:
     flags = [word for word in ("names", "ends") if found[f"{word}_exchanged"]]
     text += f", {' and '.join(flags)} exchanged" if flags else ""
     outline = Ellipse(**entry["ellipse"]).contour(180) if entry["ellipse"] else None
-    return LandmarkTile(entry["name"], *_smaller(picture, _points(entry), outline), text, found["fits"])
+    return LandmarkTile(entry["name"], *_smaller(image, _points(entry), outline), text, found["fits"])
 
 
-def _smaller(picture: np.ndarray, points: np.ndarray, outline: np.ndarray | None) -> tuple:
+def _smaller(image: np.ndarray, points: np.ndarray, outline: np.ndarray | None) -> tuple:
     """All three at the tile's size; pixel centres move as in every resizing here."""
-    scale = min(1.0, LandmarkTile.SIDE / max(picture.shape))
-    size = tuple(max(1, round(side * scale)) for side in picture.shape[::-1])
-    shrunk = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+    scale = min(1.0, LandmarkTile.SIDE / max(image.shape))
+    size = tuple(max(1, round(side * scale)) for side in image.shape[::-1])
+    shrunk = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
     moved = (points + 0.5) * scale - 0.5
     return shrunk, moved, None if outline is None else (outline + 0.5) * scale - 0.5

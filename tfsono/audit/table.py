@@ -8,19 +8,19 @@ WARNINGS_LISTED = 20
 """Errors are all listed; warnings of more cases than these are in audit.json alone."""
 
 COLUMNS = ("case", "size", "spacing mm", "axes", "range", "label voxels (mL)", "problems")
-PICTURE_COLUMNS = ("case", "size", "pixel mm", "range", "label pixels (cm2)", "problems")
+IMAGE_COLUMNS = ("case", "size", "pixel mm", "range", "label pixels (cm2)", "problems")
 FEW_CASES = 5
 """A warning that more cases than these share gets one line for all of them."""
 
 
 def table_lines(audit: dict) -> list[str]:
     """The table of an audit, at most 120 letters wide; then errors, some warnings, notes and the summary."""
-    pictures = audit.get("pictures", False)
-    rows = [PICTURE_COLUMNS if pictures else COLUMNS]
-    rows += [_picture_row(entry) if pictures else _row(entry) for entry in audit["cases"]]
-    limits = (NAME_LETTERS, 13, 17, 17) if pictures else (NAME_LETTERS, 13, 17, 5, 17)
+    images = audit.get("pictures", False)
+    rows = [IMAGE_COLUMNS if images else COLUMNS]
+    rows += [_image_row(entry) if images else _row(entry) for entry in audit["cases"]]
+    limits = (NAME_LETTERS, 13, 17, 17) if images else (NAME_LETTERS, 13, 17, 5, 17)
     widths = [min(limit, max(len(row[i]) for row in rows)) for i, limit in enumerate(limits)]
-    problems = min(44 if pictures else 28, max(len(row[-1]) for row in rows))
+    problems = min(44 if images else 28, max(len(row[-1]) for row in rows))
     labels = min(max(len(row[-2]) for row in rows), LINE_LETTERS - sum(widths) - problems - 2 * (len(limits) + 1))
     widths += [labels, problems]
     table = [
@@ -79,7 +79,7 @@ def _row(entry: dict) -> tuple[str, ...]:
     )
 
 
-def _picture_row(entry: dict) -> tuple[str, ...]:
+def _image_row(entry: dict) -> tuple[str, ...]:
     size_mm = entry["pixel_size_mm"]
     labels = [
         f"{name} {facts['voxels']}" + (f" ({three_digits(facts['voxels'] * size_mm**2 / 100)})" if size_mm else "")

@@ -109,7 +109,7 @@ def _load(path: Path, listing: Listing, widths: tuple[int, ...]) -> C3DWeights:
         kernels={layer: arranged(_finite(layer, chosen[layer]), listing.layout) for layer in LAYERS},
         names={layer: stored.name for layer, stored in chosen.items()},
         bias_counts={layer: _bias_count(layer, bias, shapes[layer][4]) for layer, bias in biases.items()},
-        left_out=tuple(stored.name for stored in listing.tensors.values() if stored.name not in taken))
+        excluded=tuple(stored.name for stored in listing.tensors.values() if stored.name not in taken))
 
 
 def _choose(listing: Listing) -> tuple[dict[str, Stored], Scheme]:

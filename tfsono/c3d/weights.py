@@ -71,7 +71,7 @@ class C3DWeights:
         kernels: layer of `LAYERS` -> float32 [T, H, W, input, output]; conv1 has 3 input channels, or 1.
         names: layer of `LAYERS` -> the tensor's name in the file.
         bias_counts: layers whose bias is in the file -> its length; checked, then ignored.
-        left_out: names of the file's other tensors (conv5a, fc6, ...), which are not loaded.
+        excluded: names of the file's other tensors (conv5a, fc6, ...), which are not loaded.
     """
 
     path: str
@@ -79,7 +79,7 @@ class C3DWeights:
     kernels: dict[str, np.ndarray]
     names: dict[str, str]
     bias_counts: dict[str, int]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
 
     @property
     def input_channels(self) -> int:
@@ -90,7 +90,7 @@ class C3DWeights:
         count = sum(self.bias_counts.values())
         return (f"{self.path}: {self.format}; {', '.join(self.kernels)}; "
                 f"{self.input_channels} input channel(s); {count:,} biases ignored; "
-                f"{len(self.left_out)} other tensors left out")
+                f"{len(self.excluded)} other tensors left out")
 
 
 def expected_shapes(widths: tuple[int, ...] = WIDTHS, input_channels: int = 3) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsono.data.cache import Cache
-from tfsono.data.resampled import resampled_parts, turned_dataset
+from tfsono.data.resampled import resampled_parts, resampled_dataset
 from tfsono.data.landmark_volumes import WholeSampling, WholeSource, draw_whole
 from tfsono.geometry.anchors import assign
 from tfsono.geometry.boxes import centred_boxes
@@ -87,7 +87,7 @@ def box_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSa
       it, "boxes" [1, K, 6], "labels" [1, A] int8, "positives" [1, P] and "negatives" [1, N] int32.
     """
     landmarks = len(sources[0].points_vox)
-    dataset = turned_dataset(
+    dataset = resampled_dataset(
         lambda cache, step: draw_boxes(cache, sources, step, sampling, boxes), path, system=system, steps=steps,
         landmarks=landmarks,
         besides={"sigma": tf.TensorSpec([], tf.float32), "boxes": tf.TensorSpec([landmarks, 6], tf.float32),

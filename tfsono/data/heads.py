@@ -1,6 +1,6 @@
 """What a cache knows of each head: the ellipse of its mask, its four points, its circumference; and what to learn from.
 
-Pictures are [Y, X]; points are (x, y) indices of the picture's own pixel centres, OFD 1, OFD 2, BPD 1, BPD 2.
+Images2D are [Y, X]; points are (x, y) indices of the picture's own pixel centres, OFD 1, OFD 2, BPD 1, BPD 2.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from tfsono.data.cache import Cache, CachedCase
 from tfsono.errors import UserError
-from tfsono.geometry.ellipse import TRUTH, Ellipse, ellipse_of_mask
+from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder, apply_policy, judge
 
 LEAST_MARGINS, LEAST_MARGIN_PX = 5, 0.25
@@ -21,7 +21,7 @@ LEAST_MARGINS, LEAST_MARGIN_PX = 5, 0.25
 
 @dataclass(frozen=True)
 class KnownHead:
-    """The truth of one case, in the picture's own pixels.
+    """The reference of one case, in the picture's own pixels.
 
     Attributes:
       ellipse: of the mask; None where there is no mask, or none that an ellipse fits.
@@ -44,10 +44,10 @@ class KnownHead:
             return self.hc_mm
         return self.ellipse.circumference_px() * self.pixel_size_mm if self.ellipse and self.pixel_size_mm else None
 
-    def true_points(self, policy: str, order: EndOrder) -> np.ndarray | None:
+    def reference_points(self, policy: str, order: EndOrder) -> np.ndarray | None:
         """What an answer is compared with [4, 2]: the ends of the mask's ellipse, else the policy's points, else None.
 
-        A mask's ellipse is the better truth: over a third of the public points do not fit their head.
+        A mask's ellipse is the better reference: over a third of the public points do not fit their head.
         """
         if self.ellipse is not None:
             return order.ordered(self.ellipse.end_points())
@@ -63,17 +63,17 @@ class KnownHead:
 
 
 def known_head(case: CachedCase) -> KnownHead:
-    """The truth of a cached picture."""
+    """The reference of a cached picture."""
     ellipse = None
     if case.label is not None and case.label.any():
-        ellipse = ellipse_of_mask(np.ascontiguousarray(case.label[:, :, 0].T), search=TRUTH)
+        ellipse = ellipse_of_mask(np.ascontiguousarray(case.label[:, :, 0].T), search=REFERENCE)
     points = None if case.points_vox is None else np.asarray(case.points_vox[:, :2], np.float64)
     known = points is not None and np.isfinite(points).any()
     return KnownHead(ellipse, points if known else None, case.pixel_size_mm, case.hc_mm)
 
 
 def known_heads(cache: Cache, names: Iterable[str]) -> dict[str, KnownHead]:
-    """Case -> truth.
+    """Case -> reference.
 
     Raises:
       UserError: the cache has landmarks, but not the four of a head.
@@ -123,9 +123,9 @@ def policy_line(heads: Mapping[str, KnownHead], names: list[str], policy: str) -
     """What a policy made of the training labels, in one line."""
     learned = {name: heads[name].learned_points(policy) for name in names}
     used = [name for name, points in learned.items() if points is not None]
-    left_out = f", {len(names) - len(used)} left out" if len(used) < len(names) else ""
+    excluded = f", {len(names) - len(used)} left out" if len(used) < len(names) else ""
     if policy == "ellipse":
-        return (f"landmark policy ellipse: {len(used)} of {len(names)} cases{left_out}; the points are the ends of "
+        return (f"landmark policy ellipse: {len(used)} of {len(names)} cases{excluded}; the points are the ends of "
                 "their ellipses")
     judged = [(heads[name], judge(heads[name].points_px, heads[name].ellipse, heads[name].pixel_size_mm))
               for name in used]
@@ -134,5 +134,5 @@ def policy_line(heads: Mapping[str, KnownHead], names: list[str], policy: str) -
               "not fitting their head": sum(not judgement.fits for _, judgement in judged)}
     done = "left as found" if policy == "keep" else "names and ends put right"
     listed = ", ".join(f"{count} {what}" for what, count in counts.items())
-    return (f"landmark policy {policy}: {len(used)} of {len(names)} cases{left_out}; of the labels used, {listed}: "
+    return (f"landmark policy {policy}: {len(used)} of {len(names)} cases{excluded}; of the labels used, {listed}: "
             f"{done}")

@@ -23,7 +23,7 @@ import numpy as np
 from tfsono.errors import UserError
 from tfsono.files import read_rows
 from tfsono.geometry.head_labels import LANDMARKS
-from tfsono.volumes.image_2d import picture_name
+from tfsono.volumes.image_2d import image_2d_name
 
 NAME_COLUMNS = ("image_name", "filename")
 PIXEL_SIZE, CIRCUMFERENCE = "pixel_size_mm", "head_circumference_mm"
@@ -33,7 +33,7 @@ HC18_TABLES = ("training_set_pixel_size_and_HC.csv", "test_set_pixel_size.csv")
 
 
 @dataclass(frozen=True)
-class PictureTables:
+class ImageTables:
     """What the tables of a dataset say; cases without a usable row are absent.
 
     Attributes:
@@ -49,7 +49,7 @@ class PictureTables:
     with_points: frozenset[str] = frozenset()
 
 
-def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[str]) -> PictureTables:
+def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[str]) -> ImageTables:
     """Reads the tables of the folder `root`, and HC18's own beside it.
 
     Args:
@@ -69,7 +69,7 @@ def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[s
     if sizes is not None and CIRCUMFERENCE in _parsed(sizes)[0]:
         circumferences = _known(sizes, _column(sizes, CIRCUMFERENCE, notes), names, [])  # strangers are said already
     with_points = _known(points, _points(points, notes), names, notes) if points else {}
-    return PictureTables(_finite(pixel_sizes), _finite(circumferences), points, frozenset(with_points))
+    return ImageTables(_finite(pixel_sizes), _finite(circumferences), points, frozenset(with_points))
 
 
 def is_point_table(path) -> bool:
@@ -149,7 +149,7 @@ def _values(path: Path, wanted: tuple[str, ...], convert: Callable, notes: list[
     wrong, twice = [], []
     for row in rows:
         cells = [*row, *[""] * (len(columns) - len(row))]
-        name = picture_name(cells[columns.index(name_column)])
+        name = image_2d_name(cells[columns.index(name_column)])
         value = convert([cells[place] for place in places])
         if value is None:
             wrong.append(f"{name} ({', '.join(cells[place] for place in places)})")

@@ -1,6 +1,6 @@
 """HDF5 cache -> pictures in memory -> random batches, as a pure function of the seed and the step; for 2D systems.
 
-Pictures are [Y, X], rows first; a cache holds them as volumes [X, Y, 1], which are turned here, once. Each is prepared
+Images2D are [Y, X], rows first; a cache holds them as volumes [X, Y, 1], which are turned here, once. Each is prepared
 once (CLAHE, letterbox) and kept as bytes at the network's size: 500 of 192x256 take 75 MB with their masks.
 """
 
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfsono.augment_2d import PictureAugmentation, Sample, augmented
-from tfsono.contrast import network_picture
+from tfsono.augment_2d import Augmentation2D, Sample, augmented
+from tfsono.contrast import network_image
 from tfsono.data.cache import Cache, CachedCase
 from tfsono.errors import UserError
 from tfsono.geometry.letterbox import Letterbox
 from tfsono.layers.standardise import standardise
 from tfsono.losses.masks import signed_distance
 
-ORDER, PICTURE = 2, 3  # what a random stream is for; part of its seed
+ORDER, IMAGE = 2, 3  # what a random stream is for; part of its seed
 Targets = Callable[[tf.Tensor, tf.Tensor], dict]
 """mask [B, Y, X, 1] float32 0/1 and points_px [B, K, 2] float32 (NaN missing) -> what the losses compare with."""
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images2D:
     """Prepared pictures, in the order of `names`.
 
     Attributes:
@@ -52,7 +52,7 @@ class Pictures:
         return Sample(self.pictures[index], self.masks[index], self.points_px[index], self.valid[index])
 
 
-def picture_pixels(case: CachedCase) -> np.ndarray:
+def image_pixels(case: CachedCase) -> np.ndarray:
     """The grey levels of a cached picture, uint8 [Y, X].
 
     Raises:
@@ -64,8 +64,8 @@ def picture_pixels(case: CachedCase) -> np.ndarray:
     return np.ascontiguousarray(np.clip(np.rint(case.image[:, :, 0].T), 0, 255).astype(np.uint8))
 
 
-def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], clahe_clip: float, clahe_tiles: int,
-                  points_px: Mapping[str, np.ndarray] | None = None) -> Pictures:
+def load_images(cache: Cache, names: list[str], input_size: tuple[int, int], clahe_clip: float, clahe_tiles: int,
+                  points_px: Mapping[str, np.ndarray] | None = None) -> Images2D:
     """Reads cases and brings them into the network's frame.
 
     Args:
@@ -83,7 +83,7 @@ def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], c
     if not names:
         raise UserError(f"{cache.path}: at least one case is needed; found none to load; see the split")
     frame = tuple(input_size)
-    prepare = tf.function(lambda picture: network_picture(picture, frame, clahe_clip, clahe_tiles),
+    prepare = tf.function(lambda picture: network_image(picture, frame, clahe_clip, clahe_tiles),
                           input_signature=[tf.TensorSpec([None, None], tf.uint8)])
     landmarks = len(cache.landmarks) if points_px is None else max((len(p) for p in points_px.values()), default=0)
     loaded = []
@@ -91,7 +91,7 @@ def load_pictures(cache: Cache, names: list[str], input_size: tuple[int, int], c
         case = cache.read(name)
         loaded.append(_prepared(case, prepare, frame, _own_points(case, points_px, landmarks)))
     columns = [np.stack(column) for column in zip(*(entry[:4] for entry in loaded), strict=True)]
-    return Pictures(tuple(names), *columns, tuple(entry[4] for entry in loaded), tuple(entry[5] for entry in loaded))
+    return Images2D(tuple(names), *columns, tuple(entry[4] for entry in loaded), tuple(entry[5] for entry in loaded))
 
 
 def _own_points(case: CachedCase, points_px: Mapping[str, np.ndarray] | None, landmarks: int) -> np.ndarray:
@@ -101,8 +101,8 @@ def _own_points(case: CachedCase, points_px: Mapping[str, np.ndarray] | None, la
 
 
 def _prepared(case: CachedCase, prepare, frame: tuple[int, int], points: np.ndarray) -> tuple:
-    """The fields of `Pictures` after the name, of one case."""
-    pixels = picture_pixels(case)
+    """The fields of `Images2D` after the name, of one case."""
+    pixels = image_pixels(case)
     box = Letterbox(pixels.shape, frame)
     picture, valid = prepare(pixels)
     mask = np.zeros(frame, np.uint8)
@@ -112,13 +112,13 @@ def _prepared(case: CachedCase, prepare, frame: tuple[int, int], points: np.ndar
     return picture.numpy().astype(np.uint8), valid.numpy(), mask, points_px, box, case.pixel_size_mm
 
 
-def picture_of(position: int, count: int, seed: int) -> int:
+def image_of(position: int, count: int, seed: int) -> int:
     """Which picture stands at a position of the whole training: all of them, shuffled anew in every epoch."""
     epoch, place = divmod(position, count)
     return int(np.random.default_rng([seed, ORDER, epoch]).permutation(count)[place])
 
 
-def picture_dataset(pictures: Pictures, targets: Targets, augmentation: PictureAugmentation,
+def image_dataset(pictures: Images2D, targets: Targets, augmentation: Augmentation2D,
                     order: Callable[[np.ndarray], np.ndarray], batch: int, seed: int, steps: range) -> tf.data.Dataset:
     """Batches of the steps asked for: image [B, Y, X, 1] float32 standardised, 0 in the padding; and the targets.
 
@@ -132,14 +132,14 @@ def picture_dataset(pictures: Pictures, targets: Targets, augmentation: PictureA
       steps: the steps wanted.
     """
     def draw(position):
-        sample = pictures.sample(picture_of(int(position), len(pictures.names), seed))
-        random = np.random.default_rng([seed, PICTURE, int(position)])
+        sample = pictures.sample(image_of(int(position), len(pictures.names), seed))
+        random = np.random.default_rng([seed, IMAGE, int(position)])
         return _arrays(augmented(sample, augmentation, order, random))
 
     return _batches(range(steps.start * batch, steps.stop * batch), draw, pictures, targets, batch)
 
 
-def ordered_dataset(pictures: Pictures, targets: Targets, batch: int) -> tf.data.Dataset:
+def ordered_dataset(pictures: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:
     """Every picture once, in the order of `names`, unchanged; the last batch may be smaller. For validation."""
     return _batches(range(len(pictures.names)), lambda index: _arrays(pictures.sample(int(index))), pictures, targets,
                     batch)
@@ -149,7 +149,7 @@ def _arrays(sample: Sample) -> tuple[np.ndarray, ...]:
     return sample.picture.astype(np.float32), sample.valid, sample.mask, sample.points_px.astype(np.float32)
 
 
-def _batches(positions: range, draw, pictures: Pictures, targets: Targets, batch: int) -> tf.data.Dataset:
+def _batches(positions: range, draw, pictures: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:
     frame, points = pictures.pictures.shape[1:], pictures.points_px.shape[1:]
     shapes = (frame, frame, frame, points)
 

@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
-from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_turned, drawn_version, known_points, position_stream,
-                                random_axis, resampled_parts, turned_dataset, version_stream)
+from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, known_points, position_stream,
+                                random_axis, resampled_parts, resampled_dataset, version_stream)
 from tfsono.errors import UserError
 from tfsono.geometry.regions import Box, network_grid
 from tfsono.layers.standardise import standardise
@@ -137,18 +137,18 @@ def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tu
                         "landmarks")
     if any(not 0 <= number < len(cache.landmarks) for pair in sampling.exchanged for number in pair):
         raise ValueError(f"exchanged must number the {len(cache.landmarks)} landmarks; found {sampling.exchanged}")
-    sources, left_out = [], []
+    sources, excluded = [], []
     for name in names:
         shape = cache.shape(name)
         points = known_points(cache.points_vox(name), shape)
         if np.isfinite(points).all(axis=1).any():
             sources.append(WholeSource(name, shape, cache.spacing_mm(name), points))
         else:
-            left_out.append(name)
+            excluded.append(name)
     if not sources:
         raise UserError(f"{cache.path}: a case with landmarks to learn from is needed; found none among {len(names)}; "
                         "see the audit and the split")
-    return sources, left_out
+    return sources, excluded
 
 
 # ------------------------------------------------------------------------------------------------ drawing
@@ -175,12 +175,12 @@ def transform_of(position: int, case: int, version: int, spacing_mm, sampling: W
 
 
 def draw_whole(cache: Cache, sources: list[WholeSource], position: int, sampling: WholeSampling) -> dict:
-    """What `turned.draw_turned` gives of the volume at a position of the training, less the label, and sigma."""
+    """What `turned.draw_resampled` gives of the volume at a position of the training, less the label, and sigma."""
     number, version = drawn_version(position, len(sources), sampling.versions, sampling.seed)
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
     turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_turned(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
+    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
     del drawn["label"]
     if np.linalg.det(turn) < 0:
         drawn["points"] = drawn["points"][_order_in_mirror(len(source.points_vox), sampling.exchanged)]
@@ -212,7 +212,7 @@ def whole_dataset(path, system: str, sources: list[WholeSource], sampling: Whole
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and
       {"heatmaps": [1, X, Y, Z, K] float32}.
     """
-    dataset = turned_dataset(lambda cache, step: draw_whole(cache, sources, step, sampling), path, system=system,
+    dataset = resampled_dataset(lambda cache, step: draw_whole(cache, sources, step, sampling), path, system=system,
                              steps=steps, landmarks=len(sources[0].points_vox),
                              besides={"sigma": tf.TensorSpec([], tf.float32)})
     return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large

@@ -11,7 +11,7 @@ An image may be a folder (one DICOM series). Of pictures (see `volumes.picture`)
     images/CASE.png  labels/CASE.png (or masks/CASE_mask.png)
     010_HC.png  010_HC_Annotation.png  in one folder        the HC18 set as downloaded
 
-with tables of pixel sizes, head circumferences and BPD/OFD points in the dataset's folder (see `picture_tables`). A
+with tables of pixel sizes, head circumferences and BPD/OFD points in the dataset's folder (see `image_tables`). A
 dataset holds volumes or pictures, not both. Hidden files, and files that are neither, are passed over and listed.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfsono.data.image_tables import PictureTables, find_tables, is_point_table, read_point_table
+from tfsono.data.image_tables import ImageTables, find_tables, is_point_table, read_point_table
 from tfsono.data.splits import check_split_names
 from tfsono.errors import UserError
 from tfsono.files import read_json
@@ -33,7 +33,7 @@ from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmark_names, read_landmarks, read_landmarks_csv
-from tfsono.volumes.image_2d import is_picture_file, picture_name
+from tfsono.volumes.image_2d import is_image_2d_file, image_2d_name
 
 # One row per layout: images, masks, landmarks, and the end of a landmark file's stem.
 FOLDERS = (
@@ -79,7 +79,7 @@ MASK_ENDINGS = ("_Annotation", "_mask")
 HC18_NAME = re.compile(r"(\d+)_\d*HC")
 """Number of the examination, then which picture of it: 010_HC, 010_2HC."""
 
-PICTURE_LABEL = "head"
+IMAGE_LABEL = "head"
 """The one label of a dataset of pictures whose dataset.json names none."""
 
 
@@ -100,9 +100,9 @@ class Case:
     hc_mm: float | None = None
 
     @property
-    def is_picture(self) -> bool:
+    def is_2d(self) -> bool:
         """Whether the image is a picture, and no volume."""
-        return is_picture_file(self.image)
+        return is_image_2d_file(self.image)
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @property
-    def of_pictures(self) -> bool:
+    def of_images(self) -> bool:
         """Whether the cases are pictures."""
-        return bool(self.cases) and self.cases[0].is_picture
+        return bool(self.cases) and self.cases[0].is_2d
 
 
 def open_dataset(root) -> Dataset:
@@ -147,7 +147,7 @@ def open_dataset(root) -> Dataset:
     said = _read_description(root / "dataset.json", notes)
     image_paths, pictures = _images(places, notes)
     label_paths = _labels_of(places, image_paths, pictures, notes)
-    tables = find_tables(root, image_paths, bool(label_paths), notes) if pictures else PictureTables()
+    tables = find_tables(root, image_paths, bool(label_paths), notes) if pictures else ImageTables()
     landmark_paths = dict.fromkeys(tables.with_points, tables.points)
     if tables.points is None:
         landmark_paths = _landmark_files(root, places, image_paths, notes)
@@ -163,7 +163,7 @@ def open_dataset(root) -> Dataset:
         _note_unmeasured(root, cases, notes)
     if said.get("split") is not None:
         check_split_names(said["split"], image_paths, f"{root / 'dataset.json'}: split")
-    found_labels = _picture_labels if pictures else _volume_labels
+    found_labels = _image_labels if pictures else _volume_labels
     return Dataset(
         root=root,
         name=said.get("name", root.resolve().name),
@@ -209,7 +209,7 @@ def source_checksums(case: Case) -> dict[str, str]:
     """
     paths = {"image": case.image, "label": case.label, "landmarks": case.landmarks}
     checksums = {kind: "" if path is None else _checksum(path) for kind, path in paths.items()}
-    if case.is_picture:
+    if case.is_2d:
         checksums["numbers"] = hashlib.sha256(f"{case.pixel_size_mm} {case.hc_mm}".encode()).hexdigest()
     return checksums
 
@@ -279,7 +279,7 @@ def _places(root: Path) -> _Places:
 
 def _is_hc18_folder(path: Path) -> bool:
     return path.is_dir() and any(
-        HC18_NAME.fullmatch(picture_name(file)) and is_picture_file(file) for file in path.iterdir()
+        HC18_NAME.fullmatch(image_2d_name(file)) and is_image_2d_file(file) for file in path.iterdir()
     )
 
 
@@ -289,9 +289,9 @@ def _images(places: _Places, notes: list[str]) -> tuple[dict[str, Path], bool]:
     nnU-Net's ending _0000 is no part of the name; further channels are not read.
     """
     folder = places.images
-    pictures = [path for path in sorted(folder.iterdir()) if is_picture_file(path) and not path.is_dir()]
+    pictures = [path for path in sorted(folder.iterdir()) if is_image_2d_file(path) and not path.is_dir()]
     if pictures:
-        found = _pictures(folder, notes)
+        found = _images_2d(folder, notes)
         if folder == places.labels:
             found = {name: path for name, path in found.items() if not name.endswith(MASK_ENDINGS)}
         return found, True
@@ -319,20 +319,20 @@ def _labels_of(places: _Places, images: dict[str, Path], pictures: bool, notes: 
     found: dict[str, Path] = {}
     unheard: list[str] = []  # in HC18's one folder the images have been listed, and what was passed over was said
     listed = unheard if places.labels == places.images else notes
-    for name, path in _pictures(places.labels, listed).items():
+    for name, path in _images_2d(places.labels, listed).items():
         ending = next((ending for ending in MASK_ENDINGS if name.endswith(ending) and name not in images), "")
         if places.labels != places.images or ending:
             _add(found, name.removesuffix(ending), path)
     return _only_known(found, images, notes)
 
 
-def _pictures(folder: Path, notes: list[str]) -> dict[str, Path]:
+def _images_2d(folder: Path, notes: list[str]) -> dict[str, Path]:
     """Case name -> picture. UserError for volumes among them: half a dataset would be passed over."""
     found: dict[str, Path] = {}
     ignored = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_picture_file(path) and not path.is_dir():
-            _add(found, picture_name(path), path)
+        if is_image_2d_file(path) and not path.is_dir():
+            _add(found, image_2d_name(path), path)
         elif is_volume_file(path) or is_series_folder(path):
             raise UserError(
                 f"{path}: a dataset holds volumes or pictures, not both; found this volume beside pictures: move the "
@@ -521,13 +521,13 @@ def _check_known(named, names, path: Path, key: str) -> None:
 # --------------------------------------------------------------------------------------- found in the files
 
 
-def _picture_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
+def _image_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
     """One label, of the value 1 whatever the files have: in a picture's mask everything but 0 is inside."""
     if said is not None and len(said) > 1:
         raise UserError(f"{root / 'dataset.json'}: labels of pictures must be one, as every value but 0 is inside; "
                         f"found {_some(list(said))}; keep one")
     if said is None:
-        return {PICTURE_LABEL: 1} if any(case.label for case in cases) else {}
+        return {IMAGE_LABEL: 1} if any(case.label for case in cases) else {}
     return dict.fromkeys(said, 1)
 
 
@@ -562,7 +562,7 @@ def _positive_values(path: Path) -> set[int]:
     return {int(value) for value in values if value > 0 and value == int(value)}
 
 
-def _found_landmarks(cases: tuple[Case, ...], tables: PictureTables, notes: list[str]) -> tuple[str, ...]:
+def _found_landmarks(cases: tuple[Case, ...], tables: ImageTables, notes: list[str]) -> tuple[str, ...]:
     """Those of a table of points; else every landmark name of any readable file, sorted."""
     if tables.points is not None:
         return LANDMARKS

@@ -18,7 +18,7 @@ from tfsono.geometry.resampling import (
 )
 from tfsono.volumes.image import Volume, read_mask, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_vox
-from tfsono.volumes.image_2d import picture_volume, read_picture, read_picture_mask
+from tfsono.volumes.image_2d import volume_of_image, read_image_2d, read_mask_2d
 
 NEEDLESS_CHANGE = 1e-3
 """A spacing within 0.1 % of the one asked for is left as it is: headers keep few digits."""
@@ -93,14 +93,14 @@ def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
     Raises:
         UserError: the file cannot be read.
     """
-    if not case.is_picture:
+    if not case.is_2d:
         return read_volume(case.image), None, ()
-    picture = read_picture(case.image)
-    pixel_size_mm, notes = case.pixel_size_mm or picture.pixel_size_mm, picture.notes
-    if picture.pixel_size_mm and not np.isclose(picture.pixel_size_mm, pixel_size_mm, rtol=0.01, atol=0):
-        by_file = f"a pixel of {picture.pixel_size_mm:.4g} mm by the file"
+    image = read_image_2d(case.image)
+    pixel_size_mm, notes = case.pixel_size_mm or image.pixel_size_mm, image.notes
+    if image.pixel_size_mm and not np.isclose(image.pixel_size_mm, pixel_size_mm, rtol=0.01, atol=0):
+        by_file = f"a pixel of {image.pixel_size_mm:.4g} mm by the file"
         notes += (f"{by_file}: the table's {pixel_size_mm:.4g} mm was taken",)
-    return picture_volume(picture, pixel_size_mm), pixel_size_mm, notes
+    return volume_of_image(image, pixel_size_mm), pixel_size_mm, notes
 
 
 def read_label(case: Case, image: Volume) -> Volume:
@@ -109,9 +109,9 @@ def read_label(case: Case, image: Volume) -> Volume:
     Raises:
         UserError: the file cannot be read, or does not lie on that grid.
     """
-    if not case.is_picture:
+    if not case.is_2d:
         return read_mask(case.label, image)
-    mask = read_picture_mask(case.label, (image.size[1], image.size[0]))
+    mask = read_mask_2d(case.label, (image.size[1], image.size[0]))
     return replace(image, array=np.ascontiguousarray(mask.T[:, :, None]), path=str(case.label))
 
 
@@ -124,7 +124,7 @@ def prepare_case(case: Case, dataset: Dataset, settings: CacheSettings) -> Cache
     read, pixel_size_mm, _ = read_image(case)
     image = reorient(read, settings.orientation)
     whole = CachedCase(name=case.name,
-                       image=image.array if case.is_picture else image.array.astype(np.float32, copy=False),
+                       image=image.array if case.is_2d else image.array.astype(np.float32, copy=False),
                        label=_label(case, read, dataset.labels, settings.orientation),
                        spacing_mm=tuple(image.spacing_mm), origin_mm=tuple(image.origin_mm),
                        direction=tuple(image.direction), subject=case.subject,

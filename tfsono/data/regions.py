@@ -1,6 +1,6 @@
 """HDF5 cache -> regions of interest -> tf.data, one region a step, as a pure function of the seed and the step.
 
-A region is the box of the truth (the mask, or without one the landmarks), enlarged, on the network's grid. Image, mask
+A region is the box of the reference (the mask, or without one the landmarks), enlarged, on the network's grid. Image, mask
 and points move by one transform about the region's middle and are resampled once, from the native volume: the corners
 of a turned region hold the tissue that is there. What does not count is marked in the targets:
 
@@ -10,7 +10,7 @@ of a turned region hold the tissue that is there. What does not count is marked 
     no landmark          NaN everywhere in its channel; so too where it lies outside of the region or the volume, as
                          its peak cannot be seen there
 
-The box is the truth's before the transform, so that the bone lies now here and now there in the region, as it does in a
+The box is the reference's before the transform, so that the bone lies now here and now there in the region, as it does in a
 predicted box; a bone of the paper's size stays inside at 20 degrees, by the paper's margin. Flips exchange no
 landmarks: proximal and distal are not left and right. Source: femur, Sec. III-A; which 28 versions is our choice.
 """
@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
-from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_turned, drawn_version, known_points, position_stream,
-                                random_axis, resampled_parts, turned_dataset, version_stream)
+from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, known_points, position_stream,
+                                random_axis, resampled_parts, resampled_dataset, version_stream)
 from tfsono.errors import UserError
 from tfsono.geometry.regions import Box, box_of, enlarged, network_grid
 from tfsono.layers.standardise import standardise
@@ -38,7 +38,7 @@ class RegionSampling:
     """How regions are cut and varied.
 
     Attributes:
-      margin: voxels around the truth's box, on each side.
+      margin: voxels around the reference's box, on each side.
       ratio: voxels of the network's grid per native voxel.
       stride: sides are padded to multiples of it.
       sigma: of the Gaussian heatmaps, in voxels of the network's grid.
@@ -110,7 +110,7 @@ def region_sources(cache: Cache, names: list[str], sampling: RegionSampling) -> 
     if "heatmaps" in sampling.outputs and not cache.landmarks:
         raise UserError(f"{cache.path}: heatmaps need a cache with landmarks; found none: "
                         "write it of a dataset with landmarks, or train a network for the mask alone")
-    sources, left_out = [], []
+    sources, excluded = [], []
     for name in names:
         source = _source_of(cache, name, sampling.margin)
         useful = source is not None and (
@@ -119,11 +119,11 @@ def region_sources(cache: Cache, names: list[str], sampling: RegionSampling) -> 
         if useful:
             sources.append(source)
         else:
-            left_out.append(name)
+            excluded.append(name)
     if not sources:
         raise UserError(f"{cache.path}: a case with {' or '.join(sampling.outputs)} to learn from is needed; found "
                         f"none among {len(names)}; see the audit and the split")
-    return sources, left_out
+    return sources, excluded
 
 
 def _source_of(cache: Cache, name: str, margin: int) -> RegionSource | None:
@@ -170,12 +170,12 @@ def transform_of(position: int, case: int, version: int, spacing_mm, sampling: R
 
 
 def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampling: RegionSampling) -> dict:
-    """What `turned.draw_turned` gives of the region at a position of the training, and has_mask."""
+    """What `turned.draw_resampled` gives of the region at a position of the training, and has_mask."""
     number, version = region_of(position, len(sources), sampling)
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
     turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_turned(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
+    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
     return {**drawn, "has_mask": source.has_mask}
 
 
@@ -196,7 +196,7 @@ def region_dataset(path, system: str, sources: list[RegionSource], sampling: Reg
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and the targets asked for:
       "mask" [1, X, Y, Z, 1] int8, "heatmaps" [1, X, Y, Z, K] float32.
     """
-    dataset = turned_dataset(
+    dataset = resampled_dataset(
         lambda cache, step: draw_region(cache, sources, step, sampling), path, system=system, steps=steps,
         landmarks=len(sources[0].points_vox),
         besides={"label": tf.TensorSpec([None] * 3, tf.uint8), "has_mask": tf.TensorSpec([], tf.bool)})

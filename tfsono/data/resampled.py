@@ -1,6 +1,6 @@
 """A box of a volume on the network's grid, turned, scaled or mirrored about its middle, and resampled once.
 
-What `regions` (boxes around the truth) and `whole` (whole volumes) share: which case and version stands at a position
+What `regions` (boxes around the reference) and `whole` (whole volumes) share: which case and version stands at a position
 of the training, the native voxels that a turned box needs, the resampling in the graph, and the landmarks' heatmaps.
 Everything that is drawn is a pure function of the seed and the position, so that a training goes on where it stopped.
 """
@@ -62,7 +62,7 @@ def known_points(points_vox: np.ndarray | None, shape) -> np.ndarray:
     return points
 
 
-def draw_turned(cache: Cache, name: str, box: Box, grid: NetworkGrid, turn: np.ndarray, points_vox: np.ndarray) -> dict:
+def draw_resampled(cache: Cache, name: str, box: Box, grid: NetworkGrid, turn: np.ndarray, points_vox: np.ndarray) -> dict:
     """The native voxels that a turned box needs, and how it lies in them, as arrays.
 
     Args:
@@ -103,12 +103,12 @@ def _points_on_grid(points_vox: np.ndarray, box: Box, grid: NetworkGrid, matrix:
 # ------------------------------------------------------------------------------------------------ in the graph
 
 
-def turned_dataset(draw: Callable[[Cache, int], dict], path, system: str, steps: range, landmarks: int,
+def resampled_dataset(draw: Callable[[Cache, int], dict], path, system: str, steps: range, landmarks: int,
                    besides: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
     """What `draw` gives of an open cache and each step, in order.
 
     Args:
-      draw: (cache, step) -> what `draw_turned` gives, without "label" where `besides` does not name it.
+      draw: (cache, step) -> what `draw_resampled` gives, without "label" where `besides` does not name it.
       path: of the cache; system: that it was written for.
       steps: the steps wanted.
       landmarks: K.

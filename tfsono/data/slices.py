@@ -56,7 +56,7 @@ class SliceStacks:
 
     Attributes:
       names: the cases.
-      left_out: the cases without a mask.
+      excluded: the cases without a mask.
       images: [Z, X, Y] of each case, in the file's own intensities.
       labels: uint8 [Z, X, Y] of each case.
       spacings_mm: of each case's voxels, (x, y, z).
@@ -65,7 +65,7 @@ class SliceStacks:
     """
 
     names: tuple[str, ...]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
     images: tuple[np.ndarray, ...]
     labels: tuple[np.ndarray, ...]
     spacings_mm: tuple[tuple[float, float, float], ...]
@@ -84,11 +84,11 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
     Raises:
       UserError: none of them has one.
     """
-    kept, left_out, images, labels, spacings = [], [], [], [], []
+    kept, excluded, images, labels, spacings = [], [], [], [], []
     for name in names:
         case = cache.read(name)
         if case.label is None or not case.label.any():
-            left_out.append(name)
+            excluded.append(name)
             continue
         kept.append(name)
         images.append(_smaller_type(np.ascontiguousarray(np.moveaxis(case.image, 2, 0))))
@@ -100,7 +100,7 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
     shown = [label.any(axis=(1, 2)) for label in labels]
     places = [np.stack([np.full(len(flags), case), np.arange(len(flags))], axis=1) for case, flags in enumerate(shown)]
     places, shown = np.concatenate(places), np.concatenate(shown)
-    return SliceStacks(names=tuple(kept), left_out=tuple(left_out), images=tuple(images), labels=tuple(labels),
+    return SliceStacks(names=tuple(kept), excluded=tuple(excluded), images=tuple(images), labels=tuple(labels),
                        spacings_mm=tuple(spacings), foreground=places[shown], empty=places[~shown])
 
 

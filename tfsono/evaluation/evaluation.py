@@ -100,7 +100,7 @@ class Evaluation:
                             initialisation_of(group.first.folder)]) if len(group.runs) == 1 else
                  f"{group.method}: {', '.join(run.folder.name for run in group.runs)}" for group in groups]
         write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables=tables,
-                              figures=[*figures, *self._histories()], runs=lines, answers=kept)
+                              figures=[*figures, *self._histories()], runs=lines, predictions=kept)
 
     def _histories(self) -> Iterator[Figure]:
         for run in self.runs:

@@ -138,7 +138,7 @@ class _Map:
 
 def assign(boxes: np.ndarray, levels: Sequence[tuple[Sequence[int], float]], base_sizes: Sequence[float],
            size: Sequence[int], positive: float = 0.5, negative: float = 0.25) -> Assignment:
-    """Labels of all anchors (face, Sec. 3: positive by "the highest IoU with the ground truth or ... above 0.5").
+    """Labels of all anchors (face, Sec. 3: positive by "the highest IoU with the ground reference or ... above 0.5").
 
     An anchor finds the target with which its IoU is highest, the first of equals, if it is above `positive`; nothing,
     if it is below `negative`; and does not count in between, or where its centre lies outside the volume. Whatever the

@@ -1,6 +1,6 @@
 """The ellipse of a head: its measurements, and how it is found in a mask, robustly and without a bias of half pixels.
 
-Pictures are [Y, X], rows first; points are (x, y) indices of pixel centres, the first pixel's centre being 0.0. x goes
+Images2D are [Y, X], rows first; points are (x, y) indices of pixel centres, the first pixel's centre being 0.0. x goes
 right and y down, so that a positive angle turns clockwise on the screen.
 
 Source: head, Sec. "Part B", approach 4: "RANSAC for robust ellipse fitting, morphological operations", without numbers.
@@ -152,7 +152,7 @@ class EllipseSearch:
 
 SEARCH = EllipseSearch()
 # A true mask is an ellipse as it is: nothing to clean, and a head of any size is one.
-TRUTH = EllipseSearch(morphology_px=0, area_px=(0.0, math.inf))
+REFERENCE = EllipseSearch(morphology_px=0, area_px=(0.0, math.inf))
 
 
 def ellipse_of_mask(mask: np.ndarray, seed: int = 0, search: EllipseSearch = SEARCH) -> Ellipse | None:

@@ -1,6 +1,6 @@
 """A picture of any size in the middle of a frame of one size, with its proportions kept.
 
-Pictures are [Y, X], rows first, as OpenCV and the ImageNet weights have them; sizes are (rows, columns). Points are
+Images2D are [Y, X], rows first, as OpenCV and the ImageNet weights have them; sizes are (rows, columns). Points are
 (x, y) indices of pixel centres, the first pixel's centre being 0.0, so that a scale r takes `i` to
 `(i + 0.5) * r - 0.5`. One scale serves both axes (head, Sec. "Preprocessing Strategy": "preserving aspect ratio"): with
 one an axis, the axes of an ellipse would no longer be perpendicular, and BPD and OFD not the lengths of its axes.
@@ -61,7 +61,7 @@ class Letterbox:
         """Points of the picture [..., 2] (x, y) -> in the frame, float64; NaN stays NaN."""
         return (np.asarray(points_px, np.float64) + 0.5) * self.scale + self._start_xy() - 0.5
 
-    def apply(self, picture: np.ndarray) -> np.ndarray:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """The picture [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
 
         Smaller by the mean over a pixel's area, larger linearly; networks see `tfsono.contrast.letterbox` instead,
@@ -70,15 +70,15 @@ class Letterbox:
         Raises:
             ValueError: The picture is not of `source_yx`.
         """
-        self._check(picture, self.source_yx, "picture")
+        self._check(image, self.source_yx, "picture")
         if self.scale < 1:
-            values = self._shrunk(picture)
+            values = self._shrunk(image)
         else:
             start = tuple(s / self.scale for s in self.start_yx)
-            values = _sampled(picture.astype(np.float32), 1 / self.scale, start, self.target_yx)
+            values = _sampled(image.astype(np.float32), 1 / self.scale, start, self.target_yx)
         rows, columns = self._window()
-        framed = np.zeros((*self.target_yx, *picture.shape[2:]), picture.dtype)
-        framed[rows, columns] = _as_type(values[rows, columns], picture.dtype)
+        framed = np.zeros((*self.target_yx, *image.shape[2:]), image.dtype)
+        framed[rows, columns] = _as_type(values[rows, columns], image.dtype)
         return framed
 
     def apply_mask(self, mask: np.ndarray) -> np.ndarray:
@@ -107,12 +107,12 @@ class Letterbox:
         if array.shape[:2] != size_yx or array.ndim > 3:
             raise ValueError(f"{name} must be {list(size_yx)} or [*, *, channels]; found {list(array.shape)}")
 
-    def _shrunk(self, picture: np.ndarray) -> np.ndarray:
+    def _shrunk(self, image: np.ndarray) -> np.ndarray:
         """The mean of the picture over the area of every pixel of the frame, float64 [target_yx, ...].
 
         As a product of two matrices, one an axis: OpenCV's INTER_AREA rounds the scale to whole sizes first.
         """
-        values = picture.astype(np.float64)
+        values = image.astype(np.float64)
         for axis in (0, 1):
             weights = _areas(self.source_yx[axis], self.target_yx[axis], self.start_yx[axis], self.scale)
             values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)

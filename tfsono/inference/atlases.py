@@ -23,7 +23,7 @@ from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 from tfsono.geometry.rigid import fit_rigid, moved
 
-LIBRARY = "library.json"  # in a run's folder
+ATLASES = "library.json"  # in a run's folder
 FORMAT_VERSION = 1
 FEWEST = 3  # points that fix a rotation
 
@@ -44,7 +44,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class PoseLibrary:
+class AtlasSet:
     """Poses of training cases, each in its own frame.
 
     Attributes:
@@ -98,10 +98,10 @@ class PoseLibrary:
         found = self.nearest(pose_mm, robust, 1).costs_mm
         return float(found[0]) / len(self.names) if len(found) else float("nan")
 
-    def without(self, case: str) -> PoseLibrary:
+    def without(self, case: str) -> AtlasSet:
         """The library without one case, as where a training case itself is refined."""
         kept = [place for place, name in enumerate(self.cases) if name != case]
-        return PoseLibrary(self.names, self.poses_mm[kept], tuple(self.cases[place] for place in kept))
+        return AtlasSet(self.names, self.poses_mm[kept], tuple(self.cases[place] for place in kept))
 
     def shortage(self, count: int) -> str:
         """One line where there are fewer atlases than a refinement asks for; else nothing."""
@@ -135,7 +135,7 @@ def robust_places(landmarks: Sequence[str], robust: Sequence[str]) -> tuple[int,
     return places if len(places) >= FEWEST else tuple(range(len(landmarks)))
 
 
-def library_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landmarks: Sequence[str]) -> PoseLibrary:
+def atlas_set_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landmarks: Sequence[str]) -> AtlasSet:
     """A library of cases (name, points_vox [K, 3] NaN where missing, spacing_mm [3]); one without points is left out.
 
     Raises:
@@ -149,10 +149,10 @@ def library_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landmar
             poses.append(np.where(np.isfinite(pose).all(-1, keepdims=True), pose, np.nan))
     if not names:
         raise UserError("pose library: expected training cases with landmarks, found none")
-    return PoseLibrary(tuple(landmarks), np.stack(poses), tuple(names))
+    return AtlasSet(tuple(landmarks), np.stack(poses), tuple(names))
 
 
-def write_library(path: str | os.PathLike, library: PoseLibrary) -> Path:
+def write_atlases(path: str | os.PathLike, library: AtlasSet) -> Path:
     """Writes a library as JSON, whole or not at all, to a hundredth of a micrometre; null where a point is missing."""
     atlases = [{"case": case, "points_mm": [[round(float(x), 8) for x in point] if np.isfinite(point).all() else None
                                             for point in pose]}
@@ -162,8 +162,8 @@ def write_library(path: str | os.PathLike, library: PoseLibrary) -> Path:
     return write_text(path, f'{head[:-1]}, "atlases": [\n  {lines}\n]}}\n')
 
 
-def read_library(path: str | os.PathLike, landmarks: Sequence[str]) -> PoseLibrary:
-    """The library that `write_library` wrote.
+def read_atlases(path: str | os.PathLike, landmarks: Sequence[str]) -> AtlasSet:
+    """The library that `write_atlases` wrote.
 
     Args:
       path: the file.
@@ -179,7 +179,7 @@ def read_library(path: str | os.PathLike, landmarks: Sequence[str]) -> PoseLibra
         cases = tuple(str(atlas["case"]) for atlas in found["atlases"])
         poses = [[[np.nan] * 3 if point is None else point for point in atlas["points_mm"]]
                  for atlas in found["atlases"]]
-        library = PoseLibrary(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
+        library = AtlasSet(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a pose library, found something else ({type(error).__name__}: {error}); "
                         "train the run again") from None

@@ -77,15 +77,15 @@ class FaceReader:
         Args:
           image: of `read`; size: [3], without the padding.
         """
-        answer = self.network(image, training=False)
-        if "heatmaps" in answer:
-            return self._points(tf.cast(answer["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]])
-        if "proposals" in answer:
-            found = [self._proposed(answer, size)]
+        prediction = self.network(image, training=False)
+        if "heatmaps" in prediction:
+            return self._points(tf.cast(prediction["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]])
+        if "proposals" in prediction:
+            found = [self._proposed(prediction, size)]
         else:
             cells = [tf.shape(image)[1:4] // stride for stride in self.strides]
             rows = [tf.reduce_prod(sides) * len(self.anchor_sides) ** 3 for sides in cells]
-            parts = (tf.split(answer[name][0], rows) for name in ("classes", "offsets"))
+            parts = (tf.split(prediction[name][0], rows) for name in ("classes", "offsets"))
             found = [self._sure(*part, size) for part in zip(*parts, cells, self.strides, strict=True)]
         boxes, scores = (tf.concat(parts, 0) for parts in zip(*found, strict=True))
         return self._best(clipped(boxes, size) if self.clip_boxes else boxes, scores)
@@ -101,9 +101,9 @@ class FaceReader:
                        self.deviations)
         return boxes, tf.nn.softmax(tf.gather(logits, places))[:, 1:]
 
-    def _proposed(self, answer, size):
+    def _proposed(self, prediction, size):
         """Boxes and scores of the proposals whose middle lies in the volume."""
-        boxes, offsets, logits = (answer[name][0] for name in ("proposals", "proposal_offsets", "classes"))
+        boxes, offsets, logits = (prediction[name][0] for name in ("proposals", "proposal_offsets", "classes"))
         centres = box_centres(boxes)
         valid = tf.reduce_all((centres >= -0.5) & (centres < tf.cast(size, tf.float32) - 0.5), axis=-1)
         boxes, scores = decode(offsets, boxes, self.deviations), tf.nn.softmax(logits)[:, 1:]

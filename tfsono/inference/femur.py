@@ -134,14 +134,14 @@ class FemurModule(tf.Module):
         region = tf.slice(volume, start, extent)
         scaled = rescaled_size(extent, reader.ratio)
         image, valid = padded(resample_linear(region, scaled), reader.stride)
-        answer = reader.network(standardise(image, valid), training=False)
+        prediction = reader.network(standardise(image, valid), training=False)
         found = {}
-        if "mask" in answer:
-            probabilities = tf.nn.softmax(tf.cast(answer["mask"][0], tf.float32))
+        if "mask" in prediction:
+            probabilities = tf.nn.softmax(tf.cast(prediction["mask"][0], tf.float32))
             inner = resampled_arg_max(probabilities[:scaled[0], :scaled[1], :scaled[2]], extent)
             found["mask"] = tf.pad(inner, tf.stack([start, size - start - extent], 1))
-        if "heatmaps" in answer:
-            maps = tf.cast(answer["heatmaps"], tf.float32)[:, :scaled[0], :scaled[1], :scaled[2]]
+        if "heatmaps" in prediction:
+            maps = tf.cast(prediction["heatmaps"], tf.float32)[:, :scaled[0], :scaled[1], :scaled[2]]
             points = (argmax_points if reader.decode == "argmax" else centroid_points)(maps, 1)[0]
             step = tf.cast(extent, tf.float32) / tf.cast(scaled, tf.float32)
             found["points_vox"] = (points + 0.5) * step - 0.5 + tf.cast(start, tf.float32)
@@ -182,7 +182,7 @@ def slice_mask(finder: RegionFinder, volume):
     slices = tf.transpose(volume, [2, 0, 1])
     beyond = tf.stack([[0, 0], [0, -size[0] % finder.stride], [0, -size[1] % finder.stride]])
 
-    def answer(start):
+    def prediction(start):
         part = slices[start:start + finder.batch]
         image = tf.pad(part, beyond)[..., None]
         valid = tf.pad(tf.ones_like(part), beyond)[..., None]
@@ -193,7 +193,7 @@ def slice_mask(finder: RegionFinder, volume):
     held = tf.TensorArray(tf.uint8, tf.shape(starts)[0], infer_shape=False, element_shape=[None, None, None])
     _, held = tf.while_loop(
         lambda index, _: index < tf.shape(starts)[0],
-        lambda index, held: (index + 1, held.write(index, answer(starts[index]))), (0, held), parallel_iterations=1)
+        lambda index, held: (index + 1, held.write(index, prediction(starts[index]))), (0, held), parallel_iterations=1)
     return tf.transpose(held.concat(), [1, 2, 0])
 
 

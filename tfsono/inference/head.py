@@ -2,7 +2,7 @@
 
 `evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
 
-CLAHE, letterbox, standardisation, network, and the way back through the letterbox. Pictures are [Y, X], rows first, and
+CLAHE, letterbox, standardisation, network, and the way back through the letterbox. Images2D are [Y, X], rows first, and
 points (x, y) pixel-centre indices, unlike the volumes of the other systems. Denoising stands before the graph, ellipse
 and measurements after it (`tfsono.geometry.ellipse`).
 """
@@ -17,12 +17,12 @@ import keras
 import tensorflow as tf
 
 from tfsono.configs.head import HeadConfig
-from tfsono.contrast import network_picture
+from tfsono.contrast import network_image
 from tfsono.geometry.heatmaps import argmax_points, centroid_points, soft_argmax_points
 from tfsono.layers.standardise import standardise
 from tfsono.models.head import CELL, LANDMARKS
 
-PICTURE = tf.TensorSpec([None, None], tf.float32, "picture")
+IMAGE = tf.TensorSpec([None, None], tf.float32, "picture")
 SEED = tf.TensorSpec([], tf.int32, "seed")
 
 
@@ -51,22 +51,22 @@ class HeadSegmentationModule(tf.Module):
         self.preparation = preparation
         self.seeds = _seed_states(network)
 
-    @tf.function(input_signature=[PICTURE])
-    def __call__(self, picture):
+    @tf.function(input_signature=[IMAGE])
+    def __call__(self, image):
         """{"probability": [Y, X] float32} of `picture` [Y, X] float32, grey levels 0..255, any size."""
-        return self._answer(picture, self.network(self._prepared(picture), training=False))
+        return self._predict_one(image, self.network(self._prepared(image), training=False))
 
-    @tf.function(input_signature=[PICTURE, SEED])
-    def sample(self, picture, seed):
+    @tf.function(input_signature=[IMAGE, SEED])
+    def sample(self, image, seed):
         """As `__call__`, with dropout on: the same seed gives the same answer, others are other samples."""
-        return self._answer(picture, sampled(self.network, self.seeds, self._prepared(picture), seed))
+        return self._predict_one(image, sampled(self.network, self.seeds, self._prepared(image), seed))
 
-    def _prepared(self, picture):
-        return prepared(picture, self.preparation)
+    def _prepared(self, image):
+        return prepared(image, self.preparation)
 
-    def _answer(self, picture, answer):
-        probability = tf.sigmoid(tf.cast(answer["mask"][0, :, :, 0], tf.float32))
-        return {"probability": restored(probability, tf.shape(picture), self.preparation.frame)}
+    def _predict_one(self, image, prediction):
+        probability = tf.sigmoid(tf.cast(prediction["mask"][0, :, :, 0], tf.float32))
+        return {"probability": restored(probability, tf.shape(image), self.preparation.frame)}
 
 
 class HeadLandmarkModule(tf.Module):
@@ -88,20 +88,20 @@ class HeadLandmarkModule(tf.Module):
         self.beta = beta
         self.seeds = _seed_states(network)
 
-    @tf.function(input_signature=[PICTURE])
-    def __call__(self, picture):
+    @tf.function(input_signature=[IMAGE])
+    def __call__(self, image):
         """{"points_px": [4, 2] float32 (x, y)} of `picture` [Y, X] float32: OFD 1, OFD 2, BPD 1, BPD 2."""
-        return self._answer(picture, self.network(prepared(picture, self.preparation), training=False))
+        return self._predict_one(image, self.network(prepared(image, self.preparation), training=False))
 
-    @tf.function(input_signature=[PICTURE, SEED])
-    def sample(self, picture, seed):
+    @tf.function(input_signature=[IMAGE, SEED])
+    def sample(self, image, seed):
         """As `__call__`, with dropout on: the same seed gives the same answer, others are other samples."""
-        picture_in_frame = prepared(picture, self.preparation)
-        return self._answer(picture, sampled(self.network, self.seeds, picture_in_frame, seed))
+        image_in_frame = prepared(image, self.preparation)
+        return self._predict_one(image, sampled(self.network, self.seeds, image_in_frame, seed))
 
-    def _answer(self, picture, answer):
-        points = points_of(answer, self.decode, self.beta)[0]
-        scale, start, _ = placement(tf.shape(picture), self.preparation.frame)
+    def _predict_one(self, image, prediction):
+        points = points_of(prediction, self.decode, self.beta)[0]
+        scale, start, _ = placement(tf.shape(image), self.preparation.frame)
         start_xy = tf.cast(start[::-1], tf.float32)
         points = (points + 0.5 - start_xy) / tf.cast(scale, tf.float32) - 0.5
         return {"points_px": tf.ensure_shape(points, [LANDMARKS, 2])}
@@ -114,15 +114,15 @@ class HeadMeanModule(tf.Module):
         super().__init__(name="head_mean_module")
         self.modules = list(modules)
 
-    @tf.function(input_signature=[PICTURE])
-    def __call__(self, picture):
+    @tf.function(input_signature=[IMAGE])
+    def __call__(self, image):
         """The outputs of one module."""
-        return mean_output([module(picture) for module in self.modules])
+        return mean_output([module(image) for module in self.modules])
 
-    @tf.function(input_signature=[PICTURE, SEED])
-    def sample(self, picture, seed):
+    @tf.function(input_signature=[IMAGE, SEED])
+    def sample(self, image, seed):
         """As `__call__`, with dropout on: the same seed gives the same outputs."""
-        return mean_output([module.sample(picture, seed) for module in self.modules])
+        return mean_output([module.sample(image, seed) for module in self.modules])
 
 
 def mean_output(outputs: Sequence[dict]) -> dict:
@@ -145,17 +145,17 @@ def head_module(network: keras.Model, config: HeadConfig) -> HeadSegmentationMod
     return HeadLandmarkModule(network, preparation, config.heatmap_decode, config.soft_argmax_beta)
 
 
-def prepared(picture, preparation: Preparation):
+def prepared(image, preparation: Preparation):
     """A raw picture [Y, X] -> what the network takes, [1, *frame, 1] float32, 0 in the padding."""
-    pixels, valid = network_picture(picture, preparation.frame, preparation.clahe_clip, preparation.clahe_tiles)
+    pixels, valid = network_image(image, preparation.frame, preparation.clahe_clip, preparation.clahe_tiles)
     return standardise(pixels[None, :, :, None], valid[None, :, :, None])
 
 
-def points_of(answer: dict, decode: str, beta: float):
+def points_of(prediction: dict, decode: str, beta: float):
     """A landmark network's answer -> points [B, 4, 2] float32 in pixels of the frame."""
-    if "points" in answer:
-        return tf.cast(answer["points"], tf.float32)
-    maps = tf.cast(answer["heatmaps"], tf.float32)
+    if "points" in prediction:
+        return tf.cast(prediction["points"], tf.float32)
+    maps = tf.cast(prediction["heatmaps"], tf.float32)
     if decode == "soft_argmax":
         return soft_argmax_points(maps, beta, CELL)
     return (centroid_points if decode == "centroid" else argmax_points)(maps, CELL)
@@ -191,7 +191,7 @@ def restored(values, size, frame: tuple[int, int]):
     return values
 
 
-def sampled(network: keras.Model, seeds: list, pictures, seed):
+def sampled(network: keras.Model, seeds: list, images, seed):
     """The network's answer with every dropout on, and every batch normalisation as at test and left as it is.
 
     The seeds of the dropouts are set for the call and put back after it, so that the answer depends on `seed` alone
@@ -201,11 +201,11 @@ def sampled(network: keras.Model, seeds: list, pictures, seed):
     for index, state in enumerate(seeds):
         state.assign(tf.cast(tf.stack([seed, index]), state.dtype))
     with frozen_normalisation(network):
-        answer = network(pictures, training=True)
-    with tf.control_dependencies(list(answer.values())):
+        prediction = network(images, training=True)
+    with tf.control_dependencies(list(prediction.values())):
         for state, held in zip(seeds, before, strict=True):
             state.assign(held)
-    return answer
+    return prediction
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsono.inference.atlases import PoseLibrary
+from tfsono.inference.atlases import AtlasSet
 from tfsono.inference.refine import Refinement, Refiner, RefineSettings, decoded
 from tfsono.inference.resample import at_spacing, padded, resample_linear, rescaled_size
 from tfsono.layers.standardise import standardise
@@ -102,7 +102,7 @@ class RefinedPose:
 class PoseRefiner:
     """A module's answers, refined on each volume; see `tfsono.inference.refine.Refiner`."""
 
-    def __init__(self, answerer: PoseModule, library: PoseLibrary, settings: RefineSettings):
+    def __init__(self, answerer: PoseModule, library: AtlasSet, settings: RefineSettings):
         """Raises `UserError` where the library is not of the network's landmarks."""
         self.reader = answerer.reader
         self.refiner = Refiner(answerer.network, library, settings)

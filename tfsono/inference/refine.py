@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
-from tfsono.inference.atlases import PoseLibrary
-from tfsono.layers.recompute import answer_for_gradient
+from tfsono.inference.atlases import AtlasSet
+from tfsono.layers.recompute import output_for_gradient
 from tfsono.losses.joint import heatmap_error
 from tfsono.training.optimizers import optimizer
 
@@ -93,7 +93,7 @@ class Refiner:
     exception or Ctrl-C too. (Ctrl-C is seen when all iterations of the volume are over.)
     """
 
-    def __init__(self, network: keras.Model, library: PoseLibrary, settings: RefineSettings):
+    def __init__(self, network: keras.Model, library: AtlasSet, settings: RefineSettings):
         """
         Args:
           network: standardised [1, X, Y, Z, 1] -> {"heatmaps": [1, X, Y, Z, K]}; a checkpointed one stays one.
@@ -175,7 +175,7 @@ class Refiner:
 
     def _maps(self, image, size):
         """The heatmaps [1, X, Y, Z, K] float32 without the padding."""
-        maps = answer_for_gradient(self.network, image, self.settings.norm == "batch")["heatmaps"]
+        maps = output_for_gradient(self.network, image, self.settings.norm == "batch")["heatmaps"]
         return tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
 
     def _points(self, maps):

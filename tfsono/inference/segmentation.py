@@ -22,11 +22,11 @@ def segment_volume(module: Callable, volume: Volume, orientation: str, classes: 
       volume: in any orientation.
       orientation: three letters, that of the volumes the network was trained on.
       classes: the background and the labels.
-      largest, holes: as in `clean_mask`.
+      largest, holes: as in `postprocess_mask`.
     """
     turned = reorient(volume, orientation)
     mask = segment_array(module, turned.array, turned.spacing_mm)
-    return restore_orientation(clean_mask(mask, classes, largest, holes), volume, orientation)
+    return restore_orientation(postprocess_mask(mask, classes, largest, holes), volume, orientation)
 
 
 def segment_array(module: Callable, array: np.ndarray, spacing_mm) -> np.ndarray:
@@ -34,7 +34,7 @@ def segment_array(module: Callable, array: np.ndarray, spacing_mm) -> np.ndarray
     return module(*module_input(array, spacing_mm))["mask"].numpy()
 
 
-def clean_mask(mask: np.ndarray, classes: int, largest: bool = True, holes: bool = True) -> np.ndarray:
+def postprocess_mask(mask: np.ndarray, classes: int, largest: bool = True, holes: bool = True) -> np.ndarray:
     """"Remove isolated small volumes and internal holes" (Sec. 3.4); a new mask.
 
     Args:

@@ -61,8 +61,8 @@ def _normalised(x, gamma, beta, epsilon: float, rectified: bool) -> tuple:
 
     shape = tf.shape(x)
     number = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
-    pictures = tf.reshape(x, tf.concat([[-1], tf.concat([[1], shape], 0)[-3:]], 0))  # what it takes
-    found = tf.raw_ops.FusedBatchNormV3(x=pictures, scale=ops.cast(gamma, "float32"), offset=ops.cast(beta, "float32"),
+    images = tf.reshape(x, tf.concat([[-1], tf.concat([[1], shape], 0)[-3:]], 0))  # what it takes
+    found = tf.raw_ops.FusedBatchNormV3(x=images, scale=ops.cast(gamma, "float32"), offset=ops.cast(beta, "float32"),
                                         mean=[], variance=[], epsilon=epsilon, data_format="NHWC", is_training=True)
     y = tf.nn.relu(found.y) if rectified else found.y  # at once: of both in a row TensorFlow makes one operation
     outputs = tf.ensure_shape(tf.reshape(y, shape), x.shape)

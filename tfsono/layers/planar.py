@@ -1,4 +1,4 @@
-"""Blocks of 2D networks: convolution, batch normalisation, ReLU; residual blocks; sizes. Pictures are [B, Y, X, C]."""
+"""Blocks of 2D networks: convolution, batch normalisation, ReLU; residual blocks; sizes. Images2D are [B, Y, X, C]."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def recomputed(network: keras.Model, kept: Iterable[str]) -> keras.Model:
     return Recomputed(network.input, network.output, tuple(kept), name=network.name)
 
 
-def answer_for_gradient(network: keras.Model, inputs, training: bool):
+def output_for_gradient(network: keras.Model, inputs, training: bool):
     """A network's answer, of which a gradient will be asked: segment by segment also where `training` is false.
 
     In inference a checkpointed network answers plainly, as nobody goes back through it. Who does (a refinement with the
@@ -98,8 +98,8 @@ class Segment(keras.layers.Layer):
             given, learned = arguments[:len(values)], arguments[len(values):]
             mapping = [*zip(weights, learned, strict=True), *zip(states, before, strict=True)]
             with keras.StatelessScope(mapping) as scope:
-                answers = keras.tree.flatten(self.model(list(given), training=training))
-            return (*answers, *(ops.stop_gradient(scope.get_current_value(variable)) for variable in states))
+                predictions = keras.tree.flatten(self.model(list(given), training=training))
+            return (*predictions, *(ops.stop_gradient(scope.get_current_value(variable)) for variable in states))
 
         results = keras.remat(forward)(*values, *map(_tensor, weights))
         for variable, value in zip(states, results[len(self.gives):], strict=True) if training else ():

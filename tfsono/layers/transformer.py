@@ -28,9 +28,9 @@ class Tokens(layers.Layer):
         return (input_shape[0], self.count + input_shape[1], input_shape[2])
 
 
-def patch_tokens(picture, patch: int, width: int, name: str):
+def patch_tokens(image, patch: int, width: int, name: str):
     """One token for each patch of `patch` x `patch` pixels: [B, Y, X, C] -> [B, Y * X / patch^2, width]."""
-    x = layers.Conv2D(width, patch, strides=patch, name=name)(picture)
+    x = layers.Conv2D(width, patch, strides=patch, name=name)(image)
     return layers.Reshape((-1, width), name=f"{name}_flat")(x)
 
 

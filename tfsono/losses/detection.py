@@ -56,17 +56,17 @@ def cross_entropies(logits, classes):
     return ops.logsumexp(logits, axis=-1) - ops.sum(logits * one_hot, axis=-1)
 
 
-def smooth_l1(truth, answer):
+def smooth_l1(reference, prediction):
     """The sum over the 6 offsets of e^2 / 2 where |e| < 1, else |e| - 1/2: [N, 6] twice -> [N] (Fast R-CNN, Eq. 3)."""
-    size = ops.abs(ops.cast(answer, "float32") - truth)
+    size = ops.abs(ops.cast(prediction, "float32") - reference)
     return ops.sum(ops.where(size < 1, 0.5 * size * size, size - 0.5), axis=-1)
 
 
-def anchor_losses(truth: dict, logits, offsets, positive_anchors, settings: DetectionLoss) -> dict:
+def anchor_losses(reference: dict, logits, offsets, positive_anchors, settings: DetectionLoss) -> dict:
     """Eq. 2 over the number of sampled anchors, and smooth L1 over the number of positives: scalars.
 
     Args:
-      truth: "boxes" [K, 6], NaN where missing; "labels" [A] integers, 0 negative, k the k-th box, -1 ignored;
+      reference: "boxes" [K, 6], NaN where missing; "labels" [A] integers, 0 negative, k the k-th box, -1 ignored;
         "positives" [P] and "negatives" [N], indices of anchors in random order, -1 in unused places at the end.
       logits: [A, C]; where C is 2 class 1 is any of the boxes.
       offsets: [A, 6].
@@ -76,11 +76,11 @@ def anchor_losses(truth: dict, logits, offsets, positive_anchors, settings: Dete
     Returns:
       {"classification", "regression"}.
     """
-    places = ops.maximum(truth["positives"], 0)
-    counted = ops.cast(truth["positives"] >= 0, "float32")
+    places = ops.maximum(reference["positives"], 0)
+    counted = ops.cast(reference["positives"] >= 0, "float32")
     number = ops.maximum(ops.sum(counted), 1.0)
-    labels = ops.maximum(ops.cast(ops.take(truth["labels"], places), "int32"), 1)
-    targets = ops.take(truth["boxes"], labels - 1, axis=0)
+    labels = ops.maximum(ops.cast(ops.take(reference["labels"], places), "int32"), 1)
+    targets = ops.take(reference["boxes"], labels - 1, axis=0)
     offsets = ops.take(offsets, places, axis=0)
     targets = ops.where(counted[:, None] > 0, targets, positive_anchors)  # finite, where nothing counts
     logits = ops.cast(logits, "float32")
@@ -90,26 +90,26 @@ def anchor_losses(truth: dict, logits, offsets, positive_anchors, settings: Dete
     if settings.balance is not None:
         ious = iou(decode(offsets, positive_anchors, settings.deviations), targets)
         weights = balanced_weights(ious, positive, counted, settings.balance)
-    negative, sampled = _negative_losses(truth, logits, number, settings)
+    negative, sampled = _negative_losses(reference, logits, number, settings)
     away = smooth_l1(encode(targets, positive_anchors, settings.deviations), offsets)
     return {"classification": (ops.sum(weights * positive) + negative) / (ops.sum(counted) + sampled),
             "regression": ops.sum(away * counted) / number}
 
 
-def _negative_losses(truth: dict, logits, positives, settings: DetectionLoss):
+def _negative_losses(reference: dict, logits, positives, settings: DetectionLoss):
     """The sum of the negatives' cross entropies, hard ones and random ones, and how many they are."""
-    most = truth["negatives"].shape[0]  # what the largest sample has
+    most = reference["negatives"].shape[0]  # what the largest sample has
     wanted = ops.minimum(settings.negatives_per_positive * positives, most)
     hard_wanted = ops.floor(settings.hard * wanted + 0.5)
     order, rank = ops.stop_gradient(logits), ops.arange(most, dtype="float32")
     odds = ops.sum(ops.exp(ops.minimum(order[:, 1:] - order[:, :1], 80.0)), axis=-1)  # rise with the cross entropy
-    odds = ops.where(ops.equal(truth["labels"], 0), odds, -1.0)
+    odds = ops.where(ops.equal(reference["labels"], 0), odds, -1.0)
     values, hard = ops.top_k(ops.pad(odds, ((0, most),), constant_values=-1.0), most)  # a small volume has fewer
     hard = ops.minimum(hard, ops.shape(odds)[0] - 1)
     hard_counted = ops.cast((rank < hard_wanted) & (values >= 0), "float32")
-    random_counted = ops.cast((rank < wanted - hard_wanted) & (truth["negatives"] >= 0), "float32")
+    random_counted = ops.cast((rank < wanted - hard_wanted) & (reference["negatives"] >= 0), "float32")
     total = sampled = 0.0
-    for places, counted in ((hard, hard_counted), (ops.maximum(truth["negatives"], 0), random_counted)):
+    for places, counted in ((hard, hard_counted), (ops.maximum(reference["negatives"], 0), random_counted)):
         rows = ops.take(logits, places, axis=0)
         total += ops.sum(cross_entropies(rows, ops.zeros_like(places)) * counted)
         sampled += ops.sum(counted)

@@ -71,16 +71,16 @@ def squared_dice_loss(labels, logits):
     """
     one_hot, counted, axes = _one_hot(labels, logits)
     probabilities = ops.softmax(ops.cast(logits, "float32"), axis=-1) * counted
-    truth = ops.sum(one_hot, axis=axes)
-    sizes = ops.sum(ops.square(probabilities), axis=axes) + truth
+    reference = ops.sum(one_hot, axis=axes)
+    sizes = ops.sum(ops.square(probabilities), axis=axes) + reference
     dice = 2 * ops.sum(probabilities * one_hot, axis=axes) / ops.maximum(sizes, SMALLEST)
-    present = ops.cast(truth > 0, "float32")
+    present = ops.cast(reference > 0, "float32")
     classes = ops.sum(present, axis=-1)
     return ops.where(classes > 0, 1 - ops.sum(dice * present, axis=-1) / ops.maximum(classes, 1.0), 0.0)
 
 
 def _one_hot(labels, logits):
-    """The truth [B, ..., C], 0 where a voxel does not count; what counts [B, ..., 1]; and the numbers of the axes."""
+    """The reference [B, ..., C], 0 where a voxel does not count; what counts [B, ..., 1]; and the numbers of the axes."""
     labels = ops.cast(labels, "int32")
     counted = ops.cast(labels >= 0, "float32")
     one_hot = ops.one_hot(ops.maximum(ops.squeeze(labels, -1), 0), logits.shape[-1], dtype="float32") * counted
@@ -102,8 +102,8 @@ def heatmap_error(targets, maps):
     """
     targets = ops.cast(targets, "float32")
     counted = ops.isfinite(targets)
-    truth = ops.where(counted, targets, 0.0)  # before the subtraction: a NaN would reach the gradient
-    errors = ops.where(counted, ops.cast(maps, "float32") - truth, 0.0)
+    reference = ops.where(counted, targets, 0.0)  # before the subtraction: a NaN would reach the gradient
+    errors = ops.where(counted, ops.cast(maps, "float32") - reference, 0.0)
     return 0.5 * ops.sum(ops.square(errors), axis=tuple(range(1, len(targets.shape))))
 
 

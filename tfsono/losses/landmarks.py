@@ -1,6 +1,6 @@
 """Losses of landmarks: plain functions of (y_true, y_pred) that give one number per sample, [B] float32.
 
-Points are [B, K, 2] as (x, y) pixels of the network's frame. A point with NaN in the truth is unknown and counts
+Points are [B, K, 2] as (x, y) pixels of the network's frame. A point with NaN in the reference is unknown and counts
 nowhere; a sample without a known one has a loss of 0. `longest` is the frame's longer side in pixels: errors are taken
 as shares of it, or as pixels of a frame of 512, so that their weights mean the same for every size of picture.
 The four points of a head are BPD and OFD: [OFD 1, OFD 2, BPD 1, BPD 2].
@@ -90,14 +90,14 @@ def relation(points, predicted, longest: float):
     """What the two axes of an ellipse owe each other: one middle, and a plausible ratio: [B].
 
     The squared distance of the predicted middles, over the true OFD squared, plus how far the predicted BPD lies below
-    0.6 or above 0.95 of the predicted OFD, over the true OFD. Dividing by the truth, which does not collapse, keeps the
+    0.6 or above 0.95 of the predicted OFD, over the true OFD. Dividing by the reference, which does not collapse, keeps the
     slope finite at the start. 0 where a true point is unknown. Our choice; the text asks for constraints, without a
     formula.
     """
     points, predicted = ops.cast(points, "float32"), ops.cast(predicted, "float32")
     known = _all_known(points)
-    true_ofd, _, _ = _axes(ops.where(ops.isfinite(points), points, 0.0), longest)
-    scale = ops.maximum(_squared_length(true_ofd), 1e-4)  # a hundredth of the frame is no head
+    reference_ofd, _, _ = _axes(ops.where(ops.isfinite(points), points, 0.0), longest)
+    scale = ops.maximum(_squared_length(reference_ofd), 1e-4)  # a hundredth of the frame is no head
     ofd, bpd, middles = _axes(predicted, longest)
     long, short = ops.sqrt(_squared_length(ofd)), ops.sqrt(_squared_length(bpd))
     beyond = ops.relu(RATIO[0] * long - short) + ops.relu(short - RATIO[1] * long)

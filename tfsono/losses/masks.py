@@ -26,51 +26,51 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
     return np.where(inside, 1 - inwards, outwards).astype(np.float32)
 
 
-def _truth_and_logits(truth, logits):
-    return ops.cast(truth[..., 0], "float32"), ops.cast(logits[..., 0], "float32")
+def _reference_and_logits(reference, logits):
+    return ops.cast(reference[..., 0], "float32"), ops.cast(logits[..., 0], "float32")
 
 
-def mask_dice(truth, logits):
+def mask_dice(reference, logits):
     """1 - (2 sum(p g) + 1) / (sum p + sum g + 1): [B]."""
-    truth, logits = _truth_and_logits(truth, logits)
+    reference, logits = _reference_and_logits(reference, logits)
     probability = ops.sigmoid(logits)
-    overlap = ops.sum(probability * truth, axis=(1, 2))
-    sizes = ops.sum(probability, axis=(1, 2)) + ops.sum(truth, axis=(1, 2))
+    overlap = ops.sum(probability * reference, axis=(1, 2))
+    sizes = ops.sum(probability, axis=(1, 2)) + ops.sum(reference, axis=(1, 2))
     return 1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)
 
 
-def mask_focal_dice(truth, logits, gamma: float = 4 / 3):
+def mask_focal_dice(reference, logits, gamma: float = 4 / 3):
     """`mask_dice` to the power of 1 / gamma (as the focal Tversky loss, Abraham and Khan, ISBI 2019): [B].
 
     Near a perfect mask its slope grows without bound; a loss below 1e-6 has the value and the slope of 1e-6.
     """
-    return ops.power(ops.maximum(mask_dice(truth, logits), 1e-6), 1 / gamma)
+    return ops.power(ops.maximum(mask_dice(reference, logits), 1e-6), 1 / gamma)
 
 
-def _pixel_cross_entropy(truth, logits):
-    """-log p of the truth, [B, Y, X], from logits of any size."""
-    return ops.relu(logits) - logits * truth + ops.log1p(ops.exp(-ops.abs(logits)))
+def _pixel_cross_entropy(reference, logits):
+    """-log p of the reference, [B, Y, X], from logits of any size."""
+    return ops.relu(logits) - logits * reference + ops.log1p(ops.exp(-ops.abs(logits)))
 
 
-def mask_cross_entropy(truth, logits):
+def mask_cross_entropy(reference, logits):
     """The mean of -log p over all pixels: [B]."""
-    return ops.mean(_pixel_cross_entropy(*_truth_and_logits(truth, logits)), axis=(1, 2))
+    return ops.mean(_pixel_cross_entropy(*_reference_and_logits(reference, logits)), axis=(1, 2))
 
 
-def mask_focal(truth, logits, alpha: float = 0.25, gamma: float = 2.0):
+def mask_focal(reference, logits, alpha: float = 0.25, gamma: float = 2.0):
     """The mean of alpha_t (1 - p_t)^gamma (-log p_t) (Lin et al., ICCV 2017, Eq. 5): [B].
 
     p_t is the probability of a pixel's true side; alpha_t is `alpha` in the head and 1 - `alpha` elsewhere.
     """
-    truth, logits = _truth_and_logits(truth, logits)
-    wrong = ops.sigmoid(logits * (1 - 2 * truth))
-    balance = alpha * truth + (1 - alpha) * (1 - truth)
-    return ops.mean(balance * ops.power(wrong, gamma) * _pixel_cross_entropy(truth, logits), axis=(1, 2))
+    reference, logits = _reference_and_logits(reference, logits)
+    wrong = ops.sigmoid(logits * (1 - 2 * reference))
+    balance = alpha * reference + (1 - alpha) * (1 - reference)
+    return ops.mean(balance * ops.power(wrong, gamma) * _pixel_cross_entropy(reference, logits), axis=(1, 2))
 
 
-def mask_boundary(truth, logits):
+def mask_boundary(reference, logits):
     """The mean of p times the signed distance (Kervadec et al., MIDL 2019, Eq. 5): [B], negative for a good mask.
 
-    `truth` is [B, Y, X, 2] with `signed_distance` in its second channel. Pixels far outside cost most.
+    `reference` is [B, Y, X, 2] with `signed_distance` in its second channel. Pixels far outside cost most.
     """
-    return ops.mean(ops.sigmoid(ops.cast(logits[..., 0], "float32")) * ops.cast(truth[..., 1], "float32"), axis=(1, 2))
+    return ops.mean(ops.sigmoid(ops.cast(logits[..., 0], "float32")) * ops.cast(reference[..., 1], "float32"), axis=(1, 2))

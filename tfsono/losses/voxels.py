@@ -53,9 +53,9 @@ def dice_loss(labels, logits, smooth: float = 1e-5):
     one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32") * counted[..., None]
     axes = tuple(range(1, len(one_hot.shape) - 1))
     overlap = ops.sum(probabilities * one_hot, axis=axes)[:, 1:]
-    truth = ops.sum(one_hot, axis=axes)[:, 1:]
-    dice = (2 * overlap + smooth) / (ops.sum(probabilities, axis=axes)[:, 1:] + truth + smooth)
-    present = ops.cast(truth > 0, "float32")
+    reference = ops.sum(one_hot, axis=axes)[:, 1:]
+    dice = (2 * overlap + smooth) / (ops.sum(probabilities, axis=axes)[:, 1:] + reference + smooth)
+    present = ops.cast(reference > 0, "float32")
     classes = ops.sum(present, axis=-1)
     return ops.where(classes > 0, 1 - ops.sum(dice * present, axis=-1) / ops.maximum(classes, 1.0), 0.0)
 

@@ -53,26 +53,26 @@ def biometry_of_ellipse(ellipse: Ellipse | None, unit_size: float = 1.0) -> Biom
     )
 
 
-def measurement_errors(prediction: Biometry, truth: Biometry) -> dict[str, float]:
-    """For each of bpd, ofd, hc: `bpd_error` (prediction less truth), `bpd_abs_error`, and both in % of the truth.
+def measurement_errors(prediction: Biometry, reference: Biometry) -> dict[str, float]:
+    """For each of bpd, ofd, hc: `bpd_error` (prediction less reference), `bpd_abs_error`, and both in % of the reference.
 
-    NaN where either is; `undefined` is 1 where the prediction misses a measurement that the truth has, else 0.
+    NaN where either is; `undefined` is 1 where the prediction misses a measurement that the reference has, else 0.
     """
     errors: dict[str, float] = {}
     for name in MEASUREMENTS:
-        found, right = getattr(prediction, name), getattr(truth, name)
+        found, right = getattr(prediction, name), getattr(reference, name)
         error = found - right
         percent = 100 * error / right if right > 0 else math.nan
         errors |= {f"{name}_error": error, f"{name}_abs_error": abs(error),
                    f"{name}_error_percent": percent, f"{name}_abs_error_percent": abs(percent)}
-    missing = [not math.isfinite(getattr(prediction, name)) and math.isfinite(getattr(truth, name))
+    missing = [not math.isfinite(getattr(prediction, name)) and math.isfinite(getattr(reference, name))
                for name in MEASUREMENTS]
     return {**errors, "undefined": int(any(missing))}
 
 
 def hc18_metrics(
     prediction: Ellipse | None,
-    truth: Ellipse,
+    reference: Ellipse,
     pixel_size_mm: float,
     size_yx: tuple[int, int],
     hc_mm: float | None = None,
@@ -86,10 +86,10 @@ def hc18_metrics(
 
     Args:
         prediction: In the picture's pixels; None where no ellipse fits.
-        truth: In the picture's pixels.
+        reference: In the picture's pixels.
         pixel_size_mm: Millimetres a pixel.
         size_yx: Rows and columns of the picture.
-        hc_mm: The table's circumference, where it is not the truth's own.
+        hc_mm: The table's circumference, where it is not the reference's own.
 
     Raises:
         ValueError: The pixel size is not above 0.
@@ -98,10 +98,10 @@ def hc18_metrics(
     if prediction is None:
         return {"df_mm": math.nan, "adf_mm": math.nan, "hd_mm": math.hypot(*size_yx) * size, "dsc_percent": 0.0,
                 "undefined": 1}
-    right = truth.circumference_px() * size if hc_mm is None else hc_mm
+    right = reference.circumference_px() * size if hc_mm is None else hc_mm
     error = prediction.circumference_px() * size - right
-    overlap = overlap_metrics(prediction.mask(size_yx), truth.mask(size_yx))
-    return {"df_mm": error, "adf_mm": abs(error), "hd_mm": outline_distance_px(prediction, truth) * size,
+    overlap = overlap_metrics(prediction.mask(size_yx), reference.mask(size_yx))
+    return {"df_mm": error, "adf_mm": abs(error), "hd_mm": outline_distance_px(prediction, reference) * size,
             "dsc_percent": 100 * overlap["dice"], "undefined": 0}
 
 

@@ -1,7 +1,7 @@
-"""Boxes against their truth: the hit rate of `face`, and average precision as COCO and as VOC count it. NumPy.
+"""Boxes against their reference: the hit rate of `face`, and average precision as COCO and as VOC count it. NumPy.
 
 The columns AP, AP35, AP50 and AP75 of the paper's tables are multiples of 1/160 = 1/(32 volumes x 5 landmarks): no
-average precision, but the share of the final boxes, one a landmark and volume, that overlap the truth enough. Here that
+average precision, but the share of the final boxes, one a landmark and volume, that overlap the reference enough. Here that
 is `hit_rate`; `average_precision` is what the name says, of all candidates with their scores.
 
 Boxes are two corners (x0, y0, z0, x1, y1, z1); their unit does not matter. What is missing is NaN.
@@ -33,12 +33,12 @@ class CaseDetections(NamedTuple):
     Attributes:
         boxes: [K, N, 6], in any order; one with a NaN is none.
         scores: [K, N]; a candidate with NaN is none.
-        truths: [K, 6], or [K, G, 6] with several of a class; one with a NaN is none.
+        references: [K, 6], or [K, G, 6] with several of a class; one with a NaN is none.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
-    truths: np.ndarray
+    references: np.ndarray
 
 
 # --- the final boxes ----------------------------------------------------------------------------------------
@@ -46,14 +46,14 @@ class CaseDetections(NamedTuple):
 
 def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS, known: np.ndarray | None = None
              ) -> np.ndarray:
-    """The share of the final boxes that overlap the truth at least so much: AP in the tables of face.
+    """The share of the final boxes that overlap the reference at least so much: AP in the tables of face.
 
     The mean over `IOU_THRESHOLDS` is what the paper says of its column AP; what it prints there is the share at 0.5.
 
     Args:
-        ious: [N, ...] of the final boxes with their truths, NaN where undefined.
+        ious: [N, ...] of the final boxes with their references, NaN where undefined.
         thresholds: [T].
-        known: bool, the same shape: where there is a truth; an undefined IoU is a miss there. None: where the IoU is a
+        known: bool, the same shape: where there is a reference; an undefined IoU is a miss there. None: where the IoU is a
             number.
 
     Returns:
@@ -106,7 +106,7 @@ def average_precision(cases: Sequence[CaseDetections], thresholds: Sequence[floa
     """The mean over the classes of `class_precision`.
 
     Returns:
-        [T] from 0 to 1; a class without a truth does not count, and without any it is NaN.
+        [T] from 0 to 1; a class without a reference does not count, and without any it is NaN.
     """
     values = class_precision(cases, thresholds, style)
     counted = values[:, ~np.isnan(values).any(axis=0)]
@@ -117,9 +117,9 @@ def class_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float]
                     ) -> np.ndarray:
     """The area under the curve of precision over recall, of each class over all volumes.
 
-    - `coco` (cocoeval): of a volume the 100 best; from the best on, each takes of the truths that are still free the
+    - `coco` (cocoeval): of a volume the 100 best; from the best on, each takes of the references that are still free the
       one that it overlaps most, if enough (>=; of equals the last); the mean of the precision at 101 recalls.
-    - `voc` (the devkit since 2010): each takes the truth that it overlaps most, and is wrong where an earlier one has
+    - `voc` (the devkit since 2010): each takes the reference that it overlaps most, and is wrong where an earlier one has
       it; the area under all points of the curve.
 
     In both the precision at a recall is the highest at that or any higher one, and candidates of one score stay in the
@@ -131,7 +131,7 @@ def class_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float]
         style: `coco` or `voc`.
 
     Returns:
-        [T, K] from 0 to 1; NaN for a class without a truth.
+        [T, K] from 0 to 1; NaN for a class without a reference.
 
     Raises:
         ValueError: No volume, another style, or arrays of other shapes.
@@ -147,33 +147,33 @@ def class_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float]
 
 
 def _checked(case: CaseDetections, classes: int) -> CaseDetections:
-    boxes, scores, truths = (np.asarray(each, np.float64) for each in case)
-    truths = truths[:, None] if truths.ndim == 2 else truths
+    boxes, scores, references = (np.asarray(each, np.float64) for each in case)
+    references = references[:, None] if references.ndim == 2 else references
     if (scores.ndim != 2 or len(scores) != classes or boxes.shape != (*scores.shape, 6)
-            or truths.shape != (classes, truths.shape[1] if truths.ndim == 3 else 1, 6)):
-        raise ValueError(f"boxes must be [{classes}, N, 6], scores [{classes}, N] and truths [{classes}, 6] or "
-                         f"[{classes}, G, 6]; found {boxes.shape}, {scores.shape} and {truths.shape}")
-    return CaseDetections(boxes, scores, truths)
+            or references.shape != (classes, references.shape[1] if references.ndim == 3 else 1, 6)):
+        raise ValueError(f"boxes must be [{classes}, N, 6], scores [{classes}, N] and references [{classes}, 6] or "
+                         f"[{classes}, G, 6]; found {boxes.shape}, {scores.shape} and {references.shape}")
+    return CaseDetections(boxes, scores, references)
 
 
 def _of_class(case: CaseDetections, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes [D, 6] and scores [D] of one class, the best first, and its truths [G, 6]; all of them finite."""
-    boxes, scores, truths = (each[place] for each in case)
+    """Boxes [D, 6] and scores [D] of one class, the best first, and its references [G, 6]; all of them finite."""
+    boxes, scores, references = (each[place] for each in case)
     there = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     boxes, scores = boxes[there], scores[there]
     order = np.argsort(-scores, kind="stable")
-    return boxes[order], scores[order], truths[np.isfinite(truths).all(axis=1)]
+    return boxes[order], scores[order], references[np.isfinite(references).all(axis=1)]
 
 
 def _precision(volumes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], limits: np.ndarray, style: str
                ) -> np.ndarray:
     """[T] of one class."""
-    total = sum(len(truths) for _, _, truths in volumes)
+    total = sum(len(references) for _, _, references in volumes)
     if not total:
         return np.full(len(limits), np.nan)
     most = MOST_OF_A_CASE if style == "coco" else None
     scores = np.concatenate([scores[:most] for _, scores, _ in volumes])
-    found = [_found(pairwise_iou(boxes[:most], truths), limits, style) for boxes, _, truths in volumes]
+    found = [_found(pairwise_iou(boxes[:most], references), limits, style) for boxes, _, references in volumes]
     true = np.concatenate(found, axis=1)[:, np.argsort(-scores, kind="stable")].cumsum(axis=1)
     recall, precision = true / total, true / np.arange(1, len(scores) + 1)
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -184,7 +184,7 @@ def _precision(volumes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], lim
 
 
 def _found(ious: np.ndarray, limits: np.ndarray, style: str) -> np.ndarray:
-    """[T, D] whether each candidate finds a truth, from the best on; [D, G] their IoUs."""
+    """[T, D] whether each candidate finds a reference, from the best on; [D, G] their IoUs."""
     found, taken = np.zeros((len(limits), len(ious)), bool), np.zeros((len(limits), ious.shape[1]), bool)
     if not ious.size:
         return found

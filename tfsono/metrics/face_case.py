@@ -20,7 +20,7 @@ HIT = 0.5
 
 
 def face_metrics(
-    answer: Mapping[str, np.ndarray | None],
+    prediction: Mapping[str, np.ndarray | None],
     reference_vox: np.ndarray,
     sides: Sequence[float] | np.ndarray,
     spacing_mm: Sequence[float],
@@ -29,20 +29,20 @@ def face_metrics(
 ) -> dict[str, float]:
     """The numbers of one case.
 
-    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mre_mm` the mean of
+    - `error_NAME_mm`: the distance of a landmark to its reference, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
     - `iou_NAME`: of the final box with the box of its side around the true landmark, as it is and not cut at the
-      volume's border; 0 where the answer is missing, NaN where the truth is, or where a landmark has a place and no
+      volume's border; 0 where the answer is missing, NaN where the reference is, or where a landmark has a place and no
       box (heatmaps); `mean_iou` the mean of those that are defined.
     - `hit_35`, `hit_50`, `hit_75`, `hit_mean`: the share of the defined IoUs that reach the threshold, and the mean of
       the shares over .50:.05:.95 (`tfsono.metrics.detection`).
     - `score_NAME`: of the final box, NaN where it is missing.
     - `missing`: landmarks with a reference and no prediction. `without_reference`: those without a reference, which
       count nowhere.
-    - `sides_exchanged`: mirrored pairs of which both ends were found nearer to the other's truth than to their own.
+    - `sides_exchanged`: mirrored pairs of which both ends were found nearer to the other's reference than to their own.
     - `second_taken`: landmarks of which the prior took another candidate than the one with the highest score.
-    - `hit_not_taken`: landmarks whose final box overlaps the truth by less than 0.5 or is missing, though a listed
-      candidate reaches that. Both are NaN without boxes or candidates, and where no landmark has a truth.
+    - `hit_not_taken`: landmarks whose final box overlaps the reference by less than 0.5 or is missing, though a listed
+      candidate reaches that. Both are NaN without boxes or candidates, and where no landmark has a reference.
 
     Args:
         answer: `points_vox` [K, 3] and `scores` [K]; and, of methods with boxes, `boxes_vox` [K, 6],
@@ -59,16 +59,16 @@ def face_metrics(
             0.
     """
     spacing = check_spacing(spacing_mm, 3)
-    truth, found = whole_points(reference_vox, names), whole_points(answer["points_vox"], names)
+    reference, found = whole_points(reference_vox, names), whole_points(prediction["points_vox"], names)
     sides = np.asarray(sides, np.float64)
     if sides.shape not in ((len(names),), (len(names), 3)) or not (sides > 0).all():
         raise ValueError(f"sides must be {len(names)} numbers above 0, one for each of {list(names)}, or three; "
                          f"found {sides}")
-    known, answered = np.isfinite(truth).all(axis=1), np.isfinite(found).all(axis=1)
-    errors = radial_errors(found * spacing, truth * spacing)
-    targets = centred_boxes(truth, sides)
-    ious = final_ious(answer.get("boxes_vox"), answered, targets)
-    scores = np.where(answered, np.asarray(answer["scores"], np.float64), math.nan)
+    known, answered = np.isfinite(reference).all(axis=1), np.isfinite(found).all(axis=1)
+    errors = radial_errors(found * spacing, reference * spacing)
+    targets = centred_boxes(reference, sides)
+    ious = final_ious(prediction.get("boxes_vox"), answered, targets)
+    scores = np.where(answered, np.asarray(prediction["scores"], np.float64), math.nan)
     row = {f"error_{name}_mm": float(error) for name, error in zip(names, errors, strict=True)}
     row["mre_mm"] = finite_mean(errors)
     row |= {f"iou_{name}": float(overlap) for name, overlap in zip(names, ious, strict=True)}
@@ -78,8 +78,8 @@ def face_metrics(
     row["hit_mean"] = float(hit_rate(ious, IOU_THRESHOLDS).mean())
     row |= {f"score_{name}": float(score) for name, score in zip(names, scores, strict=True)}
     row |= {"missing": float((known & ~answered).sum()), "without_reference": float((~known).sum()),
-            "sides_exchanged": float(exchanged_sides(found * spacing, truth * spacing, names, mirrored))}
-    return row | _choices(answer, answered, ious, targets)
+            "sides_exchanged": float(exchanged_sides(found * spacing, reference * spacing, names, mirrored))}
+    return row | _choices(prediction, answered, ious, targets)
 
 
 def final_ious(boxes_vox: np.ndarray | None, answered: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -88,10 +88,10 @@ def final_ious(boxes_vox: np.ndarray | None, answered: np.ndarray, targets: np.n
     Args:
         boxes_vox: [K, 6], NaN where there is none; None of a method without boxes, or all of them without sides.
         answered: bool [K], where there is a point.
-        targets: [K, 6], NaN without a truth.
+        targets: [K, 6], NaN without a reference.
 
     Returns:
-        0 where nothing was found, NaN without a truth; all NaN of points without boxes.
+        0 where nothing was found, NaN without a reference; all NaN of points without boxes.
     """
     if boxes_vox is None:
         return np.full(len(targets), math.nan)
@@ -105,20 +105,20 @@ def final_ious(boxes_vox: np.ndarray | None, answered: np.ndarray, targets: np.n
 
 def exchanged_sides(found_mm: np.ndarray, reference_mm: np.ndarray, names: Sequence[str],
                     mirrored: Sequence[tuple[str, str]]) -> int:
-    """How many mirrored pairs have both ends nearer to the truth of the other side than to their own."""
+    """How many mirrored pairs have both ends nearer to the reference of the other side than to their own."""
     count = 0
     for first, last in mirrored:
         if first in names and last in names:
             pair = [list(names).index(first), list(names).index(last)]
-            found, truth = np.asarray(found_mm)[pair], np.asarray(reference_mm)[pair]
+            found, reference = np.asarray(found_mm)[pair], np.asarray(reference_mm)[pair]
             # NaN compares as False: a pair with a missing end is not exchanged.
-            count += bool((radial_errors(found, truth[::-1]) < radial_errors(found, truth)).all())
+            count += bool((radial_errors(found, reference[::-1]) < radial_errors(found, reference)).all())
     return count
 
 
-def _choices(answer: Mapping, answered: np.ndarray, ious: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def _choices(prediction: Mapping, answered: np.ndarray, ious: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """What the prior took, and what it could have taken; NaN of a method without boxes or candidates."""
-    candidates, chosen = answer.get("candidate_boxes_vox"), answer.get("chosen")
+    candidates, chosen = prediction.get("candidate_boxes_vox"), prediction.get("chosen")
     row = {"second_taken": math.nan, "hit_not_taken": math.nan}
     if not np.isfinite(ious).any():
         return row

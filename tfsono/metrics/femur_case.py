@@ -33,12 +33,12 @@ class MaskAndPoints:
 
 def joint_metrics(
     found: MaskAndPoints,
-    truth: MaskAndPoints,
+    reference: MaskAndPoints,
     spacing_mm: Sequence[float],
     labels: Mapping[str, int],
     landmarks: Sequence[str],
 ) -> dict[str, float]:
-    """The numbers of one case; NaN where an answer or its truth is missing.
+    """The numbers of one case; NaN where an answer or its reference is missing.
 
     - The entries of `segmentation_metrics`, means over the labels; `undefined` is the number of labels of which one
       mask is empty.
@@ -50,45 +50,45 @@ def joint_metrics(
 
     Args:
         found: The answer.
-        truth: What it is compared with.
+        reference: What it is compared with.
         spacing_mm: Of both.
         labels: Name -> value in the masks.
         landmarks: Names, in the points' order.
     """
     spacing = np.asarray(spacing_mm, np.float64)
-    row = _mask_metrics(found.mask, truth.mask, spacing, labels)
+    row = _mask_metrics(found.mask, reference.mask, spacing, labels)
     row |= _point_metrics(_millimetres(found.points_vox, spacing, len(landmarks)),
-                          _millimetres(truth.points_vox, spacing, len(landmarks)), landmarks)
-    apart, near = distances_to_mask(found, spacing, len(landmarks)), distances_to_mask(truth, spacing, len(landmarks))
+                          _millimetres(reference.points_vox, spacing, len(landmarks)), landmarks)
+    apart, near = distances_to_mask(found, spacing, len(landmarks)), distances_to_mask(reference, spacing, len(landmarks))
     row |= {f"apart_{name}_mm": float(value) for name, value in zip(landmarks, apart, strict=True)}
     judged = np.isfinite(apart) & (near <= CONTRADICTION_MM)
     row["contradiction"] = float((apart[judged] > CONTRADICTION_MM).any()) if judged.any() else math.nan
     return row
 
 
-def distances_to_mask(answer: MaskAndPoints, spacing_mm: np.ndarray, count: int) -> np.ndarray:
+def distances_to_mask(prediction: MaskAndPoints, spacing_mm: np.ndarray, count: int) -> np.ndarray:
     """From each point to the nearest voxel of the mask in mm [count], 0 inside; NaN where one of the two is missing."""
-    if answer.mask is None or answer.points_vox is None or not answer.mask.any():
+    if prediction.mask is None or prediction.points_vox is None or not prediction.mask.any():
         return np.full(count, math.nan)
-    shell = np.argwhere(boundary(answer.mask > 0)) * spacing_mm
-    last = np.array(answer.mask.shape) - 1
+    shell = np.argwhere(boundary(prediction.mask > 0)) * spacing_mm
+    last = np.array(prediction.mask.shape) - 1
     found = []
-    for point in answer.points_vox:
+    for point in prediction.points_vox:
         if not np.isfinite(point).all():
             found.append(math.nan)
             continue
         nearest = tuple(np.clip(np.rint(point), 0, last).astype(int))
-        inside = answer.mask[nearest] > 0 and np.abs(point - nearest).max() <= 0.5
+        inside = prediction.mask[nearest] > 0 and np.abs(point - nearest).max() <= 0.5
         found.append(0.0 if inside else float(np.linalg.norm(shell - point * spacing_mm, axis=1).min()))
     return np.array(found)
 
 
-def _mask_metrics(found, truth, spacing: np.ndarray, labels: Mapping[str, int]) -> dict[str, float]:
+def _mask_metrics(found, reference, spacing: np.ndarray, labels: Mapping[str, int]) -> dict[str, float]:
     one = np.zeros((1, 1, 1), bool)
     names = segmentation_metrics(one, one, (1, 1, 1))
-    if found is None or truth is None:
+    if found is None or reference is None:
         return dict.fromkeys(names, math.nan) | {"undefined": 0.0}
-    rows = [segmentation_metrics(found == value, truth == value, spacing) for value in labels.values()]
+    rows = [segmentation_metrics(found == value, reference == value, spacing) for value in labels.values()]
     means = {name: float(np.mean([row[name] for row in rows])) for name in names}
     return means | {"undefined": float(sum(row["undefined"] for row in rows))}
 
@@ -97,15 +97,15 @@ def _millimetres(points_vox, spacing: np.ndarray, count: int) -> np.ndarray:
     return np.full((count, 3), math.nan) if points_vox is None else np.asarray(points_vox, np.float64) * spacing
 
 
-def _point_metrics(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str]) -> dict[str, float]:
-    errors = radial_errors(found, truth)
+def _point_metrics(found: np.ndarray, reference: np.ndarray, landmarks: Sequence[str]) -> dict[str, float]:
+    errors = radial_errors(found, reference)
     row = {f"error_{name}_mm": float(error) for name, error in zip(landmarks, errors, strict=True)}
     known = errors[np.isfinite(errors)]
     row["mre_mm"] = float(known.mean()) if known.size else math.nan
     if len(landmarks) != 2:
         return row
-    row["exchanged_mm"] = float(min(errors.mean(), radial_errors(found[::-1], truth).mean()))
-    (found_1, found_2), (true_1, true_2) = found, truth
+    row["exchanged_mm"] = float(min(errors.mean(), radial_errors(found[::-1], reference).mean()))
+    (found_1, found_2), (true_1, true_2) = found, reference
     row["length_reference_mm"] = float(np.linalg.norm(true_2 - true_1))
     row["length_mm"] = float(np.linalg.norm(found_2 - found_1))
     row["length_error_mm"] = row["length_mm"] - row["length_reference_mm"]

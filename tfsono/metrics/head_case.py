@@ -1,4 +1,4 @@
-"""Everything that is measured of one answer of `head` against its truth, as one row of numbers.
+"""Everything that is measured of one answer of `head` against its reference, as one row of numbers.
 
 Keys end in their unit, `_px`, `_mm` or `_percent`. What is undefined is NaN: millimetres without a pixel size, and all
 that needs an ellipse where none fits, but for overlap (0) and outline distance (the diagonal), as HC18 ranks them.
@@ -39,7 +39,7 @@ class HeadOutline:
 
 def head_metrics(
     found: HeadOutline,
-    truth: HeadOutline,
+    reference: HeadOutline,
     size_yx: tuple[int, int],
     pixel_size_mm: float | None = None,
     hc_mm: float | None = None,
@@ -55,47 +55,47 @@ def head_metrics(
 
     Args:
         found: The answer.
-        truth: With an ellipse and points.
+        reference: With an ellipse and points.
         size_yx: Rows and columns of the picture.
         pixel_size_mm: None where unknown.
         hc_mm: The official circumference; else it is that of the true ellipse.
     """
     row: dict[str, float] = {"undefined": float(found.ellipse is None)}
     for unit, size in (("px", 1.0), ("mm", pixel_size_mm or math.nan)):
-        row |= _point_errors(found, truth, unit, size)
-        row |= _lengths(found, truth, unit, size, hc_mm if unit == "mm" else None)
-    row |= {f"sdr_{threshold:g}": _share_within(found, truth, threshold, pixel_size_mm) for threshold in THRESHOLDS_MM}
-    outlines = hc18_metrics(found.ellipse, truth.ellipse, 1.0, size_yx)
+        row |= _point_errors(found, reference, unit, size)
+        row |= _lengths(found, reference, unit, size, hc_mm if unit == "mm" else None)
+    row |= {f"sdr_{threshold:g}": _share_within(found, reference, threshold, pixel_size_mm) for threshold in THRESHOLDS_MM}
+    outlines = hc18_metrics(found.ellipse, reference.ellipse, 1.0, size_yx)
     row |= {"dsc_percent": outlines["dsc_percent"], "hd_px": outlines["hd_mm"],
-            "hd_mm": outlines["hd_mm"] * (pixel_size_mm or math.nan), "dice_percent": _dice_percent(found, truth)}
+            "hd_mm": outlines["hd_mm"] * (pixel_size_mm or math.nan), "dice_percent": _dice_percent(found, reference)}
     row["trimester"] = float(trimester(row["hc_reference_mm"]) or math.nan)
     return row
 
 
-def _point_errors(found: HeadOutline, truth: HeadOutline, unit: str, size: float) -> dict[str, float]:
+def _point_errors(found: HeadOutline, reference: HeadOutline, unit: str, size: float) -> dict[str, float]:
     points = MISSING if found.points_px is None else found.points_px
-    errors = radial_errors(points, truth.points_px) * size
-    exchanged = exchangeable_errors(points, truth.points_px) * size
-    renamed = exchangeable_errors(canonical(points), truth.points_px) * size
+    errors = radial_errors(points, reference.points_px) * size
+    exchanged = exchangeable_errors(points, reference.points_px) * size
+    renamed = exchangeable_errors(canonical(points), reference.points_px) * size
     return {f"mre_{unit}": float(errors.mean()), f"mre_exchanged_{unit}": float(exchanged.mean()),
             f"mre_renamed_{unit}": float(renamed.mean()),
             **{f"{name}_{unit}": float(error) for name, error in zip(LANDMARKS, errors, strict=True)}}
 
 
-def _share_within(found: HeadOutline, truth: HeadOutline, threshold: float, pixel_size_mm: float | None) -> float:
+def _share_within(found: HeadOutline, reference: HeadOutline, threshold: float, pixel_size_mm: float | None) -> float:
     if not pixel_size_mm:
         return math.nan
     if found.points_px is None:
         return 0.0
-    return 100 * float((radial_errors(found.points_px, truth.points_px, pixel_size_mm) <= threshold).mean())
+    return 100 * float((radial_errors(found.points_px, reference.points_px, pixel_size_mm) <= threshold).mean())
 
 
-def _lengths(found: HeadOutline, truth: HeadOutline, unit: str, size: float, hc_mm: float | None) -> dict[str, float]:
+def _lengths(found: HeadOutline, reference: HeadOutline, unit: str, size: float, hc_mm: float | None) -> dict[str, float]:
     """BPD, OFD and HC, true and found, and their errors; the percentages are the same in every unit that is known."""
     if math.isnan(size):
         known = right = UNDEFINED
     else:
-        right, known = biometry_of_ellipse(truth.ellipse, size), biometry_of_ellipse(found.ellipse, size)
+        right, known = biometry_of_ellipse(reference.ellipse, size), biometry_of_ellipse(found.ellipse, size)
         right = Biometry(right.bpd, right.ofd, hc_mm or right.hc)
     errors = measurement_errors(known, right)
     row = {}
@@ -108,8 +108,8 @@ def _lengths(found: HeadOutline, truth: HeadOutline, unit: str, size: float, hc_
     return row
 
 
-def _dice_percent(found: HeadOutline, truth: HeadOutline) -> float:
+def _dice_percent(found: HeadOutline, reference: HeadOutline) -> float:
     """Of the masks, before any ellipse; NaN for landmarks, and without a true mask."""
-    if found.mask is None or truth.mask is None:
+    if found.mask is None or reference.mask is None:
         return math.nan
-    return 100 * overlap_metrics(found.mask, truth.mask)["dice"]
+    return 100 * overlap_metrics(found.mask, reference.mask)["dice"]

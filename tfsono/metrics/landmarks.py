@@ -1,6 +1,6 @@
-"""Distances between landmarks and their truth. NumPy, any number of axes; the unit is that of `unit_size`.
+"""Distances between landmarks and their reference. NumPy, any number of axes; the unit is that of `unit_size`.
 
-A missing point is NaN. Where the truth has none there is nothing to measure; where the prediction has none, the point
+A missing point is NaN. Where the reference has none there is nothing to measure; where the prediction has none, the point
 is undefined: it is counted, it is no part of a mean, and no distance detects it.
 """
 
@@ -36,12 +36,12 @@ def finite_mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def radial_errors(prediction: np.ndarray, truth: np.ndarray, unit_size: float = 1.0) -> np.ndarray:
-    """The Euclidean distance of each landmark to its truth.
+def radial_errors(prediction: np.ndarray, reference: np.ndarray, unit_size: float = 1.0) -> np.ndarray:
+    """The Euclidean distance of each landmark to its reference.
 
     Args:
         prediction: [..., K, D] indices of pixel or voxel centres.
-        truth: The same shape.
+        reference: The same shape.
         unit_size: Millimetres a pixel, for an answer in millimetres; 1 for one in pixels.
 
     Returns:
@@ -50,13 +50,13 @@ def radial_errors(prediction: np.ndarray, truth: np.ndarray, unit_size: float = 
     Raises:
         ValueError: The shapes differ, or the size is not above 0.
     """
-    prediction, truth = _checked(prediction, truth, unit_size)
-    return np.linalg.norm(prediction - truth, axis=-1) * unit_size
+    prediction, reference = _checked(prediction, reference, unit_size)
+    return np.linalg.norm(prediction - reference, axis=-1) * unit_size
 
 
 def exchangeable_errors(
     prediction: np.ndarray,
-    truth: np.ndarray,
+    reference: np.ndarray,
     unit_size: float = 1.0,
     pairs: Sequence[tuple[int, int]] = PAIRS,
 ) -> np.ndarray:
@@ -67,7 +67,7 @@ def exchangeable_errors(
 
     Args:
         prediction: [..., K, D].
-        truth: The same shape.
+        reference: The same shape.
         unit_size: Millimetres a pixel, or 1.
         pairs: Places of the two ends of each pair.
 
@@ -77,11 +77,11 @@ def exchangeable_errors(
     Raises:
         ValueError: As `radial_errors`.
     """
-    errors = radial_errors(prediction, truth, unit_size)
+    errors = radial_errors(prediction, reference, unit_size)
     other = np.asarray(prediction, np.float64).copy()
     for first, second in pairs:
         other[..., [first, second], :] = other[..., [second, first], :]
-    turned = radial_errors(other, truth, unit_size)
+    turned = radial_errors(other, reference, unit_size)
     for pair in (list(pair) for pair in pairs):
         # NaN compares as False: a pair with a missing end stays in the order given.
         better = turned[..., pair].sum(axis=-1, keepdims=True) < errors[..., pair].sum(axis=-1, keepdims=True)
@@ -98,10 +98,10 @@ def area_scores(errors: np.ndarray, limit: float, known: np.ndarray | None = Non
     Args:
         errors: [...] distances, NaN where undefined; in the unit of `limit`.
         limit: Above 0.
-        known: bool, the same shape: where there is a truth; None for everywhere.
+        known: bool, the same shape: where there is a reference; None for everywhere.
 
     Returns:
-        [...] from 0 to 1; 0 for a known point without an answer, NaN where there is no truth.
+        [...] from 0 to 1; 0 for a known point without an answer, NaN where there is no reference.
 
     Raises:
         ValueError: The shapes differ, or the limit is not above 0.
@@ -121,7 +121,7 @@ def trapezoid_scores(errors: np.ndarray, limit: float, steps: int = 10, known: n
         steps: Intervals between the thresholds.
 
     Returns:
-        [...] from 0 to 1 - 1 / (2 steps), as nothing is below 0; NaN where there is no truth.
+        [...] from 0 to 1 - 1 / (2 steps), as nothing is below 0; NaN where there is no reference.
 
     Raises:
         ValueError: As `area_scores`, or fewer than one step.
@@ -134,13 +134,13 @@ def trapezoid_scores(errors: np.ndarray, limit: float, steps: int = 10, known: n
     return np.where(known, area, np.nan)
 
 
-def _checked(prediction: np.ndarray, truth: np.ndarray, unit_size: float) -> tuple[np.ndarray, np.ndarray]:
-    prediction, truth = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
-    if prediction.shape != truth.shape or prediction.ndim < 2:
-        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must both be [..., K, axes]")
+def _checked(prediction: np.ndarray, reference: np.ndarray, unit_size: float) -> tuple[np.ndarray, np.ndarray]:
+    prediction, reference = np.asarray(prediction, np.float64), np.asarray(reference, np.float64)
+    if prediction.shape != reference.shape or prediction.ndim < 2:
+        raise ValueError(f"prediction {prediction.shape} and reference {reference.shape} must both be [..., K, axes]")
     if not (np.isfinite(unit_size) and unit_size > 0):
         raise ValueError(f"unit_size must be above 0; found {unit_size}")
-    return prediction, truth
+    return prediction, reference
 
 
 def _masked(errors: np.ndarray, known: np.ndarray | None, limit: float) -> tuple[np.ndarray, np.ndarray]:

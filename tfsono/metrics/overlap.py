@@ -9,17 +9,17 @@ import numpy as np
 CUBIC_MM_PER_ML = 1000.0
 
 
-def overlap_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Dice, Jaccard, precision and recall of one case, as fractions.
 
-    With A the prediction's voxels and B the truth's: Dice = 2|A&B| / (|A|+|B|), Jaccard = |A&B| / |A or B|,
+    With A the prediction's voxels and B the reference's: Dice = 2|A&B| / (|A|+|B|), Jaccard = |A&B| / |A or B|,
     precision P = |A&B| / |A|, recall R = |A&B| / |B|. So Jaccard = D / (2-D) and D = 2PR / (P+R) in every
     case, though not in means over cases. Both masks empty: all 1. One empty: all 0, also where the fraction
     is 0/0. Columns DICE, Jaccard, Precision and Recall of the hip paper's Tables 1 and 2.
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).
-        truth: Boolean mask of the same shape.
+        reference: Boolean mask of the same shape.
 
     Returns:
         `dice`, `jaccard`, `precision`, `recall`.
@@ -27,11 +27,11 @@ def overlap_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
     Raises:
         ValueError: The masks are not boolean, differ in shape or have no voxel.
     """
-    check_masks(prediction, truth)
-    predicted, true = _count(prediction), _count(truth)
+    check_masks(prediction, reference)
+    predicted, true = _count(prediction), _count(reference)
     if predicted == 0 or true == 0:
         return dict.fromkeys(("dice", "jaccard", "precision", "recall"), float(predicted == true))
-    shared = _count(prediction & truth)
+    shared = _count(prediction & reference)
     return {
         "dice": 2 * shared / (predicted + true),
         "jaccard": shared / (predicted + true - shared),
@@ -41,28 +41,28 @@ def overlap_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
 
 
 def volume_metrics(
-    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
 ) -> dict[str, float]:
     """The two volumes and their difference, in millilitres: voxels times the voxel's volume / 1000.
 
     Args:
         prediction: Boolean mask [X, Y, Z].
-        truth: Boolean mask of the same shape.
+        reference: Boolean mask of the same shape.
         spacing_mm: Size of a voxel along x, y, z in millimetres.
 
     Returns:
         `volume_ml` (the prediction's), `reference_volume_ml`, `volume_error_ml` (absolute) and
-        `volume_difference_ml` (prediction minus truth).
+        `volume_difference_ml` (prediction minus reference).
 
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
             positive numbers.
     """
-    check_masks(prediction, truth)
+    check_masks(prediction, reference)
     if prediction.ndim != 3:
         raise ValueError(f"a volume needs masks of 3 axes; found {prediction.ndim}")
     voxel_ml = float(np.prod(check_spacing(spacing_mm, 3))) / CUBIC_MM_PER_ML
-    predicted, true = _count(prediction), _count(truth)
+    predicted, true = _count(prediction), _count(reference)
     return {
         "volume_ml": predicted * voxel_ml,
         "reference_volume_ml": true * voxel_ml,
@@ -83,12 +83,12 @@ def check_mask(mask: np.ndarray, name: str = "mask") -> None:
         raise ValueError(f"{name} must have 2 or 3 axes and no empty one; found the shape {mask.shape}")
 
 
-def check_masks(prediction: np.ndarray, truth: np.ndarray) -> None:
+def check_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
     """Raises ValueError unless both are boolean masks of one shape; a shape is never broadcast."""
     check_mask(prediction, "prediction")
-    check_mask(truth, "truth")
-    if prediction.shape != truth.shape:
-        raise ValueError(f"prediction and truth must have one shape; found {prediction.shape}, {truth.shape}")
+    check_mask(reference, "reference")
+    if prediction.shape != reference.shape:
+        raise ValueError(f"prediction and reference must have one shape; found {prediction.shape}, {reference.shape}")
 
 
 def check_spacing(spacing_mm: Sequence[float], axes: int) -> np.ndarray:

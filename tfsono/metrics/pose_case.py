@@ -55,20 +55,20 @@ def pose_metrics(
 ) -> dict[str, float]:
     """The numbers of one case.
 
-    - `error_NAME_mm`: the distance of a landmark to its truth, NaN where either is missing; `mre_mm` the mean of
+    - `error_NAME_mm`: the distance of a landmark to its reference, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
     - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the answer is missing,
-      NaN where the truth is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
+      NaN where the reference is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
       limit.
     - `length_A_B_mm`, `length_reference_A_B_mm` and `length_error_A_B_mm` (signed) of each segment, NaN where an
       end is missing; `length_abs_error_mm` the mean of the absolute errors.
-    - `missing`: landmarks without a truth. `undefined`: those with a truth and without an answer.
-    - `exchanged`: mirrored pairs of which both ends are nearer to the truth, taken together, the other way round; a
+    - `missing`: landmarks without a reference. `undefined`: those with a reference and without an answer.
+    - `exchanged`: mirrored pairs of which both ends are nearer to the reference, taken together, the other way round; a
       diagnosis, no result.
 
     Args:
         found_vox: [K, 3] the answer, NaN for a missing landmark.
-        reference_vox: [K, 3] the truth, NaN for a missing landmark.
+        reference_vox: [K, 3] the reference, NaN for a missing landmark.
         spacing_mm: Of the grid of both.
         landmarks: [K] names, in the points' order.
         segments: Pairs of names whose distance is a length; those of which an end is no landmark are left out.
@@ -79,24 +79,24 @@ def pose_metrics(
         ValueError: The points are not [K, 3], the spacing not three positive numbers, or the limit not above 0.
     """
     spacing = check_spacing(spacing_mm, 3)
-    found, truth = (whole_points(points, landmarks) * spacing for points in (found_vox, reference_vox))
-    known = np.isfinite(truth).all(axis=1)
-    errors = radial_errors(found, truth)
+    found, reference = (whole_points(points, landmarks) * spacing for points in (found_vox, reference_vox))
+    known = np.isfinite(reference).all(axis=1)
+    errors = radial_errors(found, reference)
     areas, sampled = area_scores(errors, limit_mm, known), trapezoid_scores(errors, limit_mm, known=known)
     row = {f"error_{name}_mm": float(error) for name, error in zip(landmarks, errors, strict=True)}
     row["mre_mm"] = finite_mean(errors)
     row |= {f"auc_{name}": float(area) for name, area in zip(landmarks, areas, strict=True)}
     row |= {"auc": finite_mean(areas), "auc_trapezoid": finite_mean(sampled)}
-    row |= _lengths(found, truth, landmarks, known_segments(segments, landmarks))
+    row |= _lengths(found, reference, landmarks, known_segments(segments, landmarks))
     row |= {"missing": float(np.count_nonzero(~known)),
             "undefined": float(np.count_nonzero(known & ~np.isfinite(errors))),
-            "exchanged": float(exchanged_pairs(found, truth, landmarks, mirrored))}
+            "exchanged": float(exchanged_pairs(found, reference, landmarks, mirrored))}
     return row
 
 
 def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: Sequence[str],
                     mirrored: Segments) -> int:
-    """How many mirrored pairs were found nearer to the truth, both ends taken together, the other way round."""
+    """How many mirrored pairs were found nearer to the reference, both ends taken together, the other way round."""
     count = 0
     for first, last in known_segments(mirrored, landmarks):
         pair = [landmarks.index(first), landmarks.index(last)]
@@ -105,9 +105,9 @@ def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: S
     return count
 
 
-def _lengths(found: np.ndarray, truth: np.ndarray, landmarks: Sequence[str], segments: Segments) -> dict[str, float]:
+def _lengths(found: np.ndarray, reference: np.ndarray, landmarks: Sequence[str], segments: Segments) -> dict[str, float]:
     row, differences = {}, []
-    measured = (segment_lengths(points, landmarks, segments) for points in (found, truth))
+    measured = (segment_lengths(points, landmarks, segments) for points in (found, reference))
     for (first, last), length, true in zip(segments, *measured, strict=True):
         row |= {f"length_{first}_{last}_mm": float(length), f"length_reference_{first}_{last}_mm": float(true),
                 f"length_error_{first}_{last}_mm": float(length - true)}

@@ -28,10 +28,10 @@ class SurfaceDistances(NamedTuple):
     """The two directed lists of distances, and where each was measured (for a coloured surface).
 
     Attributes:
-        prediction_to_reference_mm: From each boundary voxel of the prediction to the truth's boundary [N].
-        reference_to_prediction_mm: From each boundary voxel of the truth to the prediction's boundary [M].
+        prediction_to_reference_mm: From each boundary voxel of the prediction to the reference's boundary [N].
+        reference_to_prediction_mm: From each boundary voxel of the reference to the prediction's boundary [M].
         prediction_points_vox: The prediction's boundary voxels, integer indices in the volume [N, axes].
-        reference_points_vox: The truth's boundary voxels [M, axes].
+        reference_points_vox: The reference's boundary voxels [M, axes].
     """
 
     prediction_to_reference_mm: np.ndarray
@@ -41,13 +41,13 @@ class SurfaceDistances(NamedTuple):
 
 
 def segmentation_metrics(
-    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
 ) -> dict[str, float]:
     """Everything this package measures between two masks of one case.
 
     Args:
         prediction: Boolean mask [X, Y, Z].
-        truth: Boolean mask of the same shape.
+        reference: Boolean mask of the same shape.
         spacing_mm: Size of a voxel along x, y, z in millimetres.
 
     Returns:
@@ -60,15 +60,15 @@ def segmentation_metrics(
             positive numbers.
     """
     return {
-        **overlap_metrics(prediction, truth),
-        **surface_metrics(prediction, truth, spacing_mm),
-        **volume_metrics(prediction, truth, spacing_mm),
-        "undefined": int(prediction.any() != truth.any()),
+        **overlap_metrics(prediction, reference),
+        **surface_metrics(prediction, reference, spacing_mm),
+        **volume_metrics(prediction, reference, spacing_mm),
+        "undefined": int(prediction.any() != reference.any()),
     }
 
 
 def surface_metrics(
-    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
 ) -> dict[str, float]:
     """Mean, standard deviation, Hausdorff and 95 % Hausdorff distance between two boundaries.
 
@@ -87,7 +87,7 @@ def surface_metrics(
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).
-        truth: Boolean mask of the same shape.
+        reference: Boolean mask of the same shape.
         spacing_mm: Size of a voxel along each axis in millimetres.
 
     Returns:
@@ -97,7 +97,7 @@ def surface_metrics(
         ValueError: The masks are not boolean or differ in shape, or the spacing is not one positive number an
             axis.
     """
-    distances = surface_distances(prediction, truth, spacing_mm)
+    distances = surface_distances(prediction, reference, spacing_mm)
     there, back = distances.prediction_to_reference_mm, distances.reference_to_prediction_mm
     if there.size == 0 or back.size == 0:
         worst = 0.0 if there.size == back.size else diagonal_mm(prediction.shape, spacing_mm)
@@ -113,7 +113,7 @@ def surface_metrics(
 
 
 def surface_distances(
-    prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
 ) -> SurfaceDistances:
     """The distance in millimetres from each boundary voxel of one mask to the other's boundary, both ways.
 
@@ -123,7 +123,7 @@ def surface_distances(
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).
-        truth: Boolean mask of the same shape.
+        reference: Boolean mask of the same shape.
         spacing_mm: Size of a voxel along each axis in millimetres.
 
     Returns:
@@ -133,10 +133,10 @@ def surface_distances(
         ValueError: The masks are not boolean or differ in shape, or the spacing is not one positive number an
             axis.
     """
-    check_masks(prediction, truth)
+    check_masks(prediction, reference)
     spacing = check_spacing(spacing_mm, prediction.ndim)
-    box = _bounding_box(prediction | truth)
-    edges = [_boundary(mask[box]) for mask in (prediction, truth)]
+    box = _bounding_box(prediction | reference)
+    edges = [_boundary(mask[box]) for mask in (prediction, reference)]
     points = [np.argwhere(edge) for edge in edges]
     corner = np.array([side.start for side in box])
     worst = diagonal_mm(prediction.shape, spacing)
@@ -198,7 +198,7 @@ def _nearest_mm(
     """The distance from each of `points_vox` [N, axes] to the nearest of `target_vox` [M, axes], in mm [N].
 
     `target` is the boolean array that `target_vox` indexes: most voxels of a good prediction's boundary are
-    boundary in the truth too, and need no search.
+    boundary in the reference too, and need no search.
     """
     if len(target_vox) == 0:
         return np.full(len(points_vox), worst)

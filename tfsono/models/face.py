@@ -35,12 +35,12 @@ def build(config: FaceConfig) -> keras.Model:
         image = keras.Input((None, None, None, 1), name="image")
         maps = _backbone(image, config)
         if config.method == "heatmap":
-            answer = {"heatmaps": _heatmaps(maps, config)}
+            prediction = {"heatmaps": _heatmaps(maps, config)}
         elif config.method == "faster_rcnn":
-            answer = _two_stages(maps[0], config)
+            prediction = _two_stages(maps[0], config)
         else:
-            answer = _anchor_heads(maps[:len(config.strides)], config, config.landmarks + 1, "classes")
-        return keras.Model(image, answer, name=config.method)
+            prediction = _anchor_heads(maps[:len(config.strides)], config, config.landmarks + 1, "classes")
+        return keras.Model(image, prediction, name=config.method)
 
 
 def mean_of(networks: Sequence[keras.Model], config: FaceConfig) -> keras.Model:
@@ -120,9 +120,9 @@ def _joined(parts: list, name: str):
 
 def _two_stages(fused, config: FaceConfig) -> dict:
     """Faster R-CNN: anchors that may hold anything, the best of them as proposals, and what each of those holds."""
-    answer = _anchor_heads([fused], config, 2, "objectness")
-    proposals = _proposals(config)([fused, answer["objectness"], answer["offsets"]])
-    return {**answer, "features": fused, "proposals": proposals,
+    prediction = _anchor_heads([fused], config, 2, "objectness")
+    proposals = _proposals(config)([fused, prediction["objectness"], prediction["offsets"]])
+    return {**prediction, "features": fused, "proposals": proposals,
             **_second_stage(fused, proposals, config)([fused, proposals])}
 
 
@@ -139,9 +139,9 @@ def _second_stage(fused, proposals, config: FaceConfig) -> keras.Model:
     for name in ("full1", "full2"):
         x = layers.Dense(config.roi_width, activation="relu", kernel_initializer="he_normal", name=name)(x)
     kernel = replace(_style(config), deviation=config.head_deviation).kernel()
-    answer = {"classes": layers.Dense(config.landmarks + 1, dtype="float32", name="classes", **kernel)(x),
+    prediction = {"classes": layers.Dense(config.landmarks + 1, dtype="float32", name="classes", **kernel)(x),
               "proposal_offsets": layers.Dense(6, dtype="float32", name="proposal_offsets", **kernel)(x)}
-    return keras.Model([features, boxes], answer, name=SECOND_STAGE)
+    return keras.Model([features, boxes], prediction, name=SECOND_STAGE)
 
 
 def _heatmaps(maps: list, config: FaceConfig):

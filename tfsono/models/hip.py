@@ -121,9 +121,9 @@ def main_network(network: keras.Model, *others: keras.Model) -> keras.Model:
     Of several networks together it gives the mean of their probabilities.
     """
     image = keras.Input((None, None, None, 1), name="image")
-    answers = []
+    predictions = []
     for number, one in enumerate((network, *others), 1):
         logits = keras.Model(one.input, one.output["upper"], name=f"member_{number}")(image)
-        answers.append(layers.Softmax(dtype="float32", name=f"probabilities_{number}")(logits))
-    mean = layers.Average(dtype="float32", name="probabilities")(answers) if others else answers[0]
+        predictions.append(layers.Softmax(dtype="float32", name=f"probabilities_{number}")(logits))
+    mean = layers.Average(dtype="float32", name="probabilities")(predictions) if others else predictions[0]
     return keras.Model(image, mean, name="main")

@@ -1,4 +1,4 @@
-"""Synthetic data with known truth: the embedded default, for tests, the demo and pre-training. No TensorFlow.
+"""Synthetic data with known reference: the embedded default, for tests, the demo and pre-training. No TensorFlow.
 
 distance    signed distances in millimetres, smooth unions, partial volume
 fields      smooth random fields, coil shading, slice profile, Rician noise

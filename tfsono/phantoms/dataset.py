@@ -18,10 +18,10 @@ from tfsono.configs.pose import SEGMENTS
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
-from tfsono.phantoms.face import FacePhantom, FaceTruth, face_phantom, face_truth
-from tfsono.phantoms.femur import FemurPhantom, FemurTruth, femur_phantom, femur_truth
-from tfsono.phantoms.pose import FetusPhantom, FetusTruth, fetus_phantom, fetus_truth
-from tfsono.phantoms.head import HeadTruth, head_phantom, head_truth
+from tfsono.phantoms.face import FacePhantom, FaceReference, face_phantom, face_reference
+from tfsono.phantoms.femur import FemurPhantom, FemurReference, femur_phantom, femur_reference
+from tfsono.phantoms.pose import FetusPhantom, FetusReference, fetus_phantom, fetus_reference
+from tfsono.phantoms.head import HeadReference, head_phantom, head_reference
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 from tfsono.progress import Countdown
@@ -94,22 +94,22 @@ def write_head_dataset(
     settings = {"kind": "head", "version": DRAWING_VERSION, "seed": int(seed)}
     settings |= {"size_yx": list(size_yx), "pixel_range_mm": list(pixel_range_mm)}
     names, missing = _missing_cases(root, "head", cases=cases, suffix=".png",
-                                    is_whole=lambda path: _size_of_picture(path) == size_yx, progress=progress)
+                                    is_whole=lambda path: _size_of_image(path) == size_yx, progress=progress)
     entry = {"name": "head phantoms", "modality": "US (synthetic)", "labels": {"head": 1}}
     entry |= {"landmarks": list(LANDMARKS), "units": "mm", "phantom": settings}
     _claim(root, entry)
     first = _first_frames(seed, cases)
     drawn_from = [(_case_seed(seed, n), size_yx, pixel_range_mm, _case_seed(seed, first[n])) for n in range(cases)]
-    truths = {name: head_truth(*drawn) for name, drawn in zip(names, drawn_from, strict=True)}
+    references = {name: head_reference(*drawn) for name, drawn in zip(names, drawn_from, strict=True)}
     subjects = {name: names[number] for name, number in zip(names, first, strict=True)}
     present = set(names) - {names[number] for number in missing}
-    _write_tables(root, entry, _only(truths, present), subjects)
+    _write_tables(root, entry, _only(references, present), subjects)
     for number in _counted(names, missing, progress):
         image, mask = head_phantom(*drawn_from[number])[:2]
-        _write_picture(root / "images" / f"{names[number]}.png", image)
-        _write_picture(root / "labels" / f"{names[number]}.png", mask)
+        _write_preview(root / "images" / f"{names[number]}.png", image)
+        _write_preview(root / "labels" / f"{names[number]}.png", mask)
         present.add(names[number])
-        _write_tables(root, entry, _only(truths, present), subjects)
+        _write_tables(root, entry, _only(references, present), subjects)
     return root
 
 
@@ -184,7 +184,7 @@ class _Kind:
         lines: pairs of them, for the markups.
         masks: whether there are masks, with the label `case`.
         draw: a phantom.
-        truth: its points and what it shows, without painting it.
+        reference: its points and what it shows, without painting it.
         row: what it shows -> its row of the table.
     """
 
@@ -196,8 +196,8 @@ class _Kind:
     lines: tuple[tuple[str, str], ...]
     masks: bool
     draw: Callable[..., FemurPhantom | FetusPhantom | FacePhantom]
-    truth: Callable[..., tuple[np.ndarray, FemurTruth | FetusTruth | FaceTruth]]
-    row: Callable[[FemurTruth | FetusTruth | FaceTruth], str]
+    reference: Callable[..., tuple[np.ndarray, FemurReference | FetusReference | FaceReference]]
+    row: Callable[[FemurReference | FetusReference | FaceReference], str]
 
 
 def _given(size, spacing_mm, weeks) -> dict:
@@ -213,7 +213,7 @@ def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, give
                                     is_whole=lambda path: _size_in_file(path) == size, progress=progress,
                                     others=("landmarks/{}.mrk.json",), folders=folders)
     seeds = [_case_seed(seed, number) for number in range(cases)]
-    rows = {name: kind.row(kind.truth(case_seed, **given)[1]) for name, case_seed in zip(names, seeds, strict=True)}
+    rows = {name: kind.row(kind.reference(case_seed, **given)[1]) for name, case_seed in zip(names, seeds, strict=True)}
     more = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
     entry = {"name": f"{kind.case} phantoms", "modality": "US (synthetic)",
              "labels": {kind.case: 1} if kind.masks else {}, "landmarks": list(kind.landmarks),
@@ -411,42 +411,42 @@ def _size_in_file(path: Path) -> tuple[int, ...] | None:
     return tuple(reader.GetSize())
 
 
-def _size_of_picture(path: Path) -> tuple[int, int] | None:
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    return None if picture is None else picture.shape
+def _size_of_image(path: Path) -> tuple[int, int] | None:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return None if image is None else image.shape
 
 
-def _write_picture(path: Path, picture: np.ndarray) -> None:
+def _write_preview(path: Path, image: np.ndarray) -> None:
     with replacing(path) as partial:
-        if not cv2.imwrite(str(partial), picture):
+        if not cv2.imwrite(str(partial), image):
             raise OSError(f"{partial}: could not be written")
 
 
-def _only(truths: dict[str, HeadTruth], present: set[str]) -> dict[str, HeadTruth]:
-    return {name: truth for name, truth in truths.items() if name in present}
+def _only(references: dict[str, HeadReference], present: set[str]) -> dict[str, HeadReference]:
+    return {name: reference for name, reference in references.items() if name in present}
 
 
-def _write_tables(root: Path, entry: dict, truths: dict[str, HeadTruth], subjects: dict[str, str]) -> None:
-    """The two tables, and the subjects in dataset.json, of the cases in `truths`."""
+def _write_tables(root: Path, entry: dict, references: dict[str, HeadReference], subjects: dict[str, str]) -> None:
+    """The two tables, and the subjects in dataset.json, of the cases in `references`."""
     sizes, points = ["image_name,pixel_size_mm,head_circumference_mm"], [",".join(LANDMARK_COLUMNS)]
-    for name, truth in truths.items():
-        sizes.append(f"{name}.png,{truth.pixel_size_mm:.7f},{truth.circumference_mm:.3f}")
-        points.append(",".join([f"{name}.png", *(f"{value:.3f}" for value in truth.points_px.ravel())]))
+    for name, reference in references.items():
+        sizes.append(f"{name}.png,{reference.pixel_size_mm:.7f},{reference.circumference_mm:.3f}")
+        points.append(",".join([f"{name}.png", *(f"{value:.3f}" for value in reference.points_px.ravel())]))
     write_text(root / "pixel_sizes.csv", "\n".join(sizes) + "\n")
     write_text(root / "landmarks.csv", "\n".join(points) + "\n")
-    entry = entry | {"subjects": {name: subjects[name] for name in truths}}
+    entry = entry | {"subjects": {name: subjects[name] for name in references}}
     write_text(root / "dataset.json", json.dumps(entry, indent=2) + "\n")
 
 
-def _femur_row(about: FemurTruth) -> str:
+def _femur_row(about: FemurReference) -> str:
     return f"{about.weeks:.3f},{about.length_mm:.3f},{about.volume_ml:.4f}"
 
 
-def _fetus_row(about: FetusTruth) -> str:
+def _fetus_row(about: FetusReference) -> str:
     return f"{about.weeks:.3f},{about.crown_rump_mm:.3f}"
 
 
-def _face_row(about: FaceTruth) -> str:
+def _face_row(about: FaceReference) -> str:
     of = about.distances_mm
     lengths = (about.weeks, about.biparietal_mm, about.occipitofrontal_mm, of["left_eye", "right_eye"],
                of["mid_eyebrow", "nose_tip"], of["nose_tip", "chin"])
@@ -455,13 +455,13 @@ def _face_row(about: FaceTruth) -> str:
 
 _FEMUR = _Kind(system="femur", case="femur", table="femurs.csv", columns="weeks,length_mm,volume_ml",
                landmarks=("proximal", "distal"), lines=(("proximal", "distal"),), masks=True,
-               draw=femur_phantom, truth=femur_truth, row=_femur_row)
+               draw=femur_phantom, reference=femur_reference, row=_femur_row)
 _POSE = _Kind(system="pose", case="fetus", table="fetuses.csv", columns="weeks,crown_rump_mm",
               landmarks=JOINTS, lines=SEGMENTS, masks=False,
-              draw=fetus_phantom, truth=fetus_truth, row=_fetus_row)
+              draw=fetus_phantom, reference=fetus_reference, row=_fetus_row)
 _FACE = _Kind(system="face", case="face", table="faces.csv", landmarks=FACE_POINTS, lines=(), masks=False,
               columns="weeks,biparietal_mm,occipitofrontal_mm,eyes_mm,brow_nose_mm,nose_chin_mm,hands,cords",
-              draw=face_phantom, truth=face_truth, row=_face_row)
+              draw=face_phantom, reference=face_reference, row=_face_row)
 
 
 def _write_rows(path: Path, columns: str, rows: dict[str, str], present: set[str]) -> None:

@@ -45,7 +45,7 @@ COARSEST_MM, FEWER_BEAMS = 1.7, 0.6
 
 
 @dataclass(frozen=True)
-class FaceTruth:
+class FaceReference:
     """What was drawn, the same at every resolution.
 
     Attributes:
@@ -73,7 +73,7 @@ class FacePhantom(NamedTuple):
 
     image: np.ndarray
     points_vox: np.ndarray
-    about: FaceTruth
+    about: FaceReference
 
 
 class _Scene(NamedTuple):
@@ -119,25 +119,25 @@ def face_phantom(
         paint_hands(canvas, scene.around.hands, scene.face, scene.look)
 
     image = scanned(textures, sweep, fine_size, fine_mm, paint)
-    return FacePhantom(_averaged(image, parts), *_truth(scene, size, spacing_mm))
+    return FacePhantom(_averaged(image, parts), *_reference(scene, size, spacing_mm))
 
 
-def face_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+def face_reference(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
                weeks: tuple[float, float] = WEEKS, variety: float = 1.0,
-               turn_degrees: float = ANY_DIRECTION) -> tuple[np.ndarray, FaceTruth]:
+               turn_degrees: float = ANY_DIRECTION) -> tuple[np.ndarray, FaceReference]:
     """The landmarks of `face_phantom` with the same arguments and what it draws, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, variety=variety,
+    return _reference(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, variety=variety,
                         turn_degrees=turn_degrees)[0], size, spacing_mm)
 
 
-def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FaceTruth]:
+def _reference(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FaceReference]:
     face = scene.face
     points_vox = (face.points_mm + middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
     distances = {(first, second): float(np.linalg.norm(face.landmark(first) - face.landmark(second)))
                  for first, second in combinations(LANDMARKS, 2)}
     width, length, _ = (2 * face.vault_mm).tolist()
     axes = tuple(tuple(row) for row in face.axes.tolist())
-    return points_vox, FaceTruth(weeks=face.weeks, biparietal_mm=width, occipitofrontal_mm=length,
+    return points_vox, FaceReference(weeks=face.weeks, biparietal_mm=width, occipitofrontal_mm=length,
                                  distances_mm=distances, axes=axes, hands=len(scene.around.hands),
                                  cords=len(scene.around.cords))
 

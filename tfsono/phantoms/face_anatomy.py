@@ -137,7 +137,7 @@ class Face:
         return self.points_mm[LANDMARKS.index(name)]
 
     def moved(self, rotation: np.ndarray, shift_mm) -> Face:
-        """Turned and shifted: a point p goes to p @ rotation + shift_mm."""
+        """Resampled and shifted: a point p goes to p @ rotation + shift_mm."""
         return replace(self, middle_mm=self.middle_mm @ rotation + shift_mm, axes=self.axes @ rotation,
                        points_mm=self.points_mm @ rotation + shift_mm)
 

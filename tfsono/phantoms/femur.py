@@ -8,7 +8,7 @@ and shadows of what lies before them fall on many.
 
 The anatomy is drawn in millimetres from the middle of the field of view, so one seed is one leg at every resolution;
 the speckle is another one. A mask is the bone as a scan shows it, about as thick as an expert would draw it, and not
-what of it a shadow leaves: a truth that a picture alone would not tell.
+what of it a shadow leaves: a reference that a picture alone would not tell.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST_TRIES = 400
 
 
 @dataclass(frozen=True)
-class FemurTruth:
+class FemurReference:
     """What was drawn, the same at every resolution: the age in weeks, the distance of the tips, the bone's volume.
 
     `right` is whether the leg is a right one.
@@ -62,7 +62,7 @@ class FemurPhantom(NamedTuple):
     image: np.ndarray
     mask: np.ndarray
     points_vox: np.ndarray
-    about: FemurTruth
+    about: FemurReference
 
 
 class _Mother(NamedTuple):
@@ -153,19 +153,19 @@ def femur_phantom(
     settings = {"range_db": texture_rng.uniform(50, 60), "looks": int(texture_rng.choice([1, 1, 2]))}
     psf_mm = np.asarray(PULSE_MM) * texture_rng.uniform([0.85] * 3, [1.2, 1.3, 1.3])
     image = ultrasound_volume(speckle_rng, tissue, sweep, spacing_mm, psf_mm=psf_mm, **settings)
-    return FemurPhantom(image, mask, *_truth(scene, size, spacing_mm))
+    return FemurPhantom(image, mask, *_reference(scene, size, spacing_mm))
 
 
-def femur_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
-                weeks: tuple[float, float] = PAPER_WEEKS) -> tuple[np.ndarray, FemurTruth]:
+def femur_reference(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+                weeks: tuple[float, float] = PAPER_WEEKS) -> tuple[np.ndarray, FemurReference]:
     """`points_vox` and `about` of `femur_phantom` with the same arguments, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm, weeks)[0], size, spacing_mm)
+    return _reference(_draw(seed, size, spacing_mm, weeks)[0], size, spacing_mm)
 
 
-def _truth(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FemurTruth]:
+def _reference(scene: _Scene, size, spacing_mm) -> tuple[np.ndarray, FemurReference]:
     bone = scene.leg.femur
     points_vox = (scene.tips_mm + middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
-    return points_vox, FemurTruth(bone.weeks, bone.length_mm, anatomy.volume_ml(bone), scene.right)
+    return points_vox, FemurReference(bone.weeks, bone.length_mm, anatomy.volume_ml(bone), scene.right)
 
 
 def _draw(seed: int, size, spacing_mm, weeks) -> tuple[_Scene, Sweep, np.random.SeedSequence]:

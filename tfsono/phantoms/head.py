@@ -6,7 +6,7 @@ angles and all but lost where it grazes, the shadows beside and under it, midlin
 and uterine wall around, speckle, and the scanner's own marks. The picture is painted along the rays in
 millimetres and converted last, so one seed is one picture at every resolution.
 
-Pictures are [Y, X] here (rows, columns), unlike the volumes elsewhere in this package; points are (x, y).
+Images2D are [Y, X] here (rows, columns), unlike the volumes elsewhere in this package; points are (x, y).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EDGE_DB = 9.0
 ZERO = np.float32(0)
 
 
-class HeadTruth(NamedTuple):
+class HeadReference(NamedTuple):
     """What a measurement of the picture should give.
 
     The ellipse is the skull's outer edge. `points_px` [4, 2] are the ends of its axes as `head_labels.LANDMARKS`:
@@ -50,11 +50,11 @@ class HeadTruth(NamedTuple):
 
 
 class HeadPhantom(NamedTuple):
-    """A picture uint8 [Y, X], its filled mask uint8 [Y, X] (0 or 1), the truth, and what was drawn (for JSON)."""
+    """A picture uint8 [Y, X], its filled mask uint8 [Y, X] (0 or 1), the reference, and what was drawn (for JSON)."""
 
     image: np.ndarray
     mask: np.ndarray
-    truth: HeadTruth
+    reference: HeadReference
     description: dict
 
 
@@ -116,9 +116,9 @@ def head_phantom(
     Raises:
         ValueError: a side of less than 16 pixels, or a range that is none.
     """
-    scene, truth = _scene_and_truth(seed, size_yx, pixel_range_mm, subject)
-    x_mm, y_mm = _pixel_axes(size_yx, truth.pixel_size_mm)
-    shown = scene.sector.scan_convert(_rays(scene, truth.pixel_size_mm), x_mm[None], y_mm[:, None])
+    scene, reference = _scene_and_reference(seed, size_yx, pixel_range_mm, subject)
+    x_mm, y_mm = _pixel_axes(size_yx, reference.pixel_size_mm)
+    shown = scene.sector.scan_convert(_rays(scene, reference.pixel_size_mm), x_mm[None], y_mm[:, None])
     image = np.rint(shown * np.float32(255)).astype(np.uint8)
     _overlays(image, scene.scanner)
     description = {
@@ -128,20 +128,20 @@ def head_phantom(
         "wall_mm": scene.head.wall_mm,
         "half_angle": float(scene.sector.half_angle),
     }
-    return HeadPhantom(image, truth.ellipse.mask(size_yx).astype(np.uint8), truth, description)
+    return HeadPhantom(image, reference.ellipse.mask(size_yx).astype(np.uint8), reference, description)
 
 
-def head_truth(
+def head_reference(
     seed: int,
     size_yx: tuple[int, int] = PAPER_SIZE_YX,
     pixel_range_mm: tuple[float, float] = PIXEL_RANGE_MM,
     subject: int | None = None,
-) -> HeadTruth:
-    """The truth of `head_phantom` with the same arguments, without painting it."""
-    return _scene_and_truth(seed, size_yx, pixel_range_mm, subject)[1]
+) -> HeadReference:
+    """The reference of `head_phantom` with the same arguments, without painting it."""
+    return _scene_and_reference(seed, size_yx, pixel_range_mm, subject)[1]
 
 
-def _scene_and_truth(seed: int, size_yx, pixel_range_mm, subject: int | None) -> tuple[_Scene, HeadTruth]:
+def _scene_and_reference(seed: int, size_yx, pixel_range_mm, subject: int | None) -> tuple[_Scene, HeadReference]:
     if len(size_yx) != 2 or min(size_yx) < 16:
         raise ValueError(f"size_yx must be 2 sides of at least 16 pixels: {size_yx}")
     if len(pixel_range_mm) != 2 or not 0 < pixel_range_mm[0] <= pixel_range_mm[1]:
@@ -149,14 +149,14 @@ def _scene_and_truth(seed: int, size_yx, pixel_range_mm, subject: int | None) ->
     coarser = max(whole / side for whole, side in zip(PAPER_SIZE_YX, size_yx, strict=True))
     paper_range_mm = tuple(float(pixel_mm) / coarser for pixel_mm in pixel_range_mm)
     scene = _draw_scene(seed, seed if subject is None else subject, paper_range_mm)
-    return scene, _truth(scene, size_yx, scene.pixel_mm * coarser)
+    return scene, _reference(scene, size_yx, scene.pixel_mm * coarser)
 
 
-def _truth(scene: _Scene, size_yx, pixel_mm: float) -> HeadTruth:
+def _reference(scene: _Scene, size_yx, pixel_mm: float) -> HeadReference:
     center = (np.asarray(size_yx[::-1]) - 1) / 2 + scene.center_mm / pixel_mm
     major, minor = (axis / pixel_mm for axis in scene.head.semi_axes_mm)
     ellipse = Ellipse(tuple(center), major, minor, scene.angle)
-    return HeadTruth(ellipse, ellipse.end_points(), float(pixel_mm), scene.head.circumference_mm)
+    return HeadReference(ellipse, ellipse.end_points(), float(pixel_mm), scene.head.circumference_mm)
 
 
 def _pixel_axes(size_yx, pixel_mm: float) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ OFF_SIDES_MM, OFF_PROBE_MM, INSIDE_VOXELS = 2.5, 9.0, 2.0
 
 
 @dataclass(frozen=True)
-class FetusTruth:
+class FetusReference:
     """What was drawn, the same at every resolution: the age in weeks, the crown-rump length of its stretched body."""
 
     weeks: float
@@ -95,21 +95,21 @@ def fetus_phantom(
         paint_fetus(canvas, scene.fetus, scene.flesh)
 
     image = scanned(textures, sweep, size, spacing_mm, paint)
-    points_vox, about = _truth(scene.fetus, size, spacing_mm)
+    points_vox, about = _reference(scene.fetus, size, spacing_mm)
     return FetusPhantom(image, points_vox, about.weeks, about.crown_rump_mm)
 
 
-def fetus_truth(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
+def fetus_reference(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
                 weeks: tuple[float, float] = PAPER_WEEKS, turn_degrees: float = ANY_DIRECTION,
-                variety: float = 1.0) -> tuple[np.ndarray, FetusTruth]:
+                variety: float = 1.0) -> tuple[np.ndarray, FetusReference]:
     """The landmarks, the age and the length of `fetus_phantom` with the same arguments, without painting it."""
-    return _truth(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, turn_degrees=turn_degrees,
+    return _reference(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, turn_degrees=turn_degrees,
                         variety=variety)[0].fetus, size, spacing_mm)
 
 
-def _truth(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusTruth]:
+def _reference(fetus: Fetus, size, spacing_mm) -> tuple[np.ndarray, FetusReference]:
     points_vox = (fetus.points_mm + middle_mm(size, spacing_mm)) / np.asarray(spacing_mm)
-    return points_vox, FetusTruth(fetus.build.weeks, fetus.build.crown_rump_mm)
+    return points_vox, FetusReference(fetus.build.weeks, fetus.build.crown_rump_mm)
 
 
 def _draw(seed: int, size, spacing_mm, weeks, turn_degrees, variety) -> tuple[_Scene, Sweep, np.random.SeedSequence]:

@@ -143,7 +143,7 @@ class Fetus:
         return self.at(name) + self.build.crown_rump_mm * np.asarray(offset) @ axes
 
     def moved(self, rotation: np.ndarray, shift_mm) -> Fetus:
-        """Turned and shifted: a point p goes to p @ rotation + shift_mm."""
+        """Resampled and shifted: a point p goes to p @ rotation + shift_mm."""
         return replace(self, points_mm=self.points_mm @ rotation + shift_mm, tips_mm=self.tips_mm @ rotation + shift_mm,
                        head=self.head @ rotation, chest=self.chest @ rotation, pelvis=self.pelvis @ rotation)
 

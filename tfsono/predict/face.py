@@ -23,7 +23,7 @@ from tfsono.predict.landmarks import LANDMARKS, PLACE, in_one_place, place_colum
 from tfsono.predict.loop import Outputs
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
-from tfsono.report.boxes import face_picture
+from tfsono.report.boxes import face_preview
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume
 from tfsono.volumes.landmarks import Box, box_to_mm, points_to_mm, points_to_vox, write_markups
 
@@ -34,7 +34,7 @@ LANDMARK_COLUMNS = ("case", "landmark", *BOX, "file")
 CANDIDATE_COLUMNS = ("case", "landmark", "candidate", "taken", *BOX, "file")
 LISTED = 2
 """Candidates of a landmark in the table, where no other number is asked for: those that the paper's prior has."""
-FAINT = 0.25
+LOW_SCORE = 0.25
 """A landmark with a lower score is a guess: of six classes each has 0.17 where nothing is known."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, CANDIDATES: CANDIDATE_COLUMNS},
@@ -86,15 +86,15 @@ class FacePredictor:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        answer = self.predict_volume(volume)
-        rows = self.measure(name, path, volume, answer)
-        picture, markups = (out_dir / file for file in OUTPUTS.files(name))
+        prediction = self.predict_volume(volume)
+        rows = self.measure(name, path, volume, prediction)
+        image, markups = (out_dir / file for file in OUTPUTS.files(name))
         flags = rows[MEASUREMENTS][0]["flags"]
-        boxes = regions(answer, self.landmarks)
-        shown = (answer.boxes_vox, answer.candidates[:, :self.listed]) if boxes else (None, None)  # points alone
-        face_picture(picture, answer.turned.array, answer.points_vox, shown[0], answer.turned.spacing_mm,
+        boxes = regions(prediction, self.landmarks)
+        shown = (prediction.boxes_vox, prediction.candidates[:, :self.listed]) if boxes else (None, None)  # points alone
+        face_preview(image, prediction.turned.array, prediction.points_vox, shown[0], prediction.turned.spacing_mm,
                      self.landmarks, "   ".join(filter(None, (name, flags))), shown[1])
-        named = dict(zip(self.landmarks, points_to_mm(answer.points_vox, answer.turned), strict=True))
+        named = dict(zip(self.landmarks, points_to_mm(prediction.points_vox, prediction.turned), strict=True))
         write_markups(markups, named, boxes=boxes)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
@@ -104,33 +104,33 @@ class FacePredictor:
         return FacePrediction(turned, found["points_vox"], found["scores"], found["boxes_vox"],
                               found["candidate_boxes_vox"], found["candidate_scores"], found["chosen"])
 
-    def measure(self, name: str, path: Path, volume: Volume, answer: FacePrediction) -> dict[str, list[dict]]:
+    def measure(self, name: str, path: Path, volume: Volume, prediction: FacePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
         file = str(Path(path).resolve())
-        there = np.isfinite(answer.points_vox).all(axis=1)
+        there = np.isfinite(prediction.points_vox).all(axis=1)
         missing = [landmark for landmark, found in zip(self.landmarks, there, strict=True) if not found]
-        scores = answer.scores[there]
+        scores = prediction.scores[there]
         row = {"case": name, "found": int(there.sum()), "missing": "; ".join(missing), "file": file,
                "lowest_score": rounded(scores.min() if len(scores) else np.nan),
                "mean_score": rounded(scores.mean() if len(scores) else np.nan),
-               "changed_by_prior": int((answer.chosen > 0).sum()), "flags": "; ".join(self.flags(answer, missing))}
+               "changed_by_prior": int((prediction.chosen > 0).sum()), "flags": "; ".join(self.flags(prediction, missing))}
         landmarks, candidates = [], []
         for number, landmark in enumerate(self.landmarks):
             landmarks.append({"case": name, "landmark": landmark, "file": file, **box_columns(
-                answer.boxes_vox[number], answer.scores[number], answer.turned, volume)})
+                prediction.boxes_vox[number], prediction.scores[number], prediction.turned, volume)})
             for rank in range(self.listed):
-                box, score = answer.candidates[number, rank], answer.candidate_scores[number, rank]
+                box, score = prediction.candidates[number, rank], prediction.candidate_scores[number, rank]
                 if np.isfinite(box).all():
                     candidates.append({"case": name, "landmark": landmark, "candidate": rank + 1, "file": file,
-                                       "taken": "yes" if rank == answer.chosen[number] else "no",
-                                       **box_columns(box, score, answer.turned, volume)})
+                                       "taken": "yes" if rank == prediction.chosen[number] else "no",
+                                       **box_columns(box, score, prediction.turned, volume)})
         return {MEASUREMENTS: [row], LANDMARKS: landmarks, CANDIDATES: candidates}
 
-    def flags(self, answer: FacePrediction, missing: list[str]) -> list[str]:
+    def flags(self, prediction: FacePrediction, missing: list[str]) -> list[str]:
         """What is to be said of the landmarks: missing and faint ones, and mirrored ones in one place."""
-        points_mm = points_to_mm(answer.points_vox, answer.turned)
-        faint = [name for name, score, point in zip(self.landmarks, answer.scores, points_mm, strict=True)
-                 if np.isfinite(point).all() and score < FAINT]
+        points_mm = points_to_mm(prediction.points_vox, prediction.turned)
+        faint = [name for name, score, point in zip(self.landmarks, prediction.scores, points_mm, strict=True)
+                 if np.isfinite(point).all() and score < LOW_SCORE]
         flags = [f"not found: {', '.join(missing)}"] if missing else []
         flags += [f"faint: {', '.join(faint)}"] if faint else []
         return flags + in_one_place(points_mm, self.landmarks, MIRRORED)
@@ -148,9 +148,9 @@ def box_columns(box_vox: np.ndarray, score: float, turned: Volume, volume: Volum
             **{f"side_{axis}_mm": rounded(value or np.nan) for axis, value in zip("xyz", box.size_mm, strict=True)}}
 
 
-def regions(answer: FacePrediction, landmarks: tuple[str, ...]) -> dict[str, Box]:
+def regions(prediction: FacePrediction, landmarks: tuple[str, ...]) -> dict[str, Box]:
     """The boxes that have sides, as regions of interest in the patient, by the landmarks' names."""
-    boxes = {name: box_to_mm(box, answer.turned) for name, box in zip(landmarks, answer.boxes_vox, strict=True)}
+    boxes = {name: box_to_mm(box, prediction.turned) for name, box in zip(landmarks, prediction.boxes_vox, strict=True)}
     return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tfsono.export import MANIFEST, check_keys
-from tfsono.inference.segmentation import clean_mask
+from tfsono.inference.segmentation import postprocess_mask
 from tfsono.metrics.biometry import gestational_age_by_fl
 from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances_to_mask
 from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
@@ -25,7 +25,7 @@ from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS
-from tfsono.report.plots import preview_picture
+from tfsono.report.plots import preview_figure
 from tfsono.volumes.image import (
     Volume,
     case_name,
@@ -39,7 +39,7 @@ from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
 COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
-FAINT_PEAK = 0.3
+LOW_PEAK = 0.3
 """Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.nii.gz", f"{name}.mrk.json"))
@@ -70,16 +70,16 @@ class FemurPredictor:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        answer, peaks, flags = self.predict_volume(volume)
-        rows = self.measure(name, path, volume, answer, flags)
+        prediction, peaks, flags = self.predict_volume(volume)
+        rows = self.measure(name, path, volume, prediction, flags)
         for row, peak in zip(rows[LANDMARKS], peaks, strict=True):
             row["peak"] = round(peak, 4)
-        picture, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
-        _write_picture(picture, volume, answer, tuple(self.labels), flags)
-        if answer.mask is not None:
-            write_volume(mask_path, label_values(answer.mask, self.labels), volume)
-        if answer.points_vox is not None:
-            named = dict(zip(self.landmarks, points_to_mm(answer.points_vox, volume), strict=True))
+        image, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
+        _write_preview(image, volume, prediction, tuple(self.labels), flags)
+        if prediction.mask is not None:
+            write_volume(mask_path, label_values(prediction.mask, self.labels), volume)
+        if prediction.points_vox is not None:
+            named = dict(zip(self.landmarks, points_to_mm(prediction.points_vox, volume), strict=True))
             write_markups(markups, named, [self.landmarks] if len(self.landmarks) == 2 else [])
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0])}; {time.monotonic() - began:.1f} s"
 
@@ -89,32 +89,32 @@ class FemurPredictor:
         flags = [] if bool(raw["found"]) else ["no region found: the whole volume was searched"]
         mask, points, peaks = None, None, []
         if "mask" in raw:
-            cleaned = clean_mask(raw["mask"], len(self.labels) + 1, self.largest, self.holes)
+            cleaned = postprocess_mask(raw["mask"], len(self.labels) + 1, self.largest, self.holes)
             mask = restore_orientation(cleaned, volume, self.orientation)
             flags += ["empty mask"] * (not mask.any()) + ["touches border"] * touches_border(mask > 0)
         if "points_vox" in raw:
             points = points_to_vox(points_to_mm(raw["points_vox"], turned), volume)
             peaks = [float(peak) for peak in raw["peaks"]]
-            faint = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < FAINT_PEAK]
+            faint = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < LOW_PEAK]
             flags += [f"faint: {', '.join(faint)}"] if faint else []
-        answer = MaskAndPoints(mask, points)
-        apart = distances_to_mask(answer, np.asarray(volume.spacing_mm), len(self.landmarks))
+        prediction = MaskAndPoints(mask, points)
+        apart = distances_to_mask(prediction, np.asarray(volume.spacing_mm), len(self.landmarks))
         if len(self.landmarks) == 2:
             flags += [f"{name} {distance:.0f} mm from the mask"
                       for name, distance in zip(self.landmarks, apart, strict=True) if distance > CONTRADICTION_MM]
-        return answer, peaks, flags
+        return prediction, peaks, flags
 
-    def measure(self, name: str, path: Path, volume: Volume, answer: MaskAndPoints,
+    def measure(self, name: str, path: Path, volume: Volume, prediction: MaskAndPoints,
                 flags: list[str]) -> dict[str, list[dict]]:
         """The rows of both tables."""
         file, row = str(Path(path).resolve()), dict.fromkeys(COLUMNS, "")
         row |= {"case": name, "flags": "; ".join(flags), "file": file}
-        if answer.mask is not None:
-            row["volume_ml"] = round(np.count_nonzero(answer.mask) * float(np.prod(volume.spacing_mm)) / 1000, 6)
+        if prediction.mask is not None:
+            row["volume_ml"] = round(np.count_nonzero(prediction.mask) * float(np.prod(volume.spacing_mm)) / 1000, 6)
         landmarks = []
-        if answer.points_vox is not None:
-            points_mm = points_to_mm(answer.points_vox, volume)
-            for landmark, point, voxel in zip(self.landmarks, points_mm, answer.points_vox, strict=True):
+        if prediction.points_vox is not None:
+            points_mm = points_to_mm(prediction.points_vox, volume)
+            for landmark, point, voxel in zip(self.landmarks, points_mm, prediction.points_vox, strict=True):
                 landmarks.append({"case": name, "landmark": landmark, "file": file,
                                   **place_columns(point, voxel)})
             if len(points_mm) == 2:
@@ -142,13 +142,13 @@ def _summary(row: dict) -> str:
     return ", ".join(parts or ["landmarks"]) + (f" ({row['flags']})" if row["flags"] else "")
 
 
-def _write_picture(path: Path, volume: Volume, answer: MaskAndPoints, labels: tuple[str, ...],
+def _write_preview(path: Path, volume: Volume, prediction: MaskAndPoints, labels: tuple[str, ...],
                    flags: list[str]) -> None:
     image = reorient(volume, "LPS")
-    mask = np.zeros(volume.array.shape, np.uint8) if answer.mask is None else answer.mask
+    mask = np.zeros(volume.array.shape, np.uint8) if prediction.mask is None else prediction.mask
     turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
     points = None
-    if answer.points_vox is not None:
-        points = points_to_vox(points_to_mm(answer.points_vox, volume), image)
-    preview_picture(path, image.array, turned, image.spacing_mm, labels, "   ".join([path.stem, *flags]),
+    if prediction.points_vox is not None:
+        points = points_to_vox(points_to_mm(prediction.points_vox, volume), image)
+    preview_figure(path, image.array, turned, image.spacing_mm, labels, "   ".join([path.stem, *flags]),
                     points_vox=points)

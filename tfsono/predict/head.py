@@ -33,7 +33,7 @@ from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import head_overlay
 from tfsono.volumes.landmarks import write_markups
-from tfsono.volumes.image_2d import Picture, is_picture_file, picture_name, read_picture
+from tfsono.volumes.image_2d import Image2D, is_image_2d_file, image_2d_name, read_image_2d
 
 LENGTHS = ("bpd", "ofd", "hc")
 SPREADS = ("dropout", "members")
@@ -49,10 +49,10 @@ POINTS = "landmarks.csv"
 
 def is_input(path: Path) -> bool:
     """Whether a file in a folder is a picture to answer, by its name: HC18 keeps annotations beside the pictures."""
-    return is_picture_file(path) and not picture_name(path).endswith(("_Annotation", "_mask"))
+    return is_image_2d_file(path) and not image_2d_name(path).endswith(("_Annotation", "_mask"))
 
 
-OUTPUTS = Outputs("picture", is_input, picture_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
+OUTPUTS = Outputs("picture", is_input, image_2d_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json"))
 CLINICAL = "not for clinical use"
 # What a manifest says under "measuring"; `tfsono.systems.head.measuring_of` writes it.
@@ -141,12 +141,12 @@ class HeadPredictor:
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one picture, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
-        picture = read_picture(path)
-        pixel_size_mm = self.pixel_sizes.of(Path(path), picture.pixel_size_mm)
-        found, members, dropout = self.measure(picture.pixels)
-        flags = flags_of(found, picture, pixel_size_mm, dropout, members)
+        image = read_image_2d(path)
+        pixel_size_mm = self.pixel_sizes.of(Path(path), image.pixel_size_mm)
+        found, members, dropout = self.measure(image.pixels)
+        flags = flags_of(found, image, pixel_size_mm, dropout, members)
         row = measurement_row(name, path, found, pixel_size_mm, dropout, members, flags)
-        _write_files(out_dir, name, picture, found, pixel_size_mm, row, self.members[0])
+        _write_files(out_dir, name, image, found, pixel_size_mm, row, self.members[0])
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
         if found.points_px is not None:
             point_row |= zip(POINT_COLUMNS[2:], (rounded(value, 3) for value in found.points_px.ravel()), strict=True)
@@ -155,12 +155,12 @@ class HeadPredictor:
 
     def measure(self, pixels: np.ndarray) -> tuple[Found, Spread, Spread]:
         """What all members found together in uint8 [Y, X], and the spread over members and over dropout's samples."""
-        picture, first = pixels.astype(np.float32), self.members[0]
+        image, first = pixels.astype(np.float32), self.members[0]
         single, within, undefined, count = [], [], 0, 0
         for member in self.members:
-            single.append(answer_of(member, member.module(picture)))
+            single.append(prediction_of(member, member.module(image)))
             samples = member.samples if self.samples is None else self.samples * bool(member.samples)
-            found = [answer_of(member, member.module.sample(picture, np.int32(seed))) for seed in range(samples)]
+            found = [prediction_of(member, member.module.sample(image, np.int32(seed))) for seed in range(samples)]
             spread = spread_of(found)
             within.append(spread.deviation_px)
             undefined, count = undefined + spread.undefined, count + spread.count
@@ -213,11 +213,11 @@ def _member_of(model: Model) -> Member:
         order=EndOrder(tuple(directions["ofd_direction"]), tuple(directions["bpd_direction"])))
 
 
-def answer_of(member: Member, answer: dict) -> Found:
+def prediction_of(member: Member, prediction: dict) -> Found:
     """A module's answer as points and an ellipse."""
     if member.part == "landmarks":
-        return found_points(answer["points_px"].numpy())
-    return found_mask(member, answer["probability"].numpy())
+        return found_points(prediction["points_px"].numpy())
+    return found_mask(member, prediction["probability"].numpy())
 
 
 def found_points(points_px: np.ndarray) -> Found:
@@ -256,19 +256,19 @@ def spread_of(found: Sequence[Found]) -> Spread:
     return Spread(deviation, len(lengths), len(lengths) - len(defined))
 
 
-def flags_of(found: Found, picture: Picture, pixel_size_mm: float | None, dropout: Spread,
+def flags_of(found: Found, image: Image2D, pixel_size_mm: float | None, dropout: Spread,
              members: Spread) -> list[str]:
     """What a reader should know before the numbers are believed; empty where there is nothing."""
     flags = [] if pixel_size_mm else ["no pixel size"]
-    stated = picture.pixel_size_mm
+    stated = image.pixel_size_mm
     if stated and pixel_size_mm and abs(stated / pixel_size_mm - 1) > 0.01:
         flags.append(f"the file says {stated:.4g} mm a pixel")
-    flags += _shape_flags(found, picture.pixels.shape)
+    flags += _shape_flags(found, image.pixels.shape)
     lengths = found.lengths()
     spreads = np.stack([dropout.deviation_px, members.deviation_px]) / lengths
     if (spreads > LARGEST_SPREAD).any() or (found.ellipse is not None and dropout.undefined + members.undefined):
         flags.append(f"uncertain: a deviation over {100 * LARGEST_SPREAD:.0f} %, or answers without an ellipse")
-    return [*flags, *picture.notes]
+    return [*flags, *image.notes]
 
 
 def _shape_flags(found: Found, size_yx: tuple[int, int]) -> list[str]:
@@ -350,7 +350,7 @@ def age_text(row: dict) -> str:
     return f"{', '.join(known)} (Hadlock 1984)" if known else ""
 
 
-def _write_files(out_dir: Path, name: str, picture: Picture, found: Found, pixel_size_mm: float | None, row: dict,
+def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_size_mm: float | None, row: dict,
                  first: Member) -> None:
     """The case's files; those of an earlier prediction that this one has not got are removed."""
     overlay, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
@@ -365,7 +365,7 @@ def _write_files(out_dir: Path, name: str, picture: Picture, found: Found, pixel
         write_markups(markups, dict(zip(LANDMARKS, points_mm, strict=True)), (LANDMARKS[:2], LANDMARKS[2:]))
     else:
         markups.unlink(missing_ok=True)
-    head_overlay(overlay, picture.pixels, mask, found.ellipse, found.points_px, [line for line in lines if line], name)
+    head_overlay(overlay, image.pixels, mask, found.ellipse, found.points_px, [line for line in lines if line], name)
 
 
 def _write_mask(path: Path, mask: np.ndarray) -> None:

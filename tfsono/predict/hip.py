@@ -20,7 +20,7 @@ from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS
-from tfsono.report.plots import preview_picture
+from tfsono.report.plots import preview_figure
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume
 
 COLUMNS = ("case", "label", "value", "voxels", "volume_ml", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm",
@@ -54,8 +54,8 @@ class HipPredictor:
         volume = read_volume(path)
         mask = segment_volume(self.module, volume, self.orientation, len(self.labels) + 1, self.largest, self.holes)
         rows = measure(name, path, volume, mask, self.labels)
-        mask_path, picture_path = (out_dir / file for file in OUTPUTS.files(name))
-        _write_picture(picture_path, volume, mask, tuple(self.labels), rows)
+        mask_path, preview_path = (out_dir / file for file in OUTPUTS.files(name))
+        _write_preview(preview_path, volume, mask, tuple(self.labels), rows)
         write_volume(mask_path, label_values(mask, self.labels), volume)
         amounts = [f"{row['label']} {row['volume_ml']:.2f} mL" + f" ({row['flags']})" * bool(row["flags"])
                    for row in rows]
@@ -89,8 +89,8 @@ def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dic
     return rows
 
 
-def _write_picture(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], rows: list[dict]) -> None:
+def _write_preview(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], rows: list[dict]) -> None:
     image = reorient(volume, "LPS")
     turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
     flags = "; ".join(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])
-    preview_picture(path, image.array, turned, image.spacing_mm, labels, path.stem + (f"   {flags}" if flags else ""))
+    preview_figure(path, image.array, turned, image.spacing_mm, labels, path.stem + (f"   {flags}" if flags else ""))

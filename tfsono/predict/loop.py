@@ -54,7 +54,7 @@ class Predictor(Protocol):
         """Predicts one input: writes its files, and returns its rows by table and a line to print."""
 
 
-def predict_all(answers: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
+def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
                 out_dir: str | os.PathLike, again: bool = False) -> int:
     """Predicts every input; a bad one is reported in one line and the others go on.
 
@@ -77,13 +77,13 @@ def predict_all(answers: Outputs, open_predictor: Callable[[], Predictor], input
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"--out {out_dir}: must be a folder; found a file")
-    paths = find_inputs(inputs, out_dir, answers.what, answers.is_input)
-    tables = Tables(out_dir, answers.tables)
-    names = unique_names(paths, tables.files(), answers.name_of)
+    paths = find_inputs(inputs, out_dir, predictions.what, predictions.is_input)
+    tables = Tables(out_dir, predictions.tables)
+    names = unique_names(paths, tables.files(), predictions.name_of)
     predictor = open_predictor()
     made = not out_dir.exists()
     make_folder(out_dir)
-    failed = _predict_each(_Folder(out_dir, tables, answers, predictor), paths, names, again)
+    failed = _predict_each(_Folder(out_dir, tables, predictions, predictor), paths, names, again)
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others lie in {out_dir}", file=sys.stderr)
     if made and not any(out_dir.iterdir()):
@@ -115,8 +115,8 @@ def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], 
 class _Folder:
     """The output folder: its tables, and the record of what was answered for which file by which model."""
 
-    def __init__(self, path: Path, tables: Tables, answers: Outputs, predictor: Predictor):
-        self.path, self.tables, self.answers, self.predictor = path, tables, answers, predictor
+    def __init__(self, path: Path, tables: Tables, predictions: Outputs, predictor: Predictor):
+        self.path, self.tables, self.predictions, self.predictor = path, tables, predictions, predictor
         record = path / RECORD
         self.record = read_json(record, "delete it, or choose another --out") if record.is_file() else {}
         if not isinstance(self.record, dict):
@@ -124,12 +124,12 @@ class _Folder:
 
     def has(self, name: str, path: Path, content: str) -> bool:
         """Whether this very file was answered by this very model, and the answer is still there."""
-        there = (self.path / self.answers.files(name)[0]).exists() and name in self.tables.files()
+        there = (self.path / self.predictions.files(name)[0]).exists() and name in self.tables.files()
         return there and self.record.get(name) == self._entry(path, content)
 
     def predict(self, path: Path, name: str, content: str) -> str:
         """Predicts one input and writes it down; returns the line to print."""
-        present = [file for file in self.answers.files(name) if (self.path / file).exists()]
+        present = [file for file in self.predictions.files(name) if (self.path / file).exists()]
         if present and name not in self.tables.files():
             raise UserError(f"{self.path / present[0]}: there already, and not of an earlier prediction; "
                             "choose another --out")

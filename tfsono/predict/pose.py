@@ -24,15 +24,15 @@ from tfsono.predict.landmarks import LANDMARKS, PLACE, in_one_place, place_colum
 from tfsono.predict.loop import Outputs
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
-from tfsono.report.skeleton import pose_picture
+from tfsono.report.skeleton import pose_preview
 from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
 LENGTHS = "segments.csv"
-COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "library_mm", "flags", "file")
+COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "atlas_mm", "flags", "file")
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
 LENGTH_COLUMNS = ("case", "segment", "from", "to", "length_mm", "file")
-FAINT_PEAK = 0.3
+LOW_PEAK = 0.3
 """Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
 MOST_NAMED = 4
 """Of more faint landmarks a flag gives the number; each one's peak stands in landmarks.csv."""
@@ -50,7 +50,7 @@ class PosePrediction:
       peaks: [K] the highest values of the heatmaps.
       refined: "yes" or "no", of an answer that was to be refined; else "".
       moved_mm: how far the refinement moved a landmark, in the mean; NaN without one.
-      to_library_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
+      to_atlas_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
       flags: what is to be said of it.
     """
 
@@ -58,7 +58,7 @@ class PosePrediction:
     peaks: np.ndarray
     refined: str
     moved_mm: float
-    to_library_mm: float
+    to_atlas_mm: float
     flags: tuple[str, ...]
 
 
@@ -89,13 +89,13 @@ class PosePredictor:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        answer = self.predict_volume(volume)
-        rows = self.measure(name, path, volume, answer)
-        picture, markups = (out_dir / file for file in OUTPUTS.files(name))
-        points_mm = points_to_mm(answer.points_vox, volume)
+        prediction = self.predict_volume(volume)
+        rows = self.measure(name, path, volume, prediction)
+        image, markups = (out_dir / file for file in OUTPUTS.files(name))
+        points_mm = points_to_mm(prediction.points_vox, volume)
         turned = reorient(volume, "LPS")
-        pose_picture(picture, turned.array, points_to_vox(points_mm, turned), turned.spacing_mm, self.landmarks,
-                     self.segments, "   ".join([name, *answer.flags]))
+        pose_preview(image, turned.array, points_to_vox(points_mm, turned), turned.spacing_mm, self.landmarks,
+                     self.segments, "   ".join([name, *prediction.flags]))
         write_markups(markups, dict(zip(self.landmarks, points_mm, strict=True)), self.segments)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
@@ -114,26 +114,26 @@ class PosePredictor:
         way = (found.points_vox - found.path_vox[0]) * np.asarray(oriented.spacing_mm)
         nearest = float(found.distances_mm[-1]) if len(found.distances_mm) else np.nan
         return self._placed(oriented, volume, found.points_vox, found.peaks, "yes",
-                            moved_mm=float(np.linalg.norm(way, axis=1).mean()), to_library_mm=nearest)
+                            moved_mm=float(np.linalg.norm(way, axis=1).mean()), to_atlas_mm=nearest)
 
     def _placed(self, oriented: Volume, volume: Volume, points: np.ndarray, peaks: np.ndarray, refined: str = "",
-                moved_mm: float = np.nan, to_library_mm: float = np.nan, flags: tuple[str, ...] = ()) -> PosePrediction:
+                moved_mm: float = np.nan, to_atlas_mm: float = np.nan, flags: tuple[str, ...] = ()) -> PosePrediction:
         """Points on the module's grid, on the volume's own."""
         points_mm = points_to_mm(points, oriented)
         flags = (*flags, *point_flags(points_mm, peaks, self.landmarks))
         return PosePrediction(points_vox=points_to_vox(points_mm, volume), peaks=np.asarray(peaks, np.float64),
-                              refined=refined, moved_mm=moved_mm, to_library_mm=to_library_mm, flags=flags)
+                              refined=refined, moved_mm=moved_mm, to_atlas_mm=to_atlas_mm, flags=flags)
 
-    def measure(self, name: str, path: Path, volume: Volume, answer: PosePrediction) -> dict[str, list[dict]]:
+    def measure(self, name: str, path: Path, volume: Volume, prediction: PosePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
         file = str(Path(path).resolve())
-        points_mm = points_to_mm(answer.points_vox, volume)
-        row = {"case": name, "lowest_peak": round(float(answer.peaks.min()), 4), "refined": answer.refined,
-               "mean_peak": round(float(answer.peaks.mean()), 4), "moved_mm": rounded(answer.moved_mm),
-               "library_mm": rounded(answer.to_library_mm), "flags": "; ".join(answer.flags), "file": file}
+        points_mm = points_to_mm(prediction.points_vox, volume)
+        row = {"case": name, "lowest_peak": round(float(prediction.peaks.min()), 4), "refined": prediction.refined,
+               "mean_peak": round(float(prediction.peaks.mean()), 4), "moved_mm": rounded(prediction.moved_mm),
+               "atlas_mm": rounded(prediction.to_atlas_mm), "flags": "; ".join(prediction.flags), "file": file}
         landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
                       **place_columns(point, voxel)}
-                     for landmark, point, voxel, peak in zip(self.landmarks, points_mm, answer.points_vox, answer.peaks,
+                     for landmark, point, voxel, peak in zip(self.landmarks, points_mm, prediction.points_vox, prediction.peaks,
                                                              strict=True)]
         lengths = segment_lengths(points_mm, self.landmarks, self.segments)
         segments = [{"case": name, "segment": f"{first} - {last}", "from": first, "to": last,
@@ -144,7 +144,7 @@ class PosePredictor:
 
 def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, ...]) -> list[str]:
     """What is to be said of landmarks: faint ones, and mirrored ones that were found in one place."""
-    faint = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= FAINT_PEAK]  # NaN is faint too
+    faint = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= LOW_PEAK]  # NaN is faint too
     named = ", ".join(faint) if len(faint) <= MOST_NAMED else f"{len(faint)} of {len(landmarks)} landmarks"
     flags = [f"faint: {named}"] if faint else []
     return flags + in_one_place(points_mm, landmarks, MIRRORED)

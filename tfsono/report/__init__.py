@@ -7,7 +7,7 @@
     rows      the rows of `cases.csv` by method, and their means by case
     agreement   Bland and Altman's table and plots
     overlay   one answer of `head` over its picture
-    head_tables, head_plots   the tables of `head` over folds, answers beside the truth
+    head_tables, head_plots   the tables of `head` over folds, answers beside the reference
     landmark_tables, pck   landmarks in columns, our rows beside the paper's; curves of correct points
     skeleton, pose_tables, refinement   poses as drawn bodies; the tables of `pose`; whom a refinement helps
 

@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from tfsono.geometry.boxes import box_sides
 from tfsono.report.plots import PLANES, Plane, label_colour, png_figure, write_line
 
-TRUE_COLOUR, FOUND_COLOUR = "#ff453a", "#4f97ff"  # red and blue as in the paper, light enough for an image
+REFERENCE_COLOUR, FOUND_COLOUR = "#ff453a", "#4f97ff"  # red and blue as in the paper, light enough for an image
 PALE = 0.45
 FULL_LINE, PALE_LINE = 1.7, 0.8
 DASHES = (0, (3, 2))
@@ -67,7 +67,7 @@ def boxes_figure(path: str | Path, panels: Sequence[BoxPanel], title: str = "", 
     scales = [_scale(panel.image.shape, panel.spacing_mm) for panel in panels]
     talls = [_tallest(panel.image.shape, panel.spacing_mm) * scale for panel, scale in zip(panels, scales, strict=True)]
     numbers = "   ".join(f"{number} {_words(name)}" for number, name in enumerate(names, 1))
-    key = ["Red: truth, blue: found, each with its centre; pale: before or behind the slice."] + [numbers] * bool(names)
+    key = ["Red: reference, blue: found, each with its centre; pale: before or behind the slice."] + [numbers] * bool(names)
     top = 0.45 if title else 0.1
     height = top + sum(talls) + 0.34 * len(panels) + KEY_LINE * len(key) + 0.15
     with png_figure(path, WIDE + 2 * GAP, height) as figure:
@@ -81,7 +81,7 @@ def boxes_figure(path: str | Path, panels: Sequence[BoxPanel], title: str = "", 
             write_line(figure, line, 0.12, below=above + 0.04 + KEY_LINE * number, size=9, colour="#444444")
 
 
-def face_picture(path: str | Path, volume: np.ndarray, points_vox: np.ndarray, boxes_vox: np.ndarray | None,
+def face_preview(path: str | Path, volume: np.ndarray, points_vox: np.ndarray, boxes_vox: np.ndarray | None,
                  spacing_mm: Sequence[float], names: Sequence[str], title: str = "",
                  candidates: np.ndarray | None = None) -> None:
     """Writes a prediction: the boxes with their landmarks' names in three orthogonal slices.
@@ -172,10 +172,10 @@ def _draw_panel(figure: Figure, panel: BoxPanel, scale: float, above: float) -> 
         place = int(np.clip(round(float(panel.at_vox[plane.cut])), 0, panel.image.shape[plane.cut] - 1))
         axes, wide = _slice_axes(figure, panel.image, panel.spacing_mm, plane, (place, left, above, scale))
         pairs = zip(np.asarray(panel.references_vox, np.float64), np.asarray(panel.boxes_vox, np.float64), strict=True)
-        for number, (truth, found) in enumerate(pairs, 1):
-            lost = str(number) if not np.isfinite(found).all() else ""  # its number stands at the truth then
-            _draw_box(axes, truth, spacing_mm=panel.spacing_mm, plane=plane, place=place,
-                      look=Look(TRUE_COLOUR, mark=lost), centre=True)
+        for number, (reference, found) in enumerate(pairs, 1):
+            lost = str(number) if not np.isfinite(found).all() else ""  # its number stands at the reference then
+            _draw_box(axes, reference, spacing_mm=panel.spacing_mm, plane=plane, place=place,
+                      look=Look(REFERENCE_COLOUR, mark=lost), centre=True)
             _draw_box(axes, found, spacing_mm=panel.spacing_mm, plane=plane, place=place,
                       look=Look(FOUND_COLOUR, mark=str(number)), centre=True)
         left += wide + GAP

@@ -67,7 +67,7 @@ PRECISION_NOTE = (
 )
 LANDMARK_NOTE = (
     "Means over the cases, each the mean of its runs; of the last column ± standard deviation over them (95 % "
-    "bootstrap interval of the mean). Missing: landmarks without a truth, which count nowhere. Undefined: landmarks "
+    "bootstrap interval of the mean). Missing: landmarks without a reference, which count nowhere. Undefined: landmarks "
     "without an answer; they have no distance, and an IoU of 0."
 )
 FLAWS = (("unanswered", "Missing", 2), ("sides_exchanged", "Sides exchanged", 2),
@@ -75,9 +75,9 @@ FLAWS = (("unanswered", "Missing", 2), ("sides_exchanged", "Sides exchanged", 2)
          ("hit_not_taken", "Found, not taken", 2), ("lowest_score", "Lowest score", 2))
 FLAWS_NOTE = (
     "Means over the cases, each the mean of its runs, ± standard deviation over them (95 % bootstrap interval), of "
-    "landmarks in a case. Sides exchanged: pairs of which both ends are nearer to the other's truth. Not the best "
+    "landmarks in a case. Sides exchanged: pairs of which both ends are nearer to the other's reference. Not the best "
     "score: another candidate was taken than the one with the highest score, by the prior. Found, not taken: the "
-    "answer overlaps the truth by less than 0.5 or is missing, and a candidate by more. A dash: the method has none "
+    "answer overlaps the reference by less than 0.5 or is missing, and a candidate by more. A dash: the method has none "
     "of it."
 )
 
@@ -88,7 +88,7 @@ def face_tables(rows: Rows, detections: Detections, names: Sequence[str], papers
     Args:
         rows: Of cases.csv; runs that differ in the seed alone share a `method`. Methods are named as the keys of
             `PAPER_TABLE_1` and `PAPER_TABLE_2`; what follows a comma (a width, a preset) keeps the paper's row away.
-        detections: Method -> run -> of each of its cases the candidates and the truths. A method without boxes is left
+        detections: Method -> run -> of each of its cases the candidates and the references. A method without boxes is left
             out; none of them gives no table `average_precision`.
         names: The landmarks.
         papers: Whether the landmarks are the paper's, and its rows stand beside ours.
@@ -188,7 +188,7 @@ def _with_interval(share: float, means: Rows, key: str) -> Summary:
 
 
 def _ious(rows: Rows, names: Sequence[str]) -> np.ndarray:
-    """[N, K]; 0 where the answer is missing, NaN without a truth."""
+    """[N, K]; 0 where the answer is missing, NaN without a reference."""
     return np.array([[float(row[f"iou_{name}"]) for name in names] for row in rows]).reshape(-1, len(names))
 
 
@@ -261,7 +261,7 @@ def landmark_columns(names: Sequence[str], kind: str) -> list[tuple]:
 def means_of(rows: Rows, names: Sequence[str]) -> dict[str, list[dict]]:
     """Method -> a row a case, the mean over its runs.
 
-    As in the shared tables `missing` are landmarks without a truth, and `undefined` (the sum of the runs) those without
+    As in the shared tables `missing` are landmarks without a reference, and `undefined` (the sum of the runs) those without
     an answer, whose mean is `unanswered`.
     """
     keys = [column[0] for kind in ("error", "iou") for column in landmark_columns(names, kind)]

@@ -1,4 +1,4 @@
-"""The figure of `head`: one answer over its picture beside the truth."""
+"""The figure of `head`: one answer over its picture beside the reference."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tfsono.metrics.head_case import HeadOutline
-from tfsono.report.plots import PREDICTION_COLOUR, TRUTH_COLOUR, png_figure, write_line
+from tfsono.report.plots import PREDICTION_COLOUR, REFERENCE_COLOUR, png_figure, write_line
 
 WIDTH = 8.0  # inches
 LINE = 0.25
 
 
-def comparison_figure(path: str | Path, pixels: np.ndarray, truth: HeadOutline, found: HeadOutline, title: str = "",
+def comparison_figure(path: str | Path, pixels: np.ndarray, reference: HeadOutline, found: HeadOutline, title: str = "",
                       lines: Sequence[str] = ()) -> None:
     """Writes a picture with the true ellipse and points and the ones found, and the outline of the mask found.
 
     Args:
         path: of the PNG.
         pixels: [Y, X] grey levels 0..255.
-        truth, found: in the picture's pixels.
+        reference, found: in the picture's pixels.
         title: above.
         lines: below, such as the measurements.
     """
@@ -36,7 +36,7 @@ def comparison_figure(path: str | Path, pixels: np.ndarray, truth: HeadOutline, 
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
         if found.mask is not None and found.mask.any() and not found.mask.all():
             axes.contour(found.mask.astype(np.float32), [0.5], colors="#f0e442", linewidths=0.8)
-        _draw_head(axes, truth, TRUTH_COLOUR, 2.2, "+")
+        _draw_head(axes, reference, REFERENCE_COLOUR, 2.2, "+")
         _draw_head(axes, found, PREDICTION_COLOUR, 1.2, "x")
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
         axes.set_axis_off()
@@ -60,7 +60,7 @@ def _draw_head(axes: Axes, head: HeadOutline, colour: str, width: float, marker:
 
 
 def _legend(figure, mask: bool, ellipse: bool, below: float) -> None:
-    words = [("truth", TRUTH_COLOUR), ("found" if ellipse else "nothing found", PREDICTION_COLOUR)]
+    words = [("reference", REFERENCE_COLOUR), ("found" if ellipse else "nothing found", PREDICTION_COLOUR)]
     words += [("outline of the mask found", "#f0e442")] * mask
     left = 0.12
     for word, colour in words:

@@ -63,7 +63,7 @@ def length_metrics(unit: str) -> tuple[Metric, ...]:
 
 
 def measurements_of(unit: str) -> tuple[Measurement, ...]:
-    """BPD, OFD and HC, for their agreement with the truth."""
+    """BPD, OFD and HC, for their agreement with the reference."""
     return tuple(Measurement(key.upper(), f"{key}_{unit}", f"{key}_reference_{unit}", unit) for key in LENGTHS)
 
 
@@ -209,7 +209,7 @@ def head_tables(rows: Rows, floors_mm: Mapping[str, Sequence[float]]) -> dict[st
         "segmentation": fold_table("Head outline", methods, outline_metrics(unit), note),
         "landmarks": fold_table("Landmarks", methods, landmark_metrics(unit), note),
         "measurements": fold_table("Measurements", methods, length_metrics(unit), note),
-        "measurements_percent": fold_table("Measurements, percent of the truth", methods, length_metrics("percent"),
+        "measurements_percent": fold_table("Measurements, percent of the reference", methods, length_metrics("percent"),
                                            note),
         "trimesters": trimester_table(methods, unit),
         "agreement": agreement_table(agreements_of(methods, measurements_of(unit))),

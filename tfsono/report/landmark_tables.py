@@ -9,7 +9,7 @@ from tfsono.report.tables import NAN, Metric, Summary, Table, metric_values, sum
 
 NOTE = (
     "Means over the cases; of the last column ± standard deviation over them (95 % bootstrap interval of the mean). "
-    "Missing: landmarks without a truth, which count nowhere. Undefined: landmarks without an answer. "
+    "Missing: landmarks without a reference, which count nowhere. Undefined: landmarks without an answer. "
     "Paper: as printed, measured on the paper's own data, which are not ours."
 )
 

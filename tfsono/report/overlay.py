@@ -1,6 +1,6 @@
 """A picture of a head with what was found in it: outline, ellipse, the two axes and the numbers.
 
-Pictures are [Y, X], rows first, and points (x, y), as in every other file of `head`.
+Images2D are [Y, X], rows first, and points (x, y), as in every other file of `head`.
 """
 
 from __future__ import annotations

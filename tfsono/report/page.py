@@ -110,7 +110,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple[str, Conte
 
 
 def write_evaluation_page(
-    out: Path, title: str, tables: Sequence[Table], figures: Sequence[Figure], runs: Sequence[str], answers: str
+    out: Path, title: str, tables: Sequence[Table], figures: Sequence[Figure], runs: Sequence[str], predictions: str
 ) -> None:
     """`report.html` of an evaluation, and where everything is, on the screen.
 
@@ -125,7 +125,7 @@ def write_evaluation_page(
     write_page(out / "report.html", title, [
         ("Tables", list(tables)), ("Figures", list(figures)), ("Runs", "\n\n".join(runs)),
         ("Files", Files([out / "cases.csv", *sorted(out.glob("*.tex"))], "Per case, and tables for a manuscript"))])
-    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ ({answers})")
+    print(f"wrote {out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ ({predictions})")
 
 
 _HEAD = """<!DOCTYPE html>

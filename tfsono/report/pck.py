@@ -23,8 +23,8 @@ class Curve(NamedTuple):
     """A method's answers.
 
     Attributes:
-        errors_mm: [N, K] distances, NaN where an answer or its truth is missing.
-        known: [N, K] bool, where there is a truth; None for everywhere.
+        errors_mm: [N, K] distances, NaN where an answer or its reference is missing.
+        known: [N, K] bool, where there is a reference; None for everywhere.
         colour: Of its line, where none before has it; "" takes a free one.
         dashed: Whether its line is.
     """

@@ -40,7 +40,7 @@ DOTS_PER_INCH = 130
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; without black, which is lost on an image.
 LABEL_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#bbbbbb")
-TRUTH_COLOUR, PREDICTION_COLOUR, PAPER_COLOUR = "#35c9ff", "#ff9a1f", "#b03a2e"
+REFERENCE_COLOUR, PREDICTION_COLOUR, PAPER_COLOUR = "#35c9ff", "#ff9a1f", "#b03a2e"
 
 # Bone where the surfaces agree, then yellow, red and dark violet; all but the end light enough to show the
 # shading.
@@ -206,7 +206,7 @@ def _outlines(labels: Sequence[int], label_names: Sequence[str]) -> list[Outline
         if len(labels) > 1:
             looks = ((label_colour(label), 2.2, (0, (2.5, 1.2))), (label_colour(label), 1.2, "solid"))
         else:
-            looks = ((TRUTH_COLOUR, 2.6, "solid"), (PREDICTION_COLOUR, 1.3, "solid"))
+            looks = ((REFERENCE_COLOUR, 2.6, "solid"), (PREDICTION_COLOUR, 1.3, "solid"))
         for kind, (colour, width, dashes) in zip(("reference", "prediction"), looks, strict=True):
             line = {"color": colour, "linewidth": width, "linestyle": dashes}
             outlines.append(Outline(label, kind, name + kind, line))
@@ -270,7 +270,7 @@ def slices_figure(
             for outline in sorted(outlines, key=lambda one: one.kind != "reference"):
                 piece = _cut(kinds[outline.kind], plane.cut, middle[plane.cut]) == outline.label
                 _outline(axes, piece, spacing_mm, plane, outline.line)
-            for kind, colour in (("reference", TRUTH_COLOUR), ("prediction", PREDICTION_COLOUR)):
+            for kind, colour in (("reference", REFERENCE_COLOUR), ("prediction", PREDICTION_COLOUR)):
                 _draw_points(axes, (points_vox or {}).get(kind), spacing_mm, plane, colour)
             _name_axes(axes, plane, middle[plane.cut] * spacing_mm[plane.cut], orientation)
         if outlines:
@@ -356,7 +356,7 @@ def _slices_legend(figure: Figure, outlines: Sequence[Outline], corner: tuple[fl
 # --- preview ------------------------------------------------------------------------------------------------
 
 
-def preview_picture(
+def preview_figure(
     path: str | Path,
     image: np.ndarray,
     mask: np.ndarray,

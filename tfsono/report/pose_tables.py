@@ -45,7 +45,7 @@ LARGE_MM = 10.0
 COMPARED = (("mre_mm", "Distance mm", 2), ("auc", "AUC points", 1, 100.0))
 FLAWS_NOTE = (
     "Means over the cases, each the mean of its runs, ± standard deviation over them (95 % bootstrap interval). Pairs "
-    "exchanged: of a case, landmarks on two sides whose places are nearer to the truth the other way round. "
+    "exchanged: of a case, landmarks on two sides whose places are nearer to the reference the other way round. "
     "Trapezoids: the curve sampled at each tenth of its limit, for one point up to half a tenth more or less. "
     "Undefined: cases with a landmark without an answer, or without a value here."
 )

@@ -1,7 +1,7 @@
 """When the refinement of a test volume helps and when it harms: by iteration, first error and distance to the library.
 
 Rows are those of cases.csv of refined answers, with `mre_mm`, `initial_mm` (the mean error before),
-`library_mm` (the mean distance of a landmark of the true pose to that of the nearest atlas, moved onto it), and
+`atlas_mm` (the mean distance of a landmark of the true pose to that of the nearest atlas, moved onto it), and
 `iteration_0_mm`, `iteration_1_mm` ...; and of each landmark `error_NAME_mm` and `initial_NAME_mm`.
 """
 
@@ -44,14 +44,14 @@ def benefit_table(methods: Mapping[str, Rows], landmarks: Sequence[str], title: 
         seed: Of the bootstrap.
     """
     rows = []
-    for method, answers in methods.items():
-        before, after = (_values(answers, key) for key in ("initial_mm", "mre_mm"))
-        cases = np.array([str(row["case"]) for row in answers])
-        groups = [("all", np.ones(len(answers), bool)), *_by_limits(before, INITIAL_MM, "initial error"),
-                  *_by_thirds(_values(answers, "library_mm"), "distance to the library")]
+    for method, predictions in methods.items():
+        before, after = (_values(predictions, key) for key in ("initial_mm", "mre_mm"))
+        cases = np.array([str(row["case"]) for row in predictions])
+        groups = [("all", np.ones(len(predictions), bool)), *_by_limits(before, INITIAL_MM, "initial error"),
+                  *_by_thirds(_values(predictions, "atlas_mm"), "distance to the library")]
         rows += [_group_row((method, "answers", name), before[chosen], after[chosen], cases[chosen], seed)
                  for name, chosen in groups]
-        before, after = (np.concatenate([_values(answers, f"{word}_{name}_mm") for name in landmarks])
+        before, after = (np.concatenate([_values(predictions, f"{word}_{name}_mm") for name in landmarks])
                          for word in ("initial", "error"))
         cases = np.tile(cases, len(landmarks))
         rows += [_group_row((method, "landmarks", name), before[chosen], after[chosen], cases[chosen], seed)
@@ -109,7 +109,7 @@ def refinement_figure(path: str | Path, methods: Mapping[str, Rows], title: str 
             change = _values(rows, "mre_mm") - _values(rows, "initial_mm")
             _draw_iterations(line[0], rows, change)
             _draw_change(line[1], _values(rows, "initial_mm"), change, "mean error before (mm)")
-            _draw_change(line[2], _values(rows, "library_mm"), change, "distance to the library (mm)")
+            _draw_change(line[2], _values(rows, "atlas_mm"), change, "distance to the library (mm)")
             line[0].set_title(f"{method}, {len(rows)} answers", loc="left", parse_math=False)
         write_line(figure, title, 0.15)
         figure.tight_layout(rect=(0, 0, 1, 1 - top / figure.get_figheight()))

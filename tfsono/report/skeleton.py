@@ -154,11 +154,11 @@ def _ends(points: np.ndarray, landmarks: Sequence[str], segments: Sequence[tuple
     return points[np.array([[place[name] for name in pair] for pair in segments], int).reshape(-1, 2)]
 
 
-def _draw_ghost(axes: Axes, truth: np.ndarray, found: np.ndarray, view: View, landmarks, segments) -> None:
-    """The truth, pale, and a red line from each of its landmarks to where it was found."""
-    bones, _ = projected(_ends(truth, landmarks, segments), view)
+def _draw_ghost(axes: Axes, reference: np.ndarray, found: np.ndarray, view: View, landmarks, segments) -> None:
+    """The reference, pale, and a red line from each of its landmarks to where it was found."""
+    bones, _ = projected(_ends(reference, landmarks, segments), view)
     axes.add_collection(LineCollection(list(bones), colors=GHOST_COLOUR, linewidths=3, capstyle="round", zorder=1))
-    there, here = projected(truth, view)[0], projected(found, view)[0]
+    there, here = projected(reference, view)[0], projected(found, view)[0]
     ways = list(np.stack([there, here], 1))
     axes.add_collection(LineCollection(ways, colors=ERROR_COLOUR, linewidths=1.3, zorder=6))
     axes.scatter(*there.T, s=15, facecolors="white", edgecolors=GHOST_COLOUR, linewidths=1, zorder=2)
@@ -268,7 +268,7 @@ def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks
 
     Args:
         path: Of the PNG.
-        rows: A list of panels for each case; its first panel (the truth) gives the views, and all have one scale.
+        rows: A list of panels for each case; its first panel (the reference) gives the views, and all have one scale.
         landmarks: [K] names, in the points' order.
         segments: Pairs of names.
         title: Above.
@@ -426,7 +426,7 @@ def aligned_poses(poses_mm: np.ndarray, places: Sequence[int], rounds: int = 3) 
 # --- a prediction -------------------------------------------------------------------------------------------
 
 
-def pose_picture(path: str | Path, image: np.ndarray, points_vox: np.ndarray, spacing_mm: Sequence[float],
+def pose_preview(path: str | Path, image: np.ndarray, points_vox: np.ndarray, spacing_mm: Sequence[float],
                  landmarks: Sequence[str], segments: Sequence[tuple[str, str]], text: str = "") -> None:
     """Writes a prediction: the skeleton over three slices through its middle, and from two sides with its lengths.
 

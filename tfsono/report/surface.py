@@ -221,8 +221,8 @@ def render(surface: Surface, values: np.ndarray, view: View, pixel_mm: float, ma
     )
     attributes = np.column_stack([np.asarray(values, dtype=float), _light(point_normals(surface) @ axes.T)])
     facing = surface.quads[_face_normals(surface) @ axes[2] > 0]
-    picture = _fill(position, attributes, facing, int(rows), int(columns))
-    return Rendering(picture[..., 0], picture[..., 1])
+    image = _fill(position, attributes, facing, int(rows), int(columns))
+    return Rendering(image[..., 0], image[..., 1])
 
 
 def _light(normals: np.ndarray) -> np.ndarray:
@@ -237,7 +237,7 @@ def _fill(
 ) -> np.ndarray:
     """Returns `[rows, columns, A]`: the attributes of the nearest quad in each pixel, NaN without one."""
     nearest = np.full(rows * columns, -np.inf)
-    picture = np.full((rows * columns, attributes.shape[1]), np.nan)
+    image = np.full((rows * columns, attributes.shape[1]), np.nan)
     for part, weights in _parts(position, quads):
         corners = position[part]
         samples = np.matmul(weights, corners).reshape(-1, 3)
@@ -245,8 +245,8 @@ def _fill(
         np.maximum.at(nearest, pixel, samples[:, 2])
         wins = np.flatnonzero(samples[:, 2] == nearest[pixel])
         quad, sample = np.divmod(wins, len(weights))
-        picture[pixel[wins]] = np.einsum("nc,nca->na", weights[sample], attributes[part[quad]])
-    return picture.reshape(rows, columns, -1)
+        image[pixel[wins]] = np.einsum("nc,nca->na", weights[sample], attributes[part[quad]])
+    return image.reshape(rows, columns, -1)
 
 
 def _parts(position: np.ndarray, quads: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -83,9 +83,9 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
       UserError: the run has no library, or one of other landmarks.
     """
     from tfsono.inference.pose import PoseRefiner
-    from tfsono.inference.atlases import LIBRARY, read_library
+    from tfsono.inference.atlases import ATLASES, read_atlases
 
-    library = read_library(run.folder / LIBRARY, run.config.landmark_names)
+    library = read_atlases(run.folder / ATLASES, run.config.landmark_names)
     return PoseRefiner(module, library, refinement_of(run.config))
 
 

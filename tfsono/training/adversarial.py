@@ -1,7 +1,7 @@
 """Training a network against a discriminator that sees what it answers (`femur`, Sec. II-D; `pose`, Sec. 3).
 
 The first stage is plain training. In the second each step moves the discriminator once and the network once: the
-discriminator to tell the network's answer from the truth, the network to be taken for true besides its own losses
+discriminator to tell the network's answer from the reference, the network to be taken for true besides its own losses
 (femur's Eq. 3). What it is shown is a function: a mask and heatmaps (`mask_and_maps`), or an image and heatmaps
 (`image_and_maps`).
 """
@@ -29,7 +29,7 @@ class AdversarialSettings:
       weight: of the adversarial loss beside the network's own; not used with a `share`.
       noise: deviation of the Gaussian noise on both of the discriminator's inputs: true masks are exactly 0 or 1, and
         without it the discriminator need look at nothing else.
-      real_label: what the discriminator is to say of the truth: 1, or 0.9 for one-sided label smoothing.
+      real_label: what the discriminator is to say of the reference: 1, or 0.9 for one-sided label smoothing.
       seed: of the noise, together with the step.
       share: above 0 the adversarial loss is weighted anew in every step, so that it is this share of the network's own
         loss; the weight has no gradient. 0 takes `weight`.
@@ -74,7 +74,7 @@ class AdversarialTrainer(keras.Model):
     step of the second stage the network runs once: the discriminator is moved first, on what the network said, and then
     judges the same answer for the network's own step.
 
-    The discriminator sees the truth and the answer in one batch, so that its batch normalisation has one mean for both;
+    The discriminator sees the reference and the answer in one batch, so that its batch normalisation has one mean for both;
     with one region a step, a mean for each would take away the very thing by which they differ.
 
     The logs are `loss` (with the adversarial part), each of the network's own, `adversarial_loss`, unweighted, and
@@ -91,7 +91,7 @@ class AdversarialTrainer(keras.Model):
           discriminator: [B, X, Y, Z, channels of `shown`] -> logit [B, 1].
           discriminator_optimizer: its own, of its own learning rate.
           settings: of the second stage.
-          shown: (image, truth, answer) -> what the discriminator sees of the truth, of the answer, and where they count
+          shown: (image, reference, answer) -> what the discriminator sees of the reference, of the answer, and where they count
             (there alone comes noise), each [B, X, Y, Z, channels]. None takes `mask_and_maps`.
         """
         super().__init__(name=network.name, dtype=network.dtype_policy)  # by which Keras knows whether to scale a loss
@@ -129,28 +129,28 @@ class AdversarialTrainer(keras.Model):
         return self.network(inputs, training=training)
 
     def train_step(self, data):
-        image, truth, _ = keras.utils.unpack_x_y_sample_weight(data)
+        image, reference, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.settings.branch_steps:
-            tf.cond(self.steps < self.settings.branch_steps, lambda: self._branch_step(image, truth),
-                    lambda: self._adversarial_step(image, truth))
+            tf.cond(self.steps < self.settings.branch_steps, lambda: self._branch_step(image, reference),
+                    lambda: self._adversarial_step(image, reference))
         else:
-            self._adversarial_step(image, truth)
+            self._adversarial_step(image, reference)
         self.steps.assign_add(1)
         return self.get_metrics_result()
 
-    def _branch_step(self, image, truth) -> None:
+    def _branch_step(self, image, reference) -> None:
         """One step on the network's own losses."""
         with tf.GradientTape() as tape:
-            loss = self._own_loss(image, truth, self.network(image, training=True))
+            loss = self._own_loss(image, reference, self.network(image, training=True))
             scaled = self.optimizer.scale_loss(loss)
         self._move(tape, scaled, loss)
 
-    def _adversarial_step(self, image, truth) -> None:
+    def _adversarial_step(self, image, reference) -> None:
         """One step of the discriminator, then one of the network on its own losses and the adversarial one."""
         with tf.GradientTape() as tape:
-            answer = self.network(image, training=True)
-            loss = self._own_loss(image, truth, answer)
-            real, fake, counted = self.shown(image, truth, answer)
+            prediction = self.network(image, training=True)
+            loss = self._own_loss(image, reference, prediction)
+            real, fake, counted = self.shown(image, reference, prediction)
             real, fake = self._noisy(real, REAL_NOISE, counted), self._noisy(fake, FAKE_NOISE, counted)
             self._discriminator_step(real, tf.stop_gradient(fake))
             _, logits = self._judge(real, fake)
@@ -167,8 +167,8 @@ class AdversarialTrainer(keras.Model):
         loss = tf.cast(loss, tf.float32)
         return tf.stop_gradient(self.settings.share * loss / tf.maximum(adversarial, SMALLEST))
 
-    def _own_loss(self, image, truth, answer):
-        return self.compute_loss(image, truth, answer, training=True)
+    def _own_loss(self, image, reference, prediction):
+        return self.compute_loss(image, reference, prediction, training=True)
 
     def _move(self, tape, scaled, loss) -> None:
         """Moves the network down the scaled loss, and records the loss."""
@@ -189,7 +189,7 @@ class AdversarialTrainer(keras.Model):
             self.parts[f"discriminator_{name}"].update_state(value)
 
     def _judge(self, real, fake):
-        """The discriminator's logits [B, 1] of the truth and of the answer, from one batch."""
+        """The discriminator's logits [B, 1] of the reference and of the answer, from one batch."""
         logits = tf.cast(self.discriminator(tf.concat([real, fake], 0), training=True), tf.float32)
         return tf.split(logits, 2)
 
@@ -201,56 +201,56 @@ class AdversarialTrainer(keras.Model):
         return pair + self.settings.noise * tf.random.stateless_normal(tf.shape(pair), seed) * counted
 
 
-def mask_and_maps(image, truth, answer):
+def mask_and_maps(image, reference, prediction):
     """What D_pair is shown (`femur`): the foreground and the maps, true and answered, and where they count.
 
     Each is [B, X, Y, Z, 1 + K]; see `pairs`. The image is not shown.
     """
-    return *pairs(truth, answer), counted_voxels(truth)
+    return *pairs(reference, prediction), counted_voxels(reference)
 
 
-def image_and_maps(image, truth, answer):
+def image_and_maps(image, reference, prediction):
     """What the discriminator of `pose` is shown: the volume with the true maps, with the answered ones, what counts.
 
     Each is [B, X, Y, Z, 1 + K]. The volume is the same in both, and gets no noise. Where a voxel does not count, and in
     all of the map of a landmark that is not known, both maps are 0.
     """
-    image, counted = tf.cast(image, tf.float32), known_voxels(truth)
-    real, fake = (tf.concat([image, maps * counted], -1) for maps in (true_maps(truth), answered_maps(answer)))
+    image, counted = tf.cast(image, tf.float32), known_voxels(reference)
+    real, fake = (tf.concat([image, maps * counted], -1) for maps in (reference_maps(reference), predicted_maps(prediction)))
     return real, fake, tf.concat([tf.zeros_like(image), counted], -1)
 
 
-def known_voxels(truth):
+def known_voxels(reference):
     """1 where a voxel of a landmark's map counts: [B, X, Y, Z, K] float32."""
-    return tf.cast(tf.math.is_finite(truth["heatmaps"]), tf.float32)
+    return tf.cast(tf.math.is_finite(reference["heatmaps"]), tf.float32)
 
 
-def true_maps(truth):
+def reference_maps(reference):
     """The true heatmaps, 0 where they do not count: [B, X, Y, Z, K] float32."""
-    return tf.cast(tf.where(tf.math.is_finite(truth["heatmaps"]), truth["heatmaps"], 0), tf.float32)
+    return tf.cast(tf.where(tf.math.is_finite(reference["heatmaps"]), reference["heatmaps"], 0), tf.float32)
 
 
-def answered_maps(answer):
+def predicted_maps(prediction):
     """The network's heatmaps: [B, X, Y, Z, K] float32."""
-    return tf.cast(answer["heatmaps"], tf.float32)
+    return tf.cast(prediction["heatmaps"], tf.float32)
 
 
-def counted_voxels(truth):
+def counted_voxels(reference):
     """1 where a voxel counts, of the mask and of each landmark: [B, X, Y, Z, 1 + K] float32."""
-    return tf.concat([tf.cast(truth["mask"] >= 0, tf.float32), known_voxels(truth)], -1)
+    return tf.concat([tf.cast(reference["mask"] >= 0, tf.float32), known_voxels(reference)], -1)
 
 
-def pairs(truth, answer):
+def pairs(reference, prediction):
     """The true foreground and maps, and the answer's; each [B, X, Y, Z, 1 + K].
 
     The answer is the probability of any foreground, not a label, through which no gradient would come. Where a voxel
     does not count both are 0, and so are the mask or the map of a landmark that is not known: neither padding nor a gap
-    in the truth tells the two apart.
+    in the reference tells the two apart.
     """
-    counted = counted_voxels(truth)
-    real = tf.concat([tf.cast(truth["mask"] > 0, tf.float32), true_maps(truth)], -1)
-    foreground = 1 - tf.nn.softmax(tf.cast(answer["mask"], tf.float32))[..., :1]
-    fake = tf.concat([foreground, answered_maps(answer)], -1)
+    counted = counted_voxels(reference)
+    real = tf.concat([tf.cast(reference["mask"] > 0, tf.float32), reference_maps(reference)], -1)
+    foreground = 1 - tf.nn.softmax(tf.cast(prediction["mask"], tf.float32))[..., :1]
+    fake = tf.concat([foreground, predicted_maps(prediction)], -1)
     return real * counted, fake * counted
 
 

@@ -35,7 +35,7 @@ class DetectionSettings:
 class DetectionTrainer(keras.Model):
     """A network of anchors (its layers, its weights, its answers), with the losses of `losses.detection`.
 
-    Truth of `data.boxes`, of one volume a step. The logs are `loss`, and each of its parts, unweighted.
+    Reference of `data.boxes`, of one volume a step. The logs are `loss`, and each of its parts, unweighted.
     """
 
     def __init__(self, network: keras.Model, settings: DetectionSettings):
@@ -47,27 +47,27 @@ class DetectionTrainer(keras.Model):
         self.parts = {name: keras.metrics.Mean(name) for name in parts}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        truth, answer = ({name: tf.squeeze(value, 0) for name, value in values.items()} for values in (y, y_pred))
-        losses = self._parts(tf.shape(x)[1:4], truth, answer)
+        reference, prediction = ({name: tf.squeeze(value, 0) for name, value in values.items()} for values in (y, y_pred))
+        losses = self._parts(tf.shape(x)[1:4], reference, prediction)
         for name, value in losses.items():
             self.parts[name].update_state(value)
         weights = {name: self.settings.regression_weight if name.endswith("regression") else 1.0 for name in losses}
         return tf.add_n([weights[name] * value for name, value in losses.items()] + self.losses)
 
-    def _parts(self, sides, truth: dict, answer: dict) -> dict:
+    def _parts(self, sides, reference: dict, prediction: dict) -> dict:
         """The parts by name, of one volume of the padded `sides`."""
         settings = self.settings
         levels = [(sides // stride, stride) for stride in settings.strides]
-        anchors = anchors_at(tf.maximum(truth["positives"], 0), levels, settings.anchor_sides)
-        first = answer["objectness" if "proposals" in answer else "classes"]
-        losses = anchor_losses(truth, first, answer["offsets"], anchors, settings.loss)
-        if "proposals" in answer:
-            losses |= proposal_losses(truth["boxes"], *self._proposed(truth["boxes"], answer), settings.loss,
+        anchors = anchors_at(tf.maximum(reference["positives"], 0), levels, settings.anchor_sides)
+        first = prediction["objectness" if "proposals" in prediction else "classes"]
+        losses = anchor_losses(reference, first, prediction["offsets"], anchors, settings.loss)
+        if "proposals" in prediction:
+            losses |= proposal_losses(reference["boxes"], *self._proposed(reference["boxes"], prediction), settings.loss,
                                       settings.positive)
         return losses
 
-    def _proposed(self, boxes, answer: dict) -> tuple:
+    def _proposed(self, boxes, prediction: dict) -> tuple:
         """Classes, offsets and boxes of the proposals and, as in Faster R-CNN's training, of the true boxes."""
-        true = self.get_layer(SECOND_STAGE)([answer["features"][None], boxes[None]])
-        return (*(tf.concat([answer[name], true[name][0]], 0) for name in ("classes", "proposal_offsets")),
-                tf.concat([answer["proposals"], boxes], 0))
+        true = self.get_layer(SECOND_STAGE)([prediction["features"][None], boxes[None]])
+        return (*(tf.concat([prediction[name], true[name][0]], 0) for name in ("classes", "proposal_offsets")),
+                tf.concat([prediction["proposals"], boxes], 0))

@@ -10,7 +10,7 @@ from tfsono.errors import UserError
 from tfsono.metrics.landmarks import radial_errors
 from tfsono.training.fit import Score
 
-MEAN_DISTANCE = Score("validation_mre_mm", less_is_better=True)
+MEAN_RADIAL_ERROR = Score("validation_mre_mm", less_is_better=True)
 
 
 def mean_distance(module: Callable, cache, names: Iterable[str]) -> float:

@@ -1,7 +1,7 @@
-"""Pictures: one 2D ultrasound image and its mask, out of PNG, JPEG, BMP, TIFF or a DICOM file of one frame.
+"""Images2D: one 2D ultrasound image and its mask, out of PNG, JPEG, BMP, TIFF or a DICOM file of one frame.
 
 Unlike everywhere else in this room, an array here is [Y, X]: rows first, as OpenCV and the ImageNet weights have it.
-`picture_volume` turns it into [X, Y, 1], one voxel thick, for the rooms that know volumes alone.
+`volume_of_image` turns it into [X, Y, 1], one voxel thick, for the rooms that know volumes alone.
 
 A picture that says in its EXIF data that it is to be turned is refused: points and masks could be meant for the stored
 form or for the turned one, and nothing says for which.
@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from tfsono.errors import UserError
-from tfsono.volumes.image_file import check_picture_file, is_dicom_file
+from tfsono.volumes.image_file import check_image_file, is_dicom_file
 from tfsono.volumes.ultrasound_regions import region_pixel_sizes
 from tfsono.volumes.volume import (
     ConstantImageError,
@@ -29,9 +29,9 @@ from tfsono.volumes.volume import (
     reason_of,
 )
 
-__all__ = ["Picture", "is_picture_file", "picture_name", "picture_volume", "read_picture", "read_picture_mask"]
+__all__ = ["Image2D", "is_image_2d_file", "image_2d_name", "volume_of_image", "read_image_2d", "read_mask_2d"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 LEAST_SIDE = 16
 """Rows and columns below which a file holds no picture of anything."""
 
@@ -51,7 +51,7 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image2D:
     """Grey levels and the size of a pixel.
 
     Attributes:
@@ -67,21 +67,21 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def is_picture_file(path) -> bool:
+def is_image_2d_file(path) -> bool:
     """Whether the name ends as a picture's does and is not hidden, or the file has no suffix and is DICOM."""
     path = Path(path)
     if path.name.startswith("."):
         return False
-    return path.suffix.lower() in PICTURE_SUFFIXES or (not path.suffix and is_dicom_file(path))
+    return path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and is_dicom_file(path))
 
 
-def picture_name(path) -> str:
+def image_2d_name(path) -> str:
     """The file's name without a picture's suffix ("010_HC.png" -> "010_HC")."""
     path = Path(path)
-    return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
-def read_picture(path) -> Picture:
+def read_image_2d(path) -> Image2D:
     """Reads a picture as grey levels.
 
     Equal colour channels are grey; of others the luminance is taken, and a note says so. More than 8 bits are scaled
@@ -94,7 +94,7 @@ def read_picture(path) -> Picture:
             rotation in its EXIF data, other numbers than of 8 or 16 bits, under 16 pixels a side.
     """
     path = Path(path)
-    if check_picture_file(path) == "DICOM":
+    if check_image_file(path) == "DICOM":
         values, pixel_size_mm, notes = _read_dicom(path)
     else:
         values, pixel_size_mm, notes = _decoded(path), None, []
@@ -104,24 +104,24 @@ def read_picture(path) -> Picture:
     if pixels.min() == pixels.max():
         raise ConstantImageError(f"{path}: a picture must hold more than one value; every pixel is {pixels.min()}; "
                                  "export it again")
-    return Picture(pixels, pixel_size_mm, str(path), tuple(notes))
+    return Image2D(pixels, pixel_size_mm, str(path), tuple(notes))
 
 
-def picture_volume(picture: Picture, pixel_size_mm: float | None = None) -> Volume:
+def volume_of_image(image: Image2D, pixel_size_mm: float | None = None) -> Volume:
     """The picture as a volume uint8 [X, Y, 1] whose axes are L, P, S.
 
     Args:
-        picture: what `read_picture` gave.
+        picture: what `read_image_2d` gave.
         pixel_size_mm: goes before what the file says. Where neither is known, a pixel counts as 1: the volume's
             millimetres are then pixels, and nobody may call them millimetres.
     """
-    size = picture.pixel_size_mm if pixel_size_mm is None else pixel_size_mm
+    size = image.pixel_size_mm if pixel_size_mm is None else pixel_size_mm
     sides = (1.0, 1.0, 1.0) if size is None else (float(size), float(size), 1.0)
-    array = np.ascontiguousarray(picture.pixels.T[:, :, None])
-    return Volume(array, sides, (0.0, 0.0, 0.0), IDENTITY, picture.path)
+    array = np.ascontiguousarray(image.pixels.T[:, :, None])
+    return Volume(array, sides, (0.0, 0.0, 0.0), IDENTITY, image.path)
 
 
-def read_picture_mask(path, size_yx: tuple[int, int]) -> np.ndarray:
+def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
     """The mask of a picture, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
 
     Every value but 0 is inside. What encloses a hole larger than itself is an outline, as the HC18 set has them, and
@@ -134,10 +134,10 @@ def read_picture_mask(path, size_yx: tuple[int, int]) -> np.ndarray:
     Raises:
         OtherGridError: the mask has another size.
         LabelValueError: it is no mask but a picture of many grey levels.
-        UserError: as `read_picture`; a JPEG file, whose values near an edge are made up; a line that encloses nothing.
+        UserError: as `read_image_2d`; a JPEG file, whose values near an edge are made up; a line that encloses nothing.
     """
     path = Path(path)
-    kind = check_picture_file(path)
+    kind = check_image_file(path)
     if kind in ("JPEG", "DICOM"):
         raise UserError(f"{path}: a mask is PNG, BMP or TIFF, which keep its values; found {kind}; export it as PNG")
     values = _decoded(path)

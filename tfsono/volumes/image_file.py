@@ -27,7 +27,7 @@ def is_dicom_file(path) -> bool:
         return False
 
 
-def check_picture_file(path) -> str:
+def check_image_file(path) -> str:
     """The kind of the picture by its content: "PNG", "JPEG", "BMP", "TIFF" or "DICOM".
 
     Raises:

@@ -29,7 +29,7 @@ def region_pixel_sizes(path) -> list[tuple[float, float]]:
             sizes = [_region_size(region) for region in header.get("SequenceOfUltrasoundRegions", ())]
         except (BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError,
                 KeyError, NotImplementedError, RecursionError, struct.error, zlib.error):
-            return []  # damaged, which `read_picture` says in its own words
+            return []  # damaged, which `read_image_2d` says in its own words
     return [sides for sides in sizes if sides is not None]
 
 

@@ -36,36 +36,36 @@ def build(config: HeadConfig, monte_carlo: bool = False) -> keras.Model:
     """
     with made_in(config.precision):
         style = PlanarStyle(config.norm_momentum, config.dropout, monte_carlo)
-        picture = keras.Input((*config.input_size, 1), name="image")
-        return keras.Model(picture, {config.output: _answer(picture, config, style)}, name=config.network)
+        image = keras.Input((*config.input_size, 1), name="image")
+        return keras.Model(image, {config.output: _predict_one(image, config, style)}, name=config.network)
 
 
-def _answer(picture, config: HeadConfig, style: PlanarStyle):
+def _predict_one(image, config: HeadConfig, style: PlanarStyle):
     match config.network:
         case "heatmap":
-            return heatmap(picture, config, style, LANDMARKS)
+            return heatmap(image, config, style, LANDMARKS)
         case "coordinate":
-            return coordinate(picture, config, style, LANDMARKS)
+            return coordinate(image, config, style, LANDMARKS)
         case "attention_pyramid":
-            return attention_pyramid(picture, config, style, LANDMARKS)
+            return attention_pyramid(image, config, style, LANDMARKS)
         case "transformer":
-            return transformer(picture, config, style, LANDMARKS)
+            return transformer(image, config, style, LANDMARKS)
         case "deeplabv3plus":
-            return deeplabv3plus(picture, config, style)
-    return unet(picture, config, style, gates=config.network == "attention_unet")
+            return deeplabv3plus(image, config, style)
+    return unet(image, config, style, gates=config.network == "attention_unet")
 
 
 def losses(config: HeadConfig) -> dict:
-    """The loss of the network by the name of its output, a function of (truth, answer) that gives [B] float32.
+    """The loss of the network by the name of its output, a function of (reference, answer) that gives [B] float32.
 
-    The truth of `heatmaps` and of `points` is the points [B, 4, 2] in pixels of the network's frame, NaN where a
-    landmark is unknown: the targets of the maps are made here, exactly between the cells. The truth of `mask` is
+    The reference of `heatmaps` and of `points` is the points [B, 4, 2] in pixels of the network's frame, NaN where a
+    landmark is unknown: the targets of the maps are made here, exactly between the cells. The reference of `mask` is
     [B, Y, X, 1], and [B, Y, X, 2] with `losses.masks.signed_distance` behind it where `boundary_weight` is not 0.
     """
     terms = {"heatmaps": heatmap_loss, "points": point_loss, "mask": mask_loss}[config.output]
 
-    def loss(truth, answer):
-        return terms(truth, answer, config)
+    def loss(reference, prediction):
+        return terms(reference, prediction, config)
 
     return {config.output: loss}
 
@@ -101,17 +101,17 @@ def point_loss(points, predicted, config: HeadConfig):
     return value
 
 
-def mask_loss(truth, logits, config: HeadConfig):
+def mask_loss(reference, logits, config: HeadConfig):
     """The weighted sum of the losses of the mask: [B]."""
     value = 0.0
     if config.dice_weight:
-        value = value + config.dice_weight * masks.mask_dice(truth, logits)
+        value = value + config.dice_weight * masks.mask_dice(reference, logits)
     if config.cross_entropy_weight:
-        value = value + config.cross_entropy_weight * masks.mask_cross_entropy(truth, logits)
+        value = value + config.cross_entropy_weight * masks.mask_cross_entropy(reference, logits)
     if config.focal_weight:
-        value = value + config.focal_weight * masks.mask_focal(truth, logits, config.focal_alpha, config.focal_gamma)
+        value = value + config.focal_weight * masks.mask_focal(reference, logits, config.focal_alpha, config.focal_gamma)
     if config.focal_dice_weight:
-        value = value + config.focal_dice_weight * masks.mask_focal_dice(truth, logits, config.focal_dice_gamma)
+        value = value + config.focal_dice_weight * masks.mask_focal_dice(reference, logits, config.focal_dice_gamma)
     if config.boundary_weight:
-        value = value + config.boundary_weight * masks.mask_boundary(truth, logits)
+        value = value + config.boundary_weight * masks.mask_boundary(reference, logits)
     return value

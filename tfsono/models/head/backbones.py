@@ -25,19 +25,19 @@ STAGES = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_blo
 GREY_LEVELS = 58.0  # deviation of ImageNet's pictures, of 255: ResNet50's file was trained without dividing by it
 
 
-def features(picture, config: HeadConfig, style: PlanarStyle, stride: int = 32) -> list:
+def features(image, config: HeadConfig, style: PlanarStyle, stride: int = 32) -> list:
     """Feature maps of the picture [B, Y, X, 1] at 1/4, 1/8, 1/16 and 1/32; with a `stride` of 16 the last at 1/16."""
     if config.backbone == "small":
-        return _small(picture, config.backbone_widths, style, stride)
-    rgb = layers.Concatenate(name="rgb")([picture] * 3)
+        return _small(image, config.backbone_widths, style, stride)
+    rgb = layers.Concatenate(name="rgb")([image] * 3)
     return resnet50((*config.input_size, 3), stride)(layers.Rescaling(GREY_LEVELS, name="grey_levels")(rgb))
 
 
-def last_features(picture, config: HeadConfig, style: PlanarStyle):
+def last_features(image, config: HeadConfig, style: PlanarStyle):
     """EfficientNet-B3's last feature map, at 1/32, 1536 channels; or the small backbone's."""
     if config.backbone == "small":
-        return _small(picture, config.backbone_widths, style, 32)[-1]
-    rgb = layers.Concatenate(name="rgb")([picture] * 3)
+        return _small(image, config.backbone_widths, style, 32)[-1]
+    rgb = layers.Concatenate(name="rgb")([image] * 3)
     rgb = layers.Rescaling(255.0, name="grey_levels")(rgb)  # undone by the first layer of the model
     return efficientnet_b3((*config.input_size, 3))(rgb)
 

@@ -12,12 +12,12 @@ from tfsono.layers.transformer import Tokens, patch_tokens, transformer_block
 from tfsono.models.head.backbones import features, last_features
 
 
-def heatmap(picture, config: HeadConfig, style: PlanarStyle, landmarks: int):
+def heatmap(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 1: ResNet50, doublings with a convolution each, one map for each landmark: [B, Y / 4, X / 4, K].
 
     Four doublings end at 1/2, and the maps are then halved (the source); 34,523,204 trainable parameters so.
     """
-    x = style.drop_channels(features(picture, config, style)[-1], "drop")
+    x = style.drop_channels(features(image, config, style)[-1], "drop")
     for number, channels in enumerate(config.heatmap_widths, 1):
         x = convolution(x, channels, style, f"up{number}", bias=True)
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{number}_double")(x)
@@ -25,12 +25,12 @@ def heatmap(picture, config: HeadConfig, style: PlanarStyle, landmarks: int):
     return resize(maps, config.map_size, "heatmaps", dtype="float32")
 
 
-def coordinate(picture, config: HeadConfig, style: PlanarStyle, landmarks: int):
+def coordinate(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 2: EfficientNet-B3, the mean over the picture, fully connected layers: [B, K, 2].
 
     11,618,096 trainable parameters.
     """
-    x = layers.GlobalAveragePooling2D(name="mean")(last_features(picture, config, style))
+    x = layers.GlobalAveragePooling2D(name="mean")(last_features(image, config, style))
     return regression(x, config, style, landmarks)
 
 
@@ -50,12 +50,12 @@ def _pixels(shares, config: HeadConfig):
     return layers.Rescaling([columns, rows], -0.5, dtype="float32", name="points")(shares)
 
 
-def attention_pyramid(picture, config: HeadConfig, style: PlanarStyle, landmarks: int):
+def attention_pyramid(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 3: a feature pyramid on ResNet50, attention at each level, all levels together, then as `coordinate`.
 
     The source has ResNet34, which Keras applications has not.
     """
-    levels = _top_down(features(picture, config, style), config, style)
+    levels = _top_down(features(image, config, style), config, style)
     levels = [block_attention(level, config.attention_reduction, f"level{number}_attention")
               for number, level in enumerate(levels, 2)]
     size = levels[0].shape[1:3]
@@ -75,9 +75,9 @@ def _top_down(stages, config: HeadConfig, style: PlanarStyle) -> list:
     return [convolution(level, channels, style, f"level{number}") for number, level in enumerate(added, 2)]
 
 
-def transformer(picture, config: HeadConfig, style: PlanarStyle, landmarks: int):
+def transformer(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 4: a vision transformer with one learned token for each landmark, which ends as its point: [B, K, 2]."""
-    x = resize(picture, config.transformer_size, "resized", smooth=True)
+    x = resize(image, config.transformer_size, "resized", smooth=True)
     x = Tokens(landmarks, name="tokens")(patch_tokens(x, config.transformer_patch, config.transformer_width, "patches"))
     for number in range(1, config.transformer_depth + 1):
         x = transformer_block(x, config.transformer_heads, f"block{number}")

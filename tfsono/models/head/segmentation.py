@@ -10,12 +10,12 @@ from tfsono.layers.planar import PlanarStyle, convolution, deconvolution, logits
 from tfsono.models.head.backbones import features
 
 
-def unet(picture, config: HeadConfig, style: PlanarStyle, gates: bool):
+def unet(image, config: HeadConfig, style: PlanarStyle, gates: bool):
     """Approaches 1 and 2: the classic U-Net, and with additive gates on all skips but the finest one.
 
     31,037,441 trainable parameters without gates at the paper's widths.
     """
-    x, skips = picture, []
+    x, skips = image, []
     for level, channels in enumerate(config.unet_widths[:-1], 1):
         x = _two_convolutions(x, channels, style, f"enc{level}")
         skips.append(x)
@@ -35,9 +35,9 @@ def _two_convolutions(x, channels: int, style: PlanarStyle, name: str):
     return convolution(convolution(x, channels, style, f"{name}a"), channels, style, f"{name}b")
 
 
-def deeplabv3plus(picture, config: HeadConfig, style: PlanarStyle):
+def deeplabv3plus(image, config: HeadConfig, style: PlanarStyle):
     """Approach 3: ResNet50 at output stride 16, atrous spatial pyramid pooling, a decoder with the features at 1/4."""
-    stages = features(picture, config, style, stride=16)
+    stages = features(image, config, style, stride=16)
     channels = config.aspp_channels
     x = spatial_pyramid(stages[-1], channels, config.aspp_rates, style, "aspp")
     x = convolution(x, channels, style, "aspp_fused", side=1)

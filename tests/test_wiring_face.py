@@ -15,7 +15,7 @@ from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_box
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
 IN_A_MIRROR = [2, 1, 0, 3, 4]
-ERROR, MEAN_ERROR, OVERLAP, MEAN_OVERLAP = "error_{}_mm", "mean_error_mm", "iou_{}", "mean_iou"
+ERROR, MEAN_ERROR, OVERLAP, MEAN_OVERLAP = "error_{}_mm", "mre_mm", "iou_{}", "mean_iou"
 SIZE, NATIVE_MM, ASKED = (31, 27, 23), (0.9, 1.0, 1.4), "1.1,1.3,1.0"
 FACE = np.array([(-8, 0, 3), (0, 2, 6), (7, -1, 2), (1, 8, 0), (0, 2, -6)])
 CENTRES = np.array([15, 12, 11]) + FACE
@@ -83,13 +83,13 @@ def test_landmarks_and_boxes_are_measured_in_the_files_own_millimetres(place):
     train("face", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, *SMALL,
           "--lowest_score", "0", "--iterations", "1", "--record_every", "1")
     row, = evaluate("face", "--data", place / "small.h5", "--runs", run, "--out", out)
-    truth = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
+    reference = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
     file = sitk.ReadImage(str(place / "dataset" / "images" / "case_1.nii.gz"))
     axes = np.array(sitk.DICOMOrient(file, "LPS").GetDirection()).reshape(3, 3)
     sides_mm = dict(zip(NAMES, np.outer(SIDES, spacing_of(place)), strict=True))
     found, boxes = (read(out / "runs" / row["file"]) for read in (read_points, read_boxes))
-    errors = {name: np.linalg.norm(found[name] - truth[name]) for name in NAMES}
-    overlaps = {name: overlap(boxes[name], (truth[name], axes, sides_mm[name])) for name in NAMES}
+    errors = {name: np.linalg.norm(found[name] - reference[name]) for name in NAMES}
+    overlaps = {name: overlap(boxes[name], (reference[name], axes, sides_mm[name])) for name in NAMES}
     for name in NAMES:
         assert float(row[ERROR.format(name)]) == pytest.approx(errors[name], rel=1e-3)
         assert float(row[OVERLAP.format(name)]) == pytest.approx(overlaps[name], rel=1e-3, abs=1e-4)

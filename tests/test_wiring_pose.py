@@ -17,7 +17,7 @@ NAMES = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spin
          "hip_a", "knee_a", "ankle_a", "hip_b", "knee_b", "ankle_b")
 IN_A_MIRROR = [NAMES.index(name[:-1] + {"a": "b", "b": "a"}[name[-1]] if name[-2:] in ("_a", "_b") else name)
                for name in NAMES]
-ERROR, MEAN_ERROR, LENGTH, TRUE_LENGTH = "error_{}_mm", "mean_error_mm", "length_{}_{}_mm", "length_true_{}_{}_mm"
+ERROR, MEAN_ERROR, LENGTH, REFERENCE_LENGTH = "error_{}_mm", "mre_mm", "length_{}_{}_mm", "length_reference_{}_{}_mm"
 SIZE, NATIVE_MM, ASKED = (37, 33, 29), (0.9, 1.0, 1.2), "1.1,1.2,0.9"
 CENTRES = np.array([15, 13, 10]) + 7 * np.array([*itertools.product((0, 1), (0, 1), (0, 1)),
                                                  *itertools.product((-1, 2), (0, 1), (0, 1)),
@@ -68,14 +68,14 @@ def test_landmarks_are_measured_in_the_files_own_millimetres(place):
           "quick", *SMALL, "--precision", "float32", "--iterations", "1", "--record_every", "1", "--refine_atlases",
           "1")
     row, = evaluate("pose", "--data", place / "small.h5", "--runs", run, "--out", out)
-    truth = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
+    reference = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
     found = read_points(out / "runs" / row["file"])
-    errors = {name: np.linalg.norm(found[name] - truth[name]) for name in NAMES}
+    errors = {name: np.linalg.norm(found[name] - reference[name]) for name in NAMES}
     for name in NAMES:
         assert float(row[ERROR.format(name)]) == pytest.approx(errors[name], rel=1e-4)
     assert float(row[MEAN_ERROR]) == pytest.approx(np.mean(list(errors.values())), rel=1e-4)
     for ends in (("head", "neck"), ("elbow_a", "wrist_a"), ("knee_b", "ankle_b")):
-        for column, points in ((LENGTH, found), (TRUE_LENGTH, truth)):
+        for column, points in ((LENGTH, found), (REFERENCE_LENGTH, reference)):
             length = np.linalg.norm(points[ends[0]] - points[ends[1]])
             assert float(row[column.format(*ends)]) == pytest.approx(length, rel=1e-4)
     assert min(errors.values()) > 0.5

@@ -15,7 +15,7 @@ from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_box
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
 IN_A_MIRROR = [2, 1, 0, 3, 4]
-ERROR, MEAN_ERROR, OVERLAP, MEAN_OVERLAP = "error_{}_mm", "mean_error_mm", "iou_{}", "mean_iou"
+ERROR, MEAN_ERROR, OVERLAP, MEAN_OVERLAP = "error_{}_mm", "mre_mm", "iou_{}", "mean_iou"
 SIZE, NATIVE_MM, ASKED = (31, 27, 23), (0.9, 1.0, 1.4), "1.1,1.3,1.0"
 FACE = np.array([(-8, 0, 3), (0, 2, 6), (7, -1, 2), (1, 8, 0), (0, 2, -6)])
 CENTRES = np.array([15, 12, 11]) + FACE

@@ -15,9 +15,9 @@ from wiring import (at_the_files_grid, batches_of, blocks, cached, evaluate, mea
                     similarity, train, write_points, write_split, write_volume)
 
 TIPS = ("proximal", "distal")
-COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "surface_mean_mm", "deviation": "surface_std_mm",
+COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "assd_mm", "deviation": "assd_std_mm",
            "largest": "hausdorff_mm", "percentile_95": "hausdorff95_mm", "volume_error": "volume_error_ml"}
-ERROR, MEAN_ERROR, LENGTH, REFERENCE_LENGTH = "error_{}_mm", "mre_mm", "length_mm", "length_true_mm"
+ERROR, MEAN_ERROR, LENGTH, REFERENCE_LENGTH = "error_{}_mm", "mre_mm", "length_mm", "length_reference_mm"
 SIZE, NATIVE_MM, ASKED = (37, 33, 29), (0.9, 1.0, 1.2), "1.1,1.2,0.9"
 CENTRES = np.array([18, 16, 14]) + np.array([(-7, -7, -5), (7, -6, 3), (-5, 7, 5), (6, 5, -5)])
 HALF, BRIGHTNESS = (2, 2, 2), (60, 90, 120, 150)
@@ -105,7 +105,7 @@ def test_slices_of_the_first_stage_move_with_their_mask(place):
 
 
 def test_masks_and_tips_are_measured_in_the_files_own_millimetres(place):
-    """Columns of cases.csv against SimpleITK and NumPy, from the written answers and the files on disk."""
+    """Columns of cases.csv against SimpleITK and NumPy, from the written predictions and the files on disk."""
     run, out = place / "runs" / "short", place / "results"
     train("femur", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, "--preset",
           "quick", *SMALL, "--iterations", "1", "--record_every", "1")
@@ -114,11 +114,11 @@ def test_masks_and_tips_are_measured_in_the_files_own_millimetres(place):
     mask = at_the_files_grid(out / "runs" / row["mask"], reference) == 1
     for name, value in measured_masks(mask, reference).items():
         assert float(row[COLUMNS[name]]) == pytest.approx(value, rel=1e-4), name
-    reference = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
+    reference_mm = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
     found = read_points((out / "runs" / row["mask"]).parent / "case_1.mrk.json")
-    errors = [np.linalg.norm(found[name] - reference[name]) for name in TIPS]
+    errors = [np.linalg.norm(found[name] - reference_mm[name]) for name in TIPS]
     assert min(errors) > 0.5
     for column, value in ((ERROR.format(TIPS[0]), errors[0]), (ERROR.format(TIPS[1]), errors[1]),
                           (MEAN_ERROR, np.mean(errors)), (LENGTH, np.linalg.norm(found[TIPS[1]] - found[TIPS[0]])),
-                          (REFERENCE_LENGTH, np.linalg.norm(reference[TIPS[1]] - reference[TIPS[0]]))):
+                          (REFERENCE_LENGTH, np.linalg.norm(reference_mm[TIPS[1]] - reference_mm[TIPS[0]]))):
         assert float(row[column]) == pytest.approx(value, rel=1e-4), column

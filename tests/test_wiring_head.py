@@ -14,7 +14,7 @@ from wiring import batches_of, evaluate, ranks, similarity, train, write_split
 NAMES = ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
 IN_A_MIRROR = [1, 0, 2, 3]  # the long axis goes from left to right again, the short one still downwards
 POINT, ERROR_PX, ERROR_MM = "{}_{}_px", "{}_px", "{}_mm"
-FOUND, TRUE, DICE = "{}_mm", "{}_true_mm", "dice_percent"
+FOUND, REFERENCE, DICE = "{}_mm", "{}_reference_mm", "dice_percent"
 FRAME, AXES, TURN = (64, 96), (38, 29), 20.0
 CASES = {f"head_{number}": ((91 + 4 * number, 133 + 14 * number), (58 + 6 * number, 45 + 2 * number),
                             0.2 + 0.05 * number) for number in range(6)}
@@ -121,14 +121,14 @@ def test_masks_come_back_to_the_images_own_pixels(place, results):
         values = np.linalg.eigvalsh(np.cov(np.argwhere(found).T))
         for name, value, axis in zip(("bpd", "ofd"), values, AXES[::-1], strict=True):
             assert float(row[FOUND.format(name)]) == pytest.approx(4 * np.sqrt(value) * pixel_size_mm, rel=0.04)
-            assert float(row[TRUE.format(name)]) == pytest.approx(2 * axis * pixel_size_mm, rel=0.02)
+            assert float(row[REFERENCE.format(name)]) == pytest.approx(2 * axis * pixel_size_mm, rel=0.02)
 
 
 def test_ends_are_measured_in_the_cases_own_pixels_and_millimetres(results):
     """Distances of the ends that were found to those that were drawn, in pixels, and by the case's own pixel in mm."""
     for row in results:
         _, middle, pixel_size_mm = CASES[row["case"]]
-        for name, true in zip(NAMES, ends(middle), strict=True):
-            distance = np.linalg.norm([float(row[POINT.format(name, axis)]) for axis in "xy"] - true)
+        for name, reference in zip(NAMES, ends(middle), strict=True):
+            distance = np.linalg.norm([float(row[POINT.format(name, axis)]) for axis in "xy"] - reference)
             assert float(row[ERROR_PX.format(name)]) == pytest.approx(distance, abs=0.7) and distance < 8
             assert float(row[ERROR_MM.format(name)]) == pytest.approx(float(row[ERROR_PX.format(name)]) * pixel_size_mm)

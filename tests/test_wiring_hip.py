@@ -12,7 +12,7 @@ from wiring import (at_the_files_grid, batches_of, blocks, cached, centroids, ev
                     similarity, train, write_split, write_volume)
 
 LABELS = {"a": 1, "b": 2, "c": 3, "d": 4}
-COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "surface_mean_mm", "deviation": "surface_std_mm",
+COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "assd_mm", "deviation": "assd_std_mm",
            "largest": "hausdorff_mm", "percentile_95": "hausdorff95_mm", "volume_error": "volume_error_ml"}
 SIZE, NATIVE_MM, ASKED_MM = (25, 19, 15), (0.9, 1.3, 1.7), (1.1, 1.0, 1.3)
 CENTRES = np.array([(3, 4, 3), (20, 3, 5), (6, 15, 8), (18, 13, 12)])

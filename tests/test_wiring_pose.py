@@ -17,7 +17,7 @@ NAMES = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spin
          "hip_a", "knee_a", "ankle_a", "hip_b", "knee_b", "ankle_b")
 IN_A_MIRROR = [NAMES.index(name[:-1] + {"a": "b", "b": "a"}[name[-1]] if name[-2:] in ("_a", "_b") else name)
                for name in NAMES]
-ERROR, MEAN_ERROR, LENGTH, REFERENCE_LENGTH = "error_{}_mm", "mean_error_mm", "length_{}_{}_mm", "length_true_{}_{}_mm"
+ERROR, MEAN_ERROR, LENGTH, REFERENCE_LENGTH = "error_{}_mm", "mre_mm", "length_{}_{}_mm", "length_reference_{}_{}_mm"
 SIZE, NATIVE_MM, ASKED = (37, 33, 29), (0.9, 1.0, 1.2), "1.1,1.2,0.9"
 CENTRES = np.array([15, 13, 10]) + 7 * np.array([*itertools.product((0, 1), (0, 1), (0, 1)),
                                                  *itertools.product((-1, 2), (0, 1), (0, 1)),

@@ -19,6 +19,10 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tfsono.systems import system
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -59,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     _in_order(trainings, run, arguments.at_once, split)
     evaluation = [sys.executable, str(ROOT / "evaluate" / f"{arguments.system}.py"), "--data", arguments.data, "--runs",
                   *(str(out / "runs" / training.name) for training in trainings), "--out", str(out / "results"),
-                  *MEASURED_WITH[arguments.system]]
+                  *system(arguments.system).DEMO.evaluate]
     print(shlex.join(evaluation), flush=True)
     subprocess.run(evaluation, check=True)
     print(f"{len(trainings)} trainings and their evaluation: {(time.monotonic() - began) / 60:.0f} minutes")
@@ -96,7 +100,6 @@ def face_rows(seed: int, runs: Path) -> list[Training]:
 
 
 ROWS = {"femur": femur_rows, "pose": pose_rows, "face": face_rows}
-MEASURED_WITH = {"femur": (), "pose": ("--refine",), "face": ()}
 
 
 def _logged(command: list[str], log: Path) -> float:

@@ -29,18 +29,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
-from tfsono.configs.face import FACE
 from tfsono.configs.face import LANDMARKS as FACE_LANDMARKS
-from tfsono.configs.femur import FEMUR
-from tfsono.configs.head import HEAD
-from tfsono.configs.hip import HIP
-from tfsono.configs.pose import LANDMARKS, POSE
+from tfsono.configs.pose import LANDMARKS
+from tfsono.systems import NAMES, system
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/full_size.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=("hip", "head", "femur", "pose", "face"))
+    parser.add_argument("system", choices=NAMES)
     parser.add_argument("what", choices=("train", "infer"))
     parser.add_argument("--variant", default="", help="a variant of the system; without, its first")
     parser.add_argument("--precision", default="float32")
@@ -48,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
     parser.add_argument("--refine", action="store_true", help="pose: with the refinement on the volume")
     arguments = parser.parse_args(argv)
-    choices = {"hip": HIP, "head": HEAD, "femur": FEMUR, "pose": POSE, "face": FACE}[arguments.system]
+    choices = system(arguments.system).CHOICES
     config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)),
                     {"precision": arguments.precision}).config
     train = arguments.what == "train"

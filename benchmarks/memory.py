@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
-from tfsono.configs.femur import FEMUR
-from tfsono.configs.pose import LANDMARKS, METHODS, POSE
+from tfsono.configs.pose import LANDMARKS, METHODS
+from tfsono.systems import system
 
 NETWORKS = {"femur": ("brndc", "brn", "unet_s", "unet_l"), "pose": METHODS}
 SIZES = {"femur": ["48x40x56", "72x48x64"], "pose": ["96x96x112", "112x112x144"]}
@@ -124,11 +124,12 @@ def config_of(arguments: argparse.Namespace, way: str):
     values = {"precision": arguments.precision, "recompute": way == "recompute"}
     if arguments.widths:
         values["widths"] = tuple(map(int, arguments.widths.split(",")))
+    choices = system(arguments.system).CHOICES
     if arguments.system == "pose":
         variant = {"land": "land_gcp", "rnn": "rnn_gcp", "gan": "gan_gcp"}[arguments.network]
-        return dataclasses.replace(choose(POSE, arguments.preset, variant).config,
+        return dataclasses.replace(choose(choices, arguments.preset, variant).config,
                                    landmark_names=LANDMARKS[:arguments.landmarks], **values)
-    return dataclasses.replace(choose(FEMUR, arguments.preset, "brndc").config, label_names=("femur",),
+    return dataclasses.replace(choose(choices, arguments.preset, "brndc").config, label_names=("femur",),
                                landmark_names=("proximal", "distal"), network=arguments.network, **values)
 
 

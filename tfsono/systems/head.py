@@ -41,16 +41,7 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto"
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule]:
-    """Runs and their module, with the weights that they are tested with.
-
-    Args:
-      folders: the run folders.
-      which: `best`, `last`, or `auto`: the best where the run validated.
-      options: none is of use here.
-
-    Raises:
-      UserError: not a run folder, a run without weights, or runs that cannot predict together.
-    """
+    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""
     runs = read_runs(folders, HEAD)
     return runs, module_of(runs, which)
 

@@ -38,15 +38,9 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, HipM
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HipModule]:
-    """Runs and their module, with the weights that they are tested with.
+    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated.
 
-    Args:
-      folders: the run folders.
-      which: `best`, `last`, or `auto`: the best where the run validated.
-      options: `tiling`: another one than the first run's.
-
-    Raises:
-      UserError: not a run folder, a run without weights, no such tiling, or runs that cannot predict together.
+    `options.tiling` replaces that of the first run.
     """
     runs = read_runs(folders, HIP)
     if options.tiling:

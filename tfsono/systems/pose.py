@@ -39,15 +39,9 @@ def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, Pose
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], PoseModule | PoseRefiner]:
-    """Runs and their module, with the weights that they are tested with.
+    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated.
 
-    Args:
-      folders: the run folders.
-      which: `best`, `last`, or `auto`: the best where the run validated.
-      options: `refine`: the refiner in the module's place.
-
-    Raises:
-      UserError: not a run folder, a run without weights or poses, or runs that cannot predict together.
+    With `options.refine` their refiner stands in the module's place.
     """
     runs = read_runs(folders, POSE)
     module = module_of(runs, which)

@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
 from tfsono.configs.face import FACE
@@ -35,6 +34,7 @@ from tfsono.configs.femur import FEMUR
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.configs.pose import LANDMARKS, POSE
+from tfsono.quiet import quiet_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
     parser.add_argument("--refine", action="store_true", help="pose: with the refinement on the volume")
     arguments = parser.parse_args(argv)
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     choices = {"hip": HIP, "head": HEAD, "femur": FEMUR, "pose": POSE, "face": FACE}[arguments.system]
     config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)),
                     {"precision": arguments.precision}).config

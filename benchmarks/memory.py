@@ -25,11 +25,11 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
 from tfsono.configs.femur import FEMUR
 from tfsono.configs.pose import LANDMARKS, METHODS, POSE
+from tfsono.quiet import quiet_tensorflow
 
 NETWORKS = {"femur": ("brndc", "brn", "unet_s", "unet_l"), "pose": METHODS}
 SIZES = {"femur": ["48x40x56", "72x48x64"], "pose": ["96x96x112", "112x112x144"]}
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--estimate", action="store_true", help="count tensors in place of measuring")
     parser.add_argument("--here", choices=WAYS, help="in this process, the first size only")
     arguments = parser.parse_args(argv)
+    quiet_tensorflow()
     arguments.sizes = arguments.sizes or SIZES[arguments.system]
     arguments.network = arguments.network or NETWORKS[arguments.system][0]
     if arguments.network not in NETWORKS[arguments.system]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
+from tfsono.quiet import quiet_tensorflow
 from tfsono.systems import NAMES, system
 
 TILINGS = ("", "paper", "half", "fast", "whole")
@@ -16,7 +16,6 @@ TILINGS = ("", "paper", "half", "fast", "whole")
 
 def main() -> int:
     """Runs the command line; a user's mistake is one line and exit status 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_command(lambda: run(sys.argv[1:]))
 
 
@@ -126,6 +125,7 @@ def _add_export(commands) -> None:
 
 
 def _export(arguments) -> None:
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
@@ -155,6 +155,7 @@ def _add_predict(commands) -> None:
 
 
 def _predict(arguments) -> int:
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import predict
 

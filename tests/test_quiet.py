@@ -143,3 +143,12 @@ def test_every_command_that_loads_tensorflow_is_quiet(path, name):
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     assert quiet_before_imports(function)
+
+
+def test_the_version_is_one_line_and_loads_nothing():
+    done = python("import sys; from tfsono.__main__ import run\ntry: run(['--version'])\n"
+                  "finally: assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)")
+    assert (done.returncode, done.stderr) == (0, "")
+    from tfsono import __version__
+
+    assert done.stdout == f"tfsono {__version__}, tensorflow {version('tensorflow')}, keras {version('keras')}\n"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
+from tfsono import __version__
 from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
@@ -22,11 +24,23 @@ def main() -> int:
 def run(argv: list[str]) -> int | None:
     """Runs one command given as the words after `tfsono`; raises `UserError` for a user's mistake."""
     parser = Parser(prog="tfsono", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="of tfsono, TensorFlow and Keras")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_phantom, _add_audit, _add_cache, _add_export, _add_predict, _add_doctor, _add_demo):
         add(commands)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
+
+
+class _Version(argparse.Action):
+    """Prints the installed versions without loading TensorFlow, and looks them up only when asked for."""
+
+    def __call__(self, parser, *_) -> None:
+        from tfsono.doctor import installed_version
+
+        others = (f"{name} {installed_version(name) or 'not installed'}" for name in ("tensorflow", "keras"))
+        print(", ".join((f"tfsono {__version__}", *others)))
+        parser.exit()
 
 
 def _add_phantom(commands) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                  "TF_NUM_INTEROP_THREADS"):
     os.environ[variable] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.geometry.anchors import anchors, assign
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou
+from tfsono.quiet import quiet_tensorflow
 
 SIZE, STRIDE, SIDES = 128, 4, (13, 16, 20, 28)
 CELLS = (SIZE // STRIDE,) * 3
@@ -68,6 +68,7 @@ def measure_assignment(repeats: int) -> None:
 
 def measure_graph(repeats: int) -> None:
     """What inference and Faster R-CNN do with tensors."""
+    quiet_tensorflow()
     import tensorflow as tf
 
     from tfsono.geometry.boxes import keep_best

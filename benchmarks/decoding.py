@@ -9,12 +9,14 @@ Distances are mean distances in voxels.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfsono.quiet import quiet_tensorflow
+
+quiet_tensorflow()
 
 import numpy as np
 

@@ -25,10 +25,10 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
 from tfsono.configs.pose import LANDMARKS, METHODS
+from tfsono.quiet import quiet_tensorflow
 from tfsono.systems import system
 
 NETWORKS = {"femur": ("brndc", "brn", "unet_s", "unet_l"), "pose": METHODS}
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--estimate", action="store_true", help="count tensors in place of measuring")
     parser.add_argument("--here", choices=WAYS, help="in this process, the first size only")
     arguments = parser.parse_args(argv)
+    quiet_tensorflow()
     arguments.sizes = arguments.sizes or SIZES[arguments.system]
     arguments.network = arguments.network or NETWORKS[arguments.system][0]
     if arguments.network not in NETWORKS[arguments.system]:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfsono.quiet import quiet_tensorflow
 
 RUNS = 8
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args(argv)
 
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     import keras
     import tensorflow as tf
 

@@ -10,12 +10,14 @@ paper, fitted on true landmarks and without scores. Rows are the mean over the t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfsono.quiet import quiet_tensorflow
+
+quiet_tensorflow()
 
 import numpy as np
 

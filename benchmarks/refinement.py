@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import choose
 from tfsono.configs.pose import LANDMARKS, POSE, ROBUST, PoseConfig
+from tfsono.quiet import quiet_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plain", action="store_true", help="without gradient checkpointing")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     config = choose(POSE, arguments.preset, "land_gcp").config
     widths = tuple(map(int, arguments.widths.split(","))) if arguments.widths else config.widths
     config = dataclasses.replace(config, landmark_names=LANDMARKS, widths=widths, refine_norm=arguments.norm,

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import evaluation_parser
 from tfsono.configs.face import FACE, LANDMARKS, MIRRORED
 from tfsono.errors import run_command
 from tfsono.files import make_folder
+from tfsono.quiet import quiet_tensorflow
 
 UNNAMED = ("seed",)  # fields in which runs of one row may differ
 NAMES = {"rpn": "RPN", "ig_rpn": "I-RPN", "ssd": "SSD", "ig_ssd": "I-SSD", "faster_rcnn": "Faster R-CNN",
@@ -32,7 +32,8 @@ TIMED, WARM_UP = 20, 2  # calls
 def main(argv: list[str] | None = None) -> None:
     arguments = evaluation_parser(FACE, __doc__, "landmarks").parse_args(argv)
 
-    from tfsono.evaluation.evaluation import opened  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.evaluation.evaluation import opened
     from tfsono.report.face_tables import face_tables, in_order
     from tfsono.systems.face import check_together
 

@@ -8,17 +8,16 @@ grid.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder
+from tfsono.quiet import quiet_tensorflow
 
 UNNAMED = ("seed", "roi_run", "start_from")  # fields in which runs of one row may differ
 NAMES = {"unet_roi": "Unet-ROI", "unet_s": "Unet-S", "unet_l": "Unet-L", "brn": "BRN", "brnd": "BRND",
@@ -32,7 +31,8 @@ def main(argv: list[str] | None = None) -> None:
                         help="where the second stages look: where the first one found bone, or in the reference boxes")
     arguments = parser.parse_args(argv)
 
-    from tfsono.evaluation.evaluation import opened  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.evaluation.evaluation import opened
     from tfsono.report.femur_tables import femur_tables
 
     with opened(arguments, FEMUR, ("labels", "landmarks")) as evaluation:

@@ -8,17 +8,16 @@ they are also measured together. The same command resumes an interrupted evaluat
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
 from tfsono.files import replacing
+from tfsono.quiet import quiet_tensorflow
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
 POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
@@ -31,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
     arguments = parser.parse_args(argv)
 
-    from tfsono.evaluation.evaluation import opened  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.evaluation.evaluation import opened
     from tfsono.report.head_tables import head_tables
 
     with opened(arguments, HEAD) as evaluation:

@@ -7,22 +7,22 @@ probabilities, in a row of its own. The same command resumes an interrupted eval
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
+from tfsono.quiet import quiet_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = evaluation_parser(HIP, __doc__, "masks").parse_args(argv)
 
-    from tfsono.evaluation.displaced import displaced_tables  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.evaluation.displaced import displaced_tables
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.hip_tables import hip_tables
     from tfsono.systems.hip import check_together

@@ -9,17 +9,16 @@ scored on the volume's own grid.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import evaluation_parser
 from tfsono.configs.pose import LANDMARKS, MIRRORED, POSE, ROBUST, SEGMENTS
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder
+from tfsono.quiet import quiet_tensorflow
 
 UNNAMED = ("seed", "start_from")  # fields in which runs of one row may differ
 NAMES = {"land_r4": "Land-R4", "land_gcp": "LandGCP", "rnn_r4": "RNN-R4", "rnn_gcp": "RNNGCP", "gan_r4": "GAN-R4",
@@ -35,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--refine", action="store_true", help="refine the runs of land on each test volume too: SSL")
     arguments = parser.parse_args(argv)
 
-    from tfsono.evaluation.evaluation import opened  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.evaluation.evaluation import opened
     from tfsono.report.pose_tables import in_order, pose_tables
 
     with opened(arguments, POSE, ("landmarks",)) as evaluation:

@@ -19,7 +19,7 @@ SCRIPTS = ("train", "evaluate", "benchmarks", "workflow")
 # Imports go down only, or stay in one package: a folder or file directly under tfsono/, or a folder of scripts.
 LAYERS = (
     ("errors", "__init__"),
-    ("files", "progress"),
+    ("files", "progress", "quiet"),
     ("config",),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d"),
@@ -37,13 +37,14 @@ LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for packag
 
 # Without TensorFlow a package runs on Keras's other backends; without Keras it loads at once, as `--help` must.
 NO_TENSORFLOW = (
-    "errors", "files", "progress", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
+    "errors", "files", "progress", "quiet", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
 )
 # One operation that Keras lacks, where TensorFlow is its backend; the others take Keras's own. And its own checkpoints.
 TENSORFLOW_BESIDE = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
-NO_KERAS = ("errors", "files", "progress", "config", "__init__", "configs", "metrics", "volumes", "phantoms", "report")
-STANDARD_LIBRARY_ONLY = ("errors", "files", "progress", "config", "__init__", "configs")
+NO_KERAS = ("errors", "files", "progress", "quiet", "config", "__init__", "configs", "metrics", "volumes", "phantoms",
+            "report")
+STANDARD_LIBRARY_ONLY = ("errors", "files", "progress", "quiet", "config", "__init__", "configs")
 # Files that run code when they are loaded.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")

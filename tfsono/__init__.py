@@ -3,7 +3,7 @@
 The rooms of the package, from the ground up; imports go down only, or stay in one room:
 
     errors, files, config       mistakes of the user's; files whole or not at all; numbers with where they come from
-    progress                    times in words
+    progress, quiet             times in words; stderr without the lines that TensorFlow always writes
     configs, geometry           one flat dataclass of numbers per paper; coordinates, without weights
     layers, losses              Keras blocks and loss functions that several papers share
     augment, augment_picture    one random transform of image, mask and landmarks: of volumes, of pictures

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
 from pathlib import Path
 
+from tfsono import __version__
 from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
+from tfsono.quiet import quiet_tensorflow
 from tfsono.systems import NAMES, system
 
 TILINGS = ("", "paper", "half", "fast", "whole")
@@ -16,18 +18,29 @@ TILINGS = ("", "paper", "half", "fast", "whole")
 
 def main() -> int:
     """Runs the command line; a user's mistake is one line and exit status 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_command(lambda: run(sys.argv[1:]))
 
 
 def run(argv: list[str]) -> int | None:
     """Runs one command given as the words after `tfsono`; raises `UserError` for a user's mistake."""
     parser = Parser(prog="tfsono", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="of tfsono, TensorFlow and Keras")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_phantom, _add_audit, _add_cache, _add_export, _add_predict, _add_doctor, _add_demo):
         add(commands)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
+
+
+class _Version(argparse.Action):
+    """Prints the installed versions without loading TensorFlow, and looks them up only when asked for."""
+
+    def __call__(self, parser, *_) -> None:
+        from tfsono.doctor import installed_version
+
+        others = (f"{name} {installed_version(name) or 'not installed'}" for name in ("tensorflow", "keras"))
+        print(", ".join((f"tfsono {__version__}", *others)))
+        parser.exit()
 
 
 def _add_phantom(commands) -> None:
@@ -126,6 +139,7 @@ def _add_export(commands) -> None:
 
 
 def _export(arguments) -> None:
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
@@ -155,6 +169,7 @@ def _add_predict(commands) -> None:
 
 
 def _predict(arguments) -> int:
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import predict
 

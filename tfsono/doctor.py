@@ -1,51 +1,33 @@
 """`tfsono doctor`: versions, devices and memory, and what would go wrong here without a message.
 
-Each `*_findings` function is given what was seen and judges it, so that a test can show it a machine it
-does not have; each `probe_*` function looks and judges nothing. TensorFlow is loaded in a process of its
-own: where it fails for the CPU or the driver it ends that process, and the report must still be written.
+Each `*_findings` function is given what was seen and judges it, so that a test can show it a machine that is not
+there; each `probe_*` function looks and judges nothing. TensorFlow is loaded in a process of its own: where it fails
+for the CPU or the driver it ends that process, and the report must still be written.
 """
 
 from __future__ import annotations
 
-import configparser
 import ctypes
 import glob
 import importlib.metadata
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
 OK, NOTE, WARNING = "ok", "note", "WARNING"
 GIBIBYTE = 2**30
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 LEAST_MEMORY_GB = 6.0  # TensorFlow, a cache being written and the preset `quick`, with room to spare
 LEAST_DISK_GB = 5.0  # a cache of a few dozen volumes, a run and an export
-KERAS_FOLDER = "Keras's folder"
 INSTALL_GPU = "pip install 'tensorflow[and-cuda]' brings the CUDA and cuDNN that TensorFlow looks for"
-FORMATS = {"NiftiImageIO": "NIfTI", "MetaImageIO": "MetaImage", "NrrdImageIO": "NRRD", "GDCMImageIO": "DICOM"}
-KERAS_DEFAULTS = {
-    "backend": "tensorflow",
-    "floatx": "float32",
-    "image_data_format": "channels_last",
-    "epsilon": 1e-7,
-}
-EFFECTS = {
-    "TF_DETERMINISTIC_OPS": "1 makes runs repeatable bit for bit, and slower: timings do not compare",
-    "TF_CUDNN_DETERMINISTIC": "1 makes runs repeatable, and slower: timings do not compare",
-    "TF_CUDNN_USE_AUTOTUNE": "0 takes other kernels than by default: slower, and other last digits",
-    "NVIDIA_TF32_OVERRIDE": "changes the precision of float32 products on the GPU",
-    "XLA_FLAGS": "changes what XLA makes of the same program",
-}
-FALSE_WORDS = ("", "0", "false", "off")
 
 
 @dataclass(frozen=True)
@@ -63,24 +45,14 @@ class Driver:
     """What the system itself shows of NVIDIA GPUs, whatever TensorFlow makes of them.
 
     Attributes:
-        loaded: the kernel module is loaded (/proc/driver/nvidia/version); in a container this is the host's.
-        devices: device files such as /dev/nvidia0; none in a container that was given no GPU.
-        gpus: one line per GPU from nvidia-smi.
-        error: nvidia-smi's own complaint, if it ran and failed.
+      loaded: the kernel module is loaded (/proc/driver/nvidia/version); in a container this is the host's.
+      gpus: one line per GPU from nvidia-smi, else its device file; none in a container that was given no GPU.
+      error: nvidia-smi's own complaint, if it ran and failed.
     """
 
     loaded: bool = False
-    devices: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     error: str = ""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU as TensorFlow sees it; `capability` is CUDA's compute capability, (0, 0) if unknown."""
-
-    name: str
-    capability: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -88,8 +60,9 @@ class Framework:
     """TensorFlow and Keras as they load here; `error` is set where they do not.
 
     Attributes:
-        build: tf.sysconfig.get_build_info(), whose keys differ between versions.
-        messages: what TensorFlow wrote about the GPU while it loaded.
+      gpus: name and CUDA's compute capability of each GPU that TensorFlow uses; (0, 0) where unknown.
+      build: tf.sysconfig.get_build_info(), whose keys differ between versions.
+      messages: what TensorFlow wrote about the GPU while it loaded.
     """
 
     error: str = ""
@@ -98,7 +71,7 @@ class Framework:
     backend: str = "tensorflow"
     float_type: str = "float32"
     data_format: str = "channels_last"
-    gpus: tuple[Gpu, ...] = ()
+    gpus: tuple[tuple[str, tuple[int, int]], ...] = ()
     build: Mapping[str, object] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
 
@@ -109,11 +82,7 @@ def run_doctor() -> int:
 
 
 def report(findings: Iterable[Finding], write: Callable[[str], object] = print) -> int:
-    """Writes one line per finding, its advice below it; the warnings once more at the end.
-
-    Returns:
-        1 if anything is a WARNING, else 0.
-    """
+    """Writes one line per finding, its advice below it, and the warnings once more at the end; 1 if there are any."""
     findings = list(findings)
     for finding in findings:
         write(f"{finding.level:<8}{finding.name:<24}{finding.value}")
@@ -123,8 +92,7 @@ def report(findings: Iterable[Finding], write: Callable[[str], object] = print) 
     if not warnings:
         write("nothing stands in the way")
         return 0
-    write("")
-    write(f"{len(warnings)} WARNING{'S' if len(warnings) > 1 else ''}:")
+    write(f"\n{len(warnings)} WARNING{'S' if len(warnings) > 1 else ''}:")
     for finding in warnings:
         write(f"  {finding.name}: {finding.value} -> {finding.advice}")
     return 1
@@ -132,46 +100,26 @@ def report(findings: Iterable[Finding], write: Callable[[str], object] = print) 
 
 def examine() -> list[Finding]:
     """Looks at this machine; returns all findings in the order of the report."""
-    driver = probe_driver()
+    driver, framework, environment = probe_driver(), probe_tensorflow(), dict(os.environ)
     requirements = probe_requirements()
-    versions = {requirement.name: installed_version(requirement.name) for requirement in requirements}
-    framework = probe_tensorflow()
-    environment = dict(os.environ)
     return [
-        python_finding(sys.version_info[:3]),
-        *version_findings(requirements, versions),
-        *framework_findings(framework),
-        *gpu_findings(driver, framework, environment),
-        *cudnn_findings(framework, probe_cudnn(framework.build), bool(driver_gpus(driver) or framework.gpus)),
-        *bfloat16_findings(probe_cpu_flags(), framework.gpus),
-        *memory_findings(probe_memory()),
-        cores_finding(os.cpu_count() or 1, probe_usable_cores(), environment),
-        *environment_findings(environment),
-        *keras_file_findings(*probe_keras_file(environment), environment),
-        *place_findings(probe_places(environment)),
-        *image_findings(probe_image_formats()),
-        hdf5_finding(probe_hdf5(), environment),
+        Finding(OK, "Python", platform.python_version()),
+        *version_findings(requirements, {each.name: installed_version(each.name) for each in requirements}),
+        *framework_findings(framework, environment),
+        *driver_findings(driver),
+        *gpu_findings(len(driver.gpus), framework, environment),
+        *cudnn_findings(framework, probe_cudnn(framework.build), bool(driver.gpus or framework.gpus)),
+        *bfloat16_findings(probe_cpu_flags(), framework),
+        memory_finding(probe_memory()),
+        disk_finding(os.getcwd(), shutil.disk_usage(".").free / GIBIBYTE),
     ]
 
 
-# --- Python and packages
-
-
-def python_finding(version: tuple[int, int, int]) -> Finding:
-    """Judges the interpreter's version; TensorFlow has wheels for Python 3.10 to 3.13."""
-    text = ".".join(map(str, version))
-    if OLDEST_PYTHON <= version[:2] <= NEWEST_PYTHON:
-        return Finding(OK, "Python", text)
-    return Finding(WARNING, "Python", text, "tfsono is tested with Python 3.10 to 3.13; use one of these")
+# --- packages
 
 
 def version_findings(requirements: Iterable[Requirement], versions: Mapping[str, str]) -> list[Finding]:
-    """Compares each installed version with what setup.cfg asks for.
-
-    Args:
-        requirements: those that hold on this Python.
-        versions: package name -> installed version, "" where it is not installed.
-    """
+    """Compares each installed version, "" where it is not installed, with what setup.cfg asks for."""
     findings = []
     for requirement in requirements:
         found = versions.get(requirement.name, "")
@@ -184,28 +132,12 @@ def version_findings(requirements: Iterable[Requirement], versions: Mapping[str,
 
 
 def probe_requirements() -> list[Requirement]:
-    """The package's requirements on this Python: from the checkout's setup.cfg, else as installed."""
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read(Path(__file__).resolve().parent.parent / "setup.cfg", encoding="utf-8")
-    if parser.get("metadata", "name", fallback="") == "tfsono":
-        return parse_requirements(parser.get("options", "install_requires").splitlines())
+    """What the installed package requires on this Python, without its extras; nothing where it is not installed."""
     try:
-        return parse_requirements(importlib.metadata.requires("tfsono") or [])
+        requirements = map(Requirement, importlib.metadata.requires("tfsono") or [])
     except importlib.metadata.PackageNotFoundError:
         return []
-
-
-def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
-    """Requirements that hold on this Python and belong to no extra; lines that are none are left out."""
-    requirements = []
-    for line in lines:
-        try:
-            requirement = Requirement(line.strip())
-        except InvalidRequirement:
-            continue
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            requirements.append(requirement)
-    return requirements
+    return [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
 def installed_version(name: str) -> str:
@@ -219,60 +151,44 @@ def installed_version(name: str) -> str:
 # --- TensorFlow and Keras
 
 
-def framework_findings(framework: Framework) -> list[Finding]:
-    """Judges whether TensorFlow and Keras load, and on which defaults Keras stands."""
+def framework_findings(framework: Framework, environment: Mapping[str, str]) -> list[Finding]:
+    """Judges whether TensorFlow and Keras load, and with which settings; KERAS_BACKEND may be why they do not."""
+    loaded = Finding(OK, "TensorFlow loads", f"{framework.tensorflow}, Keras {framework.keras}")
     if framework.error:
-        return [Finding(WARNING, "TensorFlow loads", framework.error, "no command can run: mend this first")]
-    findings = [Finding(OK, "TensorFlow loads", f"{framework.tensorflow}, Keras {framework.keras}")]
-    if framework.backend == "tensorflow":
-        findings.append(Finding(OK, "Keras backend", framework.backend))
-    else:
-        advice = "training and inference run on TensorFlow only: export KERAS_BACKEND=tensorflow"
-        findings.append(Finding(WARNING, "Keras backend", framework.backend, advice))
-    if framework.float_type != "float32":
-        advice = 'every weight would be made so: set "floatx": "float32" in Keras\'s keras.json'
-        findings.append(Finding(WARNING, "Keras float type", framework.float_type, advice))
-    if framework.data_format != "channels_last":
-        advice = 'the networks have the channel last: set "image_data_format": "channels_last" in keras.json'
-        findings.append(Finding(WARNING, "Keras data format", framework.data_format, advice))
-    if not framework.gpus:
-        advice = "leave jit_compile off: it makes a 3D convolution 9 times slower on a CPU"
-        findings.append(Finding(NOTE, "XLA", "slow on a CPU", advice))
-    return findings
+        loaded = Finding(WARNING, "TensorFlow loads", framework.error, "nothing trains or predicts: fix this first")
+    settings = (("Keras backend", environment.get("KERAS_BACKEND") or framework.backend, "tensorflow"),
+                ("Keras float type", framework.float_type, "float32"),
+                ("Keras data format", framework.data_format, "channels_last"))
+    advice = "must be {}: unset KERAS_BACKEND, and delete keras.json in ~/.keras or $KERAS_HOME"
+    return [loaded, *(Finding(WARNING, name, found, advice.format(wanted))
+                      for name, found, wanted in settings if found != wanted)]
 
 
 def probe_tensorflow() -> Framework:
     """Loads TensorFlow and Keras in another process and returns what they are."""
-    command = [sys.executable, "-m", "tfsono.doctor"]
-    folder = Path(__file__).resolve().parent.parent
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}  # what it says of missing libraries is a warning
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=folder)
+        done = subprocess.run([sys.executable, "-m", "tfsono.doctor"], capture_output=True, text=True, timeout=300,
+                              check=False, cwd=Path(__file__).resolve().parents[1], env=environment)
     except subprocess.TimeoutExpired:
         return Framework(error="no end of loading after 5 minutes")
     return parse_framework(done.returncode, done.stdout, done.stderr)
 
 
 def parse_framework(status: int, output: str, messages: str) -> Framework:
-    """Reads the answer of the process that loaded TensorFlow.
-
-    Args:
-        status: its exit status, negative where a signal ended it.
-        output: the JSON line that `load_framework` gives.
-        messages: what it wrote on stderr.
-    """
+    """Reads what the process that loaded TensorFlow left: exit status (negative: a signal), JSON line, stderr."""
     lines = [line for line in messages.splitlines() if line.strip()]
     if status < 0:
-        reason = "; this CPU lacks instructions that TensorFlow's wheel needs (AVX)" if -status == 4 else ""
+        reason = "; this CPU lacks instructions that TensorFlow's wheel needs (AVX)" if status == -4 else ""
         return Framework(error=f"loading it ends Python with signal {-status}{reason}")
     try:
         found = json.loads(output.strip().splitlines()[-1])
     except (IndexError, ValueError):
         return Framework(error=lines[-1] if lines else f"loading it ends with exit status {status}")
-    gpus = tuple(Gpu(gpu["name"], tuple(gpu["capability"])) for gpu in found.pop("gpus"))
-    found.pop("messages")
     # Without the prefix of the log: level, time, process and source line.
     words = [re.sub(r"^.*?\.cc:\d+\] ", "", line) for line in lines if re.search("(?i)cuda|cudnn|gpu", line)]
-    return Framework(**found, gpus=gpus, messages=tuple(dict.fromkeys(words)))
+    gpus = tuple((name, tuple(capability)) for name, capability in found["gpus"])
+    return Framework(**found | {"gpus": gpus, "messages": tuple(dict.fromkeys(words))})
 
 
 def load_framework() -> Framework:
@@ -281,8 +197,7 @@ def load_framework() -> Framework:
         import keras
         import tensorflow as tf
 
-        devices = tf.config.list_physical_devices("GPU")
-        gpus = [tf.config.experimental.get_device_details(device) for device in devices]
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     # Whatever a broken installation raises is the finding: a missing library, two versions that do not fit.
     except Exception as error:
         return Framework(error=" ".join(f"{type(error).__name__}: {error}".split())[:300])
@@ -292,55 +207,40 @@ def load_framework() -> Framework:
         backend=keras.config.backend(),
         float_type=keras.config.floatx(),
         data_format=keras.config.image_data_format(),
-        gpus=tuple(describe_gpu(details) for details in gpus),
+        gpus=tuple((one.get("device_name", "GPU"), one.get("compute_capability") or (0, 0)) for one in details),
         build=dict(tf.sysconfig.get_build_info()),
     )
-
-
-def describe_gpu(details: Mapping[str, object]) -> Gpu:
-    """A GPU from TensorFlow's own dictionary of details, any entry of which may be missing."""
-    return Gpu(str(details.get("device_name", "GPU")), tuple(details.get("compute_capability") or (0, 0)))
 
 
 # --- GPU
 
 
-def gpu_findings(driver: Driver, framework: Framework, environment: Mapping[str, str]) -> list[Finding]:
-    """Compares the driver's GPUs with those that TensorFlow takes: a difference comes without an error."""
-    findings = [Finding(OK, "GPU (driver)", line) for line in driver.gpus]
-    findings += [Finding(OK, "GPU (TensorFlow)", f"{gpu.name}, {capability(gpu)}") for gpu in framework.gpus]
-    seen, used = len(driver_gpus(driver)), len(framework.gpus)
-    visible = visible_gpus(seen, environment.get("CUDA_VISIBLE_DEVICES"))
-    findings += driver_findings(driver)
+def driver_findings(driver: Driver) -> list[Finding]:
+    """Shows the driver's GPUs and their memory, and judges a driver that has none to show."""
+    if driver.error:
+        advice = "the driver does not respond; after an update of the driver, restart the machine"
+        level = WARNING if driver.loaded or driver.gpus else NOTE
+        return [Finding(level, "GPU (driver)", f"nvidia-smi: {driver.error}", advice)]
+    if driver.loaded and not driver.gpus:
+        advice = "in a container: docker run --gpus all, with the NVIDIA Container Toolkit on the host"
+        return [Finding(WARNING, "GPU (driver)", "a driver, but no GPU for this process", advice)]
+    return [Finding(OK, "GPU (driver)", line) for line in driver.gpus]
+
+
+def gpu_findings(seen: int, framework: Framework, environment: Mapping[str, str]) -> list[Finding]:
+    """Compares the number of the driver's GPUs with those that TensorFlow uses: it gives no error if it uses none."""
     if framework.error:
-        return findings  # said already, and loudly: a TensorFlow that does not load sees nothing
+        return []  # said already, and loudly: a TensorFlow that does not load sees nothing
+    setting, used = environment.get("CUDA_VISIBLE_DEVICES"), len(framework.gpus)
+    visible = visible_gpus(seen, setting)
+    findings = [Finding(OK, "GPU (TensorFlow)", f"{name}, compute capability {major}.{minor}")
+                for name, (major, minor) in framework.gpus]
     if used < visible:
         findings.append(unused_gpu_finding(visible, framework))
     elif visible < seen:
-        value = f"CUDA_VISIBLE_DEVICES={environment['CUDA_VISIBLE_DEVICES']} leaves {visible} of {seen}"
+        value = f"CUDA_VISIBLE_DEVICES={setting} leaves {visible} of {seen}"
         findings.append(Finding(NOTE, "GPU (TensorFlow)", value, "unset it to use all"))
-    elif not seen and not used:
-        findings.append(Finding(NOTE, "GPU", "none in use: all runs on the CPU"))
-    return findings
-
-
-def driver_findings(driver: Driver) -> list[Finding]:
-    """Judges a driver that has no GPU to show."""
-    if driver.gpus:
-        return []
-    if driver.error:
-        level = WARNING if driver.loaded or driver.devices else NOTE
-        advice = "the driver does not answer; after an update of the driver the machine must be started again"
-        return [Finding(level, "GPU (driver)", f"nvidia-smi: {driver.error}", advice)]
-    if driver.loaded and not driver.devices:
-        advice = "in a container: docker run --gpus all, with the NVIDIA Container Toolkit on the host"
-        return [Finding(WARNING, "GPU (driver)", "a driver, but no GPU for this process", advice)]
-    return []
-
-
-def driver_gpus(driver: Driver) -> tuple[str, ...]:
-    """The GPUs that the driver shows; the device files where nvidia-smi is not installed."""
-    return driver.gpus or driver.devices
+    return findings or [Finding(NOTE, "GPU", "none in use: all runs on the CPU")]
 
 
 def visible_gpus(seen: int, setting: str | None) -> int:
@@ -348,9 +248,8 @@ def visible_gpus(seen: int, setting: str | None) -> int:
     if setting is None:
         return seen
     left = 0
-    for entry in setting.split(","):
-        number = entry.strip()
-        if not number or number.startswith("-") or (number.isdigit() and int(number) >= seen):
+    for entry in map(str.strip, setting.split(",")):
+        if not entry or entry.startswith("-") or (entry.isdigit() and int(entry) >= seen):
             break
         left += 1
     return min(left, seen)
@@ -358,102 +257,59 @@ def visible_gpus(seen: int, setting: str | None) -> int:
 
 def unused_gpu_finding(visible: int, framework: Framework) -> Finding:
     """The finding for a machine whose driver offers more GPUs than TensorFlow uses."""
-    used = len(framework.gpus) or "NONE"
-    value = f"THE DRIVER OFFERS {visible} GPU{'S' if visible > 1 else ''}, TENSORFLOW USES {used}"
-    advice = INSTALL_GPU
-    if not framework.build.get("is_cuda_build", True):
-        advice = f"this TensorFlow is built without CUDA; {advice}"
-    if framework.messages:
-        advice += f". TensorFlow says: {' | '.join(framework.messages[-3:])}"
-    return Finding(WARNING, "GPU (TensorFlow)", value, advice)
-
-
-def capability(gpu: Gpu) -> str:
-    """Compute capability in words."""
-    return "compute capability " + (".".join(map(str, gpu.capability)) if any(gpu.capability) else "unknown")
+    offered = f"{visible} GPU{'S' if visible > 1 else ''}"
+    value = f"THE DRIVER OFFERS {offered}, TENSORFLOW USES {len(framework.gpus) or 'NONE'}"
+    without = "" if framework.build.get("is_cuda_build", True) else "this TensorFlow is built without CUDA; "
+    says = f". TensorFlow says: {' | '.join(framework.messages[-3:])}" if framework.messages else ""
+    return Finding(WARNING, "GPU (TensorFlow)", value, f"{without}{INSTALL_GPU}{says}")
 
 
 def probe_driver() -> Driver:
     """Asks the system for NVIDIA GPUs without TensorFlow."""
-    query = "--query-gpu=name,memory.total,memory.free,driver_version"
-    gpus, error = parse_nvidia_smi(*run_tool(["nvidia-smi", query, "--format=csv,noheader"]))
-    return Driver(
-        loaded=os.path.exists("/proc/driver/nvidia/version"),
-        devices=tuple(sorted(glob.glob("/dev/nvidia[0-9]*"))),
-        gpus=gpus,
-        error=error,
-    )
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        gpus, error = parse_nvidia_smi(done.returncode, done.stdout + done.stderr)
+    except subprocess.TimeoutExpired:
+        gpus, error = (), "no end after 30 seconds"
+    except OSError:  # not installed
+        gpus, error = (), ""
+    return Driver(os.path.exists("/proc/driver/nvidia/version"),
+                  gpus or tuple(sorted(glob.glob("/dev/nvidia[0-9]*"))), error)
 
 
-def parse_nvidia_smi(status: int | None, output: str) -> tuple[tuple[str, ...], str]:
-    """Reads nvidia-smi's answer to a query of name, total memory, free memory and driver version.
-
-    Args:
-        status: its exit status, None where it is not installed.
-        output: all that it printed.
-
-    Returns:
-        One line per GPU, and its complaint ("" if it had none).
-    """
+def parse_nvidia_smi(status: int, output: str) -> tuple[tuple[str, ...], str]:
+    """Reads what nvidia-smi printed of name, memory, free memory and driver: a line per GPU, and its complaint."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    if status is None:
-        return (), ""
     if status != 0 or any("failed" in line.lower() for line in lines):
         return (), lines[0] if lines else f"exit status {status}"
-    gpus = []
-    for line in lines:
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) == 4:
-            gpus.append("{}, {} of which {} free, driver {}".format(*parts))
-    return tuple(gpus), ""
-
-
-def run_tool(command: list[str]) -> tuple[int | None, str]:
-    """Exit status and output of a command; (None, "") where it is not installed."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (FileNotFoundError, PermissionError):
-        return None, ""
-    except subprocess.TimeoutExpired:
-        return 1, "no answer in 30 seconds"
-    return done.returncode, done.stdout + done.stderr
-
-
-# --- CUDA and cuDNN
+    rows = [line.split(", ") for line in lines]
+    return tuple("{}, {} of which {} free, driver {}".format(*row) for row in rows if len(row) == 4), ""
 
 
 def cudnn_findings(framework: Framework, found: str, wanted: bool) -> list[Finding]:
-    """Says which CUDA and cuDNN this TensorFlow is built for, and whether cuDNN can be loaded.
+    """Says which CUDA this TensorFlow is built for, and whether cuDNN loads.
 
     Args:
-        framework: gives the build's own dictionary (its keys differ between versions).
-        found: version or place of the cuDNN that was found, "" if none.
-        wanted: there is a GPU that needs it.
+      framework: gives the build's own dictionary.
+      found: version of the cuDNN that was found, "" if none.
+      wanted: there is a GPU that needs it.
     """
     if framework.error:
         return []
     if not framework.build.get("is_cuda_build"):
         return [Finding(NOTE, "CUDA", "this TensorFlow is built without it", INSTALL_GPU if wanted else "")]
-    cuda, cudnn = (framework.build.get(key, "not known") for key in ("cuda_version", "cudnn_version"))
-    findings = [Finding(OK, "CUDA (build)", f"CUDA {cuda}, cuDNN {cudnn}")]
-    if found:
-        findings.append(Finding(OK, "cuDNN", found))
-    elif wanted:
-        findings.append(Finding(WARNING, "cuDNN", f"libcudnn.so.{major(cudnn)} does not load", INSTALL_GPU))
-    else:
-        findings.append(Finding(OK, "cuDNN", "not installed, and not needed without a GPU"))
-    return findings
-
-
-def major(version: object) -> str:
-    """The first number of a version, "9" (the one of TensorFlow 2.18 and later) where there is none."""
-    match = re.match(r"\d+", str(version))
-    return match.group() if match else "9"
+    built = ", ".join(f"{name} {framework.build.get(key, 'unknown')}"
+                      for name, key in (("CUDA", "cuda_version"), ("cuDNN", "cudnn_version")))
+    if wanted and not found:
+        return [Finding(WARNING, "cuDNN", f"does not load; TensorFlow is built for {built}", INSTALL_GPU)]
+    return [Finding(OK, "cuDNN", f"{found or 'none, and not needed without a GPU'}; TensorFlow is built for {built}")]
 
 
 def probe_cudnn(build: Mapping[str, object]) -> str:
     """Loads cuDNN as TensorFlow would: the system's, else that of the wheels, which no search path names."""
-    name = f"libcudnn.so.{major(build.get('cudnn_version', ''))}"
+    major = re.match(r"\d+", str(build.get("cudnn_version")))
+    name = f"libcudnn.so.{major.group() if major else 9}"  # 9: of TensorFlow 2.18 and later
     wheels = [str(Path(folder) / "nvidia" / "cudnn" / "lib" / name) for folder in sys.path if folder]
     for path in (name, *filter(os.path.exists, wheels)):
         try:
@@ -464,254 +320,64 @@ def probe_cudnn(build: Mapping[str, object]) -> str:
     return ""
 
 
-# --- bfloat16, memory, cores
+# --- bfloat16, memory, disk
 
 
-def bfloat16_findings(cpu_flags: frozenset[str] | None, gpus: Iterable[Gpu]) -> list[Finding]:
+def bfloat16_findings(cpu_flags: frozenset[str], framework: Framework) -> list[Finding]:
     """Says where `mixed_bfloat16` is the hardware's own: some CPUs, GPUs from compute capability 8.0."""
     findings = []
-    for gpu in gpus:
-        if gpu.capability >= (8, 0):
-            findings.append(Finding(OK, "bfloat16 (GPU)", f"in hardware on {gpu.name}"))
-        elif any(gpu.capability):
-            advice = "use mixed_float16" if gpu.capability >= (7, 0) else "use float32"
-            findings.append(Finding(NOTE, "bfloat16 (GPU)", f"not in hardware on {gpu.name}", advice))
-    if cpu_flags is None:
-        return [*findings, Finding(NOTE, "bfloat16 (CPU)", "not known on this system")]
-    fast = sorted(flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in cpu_flags)
+    for name, capability in framework.gpus:
+        if capability >= (8, 0):
+            findings.append(Finding(OK, "bfloat16 (GPU)", f"in hardware on {name}"))
+        elif any(capability):
+            advice = "use mixed_float16" if capability >= (7, 0) else "use float32"
+            findings.append(Finding(NOTE, "bfloat16 (GPU)", f"not in hardware on {name}", advice))
+    fast = sorted(cpu_flags & {"amx_bf16", "avx512_bf16", "bf16"})
     if fast:
         return [*findings, Finding(OK, "bfloat16 (CPU)", f"in hardware ({', '.join(fast)})")]
     advice = "mixed_bfloat16 is slower than float32 on this CPU"
     return [*findings, Finding(NOTE, "bfloat16 (CPU)", "not in hardware", advice)]
 
 
-def probe_cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str] | None:
-    """The CPU's flags; None where the system does not tell."""
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
+def probe_cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
+    """The CPU's flags; none where the system does not tell."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace") if os.path.exists(path) else ""
     match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(match.group(1).split()) if match else None
+    return frozenset(match.group(1).split() if match else ())
 
 
-def memory_findings(memory_gb: Mapping[str, float]) -> list[Finding]:
-    """Judges memory from `total`, `available`, `swap` and `limit` in GiB, any of which may be missing."""
-    if "total" not in memory_gb:
-        return [Finding(NOTE, "memory", "not known on this system")]
-    total, available = memory_gb["total"], memory_gb.get("available", memory_gb["total"])
-    limit, swap = memory_gb.get("limit", total), memory_gb.get("swap", 0.0)
-    value = f"{total:.1f} GB, {available:.1f} free, swap {swap:.1f}"
-    if limit < total:
-        value += f", this container may use {limit:.1f}"
-    usable = min(available, limit)
-    if usable < LEAST_MEMORY_GB:
-        advice = f"training wants {LEAST_MEMORY_GB:.0f} GB free; without swap the system kills it in silence"
-        return [Finding(WARNING, "memory", value, advice)]
-    return [Finding(OK, "memory", value)]
+def memory_finding(memory_gb: Mapping[str, float]) -> Finding:
+    """Judges memory from `total`, `available` and `limit` in GiB, any of which may be missing."""
+    if not {"total", "available"} <= set(memory_gb):
+        return Finding(NOTE, "memory", "not known on this system")
+    total, available = memory_gb["total"], memory_gb["available"]
+    limit = memory_gb.get("limit", total)
+    value = f"{total:.1f} GB, {available:.1f} free{f', this container may use {limit:.1f}' if limit < total else ''}"
+    if min(available, limit) < LEAST_MEMORY_GB:
+        advice = f"training takes {LEAST_MEMORY_GB:.0f} GB; the system kills what exceeds its memory, without a message"
+        return Finding(WARNING, "memory", value, advice)
+    return Finding(OK, "memory", value)
 
 
-def probe_memory(
-    meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/memory.max"
-) -> dict[str, float]:
-    """Memory in GiB: total, available, swap, and the limit of a container where one is set."""
-    names = {"MemTotal": "total", "MemAvailable": "available", "SwapTotal": "swap"}
+def probe_memory(meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/memory.max") -> dict[str, float]:
+    """Memory in GiB: total, available, and the limit of a container where one is set."""
     memory_gb = {}
     try:
-        for line in Path(meminfo).read_text(encoding="utf-8").splitlines():
-            key, _, rest = line.partition(":")
-            if key in names:
-                memory_gb[names[key]] = int(rest.split()[0]) * 1024 / GIBIBYTE
-        text = Path(limit).read_text(encoding="utf-8").strip()
-        if text.isdigit():
-            memory_gb["limit"] = int(text) / GIBIBYTE
-    except OSError:
-        pass  # another system, or no control group: the entries that were read are what is known
+        found = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path(meminfo).read_text(encoding="utf-8"), re.MULTILINE))
+        memory_gb = {"total": int(found["MemTotal"]) * 1024 / GIBIBYTE,
+                     "available": int(found["MemAvailable"]) * 1024 / GIBIBYTE}
+        memory_gb["limit"] = int(Path(limit).read_text(encoding="utf-8")) / GIBIBYTE
+    except (OSError, KeyError, ValueError):
+        pass  # another system, or no control group or no limit ("max"): what was read until then is what is known
     return memory_gb
 
 
-def cores_finding(cores: int, usable: int, environment: Mapping[str, str]) -> Finding:
-    """Says how many cores there are, and what takes some of them away."""
-    limits = [
-        f"{name}={environment[name]}"
-        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        if environment.get(name)
-    ]
-    value = f"{cores} in all, {usable} for this process"
-    if limits:
-        return Finding(NOTE, "cores", f"{value}; {', '.join(limits)}", "they limit the threads: unset them")
-    return Finding(OK, "cores", value)
-
-
-def probe_usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# --- variables and files that change results without a message
-
-
-def environment_findings(environment: Mapping[str, str]) -> list[Finding]:
-    """Judges the variables that change what TensorFlow and Keras do, without a word from them."""
-    findings = []
-    if environment.get("KERAS_BACKEND", "tensorflow") not in ("", "tensorflow"):
-        findings.append(Finding(WARNING, "KERAS_BACKEND", environment["KERAS_BACKEND"],
-                                "training and inference run on TensorFlow only: unset it"))
-    if is_on(environment, "TF_USE_LEGACY_KERAS"):
-        findings.append(Finding(WARNING, "TF_USE_LEGACY_KERAS", environment["TF_USE_LEGACY_KERAS"],
-                                "tf.keras becomes Keras 2: unset it"))
-    if re.search("auto.jit", environment.get("TF_XLA_FLAGS", "")):
-        findings.append(Finding(WARNING, "TF_XLA_FLAGS", environment["TF_XLA_FLAGS"],
-                                "compiles all with XLA, 9 times slower for 3D on a CPU: unset it"))
-    if "TF_ENABLE_ONEDNN_OPTS" in environment and not is_on(environment, "TF_ENABLE_ONEDNN_OPTS"):
-        findings.append(Finding(NOTE, "TF_ENABLE_ONEDNN_OPTS", environment["TF_ENABLE_ONEDNN_OPTS"],
-                                "oneDNN is off: slower on a CPU, and other last digits than by default"))
-    for name, effect in EFFECTS.items():
-        if environment.get(name):
-            findings.append(Finding(NOTE, name, environment[name], effect))
-    return findings or [Finding(OK, "environment", "no variable that changes results is set")]
-
-
-def is_on(environment: Mapping[str, str], name: str) -> bool:
-    """Whether a variable is set to something other than 0, false or off."""
-    return environment.get(name, "").strip().lower() not in FALSE_WORDS
-
-
-def keras_file_findings(path: str, text: str | None, environment: Mapping[str, str]) -> list[Finding]:
-    """Judges Keras's settings file, which another project may have changed.
-
-    Args:
-        path: the file.
-        text: its content, None where there is none (Keras then writes one with its defaults).
-        environment: its KERAS_BACKEND overrides the file's.
-    """
-    if text is None:
-        return [Finding(OK, "keras.json", "none: Keras's own defaults")]
-    try:
-        settings = json.loads(text)
-        if not isinstance(settings, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        return [Finding(NOTE, "keras.json", f"{path}: {error}", "Keras ignores it: delete the file")]
-    wanted = dict(KERAS_DEFAULTS)
-    if environment.get("KERAS_BACKEND"):
-        wanted.pop("backend")  # the variable wins, and framework_findings judges which backend came of it
-    other = [f"{key}={settings[key]}" for key, value in wanted.items() if settings.get(key, value) != value]
-    if other:
-        advice = f"another project changed Keras's defaults in {path}; set them back or delete the file"
-        return [Finding(WARNING, "keras.json", ", ".join(other), advice)]
-    return [Finding(OK, "keras.json", "Keras's own defaults")]
-
-
-def probe_keras_file(environment: Mapping[str, str]) -> tuple[str, str | None]:
-    """Path and content of the settings file that Keras reads; None where there is none."""
-    folder = environment.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    path = Path(folder) / "keras.json"
-    try:
-        return str(path), path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return str(path), None
-
-
-# --- places, images, HDF5
-
-
-def place_findings(places: Mapping[str, tuple[str, bool, float]]) -> list[Finding]:
-    """Judges the folders that are written to.
-
-    Args:
-        places: what it is for -> (path, can be written, GiB free).
-    """
-    findings = []
-    for purpose, (path, writable, free_gb) in places.items():
-        value = f"{path}, {free_gb:.0f} GB free"
-        if not writable:
-            # Keras does without its folder.
-            level = NOTE if purpose == KERAS_FOLDER else WARNING
-            advice = "nothing can be saved there: use another, or mend its permissions"
-            findings.append(Finding(level, purpose, f"{path} cannot be written", advice))
-        elif free_gb < LEAST_DISK_GB:
-            advice = f"a cache, a run and an export want about {LEAST_DISK_GB:.0f} GB"
-            findings.append(Finding(WARNING if free_gb < 1 else NOTE, purpose, value, advice))
-        else:
-            findings.append(Finding(OK, purpose, value))
-    return findings
-
-
-def probe_places(environment: Mapping[str, str]) -> dict[str, tuple[str, bool, float]]:
-    """Tries this folder, the temporary folder and Keras's folder (or the one that will hold it)."""
-    keras = Path(environment.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras"))
-    folders = {
-        "this folder": Path.cwd(),
-        "temporary folder": probe_temporary_folder(),
-        KERAS_FOLDER: keras if keras.is_dir() else keras.parent,
-    }
-    return {name: (str(folder), can_write(folder), free_space_gb(folder)) for name, folder in folders.items()}
-
-
-def probe_temporary_folder() -> Path:
-    """The temporary folder that Python takes; the one it would like to take where none can be written."""
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        return Path(os.environ.get("TMPDIR", os.sep + "tmp"))
-
-
-def can_write(folder: Path) -> bool:
-    """Whether a file can be made there: tried, since permissions do not show a read-only mount."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"tfsono")
-    except OSError:
-        return False
-    return True
-
-
-def free_space_gb(folder: Path) -> float:
-    """Free space in GiB, 0 where the folder does not exist."""
-    try:
-        return shutil.disk_usage(folder).free / GIBIBYTE
-    except OSError:
-        return 0.0
-
-
-def image_findings(formats: Iterable[str]) -> list[Finding]:
-    """Judges which of the medical formats SimpleITK reads here, from the names of its readers."""
-    formats = set(formats)
-    missing = [text for reader, text in FORMATS.items() if reader not in formats]
-    if missing:
-        advice = "this build of SimpleITK cannot read them: pip install --force-reinstall SimpleITK"
-        return [Finding(WARNING, "image formats", f"without {', '.join(missing)}", advice)]
-    return [Finding(OK, "image formats", ", ".join(FORMATS.values()))]
-
-
-def probe_image_formats() -> tuple[str, ...]:
-    """Names of SimpleITK's readers; none where it does not load."""
-    try:
-        import SimpleITK
-    except (ImportError, OSError):
-        return ()
-    return tuple(SimpleITK.ImageFileReader().GetRegisteredImageIOs())
-
-
-def hdf5_finding(version: str, environment: Mapping[str, str]) -> Finding:
-    """Judges the HDF5 library under h5py, and its file locks, which some network file systems refuse."""
-    if not version:
-        return Finding(WARNING, "HDF5", "h5py does not load", "pip install --force-reinstall h5py")
-    locking = environment.get("HDF5_USE_FILE_LOCKING", "")
-    if locking.upper() in ("FALSE", "0"):
-        advice = "without locks two processes can damage one cache"
-        return Finding(NOTE, "HDF5", f"{version}, HDF5_USE_FILE_LOCKING={locking}", advice)
-    return Finding(OK, "HDF5", f"{version}; where a network drive refuses locks: HDF5_USE_FILE_LOCKING=FALSE")
-
-
-def probe_hdf5() -> str:
-    """Version of the HDF5 library; "" where h5py does not load."""
-    try:
-        import h5py
-    except (ImportError, OSError):
-        return ""
-    return h5py.version.hdf5_version
+def disk_finding(folder: str, free_gb: float) -> Finding:
+    """Judges the disk under the working directory, where most commands write."""
+    value = f"{folder}, {free_gb:.1f} GB free"
+    if free_gb < LEAST_DISK_GB:
+        return Finding(WARNING, "disk", value, f"a cache, a run and an export take about {LEAST_DISK_GB:.0f} GB")
+    return Finding(OK, "disk", value)
 
 
 if __name__ == "__main__":  # the process that `probe_tensorflow` starts

@@ -9,16 +9,15 @@ The same command resumes an interrupted training. The functions follow sections 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
+from tfsono.quiet import quiet_tensorflow
 
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
 
@@ -26,7 +25,8 @@ LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_rat
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(FEMUR, __doc__).parse_args(argv)
 
-    from tfsono.models.femur import build  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.models.femur import build
     from tfsono.systems.femur import adopt_first_stage
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started

@@ -8,17 +8,16 @@ The same command resumes an interrupted training. The functions follow the text'
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import training_parser
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.errors import UserError, run_command
+from tfsono.quiet import quiet_tensorflow
 
 
 class Labels(NamedTuple):
@@ -32,7 +31,8 @@ class Labels(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(HEAD, __doc__).parse_args(argv)
 
-    from tfsono.models.head import build  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.models.head import build
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 

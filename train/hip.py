@@ -5,22 +5,22 @@ The same command resumes an interrupted training. The functions follow section 3
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import training_parser
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
+from tfsono.quiet import quiet_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(HIP, __doc__).parse_args(argv)
 
-    from tfsono.models.hip import build  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.models.hip import build
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 

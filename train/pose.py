@@ -10,17 +10,16 @@ training. The functions follow sections 2 and 3 of the paper.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfsono.config import training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
+from tfsono.quiet import quiet_tensorflow
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
 
@@ -28,7 +27,8 @@ LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientatio
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(POSE, __doc__).parse_args(argv)
 
-    from tfsono.models.pose import build  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    from tfsono.models.pose import build
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 

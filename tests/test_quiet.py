@@ -1,0 +1,154 @@
+"""What reaches stderr of a command: nothing while all is well, each real warning and error, on demand everything."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from small_pose import TINY_POSE, write_small_pose_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = "---- a warning\n"
+
+NATIVE = """
+import os, sys
+from tfsono.quiet import quiet_tensorflow
+quiet_tensorflow()
+for line in sys.argv[1:]:
+    os.write(2, line.encode() + b"\\n")
+"""
+NOISE = (
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "I0000 00:00:1796006325.874354    6365 port.cc:153] oneDNN custom operations are on.",
+    "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow with the appropriate "
+    "compiler flags.",
+    "E0000 00:00:1796006333.639877    6421 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed "
+    "call to cuInit: UNKNOWN ERROR (303)",
+    "E0000 00:00:1796008577.070936   24411 node_def_util.cc:682] NodeDef mentions attribute use_unbounded_threadpool "
+    "which is not in the op definition: Op<name=MapDataset; signature=input_dataset:variant>",
+    "E0000 00:00:1796007816.294833   18481 util.cc:131] oneDNN supports DT_UINT8 only on platforms with AVX-512. "
+    "Falling back to the default Eigen-based implementation if present.",
+    "E0000 00:00:1796007706.170136   17616 meta_optimizer.cc:967] remapper failed: INVALID_ARGUMENT: Mutation::Apply "
+    "error: fanout 'gradient_tape/LeakyReluGrad' exist for missing node 'conv1_1/BiasAdd'.",
+)
+REAL = (
+    "E0000 00:00:1796006333.639877    6421 cuda_dnn.cc:522] Could not load dynamic library 'libcudnn.so.9'",
+    "W0000 00:00:1796006333.639878    6421 gpu_device.cc:2341] Cannot dlopen some GPU libraries.",
+    "E0000 00:00:1796006333.639879    6421 cuda_platform.cc:52] failed call to cuInit: CUDA_ERROR_UNKNOWN",
+    "WARNING:tensorflow:5 out of the last 5 calls to <function answer> triggered tf.function retracing.",
+)
+
+COMMANDS = """
+import json, os, runpy, sys
+from tfsono.__main__ import run
+for words in json.loads(sys.argv[1]):
+    if words[0] == "tfsono":
+        run(words[1:])
+    else:
+        sys.argv = words
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, words
+import tensorflow as tf
+os.write(2, MARK)
+for _ in tf.data.Dataset.range(9).cache().take(2): pass
+"""
+
+
+def python(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs code as a user's process would be, free of what pytest's own processes are told."""
+    told = ("TFSONO_VERBOSE", "TF_CPP_MIN_LOG_LEVEL")
+    inherited = {key: value for key, value in os.environ.items() if key not in told}
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False,
+                          env=inherited | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"} | environment)
+
+
+def test_noise_is_dropped_and_real_warnings_stay_in_their_order():
+    mixed = [line for pair in itertools.zip_longest(NOISE, REAL) for line in pair if line]
+    assert python(NATIVE, *mixed).stderr.splitlines() == list(REAL)
+
+
+def test_verbose_lets_everything_through():
+    assert python(NATIVE, *NOISE, *REAL, TFSONO_VERBOSE="1").stderr.splitlines() == [*NOISE, *REAL]
+    assert python(NATIVE, *NOISE, TFSONO_VERBOSE="0").stderr == ""
+
+
+@pytest.mark.parametrize("end, last", [("raise ImportError('libcudnn')", "ImportError: libcudnn"),
+                                       ("os.write(2, b'F0000 Check failed\\n'); os.abort()", "F0000 Check failed")])
+def test_the_last_words_of_a_process_that_fails_get_through(end, last):
+    done = python(f"{NATIVE}{end}", *NOISE, REAL[0])
+    assert done.returncode != 0
+    lines = done.stderr.splitlines()
+    assert lines[0] == REAL[0] and lines[-1] == last
+
+
+def test_all_is_written_once_the_command_has_ended(tmp_path):
+    """A shell's next line, or its `if`, comes after the last word of the command."""
+    with open(tmp_path / "stderr", "wb") as file:
+        subprocess.run([sys.executable, "-c", f"{NATIVE}os.write(2, b'line\\n' * 200_000)"], stderr=file, check=True,
+                       env={key: value for key, value in os.environ.items() if key != "TFSONO_VERBOSE"}, cwd=ROOT)
+    assert (tmp_path / "stderr").stat().st_size == 200_000 * len("line\n")
+
+
+def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_appears(tmp_path):
+    """`pose` with its refinement, which makes TensorFlow write the most; all in one process, to load it once."""
+    data, cache, run, model, image = (str(tmp_path / name) for name in (
+        "dataset", "small.h5", "run", "model", "dataset/images/body_0.nii.gz"))
+    write_small_pose_dataset(tmp_path / "dataset")
+    done = python(COMMANDS.replace("MARK", repr(MARK.encode())), json.dumps([
+        ["tfsono", "doctor"],
+        ["tfsono", "audit", data],
+        ["tfsono", "cache", "pose", data, cache, "--preset", "quick"],
+        [f"{ROOT}/train/pose.py", "--data", cache, "--run_dir", run, *TINY_POSE],
+        [f"{ROOT}/evaluate/pose.py", "--data", cache, "--runs", run, "--out", str(tmp_path / "results"),
+         "--refine"],
+        ["tfsono", "export", run, model],
+        ["tfsono", "predict", model, image, "--out", str(tmp_path / "predictions")],
+    ]))
+    assert done.returncode == 0, done.stderr
+    while_all_is_well, _, after = done.stderr.partition(MARK)
+    assert while_all_is_well == ""
+    assert after.startswith("W0000") and "did not fully read the dataset being cached" in after
+    assert f"TensorFlow loads        {version('tensorflow')}, Keras {version('keras')}\n" in done.stdout
+    assert (tmp_path / "predictions" / "measurements.csv").is_file()
+
+
+# --- every command is quiet before it loads TensorFlow, and no sooner than its arguments are read
+
+
+def quiet_before_imports(function: ast.FunctionDef) -> bool:
+    """Whether `quiet_tensorflow()` stands before the first import in a function."""
+    for statement in function.body:
+        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "quiet_tensorflow()":
+            return True
+        if isinstance(statement, ast.ImportFrom | ast.Import):
+            return False
+    return False
+
+
+@pytest.mark.parametrize("path, name", [
+    *((f"{folder}/{path.name}", "main") for folder in ("train", "evaluate") for path in (ROOT / folder).glob("*.py")),
+    ("tfsono/__main__.py", "_export"), ("tfsono/__main__.py", "_predict"),
+])
+def test_every_command_that_loads_tensorflow_is_quiet(path, name):
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    assert quiet_before_imports(function)
+
+
+def test_the_version_is_one_line_and_loads_nothing():
+    done = python("import sys; from tfsono.__main__ import run\ntry: run(['--version'])\n"
+                  "finally: assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)")
+    assert (done.returncode, done.stderr) == (0, "")
+    from tfsono import __version__
+
+    assert done.stdout == f"tfsono {__version__}, tensorflow {version('tensorflow')}, keras {version('keras')}\n"

@@ -81,7 +81,7 @@ def test_landmarks_and_boxes_are_measured_in_the_files_own_millimetres(place):
     """Distances and overlaps of cases.csv from the written markups and the files on disk, in the patient's space."""
     run, out = place / "runs" / "short", place / "results"
     train("face", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, *SMALL,
-          "--lowest_score", "0", "--iterations", "1", "--record_every", "1")
+          "--score_threshold", "0", "--iterations", "1", "--record_every", "1")
     row, = evaluate("face", "--data", place / "small.h5", "--runs", run, "--out", out)
     reference = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
     file = sitk.ReadImage(str(place / "dataset" / "images" / "case_1.nii.gz"))

@@ -1,0 +1,63 @@
+"""Runs and SavedModels of the version before still open, and predict what they predicted.
+
+`stored/SYSTEM.tar.xz` holds a tiny run, its export, and what both predicted for `given` when they were made, at commit
+86695a6 (version 0.1.0): before fields, files and manifest keys were renamed.
+"""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfsono.config import load_settings
+from tfsono.export import load_exported
+from tfsono.predict.sources import Options
+from tfsono.systems import NAMES, system
+from tfsono.systems.commands import _open_predictor as open_predictor
+
+STORED = Path(__file__).resolve().parent / "stored"
+TOLERANCE = {"mask": 0.0, "points_vox": 1e-3, "points_px": 1e-2, "boxes_vox": 1e-3, "candidate_boxes_vox": 1e-3}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def stored(request, tmp_path_factory):
+    """The name of a system, and the folder of its run and its export."""
+    place = tmp_path_factory.mktemp(request.param)
+    with tarfile.open(STORED / f"{request.param}.tar.xz") as archive:
+        archive.extractall(place, filter="data")
+    return request.param, place
+
+
+def given(name):
+    """The arguments that the module was given when the archive was made."""
+    random = np.random.default_rng(7)
+    if name == "head":
+        return (random.integers(0, 255, (61, 85)).astype(np.float32),)
+    return random.normal(100, 30, (27, 23, 25)).astype(np.float32), np.float32([0.8, 1.0, 1.1])
+
+
+def assert_predicts_as_before(name, place, module):
+    expected = np.load(place / "predicted.npz", allow_pickle=False)
+    found = {key: np.asarray(value) for key, value in module(*given(name)).items()}
+    assert set(found) == set(expected.files)
+    for key in expected.files:
+        np.testing.assert_allclose(found[key], expected[key], atol=TOLERANCE.get(key, 1e-4), err_msg=key)
+
+
+def test_a_run_opens_and_predicts_as_before(stored):
+    name, place = stored
+    run, module = system(name).load_run(place / "run")
+    assert run.config == load_settings(place / "run" / "config.json", system(name).CHOICES).config
+    assert_predicts_as_before(name, place, module)
+
+
+def test_an_export_opens_and_predicts_as_before(stored):
+    name, place = stored
+    assert_predicts_as_before(name, place, load_exported(place / "saved_model")[0])
+
+
+def test_tfsono_predict_takes_both(stored):
+    name, place = stored
+    for folder in ("run", "saved_model"):
+        assert open_predictor(place / folder, Options()).key

@@ -105,7 +105,7 @@ def test_judgement_of_right_points():
     assert not judgement.names_exchanged and not judgement.ends_exchanged
     assert judgement.angle_degrees == pytest.approx(90) and judgement.ratio == pytest.approx(0.8)
     assert judgement.middle_offset == pytest.approx(0, abs=1e-12)
-    assert judgement.mean_error_px == pytest.approx(0, abs=1e-12) == judgement.mre_mm
+    assert judgement.mean_error_px == pytest.approx(0, abs=1e-12) == judgement.mean_error_mm
 
 
 def test_judgement_by_hand():
@@ -128,8 +128,8 @@ def test_names_and_ends():
 def test_the_error_is_a_mean_and_in_millimetres():
     points = RIGHT + [[6, 0], [0, 0], [0, 2], [0, 0]]
     judgement = judge(points, HEAD, 0.25)
-    assert judgement.mean_error_px == pytest.approx(2) and judgement.mre_mm == pytest.approx(0.5)
-    assert math.isnan(judge(points, HEAD).mre_mm)
+    assert judgement.mean_error_px == pytest.approx(2) and judgement.mean_error_mm == pytest.approx(0.5)
+    assert math.isnan(judge(points, HEAD).mean_error_mm)
 
 
 def test_limits_with_an_ellipse():

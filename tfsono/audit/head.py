@@ -122,7 +122,7 @@ def _landmark_problems(judgement: dict):
 def _count_lines(judged: list[dict]) -> list[str]:
     """How well the judgement finds rows that are far off, where ellipse and millimetres say which ones are."""
     known = [
-        e for e in judged if e["ellipse"] and e["pixel_size_mm"] and e["judgement"]["mre_mm"] is not None
+        e for e in judged if e["ellipse"] and e["pixel_size_mm"] and e["judgement"]["mean_error_mm"] is not None
     ]
     if not known:
         return []
@@ -148,7 +148,7 @@ def _severity(entry: dict) -> float:
 
 def _tile(entry: dict, image: np.ndarray) -> LandmarkTile:
     found = entry["judgement"]
-    error_px, error_mm = found["mean_error_px"], found["mre_mm"]
+    error_px, error_mm = found["mean_error_px"], found["mean_error_mm"]
     if error_mm is not None:
         text = f"{error_mm:.1f} mm off"
     elif error_px is not None:

@@ -112,7 +112,7 @@ class Judgement:
         ratio: Shorter over longer pair; of a head 0.78.
         mean_error_px: Mean distance to the end points of the mask's ellipse: the longer pair against the long axis,
             the ends of a pair whichever way they are nearer. NaN without an ellipse.
-        mre_mm: The same in millimetres; NaN without an ellipse or a pixel size.
+        mean_error_mm: The same in millimetres; NaN without an ellipse or a pixel size.
         names_exchanged: The pair called BPD is the longer one.
         ends_exchanged: With the right names, the ends of a pair stand the other way round.
         fits: These can be the ends of this head's two axes, whatever their names and order.
@@ -123,7 +123,7 @@ class Judgement:
     middle_offset: float
     ratio: float
     mean_error_px: float
-    mre_mm: float
+    mean_error_mm: float
     names_exchanged: bool
     ends_exchanged: bool
     fits: bool
@@ -199,7 +199,7 @@ def judge(
         reasons = _reasons_of_ellipse(error, error_mm, ellipse.semi_minor_px)
     else:
         reasons = _reasons_of_shape(angle, offset, ratio)
-    return Judgement(angle_degrees=angle, middle_offset=offset, ratio=ratio, mean_error_px=error, mre_mm=error_mm,
+    return Judgement(angle_degrees=angle, middle_offset=offset, ratio=ratio, mean_error_px=error, mean_error_mm=error_mm,
                      names_exchanged=named_wrong, ends_exchanged=not ordered, fits=not reasons, reasons=tuple(reasons))
 
 
@@ -266,7 +266,7 @@ def audit_counts(
     """
     rows = [
         (
-            not judge(points, ellipse, size).mre_mm <= MOST_ERROR_MM,
+            not judge(points, ellipse, size).mean_error_mm <= MOST_ERROR_MM,
             judge(points, ellipse if with_ellipse else None, size if with_pixel_size else None, order),
         )
         for points, ellipse, size in zip(points_px, ellipses, pixel_sizes_mm, strict=True)

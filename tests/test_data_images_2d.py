@@ -299,7 +299,7 @@ def test_labels_with_mistakes(root):
     assert found["010_HC"] == ["names_exchanged"] and found["010_2HC"] == ["ends_exchanged"]
     assert found["012_HC"] == [] and "landmarks_do_not_fit" in found["011_HC"]
     moved = next(entry for entry in audit["cases"] if entry["name"] == "011_HC")["judgement"]
-    assert moved["mre_mm"] == pytest.approx(0.2 * 40, abs=0.2)
+    assert moved["mean_error_mm"] == pytest.approx(0.2 * 40, abs=0.2)
     assert audit["with_errors"] == 0 and audit["with_warnings"] == 3
     summary = next(line for line in lines if line.startswith("landmarks:"))
     assert "exchanged in 1, ends in 1; 1 do not fit, so that the policy drop leaves 3" in summary
@@ -502,8 +502,8 @@ def test_real_audit_finds_the_wrong_rows(shared_data):
     lines: list[str] = []
     audit = audit_dataset(open_dataset(shared_data / "hc18"), None, lines.append)
     judged = [entry["judgement"] for entry in audit["cases"]]
-    far = [one for one in judged if one["mre_mm"] > 5]
-    near = [one for one in judged if one["mre_mm"] <= 5]
+    far = [one for one in judged if one["mean_error_mm"] > 5]
+    near = [one for one in judged if one["mean_error_mm"] <= 5]
     assert len(far) > 150 and sum(not one["fits"] for one in far) >= 0.97 * len(far)
     assert sum(not one["fits"] for one in near) < 0.12 * len(near)
     assert audit["with_errors"] == 0

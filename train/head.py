@@ -193,7 +193,7 @@ def batches(images, config: HeadConfig, order):
         targets = mask_and_distance_target if config.boundary_weight else mask_target
 
     def made(steps: range):
-        return image_dataset(images=images, targets=targets, augmentation=augmentation, order=order.ordered,
+        return image_dataset(images, targets, augmentation=augmentation, order=order.ordered,
                                batch=config.batch, seed=config.seed, steps=steps)
 
     return made

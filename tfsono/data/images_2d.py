@@ -146,7 +146,7 @@ def ordered_dataset(pictures: Images2D, targets: Targets, batch: int) -> tf.data
 
 
 def _arrays(sample: Sample) -> tuple[np.ndarray, ...]:
-    return sample.picture.astype(np.float32), sample.valid, sample.mask, sample.points_px.astype(np.float32)
+    return sample.image.astype(np.float32), sample.valid, sample.mask, sample.points_px.astype(np.float32)
 
 
 def _batches(positions: range, draw, pictures: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:

@@ -5,7 +5,7 @@
 # docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/data" tfsono \
 #     python train/hip.py --data /data/hip.h5 --run_dir /data/runs/hip
 #
-# Not based on TensorFlow's own GPU image: since 2.18 it comes without cuDNN 9 and then ignores the GPU in silence.
+# Not based on TensorFlow's own GPU image: since 2.18 it comes without cuDNN 9 and then silently ignores the GPU.
 # The wheels of tensorflow[and-cuda] bring CUDA and cuDNN; the host gives only the driver.
 FROM python:3.12-slim
 
@@ -22,7 +22,7 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 WORKDIR /opt/tfsono
 
-# The gigabytes of dependencies form a layer of their own, which a change of the code leaves alone.
+# Dependencies (gigabytes) are a layer of their own, which a change of the code does not rebuild.
 COPY setup.py setup.cfg README.md LICENSE ./
 COPY tfsono/__init__.py tfsono/
 RUN pip install --editable ".${EXTRA:+[$EXTRA]}"
@@ -32,7 +32,7 @@ COPY train train
 COPY evaluate evaluate
 COPY pretrained pretrained
 
-# With --user any other number may take this one's place: nothing below needs to be written by it.
+# Any other --user works too: no file of the image needs to be written.
 RUN useradd --create-home --uid 1000 tfsono
 USER tfsono
 

@@ -1,8 +1,8 @@
-# make test      set-up, linter and tests          make demo [SYSTEM=hip]   set-up and the whole way on phantoms
+# make test      set-up, linter and tests          make demo [SYSTEM=hip]   set-up and a run end to end on phantoms
 # make lint      the linter alone                  make setup               the virtual environment alone
 # make docker [EXTRA=]                             make clean               removes the virtual environment and caches
 #
-# PYTHON names the interpreter to build the environment with; without it the first that fits is taken.
+# PYTHON names the interpreter to build the environment with; without it the first suitable one is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3.10 python3
 SYSTEM ?= hip
 EXTRA ?= gpu

@@ -1,4 +1,4 @@
-"""Everything that describes the package stands in setup.cfg; pip needs this file beside it."""
+"""The package is described in setup.cfg; pip needs this file as well."""
 
 from setuptools import setup
 

@@ -1,10 +1,10 @@
-"""Every row of a system's tables, with three seeds, on one split: trained two at a time, then measured together.
+"""Every row of a system's tables, with three seeds, on one split: trained two at a time, then evaluated together.
 
     tfsono phantom femur data --preset quick && tfsono audit data && tfsono cache femur data femur.h5 --preset quick
     python benchmarks/ablation.py femur --data femur.h5 --out ablation [--seeds 0 1 2]
 
-The same of `pose` and `face`. Each training has one core: small networks leave a second one idle half of the time. The
-same command goes on where it stopped. All that follows `--` goes to every training: `-- --iterations 300`.
+`pose` and `face` work the same way. Each training has one core: small networks leave a second one idle half of the
+time. The same command resumes. Words after `--` are passed to every training: `-- --iterations 300`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     def run(training: Training) -> float:
         command = [sys.executable, str(ROOT / "train" / f"{arguments.system}.py"), "--data", arguments.data,
                    "--run_dir", str(out / "runs" / training.name), "--preset", arguments.preset, *training.words, *more]
-        if training is not trainings[0]:  # what is compared is tested on the same cases
+        if training is not trainings[0]:  # rows are compared on the same test cases
             command += ["--split", str(split)]
         return _logged(command, out / "logs" / f"{training.name}.log")
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def femur_rows(seed: int, runs: Path) -> list[Training]:
-    """Tables 1 and 2: every second stage looks where one first stage of its seed found bone."""
+    """Tables 1 and 2: the second stages of a seed share its first stage, which finds their regions."""
     first = f"unet_roi_{seed}"
     region = ("--roi_run", str(runs / first), "--seed", str(seed))
     alone = [Training(f"{variant}_{seed}", ("--variant", variant, *region), (first,))
@@ -82,7 +82,7 @@ def femur_rows(seed: int, runs: Path) -> list[Training]:
 
 
 def pose_rows(seed: int, runs: Path) -> list[Training]:
-    """Tables 1 and 2 at both ratios; the rows SSL are the detectors, refined while they are measured."""
+    """Tables 1 and 2 at both ratios; SSL rows are the detectors, refined during the evaluation."""
     rows = []
     for ratio in ("gcp", "r4"):
         detector = f"land_{ratio}_{seed}"
@@ -94,7 +94,7 @@ def pose_rows(seed: int, runs: Path) -> list[Training]:
 
 
 def face_rows(seed: int, runs: Path) -> list[Training]:
-    """Tables 1 and 2; a row with the prior is the run without it."""
+    """Tables 1 and 2; rows with and without the prior share a run."""
     return [Training(f"{variant}_{seed}", ("--variant", variant, "--seed", str(seed)))
             for variant in ("ig_rpn", "rpn", "ig_ssd", "ssd", "faster_rcnn", "heatmap")]
 
@@ -116,7 +116,7 @@ def _logged(command: list[str], log: Path) -> float:
 
 
 def _in_order(trainings: list[Training], run, at_once: int, split: Path) -> None:
-    """Runs all, `at_once` at a time, each after those that it needs; the others wait until the first has its split."""
+    """Runs all, `at_once` at a time, each after those that it needs; all wait for the split of the first."""
     first, *rest = trainings
     done: dict[str, float] = {}
     with ThreadPoolExecutor(at_once) as pool:

@@ -1,10 +1,10 @@
-"""Seconds of what detection does with boxes, on one core: assignment, and suppression in a graph.
+"""Seconds of the box operations of detection on one core: assignment, and suppression in a graph.
 
     python benchmarks/boxes.py [--repeats 20] [--graph]
 
 Assignment of all 2,097,152 anchors of a volume of 128^3 to five landmarks in NumPy; with `--graph` also, in TensorFlow,
 the features of 128 boxes in a map of 32^3 with 256 channels, the 100 best of 10,000 boxes and the 2 best of 2,097,152.
-Seconds are the core's own, and by the clock, which others' work lengthens.
+Printed are CPU time and wall time; other processes lengthen the latter.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/boxes.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--graph", action="store_true", help="also what a graph of TensorFlow does")
+    parser.add_argument("--graph", action="store_true", help="also the operations in a TensorFlow graph")
     arguments = parser.parse_args(argv)
-    if arguments.graph:  # first: its peak of memory is to be seen
+    if arguments.graph:  # first, so that its peak of memory shows
         measure_graph(max(1, arguments.repeats // 5))
     measure_assignment(arguments.repeats)
 
 
-def say(what: str, call: Callable[[], object], repeats: int) -> None:
-    """Calls it once unmeasured, then prints the medians of `repeats` calls."""
+def time_call(what: str, call: Callable[[], object], repeats: int) -> None:
+    """One call as a warm-up, then prints the medians of `repeats` calls."""
     call()
     times = []
     for _ in range(repeats):
@@ -57,17 +57,17 @@ def say(what: str, call: Callable[[], object], repeats: int) -> None:
 
 
 def measure_assignment(repeats: int) -> None:
-    """As a training step does it; and each anchor with each target, once."""
+    """As in a training step; and the IoU of each anchor with each target, once."""
     random = np.random.default_rng(0)
     targets = centred_boxes(random.uniform(30, 98, (5, 3)), (14, 24, 14, 24, 24))
-    say("assignment of 2,097,152 anchors to 5 targets",
+    time_call("assignment of 2,097,152 anchors to 5 targets",
         lambda: assign(targets, [(CELLS, STRIDE)], SIDES, (SIZE,) * 3), repeats)
     every = anchors(CELLS, STRIDE, SIDES)
-    say("  the IoUs alone, each with each", lambda: pairwise_iou(every, targets), 1)
+    time_call("  the IoUs alone, each with each", lambda: pairwise_iou(every, targets), 1)
 
 
 def measure_graph(repeats: int) -> None:
-    """What inference and Faster R-CNN do with tensors."""
+    """The tensor operations of inference and Faster R-CNN."""
     quiet_tensorflow()
     import tensorflow as tf
 
@@ -84,11 +84,11 @@ def measure_graph(repeats: int) -> None:
     for name, boxes, values, count in (("10,000", tf.gather(every, some), tf.gather(scores, some), 100),
                                        ("2,097,152", every, scores, 2)):
         best = tf.function(lambda boxes, values, count=count: keep_best(boxes, values, 0.3, count))
-        say(f"the {count} best of {name} boxes, in a graph", lambda: best(boxes, values), repeats)
+        time_call(f"the {count} best of {name} boxes, in a graph", lambda: best(boxes, values), repeats)
 
 
 def measure_features(tf, random: np.random.Generator, roi_align: Callable, repeats: int) -> None:
-    """RoIAlign, alone and with its gradient, and the memory that it takes."""
+    """RoIAlign, alone and with its gradient, and its memory."""
     features = tf.constant(random.normal(size=(*CELLS, 256)).astype(np.float32))
     boxes = tf.constant(centred_boxes(random.uniform(20, 108, (128, 3)), random.uniform(13, 28, (128, 3))), tf.float32)
 
@@ -99,12 +99,12 @@ def measure_features(tf, random: np.random.Generator, roi_align: Callable, repea
             total = tf.reduce_sum(tf.square(roi_align(features, boxes, STRIDE)))
         return tape.gradient(total, features)
 
-    tf.function(lambda features: tf.reduce_sum(features * 2))(features)  # what a first graph takes is not counted
+    tf.function(lambda features: tf.reduce_sum(features * 2))(features)  # exclude what a first graph takes
     before = peak_mib()
     forward = tf.function(lambda features: roi_align(features, boxes, STRIDE))
-    say("RoIAlign of 128 boxes, 7^3 bins, 256 channels", lambda: forward(features), repeats)
-    print(f"  {peak_mib() - before:.0f} MiB more at the peak; the answer has {128 * 7**3 * 256 * 4 / 2**20:.0f} MiB")
-    say("  with its gradient", lambda: slopes(features), repeats)
+    time_call("RoIAlign of 128 boxes, 7^3 bins, 256 channels", lambda: forward(features), repeats)
+    print(f"  {peak_mib() - before:.0f} MiB more at the peak; the output has {128 * 7**3 * 256 * 4 / 2**20:.0f} MiB")
+    time_call("  with its gradient", lambda: slopes(features), repeats)
     print(f"  {peak_mib() - before:.0f} MiB more at the peak")
 
 

@@ -1,10 +1,10 @@
-"""A dataset of fetal brain MR atlases, each moved, turned and scaled at random: masks and seven landmarks.
+"""A dataset of fetal brain MR atlases, each translated, rotated and scaled at random, with masks and seven landmarks.
 
     python benchmarks/fetal_brain.py ATLASES DATASET [--copies 6] [--test_atlases 3] [--landmarks tectum ...]
 
 ATLASES holds a folder per atlas with srr.nii.gz (the image), mask.nii.gz and lmks.nii.gz (one voxel a landmark). Copies
-of one atlas are one subject, so none is in both parts of the split, which dataset.json has. They are population
-averages in one pose: what is measured on them is how well a method follows a motion, not how well it knows people.
+of one atlas are one subject and are in one part of the split, which is written to dataset.json. The atlases are
+population averages in one pose: they test how well a method follows a motion, not variation between people.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator, wanted: list[str], moved: bool
                ) -> None:
-    """One image with its mask and the landmarks that are wanted, all under one motion, which keeps every one inside."""
+    """One image with its mask and the wanted landmarks, all moved alike; every landmark stays inside."""
     image, mask, points = (sitk.ReadImage(str(folder / f"{part}.nii.gz")) for part in ("srr", "mask", "lmks"))
     marks = sitk.GetArrayFromImage(points)
     found = {LANDMARKS[value]: points.TransformContinuousIndexToPhysicalPoint(np.argwhere(marks == value).mean(0)[::-1])
@@ -65,9 +65,9 @@ def write_copy(root: Path, name: str, folder: Path, random: np.random.Generator,
     motion, placed = still(found) if not moved else kept_inside(image, found, random)
     for part, volume, method in (("images", image, sitk.sitkLinear), ("labels", mask > 0, sitk.sitkNearestNeighbor)):
         (root / part).mkdir(parents=True, exist_ok=True)
-        turned = sitk.Resample(volume, referenceImage=image, transform=motion, interpolator=method,
-                               outputPixelType=volume.GetPixelID())
-        sitk.WriteImage(turned, str(root / part / f"{name}.nii.gz"), useCompression=True)
+        resampled = sitk.Resample(volume, referenceImage=image, transform=motion, interpolator=method,
+                                  outputPixelType=volume.GetPixelID())
+        sitk.WriteImage(resampled, str(root / part / f"{name}.nii.gz"), useCompression=True)
     (root / "landmarks").mkdir(exist_ok=True)
     write_markups(root / "landmarks" / f"{name}.mrk.json", {name: placed[name] for name in wanted if name in placed})
 
@@ -78,7 +78,7 @@ def still(found: dict) -> tuple[sitk.Transform, dict]:
 
 
 def kept_inside(image: sitk.Image, found: dict, random: np.random.Generator) -> tuple[sitk.Transform, dict]:
-    """A motion after which every landmark is in the volume: the map from the new volume to the old, and the points."""
+    """A motion that keeps every landmark in the volume: the map from the new volume to the old, and the points."""
     for _ in range(WHOLE_MOTIONS):
         motion = sitk.Similarity3DTransform()
         motion.SetCenter(image.TransformContinuousIndexToPhysicalPoint((np.array(image.GetSize()) - 1) / 2))

@@ -96,7 +96,7 @@ def train_hip(config) -> None:
 
 
 def infer_hip(config) -> None:
-    """One volume of the paper's size through the whole inference, clean-up included."""
+    """One volume of the paper's size through the whole inference, postprocessing included."""
     from tfsono.inference.hip import HipModule
     from tfsono.inference.segmentation import postprocess_mask, segment_array
     from tfsono.models.hip import build, main_network
@@ -136,9 +136,9 @@ def train_head(config) -> None:
 
 
 def infer_head(config) -> None:
-    """One picture of HC18's size through the whole graph, and the ellipse of its true mask; the first traces.
+    """One image of HC18's size through the whole graph, and the ellipse of its reference mask; the first call traces.
 
-    Of the true one, as untrained weights give a mask of noise, in which the search for an ellipse is long.
+    Of the reference mask, as untrained weights give a mask of noise, in which the search for an ellipse is slow.
     """
     from tfsono.geometry.ellipse import ellipse_of_mask
     from tfsono.inference.head import head_module
@@ -161,7 +161,7 @@ FEMUR_REGION = (228, 124, 190)  # voxels: the paper's mean region, already enlar
 
 
 def train_femur(config) -> None:
-    """Steps of one region of the paper's mean size, or of the first stage's slices; adversarial ones in `brndc_d`."""
+    """Steps on one region of the paper's mean size, or on slices for the first stage; adversarial in `brndc_d`."""
     import numpy as np
 
     from tfsono.geometry.regions import Box, network_grid
@@ -175,7 +175,7 @@ def train_femur(config) -> None:
         shape = (1, *network_grid(Box((0, 0, 0), FEMUR_REGION), config.roi_ratio, config.stride).padded, 1)
     image = random.normal(size=shape).astype("float32")
     reference = {"mask": (random.random(shape) < 0.03).astype("int8"),
-             "heatmaps": random.random((*shape[:-1], config.landmarks)).astype("float32")}
+                 "heatmaps": random.random((*shape[:-1], config.landmarks)).astype("float32")}
     config = dataclasses.replace(config, iterations=0 if config.adversarial else config.iterations)  # its second stage
     base = resident_bytes()
     network = compiled(build(config), config)
@@ -186,7 +186,7 @@ def train_femur(config) -> None:
 
 
 def infer_femur(config) -> None:
-    """One volume of the paper's size through both stages in one graph, and the clean-up.
+    """One volume of the paper's size through both stages in one graph, and the postprocessing.
 
     Untrained weights: the first stage finds a box of noise, so the second stage is timed in the paper's mean region.
     """
@@ -205,12 +205,12 @@ def infer_femur(config) -> None:
     base = resident_bytes()
     first = dataclasses.replace(config, network="unet_roi")
     finder = SliceModule(RegionFinder(build(first), first.stride, config.slice_batch, config.roi_smallest_part))
-    answerer = FemurModule(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
-                                        config.heatmap_decode), None)
+    module = FemurModule(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
+                                      config.heatmap_decode), None)
     began = time.perf_counter()
     finder(image, spacing)
     middle = time.perf_counter()
-    prediction = answerer.predict_in(image, spacing, box)
+    prediction = module.predict_in(image, spacing, box)
     if "mask" in prediction:
         postprocess_mask(prediction["mask"].numpy(), config.classes, config.largest_component, config.fill_holes)
     ended = time.perf_counter()
@@ -219,7 +219,7 @@ def infer_femur(config) -> None:
 
 
 def train_pose(config) -> None:
-    """Steps of one volume of the paper's average size, rescaled; adversarial ones in the variants of `gan`."""
+    """Steps on one volume of the paper's average size, rescaled; adversarial in the variants of `gan`."""
     import numpy as np
 
     from tfsono.geometry.regions import Box, network_grid
@@ -252,20 +252,20 @@ def infer_pose(config, refine: bool) -> None:
     spacing = np.float32(config.phantom_spacing_mm)
     poses = random.uniform(20, 80, (100, config.landmarks, 3))
     base = resident_bytes()
-    prediction = PoseModule(reader_of(build(config), config))
+    module = PoseModule(reader_of(build(config), config))
     if refine:
-        prediction = PoseRefiner(prediction, AtlasSet(config.landmark_names, poses), refinement_of(config))
+        module = PoseRefiner(module, AtlasSet(config.landmark_names, poses), refinement_of(config))
     seconds = []
     for _ in range(2):  # the first traces
         began = time.perf_counter()
-        prediction(volume, spacing)
+        module(volume, spacing)
         seconds.append(time.perf_counter() - began)
     kind = f"refinement of {config.refine_iterations} steps on" if refine else "inference of"
     report(f"{config.method}: {kind} {volume.shape} at ratio {config.ratio}, {config.precision}", seconds[1:], base)
 
 
 def train_face(config) -> None:
-    """Steps of one volume, with the targets of five landmarks at random places."""
+    """Steps on one volume, with targets of five landmarks at random positions."""
     import numpy as np
 
     from tfsono.geometry.anchors import assign
@@ -295,8 +295,8 @@ def train_face(config) -> None:
 def infer_face(config) -> None:
     """One volume through the whole graph with a prior of random faces; medians, and the network's share of it.
 
-    Untrained weights answer with the background a little more likely than anything else, so that, as in a trained
-    network, few anchors are sure enough to be decoded.
+    The untrained weights get a bias towards the background, so that few anchors pass the score threshold, as in a
+    trained network.
     """
     import numpy as np
 
@@ -312,10 +312,10 @@ def infer_face(config) -> None:
     base = resident_bytes()
     network = build(config)
     background_first(network, config)
-    prediction = FaceModule(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
-    image, size = prediction.reader.read(volume, spacing)
-    parts = {"all": lambda: prediction(volume, spacing), "network": compiled_call(network, image),
-             "candidates": compiled_call(lambda x: prediction.reader.candidates(x, size), image)}
+    module = FaceModule(reader_of(network, config), prior_of(faces, config.landmark_names) if config.boxes else None)
+    image, size = module.reader.read(volume, spacing)
+    parts = {"all": lambda: module(volume, spacing), "network": compiled_call(network, image),
+             "candidates": compiled_call(lambda x: module.reader.candidates(x, size), image)}
     for name, call in parts.items():
         seconds = []
         for _ in range(22):
@@ -327,7 +327,7 @@ def infer_face(config) -> None:
 
 
 def background_first(network, config) -> None:
-    """Raises the bias of the background's scores."""
+    """Raises the bias of the background score."""
     import numpy as np
 
     for layer in network.layers:
@@ -345,7 +345,7 @@ def compiled_call(function, image):
 
 
 def resident_bytes() -> int:
-    """What this process holds now (Linux)."""
+    """Memory of this process now (Linux)."""
     import tensorflow  # noqa: F401  (part of the base)
 
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])

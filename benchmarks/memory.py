@@ -1,4 +1,4 @@
-"""Peak memory of a training step with and without calculating pieces again in the backward pass.
+"""Peak memory of a training step with and without gradient checkpointing.
 
     python benchmarks/memory.py [femur] [--sizes 48x40x56 ...] [--network brndc]
     python benchmarks/memory.py pose [--sizes 96x96x112 112x112x144] [--network land] [--ways plain recompute]
@@ -8,8 +8,8 @@
 Each row is a fresh process: the base is what it holds before the network is built (Python, TensorFlow, the data), the
 peak what the operating system saw at most while it took three steps of batch 1, the first of which traces. Weights and
 Adam's two copies of them are in it. The paper's region of `femur` at ratio 0.65 is 152x88x128 on average, at 1
-232x128x192. The volume of `pose` is 96x96x112 at ratio 0.4 and 112x112x144 at 0.5: the last lines compare the one plain
-with the other recomputed. `--estimate` measures nothing: it counts tensors (`estimate`).
+232x128x192. The volume of `pose` is 96x96x112 at ratio 0.4 and 112x112x144 at 0.5: the last lines compare the first
+plain with the second recomputed. `--estimate` measures nothing: it counts tensors (`estimate`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "recompute"],
                         help="blocks: whole nodes alone, without what `pose` splits further")
-    parser.add_argument("--estimate", action="store_true", help="count tensors in place of measuring")
+    parser.add_argument("--estimate", action="store_true", help="count tensors instead of measuring")
     parser.add_argument("--here", choices=WAYS, help="in this process, the first size only")
     arguments = parser.parse_args(argv)
     quiet_tensorflow()
@@ -97,12 +97,12 @@ def in_fresh_process(arguments: argparse.Namespace, size: str, way: str) -> dict
                arguments.preset, "--precision", arguments.precision, "--landmarks", str(arguments.landmarks), "--here",
                way]
     command += ["--widths", arguments.widths] if arguments.widths else []
-    prediction = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
-    return json.loads(prediction.stdout.splitlines()[-1])
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
 def row_of(arguments: argparse.Namespace, size: str, way: str) -> dict:
-    """What `measure` gives, or the estimate in its place."""
+    """The output of `measure`, or the estimate in its place."""
     import numpy as np
 
     config = config_of(arguments, way)
@@ -135,7 +135,7 @@ def config_of(arguments: argparse.Namespace, way: str):
 
 
 def network_of(config, arguments: argparse.Namespace, way: str):
-    """The network of a config; `blocks` recomputes its whole nodes, whatever its own choice is."""
+    """The network of a config; `blocks` recomputes whole nodes, whatever the config says."""
     from tfsono.layers.recompute import recomputed
     from tfsono.models import femur, pose
 
@@ -173,11 +173,11 @@ class Estimate:
 
 
 def estimate(network, kept: list[str], shape: tuple[int, ...]) -> Estimate:
-    """What a training step must hold at least, by the network's graph; what libraries work with comes on top.
+    """The least that a training step must hold, by the network's graph; the libraries' workspace comes on top.
 
     Args:
       network: a functional one; if recomputed, with the layers `kept`.
-      kept: names of the layers between which it is calculated again; none: it is calculated once.
+      kept: names of the layers whose outputs are kept and between which the rest is recomputed; none: no recomputation.
       shape: of the input.
     """
     import keras
@@ -202,7 +202,7 @@ def estimate(network, kept: list[str], shape: tuple[int, ...]) -> Estimate:
 
 
 def needed_tensors(layer) -> list:
-    """What the gradient of a layer of ours needs: its input, its output, both or neither."""
+    """What the gradient of one of our layers needs: its input, its output, both or neither."""
     kind = type(layer).__name__
     before, after = [*([layer.input] if not isinstance(layer.input, list) else layer.input)], [layer.output]
     if getattr(layer, "rectified", False):
@@ -212,7 +212,7 @@ def needed_tensors(layer) -> list:
 
 def states(layer) -> float:
     """What a recurrence holds inside, in times its output [B, X, Y, Z, K]: two gates, the candidate, the state,
-    what the reset leaves, and their difference; if calculated again, parents' states and one joint's all."""
+    the reset state, and their difference; if recomputed, the parents' states and all of one joint's."""
     if type(layer).__name__ != "JointRecurrence":
         return 0.0
     joints = len(layer.parents)
@@ -220,8 +220,8 @@ def states(layer) -> float:
 
 
 def measure(build, image, reference: dict) -> dict:
-    """GiB held before `build` is called and at most above it in three steps; seconds of the faster of the later two, by
-    the clock and of all cores of the processor together, which other processes disturb less."""
+    """GiB held before `build` is called and at most above it in three steps; seconds of the faster of the later two:
+    wall time, and CPU time of all cores, which other processes disturb less."""
     import keras
 
     from tfsono.losses.joint import heatmap_error

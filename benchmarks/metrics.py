@@ -1,4 +1,4 @@
-"""How long all metrics of one case take, beside independent implementations of the same definitions.
+"""How long all metrics of one case take, compared with independent implementations of the same definitions.
 
 `python benchmarks/metrics.py` makes a volume of 300 x 200 x 100 voxels with a proximal femur of a ball and a
 shaft (about a tenth of the voxels) and three predictions: a good one, a displaced one, and noise, as an
@@ -27,7 +27,7 @@ Metrics = dict[str, float]
 
 
 def main() -> None:
-    """Prints one table a prediction."""
+    """Prints one table per prediction."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     reference = make_reference()
     print(f"{os.cpu_count()} cores, one thread used; {SIZE} voxels, {reference.mean():.1%} femur, {CALLS} calls")
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def implementations() -> dict[str, Callable[[np.ndarray, np.ndarray], Metrics]]:
-    """What is measured, in the order of printing."""
+    """The implementations, in the order of printing."""
     found = {
         "tfsono": lambda prediction, reference: segmentation_metrics(prediction, reference, SPACING_MM),
         "SciPy distance transform": measure_with_scipy,
@@ -55,7 +55,7 @@ def implementations() -> dict[str, Callable[[np.ndarray, np.ndarray], Metrics]]:
 def median_seconds(
     measure: Callable[[np.ndarray, np.ndarray], Metrics], prediction: np.ndarray, reference: np.ndarray
 ) -> tuple[float, Metrics]:
-    """The median of the calls, fewer of them where one takes over a second, and the values."""
+    """The median of the calls, fewer of them where one takes more than a second, and the values."""
     seconds: list[float] = []
     values: Metrics = {}
     while len(seconds) < CALLS and (len(seconds) < 3 or sum(seconds) < CALLS):

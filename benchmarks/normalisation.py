@@ -1,4 +1,4 @@
-"""Batch normalisation with its gradient, as Keras has it and as `tfsono` has it, beside a 3x3x3 convolution.
+"""Batch normalisation with its gradient, of Keras and of `tfsono`, compared with a 3x3x3 convolution.
 
     python benchmarks/normalisation.py [--sides 64 64 64] [--channels 16] [--precision mixed_bfloat16]
 """
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def gradient(layer, x, weight):
-    """By the input and by the layer's weights, of a weighted sum of its output in training."""
+    """Of a weighted sum of the layer's output in training, with respect to its input and its weights."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:

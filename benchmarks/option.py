@@ -1,11 +1,11 @@
-"""What one option does to a short training: per seed a run without and a run with it, on the same cases, one core each.
+"""The effect of one option on a short training: per seed a run without and a run with it, on the same cases.
 
     tfsono phantom head data --cases 80 --preset quick && tfsono cache head data head.h5 --preset quick
     python benchmarks/option.py head boundary_weight=0.01 --data head.h5 --out option --seeds 0 1 2 -- \\
         --test_cases 0 --input_size 96,128 --segmentation_iterations 240 --segmentation_record_every 60
 
-All that follows `--` goes to every training. The score is the validation score of the last record, and the difference
-is that of the pairs. The same command resumes.
+Words after `--` are passed to every training, which has one core. The score is the validation score of the last record;
+the difference is paired by seed. The same command resumes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py --data FILE.h5 --preset quick --variant tuned
 
-The network trains meanwhile on the same cores, as it does in `train/hip.py`.
+The network trains on the same cores at the same time, as in `train/hip.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A plain U-Net on a cached dataset, written without tfsono's networks, training or augmentation: what the data allow.
+"""A plain U-Net on a cached dataset, written without tfsono's networks, training or augmentation: a baseline.
 
     python benchmarks/plain_unet.py --data hippocampus.h5 --split runs/tuned/split.json --steps 1300
 """

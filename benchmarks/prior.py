@@ -1,10 +1,10 @@
-"""What the graph prior of `face` does to answers that an evaluation kept, fitted with more and more noise.
+"""The effect of the graph prior of `face` on the predictions of an evaluation, fitted with more and more noise.
 
     python evaluate/face.py --data face.h5 --runs RUN ... --out results
     python benchmarks/prior.py --data face.h5 --results results --runs RUN ... [--noise_mm 0 1 2 4 8] [--weight 0 0.3 1]
 
-The candidates are those of the network, which the prior does not change; noise 0 and weight 0 are the prior of the
-paper, fitted on true landmarks and without scores. Rows are the mean over the test cases and runs.
+The prior does not change the network's candidates. Noise 0 and weight 0 are the paper's prior, fitted on reference
+landmarks and without scores. Rows are means over the test cases and runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the cache")
     parser.add_argument("--results", required=True, help="folder of evaluate/face.py")
-    parser.add_argument("--runs", required=True, nargs="+", help="run folders that it measured")
+    parser.add_argument("--runs", required=True, nargs="+", help="run folders that were evaluated")
     parser.add_argument("--noise_mm", type=float, nargs="+", default=[0.0, 1.0, 2.0, 4.0, 8.0])
     parser.add_argument("--weight", type=float, nargs="+", default=[0.0, 0.3, 1.0], help="of the prior; 0: Eq. 4")
     arguments = parser.parse_args(argv)
@@ -62,9 +62,10 @@ def prior_for(folder: Path, cache: Cache, noise_mm: float | None):
 
 
 def measured(results: Path, row: dict, cache: Cache, prior, weight: float) -> tuple[np.ndarray, ...]:
-    """Distance in mm, IoU and whether another candidate than the best was taken, of each landmark of a case."""
-    with np.load(results / "runs" / row["answer"], allow_pickle=False) as kept:
-        boxes, scores, reference = kept["candidate_boxes_vox"][:, :2], kept["candidate_scores"][:, :2], kept["reference"]
+    """Distance in mm, IoU, and whether the prior changed the candidate, for each landmark of a case."""
+    with np.load(results / "runs" / row["prediction"], allow_pickle=False) as kept:
+        boxes, scores = kept["candidate_boxes_vox"][:, :2], kept["candidate_scores"][:, :2]
+        reference = kept["reference"]
         targets = centred_boxes(reference, kept["sides"])
     spacing = np.array(cache.read(row["case"]).own.spacing_mm)
     centres = (boxes[..., :3] + boxes[..., 3:]) / 2

@@ -1,10 +1,10 @@
-"""What a refinement costs beside its bare training steps (`pose`, Sec. 2.2): decoding, retrieval, proxy, a last pass.
+"""Cost of a refinement over its bare training steps (`pose`, Sec. 2.2): decoding, retrieval, proxy, a last pass.
 
     python benchmarks/refinement.py [--size 64x64x80] [--preset quick] [--widths 8,16,32,64,64] [--rounds 5] [--plain]
 
-A bare step is a forward pass in training, the loss against a target that is there already, a backward pass and Adam,
-compiled as the refinement is. Each is called once to be traced, then in turns; the fastest round counts. Work is
-the processor's seconds, on all cores together, which count where other programs run beside it.
+A bare step is a forward pass in training, the loss against a given target, a backward pass and Adam, compiled like the
+refinement. Each is called once to be traced, then in turns; the fastest round counts. Work is CPU time on all cores,
+the number to read where other programs run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="64x64x80", help="sides are multiples of the network's stride")
     parser.add_argument("--preset", choices=("paper", "quick"), default="quick")
-    parser.add_argument("--widths", help="in place of the preset's")
+    parser.add_argument("--widths", help="default: the preset's")
     parser.add_argument("--norm", choices=("moving", "batch"), default="moving")
     parser.add_argument("--plain", action="store_true", help="without gradient checkpointing")
     parser.add_argument("--rounds", type=int, default=5)
@@ -52,14 +52,11 @@ def measure(config: PoseConfig, size: tuple[int, int, int], rounds: int) -> None
     random = np.random.default_rng(0)
     network, image = build(config), tf.constant(random.normal(size=(1, *size, 1)).astype(np.float32))
     poses = random.uniform(0, min(size), (100, config.landmarks, 3))
-    refiner = Refiner(network, AtlasSet(LANDMARKS, poses), RefineSettings(atlases=config.refine_atlases,
-                                                                             iterations=config.refine_iterations,
-                                                                             learning_rate=config.refine_learning_rate,
-                                                                             beta_1=config.adam_beta_1,
-                                                                             norm=config.refine_norm,
-                                                                             sigma_mm=config.heatmap_sigma_mm,
-                                                                             robust=robust_places(LANDMARKS, ROBUST),
-                                                                             decode=config.heatmap_decode))
+    settings = RefineSettings(
+        atlases=config.refine_atlases, iterations=config.refine_iterations, learning_rate=config.refine_learning_rate,
+        beta_1=config.adam_beta_1, norm=config.refine_norm, sigma_mm=config.heatmap_sigma_mm,
+        robust=robust_places(LANDMARKS, ROBUST), decode=config.heatmap_decode)
+    refiner = Refiner(network, AtlasSet(LANDMARKS, poses), settings)
     spacing = np.ones(3, np.float32)
     nearest = tf.constant(poses[:config.refine_atlases].astype(np.float32))
     target = mean_gaussian_maps(nearest, tf.constant(size), config.heatmap_sigma_mm)
@@ -89,7 +86,7 @@ def bare_step(network, config: PoseConfig):
     from tfsono.losses.joint import heatmap_error
     from tfsono.training.optimizers import optimizer
 
-    adam = optimizer("adam", 1e-9, beta_1=config.adam_beta_1)  # so slow that the network stays what it is
+    adam = optimizer("adam", 1e-9, beta_1=config.adam_beta_1)  # too slow to change the network
     adam.build(network.trainable_variables)
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, None, 1]),
@@ -105,7 +102,7 @@ def bare_step(network, config: PoseConfig):
 
 
 def fastest(parts: dict, rounds: int) -> dict[str, tuple[float, float]]:
-    """Seconds and work of each, the least of the rounds after one that is not counted."""
+    """Seconds and work of each: the minimum over the rounds after a warm-up."""
     found = {name: [] for name in parts}
     for number in range(rounds + 1):
         for name, call in parts.items():

@@ -1,11 +1,10 @@
-"""Seconds and peak memory of the swept ultrasound probe, at the sizes of the issue and of preset `quick`.
+"""Seconds and peak memory of the swept ultrasound probe, at the paper's size, half of it and preset `quick`'s.
 
     python benchmarks/ultrasound.py [--sizes 104x104x71 208x208x142 416x416x284] [--looks 1]
 
 Each size runs in a fresh process that draws a plain scene (tissue, fluid, one bone) and images it; all volumes are
-158 x 158 x 108 mm. The peak is what the operating system saw at most, of the whole process (Python, the scene and the
-picture); the base is what it held when the scene was drawn. The work is done on one core; its own seconds count where
-other work runs beside it.
+158 x 158 x 108 mm. The peak is that of the whole process (Python, the scene and the image); the base is its memory when
+the scene was drawn. It runs on one core; read its CPU time where other programs run.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/ultrasound.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["104x104x71", "208x208x142", "416x416x284"])
-    parser.add_argument("--looks", type=int, default=1, help="pictures averaged")
+    parser.add_argument("--looks", type=int, default=1, help="images averaged")
     parser.add_argument("--here", action="store_true", help="in this process, and one size only")
     arguments = parser.parse_args(argv)
     if arguments.here:
@@ -57,7 +56,7 @@ def measure(size: tuple[int, int, int], looks: int) -> None:
 
 
 def scene(size: tuple[int, int, int], spacing_mm: tuple[float, float, float]):
-    """Tissue with a fluid pocket and a bright rod that casts a shadow; filled slice by slice, to be small."""
+    """Tissue with a fluid pocket and a bright rod that casts a shadow; filled slice by slice, to save memory."""
     import numpy as np
 
     from tfsono.phantoms.sweep import Tissue

@@ -1,4 +1,4 @@
-"""What all tests share: quiet libraries, no display, and the place of the real data."""
+"""Shared by all tests: quiet libraries, no display, and the folder of the real data."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TFSONO_VERBOSE", "1")  # pytest captures stderr itself; a reader would hold on to its file
+os.environ.setdefault("TFSONO_VERBOSE", "1")  # pytest captures stderr; another reader keeps its file open
 os.environ["MPLBACKEND"] = "Agg"
-if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of two on the same core only wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads only wait for each other
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data: $TFSONO_DATA, else shared/data beside the repository; skips without it."""
+    """The folder of real data: $TFSONO_DATA, else shared/data next to the repository; skips without it."""
     named = os.environ.get("TFSONO_DATA")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():

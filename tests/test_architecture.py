@@ -1,4 +1,4 @@
-"""The rules of the architecture that a machine can check: who imports whom, how large a function grows, the maps."""
+"""The rules of the architecture that can be checked: directions of imports, sizes of functions, the maps."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ LAYERS = (
 )
 LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 
-# Without TensorFlow a package runs on Keras's other backends; without Keras it loads at once, as `--help` must.
+# Without TensorFlow a package runs on Keras's other backends; without Keras it loads fast, as `--help` must.
 NO_TENSORFLOW = (
     "errors", "files", "progress", "quiet", "config", "__init__", "configs", "geometry", "layers", "losses", "models",
     "metrics", "volumes", "phantoms", "report", "c3d",
 )
-# One operation that Keras lacks, where TensorFlow is its backend; the others take Keras's own. And its own checkpoints.
-TENSORFLOW_BESIDE = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
+# Exceptions: one operation that Keras lacks on TensorFlow (other backends take Keras's), and TensorFlow checkpoints.
+MAY_IMPORT_TENSORFLOW = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
 NO_KERAS = ("errors", "files", "progress", "quiet", "config", "__init__", "configs", "metrics", "volumes", "phantoms",
             "report")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "progress", "quiet", "config", "__init__", "configs")
@@ -84,7 +84,7 @@ def paper_of(name: str) -> str:
 
 
 def imported_names(tree: ast.AST, name: str, is_package: bool) -> Iterator[tuple[str, int]]:
-    """Every import of a module, wherever it stands: the dotted name with what is taken from it, and the line.
+    """Every import of a module, also inside functions: the dotted name of what is imported, and the line.
 
     `from a.b import c` gives a.b.c, of which c may be a module or a name in one; `import a.b` gives a.b.* .
     """
@@ -101,7 +101,7 @@ def imported_names(tree: ast.AST, name: str, is_package: bool) -> Iterator[tuple
 
 
 def resolve(target: str, known: dict[str, Path]) -> str:
-    """The longest beginning of a dotted name that is a module of ours; "" for somebody else's."""
+    """The longest beginning of a dotted name that is a module of this project; "" for other libraries."""
     parts = target.split(".")
     for length in range(len(parts), 0, -1):
         if ".".join(parts[:length]) in known:
@@ -110,7 +110,7 @@ def resolve(target: str, known: dict[str, Path]) -> str:
 
 
 def imports(root: Path) -> Iterator[tuple[str, str, str, int]]:
-    """Each import: the importing module, our module that it names or "", the dotted name, the line."""
+    """Each import: the importing module, the imported module of this project or "", the dotted name, the line."""
     known = modules(root)
     for name, path in known.items():
         for target, line in imported_names(parse(path), name, path.name == "__init__.py"):
@@ -140,7 +140,7 @@ def upward_imports(root: Path) -> list[str]:
 
 
 def may_import(here: str, there: str) -> bool:
-    """Whether one package may import another; `config` may raise errors, and all may ask for the version."""
+    """Whether one package may import another; `config` may raise errors, and all may read the version."""
     if here == there or there == "__init__" or (here, there) == ("config", "errors"):
         return True
     return LAYER_OF.get(there, 99) < LAYER_OF.get(here, -1)
@@ -177,7 +177,7 @@ def circles(root: Path) -> list[str]:
 
 
 def forbidden_libraries(root: Path) -> list[str]:
-    """TensorFlow, Keras, pickle and the like in a package that must do without."""
+    """TensorFlow, Keras, pickle and the like in a package that must not import them."""
     violations = []
     for name, ours, target, line in imports(root):
         package, library = package_of(name), target.split(".")[0]
@@ -186,7 +186,7 @@ def forbidden_libraries(root: Path) -> list[str]:
         own = package in STANDARD_LIBRARY_ONLY and library not in sys.stdlib_module_names
         if (
             own
-            or library in ("tensorflow", "tf_keras") and package in NO_TENSORFLOW and name not in TENSORFLOW_BESIDE
+            or library in ("tensorflow", "tf_keras") and package in NO_TENSORFLOW and name not in MAY_IMPORT_TENSORFLOW
             or library == "keras" and package in NO_KERAS
             or library in UNSAFE
         ):
@@ -195,7 +195,7 @@ def forbidden_libraries(root: Path) -> list[str]:
 
 
 def missing_modules(root: Path) -> list[str]:
-    """Imports of a module of ours that does not exist."""
+    """Imports of a module of this project that does not exist."""
     return [
         f"{name}:{line} imports {target.removesuffix('.*')}, which does not exist"
         for name, ours, target, line in imports(root)
@@ -212,7 +212,7 @@ def functions(root: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunc
 
 
 def overgrown_functions(root: Path) -> list[str]:
-    """Functions of too many lines or arguments."""
+    """Functions with too many lines or arguments."""
     violations = []
     for name, node in functions(root):
         lines, arguments = node.end_lineno - node.lineno + 1, count_arguments(node)
@@ -224,7 +224,7 @@ def overgrown_functions(root: Path) -> list[str]:
 
 
 def count_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """How many arguments a caller may give; `self` and `cls` are not the caller's."""
+    """How many arguments a caller may pass; without `self` and `cls`."""
     every = function.args
     names = [argument.arg for argument in (*every.posonlyargs, *every.args, *every.kwonlyargs)]
     stars = [argument for argument in (every.vararg, every.kwarg) if argument]
@@ -232,7 +232,7 @@ def count_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def passed_through(root: Path) -> list[str]:
-    """Functions that take `**anything` and hand it on, so that no signature says what may be given."""
+    """Functions that take `**anything` and pass it on, so that no signature says what is allowed."""
     return [
         f"{name}:{call.lineno} {node.name} passes **{node.args.kwarg.arg} on"
         for name, node in functions(root)
@@ -245,13 +245,13 @@ def passed_through(root: Path) -> list[str]:
 def unpacked_names(call: ast.Call) -> set[str]:
     """The names that a call unpacks with two stars."""
     if isinstance(call.func, ast.Attribute) and call.func.attr == "replace":
-        return set()  # dataclasses.replace: the fields say what may be given, and it checks
+        return set()  # dataclasses.replace checks the names against the fields
     values = [keyword.value for keyword in call.keywords if keyword.arg is None]
     return {value.id for value in values if isinstance(value, ast.Name)}
 
 
 def positional_values(root: Path) -> list[str]:
-    """Calls that pass more than five values without their names."""
+    """Calls that pass more than five values by position."""
     return [
         f"{name}:{call.lineno} passes {len(call.args)} values without names"
         for name, path in modules(root).items()
@@ -268,29 +268,29 @@ def incomplete_maps(root: Path) -> list[str]:
             continue
         named = set(re.findall(r"\w+", ast.get_docstring(parse(path)) or ""))
         parts = {other.split(".")[name.count(".") + 1] for other in found if other.startswith(f"{name}.")}
-        violations += [f"{name} has no word of {part}" for part in sorted(parts - named)]
+        violations += [f"{name} does not name {part}" for part in sorted(parts - named)]
     return violations
 
 
 def missing_docstrings(root: Path) -> list[str]:
-    """Modules that do not say what they are."""
+    """Modules without a docstring."""
     found = modules(root)
     return [f"{name} has no docstring" for name in found if not ast.get_docstring(parse(found[name]))]
 
 
 def banned_names(root: Path) -> list[str]:
-    """Modules and packages whose name says nothing."""
+    """Modules and packages with a name that does not describe them."""
     return [name for name in modules(root) if set(name.split(".")) & set(BANNED_NAMES)]
 
 
-# A folder of somebody's own machine, at the start of a path.
+# A folder of one user's machine, at the start of a path.
 MACHINE_PATH = re.compile(r"(?<![\w.~/$}-])/(?:home|root|Users|work|workspace|scratch|mnt|private)/\w")
 TEXT_FILES = ("*.py", "*.md", "*.cfg", "Makefile", "Dockerfile", ".ci/run")
 SKIPPED = (".git", ".venv", "build", "runs")
 
 
 def machine_paths(root: Path) -> list[str]:
-    """Lines that name a folder of the machine on which they were written."""
+    """Lines that name a folder of one user's machine."""
     violations = []
     for path in sorted({path for pattern in TEXT_FILES for path in root.rglob(pattern)}):
         if path.relative_to(root).parts[0] in SKIPPED:
@@ -330,15 +330,15 @@ def test_the_tree_is_found():
     assert sum(1 for _ in imports(ROOT)) > 20
 
 
-# --- the rules themselves, on a small tree that breaks one at a time
+# --- tests of the rules, on a small tree that breaks one at a time
 
 
 @pytest.fixture
 def tree(tmp_path):
-    """Writes files below a fresh folder, beside a sound minimum, and returns the folder."""
+    """Writes files below a fresh folder, with a minimal valid tree, and returns the folder."""
 
     def write(files: dict[str, str]) -> Path:
-        sound = {
+        valid = {
             "tfsono/__init__.py": '"""errors config volumes data metrics models losses."""\n__version__ = "0"\n',
             "tfsono/errors.py": '"""Errors."""\nimport sys\n',
             "tfsono/config.py": '"""Numbers."""\nfrom tfsono.errors import UserError\n',
@@ -348,7 +348,7 @@ def tree(tmp_path):
             "train/hip.py": '"""."""\nfrom tfsono import __version__\nfrom tfsono.data import cache\n',
         }
         written = {f"{name}.py": f'"""."""\n{text}\n' if text else "" for name, text in files.items()}
-        for name, text in {**sound, **written}.items():
+        for name, text in {**valid, **written}.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -368,7 +368,7 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_a_sound_tree_passes(rule, tree):
+def test_a_valid_tree_passes(rule, tree):
     assert rule(tree(NEIGHBOURS)) == []
 
 
@@ -394,7 +394,7 @@ BROKEN = [
     (forbidden_libraries, "tfsono/data/cache", "import pickle", "imports pickle"),
     (missing_modules, "tfsono/data/cache", "from tfsono.volumes.nothing import read", "does not exist"),
     (missing_modules, "tfsono/data/cache", "import tfsono.nothing", "does not exist"),
-    (unknown_packages, "tfsono/cellar/rats", "x = 1", "cellar is in no layer"),
+    (unknown_packages, "tfsono/unknown/module", "x = 1", "unknown is in no layer"),
     (overgrown_functions, "tfsono/losses", "def f():\n" + "    x = 1\n" * 70, "f has 71 lines"),
     (overgrown_functions, "tfsono/losses", "def f(a, b, c, d, e, f, g, *, h, i, **j): ...", "takes 10"),
     (passed_through, "tfsono/losses", "def f(**others):\n    return dict(a=1, **others)", "**others"),
@@ -403,8 +403,8 @@ BROKEN = [
     (upward_imports, "tfsono/models/femur", "from benchmarks import memory", "not below"),
     (positional_values, "tfsono/losses", "print(1, 2, 3, 4, 5, 6)", "passes 6 values"),
     (positional_values, "benchmarks/speed", "print(1, 2, 3, 4, 5, 6)", "passes 6 values"),
-    (incomplete_maps, "tfsono/volumes/mask", "x = 1", "tfsono.volumes has no word of mask"),
-    (incomplete_maps, "tfsono/attic", "x = 1", "tfsono has no word of attic"),
+    (incomplete_maps, "tfsono/volumes/mask", "x = 1", "tfsono.volumes does not name mask"),
+    (incomplete_maps, "tfsono/unmapped", "x = 1", "tfsono does not name unmapped"),
     (missing_docstrings, "tfsono/losses", "", "tfsono.losses has no docstring"),
     (banned_names, "tfsono/volumes/utils", "x = 1", "utils"),
     (machine_paths, "tfsono/losses", "PLACE = '/" + "home/me/data'", "losses.py:2"),
@@ -412,7 +412,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("rule, name, text, words", BROKEN)
-def test_a_broken_tree_is_caught(rule, name, text, words, tree):
+def test_a_violation_is_found(rule, name, text, words, tree):
     violations = rule(tree({**NEIGHBOURS, name: text}))
     assert len(violations) == 1, violations
     assert words in violations[0]

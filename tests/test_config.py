@@ -1,4 +1,4 @@
-"""Every number says where it comes from; presets, variants and the command line win in this order."""
+"""Every number has its origin; a variant overrides a preset, and the command line overrides both."""
 
 import dataclasses
 import subprocess
@@ -51,7 +51,7 @@ def test_numbers_of_the_paper():
     assert config.iterations // config.record_every == 35
 
 
-def test_later_wins():
+def test_the_command_line_overrides_the_variant_and_the_preset():
     settings = choose(HIP, "quick", "tuned", {"learning_rate": "0.5", "patch": "16,24,32", "deterministic": "false"})
     assert settings.config.optimizer == "adam"
     assert settings.config.widths == HIP.presets["quick"]["widths"].default
@@ -85,7 +85,7 @@ def test_parse_of_empty_and_single_tuples():
     assert parse_value(HIP.config, "label_names", "head, body") == ("head", "body")
 
 
-def test_saved_settings_come_back(tmp_path):
+def test_saved_settings_are_read_back(tmp_path):
     settings = choose(HIP, "quick", "tuned", {"seed": "3"}).replaced("the cache's labels", label_names=("a", "b"))
     save_settings(tmp_path / "config.json", settings)
     assert load_settings(tmp_path / "config.json", HIP) == settings
@@ -122,6 +122,6 @@ def test_help_prints_the_table_without_tensorflow():
             "try: runpy.run_path('train/hip.py', run_name='__main__')\n"
             "except SystemExit: pass\n"
             "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)")
-    prediction = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert prediction.returncode == 0, prediction.stderr
-    assert "--weight_decay 0.005" in prediction.stdout
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "--weight_decay 0.005" in finished.stdout

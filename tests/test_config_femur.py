@@ -12,7 +12,7 @@ def config(variant="brndc", preset="paper", overrides=None):
 
 
 def test_no_variant_changes_what_a_preset_does():
-    # the variant would win, and a small network get a large size
+    # the variant would override it, and a small network get a large size
     changed = set().union(*FEMUR.variants.values())
     assert not changed & set(FEMUR.presets["quick"])
 
@@ -20,8 +20,8 @@ def test_no_variant_changes_what_a_preset_does():
 def test_numbers_of_the_paper():
     found = config()
     assert found.phantom_cases - found.test_cases == 30
-    turns = 1 + 2 * len(found.rotation_degrees) + len(found.scales)
-    versions = turns * 4  # no flip, of x, of y, of both
+    motions = 1 + 2 * len(found.rotation_degrees) + len(found.scales)
+    versions = motions * 4  # no flip, of x, of y, of both
     assert found.flips
     assert versions == 28 and 30 * versions == 840
     assert found.iterations == 16 * 840 == 13440 and found.adversarial_iterations == 5 * 840 == 4200
@@ -62,7 +62,7 @@ def test_a_wrong_value_is_one_line_that_names_a_field(variant, overrides, words)
     assert "\n" not in str(error.value) and str(error.value).startswith("--")
 
 
-def test_settings_come_back_from_a_file(tmp_path):
+def test_settings_are_read_back_from_a_file(tmp_path):
     settings = choose(FEMUR, "quick", "brndc_d", {"seed": "3", "widths": "4,8,8,16"})
     save_settings(tmp_path / "config.json", settings)
     assert load_settings(tmp_path / "config.json", FEMUR) == settings

@@ -12,7 +12,7 @@ def config(variant="paper", preset="paper", overrides=None):
 
 
 def test_no_variant_changes_what_a_preset_does():
-    # the variant would win, and a small network get a large size
+    # the variant would override it, and a small network get a large size
     changed = set().union(*HEAD.variants.values())
     assert not changed & set(HEAD.presets["quick"])
 
@@ -83,7 +83,7 @@ def test_a_wrong_value_is_one_line_that_names_a_field(overrides, words):
     assert "\n" not in str(error.value) and str(error.value).startswith("--")
 
 
-def test_settings_come_back_from_a_file(tmp_path):
+def test_settings_are_read_back_from_a_file(tmp_path):
     settings = choose(HEAD, "quick", "heatmap", {"seed": "3", "input_size": "96,128"})
     save_settings(tmp_path / "config.json", settings)
     assert load_settings(tmp_path / "config.json", HEAD) == settings

@@ -65,7 +65,7 @@ def test_a_wrong_value_is_one_line_that_names_a_field(variant, overrides, words)
     assert "\n" not in str(error.value) and str(error.value).startswith("--")
 
 
-def test_settings_come_back_from_a_file(tmp_path):
+def test_settings_are_read_back_from_a_file(tmp_path):
     settings = choose(POSE, "quick", "gan_r4", {"seed": "3", "widths": "4,8,8"})
     save_settings(tmp_path / "config.json", settings)
     assert load_settings(tmp_path / "config.json", POSE) == settings

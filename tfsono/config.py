@@ -52,7 +52,7 @@ def one_of(config, name: str, allowed: Sequence[str]) -> Rule:
 
 
 def check_rules(config, *groups: Iterable[Rule]) -> None:
-    """Raises `UserError` for the first rule that does not hold: whether it does, of which field, what it asks for."""
+    """Raises `UserError` for the first rule that does not hold: whether it holds, its field, what is allowed."""
     for holds, name, rule in itertools.chain(*groups):
         if not holds:
             raise UserError(f"--{name}: expected {rule}, found {getattr(config, name)}")
@@ -63,8 +63,8 @@ class Choices:
     """What a system offers: its name, its config class, and changes of it under a name.
 
     `presets` are sizes (`paper`, `quick`), `variants` are methods (the paper's ablation rows and our options).
-    `renamed` and `removed` are what the release before had: old names and their new ones, and fields that are gone with
-    the only value that the code still has. Command lines and runs with them keep working for this release.
+    `renamed` and `removed` are of the previous release: old names with their new ones, and removed fields with the only
+    value that the code still has. Command lines and runs with them keep working for this release.
     """
 
     system: str
@@ -75,7 +75,7 @@ class Choices:
     removed: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
 
     def by_current_names(self, values: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
-        """Values by field of the release before, under the names of this one; without the removed fields."""
+        """Values by field of the previous release, under the names of this one; without the removed fields."""
         return {self.renamed.get(name, name): value for name, value in values.items() if name not in self.removed}
 
 
@@ -183,7 +183,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> N
 
 
 def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
-    """The settings that the command line asks for."""
+    """The settings of the command line."""
     names = [field.name for field in dataclasses.fields(choices.config)]
     given = {name: getattr(arguments, name) for name in (*names, *choices.renamed, *choices.removed)}
     overrides = _by_new_names({name: text for name, text in given.items() if text is not None}, choices)
@@ -191,7 +191,7 @@ def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
 
 
 def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, str]:
-    """Overrides under the current names; a note on stderr for each option of the release before."""
+    """Overrides under the current names; a note on stderr for each option of the previous release."""
     for old in sorted(choices.renamed.keys() & overrides.keys()):
         if choices.renamed[old] in overrides:
             raise UserError(f"--{old}: is now --{choices.renamed[old]}; give that one alone")
@@ -206,7 +206,7 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
 
 
 def training_parser(choices: Choices, description: str) -> Parser:
-    """What every training script takes: a cache, a run folder, a split, and every field of its system's config."""
+    """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
     parser = Parser(prog=f"train/{choices.system}.py", description=description)
     parser.add_argument("--data", required=True,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
@@ -218,7 +218,7 @@ def training_parser(choices: Choices, description: str) -> Parser:
 
 
 def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
-    """What every evaluation takes: a cache, runs, which of their weights, and where tables and `kept` go."""
+    """Options of every evaluation: a cache, runs, which of their weights, and where tables and `kept` go."""
     parser = Parser(prog=f"evaluate/{choices.system}.py", description=description,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
@@ -261,7 +261,7 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
     values = choices.by_current_names(content["values"])
     if set(values) != set(hints):
         odd = sorted(set(values) ^ set(hints))
-        raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not agree; "
+        raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not match; "
                         "train again, or use that version")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     origins = {name: tuple(origin) for name, origin in choices.by_current_names(content["origins"]).items()}

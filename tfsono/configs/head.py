@@ -185,7 +185,7 @@ class HeadConfig:
 
 
 def _range(config: HeadConfig, name: str, low: float, high: float):
-    """A rule: the field lies between two numbers, both allowed."""
+    """A rule: the field is between two numbers, inclusive."""
     return low <= getattr(config, name) <= high, name, f"between {low:g} and {high:g}"
 
 

@@ -48,11 +48,11 @@ def test_steps_of_the_stages():
 
 
 @pytest.mark.parametrize("variant, overrides, words", [
-    ("brndc", {"network": "vnet"}, "unet_l, brn or brndc"), ("brndc", {"widths": "8,16"}, "four positive"),
-    ("brndc", {"phantom_weeks": "31,23"}, "lowest and the highest"), ("brndc", {"roi_ratio": "0"}, "above 0"),
-    ("brndc", {"start_from": "runs/a"}, "only the adversarial stage"),
-    ("unet_s", {"adversarial": "true"}, "brndc alone"),
-    ("unet_roi", {"roi_run": "runs/a"}, "first stage itself"), ("brndc", {"record_every": "1000"}, "divisor"),
+    ("brndc", {"network": "vnet"}, "brndc"), ("brndc", {"widths": "8,16"}, "four"),
+    ("brndc", {"phantom_weeks": "31,23"}, "lowest"), ("brndc", {"roi_ratio": "0"}, "above 0"),
+    ("brndc", {"start_from": "runs/a"}, "adversarial"),
+    ("unet_s", {"adversarial": "true"}, "brndc"),
+    ("unet_roi", {"roi_run": "runs/a"}, "first stage"), ("brndc", {"record_every": "1000"}, "divisor"),
     ("brndc", {"discriminator_widths": "4,4"}, "six"), ("brndc", {"heatmap_sigma": "nan"}, "above 0"),
     ("brndc", {"scales": "0.1"}, "between 0.5 and 2"), ("brndc", {"early_stopping": "3"}, "validation_cases"),
 ])

@@ -1,4 +1,4 @@
-"""Random transforms of a 2D picture: picture, mask and points together, then the picture's grey levels.
+"""Random transforms of a 2D image: image, mask and points together, then the image's grey levels.
 
 Images2D are [Y, X], rows first; points are (x, y) indices of pixel centres. NumPy and OpenCV, which work outside the
 interpreter's lock, so that threads share the work. Every function is a pure one of its arguments and the generator.
@@ -17,10 +17,10 @@ import numpy as np
 
 REFERENCE_SIDE = 512
 ATTEMPTS = 10
-"""Draws of a transform before a picture whose landmarks leave the frame in all of them stays as it is."""
+"""Draws of a transform before a image whose landmarks leave the frame in all of them stays as it is."""
 
 CONVERGED = 0.02
-"""Pixels: how exactly a point's place in the deformed picture is known. A field that folds has none."""
+"""Pixels: how exactly a point's place in the deformed image is known. A field that folds has none."""
 
 WHITE = 255.0
 LEAST_BLUR = 0.1  # pixels; a smaller one does nothing
@@ -28,28 +28,28 @@ LEAST_BLUR = 0.1  # pixels; a smaller one does nothing
 
 @dataclass(frozen=True)
 class Augmentation2D:
-    """Strengths of the random transforms, 0 switches one off; a share is the part of the pictures that get one.
+    """Strengths of the random transforms, 0 switches one off; a share is the part of the images that get one.
 
     Attributes:
-      geometric_share: pictures that are rotated, scaled and shifted.
+      geometric_share: images that are rotated, scaled and shifted.
       rotation_degrees: about the frame's middle, uniform up to this angle either way.
       scaling: isotropic, uniform in 1 - scaling to 1 + scaling.
       shift: along each axis, uniform up to this share of the frame's side either way.
-      flip_share: pictures mirrored left to right.
-      elastic_share: pictures deformed; 0 switches it off.
+      flip_share: images mirrored left to right.
+      elastic_share: images deformed; 0 switches it off.
       elastic_alpha: strength of the deformation, and
       elastic_sigma: its smoothness, in pixels of a frame of 512: 30 and 5 displace by 1 pixel (standard deviation).
-      intensity_share: pictures whose brightness, contrast and gamma change.
+      intensity_share: images whose brightness, contrast and gamma change.
       brightness: added, uniform up to this share of white either way.
-      contrast: factor about the picture's mean, uniform in 1 - contrast to 1 + contrast.
+      contrast: factor about the image's mean, uniform in 1 - contrast to 1 + contrast.
       gamma: exponent, uniform in 1 - gamma to 1 + gamma.
       speckle: largest standard deviation of the logarithm of a factor, correlated over about two pixels.
-      speckle_share: pictures with it.
+      speckle_share: images with it.
       noise: largest standard deviation of white noise, as a share of white.
-      noise_share: pictures with it.
+      noise_share: images with it.
       blur_sigma: largest standard deviation of a Gaussian blur, in pixels of a frame of 512.
-      blur_share: pictures with it.
-      shadow_share: pictures with an acoustic shadow; 0 switches it off.
+      blur_share: images with it.
+      shadow_share: images with an acoustic shadow; 0 switches it off.
     """
 
     geometric_share: float = 1.0
@@ -74,17 +74,17 @@ class Augmentation2D:
 
     @property
     def geometric(self) -> bool:
-        """Whether picture, mask and points move."""
+        """Whether image, mask and points move."""
         affine = self.geometric_share and (self.rotation_degrees or self.scaling or self.shift)
         return bool(affine or self.flip_share or self.elastic_share)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture in the network's frame.
+    """One image in the network's frame.
 
     Attributes:
-      picture: uint8 or float32 grey levels 0..255, [Y, X]; 0 in the padding.
+      image: uint8 or float32 grey levels 0..255, [Y, X]; 0 in the padding.
       mask: uint8 0/1 [Y, X].
       points_px: float32 [K, 2], NaN where missing.
       valid: boolean [Y, X], False in the padding.
@@ -101,7 +101,7 @@ def augmented(sample: Sample, augmentation: Augmentation2D, order: Callable[[np.
     """A random version of a sample: moved, then with other grey levels, which come out as float32.
 
     Args:
-      sample: with a picture uint8.
+      sample: with a image uint8.
       augmentation: the strengths.
       order: brings points [K, 2], of which some may be NaN, into their canonical order; a turn or a flip may break it.
       random: drawn from as often as needed.
@@ -161,7 +161,7 @@ class Warp:
 def moved(sample: Sample, augmentation: Augmentation2D, random: np.random.Generator) -> Sample:
     """The sample under a random transform that keeps every landmark of the frame within it.
 
-    After ten draws that lose a landmark the sample stays as it is. The picture is linear, with its border repeated,
+    After ten draws that lose a landmark the sample stays as it is. The image is linear, with its border repeated,
     the mask linear and cut at a half.
     """
     size = sample.image.shape
@@ -211,7 +211,7 @@ def warped(sample: Sample, warp: Warp, points_px: np.ndarray) -> Sample:
     valid, near = True, []
     for at, used in zip(maps, (columns, rows), strict=True):
         valid = valid & (at >= used[0] - 0.5) & (at <= used[-1] + 0.5)
-        # The padding must not bleed into the picture's border.
+        # The padding must not bleed into the image's border.
         near.append(np.clip(at, np.float32(used[0]), np.float32(used[-1])))
     image = cv2.remap(sample.image, near[0], near[1], cv2.INTER_LINEAR)
     mask = cv2.remap(sample.mask * np.uint8(WHITE), near[0], near[1], cv2.INTER_LINEAR)
@@ -247,7 +247,7 @@ def _within(points: np.ndarray, size_yx: tuple[int, int]) -> np.ndarray:
 
 def random_grey_levels(image: np.ndarray, valid: np.ndarray, augmentation: Augmentation2D,
                        random: np.random.Generator) -> np.ndarray:
-    """The picture uint8 [Y, X] with other contrast, speckle, shadow, blur, noise: float32 0..255, 0 in the padding."""
+    """The image uint8 [Y, X] with other contrast, speckle, shadow, blur, noise: float32 0..255, 0 in the padding."""
     shares = (augmentation.intensity_share, augmentation.speckle_share, augmentation.shadow_share,
               augmentation.blur_share, augmentation.noise_share)
     change, speckle, shadow, blur, noise = random.random(5) < shares

@@ -1,4 +1,4 @@
-"""From a grey picture to what the 2D networks see: contrast, letterbox, valid pixels; one graph for all uses.
+"""From a grey image to what the 2D networks see: contrast, letterbox, valid pixels; one graph for all uses.
 
 Images2D are [Y, X], rows first, as OpenCV and the ImageNet weights have them. The order is fixed: CLAHE on the
 original pixels, letterbox, and then `layers.standardise` over the valid pixels. The text also names denoising, which
@@ -16,12 +16,12 @@ LEVELS = 256
 def clahe(image, clip_limit: float, tiles: int):
     """Contrast-limited adaptive histogram equalisation, equal to `cv2.createCLAHE(clip_limit, (tiles, tiles))`.
 
-    The picture is extended by reflection to a multiple of `tiles` at its high ends, each tile's histogram is clipped
+    The image is extended by reflection to a multiple of `tiles` at its high ends, each tile's histogram is clipped
     and what was cut spread over all levels, and every pixel blends the curves of the four nearest tiles (Zuiderveld,
     Graphics Gems IV, 1994; the details are OpenCV's).
 
     Args:
-      picture: [Y, X] of any size, uint8, or float grey levels 0..255, which are rounded.
+      image: [Y, X] of any size, uint8, or float grey levels 0..255, which are rounded.
       clip_limit: highest count of a level, as a multiple of the mean count; above 0.
       tiles: tiles along each side.
 
@@ -107,14 +107,14 @@ def _neighbours(count, side, tiles: int):
 
 
 def letterbox(image, target_yx: tuple[int, int]):
-    """The whole picture [Y, X] in a frame of `target_yx`, its proportions kept, the rest 0.
+    """The whole image [Y, X] in a frame of `target_yx`, its proportions kept, the rest 0.
 
     Antialiased triangle filter, which is `tf.image.resize(antialias=True)`, but with the same scale along both axes:
-    rounding the picture's size to whole rows would stretch it by up to half a row. `geometry.letterbox.Letterbox`
+    rounding the image's size to whole rows would stretch it by up to half a row. `geometry.letterbox.Letterbox`
     has the same scale and offsets, and so maps points and masks exactly as this maps pixels.
 
     Returns:
-      float32 [target_yx], whole grey levels 0..255; and valid [target_yx], True where the frame shows the picture.
+      float32 [target_yx], whole grey levels 0..255; and valid [target_yx], True where the frame shows the image.
     """
     size, target = tf.shape(image), tf.constant(target_yx, tf.int32)
     scale = tf.reduce_min(tf.cast(target, tf.float64) / tf.cast(size, tf.float64))
@@ -136,7 +136,7 @@ def network_image(image, target_yx: tuple[int, int], clahe_clip: float, clahe_ti
     """CLAHE (none with a clip of 0) and letterbox: what training keeps and a SavedModel begins with; see `letterbox`.
 
     Args:
-      picture: [Y, X] uint8, or float grey levels 0..255.
+      image: [Y, X] uint8, or float grey levels 0..255.
       target_yx: rows and columns of the network.
       clahe_clip: `clip_limit` of `clahe`; 0 leaves the contrast.
       clahe_tiles: tiles along each side.

@@ -29,7 +29,7 @@ Problem = tuple[str, str]
 
 
 def judge_head(mask: np.ndarray | None, dataset: Dataset, entry: dict) -> list[Problem]:
-    """Adds "ellipse" and "judgement" (each None where unknown) to the entry of a picture of a head.
+    """Adds "ellipse" and "judgement" (each None where unknown) to the entry of a image of a head.
 
     Args:
         mask: [X, Y, 1], or None.
@@ -107,7 +107,7 @@ def _ellipse_problems(ellipse: Ellipse | None, entry: dict):
         hc_mm = ellipse.circumference_px() * entry["pixel_size_mm"]
         if abs(hc_mm - entry["hc_mm"]) > MOST_HC_DIFFERENCE * entry["hc_mm"]:
             text = f"{hc_mm:.1f} mm by the mask and the pixel size, {entry['hc_mm']:.1f} mm by the table"
-            yield "circumference_differs", f"{text}: is the row another picture's?"
+            yield "circumference_differs", f"{text}: is the row another image's?"
 
 
 def _landmark_problems(judgement: dict):

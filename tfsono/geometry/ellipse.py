@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 REFERENCE_SIDE = 512
-"""Lengths in pixels are meant for a frame whose longer side has this many, and grow with the picture."""
+"""Lengths in pixels are meant for a frame whose longer side has this many, and grow with the image."""
 
 LEAST_INLIER_PX = 1.0  # an edge between pixels is known no better than to half a pixel
 SCORED_POINTS = 400  # of the edge, which are enough to tell a good trial from a bad one
@@ -122,7 +122,7 @@ class Ellipse:
         return cosine * x + sine * y, cosine * y - sine * x
 
     def _turned(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """From the ellipse's own axes to the picture's directions [N, 2]."""
+        """From the ellipse's own axes to the image's directions [N, 2]."""
         cosine, sine = math.cos(self.angle_rad), math.sin(self.angle_rad)
         return np.stack([cosine * along - sine * across, sine * along + cosine * across], axis=-1)
 
@@ -160,16 +160,16 @@ def ellipse_of_mask(mask: np.ndarray, seed: int = 0, search: EllipseSearch = SEA
 
     Holes are filled, the mask is opened and closed, its largest piece is filled, and `fit_ellipse` gets the middles
     of the pixel sides where it ends: these lie on the true outline on average, where the centres of the outermost
-    pixels lie up to half a pixel inside. Where a mask meets the picture's border nothing is known of its edge, and
+    pixels lie up to half a pixel inside. Where a mask meets the image's border nothing is known of its edge, and
     nothing is used.
 
     Args:
         mask: [Y, X], boolean or numbers of which every one but 0 is inside.
         seed: Of the random trials.
-        search: The numbers; lengths grow with the picture.
+        search: The numbers; lengths grow with the image.
 
     Returns:
-        The ellipse in the picture's pixels; None where no head of a possible size and shape is to be found.
+        The ellipse in the image's pixels; None where no head of a possible size and shape is to be found.
 
     Raises:
         ValueError: The mask is not [Y, X].
@@ -276,7 +276,7 @@ def fit_ellipse(
 def _searched(inside: np.ndarray, values: np.ndarray | None, seed: int, search: EllipseSearch) -> Ellipse | None:
     """The ellipse of the largest piece of `inside`; `values` [Y, X] are 0 at its edge, None where there is none."""
     scale = max(inside.shape) / REFERENCE_SIDE
-    # Odd, so that the kernel has a middle; small pictures keep the smallest kernel that does anything.
+    # Odd, so that the kernel has a middle; small images keep the smallest kernel that does anything.
     side = 2 * round((search.morphology_px * scale - 1) / 2) + 1
     head = head_of_mask(inside, max(side, 3) if search.morphology_px > 1 else 0)
     if not search.area_px[0] <= head.sum() / scale**2 <= search.area_px[1]:
@@ -296,7 +296,7 @@ def _searched(inside: np.ndarray, values: np.ndarray | None, seed: int, search: 
 
 
 def _overlap(head: np.ndarray, ellipse: Ellipse) -> float:
-    """Dice of a mask and the part of an ellipse that lies in the picture."""
+    """Dice of a mask and the part of an ellipse that lies in the image."""
     outline = ellipse.mask(head.shape)
     return 2 * float((head & outline).sum()) / max(float(head.sum() + outline.sum()), 1.0)
 

@@ -37,7 +37,7 @@ SETTLED = 20  # rounds of the learned direction; two or three do
 class EndOrder:
     """Which end of a pair comes first: the one further back along the pair's direction.
 
-    The order of the two ends is otherwise given by where they lie in the picture, and a rotation or a mirror would
+    The order of the two ends is otherwise given by where they lie in the image, and a rotation or a mirror would
     leave a network with two names for one place. So the order is made anew after every such change (BiometryNet's
     dynamic orientation, Avisdris et al., MICCAI 2022).
 
@@ -69,7 +69,7 @@ class EndOrder:
 
         Each end, taken from its pair's middle, belongs to one of two groups of equal size and opposite means; the
         direction goes from one mean to the other. Unlike BiometryNet's mixture of two Gaussians on the raw points,
-        where a head lies in its picture then has no part in it. The sign is the one nearer to the default's.
+        where a head lies in its image then has no part in it. The sign is the one nearer to the default's.
         Pairs with a missing point are left out; where all are, the default stays.
 
         Raises:

@@ -1,10 +1,10 @@
-"""Heatmaps of pictures and volumes: Gaussian targets, and points from maps.
+"""Heatmaps of images and volumes: Gaussian targets, and points from maps.
 
-    pictures   maps [B, y, x, K]      points [B, K, 2] as (x, y)
+    images   maps [B, y, x, K]      points [B, K, 2] as (x, y)
     volumes    maps [B, X, Y, Z, K]   points [B, K, 3] as (x, y, z)
 
-A map may be coarser than its picture: cells of `stride` pixels, whose centres lie at `(i + 0.5) * stride - 0.5`; a
-volume's cells are voxels, and its stride is 1. Points are always centre indices of the picture or the volume; the first
+A map may be coarser than its image: cells of `stride` pixels, whose centres lie at `(i + 0.5) * stride - 0.5`; a
+volume's cells are voxels, and its stride is 1. Points are always centre indices of the image or the volume; the first
 pixel's or voxel's centre is 0.0. Any number of landmarks K, any sides.
 """
 
@@ -17,12 +17,12 @@ FLOOR = 0.3  # share of the maximum that a centroid takes away first, so that a 
 
 
 def to_cells(points_px, stride: float):
-    """Pixels of the picture -> cells of its map, both counted from the centre of the first one."""
+    """Pixels of the image -> cells of its map, both counted from the centre of the first one."""
     return (points_px + 0.5) / stride - 0.5
 
 
 def to_pixels(points_cell, stride: float):
-    """Cells of the map -> pixels of the picture; undoes `to_cells`."""
+    """Cells of the map -> pixels of the image; undoes `to_cells`."""
     return (points_cell + 0.5) * stride - 0.5
 
 
@@ -30,10 +30,10 @@ def gaussian_maps(points, map_size: tuple[int, ...], sigma: float, stride: float
     """exp(-|v - p|^2 / (2 sigma^2)) with p between the cells, amplitude 1, not cut off.
 
     Args:
-      points: [B, K, 2] (x, y) or [B, K, 3] (x, y, z) of the picture or volume; one with NaN gives a map of zeros.
+      points: [B, K, 2] (x, y) or [B, K, 3] (x, y, z) of the image or volume; one with NaN gives a map of zeros.
       map_size: sides of the maps in their own order: (rows, columns) or (X, Y, Z).
       sigma: in cells.
-      stride: pixels of the picture in one cell.
+      stride: pixels of the image in one cell.
 
     Returns:
       [B, y, x, K] or [B, X, Y, Z, K] float32.
@@ -80,7 +80,7 @@ def soft_argmax_points(maps, beta: float, stride: float = 1.0, counted=None):
     Args:
       maps: [B, y, x, K] or [B, X, Y, Z, K].
       beta: the inverse temperature.
-      stride: pixels of the picture in one cell.
+      stride: pixels of the image in one cell.
       counted: true or 1 for the cells to look at, of the maps' shape or with 1 for K; None looks at all. A map without
         any gives the first cell, without a gradient.
 
@@ -107,7 +107,7 @@ def _sides_and_axes(maps):
 
 
 def _in_order(points):
-    """Points [..., 2 or 3] -> their indices in the maps' order, and back: turned round in pictures alone."""
+    """Points [..., 2 or 3] -> their indices in the maps' order, and back: turned round in images alone."""
     return ops.flip(points, axis=-1) if points.shape[-1] == 2 else points
 
 

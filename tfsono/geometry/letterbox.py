@@ -1,4 +1,4 @@
-"""A picture of any size in the middle of a frame of one size, with its proportions kept.
+"""A image of any size in the middle of a frame of one size, with its proportions kept.
 
 Images2D are [Y, X], rows first, as OpenCV and the ImageNet weights have them; sizes are (rows, columns). Points are
 (x, y) indices of pixel centres, the first pixel's centre being 0.0, so that a scale r takes `i` to
@@ -19,15 +19,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where the pixels of a picture lie in a frame.
+    """Where the pixels of a image lie in a frame.
 
     Attributes:
-        source_yx: Rows and columns of the picture.
+        source_yx: Rows and columns of the image.
         target_yx: Rows and columns of the frame.
-        scale: Frame pixels per picture pixel, the same along both axes.
-        start_yx: First row and column of the frame that show the picture; the rest is split evenly, an odd one goes
+        scale: Frame pixels per image pixel, the same along both axes.
+        start_yx: First row and column of the frame that show the image; the rest is split evenly, an odd one goes
             to the high end.
-        new_yx: How many rows and columns show it; a fraction under half a pixel of the picture's edge is cut off.
+        new_yx: How many rows and columns show it; a fraction under half a pixel of the image's edge is cut off.
 
     Raises:
         ValueError: A size is not two whole numbers above 0.
@@ -51,26 +51,26 @@ class Letterbox:
 
     @property
     def valid(self) -> np.ndarray:
-        """bool [target_yx]: True where the frame shows the picture."""
+        """bool [target_yx]: True where the frame shows the image."""
         inside = np.zeros(self.target_yx, bool)
         rows, columns = self._window()
         inside[rows, columns] = True
         return inside
 
     def points_to_target(self, points_px: np.ndarray) -> np.ndarray:
-        """Points of the picture [..., 2] (x, y) -> in the frame, float64; NaN stays NaN."""
+        """Points of the image [..., 2] (x, y) -> in the frame, float64; NaN stays NaN."""
         return (np.asarray(points_px, np.float64) + 0.5) * self.scale + self._start_xy() - 0.5
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The picture [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
+        """The image [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
 
         Smaller by the mean over a pixel's area, larger linearly; networks see `tfsono.contrast.letterbox` instead,
         which a SavedModel can hold. This one is for drawing, and for files outside a graph.
 
         Raises:
-            ValueError: The picture is not of `source_yx`.
+            ValueError: The image is not of `source_yx`.
         """
-        self._check(image, self.source_yx, "picture")
+        self._check(image, self.source_yx, "image")
         if self.scale < 1:
             values = self._shrunk(image)
         else:
@@ -99,7 +99,7 @@ class Letterbox:
         return np.array(self.start_yx[::-1], np.float64)
 
     def _window(self) -> tuple[slice, slice]:
-        """The rows and columns of the frame that show the picture."""
+        """The rows and columns of the frame that show the image."""
         rows, columns = (slice(s, s + n) for s, n in zip(self.start_yx, self.new_yx, strict=True))
         return rows, columns
 
@@ -108,7 +108,7 @@ class Letterbox:
             raise ValueError(f"{name} must be {list(size_yx)} or [*, *, channels]; found {list(array.shape)}")
 
     def _shrunk(self, image: np.ndarray) -> np.ndarray:
-        """The mean of the picture over the area of every pixel of the frame, float64 [target_yx, ...].
+        """The mean of the image over the area of every pixel of the frame, float64 [target_yx, ...].
 
         As a product of two matrices, one an axis: OpenCV's INTER_AREA rounds the scale to whole sizes first.
         """
@@ -127,7 +127,7 @@ def _checked(size_yx: tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def _areas(source: int, target: int, start: int, scale: float) -> np.ndarray:
-    """[target, source]: the share that each pixel of the picture has in each of the frame; rows add up to 1 or 0."""
+    """[target, source]: the share that each pixel of the image has in each of the frame; rows add up to 1 or 0."""
     edges = (np.arange(target + 1) - start) / scale
     low, high = (np.clip(edge, 0, source)[:, None] for edge in (edges[:-1], edges[1:]))
     pixel = np.arange(source)[None, :]

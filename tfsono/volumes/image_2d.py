@@ -3,7 +3,7 @@
 Unlike everywhere else in this room, an array here is [Y, X]: rows first, as OpenCV and the ImageNet weights have it.
 `volume_of_image` turns it into [X, Y, 1], one voxel thick, for the rooms that know volumes alone.
 
-A picture that says in its EXIF data that it is to be turned is refused: points and masks could be meant for the stored
+A image that says in its EXIF data that it is to be turned is refused: points and masks could be meant for the stored
 form or for the turned one, and nothing says for which.
 """
 
@@ -33,13 +33,13 @@ __all__ = ["Image2D", "is_image_2d_file", "image_2d_name", "volume_of_image", "r
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 LEAST_SIDE = 16
-"""Rows and columns below which a file holds no picture of anything."""
+"""Rows and columns below which a file holds no image of anything."""
 
 SQUARE_TOLERANCE = 0.01
 """How far the two sides of a pixel may differ, relatively: both lengths of a head are measured with one number."""
 
 GREY_LEVELS = 16
-"""A mask of more levels than these, most of them not the highest, is a picture that was taken for one."""
+"""A mask of more levels than these, most of them not the highest, is a image that was taken for one."""
 
 OUTLINE_PIXELS = 2.0
 """How far from its convex hull an open outline may run, in pixels."""
@@ -68,7 +68,7 @@ class Image2D:
 
 
 def is_image_2d_file(path) -> bool:
-    """Whether the name ends as a picture's does and is not hidden, or the file has no suffix and is DICOM."""
+    """Whether the name ends as a image's does and is not hidden, or the file has no suffix and is DICOM."""
     path = Path(path)
     if path.name.startswith("."):
         return False
@@ -76,13 +76,13 @@ def is_image_2d_file(path) -> bool:
 
 
 def image_2d_name(path) -> str:
-    """The file's name without a picture's suffix ("010_HC.png" -> "010_HC")."""
+    """The file's name without a image's suffix ("010_HC.png" -> "010_HC")."""
     path = Path(path)
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def read_image_2d(path) -> Image2D:
-    """Reads a picture as grey levels.
+    """Reads a image as grey levels.
 
     Equal colour channels are grey; of others the luminance is taken, and a note says so. More than 8 bits are scaled
     so that the largest value becomes 255, with a note. Millimetres come from DICOM alone: from the regions that an
@@ -99,19 +99,19 @@ def read_image_2d(path) -> Image2D:
     else:
         values, pixel_size_mm, notes = _decoded(path), None, []
     if min(values.shape[:2]) < LEAST_SIDE:
-        raise UserError(f"{path}: a picture has {LEAST_SIDE} pixels a side or more; found {_size(values.shape)}")
+        raise UserError(f"{path}: a image has {LEAST_SIDE} pixels a side or more; found {_size(values.shape)}")
     pixels = _eight_bits(_grey(values, notes), notes, path)
     if pixels.min() == pixels.max():
-        raise ConstantImageError(f"{path}: a picture must hold more than one value; every pixel is {pixels.min()}; "
+        raise ConstantImageError(f"{path}: a image must hold more than one value; every pixel is {pixels.min()}; "
                                  "export it again")
     return Image2D(pixels, pixel_size_mm, str(path), tuple(notes))
 
 
 def volume_of_image(image: Image2D, pixel_size_mm: float | None = None) -> Volume:
-    """The picture as a volume uint8 [X, Y, 1] whose axes are L, P, S.
+    """The image as a volume uint8 [X, Y, 1] whose axes are L, P, S.
 
     Args:
-        picture: what `read_image_2d` gave.
+        image: what `read_image_2d` gave.
         pixel_size_mm: goes before what the file says. Where neither is known, a pixel counts as 1: the volume's
             millimetres are then pixels, and nobody may call them millimetres.
     """
@@ -122,18 +122,18 @@ def volume_of_image(image: Image2D, pixel_size_mm: float | None = None) -> Volum
 
 
 def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
-    """The mask of a picture, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
+    """The mask of a image, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
 
     Every value but 0 is inside. What encloses a hole larger than itself is an outline, as the HC18 set has them, and
-    is filled; so is a thin one that leaves the picture or has a gap, if it is convex as a head is.
+    is filled; so is a thin one that leaves the image or has a gap, if it is convex as a head is.
 
     Args:
-        path: a picture without losses, not DICOM.
-        size_yx: rows and columns of its picture.
+        path: a image without losses, not DICOM.
+        size_yx: rows and columns of its image.
 
     Raises:
         OtherGridError: the mask has another size.
-        LabelValueError: it is no mask but a picture of many grey levels.
+        LabelValueError: it is no mask but a image of many grey levels.
         UserError: as `read_image_2d`; a JPEG file, whose values near an edge are made up; a line that encloses nothing.
     """
     path = Path(path)
@@ -142,8 +142,8 @@ def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
         raise UserError(f"{path}: a mask is PNG, BMP or TIFF, which keep its values; found {kind}; export it as PNG")
     values = _decoded(path)
     if values.shape[:2] != tuple(size_yx):
-        raise OtherGridError(f"{path}: a mask must have the size of its picture, {_size(size_yx)}; found "
-                             f"{_size(values.shape)}; export it at the picture's size")
+        raise OtherGridError(f"{path}: a mask must have the size of its image, {_size(size_yx)}; found "
+                             f"{_size(values.shape)}; export it at the image's size")
     if values.ndim == 3:
         values = values[:, :, :3].max(axis=2)  # without transparency
     _check_mask_levels(values, path)
@@ -162,15 +162,15 @@ def _decoded(path: Path) -> np.ndarray:
         pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
         values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError) as error:
-        raise UserError(f"{path}: must be a readable picture; found: {_line(error)}; export it again") from None
+        raise UserError(f"{path}: must be a readable image; found: {_line(error)}; export it again") from None
     finally:
         logging.setLogLevel(level)
     if values is None:
-        raise UserError(f"{path}: must be a whole, readable picture; found it damaged or truncated; copy it again")
+        raise UserError(f"{path}: must be a whole, readable image; found it damaged or truncated; copy it again")
     if pages > 1:
-        raise UserError(f"{path}: a picture is one page; found {pages}; save each as a file of its own")
+        raise UserError(f"{path}: a image is one page; found {pages}; save each as a file of its own")
     if values.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: a picture has 8 or 16 bits a value; found {values.dtype}; export it as 8-bit PNG")
+        raise UserError(f"{path}: a image has 8 or 16 bits a value; found {values.dtype}; export it as 8-bit PNG")
     return values
 
 
@@ -221,7 +221,7 @@ def _check_mask_levels(values: np.ndarray, path: Path) -> None:
     levels = len(np.unique(inside))
     if levels > GREY_LEVELS:
         raise LabelValueError(f"{path}: a mask is 0 outside and one value inside, or an outline; found {levels} "
-                              "levels: is this the picture itself? Give its mask")
+                              "levels: is this the image itself? Give its mask")
 
 
 def _filled(line: np.ndarray, path: Path) -> np.ndarray:
@@ -235,7 +235,7 @@ def _filled(line: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _filled_hull(line: np.ndarray, path: Path) -> np.ndarray:
-    """What an open outline would enclose: an ellipse and a picture are convex, so what both cover is too."""
+    """What an open outline would enclose: an ellipse and a image are convex, so what both cover is too."""
     points = np.argwhere(line)[:, ::-1].astype(np.int32)
     hull = cv2.convexHull(points)
     ring = cv2.polylines(np.ones(line.shape, np.uint8), [hull], True, 0)
@@ -260,7 +260,7 @@ def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
         _check_one_frame(reader, path)
         image = call_quietly(reader.Execute)
     except RuntimeError as error:
-        raise UserError(f"{path}: must be a readable DICOM picture; found: {reason_of(error)}; copy it again") from None
+        raise UserError(f"{path}: must be a readable DICOM image; found: {reason_of(error)}; copy it again") from None
     values = sitk.GetArrayFromImage(image)
     values = values.reshape(values.shape[-3:] if image.GetNumberOfComponentsPerPixel() > 1 else values.shape[-2:])
     notes: list[str] = []
@@ -279,7 +279,7 @@ def _check_one_frame(reader: sitk.ImageFileReader, path: Path) -> None:
     size = reader.GetSize()
     frames = int(np.prod(size[2:])) if len(size) > 2 else 1
     if frames > 1:
-        raise UserError(f"{path}: a picture is one frame; found {frames}; export the frame to be measured")
+        raise UserError(f"{path}: a image is one frame; found {frames}; export the frame to be measured")
 
 
 def _field(reader: sitk.ImageFileReader, tag: str) -> str:

@@ -1,4 +1,4 @@
-"""What kind of picture a file holds, and whether it is whole, told from its bytes before anything decodes them.
+"""What kind of image a file holds, and whether it is whole, told from its bytes before anything decodes them.
 
 Decoders differ in what they do with the first half of a file: some versions of OpenCV return it with the rest grey.
 """
@@ -28,7 +28,7 @@ def is_dicom_file(path) -> bool:
 
 
 def check_image_file(path) -> str:
-    """The kind of the picture by its content: "PNG", "JPEG", "BMP", "TIFF" or "DICOM".
+    """The kind of the image by its content: "PNG", "JPEG", "BMP", "TIFF" or "DICOM".
 
     Raises:
         UserError: no file, an empty one, another kind, one that ends early, one that is to be turned when shown.
@@ -40,11 +40,11 @@ def check_image_file(path) -> str:
         content = path.read_bytes()
     except OSError as error:
         found = "a folder" if path.is_dir() else error.strerror
-        raise UserError(f"{path}: a picture must be a readable file; found: {found}; check the name") from None
+        raise UserError(f"{path}: a image must be a readable file; found: {found}; check the name") from None
     kind = next((kind for start, kind in _KINDS if content.startswith(start)), "")
     if not kind:
         found = f"{len(content)} bytes beginning {content[:8]!r}" if content else "an empty file"
-        raise UserError(f"{path}: a picture is PNG, JPEG, BMP, TIFF or DICOM; found {found}; export it again")
+        raise UserError(f"{path}: a image is PNG, JPEG, BMP, TIFF or DICOM; found {found}; export it again")
     checks = {"PNG": _png_orientation, "JPEG": _jpeg_orientation, "BMP": _bmp_orientation, "TIFF": _tiff_orientation}
     try:
         orientation = checks[kind](content)
@@ -52,7 +52,7 @@ def check_image_file(path) -> str:
         raise UserError(f"{path}: a {kind} file must be whole; found it damaged or truncated at {len(content)} bytes; "
                         "copy it again") from None
     if orientation != _UPRIGHT:
-        raise UserError(f"{path}: a picture must be stored as it is shown; found EXIF orientation {orientation} "
+        raise UserError(f"{path}: a image must be stored as it is shown; found EXIF orientation {orientation} "
                         "(turned or mirrored), and masks and points may be meant either way; save it upright")
     return kind
 
@@ -73,7 +73,7 @@ def _png_orientation(content: bytes) -> int:
 
 
 def _jpeg_orientation(content: bytes) -> int:
-    """ValueError where the end is missing: within the picture's data no other byte pair looks like it."""
+    """ValueError where the end is missing: within the image's data no other byte pair looks like it."""
     orientation = _UPRIGHT
     for marker, data, end in _jpeg_segments(content):
         if marker == 0xE1 and data.startswith(b"Exif\0\0"):

@@ -179,7 +179,7 @@ def _size_problems(size: float):
 
 
 def _length_limits(ratios: np.ndarray) -> np.ndarray:
-    """[S]: how many times too long or short a segment may be, by the ratios [N, S] to the usual length in all bodies."""
+    """[S]: how many times too long or short a segment may be, by the ratios [N, S] to the usual lengths."""
     deviations = 1.4826 * _medians(np.abs(np.log(np.where(ratios > 0, ratios, np.nan))), axis=0)
     return np.maximum(LENGTH_FACTOR, np.exp(DEVIATIONS * np.nan_to_num(deviations)))
 

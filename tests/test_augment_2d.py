@@ -1,4 +1,4 @@
-"""Random transforms of pictures: picture, mask and points move together; SciPy, exact turns, known motives."""
+"""Random transforms of images: image, mask and points move together; SciPy, exact turns, known motives."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def same(points):
 
 
 def dotted(points, size=SIZE, radius=2.5):
-    """A picture with a Gaussian dot at each point, as grey levels."""
+    """A image with a Gaussian dot at each point, as grey levels."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     dots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2)) for x, y in points]
     return np.rint(255 * np.max(dots, axis=0)).astype(np.uint8)
@@ -94,7 +94,7 @@ def test_a_quarter_turn_is_exact():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_picture_agrees_with_scipy(seed):
+def test_a_image_agrees_with_scipy(seed):
     image = cv2.GaussianBlur(random_of(seed).integers(0, 255, SIZE).astype(np.uint8), (0, 0), 2)
     augmentation = dataclasses.replace(STRONG, elastic_share=seed % 2)
     warp = random_warp(SIZE, augmentation, random_of(seed))
@@ -142,7 +142,7 @@ def test_points_solve_the_map_exactly():
     assert 10 < bent < 30
 
 
-def test_mask_moves_with_the_picture():
+def test_mask_moves_with_the_image():
     for seed in range(20):
         mask = ellipse_mask()
         out = moved(sample_of(mask * np.uint8(200), mask), STRONG, random_of(seed))
@@ -180,7 +180,7 @@ def test_angle_scale_and_shift_stay_within_their_range():
     assert 0.2 < np.mean(flips) < 0.4
 
 
-def test_shares_say_how_many_pictures_move():
+def test_shares_say_how_many_images_move():
     augmentation = dataclasses.replace(STRONG, geometric_share=0.4, flip_share=0, elastic_share=0)
     still = [np.allclose(random_warp(SIZE, augmentation, random_of(seed)).matrix, [[1, 0, 0], [0, 1, 0]])
              for seed in range(300)]
@@ -218,7 +218,7 @@ def test_no_landmark_is_lost():
     assert away > 5
 
 
-def test_where_no_draw_keeps_the_landmarks_the_picture_stays():
+def test_where_no_draw_keeps_the_landmarks_the_image_stays():
     corner = np.array([[0.0, 0.0], [130.0, 96.0], [0.0, 96.0], [130.0, 0.0]], np.float32)
     augmentation = Augmentation2D(shift=0.4)
     sample = sample_of(dotted(corner), points=corner)
@@ -235,13 +235,13 @@ def test_missing_and_outlying_points_do_not_stop_a_transform():
     assert nothing.points_px.shape == (0, 2) and (nothing.image != dotted(POINTS)).any()
 
 
-def test_a_field_that_folds_leaves_the_picture_as_it_is():
+def test_a_field_that_folds_leaves_the_image_as_it_is():
     folding = Augmentation2D(elastic_share=1.0, elastic_alpha=20000, elastic_sigma=5)
     sample = sample_of(dotted(POINTS))
     assert moved(sample, folding, random_of(0)) is sample
 
 
-def test_padding_does_not_bleed_into_the_picture():
+def test_padding_does_not_bleed_into_the_image():
     valid = np.zeros(SIZE, bool)
     valid[11:86] = True
     image = np.where(valid, 200, 0).astype(np.uint8)
@@ -261,7 +261,7 @@ def grey(image, seed=0, valid=None, **values):
 
 @pytest.mark.parametrize("values", [{"brightness": 0.2}, {"contrast": 0.2}, {"gamma": 0.2}, {"speckle": 0.2},
                                     {"noise": 0.05}, {"blur_sigma": 4.0}, {"shadow_share": 1.0}], ids=str)
-def test_each_changes_the_picture_alone_and_within_range(values):
+def test_each_changes_the_image_alone_and_within_range(values):
     image = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
     changes = [grey(image, seed, **values) - image for seed in range(12)]
     assert np.mean([np.abs(change).mean() > 0.3 for change in changes]) > 0.7
@@ -313,7 +313,7 @@ def test_the_padding_stays_black():
         assert not out[~valid].any() and out[valid].mean() > 10
 
 
-def test_shares_say_how_many_pictures_change():
+def test_shares_say_how_many_images_change():
     image = random_of(2).integers(40, 200, SIZE).astype(np.uint8)
     values = {"noise": 0.1, "noise_share": 0.3}
     changed = [np.abs(grey(image, seed, **values) - image).mean() > 0.05 for seed in range(300)]
@@ -339,7 +339,7 @@ def test_the_generator_alone_decides():
     sample = sample_of(dotted(POINTS), ellipse_mask())
     both = dataclasses.replace(STRONG, brightness=0.2, speckle=0.1, noise=0.02)
     one, again, other = (augmented(sample, both, same, random_of(seed)) for seed in (1, 1, 2))
-    for field in ("picture", "mask", "points_px", "valid"):
+    for field in ("image", "mask", "points_px", "valid"):
         np.testing.assert_array_equal(getattr(one, field), getattr(again, field))
     assert np.abs(one.image - other.image).mean() > 1
     np.testing.assert_array_equal(sample.image, dotted(POINTS))  # the source is not written to

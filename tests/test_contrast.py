@@ -1,4 +1,4 @@
-"""Contrast and letterbox of pictures: OpenCV's CLAHE to the last level, exact places, one graph for all uses."""
+"""Contrast and letterbox of images: OpenCV's CLAHE to the last level, exact places, one graph for all uses."""
 
 import cv2
 import numpy as np
@@ -33,13 +33,13 @@ def test_equal_to_opencv(size, clip_limit, tiles):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("picture", [np.zeros((33, 40), np.uint8), np.full((33, 40), 255, np.uint8)])
-def test_equal_to_opencv_on_constant_pictures(image):
+@pytest.mark.parametrize("image", [np.zeros((33, 40), np.uint8), np.full((33, 40), 255, np.uint8)])
+def test_equal_to_opencv_on_constant_images(image):
     expected = cv2.createCLAHE(2.0, (8, 8)).apply(image)
     np.testing.assert_array_equal(clahe(tf.constant(image), 2.0, 8).numpy(), expected)
 
 
-def test_real_pictures_are_equal_to_opencv(shared_data):
+def test_real_images_are_equal_to_opencv(shared_data):
     paths = sorted((shared_data / "hc18" / "images").glob("*.png"))[::100]
     assert len(paths) >= 4
     for path in paths:
@@ -76,9 +76,9 @@ def frame_of(image, target):
     ((801, 333), (192, 256), (0, 192), (88, 168)),  # 0.2397: 79.8 columns are 80
     ((40, 30), (96, 96), (0, 96), (12, 84)),  # enlarged 2.4 times
     ((192, 256), (192, 256), (0, 192), (0, 256)),
-    ((259, 256), (192, 128), (31, 161), (0, 128)),  # 129.5 rows are 130; the last one's centre is the picture's edge
+    ((259, 256), (192, 128), (31, 161), (0, 128)),  # 129.5 rows are 130; the last one's centre is the image's edge
 ])
-def test_where_the_picture_lies(size, target, rows, columns):
+def test_where_the_image_lies(size, target, rows, columns):
     pixels, valid = frame_of(np.full(size, 200, np.uint8), target)
     expected = np.zeros(target, bool)
     expected[slice(*rows), slice(*columns)] = True
@@ -92,7 +92,7 @@ def test_it_agrees_with_the_geometry_for_points():
         for target in ((192, 256), (96, 64)):
             pixels, valid = frame_of(np.full(size, 9, np.uint8), target)
             np.testing.assert_array_equal(valid, Letterbox(size, target).valid)
-            if min(size) > 5:  # a picture thinner than half a pixel of the frame is not seen
+            if min(size) > 5:  # a image thinner than half a pixel of the frame is not seen
                 np.testing.assert_array_equal(pixels, 9.0 * valid)
 
 

@@ -60,11 +60,11 @@ def ellipse_case(number: int, size) -> Case:
     rows, columns = size
     centre, axes, turn = (columns // 2, rows // 2), (min(size) // 3, min(size) // 4), 10 * number
     mask = cv2.ellipse(np.zeros(size, np.uint8), centre, axes, turn, 0, 360, 1, -1)
-    picture = np.random.default_rng(number).normal(60, 10, size) + 100 * mask
+    image = np.random.default_rng(number).normal(60, 10, size) + 100 * mask
     cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     ends = [(-axes[0], 0), (axes[0], 0), (0, -axes[1]), (0, axes[1])]
     points = [(centre[0] + a * cosine - b * sine, centre[1] + a * sine + b * cosine, 0.0) for a, b in ends]
-    return Case(f"case_{number}", np.rint(picture).T[:, :, None].astype(np.float32), mask.T[:, :, None],
+    return Case(f"case_{number}", np.rint(image).T[:, :, None].astype(np.float32), mask.T[:, :, None],
                 np.array(points, np.float32), None if number == 3 else 0.1 + number / 100)
 
 
@@ -88,8 +88,8 @@ def both_targets(mask, points_px):
     return {"mask": mask, "points": points_px}
 
 
-def batches(pictures, steps, augmentation=STRONG, targets=both_targets, seed=4):
-    dataset = image_dataset(pictures, targets, augmentation, left_first, 3, seed, steps)
+def batches(stored, steps, augmentation=STRONG, targets=both_targets, seed=4):
+    dataset = image_dataset(stored, targets, augmentation, left_first, 3, seed, steps)
     assert int(dataset.cardinality()) == len(steps)
     return [(image.numpy(), {key: value.numpy() for key, value in target.items()}) for image, target in dataset]
 
@@ -97,7 +97,7 @@ def batches(pictures, steps, augmentation=STRONG, targets=both_targets, seed=4):
 # --- loading
 
 
-def test_a_picture_is_turned_once_so_that_rows_come_first():
+def test_a_image_is_turned_once_so_that_rows_come_first():
     case = ellipse_case(0, SIZES[0])
     pixels = image_pixels(case)
     assert pixels.shape == SIZES[0] and pixels.dtype == np.uint8
@@ -105,32 +105,32 @@ def test_a_picture_is_turned_once_so_that_rows_come_first():
 
 
 def test_a_volume_is_refused():
-    with pytest.raises(UserError, match=r"case_0: must be a picture.*\(131, 97, 2\)"):
+    with pytest.raises(UserError, match=r"case_0: must be a image.*\(131, 97, 2\)"):
         image_pixels(dataclasses.replace(ellipse_case(0, SIZES[0]), image=np.zeros((131, 97, 2), np.float32)))
 
 
 def test_what_is_loaded_lies_where_the_letterbox_says():
-    pictures = loaded()
-    assert pictures.names == ("case_0", "case_1", "case_2", "case_3")
-    assert pictures.pixel_sizes_mm == tuple(case.pixel_size_mm for case in cases().cases.values())
-    assert pictures.pixel_sizes_mm[3] is None
-    for number, box in enumerate(pictures.letterboxes):
+    stored = loaded()
+    assert stored.names == ("case_0", "case_1", "case_2", "case_3")
+    assert stored.pixel_sizes_mm == tuple(case.pixel_size_mm for case in cases().cases.values())
+    assert stored.pixel_sizes_mm[3] is None
+    for number, box in enumerate(stored.letterboxes):
         assert box.source_yx == SIZES[number]
-        np.testing.assert_array_equal(pictures.valid[number], box.valid)
-        assert not pictures.pictures[number][~box.valid].any()
-        back = (pictures.points_px[number] - box.points_to_target([0, 0])) / box.scale
+        np.testing.assert_array_equal(stored.valid[number], box.valid)
+        assert not stored.images[number][~box.valid].any()
+        back = (stored.points_px[number] - box.points_to_target([0, 0])) / box.scale
         np.testing.assert_allclose(back, ellipse_case(number, SIZES[number]).points_vox[:, :2], atol=1e-4)
         # bright where the mask is, and the ends of the axes on the mask's border
-        mask = pictures.masks[number] > 0
-        assert pictures.pictures[number][mask].mean() > pictures.pictures[number][~mask & box.valid].mean() + 70
+        mask = stored.masks[number] > 0
+        assert stored.images[number][mask].mean() > stored.images[number][~mask & box.valid].mean() + 70
         distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-        x, y = np.rint(pictures.points_px[number]).astype(int).T
+        x, y = np.rint(stored.points_px[number]).astype(int).T
         assert distance[y, x].max() < 2.5
 
 
 def test_contrast_changes_the_pixels_alone():
     plain, other = loaded(), loaded(clahe_clip=2.0)
-    assert np.abs(other.pictures.astype(int) - plain.pictures).mean() > 1
+    assert np.abs(other.images.astype(int) - plain.images).mean() > 1
     np.testing.assert_array_equal(other.masks, plain.masks)
     np.testing.assert_array_equal(other.points_px, plain.points_px)
 
@@ -139,24 +139,24 @@ def test_clahe_comes_before_the_letterbox():
     pixels = image_pixels(ellipse_case(0, SIZES[0]))
     equalised = cv2.createCLAHE(2.0, (8, 8)).apply(pixels)
     case = dataclasses.replace(ellipse_case(0, SIZES[0]), image=equalised.T[:, :, None].astype(np.float32))
-    np.testing.assert_array_equal(loaded(clahe_clip=2.0).pictures[0], loaded(Cases([case])).pictures[0])
+    np.testing.assert_array_equal(loaded(clahe_clip=2.0).images[0], loaded(Cases([case])).images[0])
 
 
 def test_points_after_a_policy_take_the_place_of_the_caches():
     given = {"case_1": np.array([[10.0, 20.0], [30.0, 20.0], [20.0, 10.0], [np.nan, np.nan]])}
-    pictures = loaded(points_px=given)
-    box = pictures.letterboxes[1]
-    back = (pictures.points_px[1] - box.points_to_target([0, 0])) / box.scale
+    stored = loaded(points_px=given)
+    box = stored.letterboxes[1]
+    back = (stored.points_px[1] - box.points_to_target([0, 0])) / box.scale
     np.testing.assert_allclose(back, given["case_1"], atol=1e-4)
-    assert np.isnan(pictures.points_px[[0, 2, 3]]).all()
+    assert np.isnan(stored.points_px[[0, 2, 3]]).all()
 
 
 def test_cases_without_masks_or_landmarks():
     plain = [dataclasses.replace(ellipse_case(n, SIZES[n]), label=None, points_vox=None) for n in range(2)]
-    pictures = loaded(Cases(plain, landmarks=()))
-    assert not pictures.masks.any()
-    assert pictures.points_px.shape == (2, 0, 2)
-    image, target = batches(pictures, range(1))[0]
+    stored = loaded(Cases(plain, landmarks=()))
+    assert not stored.masks.any()
+    assert stored.points_px.shape == (2, 0, 2)
+    image, target = batches(stored, range(1))[0]
     assert image.shape == (3, *FRAME, 1) and target["points"].shape == (3, 0, 2)
 
 
@@ -168,26 +168,26 @@ def test_no_cases_is_an_error():
 # --- order
 
 
-def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order():
+def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
     first, second = ([image_of(p + epoch * 50, 50, 1) for p in range(50)] for epoch in range(2))
     assert sorted(first) == sorted(second) == list(range(50)) and first != second
     assert first != [image_of(p, 50, 2) for p in range(50)]
 
 
 def test_a_restart_gives_the_same_batches():
-    pictures = loaded()
-    whole, rest = batches(pictures, range(6)), batches(pictures, range(4, 6))
+    stored = loaded()
+    whole, rest = batches(stored, range(6)), batches(stored, range(4, 6))
     for (image, target), (image_again, target_again) in zip(whole[4:], rest, strict=True):
         np.testing.assert_array_equal(image, image_again)
         for key in target:
             np.testing.assert_array_equal(target[key], target_again[key])
     assert np.abs(whole[0][0] - whole[1][0]).max() > 0.1
-    assert np.abs(whole[0][0] - batches(pictures, range(1), seed=5)[0][0]).max() > 0.1
+    assert np.abs(whole[0][0] - batches(stored, range(1), seed=5)[0][0]).max() > 0.1
 
 
-def test_the_same_picture_is_never_augmented_twice_alike():
-    pictures = loaded()
-    drawn = [image for images, _ in batches(pictures, range(8)) for image in images]
+def test_the_same_image_is_never_augmented_twice_alike():
+    stored = loaded()
+    drawn = [image for images, _ in batches(stored, range(8)) for image in images]
     assert len({image.tobytes() for image in drawn}) == 24
 
 
@@ -205,21 +205,21 @@ def test_images_are_standardised_over_their_own_pixels(augmentation):
 
 
 def test_without_augmentation_training_and_validation_see_the_same():
-    pictures = loaded()
-    images = np.concatenate([image.numpy() for image, _ in ordered_dataset(pictures, mask_target, 3)])
+    stored = loaded()
+    images = np.concatenate([image.numpy() for image, _ in ordered_dataset(stored, mask_target, 3)])
     assert len(images) == 4  # the last batch is smaller
-    drawn = [image for batch, _ in batches(pictures, range(2), Augmentation2D()) for image in batch]
+    drawn = [image for batch, _ in batches(stored, range(2), Augmentation2D()) for image in batch]
     for position, image in enumerate(drawn):
         np.testing.assert_array_equal(image, images[image_of(position, 4, 4)])
-    shown = pictures.pictures[0][pictures.valid[0]].astype(float)
-    np.testing.assert_allclose(images[0, ..., 0][pictures.valid[0]], (shown - shown.mean()) / shown.std(), atol=1e-3)
-    assert not images[0, ..., 0][~pictures.valid[0]].any()
+    shown = stored.images[0][stored.valid[0]].astype(float)
+    np.testing.assert_allclose(images[0, ..., 0][stored.valid[0]], (shown - shown.mean()) / shown.std(), atol=1e-3)
+    assert not images[0, ..., 0][~stored.valid[0]].any()
 
 
-def test_validation_sees_what_a_graph_makes_of_the_raw_picture():
+def test_validation_sees_what_a_graph_makes_of_the_raw_image():
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32)])
-    def graph(picture):
-        pixels, valid = network_image(picture, FRAME, 2.0, 8)
+    def graph(image):
+        pixels, valid = network_image(image, FRAME, 2.0, 8)
         return standardise(pixels[None, ..., None], valid[None, ..., None])
 
     images = np.concatenate([image.numpy() for image, _ in ordered_dataset(loaded(clahe_clip=2.0), mask_target, 3)])
@@ -228,7 +228,7 @@ def test_validation_sees_what_a_graph_makes_of_the_raw_picture():
         np.testing.assert_allclose(graph(tf.constant(raw))[0], images[number], atol=1e-5)
 
 
-def test_masks_and_points_follow_the_pictures():
+def test_masks_and_points_follow_the_images():
     for images, target in batches(loaded(), range(12)):
         for image, mask, points in zip(images[..., 0], target["mask"][..., 0], target["points"], strict=True):
             assert set(np.unique(mask)) <= {0.0, 1.0}
@@ -242,11 +242,11 @@ def test_masks_and_points_follow_the_pictures():
 
 
 def test_targets():
-    pictures = loaded()
-    points = next(iter(ordered_dataset(pictures, points_target("heatmaps"), 4)))[1]["heatmaps"].numpy()
-    np.testing.assert_array_equal(points, pictures.points_px)
-    mask = next(iter(ordered_dataset(pictures, mask_target, 4)))[1]["mask"].numpy()
-    np.testing.assert_array_equal(mask[..., 0], pictures.masks)
+    stored = loaded()
+    points = next(iter(ordered_dataset(stored, points_target("heatmaps"), 4)))[1]["heatmaps"].numpy()
+    np.testing.assert_array_equal(points, stored.points_px)
+    mask = next(iter(ordered_dataset(stored, mask_target, 4)))[1]["mask"].numpy()
+    np.testing.assert_array_equal(mask[..., 0], stored.masks)
 
 
 def test_the_distance_beside_the_mask_is_that_of_the_augmented_mask():

@@ -1,4 +1,4 @@
-"""Datasets of pictures: the three layouts, the tables and their mistakes, the audit of landmarks, the cache."""
+"""Datasets of images: the three layouts, the tables and their mistakes, the audit of landmarks, the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from small_images_2d import (
     circumference_mm,
     mask,
     outline,
-    picture,
+    image,
     row,
     write_heads,
     write_image_2d,
@@ -78,7 +78,7 @@ def test_hc18_as_downloaded(tmp_path):
     """Images2D and outlines in one folder, the table beside; the test set's table is another one's."""
     folder = tmp_path / "training_set"
     for number, name in enumerate(NAMES):
-        write_image_2d(folder / f"{name}.png", picture(number))
+        write_image_2d(folder / f"{name}.png", image(number))
         write_image_2d(folder / f"{name}_Annotation.png", outline())
     header = "filename,pixel size(mm),head circumference (mm)"
     (tmp_path / "training_set_pixel_size_and_HC.csv").write_text(
@@ -99,7 +99,7 @@ def test_hc18_as_downloaded(tmp_path):
 
 def test_hc18_test_set_has_no_masks(tmp_path):
     folder = tmp_path / "test_set"
-    write_image_2d(folder / "010_HC.png", picture(1))
+    write_image_2d(folder / "010_HC.png", image(1))
     (tmp_path / "training_set_pixel_size_and_HC.csv").write_text(
         "filename,pixel size(mm),head circumference (mm)\n010_HC.png,0.2,100\n"
     )
@@ -134,7 +134,7 @@ def test_other_names_are_their_own_subjects(tmp_path):
 
 def test_no_mixture(root):
     write_image(root / "images" / "hip.nii.gz", noise(1))
-    refused(root, "hip.nii.gz", "volumes or pictures, not both")
+    refused(root, "hip.nii.gz", "volumes or images, not both")
 
 
 def test_no_mixture_of_masks(root):
@@ -151,7 +151,7 @@ def test_other_files_are_listed(root):
 
 
 def test_two_files_of_one_case(root):
-    write_image_2d(root / "images" / "010_HC.bmp", picture(1))
+    write_image_2d(root / "images" / "010_HC.bmp", image(1))
     refused(root, "one file", "010_HC")
 
 
@@ -174,7 +174,7 @@ def test_without_pixel_sizes(root):
     (root / "pixel_sizes.csv").unlink()
     dataset = open_dataset(root)
     assert {case.pixel_size_mm for case in dataset.cases} == {None}
-    assert any("4 of 4 pictures have no pixel size" in note for note in dataset.notes)
+    assert any("4 of 4 images have no pixel size" in note for note in dataset.notes)
     np.testing.assert_allclose(case_landmarks(dataset.cases[0], read_image(dataset.cases[0])[0])["ofd_2"],
                                [*POINTS[1], 0])
 
@@ -188,7 +188,7 @@ def test_a_pixel_size_that_is_none(root, cell):
     assert all(case.hc_mm for case in dataset.cases)
     said = [note for note in dataset.notes if "left out" in note]
     assert len(said) == (cell not in ("", "nan")) and all(f"010_HC ({cell})" in note for note in said)
-    assert any("1 of 4 pictures have no pixel size" in note for note in dataset.notes)
+    assert any("1 of 4 images have no pixel size" in note for note in dataset.notes)
 
 
 def test_unknown_and_repeated_names(root):
@@ -197,13 +197,13 @@ def test_unknown_and_repeated_names(root):
     dataset = open_dataset(root)
     notes = "\n".join(dataset.notes)
     assert [case.pixel_size_mm for case in dataset.cases] == [0.2, 0.2, None, 0.2], "the same twice is no question"
-    assert "1 rows have no picture" in notes and "099_HC" in notes
+    assert "1 rows have no image" in notes and "099_HC" in notes
     assert "different pixel_size_mm" in notes and "011_HC" in notes
 
 
 @pytest.mark.parametrize("header, words", [
     ("image_name,head_circumference_mm", ["no pixel_size_mm"]),
-    ("picture,pixel_size_mm", ["image_name or filename"]),
+    ("image,pixel_size_mm", ["image_name or filename"]),
     ("image_name;pixel_size_mm", ["pixel_size"]),
 ])
 def test_missing_columns(root, header, words):
@@ -211,11 +211,11 @@ def test_missing_columns(root, header, words):
     refused(root, "pixel_sizes.csv", *words)
 
 
-def test_table_without_rows_or_of_other_pictures(root):
+def test_table_without_rows_or_of_other_images(root):
     (root / "pixel_sizes.csv").write_text("image_name,pixel_size_mm\n")
     refused(root, "no row")
     (root / "pixel_sizes.csv").write_text("image_name,pixel_size_mm\n1.png,0.2\n2.png,0.2\n")
-    refused(root, "names must be those of the pictures", "010_2HC", "1, 2")
+    refused(root, "names must be those of the images", "010_2HC", "1, 2")
     (root / "pixel_sizes.csv").write_text("image_name,pixel_size_mm\n010_HC.png,x\n011_HC.png,y\n")
     refused(root, "none of 2 rows usable", "010_HC (x)")
 
@@ -270,7 +270,7 @@ def test_checksums_follow_the_tables(root):
 # ------------------------------------------------------------------------------------------------- audit
 
 
-def test_sound_pictures(root):
+def test_sound_images(root):
     lines: list[str] = []
     audit = audit_dataset(open_dataset(root), root / "out", lines.append)
     assert all(entry["problems"] == [] for entry in audit["cases"])
@@ -337,12 +337,12 @@ def test_mask_at_the_border_and_in_pieces(root):
     write_image_2d(root / "labels" / "010_HC.png", cut)
     entry = audit_cases(open_dataset(root), None, quiet)["010_HC"]
     texts = {problem["code"]: problem["text"] for problem in entry["problems"]}
-    assert f"the picture's border ({cut[:, 0].sum()} pixels)" in texts["touches_border"]
+    assert f"the image's border ({cut[:, 0].sum()} pixels)" in texts["touches_border"]
     assert "2 pieces, 4 pixels" in texts["several_pieces"]
 
 
 @pytest.mark.parametrize("pixels, code", [
-    (0 * mask(), "empty_mask"), (mask()[:, :-1], "geometry"), (picture(1), "unknown_label"),
+    (0 * mask(), "empty_mask"), (mask()[:, :-1], "geometry"), (image(1), "unknown_label"),
 ])
 def test_masks_with_errors(root, pixels, code):
     write_image_2d(root / "labels" / "010_HC.png", np.ascontiguousarray(pixels))
@@ -350,25 +350,25 @@ def test_masks_with_errors(root, pixels, code):
 
 
 @pytest.mark.parametrize("content, code", [(b"", "unreadable"), (b"GIF89a", "unreadable")])
-def test_pictures_with_errors(root, content, code):
+def test_images_with_errors(root, content, code):
     (root / "images" / "010_HC.png").write_bytes(content)
     assert codes(root) == {code: "error"} and codes(root, "011_HC") == {}
 
 
-def test_constant_picture(root):
+def test_constant_image(root):
     write_image_2d(root / "images" / "010_HC.png", np.full((ROWS, COLUMNS), 9, np.uint8))
     assert codes(root) == {"constant": "error"}
 
 
-def test_converted_pictures_are_said(root):
-    write_image_2d(root / "images" / "010_HC.png", picture(1).astype(np.uint16) * 100)
+def test_converted_images_are_said(root):
+    write_image_2d(root / "images" / "010_HC.png", image(1).astype(np.uint16) * 100)
     assert codes(root) == {"converted": "warning"}
 
 
 @pytest.mark.parametrize("of_table, said", [("0.2", True), ("0.3001", False), ("", False)])
 def test_a_pixel_size_in_file_and_table(root, of_table, said):
     """The table goes first, as somebody wrote it for this dataset; a file that differs is said."""
-    image = sitk.GetImageFromArray(picture(0))
+    image = sitk.GetImageFromArray(image(0))
     image.SetSpacing((0.3, 0.3))
     image.SetMetaData("0008|0016", "1.2.840.10008.5.1.4.1.1.4")
     (root / "images" / "010_HC.png").unlink()
@@ -404,14 +404,14 @@ def test_pixel_sizes_of_all_kinds_are_no_fault(root):
     assert all(codes(root, name) == {} for name in NAMES)
 
 
-def test_one_picture_twice_and_a_subject_in_two_parts(root):
+def test_one_image_twice_and_a_subject_in_two_parts(root):
     shutil.copy(root / "images" / "011_HC.png", root / "images" / "012_HC.png")
     write_json(root / "dataset.json", {"labels": {"head": 1}, "split": {"train": ["010_HC"], "test": ["010_2HC"]}})
     assert codes(root) == {"subject_in_two_splits": "error"}
     assert codes(root, "012_HC") == {"duplicate_image": "warning"}
 
 
-def test_unchanged_pictures_are_taken_from_an_earlier_audit(root):
+def test_unchanged_images_are_taken_from_an_earlier_audit(root):
     audit = json.loads(json.dumps(audit_dataset(open_dataset(root), None, quiet)))
     audit["cases"][1]["range"] = [-7, -7]
     assert audit_cases(open_dataset(root), audit, quiet)["010_HC"]["range"] == [-7, -7]
@@ -437,7 +437,7 @@ def test_what_the_cache_holds(root, tmp_path):
         cases = {name: cache.read(name) for name in cache.names}
     case = cases["010_HC"]
     assert case.image.dtype == np.uint8 and case.image.shape == (COLUMNS, ROWS, 1) and case.native is None
-    np.testing.assert_array_equal(case.image[:, :, 0].T, picture(0))
+    np.testing.assert_array_equal(case.image[:, :, 0].T, image(0))
     np.testing.assert_array_equal(case.label[:, :, 0].T, mask())
     for name in NAMES:  # in pixels, whatever their size
         np.testing.assert_allclose(cases[name].points_vox, np.pad(POINTS, ((0, 0), (0, 1))), atol=1e-3)
@@ -474,7 +474,7 @@ def test_volumes_have_no_numbers(tmp_path):
     assert case.pixel_size_mm is None and case.hc_mm is None and case.image.dtype == np.float32
 
 
-def test_bad_pictures_are_left_out_when_asked(root, tmp_path):
+def test_bad_images_are_left_out_when_asked(root, tmp_path):
     (root / "images" / "010_HC.png").write_bytes(b"")
     with pytest.raises(UserError, match="1 of 4 cases have errors"):
         write_cache(open_dataset(root), tmp_path / "heads.h5", HEAD, progress=quiet)

@@ -14,7 +14,7 @@ from tfsono.data.patches import (
     image_of,
     patch_dataset,
     read_sources,
-    turn,
+    rotated,
 )
 
 PATCH = (8, 8, 16)
@@ -50,7 +50,7 @@ def test_an_epoch_shows_every_version_of_every_image_equally():
 
 def test_the_versions_are_the_eight_symmetries_of_a_square():
     array = np.arange(2 * 3 * 2).reshape(2, 3, 2)
-    versions = [turn(array, v) for v in range(8)]
+    versions = [rotated(array, v) for v in range(8)]
     assert {v.shape for v in versions[::2]} == {(2, 3, 2)} and {v.shape for v in versions[1::2]} == {(3, 2, 2)}
     assert len({v.tobytes() + bytes(v.shape) for v in map(np.ascontiguousarray, versions)}) == 8
     np.testing.assert_array_equal(versions[1], np.rot90(array, 1, (0, 1)))
@@ -82,7 +82,7 @@ def test_windows_hold_what_the_volume_holds(cache_path):
             a, b = drawn["box"][:3], drawn["box"][3:]
             inside = drawn["image"][a[0]:b[0], a[1]:b[1], a[2]:b[2]]
             assert drawn["image"].shape == PATCH and np.count_nonzero(drawn["image"]) <= inside.size
-            held = turn(whole[cache.names[image]].image, version)
+            held = rotated(whole[cache.names[image]].image, version)
             assert set(np.unique(inside)) <= set(np.unique(held))
 
 

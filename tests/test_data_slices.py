@@ -11,7 +11,7 @@ from small_datasets import write_image, write_json
 from tfsono.data.cache import Cache, CacheSettings
 from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
-from tfsono.data.slices import SliceSampling, draw_slices, load_slices, slice_dataset, slices_of, turn_of, turned
+from tfsono.data.slices import SliceSampling, draw_slices, load_slices, slice_dataset, slices_of, transform_of, transformed
 from tfsono.errors import UserError
 
 SIZES = {"a": (13, 18, 11), "b": (21, 9, 14), "c": (13, 18, 9)}
@@ -122,8 +122,8 @@ def test_a_turn_is_scipys():
     image = ndimage.gaussian_filter(random.normal(size=(19, 33)), 2).astype(np.float32)
     mask = (image > 0.05).astype(np.int8)
     sampling = SliceSampling(1, 1, 0, varied=True)
-    matrix = turn_of(4, (0.7, 1.3, 2.0), sampling)
-    new_image, new_mask = turned(image, mask, matrix)
+    matrix = transform_of(4, (0.7, 1.3, 2.0), sampling)
+    new_image, new_mask = transformed(image, mask, matrix)
     middle = (np.array(image.shape) - 1) / 2
     offset = middle - matrix @ middle
     expected = ndimage.affine_transform(image, matrix, offset, order=1, cval=np.nan)
@@ -137,14 +137,14 @@ def test_a_turn_is_scipys():
 
 def test_turns_differ_from_slice_to_slice_and_not_between_runs(stacks):
     sampling = SliceSampling(4, 8, 2, varied=True)
-    matrices = [turn_of(position, (1.0, 1.0, 1.0), sampling) for position in range(400)]
+    matrices = [transform_of(position, (1.0, 1.0, 1.0), sampling) for position in range(400)]
     assert len({matrix.tobytes() for matrix in matrices}) == 400
     mirrored = np.mean([np.linalg.det(matrix) < 0 for matrix in matrices])
     assert 0.4 < mirrored < 0.6
     scales = np.abs([np.linalg.det(matrix) for matrix in matrices]) ** -0.5
     assert 0.9 <= scales.min() < 0.92 and 1.08 < scales.max() <= 1.1 + 1e-9
     still = SliceSampling(4, 8, 2, varied=True, flips=False)
-    assert all(np.linalg.det(turn_of(p, (1.0, 1.0, 1.0), still)) > 0 for p in range(50))
+    assert all(np.linalg.det(transform_of(p, (1.0, 1.0, 1.0), still)) > 0 for p in range(50))
     first, again = draw_slices(stacks, 3, sampling), draw_slices(stacks, 3, sampling)
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)

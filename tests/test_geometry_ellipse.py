@@ -332,7 +332,7 @@ def test_no_head(mask):
     assert ellipse_of_mask(mask) is None
 
 
-def test_lengths_grow_with_the_picture():
+def test_lengths_grow_with_the_image():
     """The same head at half and at twice the resolution passes the same gates."""
     for factor in (0.3, 1, 2):
         reference = Ellipse((400 * factor, 270 * factor), 130 * factor, 100 * factor, 0.2)

@@ -44,7 +44,7 @@ def test_pixels_go_where_points_go(source, target):
     framed = box.apply((x + 3.0 * y).astype(np.float64))
     inside = np.argwhere(box.valid)[:, ::-1]
     back = (inside - box.points_to_target([0, 0])) / box.scale
-    # Half a pixel of the frame at the edges sees the picture's end.
+    # Half a pixel of the frame at the edges sees the image's end.
     margin = 0.5 + 0.5 / min(box.scale, 1)
     kept = ((back >= margin) & (back <= np.array([columns, rows]) - 1 - margin)).all(axis=1)
     expected = back[kept] @ [1.0, 3.0]
@@ -88,7 +88,7 @@ def test_no_change_changes_nothing():
     np.testing.assert_array_equal(box.apply(image), image)
 
 
-def test_a_very_long_picture_keeps_one_row():
+def test_a_very_long_image_keeps_one_row():
     box = Letterbox((1, 1000), (64, 64))
     assert box.new_yx == (1, 64) and box.apply(np.full((1, 1000), 7, np.uint8))[box.start_yx[0]].tolist() == [7] * 64
 

@@ -41,7 +41,7 @@ def one_line(call, *words) -> str:
     return text
 
 
-# ---------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------- images
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".PNG"])
@@ -173,7 +173,7 @@ def with_exif(path, orientation: int, order: str = ">") -> None:
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_picture_to_be_turned(tmp_path, suffix, order, orientation):
+def test_a_image_to_be_turned(tmp_path, suffix, order, orientation):
     path = write_image_2d(tmp_path / f"a{suffix}", image(1))
     with_exif(path, orientation, order)
     if orientation == 1:
@@ -238,8 +238,8 @@ def test_outline_is_filled(tmp_path, layers):
     assert np.count_nonzero(found) > 10 * np.count_nonzero(drawn) / 2
 
 
-def test_outline_that_leaves_the_picture(tmp_path):
-    """The part of the ellipse in the picture, but for what a straight edge of pixels may differ by."""
+def test_outline_that_leaves_the_image(tmp_path):
+    """The part of the ellipse in the image, but for what a straight edge of pixels may differ by."""
     whole = cv2.ellipse(np.zeros((ROWS + 40, COLUMNS), np.uint8), (60, 70), (50, 45), 15, 0, 360, 1, -1)
     drawn = cv2.ellipse(np.zeros((ROWS + 40, COLUMNS), np.uint8), (60, 70), (50, 45), 15, 0, 360, 255, 1)
     reference, cut = whole[40:], drawn[40:]
@@ -274,7 +274,7 @@ def test_mask_of_another_size(tmp_path):
 
 
 def test_masks_that_are_none(tmp_path):
-    with pytest.raises(LabelValueError, match="the picture itself"):
+    with pytest.raises(LabelValueError, match="the image itself"):
         read_mask_2d(write_image_2d(tmp_path / "m.png", image(1)), SIZE)
     one_line(lambda: read_mask_2d(write_image_2d(tmp_path / "m.jpg", mask()), SIZE), "JPEG", "as PNG")
 
@@ -469,7 +469,7 @@ def test_a_dicom_mask_is_refused(tmp_path):
 # ---------------------------------------------------------------------------------------------- real data
 
 
-def test_real_pictures(shared_data):
+def test_real_images(shared_data):
     paths = sorted((shared_data / "hc18" / "images").glob("*.png"))[::50]
     for path in paths:
         found = read_image_2d(path)

@@ -120,7 +120,7 @@ def _cache(arguments) -> None:
         found = "volumes" if one.TAKES == "images" else "images"
         raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "
                         f"{strange[0]}")
-    write_cache(dataset, Path(arguments.file), settings, audit, arguments.leave_out_bad)
+    write_cache(dataset, Path(arguments.file), settings, audit, exclude_bad=arguments.leave_out_bad)
     if arguments.verify:
         problems = verify_cache(arguments.file)
         if problems:

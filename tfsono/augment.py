@@ -33,7 +33,7 @@ class Augmentation:
         return bool(self.rotation_degrees or self.scaling or self.mirror_share)
 
     def window(self, patch: tuple[int, ...]) -> tuple[int, ...]:
-        """The sides to read, so that a transformed patch seldom looks beyond them."""
+        """The sides to read, so that a transformed patch seldom reaches beyond them."""
         if not (self.rotation_degrees or self.scaling):
             return tuple(patch)
         tilt = np.sin(np.radians(self.rotation_degrees))
@@ -67,20 +67,20 @@ def _rotation(angle, axis: int):
 
 
 def affine_matrix(axis, degrees: float, scale: float, flips, spacing_mm) -> np.ndarray:
-    """A chosen map like `random_matrix`'s: from offsets in the patch to offsets in the window: float64 [3, 3].
+    """A given map like `random_matrix`'s, from offsets in the patch to offsets in the window: float64 [3, 3].
 
     Args:
-      axis: [3] of any length above 0, what to rotate about, in millimetres.
-      degrees: by how much, counterclockwise for one who looks against the axis.
-      scale: above 1 makes what the patch shows larger.
+      axis: [3] of rotation, of any length above 0, in millimetres.
+      degrees: counterclockwise, seen against the axis.
+      scale: above 1 enlarges the content of the patch.
       flips: three booleans: which axes of the patch to mirror.
       spacing_mm: [3] of the window's voxels.
     """
     x, y, z = np.asarray(axis, np.float64) / np.linalg.norm(axis)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     angle = np.radians(degrees)
-    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
-    matrix = turn.T / scale * np.where(flips, -1.0, 1.0)[None, :]  # transposed: it leads back into the window
+    rotation = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
+    matrix = rotation.T / scale * np.where(flips, -1.0, 1.0)[None, :]  # transposed: it maps back into the window
     spacing = np.asarray(spacing_mm, np.float64)
     return matrix * spacing[None, :] / spacing[:, None]
 
@@ -90,9 +90,9 @@ def resample(image, label, box, matrix, patch, middle=None):
 
     Args:
       image: [X', Y', Z'] window; label: [X', Y', Z'] integers; box: [6] integers, start and stop of the part of the
-        window that lies inside the volume; matrix: [3, 3] of `random_matrix` or `affine_matrix`; patch: three sides of
-        the result, of which some may be scalar tensors; middle: [3] float32, where the patch's middle lies in the
-        window, by default in its middle.
+        window inside the volume; matrix: [3, 3] of `random_matrix` or `affine_matrix`; patch: three sides of the
+        result, of which some may be scalar tensors; middle: [3] float32, the patch's middle in the window, by default
+        the window's.
 
     Returns:
       image [patch] float32, label [patch], valid [patch] boolean: inside the volume.
@@ -141,7 +141,7 @@ def _nearest(label, base, part, strides, sides):
 
 
 def random_intensity(image, valid, seed, strength: float):
-    """Random gamma, linear bias field and noise of an image [X, Y, Z]; voxels that are not valid stay as they are."""
+    """Random gamma, linear bias field and noise of an image [X, Y, Z]; invalid voxels do not change."""
     seeds = tf.unstack(tf.random.split(seed, 2), num=2)
     draws = tf.random.stateless_uniform([4], seeds[0], -strength, strength)
     low = tf.reduce_min(tf.where(valid, image, image.dtype.max))

@@ -1,10 +1,10 @@
-"""Random transforms of a 2D picture: picture, mask and points together, then the picture's grey levels.
+"""Random transforms of a 2D image: image, mask and points together, then the image's grey levels.
 
-Images2D are [Y, X], rows first; points are (x, y) indices of pixel centres. NumPy and OpenCV, which work outside the
-interpreter's lock, so that threads share the work. Every function is a pure one of its arguments and the generator.
+Images are [Y, X], rows first; points are (x, y) indices of pixel centres. NumPy and OpenCV, which release the
+interpreter's lock, so that threads share the work. Every function depends only on its arguments and the generator.
 
 The geometry is head, Sec. "Data Augmentation" (rotation, scaling, shift, flip, elastic deformation). The displacement
-field is Simard's (ICDAR 2003), in pixels of a frame of 512, so that any size of the network bends as much.
+field is Simard's (ICDAR 2003), in pixels of a frame of 512, so that every input size is deformed alike.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 REFERENCE_SIDE = 512
 ATTEMPTS = 10
-"""Draws of a transform before a picture whose landmarks leave the frame in all of them stays as it is."""
+"""Draws of a transform; if landmarks leave the frame in all of them the image stays unchanged."""
 
 CONVERGED = 0.02
-"""Pixels: how exactly a point's place in the deformed picture is known. A field that folds has none."""
+"""Pixels: the accuracy of a point's place in the deformed image. A field that folds has none."""
 
 WHITE = 255.0
 LEAST_BLUR = 0.1  # pixels; a smaller one does nothing
@@ -28,28 +28,28 @@ LEAST_BLUR = 0.1  # pixels; a smaller one does nothing
 
 @dataclass(frozen=True)
 class Augmentation2D:
-    """Strengths of the random transforms, 0 switches one off; a share is the part of the pictures that get one.
+    """Strengths of the random transforms, 0 switches one off; a share is the fraction of images that get one.
 
     Attributes:
-      geometric_share: pictures that are rotated, scaled and shifted.
+      geometric_share: images that are rotated, scaled and shifted.
       rotation_degrees: about the frame's middle, uniform up to this angle either way.
       scaling: isotropic, uniform in 1 - scaling to 1 + scaling.
       shift: along each axis, uniform up to this share of the frame's side either way.
-      flip_share: pictures mirrored left to right.
-      elastic_share: pictures deformed; 0 switches it off.
+      flip_share: images mirrored left to right.
+      elastic_share: images deformed; 0 switches it off.
       elastic_alpha: strength of the deformation, and
       elastic_sigma: its smoothness, in pixels of a frame of 512: 30 and 5 displace by 1 pixel (standard deviation).
-      intensity_share: pictures whose brightness, contrast and gamma change.
+      intensity_share: images whose brightness, contrast and gamma change.
       brightness: added, uniform up to this share of white either way.
-      contrast: factor about the picture's mean, uniform in 1 - contrast to 1 + contrast.
+      contrast: factor about the image's mean, uniform in 1 - contrast to 1 + contrast.
       gamma: exponent, uniform in 1 - gamma to 1 + gamma.
       speckle: largest standard deviation of the logarithm of a factor, correlated over about two pixels.
-      speckle_share: pictures with it.
+      speckle_share: images with it.
       noise: largest standard deviation of white noise, as a share of white.
-      noise_share: pictures with it.
+      noise_share: images with it.
       blur_sigma: largest standard deviation of a Gaussian blur, in pixels of a frame of 512.
-      blur_share: pictures with it.
-      shadow_share: pictures with an acoustic shadow; 0 switches it off.
+      blur_share: images with it.
+      shadow_share: images with an acoustic shadow; 0 switches it off.
     """
 
     geometric_share: float = 1.0
@@ -74,17 +74,17 @@ class Augmentation2D:
 
     @property
     def geometric(self) -> bool:
-        """Whether picture, mask and points move."""
+        """Whether image, mask and points move."""
         affine = self.geometric_share and (self.rotation_degrees or self.scaling or self.shift)
         return bool(affine or self.flip_share or self.elastic_share)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture in the network's frame.
+    """An image in the network's frame.
 
     Attributes:
-      picture: uint8 or float32 grey levels 0..255, [Y, X]; 0 in the padding.
+      image: uint8 or float32 grey levels 0..255, [Y, X]; 0 in the padding.
       mask: uint8 0/1 [Y, X].
       points_px: float32 [K, 2], NaN where missing.
       valid: boolean [Y, X], False in the padding.
@@ -98,12 +98,13 @@ class Sample:
 
 def augmented(sample: Sample, augmentation: Augmentation2D, order: Callable[[np.ndarray], np.ndarray],
               random: np.random.Generator) -> Sample:
-    """A random version of a sample: moved, then with other grey levels, which come out as float32.
+    """A random version of a sample: moved, then with other grey levels, as float32.
 
     Args:
-      sample: with a picture uint8.
+      sample: with an image uint8.
       augmentation: the strengths.
-      order: brings points [K, 2], of which some may be NaN, into their canonical order; a turn or a flip may break it.
+      order: brings points [K, 2], of which some may be NaN, into their canonical order, which a rotation or a flip may
+        break.
       random: drawn from as often as needed.
     """
     if augmentation.geometric:
@@ -121,7 +122,7 @@ def augmented(sample: Sample, augmentation: Augmentation2D, order: Callable[[np.
 
 @dataclass(frozen=True)
 class Warp:
-    """Where each pixel of the result is read: at `matrix @ (x, y, 1) + bend[y, x]` of the source.
+    """Maps each pixel of the result to the source, at `matrix @ (x, y, 1) + bend[y, x]`.
 
     Attributes:
       matrix: [2, 3], from the result's (x, y) to the source's.
@@ -143,7 +144,7 @@ class Warp:
         return maps
 
     def destinations(self, points_px: np.ndarray) -> np.ndarray | None:
-        """Where points [K, 2] of the source lie in the result; None where the field folds and has no one answer."""
+        """Points [K, 2] of the source, mapped to the result; None where the field folds and has no unique inverse."""
         forward = cv2.invertAffineTransform(self.matrix.astype(np.float64))
         points = np.asarray(points_px, np.float64)
         places = _affine(forward, points)
@@ -159,10 +160,10 @@ class Warp:
 
 
 def moved(sample: Sample, augmentation: Augmentation2D, random: np.random.Generator) -> Sample:
-    """The sample under a random transform that keeps every landmark of the frame within it.
+    """The sample under a random transform that keeps every landmark inside the frame.
 
-    After ten draws that lose a landmark the sample stays as it is. The picture is linear, with its border repeated,
-    the mask linear and cut at a half.
+    After ten draws that lose a landmark the sample stays unchanged. The image is interpolated linearly, with its border
+    repeated, the mask linearly and thresholded at a half.
     """
     size = sample.image.shape
     inside = _within(sample.points_px, size)
@@ -175,10 +176,10 @@ def moved(sample: Sample, augmentation: Augmentation2D, random: np.random.Genera
 
 
 def random_warp(size_yx: tuple[int, int], augmentation: Augmentation2D, random: np.random.Generator) -> Warp:
-    """Rotation and scaling about the frame's middle with a shift; a flip; a bend: each for its share of the draws."""
+    """Rotation and scaling about the frame's middle with a shift; a flip; a deformation: each with its probability."""
     used, flip, bent = random.random(3)
-    turn, grow, right, down = random.uniform(-1.0, 1.0, 4) * (used < augmentation.geometric_share)
-    angle, scale = np.radians(turn * augmentation.rotation_degrees), 1.0 + grow * augmentation.scaling
+    rotate, grow, right, down = random.uniform(-1.0, 1.0, 4) * (used < augmentation.geometric_share)
+    angle, scale = np.radians(rotate * augmentation.rotation_degrees), 1.0 + grow * augmentation.scaling
     cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
     linear = np.array([[cosine, sine], [-sine, cosine]])
     if flip < augmentation.flip_share:
@@ -205,13 +206,13 @@ def random_bend(size_yx: tuple[int, int], augmentation: Augmentation2D, random: 
 
 
 def warped(sample: Sample, warp: Warp, points_px: np.ndarray) -> Sample:
-    """The sample read through `warp`, with the points that it leads to."""
+    """The sample resampled by `warp`, with the mapped points."""
     maps = warp.sources(sample.image.shape)
     rows, columns = (np.flatnonzero(sample.valid.any(axis=axis)) for axis in (1, 0))
     valid, near = True, []
     for at, used in zip(maps, (columns, rows), strict=True):
         valid = valid & (at >= used[0] - 0.5) & (at <= used[-1] + 0.5)
-        # The padding must not bleed into the picture's border.
+        # The padding must not bleed into the image's border.
         near.append(np.clip(at, np.float32(used[0]), np.float32(used[-1])))
     image = cv2.remap(sample.image, near[0], near[1], cv2.INTER_LINEAR)
     mask = cv2.remap(sample.mask * np.uint8(WHITE), near[0], near[1], cv2.INTER_LINEAR)
@@ -237,7 +238,7 @@ def _bend_at(bend: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _within(points: np.ndarray, size_yx: tuple[int, int]) -> np.ndarray:
-    """[K] boolean: in the frame, to the outer edges of its pixels. A missing point is not."""
+    """[K] boolean: in the frame, up to the outer edges of its pixels; False for a missing point."""
     high = np.array(size_yx[::-1]) - 0.5
     return ((points >= -0.5) & (points <= high)).all(axis=1)
 
@@ -247,7 +248,7 @@ def _within(points: np.ndarray, size_yx: tuple[int, int]) -> np.ndarray:
 
 def random_grey_levels(image: np.ndarray, valid: np.ndarray, augmentation: Augmentation2D,
                        random: np.random.Generator) -> np.ndarray:
-    """The picture uint8 [Y, X] with other contrast, speckle, shadow, blur, noise: float32 0..255, 0 in the padding."""
+    """The image uint8 [Y, X] with other contrast, speckle, shadow, blur, noise: float32 0..255, 0 in the padding."""
     shares = (augmentation.intensity_share, augmentation.speckle_share, augmentation.shadow_share,
               augmentation.blur_share, augmentation.noise_share)
     change, speckle, shadow, blur, noise = random.random(5) < shares
@@ -267,7 +268,7 @@ def random_grey_levels(image: np.ndarray, valid: np.ndarray, augmentation: Augme
 
 def _curve(image: np.ndarray, valid: np.ndarray, augmentation: Augmentation2D,
            random: np.random.Generator) -> np.ndarray:
-    """float32 [256]: what becomes of each grey level by gamma, then contrast about the mean, then brightness."""
+    """float32 [256]: the new value of each grey level by gamma, then contrast about the mean, then brightness."""
     bend, stretch, lift = random.uniform(-1.0, 1.0, 3)
     curve = WHITE * (np.arange(256) / WHITE) ** (1.0 + bend * augmentation.gamma)
     counts = np.bincount(image[valid], minlength=256)
@@ -284,9 +285,9 @@ def _speckle(size_yx: tuple[int, int], deviation: float, random: np.random.Gener
 
 
 def random_shadow(size_yx: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """A factor float32 [Y, X]: a soft-edged wedge behind something dense, away from a probe above the frame.
+    """A factor float32 [Y, X]: an acoustic shadow, a soft-edged wedge pointing away from a probe above the frame.
 
-    4 to 14 degrees wide, 20 to 70 % of the light left, from 10 to 60 % of the depth on.
+    4 to 14 degrees wide, 20 to 70 % of the brightness left, beginning at 10 to 60 % of the depth.
     """
     rows, columns = size_yx
     probe_x, probe_y = columns * random.uniform(0.3, 0.7), -rows * random.uniform(0.1, 0.6)

@@ -1,9 +1,9 @@
-"""From a grey picture to what the 2D networks see: contrast, letterbox, valid pixels; one graph for all uses.
+"""From a grey image to the input of the 2D networks: contrast, letterbox, valid pixels; one graph for all uses.
 
-Images2D are [Y, X], rows first, as OpenCV and the ImageNet weights have them. The order is fixed: CLAHE on the
-original pixels, letterbox, and then `layers.standardise` over the valid pixels. The text also names denoising, which
-its source switches off; there is none here. What the letterbox gives is rounded to whole grey levels, because training
-keeps it as bytes.
+Images are [Y, X], rows first, as in OpenCV and for the ImageNet weights. The order is fixed: CLAHE on the original
+pixels, letterbox, and then `layers.standardise` over the valid pixels. The text also names denoising, which its source
+switches off; there is none here. The letterbox's output is rounded to whole grey levels, because training keeps it as
+bytes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ LEVELS = 256
 def clahe(image, clip_limit: float, tiles: int):
     """Contrast-limited adaptive histogram equalisation, equal to `cv2.createCLAHE(clip_limit, (tiles, tiles))`.
 
-    The picture is extended by reflection to a multiple of `tiles` at its high ends, each tile's histogram is clipped
-    and what was cut spread over all levels, and every pixel blends the curves of the four nearest tiles (Zuiderveld,
+    The image is extended by reflection to a multiple of `tiles` at its high ends, each tile's histogram is clipped
+    and the excess spread over all levels, and every pixel blends the curves of the four nearest tiles (Zuiderveld,
     Graphics Gems IV, 1994; the details are OpenCV's).
 
     Args:
-      picture: [Y, X] of any size, uint8, or float grey levels 0..255, which are rounded.
+      image: [Y, X] of any size, uint8, or float grey levels 0..255, which are rounded.
       clip_limit: highest count of a level, as a multiple of the mean count; above 0.
       tiles: tiles along each side.
 
@@ -45,7 +45,7 @@ def _levels(image):
 
 
 def _tile_sides(size, tiles: int):
-    """[2] rows and columns of a tile. As soon as one side is no multiple, OpenCV extends both, even one that is."""
+    """[2] rows and columns of a tile. If one side is not a multiple, OpenCV extends both."""
     fits = tf.reduce_all(size % tiles == 0)
     return tf.where(fits, size // tiles, size // tiles + 1)
 
@@ -61,7 +61,7 @@ def _extended(levels, size):
 
 
 def _tile_curves(levels, tile, clip_limit: float, tiles: int):
-    """float32 [tiles * tiles * 256]: the grey level that each tile makes of each one, whole numbers."""
+    """float32 [tiles * tiles * 256]: each tile's new value of each grey level, whole numbers."""
     row, column = (tf.range(tile[axis] * tiles) // tile[axis] for axis in range(2))
     place = (row[:, None] * tiles + column[None, :]) * LEVELS + levels
     with tf.device("/CPU:0"):  # deterministic runs refuse the GPU's kernel
@@ -74,7 +74,7 @@ def _tile_curves(levels, tile, clip_limit: float, tiles: int):
 
 
 def _clipped(counts, area, clip_limit: float):
-    """The histograms [T, 256] cut at the limit; the excess is spread evenly, what is left over in even steps."""
+    """The histograms [T, 256] cut at the limit; the excess is spread evenly, the remainder in even steps."""
     limit = tf.cast(tf.constant(clip_limit, tf.float64) * tf.cast(area, tf.float64) / LEVELS, tf.int32)
     limit = tf.maximum(limit, 1)
     excess = tf.reduce_sum(tf.maximum(counts - limit, 0), axis=1, keepdims=True)
@@ -86,7 +86,7 @@ def _clipped(counts, area, clip_limit: float):
 
 
 def _blended(levels, curves, tile, tiles: int):
-    """uint8 [Y, X]: each pixel through the curves of the four tiles whose middles surround it, bilinearly."""
+    """uint8 [Y, X]: each pixel by the curves of the four tiles whose middles surround it, bilinearly."""
     near, far, share = zip(*(_neighbours(tf.shape(levels)[axis], tile[axis], tiles) for axis in range(2)), strict=True)
 
     def through(row, column):
@@ -107,14 +107,14 @@ def _neighbours(count, side, tiles: int):
 
 
 def letterbox(image, target_yx: tuple[int, int]):
-    """The whole picture [Y, X] in a frame of `target_yx`, its proportions kept, the rest 0.
+    """The whole image [Y, X] in a frame of `target_yx`, with its aspect ratio kept, the rest 0.
 
-    Antialiased triangle filter, which is `tf.image.resize(antialias=True)`, but with the same scale along both axes:
-    rounding the picture's size to whole rows would stretch it by up to half a row. `geometry.letterbox.Letterbox`
-    has the same scale and offsets, and so maps points and masks exactly as this maps pixels.
+    Antialiased triangle filter as in `tf.image.resize(antialias=True)`, but with the same scale along both axes:
+    rounding the image's size to whole rows would stretch it by up to half a row. `geometry.letterbox.Letterbox` has
+    the same scale and offsets, and so maps points and masks exactly as this maps pixels.
 
     Returns:
-      float32 [target_yx], whole grey levels 0..255; and valid [target_yx], True where the frame shows the picture.
+      float32 [target_yx], whole grey levels 0..255; and valid [target_yx], True where the frame shows the image.
     """
     size, target = tf.shape(image), tf.constant(target_yx, tf.int32)
     scale = tf.reduce_min(tf.cast(target, tf.float64) / tf.cast(size, tf.float64))
@@ -133,12 +133,12 @@ def letterbox(image, target_yx: tuple[int, int]):
 
 
 def network_image(image, target_yx: tuple[int, int], clahe_clip: float, clahe_tiles: int):
-    """CLAHE (none with a clip of 0) and letterbox: what training keeps and a SavedModel begins with; see `letterbox`.
+    """CLAHE (none with a clip of 0) and letterbox: stored by training and the first step of a SavedModel.
 
     Args:
-      picture: [Y, X] uint8, or float grey levels 0..255.
+      image: [Y, X] uint8, or float grey levels 0..255.
       target_yx: rows and columns of the network.
-      clahe_clip: `clip_limit` of `clahe`; 0 leaves the contrast.
+      clahe_clip: `clip_limit` of `clahe`; 0 keeps the contrast.
       clahe_tiles: tiles along each side.
     """
     if clahe_clip:

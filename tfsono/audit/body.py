@@ -1,22 +1,20 @@
-"""The landmarks of a whole body judged by themselves and against the other bodies. What is found is a warning.
+"""The landmarks of a whole body checked by themselves and against the other bodies. Every problem is a warning.
 
-Of one pose (`judge_pose`):
+For one pose (`judge_pose`):
 
-    landmark_missing        so many of so many, by name
+    landmark_missing        how many, and their names
     few_landmarks           fewer than three are known: no rotation can be found
     landmark_outside        beyond the faces of the volume
     coincident_landmarks    two less than a voxel apart: one point, written twice
     landmarks_on_a_line     all known ones, within a voxel: no rotation about the line can be found
     no_spacing              millimetres are unknown, and so are lengths
 
-Of each pose against all others (`judge_poses`), where there are at least 5:
+For each pose against all others (`judge_poses`), with at least 5:
 
-    implausible_length      a segment far from what is usual in a body of this size (2 times, 4 standard deviations)
+    implausible_length      a segment far from usual in a body of this size (2 times, 4 standard deviations)
     implausible_size        the body above three times or below a third of the median: is the spacing right?
     sides_exchanged         it fits the others better as its mirror image: left and right are exchanged, or the volume
-                            is mirrored
-
-Of a symmetric body one cannot tell which of the last two it is. The sides of the majority are taken for right.
+                            is mirrored (a symmetric body does not show which); the majority counts as right
 """
 
 from __future__ import annotations
@@ -31,20 +29,20 @@ LEAST_APART = 1.0
 """Voxels. Hips and sacrum of a fetus of 10 weeks are 2 to 3 mm apart."""
 
 LEAST_POSES = 5
-"""Fewer have no median to speak of."""
+"""Fewer have no useful median."""
 
 LENGTH_FACTOR, DEVIATIONS = 2.0, 4.0
-"""A segment is so many times too long or short, and so many standard deviations away from the other bodies' (of the
+"""A segment is this many times too long or short, and this many standard deviations from the other bodies' (of the
 logarithm, robust): short segments vary most, as joints are marked to a millimetre or two."""
 
 SIZE_FACTOR = 3.0
-"""From 10 to 14 weeks the crown-rump length goes from 31 to 80 mm: to 1.6 times a median in between."""
+"""From 10 to 14 weeks the crown-rump length grows from 31 to 80 mm: to 1.6 times a median in between."""
 
 NEAREST = 3
-"""Poses vary: a pose is compared with the few most like it."""
+"""Poses vary: a pose is compared with the few most similar ones."""
 
 BETTER_MIRRORED = 0.8
-"""How much nearer the mirror image must come before it is believed."""
+"""The mirror image must be this much nearer to count."""
 
 Problem = tuple[str, str]
 
@@ -53,13 +51,13 @@ Problem = tuple[str, str]
 
 
 def judge_pose(points_vox: np.ndarray, spacing_mm, names: tuple[str, ...], shape=None) -> list[Problem]:
-    """The problems of one pose, with the numbers measured.
+    """The problems of one pose, with the measured numbers.
 
     Args:
         points_vox: [K, 3], NaN where missing.
-        spacing_mm: [3], or None where it is unknown (so too if one is not a positive number).
+        spacing_mm: [3], or None where unknown (as if one is not a positive number).
         names: of the K landmarks.
-        shape: sides of the volume; None does not look for points outside.
+        shape: sides of the volume; None does not check for points outside.
 
     Returns:
         (code, text) of each.
@@ -99,15 +97,15 @@ def _coincident(points: np.ndarray, known: np.ndarray, names):
 
 
 def _without_rotation(points: np.ndarray, voxel: float, unit: str):
-    """Whether a rigid registration of the points [n, 3] has an answer at all."""
+    """Whether a rigid registration of the points [n, 3] is determined."""
     if len(points) < 3:
-        yield "few_landmarks", f"{len(points)} known; three are needed to find how the body is turned"
+        yield "few_landmarks", f"{len(points)} known; three are needed to find the body's rotation"
         return
     from_line = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1:]
     deviation = float(np.sqrt(np.square(from_line).sum() / len(points)))
     if deviation < voxel:
         yield "landmarks_on_a_line", (f"all {len(points)} known landmarks lie within {deviation:.2g} {unit} of a line: "
-                                      "how the body is turned about it cannot be found")
+                                      "the body's rotation about it cannot be found")
 
 
 # ------------------------------------------------------------------------------------------------ all poses
@@ -118,15 +116,15 @@ def judge_poses(poses_mm: dict[str, np.ndarray], names: tuple[str, ...], segment
     """The problems of each pose against all others.
 
     Args:
-        poses_mm: case -> [K, 3] in a right-handed frame, such as LPS millimetres (a frame with an axis turned round
+        poses_mm: case -> [K, 3] in a right-handed frame, such as LPS millimetres (a frame with a reversed axis
             mirrors the body); NaN where missing.
         names: of the K landmarks.
-        segments: pairs of names that are joined by a bone; those that are not among the names are left out. Without
-            any, lengths are not judged, and the size is of all distances.
+        segments: pairs of names that are joined by a bone; unknown names are ignored. Without any, lengths are not
+            checked, and the size is that of all distances.
         mirrored: pairs of names that are each other's mirror images; without any the points themselves are mirrored.
 
     Returns:
-        case -> (code, text) of each problem; every case is there.
+        case -> (code, text) of each problem, for every case.
     """
     problems: dict[str, list[Problem]] = {case: [] for case in poses_mm}
     if len(poses_mm) < LEAST_POSES or len(names) < 2:
@@ -148,15 +146,15 @@ def judge_poses(poses_mm: dict[str, np.ndarray], names: tuple[str, ...], segment
 
 
 def _numbers(names: tuple[str, ...], pairs) -> list[tuple[int, int]]:
-    """Pairs of names -> pairs of numbers, of those that are there."""
+    """Pairs of names -> pairs of numbers, of the known names."""
     return [(names.index(a), names.index(b)) for a, b in pairs if a in names and b in names]
 
 
 def _sizes_and_shape(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[N] sizes and [S] lengths of a usual body of size 1, whose product is what is usual in each body.
+    """[N] sizes and [S] lengths of a usual body of size 1, whose product is usual in each body.
 
-    Medians, so that a few points in the wrong place change neither; NaN where nothing is known. The median size is 1,
-    so that the usual body's lengths are millimetres.
+    Medians, so that a few misplaced points change neither; NaN where nothing is known. The median size is 1, so that
+    the usual body's lengths are millimetres.
     """
     sizes = _medians(lengths, axis=1)
     for _ in range(3):  # a body's median depends on which of its segments are known: alternate
@@ -167,7 +165,7 @@ def _sizes_and_shape(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _medians(values: np.ndarray, axis: int) -> np.ndarray:
-    """Medians of the values above 0; NaN (and no warning) where there are none."""
+    """Medians of the values above 0; NaN (without a warning) where there are none."""
     values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
     nothing = np.isnan(values).all(axis=axis, keepdims=True)
     found = np.nanmedian(np.where(nothing, 0.0, values), axis=axis)
@@ -181,7 +179,7 @@ def _size_problems(size: float):
 
 
 def _length_limits(ratios: np.ndarray) -> np.ndarray:
-    """[S]: how many times too long or short a segment may be, by the ratios [N, S] to what is usual in all bodies."""
+    """[S]: how many times too long or short a segment may be, by the ratios [N, S] to the usual lengths."""
     deviations = 1.4826 * _medians(np.abs(np.log(np.where(ratios > 0, ratios, np.nan))), axis=0)
     return np.maximum(LENGTH_FACTOR, np.exp(DEVIATIONS * np.nan_to_num(deviations)))
 
@@ -190,12 +188,12 @@ def _length_problems(lengths: np.ndarray, usual: np.ndarray, limits: np.ndarray,
     for (a, b), found, expected, limit in zip(ends, lengths, usual, limits, strict=True):
         ratio = found / expected
         if ratio > limit or ratio < 1 / limit:
-            yield "implausible_length", (f"{a} - {b} has {found:.1f} mm, {ratio:.2g} times the {expected:.1f} mm that "
-                                         f"are usual in a body of this size; expected {1 / limit:.2g} to {limit:.2g}")
+            yield "implausible_length", (f"{a} - {b} has {found:.1f} mm, {ratio:.2g} times the {expected:.1f} mm "
+                                         f"usual in a body of this size; expected {1 / limit:.2g} to {limit:.2g}")
 
 
 def _exchanged_problem(plain_mm: float, mirror_mm: float, usual_mm: float) -> Problem:
-    return "sides_exchanged", (f"{plain_mm:.1f} mm from the poses most like it, its mirror image {mirror_mm:.1f} mm (a "
+    return "sides_exchanged", (f"{plain_mm:.1f} mm from the most similar poses, its mirror image {mirror_mm:.1f} mm (a "
                                f"usual length is {usual_mm:.1f} mm): are sides exchanged, or is the volume mirrored?")
 
 
@@ -204,10 +202,10 @@ def _exchanged(poses: np.ndarray, mirrored: list[tuple[int, int]]):
 
     Args:
         poses: [N, K, 3], all of size 1.
-        mirrored: pairs of landmarks that change places.
+        mirrored: pairs of landmarks that are exchanged.
 
     Yields:
-        Number of the pose, its distance to the poses most like it, and the mirror image's.
+        Number of the pose, its distance to the most similar poses, and the mirror image's.
     """
     plain, mirror = _distances(poses, mirrored)
     nearer = np.fmin(plain, mirror)
@@ -216,9 +214,9 @@ def _exchanged(poses: np.ndarray, mirrored: list[tuple[int, int]]):
     signs = _majority_signs(plain, mirror, nearer)
     for number in range(len(poses)):
         as_it_is = _nearest(np.where(signs > 0, plain[number], mirror[number]))
-        rotated_about = _nearest(np.where(signs > 0, mirror[number], plain[number]))
-        if rotated_about < BETTER_MIRRORED * as_it_is:
-            yield number, as_it_is, rotated_about
+        as_mirrored = _nearest(np.where(signs > 0, mirror[number], plain[number]))
+        if as_mirrored < BETTER_MIRRORED * as_it_is:
+            yield number, as_it_is, as_mirrored
 
 
 def _distances(poses: np.ndarray, mirrored: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -249,9 +247,9 @@ def _misfits(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
 def _majority_signs(plain: np.ndarray, mirror: np.ndarray, nearer: np.ndarray) -> np.ndarray:
     """[N] of 1 and -1: the handedness of each pose, 1 for that of most.
 
-    Of every pair it is known whether they are alike (the mirror image fits worse) and how much it counts (most for
-    poses that are near). The signs that agree best with all pairs are those of the first eigenvector (spectral
-    synchronisation), so that it does not matter how many are exchanged, as long as they are fewer than half.
+    Each pair is alike (the mirror image fits worse) or not, with a weight that is largest for similar poses. The signs
+    that agree best with all pairs are those of the first eigenvector (spectral synchronisation), so that any number
+    below half may be exchanged.
     """
     scale = np.nanmedian(np.nanmin(np.where(np.isfinite(nearer), nearer, np.inf), axis=1)) + 1e-12
     agreement = np.log((mirror + 1e-3 * scale) / (plain + 1e-3 * scale)) * np.exp(-np.square(nearer / (2 * scale)))

@@ -1,4 +1,4 @@
-"""Writes the cache of the cases that the audit accepts; `tfsono.data.cache` says what is in it and reads it."""
+"""Writes the cache of the cases that the audit accepts; `tfsono.data.cache` describes and reads it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tfsono.geometry.resampling import resampled_size
 from tfsono.progress import Countdown
 
 MOST_FOREGROUND = 10_000
-"""Voxels kept for each label and case: far more than the patches that training draws around them."""
+"""Voxels stored for each label and case: far more than the patches that training draws around them."""
 
 
 def write_cache(
@@ -38,32 +38,32 @@ def write_cache(
     path,
     settings: CacheSettings,
     audit: dict | None = None,
-    leave_out_bad: bool = False,
+    exclude_bad: bool = False,
     progress: Callable[[str], None] = print,
 ) -> None:
     """Writes the cache of `dataset`: into `path` + ".partial", case by case, renamed to `path` when whole.
 
-    After a kill the same call goes on: a case in the partial file is kept if it is marked complete, its
-    arrays have their checksum, and its source files are unchanged. A partial file that HDF5 cannot read any
-    more (killed while it wrote its tables), or one with other settings, is removed and begun again; a line
-    says so.
+    After a kill the same call resumes: a case in the partial file is kept if it is marked complete, its
+    arrays have their checksum, and its source files are unchanged. A partial file that HDF5 can no longer
+    read (killed while it wrote its tables), or one with other settings, is removed and started again, with a
+    message.
 
     Args:
         dataset: what `open_dataset` found.
-        path: the file to write; a cache of the same system that is there is replaced at the end.
+        path: the file to write; an existing cache of the same system is replaced at the end.
         settings: system, orientation and spacing.
-        audit: an audit's dict; it spares reading twice the cases whose files are unchanged since.
-        leave_out_bad: writes the cases without errors, instead of refusing.
+        audit: an audit's dict, so that unchanged cases are not read again.
+        exclude_bad: excludes the cases with errors, instead of refusing.
         progress: takes each line for the user.
 
     Raises:
         UserError: cases with errors, no case left, too little room on the disk, `path` is something else,
-            another process writes it. Nothing is then under `path` that was not there before.
+            another process writes it. `path` is then unchanged.
     """
     path = Path(path)
     _check_target(path, settings)
     entries = audit_cases(dataset, audit, progress)
-    cases = _good_cases(dataset, entries, leave_out_bad, progress)
+    cases = _good_cases(dataset, entries, exclude_bad, progress)
     checksums = {case.name: str(entries[case.name]["checksum_source"]) for case in cases}
     header = _header(dataset, settings, set(checksums))
     if _is_up_to_date(path, header, checksums):
@@ -76,9 +76,9 @@ def write_cache(
             _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress)
         _flush_to_disk(partial)
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # h5py's words for a full disk
+    except (OSError, RuntimeError) as error:  # raised by h5py for a full disk
         raise UserError(
-            f"{partial}: writing stopped ({error}); is the disk full? Make room: the same command goes on"
+            f"{partial}: writing stopped ({error}); is the disk full? Make room: the same command resumes it"
         ) from None
     progress(f"{path}: {len(cases)} cases, {path.stat().st_size / 1e6:.1f} MB")
 
@@ -95,7 +95,7 @@ def _write_missing(file: h5py.File, cases, dataset: Dataset, settings, checksums
 
 
 def _check_target(path: Path, settings: CacheSettings) -> None:
-    """UserError for wrong settings, or for a `path` that holds anything but a cache of this system."""
+    """UserError for wrong settings, or for a `path` that is not a cache of this system."""
     spacing = settings.spacing_mm
     if spacing and (len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing)):
         raise UserError(
@@ -117,27 +117,27 @@ def _check_target(path: Path, settings: CacheSettings) -> None:
         raise UserError(f"{rule}; found {what}: choose another name or remove it")
 
 
-def _good_cases(dataset: Dataset, entries: dict, leave_out_bad: bool, progress) -> list[Case]:
-    """The cases to write; UserError for errors that the user has not asked to leave out."""
+def _good_cases(dataset: Dataset, entries: dict, exclude_bad: bool, progress) -> list[Case]:
+    """The cases to write; UserError for errors, unless their cases are to be excluded."""
     bad = {name: errors_of(entry) for name, entry in entries.items() if errors_of(entry)}
     if not bad:
         return list(dataset.cases)
     named = [f"{name} ({', '.join(codes)})" for name, codes in bad.items()]
-    listed = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+    names = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
     good = [case for case in dataset.cases if case.name not in bad]
-    found = f"{dataset.root}: {len(bad)} of {len(entries)} cases have errors: {listed}"
-    if not leave_out_bad:
+    found = f"{dataset.root}: {len(bad)} of {len(entries)} cases have errors: {names}"
+    if not exclude_bad:
         raise UserError(
-            f"{found}; see 'tfsono audit {dataset.root}', mend them, or leave them out with --leave_out_bad"
+            f"{found}; see 'tfsono audit {dataset.root}', mend them, or exclude them with --exclude_bad"
         )
     if not good:
         raise UserError(f"{found}; none is left to write: see 'tfsono audit {dataset.root}' and mend them")
-    progress(f"left out {len(bad)} of {len(entries)} cases: {listed}")
+    progress(f"excluded {len(bad)} of {len(entries)} cases: {names}")
     return good
 
 
 def _header(dataset: Dataset, settings: CacheSettings, names: set[str]) -> dict:
-    """The file's attributes. A split names only the cases that are written."""
+    """The file's attributes; the split without the cases that are not written."""
     split = dataset.split and {
         part: [n for n in cases if n in names] for part, cases in dataset.split.items()
     }
@@ -165,7 +165,7 @@ def _is_up_to_date(path: Path, header: dict, checksums: dict[str, str]) -> bool:
 
 
 def _check_room(path: Path, entries: list[dict], settings: CacheSettings) -> None:
-    """UserError if the disk has less room than the arrays take."""
+    """UserError if the disk has less room than the arrays need."""
     partial = partial_path(path)
     needed = sum(_bytes_of(entry, settings) for entry in entries)
     needed -= partial.stat().st_size if partial.is_file() else 0
@@ -179,7 +179,7 @@ def _check_room(path: Path, entries: list[dict], settings: CacheSettings) -> Non
 
 def _bytes_of(entry: dict, settings: CacheSettings) -> int:
     """Image 4 bytes and label 1 byte a voxel, twice when resampled, and the tables of foreground voxels."""
-    ratio = resampling_ratio(entry["spacing_mm"], settings)  # in the file's axes: the product hardly differs
+    ratio = resampling_ratio(entry["spacing_mm"], settings)  # in the file's axis order: the product hardly differs
     voxels = int(np.prod(entry["size"]))
     if ratio is not None:
         voxels += int(np.prod(resampled_size(tuple(entry["size"]), ratio)))
@@ -197,7 +197,7 @@ def _open_partial(partial: Path, header: dict, checksums: dict[str, str], progre
         file = h5py.File(partial, "x")
     except OSError as error:
         raise UserError(
-            f"{partial}: cannot be written ({error.strerror or error}); is another process at it?"
+            f"{partial}: cannot be written ({error.strerror or error}); is another process writing it?"
         ) from None
     file.attrs.update({**header, "complete": False})
     file.create_group("cases")
@@ -206,7 +206,7 @@ def _open_partial(partial: Path, header: dict, checksums: dict[str, str], progre
 
 
 def _resume(partial: Path, header: dict, checksums: dict[str, str], progress) -> h5py.File | None:
-    """The open partial file less what cannot be kept; None (with a line saying why) to start again."""
+    """The open partial file without the cases that cannot be kept; None (with a message) to start again."""
     file = None
     try:
         file = h5py.File(partial, "r+")
@@ -219,7 +219,7 @@ def _resume(partial: Path, header: dict, checksums: dict[str, str], progress) ->
         file.attrs.update({"name": header["name"], "split": header["split"], "complete": False})
         _drop_unusable(file["cases"], checksums)
         file.flush()
-        progress(f"going on with {partial}: {len(file['cases'])} of {len(checksums)} cases are there")
+        progress(f"resuming {partial}: {len(file['cases'])} of {len(checksums)} cases are there")
         return file
     except BlockingIOError:
         raise UserError(
@@ -233,7 +233,7 @@ def _resume(partial: Path, header: dict, checksums: dict[str, str], progress) ->
 
 
 def _drop_unusable(groups: h5py.Group, checksums: dict[str, str]) -> None:
-    """Removes cases that are unfinished, damaged, changed since, or not wanted (their room is not reused)."""
+    """Removes cases that are unfinished, damaged, changed or excluded (their room is not reused)."""
     for name in sorted(groups):
         attributes = groups[name].attrs
         wanted = attributes.get("complete", False) and attributes["checksum_source"] == checksums.get(name)

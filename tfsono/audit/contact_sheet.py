@@ -1,6 +1,6 @@
-"""One picture of many cases: a slice each with the outline of its labels, what is wrong framed and first.
+"""A page of previews: a slice of each case with the outline of its labels, cases with problems framed and first.
 
-And another of the cases whose landmarks fit least, with their points.
+And a page of the cases whose landmarks fit worst, with their points.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ class Tile:
 
 @dataclass(frozen=True)
 class LandmarkTile:
-    """A picture with its points, two pairs of the ends of an axis each, and the ellipse of its mask.
+    """A 2D image with its points, two pairs of the ends of an axis each, and the ellipse of its mask.
 
     Attributes:
         name: the case.
-        picture: uint8 [rows, columns], at most `SIDE` pixels a side.
+        image: uint8 [rows, columns], at most `SIDE` pixels a side.
         points_px: [4, 2] (x, y) in it, NaN where missing: the ends of OFD, then of BPD.
         outline_px: [N, 2] of the ellipse, or None.
-        text: what is said below.
-        fits: else it is framed.
+        text: the caption.
+        fits: False draws a frame.
     """
 
     SIDE: ClassVar[int] = 320
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     points_px: np.ndarray
     outline_px: np.ndarray | None
     text: str
@@ -66,11 +66,11 @@ class LandmarkTile:
 def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
     """The slice through the middle of the labels (or else of the volume), across the axis of largest spacing.
 
-    Of a volume one voxel thick, a picture, it is the one there is.
+    A 2D image, one voxel thick, has only one.
 
     Args:
-        image: in the orientation LPS, so that the tile has the patient's right on its left, and anterior or
-            superior on top.
+        image: in orientation LPS, so that the tile has the patient's right on its left, and anterior or superior
+            on top.
         labels: [X, Y, Z] in the image's grid, or None.
     """
     spacing = np.asarray(image.spacing_mm)
@@ -83,17 +83,17 @@ def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
     across = [other for other in range(3) if other != axis]
     extent = [image.size[other] * spacing[other] for other in across]
     pixels = tuple(max(1, round(TILE_PIXELS * side / max(extent))) for side in extent)
-    picture = _displayed(_grey(image.array.take(index, axis)), axis)
+    preview = _displayed(_grey(image.array.take(index, axis)), axis)
     outline = _displayed(labels.take(index, axis), axis)
     return Tile(
-        cv2.resize(picture, pixels, interpolation=cv2.INTER_LINEAR),
+        cv2.resize(preview, pixels, interpolation=cv2.INTER_LINEAR),
         cv2.resize(outline, pixels, interpolation=cv2.INTER_NEAREST),
     )
 
 
 def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, str, str]]) -> None:
-    """Draws the first 60 of `tiles` (name, picture or None, level or "" if sound, text below) into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second that training need not wait
+    """Draws the first 60 of `tiles` (name, preview or None, level or "" if sound, caption) into a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second that training saves
     from matplotlib.figure import Figure
 
     shown = tiles[:MOST_TILES]
@@ -130,7 +130,7 @@ def write_landmark_sheet(path: Path, heading: str, tiles: list[LandmarkTile]) ->
 
 
 def _draw_landmarks(axes, tile: LandmarkTile) -> None:
-    axes.imshow(tile.picture, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(tile.image, cmap="gray", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([])
     colour = FRAMES["" if tile.fits else "warning"]
@@ -146,14 +146,14 @@ def _draw_landmarks(axes, tile: LandmarkTile) -> None:
         for number, (x, y) in enumerate(ends, start=1):
             if np.isfinite((x, y)).all():
                 axes.annotate(str(number), (x, y), (3, 3), textcoords="offset points", color=pair_colour, fontsize=8)
-    axes.set_xlim(-0.5, tile.picture.shape[1] - 0.5)
-    axes.set_ylim(tile.picture.shape[0] - 0.5, -0.5)
+    axes.set_xlim(-0.5, tile.image.shape[1] - 0.5)
+    axes.set_ylim(tile.image.shape[0] - 0.5, -0.5)
 
 
 def _draw(axes, name: str, tile: Tile | None, level: str, text: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
-    # A title longer than the tile would run into its neighbour's; names differ at their ends.
+    # A title longer than the tile would overlap its neighbour's; names differ at their ends.
     axes.set_title(name if len(name) <= TITLE_LETTERS else "…" + name[1 - TITLE_LETTERS :], fontsize=7, pad=2)
     axes.set_xlabel(text, fontsize=6, labelpad=2, color=FRAMES[level])
     axes.set_facecolor("#444444")
@@ -164,7 +164,7 @@ def _draw(axes, name: str, tile: Tile | None, level: str, text: str) -> None:
     axes.set_ylim(TILE_PIXELS - 0.5, -0.5)
     axes.set_aspect("equal")
     if tile is None:
-        axes.text(TILE_PIXELS / 2, TILE_PIXELS / 2, "no picture", color="white", ha="center", fontsize=7)
+        axes.text(TILE_PIXELS / 2, TILE_PIXELS / 2, "no preview", color="white", ha="center", fontsize=7)
         return
     rows, columns = tile.image.shape
     left, top = (TILE_PIXELS - columns) / 2, (TILE_PIXELS - rows) / 2
@@ -182,14 +182,14 @@ def _outline(axes, region: np.ndarray, left: float, top: float, colour: str) -> 
         axes.plot(points[:, 0] + left, points[:, 1] + top, color=colour, linewidth=0.8)
 
 
-def _grey(picture: np.ndarray) -> np.ndarray:
+def _grey(image: np.ndarray) -> np.ndarray:
     """uint8, from the 1st to the 99th percentile of the slice."""
-    low, high = np.percentile(picture, (1, 99))
-    scaled = (picture.astype(np.float32) - low) / max(float(high - low), 1e-6)
+    low, high = np.percentile(image, (1, 99))
+    scaled = (image.astype(np.float32) - low) / max(float(high - low), 1e-6)
     return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
-def _displayed(picture: np.ndarray, axis: int) -> np.ndarray:
+def _displayed(image: np.ndarray, axis: int) -> np.ndarray:
     """[first, second] of an LPS slice -> [rows, columns]: superior up if it has that axis, else anterior."""
-    turned = picture.T if axis == 2 else picture.T[::-1]
-    return np.ascontiguousarray(turned)
+    upright = image.T if axis == 2 else image.T[::-1]
+    return np.ascontiguousarray(upright)

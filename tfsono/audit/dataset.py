@@ -1,45 +1,45 @@
-"""Everything of a dataset read once, and what is wrong with it, case by case.
+"""Reads a whole dataset once and reports the problems of each case.
 
-Problems are errors (the cache refuses the case) or warnings (look at it). Of one case:
+Problems are errors (the cache refuses the case) or warnings (look at it). For one case:
 
     unreadable, nan, constant  error    image or mask cannot be used at all
-    geometry                   error    the mask does not lie on its image's grid
-    unknown_label              error    a value that the dataset's labels do not list, or no whole number
+    geometry                   error    the mask has another grid than its image
+    unknown_label              error    a value that is not among the dataset's labels, or not a whole number
     empty_mask, no_mask        error    nothing to learn from (a volume with landmarks needs no mask)
     landmark_outside           error    beyond the faces of the volume
     landmark_missing           warning  a landmark of the dataset that the case does not have
     label_absent               warning  one label of several does not occur
     several_pieces             warning  of one label
-    touches_border             warning  a label reaches a face of the volume: cut off, or anatomy that goes on there
+    touches_border             warning  a label reaches a face of the volume: cut off, or anatomy that extends further
     implausible_geometry       warning  a label below 10 voxels
 
-of one volume with labels and landmarks besides (the first three where it is one label and two ends):
+for a volume with labels and landmarks (the first three with one label and two ends):
 
     coincident_tips, tip_far_from_mask, two_bones, mask_without_landmarks, landmarks_without_mask
-                               warning  see `tip_audit`
+                               warning  see `femur`
 
-of one volume with four landmarks or more, a body's, and of all such volumes together:
+for a volume with four landmarks or more, a body's, and for all such volumes together:
 
     coincident_landmarks, few_landmarks, landmarks_on_a_line, implausible_length, implausible_size, sides_exchanged
-                               warning  see `pose_audit`
+                               warning  see `body`
 
-of one picture besides (where landmark_outside is a warning: a head may leave its picture):
+for a 2D image (where landmark_outside is a warning: a head may be cut off by its image):
 
-    converted                  warning  colours, more than 8 bits and the like were made grey levels
+    converted                  warning  colours, more than 8 bits and the like were converted to grey levels
     implausible_geometry       warning  a pixel below 0.02 or above 1 mm
     no_ellipse                 warning  none fits the mask
     circumference_differs      warning  by over 5 % between the table and the mask's ellipse
     landmarks_do_not_fit       warning  the BPD/OFD points cannot be the ends of this head's axes
     names_exchanged            warning  the pair called BPD is the longer one
-    ends_exchanged             warning  the ends of a pair stand the other way round
+    ends_exchanged             warning  the ends of a pair are exchanged
 
-and of all cases together:
+and for all cases together:
 
     subject_in_two_splits      error    by the dataset's own split
     duplicate_image            warning  the same voxels in two cases; an error in two parts of the split
     implausible_geometry       warning  a spacing above twice or below half the median (each of the three,
                                         sorted); a label below a tenth of its median volume (3 cases or more);
-                                        of volumes alone, as a picture's pixels and its head differ by more
+                                        of volumes only, as the pixels and heads of 2D images vary more
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ FEWEST_OF_A_BODY = 4
 """Three points have no handedness, and two are always on a line."""
 
 PIXEL_RANGE_MM = (0.02, 1.0)
-"""Outside of these a pixel size is a slip of the unit; HC18's are 0.05 to 0.33 mm."""
+"""Outside these a pixel size has the wrong unit; HC18's are 0.05 to 0.33 mm."""
 
 CODES = {
     NotFiniteError: "nan",
@@ -88,7 +88,7 @@ CODES = {
     OtherGridError: "geometry",
     LabelValueError: "unknown_label",
 }
-"""The code of a refusal of `read_volume` or `read_mask`; of all others "unreadable"."""
+"""The code for an error of `read_volume` or `read_mask`; for all others "unreadable"."""
 
 
 # ------------------------------------------------------------------------------------------------ the audit
@@ -97,16 +97,16 @@ CODES = {
 def audit_dataset(
     dataset: Dataset, out_dir: Path | None = None, progress: Callable[[str], None] = print
 ) -> dict:
-    """Reads every file of `dataset` and says what is wrong.
+    """Reads every file of `dataset` and reports the problems.
 
     Args:
         dataset: what `open_dataset` found.
         out_dir: where audit.json and audit.png go (made if needed), and landmarks.png for BPD/OFD points; None writes
             nothing.
-        progress: takes each line: the time left, then the table and the problems.
+        progress: gets each line: the time left, then the table and the problems.
 
     Returns:
-        What audit.json holds: version, dataset, labels, landmarks, notes, counts, and per case its files with
+        The content of audit.json: version, dataset, labels, landmarks, notes, counts, and per case its files with
         their sha256, size, spacing_mm, orientation, range, labels, and problems [{level, code, text}].
 
     Raises:
@@ -137,8 +137,8 @@ def audit_cases(
     """The entry of every case by name, with the problems of all cases together.
 
     Args:
-        audit: an earlier audit; its entry stands where every file of the case has the checksum written there.
-        tiles: gets every case's picture, if given.
+        audit: an earlier audit; its entry is reused where every file of the case has the checksum written there.
+        tiles: gets every case's preview, if given.
     """
     trusted = _entries_of(audit, dataset)
     entries: dict[str, dict] = {}
@@ -158,12 +158,12 @@ def audit_cases(
 
 
 def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
-    """Reads one case: its entry, and its picture if the image could be read. A bad file raises nothing."""
+    """Reads one case: its entry, and its preview if the image could be read. A bad file raises nothing."""
     entry = _empty_entry(case, dataset)
     image = _readable_image(case, dataset, entry)
     if image is None:
         return entry, None
-    oriented = reorient(image)  # a picture lies as it should already
+    oriented = reorient(image)  # leaves a 2D image as it is
     entry["size"] = [int(side) for side in image.size]
     entry["spacing_mm"] = [float(value) for value in image.spacing_mm]
     entry["orientation"] = orientation_code(image)
@@ -181,7 +181,7 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
             _add(entry, "warning", code, text)
     if not case.is_2d and len(dataset.landmarks) >= FEWEST_OF_A_BODY and entry["landmarks"]:
         for code, text in judge_pose(_points(entry, dataset), image.spacing_mm, dataset.landmarks):
-            if code != "landmark_missing":  # said by name already
+            if code != "landmark_missing":  # reported by name already
                 _add(entry, "warning", code, text)
     if case.is_2d and (IMAGE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
         for code, text in judge_head(values, dataset, entry):
@@ -190,7 +190,7 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
 
 
 def _judge_volume(mask: Volume | None, image: Volume, dataset: Dataset, entry: dict) -> list[tuple[str, str]]:
-    """What mask and landmarks say of each other."""
+    """The problems between mask and landmarks."""
     return judge_tips(None if mask is None else mask.array, _points(entry, dataset), image.spacing_mm,
                       tuple(dataset.landmarks), len(dataset.labels) == 1 and len(dataset.landmarks) == 2)
 
@@ -246,7 +246,7 @@ def _empty_entry(case: Case, dataset: Dataset) -> dict:
 
 
 def _add(entry: dict, level: str, code: str, text: str, scope: str = "case") -> None:
-    """`scope` "dataset" marks what was found by comparing cases, and is found anew each time."""
+    """`scope` "dataset" marks problems found by comparing cases, which are checked again each time."""
     entry["problems"].append({"level": level, "code": code, "text": text, "scope": scope})
 
 
@@ -284,24 +284,24 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
 
 
 def _learns_from_landmarks(case: Case, entry: dict) -> bool:
-    """Whether a volume is of use without a mask."""
+    """Whether a volume is useful without a mask."""
     return not case.is_2d and bool(entry["landmarks"])
 
 
 def _check_values(mask: np.ndarray, case: Case, dataset: Dataset, entry: dict) -> None:
-    """Every value must be 0 or listed, and some must not be 0."""
+    """Every value must be 0 or a label, and some must not be 0."""
     if not mask.any():
         if not _learns_from_landmarks(case, entry):
             _add(entry, "error", "empty_mask", "the mask is 0 everywhere")
         return
     values, counts = np.unique(mask, return_counts=True)
-    listed = {0, *dataset.labels.values()}
-    found = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in listed]
+    allowed = {0, *dataset.labels.values()}
+    found = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in allowed]
     if found:
         known = ", ".join(str(value) for value in dataset.labels.values()) or "none"
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         text = (
-            f"the mask has {', '.join(found[:5])}{more}; the dataset lists {known}: add it there or mend it"
+            f"the mask has {', '.join(found[:5])}{more}; the dataset lists {known}: add it there or fix the mask"
         )
         _add(entry, "error", "unknown_label", text)
 
@@ -313,7 +313,7 @@ def _label_facts(mask: Volume, labels: dict[str, int], entry: dict) -> dict[str,
     boxes = _boxes(mask.array, labels)
     for name, value in labels.items():
         facts[name] = _region_facts(mask.array, value, boxes.get(value), voxel_ml)
-        for code, text in _region_problems(name, facts[name], mask.size[2] == 1) if boxes else ():  # empty: said once
+        for code, text in _region_problems(name, facts[name], mask.size[2] == 1) if boxes else ():
             _add(entry, "warning", code, text)
     return facts
 
@@ -340,7 +340,7 @@ def _region_facts(mask: np.ndarray, value: int, box: tuple[slice, ...] | None, v
 
 
 def _border_voxels(region: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> int:
-    """The voxels of `region` (the volume's part in `box`) that lie on a face of the volume."""
+    """The voxels of `region` (the volume's part in `box`) on a face of the volume."""
     inner = tuple(
         slice(None) if side == 1 else slice(1 if part.start == 0 else 0, -1 if part.stop == side else None)
         for part, side in zip(box, shape, strict=True)
@@ -349,11 +349,11 @@ def _border_voxels(region: np.ndarray, box: tuple[slice, ...], shape: tuple[int,
 
 
 def _region_problems(name: str, facts: dict, flat: bool):
-    """(code, text) of what looks wrong with one label."""
+    """(code, text) of each problem of one label."""
     if not facts["voxels"]:
         yield "label_absent", f"{name} does not occur"
         return
-    whole, part = ("picture", "pixels") if flat else ("volume", "voxels")
+    whole, part = ("image", "pixels") if flat else ("volume", "voxels")
     if facts["voxels"] < FEW_VOXELS:
         yield "implausible_geometry", f"{name} has only {facts['voxels']} {part}"
     if facts["pieces"] > 1:
@@ -365,7 +365,7 @@ def _region_problems(name: str, facts: dict, flat: bool):
 
 
 def _label_order(mask: np.ndarray | None, labels: dict[str, int]) -> np.ndarray | None:
-    """uint8: values of the file -> 1..n in the labels' order; a value that is not listed -> n + 1."""
+    """uint8: values of the file -> 1..n in the labels' order; an unknown value -> n + 1."""
     if mask is None:
         return None
     order = np.where(mask != 0, np.uint8(len(labels) + 1 if len(labels) < 255 else 255), np.uint8(0))
@@ -393,15 +393,15 @@ def _check_landmarks(case: Case, image: Volume, dataset: Dataset, entry: dict) -
         point = np.asarray(points_to_vox(point_mm[None], image), float)[0]
         entry["landmarks"][name] = [float(value) for value in point]
         if (point < -0.5).any() or (point > np.array(image.size) - 0.5).any():
-            axes, whole, part = (2, "picture", "pixel") if case.is_2d else (3, "volume", "voxel")
+            axes, whole, part = (2, "image", "pixel") if case.is_2d else (3, "volume", "voxel")
             at = ", ".join(f"{value:.1f}" for value in point[:axes])
             size = "x".join(str(side) for side in image.size[:axes])
-            text = f"{name} at {part} ({at}) lies outside the {whole} of {size}"
+            text = f"{name} at {part} ({at}) is outside the {whole} of {size}"
             _add(entry, "warning" if case.is_2d else "error", "landmark_outside", text)
 
 
 def _array_checksum(array: np.ndarray) -> str:
-    """Of the values, whatever type and orientation the file has them in."""
+    """Of the values, whatever their type and orientation in the file."""
     digest = hashlib.sha256(str(array.shape).encode())
     digest.update(np.ascontiguousarray(array, np.float32).data)
     return digest.hexdigest()
@@ -423,7 +423,7 @@ def _without_root(error: UserError, dataset: Dataset) -> str:
 
 
 def _entries_of(audit: dict | None, dataset: Dataset) -> dict[str, dict]:
-    """The entries of an audit that was made with the same labels and landmarks, else none."""
+    """The entries of an audit made with the same labels and landmarks, else none."""
     same = (
         audit is not None
         and audit.get("version") == AUDIT_VERSION
@@ -434,7 +434,7 @@ def _entries_of(audit: dict | None, dataset: Dataset) -> dict[str, dict]:
 
 
 def _unchanged(entry: dict | None, case: Case) -> dict | None:
-    """A copy of the entry, less what comparing cases has found, if all files of the case are as they were."""
+    """A copy of the entry, without the problems found by comparing cases, if no file of the case has changed."""
     if entry is None or entry["checksums"] is None:
         return None
     try:
@@ -500,7 +500,7 @@ def _check_spacing(entries: dict[str, dict]) -> None:
 
 
 def _check_poses(entries: dict[str, dict], dataset: Dataset) -> None:
-    """In the axes of the patient: a file's own may be left-handed, and would mirror the body."""
+    """In the patient's axes: a file's own may be left-handed, and would mirror the body."""
     if len(dataset.landmarks) < FEWEST_OF_A_BODY:
         return
     poses = {name: _in_patient(entry, _points(entry, dataset)) for name, entry in entries.items() if entry["landmarks"]}

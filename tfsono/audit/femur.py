@@ -1,4 +1,4 @@
-"""The tips of a bone judged against its mask, before anything learns from them. What is found is a warning.
+"""The tips of a bone checked against its mask, before training. Every problem is a warning.
 
     coincident_tips         two tips less than 2 voxels apart
     tip_far_from_mask       a tip more than 5 mm from the mask
@@ -20,24 +20,24 @@ LEAST_APART = 2.0
 """Voxels: closer tips are one point, written twice."""
 
 MOST_FROM_MASK_MM = 5.0
-"""As far as a tip and its mask may be apart before they contradict each other."""
+"""The largest distance of a tip from its mask."""
 
 SECOND_BONE = 0.1
-"""Part of the largest component: smaller ones are crumbs, larger ones another bone."""
+"""Share of the largest component: smaller ones are fragments, larger ones another bone."""
 
 Problem = tuple[str, str]
 
 
 def judge_tips(mask: np.ndarray | None, points_vox: np.ndarray | None, spacing_mm,
                names: tuple[str, ...] = ("proximal", "distal"), one_bone: bool = True) -> list[Problem]:
-    """The problems of one case, with the numbers measured.
+    """The problems of one case, with the measured numbers.
 
     Args:
         mask: [X, Y, Z], foreground above 0; or None.
         points_vox: [K, 3], NaN where missing; or None.
         spacing_mm: [3].
-        names: of the K landmarks; numbers stand in for those that are too few.
-        one_bone: whether the mask is of one body and the landmarks are its ends: else only what is missing is said.
+        names: of the K landmarks; numbers replace missing names.
+        one_bone: whether the mask is of one body and the landmarks are its ends: else only what is missing is reported.
 
     Returns:
         (code, text) of each; none for a case with neither mask nor tips, which the audit refuses.
@@ -52,18 +52,18 @@ def judge_tips(mask: np.ndarray | None, points_vox: np.ndarray | None, spacing_m
     if foreground is None:
         found = "the mask is empty" if mask is not None else "there is no mask"
         return [*problems, ("landmarks_without_mask", f"{found}, and {len(tips)} landmark{'s' * (len(tips) > 1)} "
-                                                      f"({', '.join(tips)}): trained and scored on these alone")]
+                                                      f"({', '.join(tips)}): trained and scored on these only")]
     if one_bone:
         problems += _far_from_mask(tips, foreground, spacing)
         problems += _two_bones(foreground, spacing)
     if not tips:
         problems.append(("mask_without_landmarks", f"a mask of {np.count_nonzero(foreground)} voxels and no landmark: "
-                                                   "trained and scored on the mask alone"))
+                                                   "trained and scored on the mask only"))
     return problems
 
 
 def distance_to_mask_mm(point_vox: np.ndarray, voxels: np.ndarray, spacing_mm: np.ndarray) -> float:
-    """Millimetres from a point [3] to the nearest of the voxels [n, 3], which are boxes: 0 inside of one."""
+    """Millimetres from a point [3] to the nearest of the voxels [n, 3], which are boxes: 0 inside one."""
     away = np.maximum(np.abs(voxels - point_vox) - 0.5, 0.0) * spacing_mm
     return float(np.sqrt(np.square(away).sum(axis=1).min()))
 

@@ -1,6 +1,6 @@
-"""BPD/OFD points judged against each other and against the ellipse of the mask, before anything learns from them.
+"""BPD/OFD points checked against each other and against the ellipse of the mask, before training.
 
-What is found is a warning; a policy (`geometry.head_labels.apply_policy`) decides at training. Where no pixel size is
+Every problem is a warning; a policy (`geometry.head_labels.apply_policy`) decides at training. Where no pixel size is
 known, distances are in pixels.
 """
 
@@ -20,20 +20,20 @@ from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import LANDMARKS, audit_counts, judge
 
 WORST = 24
-"""Images2D on the sheet of landmarks."""
+"""Images on the sheet of landmarks."""
 
 MOST_HC_DIFFERENCE = 0.05
-"""How far a table's circumference may be from the one of the mask's ellipse, in parts of it; HC18's differ by 1 %."""
+"""Largest relative difference between a table's circumference and the mask's ellipse; HC18's differ by 1 %."""
 
 Problem = tuple[str, str]
 
 
 def judge_head(mask: np.ndarray | None, dataset: Dataset, entry: dict) -> list[Problem]:
-    """Adds "ellipse" and "judgement" (each None where unknown) to the entry of a picture of a head.
+    """Adds "ellipse" and "judgement" (each None where unknown) to the entry of an image of a head.
 
     Args:
         mask: [X, Y, 1], or None.
-        dataset: its landmarks are judged if they are `LANDMARKS`.
+        dataset: its landmarks are checked if they are `LANDMARKS`.
         entry: with "landmarks" in pixels, "pixel_size_mm" and "hc_mm".
 
     Returns:
@@ -54,7 +54,7 @@ def judge_head(mask: np.ndarray | None, dataset: Dataset, entry: dict) -> list[P
 
 
 def landmark_lines(audit: dict) -> list[str]:
-    """The summary: how many rows were judged, what was found, how far the points lie from the ellipses' ends."""
+    """The summary: rows checked, problems found, distances from the ends of the ellipses' axes."""
     judged = [entry for entry in audit["cases"] if entry.get("judgement")]
     if not judged:
         return []
@@ -64,7 +64,7 @@ def landmark_lines(audit: dict) -> list[str]:
     lines = [
         f"landmarks: {len(judged)} cases judged, {with_ellipse} of them against the ellipse of their mask: names "
         f"exchanged in {counts['names_exchanged']}, ends in {counts['ends_exchanged']}; {len(judged) - counts['fits']} "
-        f"do not fit, so that the policy drop leaves {counts['fits']}"
+        f"do not fit, so that the policy drop keeps {counts['fits']}"
     ]
     for unit in ("px", "mm"):
         errors = [one[f"mean_error_{unit}"] for one in found if one[f"mean_error_{unit}"] is not None]
@@ -75,7 +75,7 @@ def landmark_lines(audit: dict) -> list[str]:
 
 
 def write_worst(path: Path, dataset: Dataset, audit: dict) -> bool:
-    """Draws the 24 cases whose landmarks fit least; False (and no file) where none were judged."""
+    """Draws the 24 cases whose landmarks fit worst; False (and no file) where none were checked."""
     judged = [entry for entry in audit["cases"] if entry.get("judgement")]
     worst = sorted(judged, key=lambda entry: (-_severity(entry), entry["name"]))[:WORST]
     if not worst:
@@ -95,7 +95,7 @@ def _points(entry: dict) -> np.ndarray:
 
 
 def _plain(values: dict) -> dict:
-    """As JSON has it: lists for tuples, None for NaN."""
+    """For JSON: lists for tuples, None for NaN."""
     lists = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in lists.items()}
 
@@ -107,20 +107,20 @@ def _ellipse_problems(ellipse: Ellipse | None, entry: dict):
         hc_mm = ellipse.circumference_px() * entry["pixel_size_mm"]
         if abs(hc_mm - entry["hc_mm"]) > MOST_HC_DIFFERENCE * entry["hc_mm"]:
             text = f"{hc_mm:.1f} mm by the mask and the pixel size, {entry['hc_mm']:.1f} mm by the table"
-            yield "circumference_differs", f"{text}: is the row another picture's?"
+            yield "circumference_differs", f"{text}: is the row of another image?"
 
 
 def _landmark_problems(judgement: dict):
     if judgement["names_exchanged"]:
         yield "names_exchanged", "the pair called BPD is the longer one"
     if judgement["ends_exchanged"]:
-        yield "ends_exchanged", "the ends of a pair stand the other way round"
+        yield "ends_exchanged", "the ends of a pair are exchanged"
     if not judgement["fits"]:
         yield "landmarks_do_not_fit", "; ".join(judgement["reasons"])
 
 
 def _count_lines(judged: list[dict]) -> list[str]:
-    """How well the judgement finds rows that are far off, where ellipse and millimetres say which ones are."""
+    """How well the judgement finds rows that are far off, where ellipse and millimetres are known."""
     known = [
         e for e in judged if e["ellipse"] and e["pixel_size_mm"] and e["judgement"]["mean_error_mm"] is not None
     ]
@@ -135,7 +135,7 @@ def _count_lines(judged: list[dict]) -> list[str]:
 
 
 def _severity(entry: dict) -> float:
-    """Of rows that do not fit above 1: the distance to the ellipse in short semi-axes, or how odd the shape is."""
+    """Above 1 for rows that do not fit: the distance to the ellipse in short semi-axes, or the oddness of the shape."""
     found = entry["judgement"]
     if found["mean_error_px"] is not None and entry["ellipse"]:
         severity = found["mean_error_px"] / entry["ellipse"]["semi_minor_px"]
@@ -162,7 +162,7 @@ def _tile(entry: dict, image: np.ndarray) -> LandmarkTile:
 
 
 def _smaller(image: np.ndarray, points: np.ndarray, outline: np.ndarray | None) -> tuple:
-    """All three at the tile's size; pixel centres move as in every resizing here."""
+    """All three at the tile's size; pixel centres move as in any resizing of the package."""
     scale = min(1.0, LandmarkTile.SIDE / max(image.shape))
     size = tuple(max(1, round(side * scale)) for side in image.shape[::-1])
     shrunk = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)

@@ -1,20 +1,20 @@
-"""An audit in words: a table of the cases, then every problem. Standard library only."""
+"""An audit as text: a table of the cases, then every problem. Standard library only."""
 
 from __future__ import annotations
 
 LINE_LETTERS = 120
 NAME_LETTERS = 24
 WARNINGS_LISTED = 20
-"""Errors are all listed; warnings of more cases than these are in audit.json alone."""
+"""All errors are listed; warnings of more cases than this are only in audit.json."""
 
 COLUMNS = ("case", "size", "spacing mm", "axes", "range", "label voxels (mL)", "problems")
 IMAGE_COLUMNS = ("case", "size", "pixel mm", "range", "label pixels (cm2)", "problems")
 FEW_CASES = 5
-"""A warning that more cases than these share gets one line for all of them."""
+"""A warning shared by more cases than this gets one line for all of them."""
 
 
 def table_lines(audit: dict) -> list[str]:
-    """The table of an audit, at most 120 letters wide; then errors, some warnings, notes and the summary."""
+    """The table of an audit, at most 120 characters wide; then errors, some warnings, notes and the summary."""
     images = audit.get("pictures", False)
     rows = [IMAGE_COLUMNS if images else COLUMNS]
     rows += [_image_row(entry) if images else _row(entry) for entry in audit["cases"]]
@@ -55,7 +55,7 @@ def three_numbers(values) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, but whole numbers and those from 100 on whole."""
+    """Three significant digits; no decimals for whole numbers and from 100 on."""
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
@@ -96,7 +96,7 @@ def _image_row(entry: dict) -> tuple[str, ...]:
 
 
 def _problem_lines(audit: dict) -> list[str]:
-    """A line for each error, one for each warning that many cases share, one for each case with others."""
+    """A line for each error, one for each warning shared by many cases, one for each case with others."""
     errors, warnings = [], []
     shared = _shared_warnings(audit)
     for entry in audit["cases"]:
@@ -115,7 +115,7 @@ def _problem_lines(audit: dict) -> list[str]:
 
 
 def _shared_warnings(audit: dict) -> dict[str, str]:
-    """Code -> one line, of the warnings that more than a few cases have."""
+    """Code -> one line, of the warnings that more than a few cases share."""
     found: dict[str, dict[str, str]] = {}  # code -> case -> the first text
     for entry in audit["cases"]:
         for problem in entry["problems"]:
@@ -134,5 +134,5 @@ def _fit(text: str, width: int) -> str:
 
 
 def _short_name(name: str) -> str:
-    """At most 24 letters; of a longer name both ends stay, as names differ at either."""
+    """At most 24 characters; a longer name keeps both ends, as names differ at either."""
     return name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 13]}…{name[-12:]}"

@@ -1,7 +1,7 @@
-"""HDF5 cache -> whole volumes and what their anchors are to find -> tf.data, one a step, by the seed and the step.
+"""HDF5 cache -> whole volumes and the targets of their anchors -> tf.data, one a step, by the seed and the step.
 
-Volumes and landmarks are turned and mirrored as in `whole`; the boxes are built around the landmarks afterwards, never
-turned with them (`face`, Sec. 3). A landmark that a turn moves out of the volume is missing in that step.
+Volumes and landmarks are rotated and mirrored as in `landmark_volumes`; the boxes are built around the landmarks
+afterwards, never rotated with them (`face`, Sec. 3). A landmark that leaves the volume is missing in that step.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tfsono.geometry.anchors import assign
 from tfsono.geometry.boxes import centred_boxes
 from tfsono.layers.standardise import standardise
 
-SAMPLE = 7  # what a random stream is for; part of its seed, beside those of `turned`
+SAMPLE = 7  # what a random stream is for; part of its seed, next to those of `resampled`
 
 
 @dataclass(frozen=True)
 class BoxSampling:
-    """Which anchors a step is told of.
+    """Which anchors a step trains on.
 
     Attributes:
       sides: of each landmark's box, voxels of the network's grid, [K].
@@ -32,7 +32,7 @@ class BoxSampling:
       positive: IoU above which an anchor is positive.
       negative: IoU below which, with every target, it is negative.
       most_positives: of a volume; more are drawn from at random.
-      negatives_per_positive: of the sample; at random here, as many as the largest sample may want.
+      negatives_per_positive: of the sample; drawn at random here, as many as the largest sample may need.
     """
 
     sides: tuple[float, ...]
@@ -50,7 +50,7 @@ class BoxSampling:
 
 def draw_boxes(cache: Cache, sources: list[WholeSource], position: int, sampling: WholeSampling,
                boxes: BoxSampling) -> dict:
-    """What `whole.draw_whole` gives, with the targets of `box_dataset`."""
+    """The result of `draw_whole`, with the targets of `box_dataset`."""
     drawn = draw_whole(cache, sources, position, sampling)
     targets = centred_boxes(drawn["points"], np.array(boxes.sides)).astype(np.float32)
     levels = [(tuple(drawn["padded"] // stride), stride) for stride in boxes.strides]
@@ -64,7 +64,7 @@ def draw_boxes(cache: Cache, sources: list[WholeSource], position: int, sampling
 
 
 def _some(random: np.random.Generator, places: np.ndarray, most: int) -> np.ndarray:
-    """int32 [most]: as many of the places, in random order; -1 where there are fewer."""
+    """int32 [most]: up to `most` of the places, in random order; then -1."""
     found = np.full(most, -1, np.int32)
     number = min(most, len(places))
     found[:number] = random.choice(places, number, replace=False, shuffle=True)
@@ -73,14 +73,14 @@ def _some(random: np.random.Generator, places: np.ndarray, most: int) -> np.ndar
 
 def box_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSampling, boxes: BoxSampling,
                 steps: range) -> tf.data.Dataset:
-    """The volumes of the steps asked for, one a step, each of its own size.
+    """The volumes of the given steps, one a step, each of its own size.
 
     Args:
       path: of the cache; system: that it was written for.
-      sources: of `whole.whole_sources`.
-      sampling: how to rescale and vary.
-      boxes: what the anchors are to find.
-      steps: the steps wanted; step s gives the same volume and sample wherever the run began.
+      sources: of `whole_sources`.
+      sampling: how to rescale and augment.
+      boxes: the targets of the anchors.
+      steps: the steps; step s gives the same volume and sample wherever the run began.
 
     Returns:
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and, as `losses.detection` takes

@@ -1,10 +1,10 @@
-"""One HDF5 file with what training reads: written beside and renamed when whole, checked when opened.
+"""One HDF5 file with what training reads: written as a partial file and renamed when whole, checked when opened.
 
     attributes            format_version, complete, system, orientation, spacing_mm, name, labels, landmarks,
                           split (the last three as JSON)
-    cases/NAME            attributes: the grid, subject, source, checksum_source, checksum, complete; of pictures
+    cases/NAME            attributes: the grid, subject, source, checksum_source, checksum, complete; for 2D images
                           pixel_size_mm and hc_mm, NaN where unknown
-        image             float32 [X, Y, Z], in the file's own intensities; of pictures uint8 [X, Y, 1]
+        image             float32 [X, Y, Z], in the file's own intensities; for 2D images uint8 [X, Y, 1]
         label             uint8 [X, Y, Z]: 0 background, 1..n the labels in their order (if there are labels)
         foreground/1..n   int32 [<= 10000, 3]: voxels of that label, drawn once for balanced sampling
         points_vox        float32 [K, 3]: the landmarks in their order, NaN where missing (if there are any)
@@ -30,7 +30,7 @@ from tfsono.errors import UserError
 FORMAT_VERSION = 1
 GRID = ("spacing_mm", "origin_mm", "direction", "native_spacing_mm", "native_origin_mm")
 NUMBERS = ("pixel_size_mm", "hc_mm")
-"""Of pictures alone; caches of volumes do not have them."""
+"""Of 2D images only; caches of volumes do not have them."""
 
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises for a damaged file, depending on where the damage is."""
@@ -39,18 +39,18 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 class Cache:
     """A whole cache, open for reading; a context manager.
 
-    Every process opens the file for itself when it first reads: an instance may be forked or pickled.
+    Every process opens its own file handle when it first reads: an instance may be forked or pickled.
 
     Attributes:
         name: the dataset's name.
         names: the cases, sorted.
         labels: name -> value in the dataset's files, in the order of the cache's own values 1..n.
         landmarks: their names, in the order of `points_vox`.
-        settings: what it was written with.
+        settings: that it was written with.
         split: the dataset's own split, or None.
         subjects: case -> subject.
-        pixel_sizes_mm: case -> millimetres in a picture's own pixel, None where unknown.
-        circumferences_mm: case -> head circumference by the dataset's table, None where unknown.
+        pixel_sizes_mm: case -> millimetres a pixel of the original 2D image, None where unknown.
+        circumferences_mm: case -> head circumference in the dataset's table, None where unknown.
     """
 
     def __init__(self, path, system: str) -> None:
@@ -126,7 +126,7 @@ class Cache:
         return group["image"][window], group["label"][window] if "label" in group else None, offset
 
     def foreground(self, name: str) -> dict[int, np.ndarray]:
-        """Label 1..n -> int32 [n, 3] voxels of it, at most 10000; [0, 3] where the case does not show it."""
+        """Label 1..n -> int32 [n, 3] voxels of it, at most 10000; [0, 3] where the case lacks it."""
         group = self._group(name)
         values = range(1, len(self.labels) + 1) if "label" in group else ()
         return {value: group[f"foreground/{value}"][...] for value in values}
@@ -182,17 +182,17 @@ def _case_problems(groups: h5py.Group, name: str, labels: int) -> Iterator[str]:
         elif "label" in group and (
             group["label"].shape != group["image"].shape or group["label"][...].max() > labels
         ):
-            yield "label and image do not fit, or an unknown label value"
+            yield "label and image differ in shape, or an unknown label value"
     except HDF5_ERRORS as error:
         yield f"cannot be read ({error})"
 
 
 def open_whole(path: Path) -> h5py.File:
-    """The open file of a whole cache of this version, or UserError saying what it is instead."""
+    """The open file of a whole cache of this version; UserError for any other file."""
     again = "write it with 'tfsono cache SYSTEM DATASET FILE.h5'"
     partial = partial_path(path)
     if not path.is_file():
-        begun = f"{partial.name}, unfinished: the same command goes on with it"
+        begun = f"{partial.name}, unfinished: the same command resumes it"
         raise UserError(
             f"{path}: the cache must exist; found {begun if partial.is_file() else 'none'}; {again}"
         )

@@ -1,6 +1,6 @@
-"""What a cache knows of each head: the ellipse of its mask, its four points, its circumference; and what to learn from.
+"""The reference of each head in a cache (ellipse of the mask, four points, circumference) and the training points.
 
-Images2D are [Y, X]; points are (x, y) indices of the picture's own pixel centres, OFD 1, OFD 2, BPD 1, BPD 2.
+Images are [Y, X]; points are (x, y) indices of the image's own pixel centres, OFD 1, OFD 2, BPD 1, BPD 2.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LEAST_MARGINS, LEAST_MARGIN_PX = 5, 0.25
 
 @dataclass(frozen=True)
 class KnownHead:
-    """The reference of one case, in the picture's own pixels.
+    """The reference of one case, in the image's own pixels.
 
     Attributes:
-      ellipse: of the mask; None where there is no mask, or none that an ellipse fits.
-      margin_px: how far the mask's edge lies outside this ellipse; 0 but for `official_outlines`.
-      points_px: [4, 2] as the file names them, NaN where missing; None without a single one.
+      ellipse: of the mask; None without a mask, or where no ellipse fits it.
+      margin_px: how far the mask's edge lies outside this ellipse; 0 except after `official_outlines`.
+      points_px: [4, 2] as the file names them, NaN where missing; None where all are missing.
       pixel_size_mm: None where unknown.
       hc_mm: the official head circumference; None where unknown.
     """
@@ -39,13 +39,13 @@ class KnownHead:
 
     @property
     def size(self) -> float | None:
-        """What folds are stratified by: the official HC, else the ellipse's, in mm; None without millimetres."""
+        """The size that folds are stratified by: the official HC, else the ellipse's, in mm; None if unknown."""
         if self.hc_mm:
             return self.hc_mm
         return self.ellipse.circumference_px() * self.pixel_size_mm if self.ellipse and self.pixel_size_mm else None
 
     def reference_points(self, policy: str, order: EndOrder) -> np.ndarray | None:
-        """What an answer is compared with [4, 2]: the ends of the mask's ellipse, else the policy's points, else None.
+        """The points to compare predictions with [4, 2]: the ends of the mask's ellipse, else the policy's, or None.
 
         A mask's ellipse is the better reference: over a third of the public points do not fit their head.
         """
@@ -55,7 +55,7 @@ class KnownHead:
         return points if points is not None and np.isfinite(points).all() else None
 
     def learned_points(self, policy: str, order: EndOrder = DEFAULT_ORDER) -> np.ndarray | None:
-        """The points [4, 2] to learn from under a policy of `head_labels`; None for a case to leave out."""
+        """The points [4, 2] to learn from under a policy of `head_labels`; None for a case to exclude."""
         if self.points_px is None and policy != "ellipse":
             return None
         points = np.full((4, 2), np.nan) if self.points_px is None else self.points_px
@@ -63,7 +63,7 @@ class KnownHead:
 
 
 def known_head(case: CachedCase) -> KnownHead:
-    """The reference of a cached picture."""
+    """The reference of a cached image."""
     ellipse = None
     if case.label is not None and case.label.any():
         ellipse = ellipse_of_mask(np.ascontiguousarray(case.label[:, :, 0].T), search=REFERENCE)
@@ -79,13 +79,13 @@ def known_heads(cache: Cache, names: Iterable[str]) -> dict[str, KnownHead]:
       UserError: the cache has landmarks, but not the four of a head.
     """
     if cache.landmarks and tuple(cache.landmarks) != LANDMARKS:
-        raise UserError(f"{cache.path}: head knows the landmarks {', '.join(LANDMARKS)}; found "
-                        f"{', '.join(cache.landmarks)}; name the table's columns so")
+        raise UserError(f"{cache.path}: head needs the landmarks {', '.join(LANDMARKS)}; found "
+                        f"{', '.join(cache.landmarks)}; rename the table's columns")
     return {name: known_head(cache.read(name)) for name in names}
 
 
 def learned_order(heads: Mapping[str, KnownHead], names: Iterable[str], policy: str) -> EndOrder:
-    """The order of the ends, from the training points that the policy leaves."""
+    """The order of the ends, from the training points that the policy keeps."""
     found = [heads[name].learned_points(policy) for name in names]
     found = [points for points in found if points is not None]
     return EndOrder.learned(np.stack(found)) if found else DEFAULT_ORDER
@@ -94,8 +94,8 @@ def learned_order(heads: Mapping[str, KnownHead], names: Iterable[str], policy: 
 def outline_margin_px(heads: Mapping[str, KnownHead], names: Iterable[str]) -> float | None:
     """How far the edge of the training masks lies outside the ellipses of the official circumferences, in pixels.
 
-    HC18's filled outlines include the drawn line, in every picture alike. The median over the cases; None where fewer
-    than five have both, or where it is under a quarter of a pixel, which is nothing to take off.
+    HC18's filled outlines include the drawn line, in every image. The median over the cases; None where fewer than
+    five have both, or where it is under a quarter of a pixel: too little to correct.
     """
     found = []
     for head in (heads[name] for name in names):
@@ -106,9 +106,9 @@ def outline_margin_px(heads: Mapping[str, KnownHead], names: Iterable[str]) -> f
 
 
 def official_outlines(heads: Mapping[str, KnownHead], margin_px: float | None) -> dict[str, KnownHead]:
-    """The heads with what their masks have too much (`outline_margin_px`) taken off their ellipses; None: as they are.
+    """The heads with their ellipses shrunk by `outline_margin_px`; unchanged for None.
 
-    An ellipse of which nothing would be left is not believed: None.
+    An ellipse that would vanish becomes None.
     """
     if margin_px is None:
         return dict(heads)
@@ -120,10 +120,10 @@ def official_outlines(heads: Mapping[str, KnownHead], margin_px: float | None) -
 
 
 def policy_line(heads: Mapping[str, KnownHead], names: list[str], policy: str) -> str:
-    """What a policy made of the training labels, in one line."""
+    """The effect of a policy on the training labels, in one line."""
     learned = {name: heads[name].learned_points(policy) for name in names}
     used = [name for name, points in learned.items() if points is not None]
-    excluded = f", {len(names) - len(used)} left out" if len(used) < len(names) else ""
+    excluded = f", {len(names) - len(used)} excluded" if len(used) < len(names) else ""
     if policy == "ellipse":
         return (f"landmark policy ellipse: {len(used)} of {len(names)} cases{excluded}; the points are the ends of "
                 "their ellipses")
@@ -132,7 +132,7 @@ def policy_line(heads: Mapping[str, KnownHead], names: list[str], policy: str) -
     counts = {"names exchanged": sum(judgement.names_exchanged for _, judgement in judged),
               "ends exchanged": sum(judgement.ends_exchanged for _, judgement in judged),
               "not fitting their head": sum(not judgement.fits for _, judgement in judged)}
-    done = "left as found" if policy == "keep" else "names and ends put right"
-    listed = ", ".join(f"{count} {what}" for what, count in counts.items())
-    return (f"landmark policy {policy}: {len(used)} of {len(names)} cases{excluded}; of the labels used, {listed}: "
+    done = "kept as they are" if policy == "keep" else "names and ends corrected"
+    faults = ", ".join(f"{count} {what}" for what, count in counts.items())
+    return (f"landmark policy {policy}: {len(used)} of {len(names)} cases{excluded}; of the labels used, {faults}: "
             f"{done}")

@@ -1,12 +1,12 @@
-"""What tables say of pictures: millimetres in a pixel, head circumferences, and the BPD/OFD points in pixels.
+"""Tables of 2D images: millimetres a pixel, head circumferences, and the BPD/OFD points in pixels.
 
-A table is known by its columns, not by its name. Of its rows, those that cannot be used are left out and listed; a
-table that lacks a column, or of which no row can be used, is refused.
+A table is recognised by its columns, not by its name. Unusable rows are skipped and reported; a table that lacks a
+column, or has no usable row, is refused.
 
-    image_name or filename, pixel_size_mm, head_circumference_mm       millimetres (the last is not needed)
-    image_name or filename, ofd_1_x, ofd_1_y, ofd_2_x, ... bpd_2_y     pixels of the picture, first centre 0.0
+    image_name or filename, pixel_size_mm, head_circumference_mm       millimetres (the last is optional)
+    image_name or filename, ofd_1_x, ofd_1_y, ofd_2_x, ... bpd_2_y     pixels of the image, first centre 0.0
 
-Columns are compared by their letters and digits alone, so that HC18's "pixel size(mm)" is pixel_size_mm.
+Only the letters and digits of column names are compared, so that HC18's "pixel size(mm)" is pixel_size_mm.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ NAME_COLUMNS = ("image_name", "filename")
 PIXEL_SIZE, CIRCUMFERENCE = "pixel_size_mm", "head_circumference_mm"
 POINT_COLUMNS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 HC18_TABLES = ("training_set_pixel_size_and_HC.csv", "test_set_pixel_size.csv")
-"""As downloaded they lie beside the folder of the pictures, and both sets number their pictures from 000 on."""
+"""As downloaded they are next to the folder of the images, and both sets number their images from 000 on."""
 
 
 @dataclass(frozen=True)
 class ImageTables:
-    """What the tables of a dataset say; cases without a usable row are absent.
+    """The contents of a dataset's tables; cases without a usable row are absent.
 
     Attributes:
-        pixel_sizes_mm: case -> millimetres in a pixel.
+        pixel_sizes_mm: case -> millimetres a pixel.
         circumferences_mm: case -> head circumference.
         points: the table of points, or None.
-        with_points: the cases that it has a usable row for.
+        with_points: the cases with a usable row in it.
     """
 
     pixel_sizes_mm: dict[str, float] = field(default_factory=dict)
@@ -50,13 +50,13 @@ class ImageTables:
 
 
 def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[str]) -> ImageTables:
-    """Reads the tables of the folder `root`, and HC18's own beside it.
+    """Reads the tables of the folder `root`, and HC18's own next to it.
 
     Args:
         root: the dataset's folder.
-        names: its cases; rows of others are passed over.
-        annotated: whether the pictures have masks: of HC18, the training set has them, the test set has none.
-        notes: gets a line for what was left out or passed over.
+        names: its cases; rows of others are skipped.
+        annotated: whether the images have masks: of HC18, the training set has them, the test set has none.
+        notes: gets a line for everything that was skipped.
 
     Raises:
         UserError: two tables of one kind, a missing column, a table without one usable row.
@@ -67,7 +67,7 @@ def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[s
     if sizes is not None:
         pixel_sizes = _known(sizes, _column(sizes, PIXEL_SIZE, notes), names, notes)
     if sizes is not None and CIRCUMFERENCE in _parsed(sizes)[0]:
-        circumferences = _known(sizes, _column(sizes, CIRCUMFERENCE, notes), names, [])  # strangers are said already
+        circumferences = _known(sizes, _column(sizes, CIRCUMFERENCE, notes), names, [])  # reported already
     with_points = _known(points, _points(points, notes), names, notes) if points else {}
     return ImageTables(_finite(pixel_sizes), _finite(circumferences), points, frozenset(with_points))
 
@@ -104,14 +104,14 @@ def _tables_of(root: Path, annotated: bool, notes: list[str]) -> tuple[Path | No
     if not sizes and beside.is_file():
         sizes.append(beside)
     if others:
-        notes.append(f"{root}: tables of neither pixel sizes nor points were passed over: {_some(others)}")
+        notes.append(f"{root}: tables of neither pixel sizes nor points were skipped: {_some(others)}")
     return _only_one(root, sizes, "pixel sizes"), _only_one(root, points, "points")
 
 
 def _only_one(root: Path, found: list[Path], what: str) -> Path | None:
     if len(found) > 1:
         raise UserError(f"{root}: a dataset has one table of {what}; found {', '.join(path.name for path in found)}; "
-                        "move all but one of them away")
+                        "remove all but one")
     return found[0] if found else None
 
 
@@ -119,7 +119,7 @@ def _only_one(root: Path, found: list[Path], what: str) -> Path | None:
 
 
 def _parsed(path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Columns (letters and digits alone, in lower case) and rows; kept, as each case asks for the same table."""
+    """Columns (letters and digits only, in lower case) and rows; cached, as every case reads the same table."""
     try:
         status = path.stat()
     except OSError as error:
@@ -135,7 +135,7 @@ def _parsed_once(path: Path, changed: int, size: int) -> tuple[tuple[str, ...], 
 
 
 def _values(path: Path, wanted: tuple[str, ...], convert: Callable, notes: list[str]) -> dict:
-    """Case -> `convert` of the cells of the columns `wanted`; rows of which it gives None are left out."""
+    """Case -> `convert` of the cells of the columns `wanted`; rows for which it returns None are skipped."""
     columns, rows = _parsed(path)
     name_column = next((name for name in NAME_COLUMNS if name in columns), None)
     missing = [name for name in wanted if name not in columns]
@@ -169,9 +169,9 @@ def _note_rows(path: Path, wanted, wrong: list[str], twice: list[str], rows: int
         raise UserError(f"{path}: {what} must be numbers in their range; found none of {rows} rows usable, such as "
                         f"{wrong[0]}; correct them")
     if wrong:
-        notes.append(f"{path}: {len(wrong)} rows have no usable {what} and were left out: {_some(wrong)}")
+        notes.append(f"{path}: {len(wrong)} rows have no usable {what} and were skipped: {_some(wrong)}")
     if twice:
-        notes.append(f"{path}: {len(twice)} names stand there twice with different {what} and were left out: "
+        notes.append(f"{path}: {len(twice)} names occur twice with different {what} and were skipped: "
                      f"{_some(twice)}")
 
 
@@ -197,7 +197,7 @@ def _points(path: Path, notes: list[str]) -> dict[str, np.ndarray]:
 
 
 def _four_points(cells: list[str]) -> np.ndarray | None:
-    """[4, 2]; a point of which a number is empty or NaN is missing. None for text, and for infinity."""
+    """[4, 2]; a point with an empty or NaN coordinate is missing. None for text, and for infinity."""
     try:
         points = np.array([float(cell or "nan") for cell in cells]).reshape(4, 2)
     except ValueError:
@@ -207,13 +207,13 @@ def _four_points(cells: list[str]) -> np.ndarray | None:
 
 
 def _known(path: Path, found: dict, names: set[str], notes: list[str]) -> dict:
-    """Those of cases that are there; a table that names none of them is of another dataset."""
-    strangers = sorted(set(found) - names)
-    if found and len(strangers) == len(found):
-        raise UserError(f"{path}: its names must be those of the pictures, such as {min(names, default='none')}; found "
-                        f"{_some(strangers)}, of none of which there is a picture; correct the column of names")
-    if strangers:
-        notes.append(f"{path}: {len(strangers)} rows have no picture and were passed over: {_some(strangers)}")
+    """The rows of known cases; a table that names none of them belongs to another dataset."""
+    unknown = sorted(set(found) - names)
+    if found and len(unknown) == len(found):
+        raise UserError(f"{path}: its names must be those of the images, such as {min(names, default='none')}; found "
+                        f"{_some(unknown)}, none of which is an image; correct the column of names")
+    if unknown:
+        notes.append(f"{path}: {len(unknown)} rows have no image and were skipped: {_some(unknown)}")
     return {name: value for name, value in found.items() if name in names}
 
 

@@ -1,6 +1,6 @@
-"""HDF5 cache -> pictures in memory -> random batches, as a pure function of the seed and the step; for 2D systems.
+"""HDF5 cache -> 2D images in memory -> random batches, as a pure function of the seed and the step.
 
-Images2D are [Y, X], rows first; a cache holds them as volumes [X, Y, 1], which are turned here, once. Each is prepared
+Images are [Y, X], rows first; a cache holds them as volumes [X, Y, 1], which are transposed here. Each is prepared
 once (CLAHE, letterbox) and kept as bytes at the network's size: 500 of 192x256 take 75 MB with their masks.
 """
 
@@ -22,25 +22,25 @@ from tfsono.losses.masks import signed_distance
 
 ORDER, IMAGE = 2, 3  # what a random stream is for; part of its seed
 Targets = Callable[[tf.Tensor, tf.Tensor], dict]
-"""mask [B, Y, X, 1] float32 0/1 and points_px [B, K, 2] float32 (NaN missing) -> what the losses compare with."""
+"""mask [B, Y, X, 1] float32 0/1 and points_px [B, K, 2] float32 (NaN missing) -> the targets of the losses."""
 
 
 @dataclass(frozen=True)
 class Images2D:
-    """Prepared pictures, in the order of `names`.
+    """Prepared images, in the order of `names`.
 
     Attributes:
       names: the cases.
-      pictures: uint8 [N, Y, X], 0 in the padding.
+      images: uint8 [N, Y, X], 0 in the padding.
       valid: boolean [N, Y, X], False in the padding.
       masks: uint8 [N, Y, X] 0/1; 0 where there is none.
       points_px: float32 [N, K, 2] in pixels of the frame, NaN where missing; K is 0 without landmarks.
-      letterboxes: how the frame maps to the picture's own pixels.
-      pixel_sizes_mm: millimetres in one of the picture's own pixels, None where unknown.
+      letterboxes: how the frame maps to the image's own pixels.
+      pixel_sizes_mm: millimetres a pixel of the original image, None where unknown.
     """
 
     names: tuple[str, ...]
-    pictures: np.ndarray
+    images: np.ndarray
     valid: np.ndarray
     masks: np.ndarray
     points_px: np.ndarray
@@ -48,19 +48,19 @@ class Images2D:
     pixel_sizes_mm: tuple[float | None, ...]
 
     def sample(self, index: int) -> Sample:
-        """One of them, for `augment_picture`."""
-        return Sample(self.pictures[index], self.masks[index], self.points_px[index], self.valid[index])
+        """One of them, for `augmented`."""
+        return Sample(self.images[index], self.masks[index], self.points_px[index], self.valid[index])
 
 
 def image_pixels(case: CachedCase) -> np.ndarray:
-    """The grey levels of a cached picture, uint8 [Y, X].
+    """The grey levels of a cached 2D image, uint8 [Y, X].
 
     Raises:
       UserError: the case is a volume of several voxels along z.
     """
     if case.image.shape[2] != 1:
-        raise UserError(f"{case.name}: must be a picture, one voxel thick; found {case.image.shape}; "
-                        "give a cache of pictures")
+        raise UserError(f"{case.name}: must be a 2D image, one voxel thick; found {case.image.shape}; "
+                        "give a cache of 2D images")
     return np.ascontiguousarray(np.clip(np.rint(case.image[:, :, 0].T), 0, 255).astype(np.uint8))
 
 
@@ -69,21 +69,21 @@ def load_images(cache: Cache, names: list[str], input_size: tuple[int, int], cla
     """Reads cases and brings them into the network's frame.
 
     Args:
-      cache: of pictures.
-      names: the cases, in the order wanted.
+      cache: of 2D images.
+      names: the cases, in order.
       input_size: rows and columns of the frame.
-      clahe_clip: limit of `contrast.clahe`; 0 leaves the contrast.
+      clahe_clip: limit of `contrast.clahe`; 0 keeps the contrast.
       clahe_tiles: its tiles along each side.
       points_px: case -> landmarks [K, 2] in its own pixels instead of the cache's (after a policy, say); a case that
-        is not named has none.
+        is absent has none.
 
     Raises:
       UserError: no cases, or a volume.
     """
     if not names:
-        raise UserError(f"{cache.path}: at least one case is needed; found none to load; see the split")
+        raise UserError(f"{cache.path}: at least one case is needed; found none; check the split")
     frame = tuple(input_size)
-    prepare = tf.function(lambda picture: network_image(picture, frame, clahe_clip, clahe_tiles),
+    prepare = tf.function(lambda image: network_image(image, frame, clahe_clip, clahe_tiles),
                           input_signature=[tf.TensorSpec([None, None], tf.uint8)])
     landmarks = len(cache.landmarks) if points_px is None else max((len(p) for p in points_px.values()), default=0)
     loaded = []
@@ -95,53 +95,53 @@ def load_images(cache: Cache, names: list[str], input_size: tuple[int, int], cla
 
 
 def _own_points(case: CachedCase, points_px: Mapping[str, np.ndarray] | None, landmarks: int) -> np.ndarray:
-    """[K, 2] in the picture's own pixels, NaN where missing."""
+    """[K, 2] in the image's own pixels, NaN where missing."""
     found = case.points_vox if points_px is None else points_px.get(case.name)
     return np.full((landmarks, 2), np.nan) if found is None else np.asarray(found, np.float64)[:, :2]
 
 
 def _prepared(case: CachedCase, prepare, frame: tuple[int, int], points: np.ndarray) -> tuple:
-    """The fields of `Images2D` after the name, of one case."""
+    """The fields of `Images2D` after the name, for one case."""
     pixels = image_pixels(case)
     box = Letterbox(pixels.shape, frame)
-    picture, valid = prepare(pixels)
+    image, valid = prepare(pixels)
     mask = np.zeros(frame, np.uint8)
     if case.label is not None:
         mask = np.asarray(box.apply_mask(np.ascontiguousarray(case.label[:, :, 0].T) > 0), np.uint8)
     points_px = box.points_to_target(points).astype(np.float32)
-    return picture.numpy().astype(np.uint8), valid.numpy(), mask, points_px, box, case.pixel_size_mm
+    return image.numpy().astype(np.uint8), valid.numpy(), mask, points_px, box, case.pixel_size_mm
 
 
 def image_of(position: int, count: int, seed: int) -> int:
-    """Which picture stands at a position of the whole training: all of them, shuffled anew in every epoch."""
+    """The image at a position of the whole training: all of them, reshuffled in every epoch."""
     epoch, place = divmod(position, count)
     return int(np.random.default_rng([seed, ORDER, epoch]).permutation(count)[place])
 
 
-def image_dataset(pictures: Images2D, targets: Targets, augmentation: Augmentation2D,
-                    order: Callable[[np.ndarray], np.ndarray], batch: int, seed: int, steps: range) -> tf.data.Dataset:
-    """Batches of the steps asked for: image [B, Y, X, 1] float32 standardised, 0 in the padding; and the targets.
+def image_dataset(images: Images2D, targets: Targets, augmentation: Augmentation2D,
+                  order: Callable[[np.ndarray], np.ndarray], batch: int, seed: int, steps: range) -> tf.data.Dataset:
+    """Batches of the given steps: image [B, Y, X, 1] float32 standardised, 0 in the padding; and the targets.
 
     Args:
-      pictures: what to draw from.
-      targets: makes what the losses compare with, in the graph; `mask_target` and others, or one of the caller's.
-      augmentation: strengths; the default leaves everything as it is.
-      order: brings points [K, 2], of which some may be NaN, into their canonical order after a turn or a flip.
-      batch: pictures in a step.
+      images: to draw from.
+      targets: makes the targets of the losses, in the graph; `mask_target` and others, or the caller's own.
+      augmentation: strengths; the default changes nothing.
+      order: brings points [K, 2], of which some may be NaN, into their canonical order after a rotation or a flip.
+      batch: images in a step.
       seed: of order and transforms. Step s gives the same batch wherever the run began.
-      steps: the steps wanted.
+      steps: the steps.
     """
     def draw(position):
-        sample = pictures.sample(image_of(int(position), len(pictures.names), seed))
+        sample = images.sample(image_of(int(position), len(images.names), seed))
         random = np.random.default_rng([seed, IMAGE, int(position)])
         return _arrays(augmented(sample, augmentation, order, random))
 
-    return _batches(range(steps.start * batch, steps.stop * batch), draw, pictures, targets, batch)
+    return _batches(range(steps.start * batch, steps.stop * batch), draw, images, targets, batch)
 
 
-def ordered_dataset(pictures: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:
-    """Every picture once, in the order of `names`, unchanged; the last batch may be smaller. For validation."""
-    return _batches(range(len(pictures.names)), lambda index: _arrays(pictures.sample(int(index))), pictures, targets,
+def ordered_dataset(images: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:
+    """Every image once, in the order of `names`, unchanged; the last batch may be smaller. For validation."""
+    return _batches(range(len(images.names)), lambda index: _arrays(images.sample(int(index))), images, targets,
                     batch)
 
 
@@ -149,16 +149,16 @@ def _arrays(sample: Sample) -> tuple[np.ndarray, ...]:
     return sample.image.astype(np.float32), sample.valid, sample.mask, sample.points_px.astype(np.float32)
 
 
-def _batches(positions: range, draw, pictures: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:
-    frame, points = pictures.pictures.shape[1:], pictures.points_px.shape[1:]
+def _batches(positions: range, draw, images: Images2D, targets: Targets, batch: int) -> tf.data.Dataset:
+    frame, points = images.images.shape[1:], images.points_px.shape[1:]
     shapes = (frame, frame, frame, points)
 
     def drawn(position):
         parts = tf.numpy_function(draw, [position], [tf.float32, tf.bool, tf.uint8, tf.float32])
         return tuple(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True))
 
-    def finished(picture, valid, mask, points_px):
-        image = standardise(picture[..., None], valid[..., None])
+    def finished(image, valid, mask, points_px):
+        image = standardise(image[..., None], valid[..., None])
         return image, targets(tf.cast(mask, tf.float32)[..., None], points_px)
 
     dataset = tf.data.Dataset.range(positions.start, positions.stop)

@@ -1,14 +1,14 @@
 """HDF5 cache -> whole volumes with their landmarks -> tf.data, one a step, as a pure function of the seed and the step.
 
 Image and points move by one transform about the volume's middle, on the volume's own grid rescaled, and are resampled
-once. What does not count is NaN in the heatmaps, and 0 in the image:
+once. Ignored voxels are NaN in the heatmaps, and 0 in the image:
 
     padding              at the high end, to a multiple of the stride
-    outside the volume   the corners of a turned volume
-    no landmark          all of its channel; so too where it lies outside of the volume, or a turn moves it out
+    outside the volume   the corners of a rotated volume
+    no landmark          all of its channel; so too where it is outside the volume, or leaves it in a rotation
 
 A mirror image of a body has its left on the right. So wherever an odd number of axes is mirrored the landmarks of a
-pair change places (`exchanged`); an even number is a rotation, and exchanges nothing. Source: pose, Sec. 3 (flipping
+pair are exchanged (`exchanged`); an even number is a rotation, and exchanges nothing. Source: pose, Sec. 3 (flipping
 and rotation, 8 versions of each volume); which 8, and the exchange, which the paper does not mention, are our choice.
 """
 
@@ -32,7 +32,7 @@ FLIPS = ((False, False, False), (True, False, False), (False, True, False), (Fal
 
 @dataclass(frozen=True)
 class WholeSampling:
-    """How whole volumes are rescaled and varied.
+    """How whole volumes are rescaled and augmented.
 
     Attributes:
       ratio: voxels of the network's grid per native voxel.
@@ -40,10 +40,10 @@ class WholeSampling:
       sigma_mm: of the Gaussian heatmaps.
       augmentation: `versions` (each case plain and in a rotation of its own, each of them plain and mirrored along one
         axis: 8), `random` (any rotation, any axes mirrored), or `none`.
-      rotation_degrees: the largest, either way, about any axis; 0 leaves the rotations out.
+      rotation_degrees: the largest, either way, about any axis; 0 for no rotation.
       seed: of everything.
       flips: whether axes are mirrored.
-      exchanged: pairs of landmarks, by their numbers, that change places in a mirror image.
+      exchanged: pairs of landmarks, by their numbers, that are exchanged in a mirror image.
     """
 
     ratio: float
@@ -62,19 +62,19 @@ class WholeSampling:
 
     @property
     def mirrored(self) -> int:
-        """How many of `FLIPS` there are."""
+        """How many of `FLIPS` are used."""
         return len(FLIPS) if self.flips else 1
 
     @property
     def versions(self) -> int:
-        """For how many versions each case stands: 8 with flips and rotation."""
-        turns = 2 if self.rotation_degrees else 1
-        return turns * self.mirrored if self.augmentation == "versions" else 1
+        """How many versions each case has: 8 with flips and rotation."""
+        rotations = 2 if self.rotation_degrees else 1
+        return rotations * self.mirrored if self.augmentation == "versions" else 1
 
 
 @dataclass(frozen=True)
 class WholeSource:
-    """What is known of a case before it is read.
+    """A case before its voxels are read.
 
     Attributes:
       name: the case.
@@ -97,21 +97,20 @@ class WholeSource:
 def sigma_voxels(sigma_mm: float, spacing_mm, ratio: float) -> float:
     """A Gaussian's width in voxels of the network's grid, whose voxels are `spacing_mm` / `ratio`.
 
-    Where the spacing is not the same along all axes their mean is taken: the Gaussian is round in voxels, not in
-    millimetres.
+    Of an anisotropic spacing the mean is taken: the Gaussian is round in voxels, not in millimetres.
     """
     return float(sigma_mm * ratio / np.mean(spacing_mm))
 
 
 def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...]:
-    """The numbers of landmarks that change places in a mirror image: `WholeSampling.exchanged`.
+    """The numbers of landmarks that are exchanged in a mirror image: `WholeSampling.exchanged`.
 
     Args:
       names: of the landmarks, in the order of the heatmaps.
-      pairs: of names. A pair that is not there at all is left out; a landmark that is in none stays itself.
+      pairs: of names. An absent pair is ignored; a landmark in no pair stays as it is.
 
     Raises:
-      UserError: one of a pair is there and the other is not: a mirror image would show what has no name.
+      UserError: one landmark of a pair is there and the other is not.
     """
     found = []
     for pair in pairs:
@@ -126,14 +125,14 @@ def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...
 
 
 def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tuple[list[WholeSource], list[str]]:
-    """The sources of the cases with a landmark in their volume, and the names of the others, which are left out.
+    """The sources of the cases with a landmark in their volume, and the names of the others, which are excluded.
 
     Raises:
       UserError: a cache without landmarks, or no case is left.
       ValueError: `exchanged` names a landmark that the cache does not have.
     """
     if not cache.landmarks:
-        raise UserError(f"{cache.path}: heatmaps need a cache with landmarks; found none: write it of a dataset with "
+        raise UserError(f"{cache.path}: heatmaps need a cache with landmarks; found none: write it from a dataset with "
                         "landmarks")
     if any(not 0 <= number < len(cache.landmarks) for pair in sampling.exchanged for number in pair):
         raise ValueError(f"exchanged must number the {len(cache.landmarks)} landmarks; found {sampling.exchanged}")
@@ -147,7 +146,7 @@ def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tu
             excluded.append(name)
     if not sources:
         raise UserError(f"{cache.path}: a case with landmarks to learn from is needed; found none among {len(names)}; "
-                        "see the audit and the split")
+                        "check the audit and the split")
     return sources, excluded
 
 
@@ -155,40 +154,41 @@ def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tu
 
 
 def transform_of(position: int, case: int, version: int, spacing_mm, sampling: WholeSampling) -> np.ndarray:
-    """The map [3, 3] from offsets in a turned volume to offsets in the volume, in native voxels from the middle.
+    """The map [3, 3] from offsets in a rotated volume to offsets in the volume, in native voxels from the middle.
 
     A version's rotation belongs to the case and the version, so that every epoch shows the same 8.
     """
     if sampling.augmentation == "none":
         return np.eye(3)
     if sampling.augmentation == "versions":
-        turned, flip = divmod(version, sampling.mirrored)
+        rotated, flip = divmod(version, sampling.mirrored)
         random, flips = version_stream(sampling.seed, case, version), FLIPS[flip]
     else:
-        turned, random = True, position_stream(sampling.seed, position)
+        rotated, random = True, position_stream(sampling.seed, position)
         flips = random.random(3) < (0.5 if sampling.flips else 0.0)
     axis, degrees = NO_AXIS, 0.0
-    if turned:
+    if rotated:
         axis = random_axis(random)
         degrees = random.uniform(-sampling.rotation_degrees, sampling.rotation_degrees)
     return affine_matrix(axis, degrees, 1.0, flips, spacing_mm)
 
 
 def draw_whole(cache: Cache, sources: list[WholeSource], position: int, sampling: WholeSampling) -> dict:
-    """What `turned.draw_resampled` gives of the volume at a position of the training, less the label, and sigma."""
+    """The result of `draw_resampled` for the volume at a position of the training, without label, and sigma."""
     number, version = drawn_version(position, len(sources), sampling.versions, sampling.seed)
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
-    turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
+    transform = transform_of(position, number, version, source.spacing_mm, sampling)
+    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, transform=transform,
+                           points_vox=source.points_vox)
     del drawn["label"]
-    if np.linalg.det(turn) < 0:
+    if np.linalg.det(transform) < 0:
         drawn["points"] = drawn["points"][_order_in_mirror(len(source.points_vox), sampling.exchanged)]
     return {**drawn, "sigma": np.float32(sigma_voxels(sampling.sigma_mm, source.spacing_mm, sampling.ratio))}
 
 
 def _order_in_mirror(landmarks: int, exchanged) -> np.ndarray:
-    """[K]: whose place in the mirror image each landmark has."""
+    """[K]: the landmark whose place each takes in the mirror image."""
     order = np.arange(landmarks)
     for one, other in exchanged:
         order[[one, other]] = other, one
@@ -200,13 +200,13 @@ def _order_in_mirror(landmarks: int, exchanged) -> np.ndarray:
 
 def whole_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSampling,
                   steps: range) -> tf.data.Dataset:
-    """The volumes of the steps asked for, one a step, each of its own size.
+    """The volumes of the given steps, one a step, each of its own size.
 
     Args:
       path: of the cache; system: that it was written for.
       sources: of `whole_sources`.
-      sampling: how to rescale and vary.
-      steps: the steps wanted; step s gives the same volume wherever the run began.
+      sampling: how to rescale and augment.
+      steps: the steps; step s gives the same volume wherever the run began.
 
     Returns:
       image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and
@@ -219,6 +219,6 @@ def whole_dataset(path, system: str, sources: list[WholeSource], sampling: Whole
 
 
 def _prepare(drawn: dict):
-    """Resample, pad, standardise, and mark what does not count."""
+    """Resample, pad, standardise, and mark ignored voxels."""
     image, _, valid = resampled_parts(drawn)
     return standardise(image, valid), {"heatmaps": counted_maps(drawn, valid, drawn["sigma"])}

@@ -1,18 +1,18 @@
-"""Where the images, masks and landmarks of a dataset lie, and what its dataset.json says of them.
+"""The images, masks and landmarks of a dataset folder, and its dataset.json.
 
-Of volumes, three layouts are read as they are:
+Three layouts of volumes are read as they are:
 
     images/CASE.nii.gz  labels/CASE.nii.gz  landmarks/CASE.mrk.json (or .fcsv, a label image, landmarks.csv)
     imagesTr/CASE[_0000].nii.gz  labelsTr/CASE.nii.gz     as of nnU-Net and the Medical Segmentation Decathlon
     volumes/CASE.nii.gz  landmark_anno/CASE_landmark.json
 
-An image may be a folder (one DICOM series). Of pictures (see `volumes.picture`) these:
+An image may be a folder (one DICOM series). And two of 2D images (see `volumes.image_2d`):
 
     images/CASE.png  labels/CASE.png (or masks/CASE_mask.png)
     010_HC.png  010_HC_Annotation.png  in one folder        the HC18 set as downloaded
 
 with tables of pixel sizes, head circumferences and BPD/OFD points in the dataset's folder (see `image_tables`). A
-dataset holds volumes or pictures, not both. Hidden files, and files that are neither, are passed over and listed.
+dataset holds volumes or 2D images, not both. Hidden files, and files that are neither, are skipped and reported.
 """
 
 from __future__ import annotations
@@ -70,25 +70,25 @@ FOREIGN_KEYS = (
     *("license", "dataset_name", "overwrite_image_reader_writer", "image_reader_writer", "converted_by"),
     *("citation", "dataset_release"),
 )
-"""What other programs write into dataset.json: passed over without a word."""
+"""What other programs write into dataset.json: ignored."""
 
 MOST_LABEL_VALUES = 255
 MASK_ENDINGS = ("_Annotation", "_mask")
-"""What a mask's name may have behind its picture's."""
+"""What a mask's name may add to its image's."""
 
 HC18_NAME = re.compile(r"(\d+)_\d*HC")
-"""Number of the examination, then which picture of it: 010_HC, 010_2HC."""
+"""Number of the examination, then of the image: 010_HC, 010_2HC."""
 
 IMAGE_LABEL = "head"
-"""The one label of a dataset of pictures whose dataset.json names none."""
+"""The label of a dataset of 2D images whose dataset.json names none."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One image and what belongs to it; `landmarks` may be a table that several cases share.
 
-    `pixel_size_mm` and `hc_mm` (head circumference) are what the tables say of a picture, None where they say nothing;
-    a DICOM file may know its pixels' size all the same.
+    `pixel_size_mm` and `hc_mm` (head circumference) of a 2D image come from the tables, None where these have none; a
+    DICOM file may hold its pixel size itself.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Case:
 
     @property
     def is_2d(self) -> bool:
-        """Whether the image is a picture, and no volume."""
+        """Whether this is a 2D image, and no volume."""
         return is_image_2d_file(self.image)
 
 
@@ -114,7 +114,7 @@ class Dataset:
         landmarks: their names, in dataset.json's order (without it: sorted, numbers by their value).
         split: {"train" | "validation" | "test": case names} as dataset.json gives it, or None.
         cases: ordered by name.
-        notes: lines for the user: what was passed over, what was found instead of read.
+        notes: lines for the user: what was skipped, what was found in the files.
     """
 
     root: Path
@@ -128,49 +128,49 @@ class Dataset:
 
     @property
     def of_images(self) -> bool:
-        """Whether the cases are pictures."""
+        """Whether the cases are 2D images."""
         return bool(self.cases) and self.cases[0].is_2d
 
 
 def open_dataset(root) -> Dataset:
     """Finds the cases of the folder `root`, and the names of labels and landmarks.
 
-    They come from dataset.json or, where it is silent, from reading all masks and landmark files.
+    They come from dataset.json or, if it has none, from reading all masks and landmark files.
 
     Raises:
-        UserError: no such folder, none of the layouts, no images, volumes and pictures, two files of one case, a
+        UserError: no such folder, none of the layouts, no images, volumes and 2D images, two files of one case, a
             wrong dataset.json or table.
     """
     root = Path(root)
     places = _places(root)
     notes: list[str] = []
-    said = _read_description(root / "dataset.json", notes)
-    image_paths, pictures = _images(places, notes)
-    label_paths = _labels_of(places, image_paths, pictures, notes)
-    tables = find_tables(root, image_paths, bool(label_paths), notes) if pictures else ImageTables()
+    described = _read_description(root / "dataset.json", notes)
+    image_paths, are_2d = _images(places, notes)
+    label_paths = _labels_of(places, image_paths, are_2d, notes)
+    tables = find_tables(root, image_paths, bool(label_paths), notes) if are_2d else ImageTables()
     landmark_paths = dict.fromkeys(tables.with_points, tables.points)
     if tables.points is None:
         landmark_paths = _landmark_files(root, places, image_paths, notes)
-    subjects = said.get("subjects", {})
+    subjects = described.get("subjects", {})
     _check_known(subjects, image_paths, root / "dataset.json", "subjects")
     cases = tuple(
         Case(name=name, image=image_paths[name], label=label_paths.get(name), landmarks=landmark_paths.get(name),
-             subject=subjects.get(name, _subject_of(name, pictures)), pixel_size_mm=tables.pixel_sizes_mm.get(name),
+             subject=subjects.get(name, _subject_of(name, are_2d)), pixel_size_mm=tables.pixel_sizes_mm.get(name),
              hc_mm=tables.circumferences_mm.get(name))
         for name in sorted(image_paths)
     )
-    if pictures:
+    if are_2d:
         _note_unmeasured(root, cases, notes)
-    if said.get("split") is not None:
-        check_split_names(said["split"], image_paths, f"{root / 'dataset.json'}: split")
-    found_labels = _image_labels if pictures else _volume_labels
+    if described.get("split") is not None:
+        check_split_names(described["split"], image_paths, f"{root / 'dataset.json'}: split")
+    found_labels = _image_labels if are_2d else _volume_labels
     return Dataset(
         root=root,
-        name=said.get("name", root.resolve().name),
-        modality=said.get("modality", ""),
-        labels=found_labels(said.get("labels"), cases, root, notes),
-        landmarks=said["landmarks"] if "landmarks" in said else _found_landmarks(cases, tables, notes),
-        split=said.get("split"),
+        name=described.get("name", root.resolve().name),
+        modality=described.get("modality", ""),
+        labels=found_labels(described.get("labels"), cases, root, notes),
+        landmarks=described["landmarks"] if "landmarks" in described else _found_landmarks(cases, tables, notes),
+        split=described.get("split"),
         cases=cases,
         notes=tuple(notes),
     )
@@ -179,11 +179,11 @@ def open_dataset(root) -> Dataset:
 def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
     """The landmarks of `case` [mm, LPS] by name; a missing one is NaN or absent.
 
-    Those of a picture too: its pixels times the spacing of its volume, which is 1 where the size of a pixel is unknown.
+    Those of a 2D image are its pixels times the spacing of its volume, which is 1 where the pixel size is unknown.
 
     Args:
         case: the case.
-        like: its image, in the file's own orientation: landmarks in voxel indices need it.
+        like: its image, in the file's own orientation: needed for landmarks in voxel indices.
 
     Raises:
         UserError: the file cannot be read.
@@ -202,7 +202,7 @@ def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
 def source_checksums(case: Case) -> dict[str, str]:
     """The sha256 of the contents of the case's "image", "label" and "landmarks"; "" where there is none.
 
-    Of a picture also of its "numbers", those that tables say of it.
+    For a 2D image also of its "numbers" from the tables.
 
     Raises:
         UserError: a file cannot be read.
@@ -230,7 +230,7 @@ def _update_with_file(digest, path: Path) -> None:
                 digest.update(block)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read: {error.strerror}; mend its permissions or take the case out"
+            f"{path}: cannot be read: {error.strerror}; fix its permissions or remove the case"
         ) from None
 
 
@@ -250,7 +250,7 @@ def _parts(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where images, masks and landmarks lie; `ending` is the end of a landmark file's stem."""
+    """The folders of images, masks and landmarks; `ending` is the end of a landmark file's stem."""
 
     images: Path
     labels: Path
@@ -272,7 +272,7 @@ def _places(root: Path) -> _Places:
         return _Places(root, root, root / "landmarks", "")
     inside = next((f"; give {path}" for path in sorted(root.iterdir()) if _is_hc18_folder(path)), ": see the README")
     raise UserError(
-        f"{root}: a dataset has a folder images/, imagesTr/ or volumes/, or pictures named as in HC18 (010_HC.png); "
+        f"{root}: a dataset has a folder images/, imagesTr/ or volumes/, or images named as in HC18 (010_HC.png); "
         f"found none of them{inside}"
     )
 
@@ -284,13 +284,12 @@ def _is_hc18_folder(path: Path) -> bool:
 
 
 def _images(places: _Places, notes: list[str]) -> tuple[dict[str, Path], bool]:
-    """Case name -> image, and whether these are pictures.
+    """Case name -> image, and whether these are 2D.
 
-    nnU-Net's ending _0000 is no part of the name; further channels are not read.
+    nnU-Net's ending _0000 is not part of the name; further channels are not read.
     """
     folder = places.images
-    pictures = [path for path in sorted(folder.iterdir()) if is_image_2d_file(path) and not path.is_dir()]
-    if pictures:
+    if any(is_image_2d_file(path) and not path.is_dir() for path in folder.iterdir()):
         found = _images_2d(folder, notes)
         if folder == places.labels:
             found = {name: path for name, path in found.items() if not name.endswith(MASK_ENDINGS)}
@@ -301,25 +300,24 @@ def _images(places: _Places, notes: list[str]) -> tuple[dict[str, Path], bool]:
         further = [name for name in further if f"{name[:-5]}_0000" in found]
         if further:
             notes.append(
-                f"{folder}: one channel is read; {len(further)} further ones passed over: {_some(further)}"
+                f"{folder}: one channel is read; {len(further)} others were skipped: {_some(further)}"
             )
         found = {name.removesuffix("_0000"): path for name, path in found.items() if name not in further}
     if not found:
         raise UserError(
-            f"{folder}: an image is needed (.nii.gz .nii .mha .mhd .nrrd or a DICOM folder, or pictures: .png .jpg "
+            f"{folder}: an image is needed (.nii.gz .nii .mha .mhd .nrrd or a DICOM folder, or 2D images: .png .jpg "
             ".bmp .tif .dcm); found none"
         )
     return found, False
 
 
-def _labels_of(places: _Places, images: dict[str, Path], pictures: bool, notes: list[str]) -> dict[str, Path]:
+def _labels_of(places: _Places, images: dict[str, Path], are_2d: bool, notes: list[str]) -> dict[str, Path]:
     """Case name -> mask."""
-    if not pictures:
+    if not are_2d:
         return _only_known(_volumes(places.labels, notes), images, notes)
     found: dict[str, Path] = {}
-    unheard: list[str] = []  # in HC18's one folder the images have been listed, and what was passed over was said
-    listed = unheard if places.labels == places.images else notes
-    for name, path in _images_2d(places.labels, listed).items():
+    mask_notes = [] if places.labels == places.images else notes  # in HC18's one folder, reported with the images
+    for name, path in _images_2d(places.labels, mask_notes).items():
         ending = next((ending for ending in MASK_ENDINGS if name.endswith(ending) and name not in images), "")
         if places.labels != places.images or ending:
             _add(found, name.removesuffix(ending), path)
@@ -327,7 +325,7 @@ def _labels_of(places: _Places, images: dict[str, Path], pictures: bool, notes: 
 
 
 def _images_2d(folder: Path, notes: list[str]) -> dict[str, Path]:
-    """Case name -> picture. UserError for volumes among them: half a dataset would be passed over."""
+    """Case name -> 2D image. UserError for volumes among them: half the dataset would be skipped."""
     found: dict[str, Path] = {}
     ignored = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -335,27 +333,27 @@ def _images_2d(folder: Path, notes: list[str]) -> dict[str, Path]:
             _add(found, image_2d_name(path), path)
         elif is_volume_file(path) or is_series_folder(path):
             raise UserError(
-                f"{path}: a dataset holds volumes or pictures, not both; found this volume beside pictures: move the "
-                "one or the other elsewhere"
+                f"{path}: a dataset holds volumes or 2D images, not both; found this volume among 2D images: move one "
+                "kind elsewhere"
             )
         elif path.suffix.lower() not in (".csv", ".json") and not path.is_dir():
             ignored.append(path.name)
     if ignored:
-        notes.append(f"{folder}: {len(ignored)} files are no pictures and were passed over: {_some(ignored)}")
+        notes.append(f"{folder}: {len(ignored)} files are not images and were skipped: {_some(ignored)}")
     return found
 
 
-def _subject_of(name: str, pictures: bool) -> str:
-    """Of HC18's names the number of the examination: 010_HC and 010_2HC show one fetus."""
-    numbered = HC18_NAME.fullmatch(name) if pictures else None
+def _subject_of(name: str, are_2d: bool) -> str:
+    """The number of the examination in HC18's names: 010_HC and 010_2HC show one fetus."""
+    numbered = HC18_NAME.fullmatch(name) if are_2d else None
     return numbered.group(1) if numbered else name
 
 
 def _note_unmeasured(root: Path, cases: tuple[Case, ...], notes: list[str]) -> None:
     without = [c.name for c in cases if c.pixel_size_mm is None and c.image.suffix.lower() not in DICOM_SUFFIXES]
     if without:
-        notes.append(f"{root}: {len(without)} of {len(cases)} pictures have no pixel size, and are measured in pixels "
-                     f"alone: {_some(without)}")
+        notes.append(f"{root}: {len(without)} of {len(cases)} images have no pixel size and are measured in pixels "
+                     f"only: {_some(without)}")
 
 
 def _volumes(folder: Path, notes: list[str]) -> dict[str, Path]:
@@ -370,7 +368,7 @@ def _volumes(folder: Path, notes: list[str]) -> dict[str, Path]:
         elif path.suffix.lower() not in (".raw", ".zraw"):  # the voxels of an .mhd
             ignored.append(path.name)
     if ignored:
-        notes.append(f"{folder}: {len(ignored)} files are no volumes and were passed over: {_some(ignored)}")
+        notes.append(f"{folder}: {len(ignored)} files are not volumes and were skipped: {_some(ignored)}")
     return found
 
 
@@ -386,11 +384,11 @@ def _add(found: dict[str, Path], name: str, path: Path) -> None:
 
 
 def _only_known(found: dict[str, Path], names, notes: list[str]) -> dict[str, Path]:
-    strangers = sorted(path.name for name, path in found.items() if name not in names)
-    if strangers:
+    unknown = sorted(path.name for name, path in found.items() if name not in names)
+    if unknown:
         folder = next(iter(found.values())).parent
         notes.append(
-            f"{folder}: {len(strangers)} files have no image and were passed over: {_some(strangers)}"
+            f"{folder}: {len(unknown)} files have no image and were skipped: {_some(unknown)}"
         )
     return {name: path for name, path in found.items() if name in names}
 
@@ -428,16 +426,16 @@ def _read_description(path: Path, notes: list[str]) -> dict:
     unknown = sorted(set(found) - set(OUR_KEYS) - set(FOREIGN_KEYS))
     if unknown:
         notes.append(
-            f"{path}: unknown keys passed over: {_some(unknown, 8)}; known are {', '.join(OUR_KEYS)}"
+            f"{path}: unknown keys were ignored: {_some(unknown, 8)}; known are {', '.join(OUR_KEYS)}"
         )
     readers = {
         "name": _text, "modality": _modality, "labels": _labels, "landmarks": _landmarks,
         "units": _units, "subjects": _subjects, "split": _split,
     }  # fmt: skip
-    said = {key: reader(found[key], f"{path}: {key}") for key, reader in readers.items() if key in found}
-    if "channel_names" in found and "modality" not in said:
-        said["modality"] = _modality(found["channel_names"], f"{path}: channel_names")
-    return said
+    described = {key: reader(found[key], f"{path}: {key}") for key, reader in readers.items() if key in found}
+    if "channel_names" in found and "modality" not in described:
+        described["modality"] = _modality(found["channel_names"], f"{path}: channel_names")
+    return described
 
 
 def _wrong(where: str, rule: str, found) -> UserError:
@@ -462,7 +460,7 @@ def _units(value, where: str) -> str:
 
 
 def _labels(value, where: str) -> dict[str, int]:
-    """{"femur": 1} or, as the Decathlon has it, {"1": "femur"}; background (0) is dropped."""
+    """{"femur": 1} or, as in the Decathlon, {"1": "femur"}; background (0) is dropped."""
     if not isinstance(value, dict):
         raise _wrong(where, 'an object such as {"femur": 1}', value)
     labels: dict[str, int] = {}
@@ -498,7 +496,7 @@ def _subjects(value, where: str) -> dict[str, str]:
 
 
 def _split(value, where: str) -> dict[str, list[str]] | None:
-    """{"train": [...], "validation": [...], "test": [...]}; null as if it were absent."""
+    """{"train": [...], "validation": [...], "test": [...]}; null counts as absent."""
     if value is None:
         return None
     parts = ("train", "validation", "test")
@@ -511,30 +509,30 @@ def _split(value, where: str) -> dict[str, list[str]] | None:
 
 
 def _check_known(named, names, path: Path, key: str) -> None:
-    strangers = sorted(set(named) - set(names))
-    if strangers:
+    unknown = sorted(set(named) - set(names))
+    if unknown:
         raise UserError(
-            f"{path}: {key} must name cases that exist; found {_some(strangers)}: correct or remove them"
+            f"{path}: {key} must name cases that exist; found {_some(unknown)}: correct or remove them"
         )
 
 
 # --------------------------------------------------------------------------------------- found in the files
 
 
-def _image_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
-    """One label, of the value 1 whatever the files have: in a picture's mask everything but 0 is inside."""
-    if said is not None and len(said) > 1:
-        raise UserError(f"{root / 'dataset.json'}: labels of pictures must be one, as every value but 0 is inside; "
-                        f"found {_some(list(said))}; keep one")
-    if said is None:
+def _image_labels(described: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
+    """One label of value 1, whatever the files hold: in a 2D mask every value but 0 is inside."""
+    if described is not None and len(described) > 1:
+        raise UserError(f"{root / 'dataset.json'}: labels of 2D images must be one, as every value but 0 is inside; "
+                        f"found {_some(list(described))}; keep one")
+    if described is None:
         return {IMAGE_LABEL: 1} if any(case.label for case in cases) else {}
-    return dict.fromkeys(said, 1)
+    return dict.fromkeys(described, 1)
 
 
-def _volume_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
-    """Every positive value of the masks, named label_VALUE; an unreadable mask is the audit's to report."""
-    if said is not None:
-        return said
+def _volume_labels(described: dict[str, int] | None, cases: tuple[Case, ...], root: Path, notes) -> dict[str, int]:
+    """Every positive value of the masks, named label_VALUE; the audit reports unreadable masks."""
+    if described is not None:
+        return described
     values: set[int] = set()
     for case in cases:
         if case.label is not None:
@@ -542,11 +540,11 @@ def _volume_labels(said: dict[str, int] | None, cases: tuple[Case, ...], root: P
         if len(values) > MOST_LABEL_VALUES:
             raise UserError(
                 f"{case.label}: without dataset.json the masks give the labels, at most {MOST_LABEL_VALUES}; "
-                f"found {len(values)} values: are these masks? Say in dataset.json which labels there are"
+                f"found {len(values)} values: are these masks? Name the labels in dataset.json"
             )
     labels = {f"label_{value}": value for value in sorted(values)}
     if labels:
-        notes.append(f"labels found in the masks: {_some(list(labels), 8)}; a dataset.json would name them")
+        notes.append(f"labels found in the masks: {_some(list(labels), 8)}; dataset.json can name them")
     return labels
 
 
@@ -575,10 +573,10 @@ def _found_landmarks(cases: tuple[Case, ...], tables: ImageTables, notes: list[s
             except UserError as error:
                 unreadable.append(str(error))
     if unreadable:
-        notes.append(f"{len(unreadable)} landmark files give no names, such as {unreadable[0]}")
+        notes.append(f"{len(unreadable)} landmark files have no readable names, such as {unreadable[0]}")
     if names:
         notes.append(
-            f"landmarks found in the files: {_some(sorted(names, key=_by_number), 16)}; a dataset.json would order them"
+            f"landmarks found in the files: {_some(sorted(names, key=_by_number), 16)}; dataset.json can order them"
         )
     return tuple(sorted(names, key=_by_number))
 

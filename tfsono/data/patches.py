@@ -1,6 +1,6 @@
 """HDF5 cache -> random patches -> tf.data, as a pure function of the seed and the step.
 
-Step s gives the same batch whether the run began at 0 or goes on at s; two epochs differ, two runs do not.
+Step s gives the same batch whether the run began at 0 or resumes at s; two epochs differ, two runs do not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Sampling:
       patch: sides in voxels.
       batch: patches per step.
       patches_in_a_row: patches from one version of an image before the next (hip, Sec. 3.2: n = 5 batches of 2).
-      foreground_share: share of the patches that hold a foreground voxel for sure, its label drawn evenly.
-      right_angles: every image stands for its 8 versions.
+      foreground_share: share of the patches that are sure to hold a foreground voxel, its label drawn evenly.
+      right_angles: every image is used in its 8 versions.
       seed: of everything.
     """
 
@@ -41,9 +41,9 @@ class Sampling:
 
 
 def image_of(position: int, images: int, sampling: Sampling) -> tuple[int, int]:
-    """Which image, and which of its versions, the patch at a position of the whole training comes from.
+    """The image, and its version, of the patch at a position of the whole training.
 
-    The versions of all images are shuffled anew in every epoch.
+    The versions of all images are reshuffled in every epoch.
     """
     versions = images * (RIGHT_ANGLES if sampling.right_angles else 1)
     epoch, place = divmod(position // sampling.patches_in_a_row, versions)
@@ -51,14 +51,14 @@ def image_of(position: int, images: int, sampling: Sampling) -> tuple[int, int]:
     return version % images, version // images
 
 
-def turn(array: np.ndarray, version: int) -> np.ndarray:
+def rotated(array: np.ndarray, version: int) -> np.ndarray:
     """One of the 8 versions of an array [X, Y, Z]: `version % 4` right angles about z, and for 4 to 7 a flip of y."""
     array = np.rot90(array, version % 4, axes=(0, 1))
     return array[:, ::-1] if version >= 4 else array
 
 
 def draw_start(shape, patch, foreground: dict, share: float, random: np.random.Generator) -> np.ndarray:
-    """A random start [3] of a patch in a volume; a volume smaller than the patch lies anywhere within it."""
+    """A random start [3] of a patch in a volume; a volume smaller than the patch is anywhere within it."""
     spare = np.asarray(shape) - patch
     low, high = np.minimum(spare, 0), np.maximum(spare, 0)
     if foreground and random.random() < share:
@@ -70,7 +70,7 @@ def draw_start(shape, patch, foreground: dict, share: float, random: np.random.G
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a case before its voxels are read; `foreground` has voxels [n, 3] of each label present."""
+    """A case before its voxels are read; `foreground` has voxels [n, 3] of each label present."""
 
     name: str
     shape: tuple[int, int, int]
@@ -92,14 +92,14 @@ def draw_patch(cache: Cache, sources: list[Source], position: int, sampling: Sam
     image, version = image_of(position, len(sources), sampling)
     source = sources[image]
     random = np.random.default_rng([sampling.seed, PATCH, position])
-    order = [1, 0, 2] if version % 2 else [0, 1, 2]  # a quarter turn exchanges the sides that are read, and the spacing
+    order = [1, 0, 2] if version % 2 else [0, 1, 2]  # 90 degrees exchange the sides that are read, and the spacing
     patch, sides = np.asarray(sampling.patch)[order], np.asarray(window)[order]
     start = draw_start(source.shape, patch, source.foreground, sampling.foreground_share, random)
     pixels, labels, offset = cache.read_patch(source.name, start - (sides - patch) // 2, sides)
     place = tuple(slice(o, o + n) for o, n in zip(offset, pixels.shape, strict=True))
     held = {key: np.zeros(sides, kind) for key, kind in (("image", np.float32), ("label", np.uint8), ("inside", bool))}
     held["image"][place], held["label"][place], held["inside"][place] = pixels, labels, True
-    held = {key: np.ascontiguousarray(turn(array, version)) for key, array in held.items()}
+    held = {key: np.ascontiguousarray(rotated(array, version)) for key, array in held.items()}
     inside = held.pop("inside")
     ends = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return {**held, "box": np.array([e[0] for e in ends] + [e[-1] + 1 for e in ends], np.int32),
@@ -109,9 +109,9 @@ def draw_patch(cache: Cache, sources: list[Source], position: int, sampling: Sam
 
 def patch_dataset(path, system: str, names: list[str], sampling: Sampling, augmentation: Augmentation,
                   steps: range) -> tf.data.Dataset:
-    """Batches of the steps asked for: image [B, X, Y, Z, 1] float32 standardised, label [B, X, Y, Z, 1] int8.
+    """Batches of the given steps: image [B, X, Y, Z, 1] float32 standardised, label [B, X, Y, Z, 1] int8.
 
-    A label of -1 marks padding, where the patch lies outside its volume; the image is 0 there.
+    A label of -1 marks padding, where the patch reaches beyond its volume; the image is 0 there.
     """
     window = augmentation.window(sampling.patch)
 
@@ -148,6 +148,6 @@ def _prepare(drawn: dict, patch: tuple[int, ...], augmentation: Augmentation):
 
 
 def _inside(box, patch: tuple[int, ...]):
-    """Where a window lies inside its volume: [X, Y, Z] boolean."""
+    """Which voxels of a window are inside its volume: [X, Y, Z] boolean."""
     sides = [(tf.range(n) >= box[axis]) & (tf.range(n) < box[axis + 3]) for axis, n in enumerate(patch)]
     return sides[0][:, None, None] & sides[1][None, :, None] & sides[2][None, None, :]

@@ -1,6 +1,6 @@
-"""One case as training reads it: in the wanted orientation and spacing, its labels counted 1..n.
+"""One case as training reads it: in the cache's orientation and spacing, its labels numbered 1..n.
 
-Volumes and pictures are read here, in one place: a picture is a volume one voxel thick, [X, Y, 1].
+Volumes and 2D images are both read here: a 2D image is a volume one voxel thick, [X, Y, 1].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfsono.volumes.landmarks import points_to_vox
 from tfsono.volumes.image_2d import volume_of_image, read_image_2d, read_mask_2d
 
 NEEDLESS_CHANGE = 1e-3
-"""A spacing within 0.1 % of the one asked for is left as it is: headers keep few digits."""
+"""A spacing within 0.1 % of the requested one is kept: headers keep few digits."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class CachedCase:
 
     Attributes:
         name: the case.
-        image: float32 [X, Y, Z], in the file's own intensities; of a picture uint8 [X, Y, 1].
+        image: float32 [X, Y, Z], in the file's own intensities; of a 2D image uint8 [X, Y, 1].
         label: uint8 [X, Y, Z], 0 background, 1..n in the order of the labels; None without labels.
         spacing_mm: three floats, of `image`.
         origin_mm: the LPS position of `image`'s first voxel centre.
         direction: nine floats, row-major.
-        subject: whose case it is.
+        subject: of the case.
         native: the case before resampling, or None when it was not resampled.
         points_vox: float32 [K, 3] in the grid of `image`, NaN where missing; None without landmarks.
-        pixel_size_mm: of a picture, in its own pixels; None where unknown (`spacing_mm` is then 1), and of volumes.
-        hc_mm: the head circumference that the dataset's table gives; None where it gives none.
+        pixel_size_mm: of a 2D image, in its own pixels; None where unknown (`spacing_mm` is then 1), and of volumes.
+        hc_mm: the head circumference in the dataset's table; None where it has none.
     """
 
     name: str
@@ -77,7 +77,7 @@ class CachedCase:
                                              label=self.label)
 
     def own_points_vox(self, landmarks: int) -> np.ndarray:
-        """The true landmarks float64 [K, 3] on the case's own grid; NaN where missing, as all are without any."""
+        """The reference landmarks float64 [K, 3] on the case's own grid; NaN where missing, or all without any."""
         if self.points_vox is None:
             return np.full((landmarks, 3), np.nan)
         return resampled_points(np.asarray(self.points_vox, np.float64), self.image.shape, self.own.size)
@@ -87,8 +87,8 @@ def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
     """The case's image in the file's own orientation.
 
     Returns:
-        The volume; of a picture the millimetres in a pixel, by the dataset's table or else by the file (None where
-        unknown, and of volumes); and what was done to a picture's values, a line each.
+        The volume; of a 2D image the millimetres a pixel, from the dataset's table or else the file (None where
+        unknown, and of volumes); and the conversions of a 2D image's values, a line each.
 
     Raises:
         UserError: the file cannot be read.
@@ -99,7 +99,7 @@ def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
     pixel_size_mm, notes = case.pixel_size_mm or image.pixel_size_mm, image.notes
     if image.pixel_size_mm and not np.isclose(image.pixel_size_mm, pixel_size_mm, rtol=0.01, atol=0):
         by_file = f"a pixel of {image.pixel_size_mm:.4g} mm by the file"
-        notes += (f"{by_file}: the table's {pixel_size_mm:.4g} mm was taken",)
+        notes += (f"{by_file}: the table's {pixel_size_mm:.4g} mm was used",)
     return volume_of_image(image, pixel_size_mm), pixel_size_mm, notes
 
 
@@ -107,7 +107,7 @@ def read_label(case: Case, image: Volume) -> Volume:
     """The case's mask, on the grid of its image as `read_image` gives it.
 
     Raises:
-        UserError: the file cannot be read, or does not lie on that grid.
+        UserError: the file cannot be read, or has another grid.
     """
     if not case.is_2d:
         return read_mask(case.label, image)
@@ -119,7 +119,7 @@ def prepare_case(case: Case, dataset: Dataset, settings: CacheSettings) -> Cache
     """Reads a case and brings it into the cache's orientation, spacing and label values.
 
     Raises:
-        UserError: a file that cannot be read, or a mask that does not lie on its image's grid.
+        UserError: a file that cannot be read, or a mask with another grid than its image.
     """
     read, pixel_size_mm, _ = read_image(case)
     image = reorient(read, settings.orientation)
@@ -162,7 +162,7 @@ def _points_vox(case: Case, read: Volume, image: Volume, names: tuple[str, ...])
 
 
 def _resampled(case: CachedCase, settings: CacheSettings) -> CachedCase:
-    """The case at the settings' spacing, with itself as `native`; as it is if it has that spacing already."""
+    """The case at the settings' spacing, with itself as `native`; unchanged if it has that spacing."""
     ratio = resampling_ratio(case.spacing_mm, settings)
     if ratio is None:
         return case

@@ -1,18 +1,18 @@
 """HDF5 cache -> regions of interest -> tf.data, one region a step, as a pure function of the seed and the step.
 
-A region is the box of the reference (the mask, or without one the landmarks), enlarged, on the network's grid. Image, mask
-and points move by one transform about the region's middle and are resampled once, from the native volume: the corners
-of a turned region hold the tissue that is there. What does not count is marked in the targets:
+A region is the box of the reference (the mask, or without one the landmarks), enlarged, on the network's grid. Image,
+mask and points move by one transform about the region's middle and are resampled once, from the native volume: the
+corners of a rotated region hold the tissue that is there. Ignored voxels are marked in the targets:
 
     padding              mask -1, heatmaps NaN; the image is 0
-    outside the volume   the same: a turned region may reach beyond a face of its volume
+    outside the volume   the same: a rotated region may reach beyond a face of its volume
     no mask              -1 everywhere (an empty mask is none)
-    no landmark          NaN everywhere in its channel; so too where it lies outside of the region or the volume, as
-                         its peak cannot be seen there
+    no landmark          NaN everywhere in its channel; so too where it is outside the region or the volume, as its
+                         peak cannot be seen there
 
-The box is the reference's before the transform, so that the bone lies now here and now there in the region, as it does in a
-predicted box; a bone of the paper's size stays inside at 20 degrees, by the paper's margin. Flips exchange no
-landmarks: proximal and distal are not left and right. Source: femur, Sec. III-A; which 28 versions is our choice.
+The box is that of the reference before the transform, so that the position of the bone in the region varies, as it
+does in a predicted box; a bone of the paper's size stays inside at 20 degrees, by the paper's margin. Flips exchange
+no landmarks: proximal and distal are not left and right. Source: femur, Sec. III-A; the 28 versions are our choice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FLIPS = ((False, False, False), (True, False, False), (False, True, False), (Tru
 
 @dataclass(frozen=True)
 class RegionSampling:
-    """How regions are cut and varied.
+    """How regions are cut and augmented.
 
     Attributes:
       margin: voxels around the reference's box, on each side.
@@ -47,7 +47,7 @@ class RegionSampling:
       rotation_degrees: of the versions, each of them either way; the largest is the limit of `random`.
       scales: of the versions; the smallest and the largest are the limits of `random`.
       seed: of everything.
-      flips: whether x and y are mirrored; not where landmarks are told apart as left and right.
+      flips: whether x and y are mirrored; not for landmarks that are named left and right.
     """
 
     margin: int
@@ -62,25 +62,25 @@ class RegionSampling:
     flips: bool = True
 
     @property
-    def turns_and_scales(self) -> tuple[tuple[float, float], ...]:
+    def rotations_and_scales(self) -> tuple[tuple[float, float], ...]:
         """(degrees, scale) of the versions without flips: the identity, the rotations, the scalings."""
-        turns = [(sign * degrees, 1.0) for degrees in self.rotation_degrees for sign in (1, -1)]
-        return ((0.0, 1.0), *turns, *((0.0, scale) for scale in self.scales))
+        rotations = [(sign * degrees, 1.0) for degrees in self.rotation_degrees for sign in (1, -1)]
+        return ((0.0, 1.0), *rotations, *((0.0, scale) for scale in self.scales))
 
     @property
     def versions(self) -> int:
-        """For how many versions each case stands: 28 of (10, 20) degrees and (0.9, 1.1)."""
-        return len(self.turns_and_scales) * self.mirrored if self.augmentation == "versions" else 1
+        """How many versions each case has: 28 of (10, 20) degrees and (0.9, 1.1)."""
+        return len(self.rotations_and_scales) * self.mirrored if self.augmentation == "versions" else 1
 
     @property
     def mirrored(self) -> int:
-        """How many of `FLIPS` there are."""
+        """How many of `FLIPS` are used."""
         return len(FLIPS) if self.flips else 1
 
 
 @dataclass(frozen=True)
 class RegionSource:
-    """What is known of a case before a region of it is read.
+    """A case before a region of it is read.
 
     Attributes:
       name: the case.
@@ -100,16 +100,16 @@ class RegionSource:
 
 
 def region_sources(cache: Cache, names: list[str], sampling: RegionSampling) -> tuple[list[RegionSource], list[str]]:
-    """The sources of cases that hold something for the targets, and the names of those that do not and are left out.
+    """The sources of cases with something to train on, and the names of the others, which are excluded.
 
-    Reads every case once: its box is exact.
+    Reads every case once, for an exact box.
 
     Raises:
       UserError: heatmaps from a cache without landmarks, or no case is left.
     """
     if "heatmaps" in sampling.outputs and not cache.landmarks:
         raise UserError(f"{cache.path}: heatmaps need a cache with landmarks; found none: "
-                        "write it of a dataset with landmarks, or train a network for the mask alone")
+                        "write it from a dataset with landmarks, or train a network for the mask alone")
     sources, excluded = [], []
     for name in names:
         source = _source_of(cache, name, sampling.margin)
@@ -122,7 +122,7 @@ def region_sources(cache: Cache, names: list[str], sampling: RegionSampling) -> 
             excluded.append(name)
     if not sources:
         raise UserError(f"{cache.path}: a case with {' or '.join(sampling.outputs)} to learn from is needed; found "
-                        f"none among {len(names)}; see the audit and the split")
+                        f"none among {len(names)}; check the audit and the split")
     return sources, excluded
 
 
@@ -142,15 +142,15 @@ def _source_of(cache: Cache, name: str, margin: int) -> RegionSource | None:
 
 
 def region_of(position: int, cases: int, sampling: RegionSampling) -> tuple[int, int]:
-    """Which case, and which of its versions, stands at a position of the whole training.
+    """The case, and its version, at a position of the whole training.
 
-    The versions of all cases are shuffled anew in every epoch.
+    The versions of all cases are reshuffled in every epoch.
     """
     return drawn_version(position, cases, sampling.versions, sampling.seed)
 
 
 def transform_of(position: int, case: int, version: int, spacing_mm, sampling: RegionSampling) -> np.ndarray:
-    """The map [3, 3] from offsets in a turned region to offsets in the volume, in native voxels from the middle.
+    """The map [3, 3] from offsets in a rotated region to offsets in the volume, in native voxels from the middle.
 
     A version's axis belongs to the case and the version, so that every epoch shows the same 28.
     """
@@ -158,7 +158,7 @@ def transform_of(position: int, case: int, version: int, spacing_mm, sampling: R
         return np.eye(3)
     if sampling.augmentation == "versions":
         kind, flip = divmod(version, sampling.mirrored)
-        degrees, scale = sampling.turns_and_scales[kind]
+        degrees, scale = sampling.rotations_and_scales[kind]
         random, flips = version_stream(sampling.seed, case, version), FLIPS[flip]
         return affine_matrix(random_axis(random) if degrees else NO_AXIS, degrees, scale, flips, spacing_mm)
     random = position_stream(sampling.seed, position)
@@ -170,12 +170,13 @@ def transform_of(position: int, case: int, version: int, spacing_mm, sampling: R
 
 
 def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampling: RegionSampling) -> dict:
-    """What `turned.draw_resampled` gives of the region at a position of the training, and has_mask."""
+    """The result of `draw_resampled` for the region at a position of the training, and has_mask."""
     number, version = region_of(position, len(sources), sampling)
     source = sources[number]
     grid = network_grid(source.box, sampling.ratio, sampling.stride)
-    turn = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, turn=turn, points_vox=source.points_vox)
+    transform = transform_of(position, number, version, source.spacing_mm, sampling)
+    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, transform=transform,
+                           points_vox=source.points_vox)
     return {**drawn, "has_mask": source.has_mask}
 
 
@@ -184,16 +185,16 @@ def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampli
 
 def region_dataset(path, system: str, sources: list[RegionSource], sampling: RegionSampling,
                    steps: range) -> tf.data.Dataset:
-    """The regions of the steps asked for, one a step, each of its own size.
+    """The regions of the given steps, one a step, each of its own size.
 
     Args:
       path: of the cache; system: that it was written for.
       sources: of `region_sources`.
-      sampling: how to cut and vary.
-      steps: the steps wanted; step s gives the same region wherever the run began.
+      sampling: how to cut and augment.
+      steps: the steps; step s gives the same region wherever the run began.
 
     Returns:
-      image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and the targets asked for:
+      image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and the requested targets:
       "mask" [1, X, Y, Z, 1] int8, "heatmaps" [1, X, Y, Z, K] float32.
     """
     dataset = resampled_dataset(
@@ -205,7 +206,7 @@ def region_dataset(path, system: str, sources: list[RegionSource], sampling: Reg
 
 
 def _prepare(drawn: dict, sampling: RegionSampling):
-    """Resample, pad, standardise, and mark what does not count."""
+    """Resample, pad, standardise, and mark ignored voxels."""
     image, label, valid = resampled_parts(drawn)
     targets = {}
     if "mask" in sampling.outputs:

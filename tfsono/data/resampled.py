@@ -1,8 +1,8 @@
-"""A box of a volume on the network's grid, turned, scaled or mirrored about its middle, and resampled once.
+"""A box of a volume on the network's grid, rotated, scaled or mirrored about its middle, and resampled once.
 
-What `regions` (boxes around the reference) and `whole` (whole volumes) share: which case and version stands at a position
-of the training, the native voxels that a turned box needs, the resampling in the graph, and the landmarks' heatmaps.
-Everything that is drawn is a pure function of the seed and the position, so that a training goes on where it stopped.
+Shared by `regions` (boxes around the reference) and `landmark_volumes` (whole volumes): the case and version at a
+position of the training, the native voxels that a rotated box needs, the resampling in the graph, and the heatmaps.
+Every draw is a pure function of the seed and the position, so that a training resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tfsono.geometry.heatmaps import gaussian_maps
 from tfsono.geometry.regions import Box, NetworkGrid
 
 ORDER, VERSION, POSITION = 4, 5, 6  # what a random stream is for; part of its seed
-NO_AXIS = (0.0, 0.0, 1.0)  # about which nothing turns
+NO_AXIS = (0.0, 0.0, 1.0)  # for a rotation by 0
 
 
 # ------------------------------------------------------------------------------------------------ drawing
 
 
 def drawn_version(position: int, cases: int, versions: int, seed: int) -> tuple[int, int]:
-    """Which case, and which of its versions, stands at a position of the whole training.
+    """The case, and its version, at a position of the whole training.
 
-    The versions of all cases are shuffled anew in every epoch.
+    The versions of all cases are reshuffled in every epoch.
     """
     epoch, place = divmod(position, cases * versions)
     drawn = int(np.random.default_rng([seed, ORDER, epoch]).permutation(cases * versions)[place])
@@ -35,52 +35,53 @@ def drawn_version(position: int, cases: int, versions: int, seed: int) -> tuple[
 
 
 def version_stream(seed: int, case: int, version: int) -> np.random.Generator:
-    """What a version of a case is drawn from: the same in every epoch."""
+    """The random stream of a version of a case: the same in every epoch."""
     return np.random.default_rng([seed, VERSION, case, version])
 
 
 def position_stream(seed: int, position: int) -> np.random.Generator:
-    """What the sample at a position of the training is drawn from: another one in every epoch."""
+    """The random stream of the sample at a position of the training: another one in every epoch."""
     return np.random.default_rng([seed, POSITION, position])
 
 
 def random_axis(random: np.random.Generator) -> np.ndarray:
-    """A direction, all equally likely; `affine_matrix` gives it its length."""
+    """A direction, all equally likely, of any length: `affine_matrix` normalises it."""
     return random.normal(size=3)
 
 
 def within(points, shape) -> np.ndarray:
-    """[K]: which points [K, 3] lie within the faces of a grid; NaN does not."""
+    """[K]: which points [K, 3] are within the faces of a grid; NaN is not."""
     points = np.asarray(points)
     return ((points >= -0.5) & (points < np.array(shape) - 0.5)).all(axis=-1)
 
 
 def known_points(points_vox: np.ndarray | None, shape) -> np.ndarray:
-    """float64 [K, 3], NaN where missing or outside of the volume of that shape; K is 0 for None."""
+    """float64 [K, 3], NaN where missing or outside the volume of that shape; K is 0 for None."""
     points = np.zeros((0, 3)) if points_vox is None else np.array(points_vox, np.float64)
     points[~within(points, shape)] = np.nan
     return points
 
 
-def draw_resampled(cache: Cache, name: str, box: Box, grid: NetworkGrid, turn: np.ndarray, points_vox: np.ndarray) -> dict:
-    """The native voxels that a turned box needs, and how it lies in them, as arrays.
+def draw_resampled(cache: Cache, name: str, box: Box, grid: NetworkGrid, transform: np.ndarray,
+                   points_vox: np.ndarray) -> dict:
+    """The native voxels that a transformed box needs, and its place in them, as arrays.
 
     Args:
       cache: open; name: of the case.
       box: of native voxels; grid: the network's on it.
-      turn: [3, 3], offsets in the turned box -> offsets in the volume, in native voxels from the middle.
+      transform: [3, 3], offsets in the transformed box -> offsets in the volume, in native voxels from the middle.
       points_vox: [K, 3], NaN where missing.
 
     Returns:
       image float32 and label uint8 [X', Y', Z'], the part read (label 0 without one); middle [3], the box's in it;
       matrix [3, 3], offsets on the network's grid -> offsets in the part; size and padded [3], the grid's; points
-      [K, 3] on the grid, NaN where missing or outside of it.
+      [K, 3] on the grid, NaN where missing or outside it.
     """
-    matrix = turn * grid.scale[None, :]
+    matrix = transform * grid.scale[None, :]
     reach = np.abs(matrix) @ ((np.array(grid.size) - 1) / 2)  # of voxel centres, from the middle
     low = np.floor(box.middle - reach).astype(int)
     high = np.ceil(box.middle + reach).astype(int) + 1
-    low, high = np.clip(low - 1, 0, None), np.minimum(high + 1, cache.shape(name))  # one more, against rounding
+    low, high = np.clip(low - 1, 0, None), np.minimum(high + 1, cache.shape(name))  # one more, because of rounding
     pixels, labels, _ = cache.read_patch(name, low, high - low)
     return {
         "image": np.asarray(pixels, np.float32),
@@ -94,7 +95,7 @@ def draw_resampled(cache: Cache, name: str, box: Box, grid: NetworkGrid, turn: n
 
 
 def _points_on_grid(points_vox: np.ndarray, box: Box, grid: NetworkGrid, matrix: np.ndarray) -> np.ndarray:
-    """float32 [K, 3]: the landmarks after the transform, NaN where the grid does not show them."""
+    """float32 [K, 3]: the landmarks after the transform, NaN outside the grid."""
     points = np.linalg.solve(matrix, (points_vox - box.middle).T).T + (np.array(grid.size) - 1) / 2
     points[~within(points, grid.size)] = np.nan
     return points.astype(np.float32)
@@ -105,14 +106,14 @@ def _points_on_grid(points_vox: np.ndarray, box: Box, grid: NetworkGrid, matrix:
 
 def resampled_dataset(draw: Callable[[Cache, int], dict], path, system: str, steps: range, landmarks: int,
                    besides: dict[str, tf.TensorSpec]) -> tf.data.Dataset:
-    """What `draw` gives of an open cache and each step, in order.
+    """The results of `draw` for an open cache and each step, in order.
 
     Args:
-      draw: (cache, step) -> what `draw_resampled` gives, without "label" where `besides` does not name it.
+      draw: (cache, step) -> a result of `draw_resampled`, without "label" where `besides` does not name it.
       path: of the cache; system: that it was written for.
-      steps: the steps wanted.
+      steps: the steps.
       landmarks: K.
-      besides: what else is drawn.
+      besides: further results.
     """
 
     def draws() -> Iterator[dict]:
@@ -129,9 +130,9 @@ def resampled_dataset(draw: Callable[[Cache, int], dict], path, system: str, ste
 
 
 def resampled_parts(drawn: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Image, label and what lies inside the volume, on the padded grid: [1, X, Y, Z, 1] each; 0 in the padding.
+    """Image, label and the voxels inside the volume, on the padded grid: [1, X, Y, Z, 1] each; 0 in the padding.
 
-    Without a label what stands for it is of no use; nothing computes it then, as the graph is pruned.
+    Without a label the second is meaningless, and never computed, as the graph is pruned.
     """
     image = drawn["image"]
     whole = tf.concat([tf.zeros([3], tf.int32), tf.shape(image)], 0)
@@ -143,7 +144,7 @@ def resampled_parts(drawn: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def counted_maps(drawn: dict, valid: tf.Tensor, sigma) -> tf.Tensor:
-    """Gaussian maps [1, X, Y, Z, K] of amplitude 1, NaN where a voxel or a landmark does not count.
+    """Gaussian maps [1, X, Y, Z, K] of amplitude 1, NaN where a voxel or a landmark is ignored.
 
     Args:
       drawn: with "points" and "padded".

@@ -1,12 +1,12 @@
 """Slices along z of whole volumes for a 2D network, as a pure function of the seed and the step.
 
-An epoch shows every slice with foreground once and as many empty ones, drawn anew, in a new order. Volumes are held in
+An epoch has every slice with foreground once and as many empty ones, redrawn, in a new order. Volumes are held in
 memory with z first, as bytes or 16 bits where that is exact (30 of the paper's take 2.9 GB with their masks): in the
-cache z runs fastest, so that to read one slice is to go through the whole volume.
+cache z runs fastest, so that reading one slice reads through the whole volume.
 
-A slice is turned, scaled and flipped at random in its plane, and standardised by its own pixels, as inference does,
-which sees a few slices at a time. What a turned slice shows from outside its volume does not count. Source: femur,
-Sec. II-A; which slices, how varied and how standardised is our choice.
+A slice is rotated, scaled and flipped at random in its plane, and standardised by its own pixels, as at inference,
+which sees a few slices at a time. Pixels from outside the volume are ignored. Source: femur, Sec. II-A; which slices,
+how augmented and how standardised is our choice.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tfsono.errors import UserError
 from tfsono.geometry.regions import padded_sides
 from tfsono.layers.standardise import standardise
 
-ORDER, EMPTY, TURN = 7, 8, 9  # what a random stream is for; part of its seed
+ORDER, EMPTY, TRANSFORM = 7, 8, 9  # what a random stream is for; part of its seed
 EXACT_TYPES = (np.uint8, np.int16)  # tried in this order before float32
 
 
 @dataclass(frozen=True)
 class SliceSampling:
-    """How slices are drawn and varied.
+    """How slices are drawn and augmented.
 
     Attributes:
       batch: slices in a step.
       stride: sides are padded to multiples of it.
-      seed: of the order and of the variation. Step s gives the same batch wherever the run began.
-      varied: whether slices are turned, scaled and flipped.
-      rotation_degrees: the most that a slice is turned, either way.
+      seed: of the order and of the augmentation. Step s gives the same batch wherever the run began.
+      varied: whether slices are rotated, scaled and flipped.
+      rotation_degrees: the largest, either way.
       scales: the smallest and the largest.
       flips: whether x and y are mirrored, each in half of the slices.
     """
@@ -74,7 +74,7 @@ class SliceStacks:
 
     @property
     def epoch(self) -> int:
-        """Slices in an epoch: all with foreground, and as many without, or all of them if they are fewer."""
+        """Slices in an epoch: all with foreground, and as many without, or all of those if fewer."""
         return len(self.foreground) + min(len(self.foreground), len(self.empty))
 
 
@@ -96,7 +96,7 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
         spacings.append(tuple(case.spacing_mm))
     if not kept:
         raise UserError(f"{cache.path}: slices need a case with a mask; found none among {len(names)}; "
-                        "see the audit and the split")
+                        "check the audit and the split")
     shown = [label.any(axis=(1, 2)) for label in labels]
     places = [np.stack([np.full(len(flags), case), np.arange(len(flags))], axis=1) for case, flags in enumerate(shown)]
     places, shown = np.concatenate(places), np.concatenate(shown)
@@ -105,7 +105,7 @@ def load_slices(cache: Cache, names: list[str]) -> SliceStacks:
 
 
 def _smaller_type(image: np.ndarray) -> np.ndarray:
-    """The same values as bytes or 16 bits if that loses nothing, else as float32."""
+    """The same values as bytes or 16 bits where that is exact, else as float32."""
     for kind in EXACT_TYPES:
         limits = np.iinfo(kind)
         if limits.min <= image.min() and image.max() <= limits.max:
@@ -124,7 +124,7 @@ def slices_of(stacks: SliceStacks, epoch: int, seed: int) -> np.ndarray:
 
 
 def draw_slices(stacks: SliceStacks, step: int, sampling: SliceSampling) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of a step: raw image [B, X, Y, 1] float32 and mask [B, X, Y, 1] int8, 0 and -1 where nothing counts.
+    """The batch of a step: raw image [B, X, Y, 1] float32 and mask [B, X, Y, 1] int8, 0 and -1 where ignored.
 
     Sides are the smallest multiples of `stride` that hold every slice of the batch: volumes of one size give batches of
     one size.
@@ -140,22 +140,22 @@ def draw_slices(stacks: SliceStacks, step: int, sampling: SliceSampling) -> tupl
         place = (row, *(slice(0, side) for side in stacks.images[case].shape[1:]), 0)
         image[place], mask[place] = stacks.images[case][z], stacks.labels[case][z]
         if sampling.varied:
-            matrix = turn_of(position, stacks.spacings_mm[case], sampling)
-            image[place], mask[place] = turned(image[place], mask[place], matrix)
+            matrix = transform_of(position, stacks.spacings_mm[case], sampling)
+            image[place], mask[place] = transformed(image[place], mask[place], matrix)
     return image, mask
 
 
-def turn_of(position: int, spacing_mm, sampling: SliceSampling) -> np.ndarray:
-    """The map [2, 2] from offsets in the turned slice to offsets in the slice, in pixels from the middle."""
-    random = np.random.default_rng([sampling.seed, TURN, position])
+def transform_of(position: int, spacing_mm, sampling: SliceSampling) -> np.ndarray:
+    """The map [2, 2] from offsets in the transformed slice to offsets in the slice, in pixels from the middle."""
+    random = np.random.default_rng([sampling.seed, TRANSFORM, position])
     degrees = random.uniform(-sampling.rotation_degrees, sampling.rotation_degrees)
     scale = random.uniform(*sampling.scales)
     flips = tuple(bool(flip) for flip in random.integers(2, size=2)) if sampling.flips else (False, False)
     return affine_matrix((0.0, 0.0, 1.0), degrees, scale, (*flips, False), spacing_mm)[:2, :2]
 
 
-def turned(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A slice [X, Y] and its mask under a map of `turn_of`; what comes from outside is 0, and -1 in the mask."""
+def transformed(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A slice [X, Y] and its mask under a map of `transform_of`; pixels from outside are 0, and -1 in the mask."""
     middle = (np.array(image.shape) - 1) / 2
     inverse = np.concatenate([matrix, (middle - matrix @ middle)[:, None]], axis=1)
     inverse = inverse[::-1, [1, 0, 2]]  # OpenCV counts the columns, here y, first
@@ -167,7 +167,7 @@ def turned(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.
 
 
 def slice_dataset(stacks: SliceStacks, sampling: SliceSampling, steps: range) -> tf.data.Dataset:
-    """Batches of the steps asked for: image [B, X, Y, 1] float32 standardised, 0 in the padding; {"mask": ...} int8."""
+    """Batches of the given steps: image [B, X, Y, 1] float32 standardised, 0 in the padding; {"mask": ...} int8."""
     def drawn(step):
         image, mask = tf.numpy_function(lambda s: draw_slices(stacks, int(s), sampling), [step], [tf.float32, tf.int8])
         shape = (sampling.batch, None, None, 1)

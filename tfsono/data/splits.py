@@ -18,7 +18,7 @@ def make_split(
 ) -> dict[str, list[str]]:
     """Shuffles the subjects and fills test, then validation, with whole ones; the rest is for training.
 
-    A subject with several cases is never divided, so test and validation may get a few more than asked for.
+    A subject with several cases is never divided, so test and validation may get a few more than requested.
 
     Args:
         names: the cases.
@@ -63,12 +63,12 @@ def make_folds(
 
     The subjects are sorted by their mean size and cut into five strata of equal numbers. Each stratum is
     shuffled and dealt out, a subject at a time, to the fold that has the fewest cases of it so far. Subjects
-    without a size are a stratum of their own.
+    of unknown size are a stratum of their own.
 
     Args:
-        names: the cases; those held apart for testing are not among them.
+        names: the cases, without those held out for testing.
         subjects: case -> subject; a case that is not in it is its own subject.
-        sizes: case -> what should be mixed evenly (the length of a head, say); None, NaN or no entry: unknown.
+        sizes: case -> the size to mix evenly (the length of a head, say); None, NaN or no entry: unknown.
         folds: how many, at least 2.
         seed: the same seed and cases give the same folds, whatever the order of `names`.
 
@@ -90,9 +90,9 @@ def make_folds(
         shuffler.shuffle(stratum)
         stratum.sort(key=lambda subject: -len(groups[subject]))  # large groups first: the small ones level out
         counts = [0] * folds
-        turns = shuffler.sample(range(folds), folds)  # or the first fold would always get the odd one
+        order = shuffler.sample(range(folds), folds)  # or the first fold would always get the odd one
         for subject in stratum:
-            fold = min(turns, key=lambda place: (counts[place], len(dealt[place])))
+            fold = min(order, key=lambda place: (counts[place], len(dealt[place])))
             dealt[fold] += groups[subject]
             counts[fold] += len(groups[subject])
     return [sorted(fold) for fold in dealt]

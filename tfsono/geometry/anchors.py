@@ -1,9 +1,9 @@
-"""Anchors: the boxes that a network's map starts from, and which of them are to find which target.
+"""Anchors: the boxes that a network's map starts from, and their targets.
 
 Each cell of a map has one anchor for each combination of the base sizes along the three axes (face, Sec. 2.2: four
-sizes, 64 anchors), the side along x changing slowest. The centre of cell (i, j, k) lies at ((i + 0.5) * stride - 0.5,
-...) in voxel-centre indices. All anchors of a map are counted with the cells' x slowest, then y, z, then the anchors of
-a cell, as a network's output [X, Y, Z, n^3 * 6] is reshaped to [A, 6].
+sizes, 64 anchors), the side along x changing slowest. The centre of cell (i, j, k) is ((i + 0.5) * stride - 0.5, ...)
+in voxel-centre indices. The anchors of a map are numbered with the cells' x slowest, then y, z, then the anchors of a
+cell, as a network's output [X, Y, Z, n^3 * 6] is reshaped to [A, 6].
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TIE = 1e-9  # IoUs nearer than this are equal: what symmetry makes equal, rounding would part
+TIE = 1e-9  # IoUs nearer than this are equal: rounding must not separate what symmetry makes equal
 
 
 def anchor_sides(base_sizes: Sequence[float]) -> np.ndarray:
@@ -44,7 +44,7 @@ def anchors(cells: Sequence[int], stride: float, base_sizes: Sequence[float]) ->
 
 
 def anchors_at(places, levels, base_sizes: Sequence[float]):
-    """Some of the anchors of maps that follow one another, without making the others; of any backend.
+    """Some of the anchors of consecutive maps, without making the others; of any backend.
 
     Args:
       places: [N] integers.
@@ -70,7 +70,7 @@ def anchors_at(places, levels, base_sizes: Sequence[float]):
 
 
 def centres_inside(cells, stride: float, size, per_cell: int = 1):
-    """Which anchors have their centre inside the volume: a map may reach beyond it, as padding is at the high end.
+    """Which anchors have their centre inside the volume: a map may reach into the padding at its high end.
 
     Args:
       cells: of the map; three numbers or tensors, or a tensor [3].
@@ -93,7 +93,7 @@ def _centres(ops, count, stride: float):
 
 
 def _places(ops, indices, stride: float):
-    """Where cells lie, in voxels."""
+    """The centres of cells, in voxels."""
     return (ops.cast(indices, "float32") + 0.5) * float(stride) - 0.5
 
 
@@ -102,12 +102,12 @@ def _places(ops, indices, stride: float):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What each anchor is to find; A anchors, K targets.
+    """The target of each anchor; A anchors, K targets.
 
     Attributes:
-      labels: int8 [A]: k from 1 to K finds target k - 1 of the array, 0 finds nothing, -1 does not count.
+      labels: int8 [A]: k from 1 to K is assigned to target k - 1 of the array, 0 is background, -1 is ignored.
       best_iou: float64 [K]: the highest IoU of an anchor with each target; 0 where none overlaps, NaN where missing.
-      positives: int64 [K]: how many anchors find each target.
+      positives: int64 [K]: the number of anchors assigned to each target.
     """
 
     labels: np.ndarray
@@ -120,9 +120,9 @@ class _Map:
     """One map while targets are assigned; all arrays [X, Y, Z, n, n, n].
 
     Attributes:
-      centres: of the cells that lie inside the volume, an array an axis.
+      centres: of the cells inside the volume, an array an axis.
       sides: the base sizes.
-      labels: int8; a view of the answer.
+      labels: int8; a view of the result.
       highest: float64, the highest IoU with a target so far.
       owner: int8, that target's number from 1 on.
       start: the index of the map's first anchor among those of all maps.
@@ -138,17 +138,17 @@ class _Map:
 
 def assign(boxes: np.ndarray, levels: Sequence[tuple[Sequence[int], float]], base_sizes: Sequence[float],
            size: Sequence[int], positive: float = 0.5, negative: float = 0.25) -> Assignment:
-    """Labels of all anchors (face, Sec. 3: positive by "the highest IoU with the ground reference or ... above 0.5").
+    """Labels of all anchors (face, Sec. 3: positive by "the highest IoU with the ground truth or ... above 0.5").
 
-    An anchor finds the target with which its IoU is highest, the first of equals, if it is above `positive`; nothing,
-    if it is below `negative`; and does not count in between, or where its centre lies outside the volume. Whatever the
-    IoU, the anchors that have the highest one with a target find it, all that are equal; one that has it with two finds
-    that of the larger IoU, the first of equals. NumPy; the same as comparing each anchor with each target, but looks at
-    the anchors near a target alone, and an axis at a time, as sides and centres are Cartesian products.
+    An anchor is assigned to the target of its highest IoU, the first of equals, if that is above `positive`; to the
+    background if it is below `negative`; and ignored in between, or where its centre is outside the volume. Whatever
+    the IoU, all anchors with the highest one for a target are assigned to it; of two such targets, to that of the
+    larger IoU, the first of equals. NumPy; equal to comparing each anchor with each target, but looks only at anchors
+    near a target, and one axis at a time, as sides and centres are Cartesian products.
 
     Args:
-      boxes: [K, 6] targets, at most 127; one with a NaN is missing and takes no anchor.
-      levels: (cells along x, y and z; stride) of each map; their anchors follow one another.
+      boxes: [K, 6] targets, at most 127; one with a NaN is missing and gets no anchor.
+      levels: (cells along x, y and z; stride) of each map; their anchors are concatenated.
       base_sizes: [n] sides of the anchors along each axis, the same on all maps.
       size: voxels of the volume along each axis, without padding.
       positive: an IoU.
@@ -165,7 +165,7 @@ def assign(boxes: np.ndarray, levels: Sequence[tuple[Sequence[int], float]], bas
     for place in np.flatnonzero(~np.isnan(boxes).any(axis=-1)):
         near = [_near(boxes[place], level, negative) for level in maps]
         best[place] = max((ious.max(initial=0.0) for _, ious in near), default=0.0)
-        if best[place] < negative:  # then the best may lie outside of what was looked at
+        if best[place] < negative:  # then the best may be outside the cells looked at
             near = [_near(boxes[place], level, 0.0) for level in maps]
             best[place] = max((ious.max(initial=0.0) for _, ious in near), default=0.0)
         if best[place] > 0:
@@ -178,14 +178,14 @@ def assign(boxes: np.ndarray, levels: Sequence[tuple[Sequence[int], float]], bas
     for level, part in touched:
         high = level.highest[part]
         level.labels[part] = np.where(high > positive, level.owner[part], np.where(high < negative, 0, -1))
-    for place in sorted(forced, key=lambda place: (best[place], -place)):  # who comes last, prevails
+    for place in sorted(forced, key=lambda place: (best[place], -place)):  # the last one prevails
         labels[forced[place]] = place + 1
     counts = np.bincount(labels[labels > 0], minlength=len(boxes) + 1)[1:]
     return Assignment(labels, best, counts)
 
 
 def _maps(levels, base_sizes, size) -> tuple[np.ndarray, list[_Map]]:
-    """The labels of all anchors, 0 inside the volume and -1 outside, and the maps with their views of them."""
+    """The labels of all anchors, 0 inside the volume and -1 outside, and the maps with their views."""
     sides = np.asarray(base_sizes, np.float64)
     shapes = [(*map(int, cells), *[len(sides)] * 3) for cells, _ in levels]
     starts = np.concatenate([[0], np.cumsum([np.prod(shape, dtype=np.int64) for shape in shapes])]).astype(int)
@@ -201,7 +201,7 @@ def _maps(levels, base_sizes, size) -> tuple[np.ndarray, list[_Map]]:
 
 def _near(box: np.ndarray, level: _Map, limit: float) -> tuple[tuple[slice, ...], np.ndarray]:
     """The cells of a map that may hold an anchor whose IoU with the box is at least `limit` and above 0, as slices,
-    and the IoUs of their anchors [x, y, z, n, n, n] float64. An IoU is not above that of the sides along any axis."""
+    and the IoUs of their anchors [x, y, z, n, n, n] float64. An IoU never exceeds that of the sides along one axis."""
     parts, shared = [], []
     for axis, centres in enumerate(level.centres):
         low, high = centres[:, None] - level.sides / 2, centres[:, None] + level.sides / 2
@@ -217,7 +217,7 @@ def _near(box: np.ndarray, level: _Map, limit: float) -> tuple[tuple[slice, ...]
 
 
 def _indices(level: _Map, part: tuple[slice, ...], chosen: np.ndarray) -> np.ndarray:
-    """Where the anchors chosen in a part of a map stand among those of all maps."""
+    """The numbers, among those of all maps, of the anchors chosen in a part of a map."""
     places = np.nonzero(chosen)
     places = [where + (part[axis].start if axis < 3 else 0) for axis, where in enumerate(places)]
     return level.start + np.ravel_multi_index(places, level.labels.shape)

@@ -1,10 +1,10 @@
-"""Boxes in volumes: overlap, the offsets by which a network moves one, and the best of many that overlap.
+"""Boxes in volumes: overlap, the offsets by which a network moves one, and non-maximum suppression.
 
 A box is two corners `(x0, y0, z0, x1, y1, z1)` in continuous voxel-centre indices, its sides are their differences
 (no "+1"), and a volume of n voxels reaches from -0.5 to n - 0.5. A missing box is NaN.
 
-What networks need takes tensors of any backend, with sizes that a graph need not know, and gives float32 tensors; of
-NumPy arrays alone it gives NumPy arrays. Keras is imported only where it meets a tensor, as the metrics do without it.
+Functions of networks take tensors of any backend, of sizes unknown to the graph, and return float32 tensors; for NumPy
+arrays they return NumPy arrays. Keras is imported only for tensors, as the metrics do without it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import math
 import numpy as np
 
 LARGEST_GROWTH = math.log(1000 / 16)
-"""Of a side in `decode`, as a logarithm: keeps exp() finite before a network has learnt (Detectron's number)."""
+"""Of a side in `decode`, as a logarithm: keeps exp() finite in an untrained network (Detectron's number)."""
 SMALLEST_SIDE = 1e-3
-"""Voxels; a side below it counts as it in offsets, which stay finite for a box that was cut to nothing."""
+"""Voxels; smaller sides count as this in offsets, which stay finite for an empty box."""
 
 
 def numbers_of(*values):
@@ -43,13 +43,13 @@ def centred_boxes(points: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
     Args:
       points: [..., 3].
-      sides: one a box, [...] or what broadcasts to it; or one an axis, with as many axes as `points`, [..., 3].
+      sides: one a box, [...] or broadcast to it; or one an axis, with as many axes as `points`, [..., 3].
 
     Returns:
       [..., 6].
 
     Raises:
-      ValueError: points are not of three coordinates.
+      ValueError: points do not have three coordinates.
     """
     points, sides = np.asarray(points, np.float64), np.asarray(sides, np.float64)
     if points.shape[-1:] != (3,):
@@ -69,7 +69,7 @@ def box_sides(boxes):
 
 
 def clipped(boxes, size):
-    """Boxes [..., 6] cut to a volume of `size` [3] voxels; one wholly outside loses a side or more to 0."""
+    """Boxes [..., 6] cut to a volume of `size` [3] voxels; one wholly outside gets a side or more of 0."""
     numbers, boxes, size = numbers_of(boxes, size)
     high = numbers.concatenate([size, size], axis=-1) - 0.5
     return numbers.maximum(numbers.minimum(boxes, high), -0.5)
@@ -79,9 +79,9 @@ def clipped(boxes, size):
 
 
 def iou(one, other):
-    """The volume that two boxes share, over that which they cover: [..., 6] and [..., 6], broadcast -> [...].
+    """Intersection over union of the volumes of boxes: [..., 6] and [..., 6], broadcast -> [...].
 
-    0 where a box is empty, turned inside out, or NaN.
+    0 where a box is empty, inverted, or NaN.
     """
     numbers, one, other = numbers_of(one, other)
     common, total = _common_and_total(numbers, _columns(numbers, one), _columns(numbers, other))
@@ -90,7 +90,7 @@ def iou(one, other):
 
 
 def pairwise_iou(one, other):
-    """`iou` of each with each: [N, 6] and [M, 6] -> [N, M]."""
+    """`iou` of all pairs: [N, 6] and [M, 6] -> [N, M]."""
     _, one, other = numbers_of(one, other)
     return iou(one[:, None], other[None])
 
@@ -106,7 +106,7 @@ def _columns(numbers, boxes) -> list:
 
 
 def _common_and_total(numbers, one: list, other: list):
-    """The volumes that boxes share and cover, of boxes as `_columns`, which broadcast."""
+    """Intersection and union of boxes as `_columns`, which broadcast."""
     x, y, z = (numbers.maximum(numbers.minimum(one[axis + 3], other[axis + 3])
                                - numbers.maximum(one[axis], other[axis]), 0.0) for axis in range(3))
     common = x * y * z
@@ -114,7 +114,7 @@ def _common_and_total(numbers, one: list, other: list):
 
 
 def _overlap_above(numbers, one: list, other: list, threshold: float):
-    """Whether the IoU of boxes as `_columns` is above a threshold; without a division, and so in less time."""
+    """Whether the IoU of boxes as `_columns` is above a threshold; faster, without a division."""
     common, total = _common_and_total(numbers, one, other)
     return common > threshold * total
 
@@ -123,7 +123,7 @@ def _overlap_above(numbers, one: list, other: list, threshold: float):
 
 
 def encode(boxes, anchors, deviations=(1.0, 1.0)):
-    """What a network is to say of an anchor that holds a box; undoes `decode` (face, Eq. 1).
+    """The network's target for an anchor with a box; the inverse of `decode` (face, Eq. 1).
 
     t_x = (x - x_a) / w_a of the centres, t_w = log(w / w_a) of the sides, and so along y and z, over the deviations.
 
@@ -142,12 +142,12 @@ def encode(boxes, anchors, deviations=(1.0, 1.0)):
 
 
 def decode(offsets, anchors, deviations=(1.0, 1.0)):
-    """The boxes that a network says: x = x_a + t_x w_a, w = w_a exp(t_w) (face, Eq. 1).
+    """The boxes that a network predicts: x = x_a + t_x w_a, w = w_a exp(t_w) (face, Eq. 1).
 
     No side grows beyond 62.5 times the anchor's.
 
     Args:
-      offsets: [..., 6] as `encode` gives them.
+      offsets: [..., 6] as returned by `encode`.
       anchors: [..., 6], which broadcast.
       deviations: as in `encode`.
 
@@ -165,22 +165,22 @@ def _centres_and_sides(numbers, boxes):
     return box_centres(boxes), numbers.maximum(box_sides(boxes), SMALLEST_SIDE)
 
 
-# --- the best of many that overlap
+# --- non-maximum suppression
 
 
 def keep_best(boxes, scores, threshold: float | None, count: int):
-    """Greedy non-maximum suppression: again and again the best box stays, and what overlaps it too much goes.
+    """Greedy non-maximum suppression: repeatedly keeps the best box, and drops those that overlap it too much.
 
-    Tensors of any backend, N unknown if need be, no [N, N] matrix: `count` passes over all boxes. No gradient.
+    Tensors of any backend, N may be unknown, no [N, N] matrix: `count` passes over all boxes. No gradient.
 
     Args:
       boxes: [N, 6], N at least 1; one that is not finite is never taken.
       scores: [N]; -inf and NaN are never taken; of equals the first is better.
-      threshold: a box goes whose IoU with a better one that stays is above it, 0 or more; None lets all stay.
-      count: how many to give.
+      threshold: drops a box whose IoU with a better kept one is above it, 0 or more; None keeps all.
+      count: boxes to return.
 
     Returns:
-      Indices [count] int32, the best first, and bool [count]: False, with index 0, where nothing was left.
+      Indices [count] int32, the best first, and bool [count]: False, with index 0, where none was left.
 
     Raises:
       ValueError: the threshold is below 0 or NaN.
@@ -201,7 +201,7 @@ def keep_best(boxes, scores, threshold: float | None, count: int):
     def take_one(step, state):
         left, kept, there = state
         highest = ops.max(left)
-        # argmax promises no order among equals on every device
+        # argmax does not promise the first of equals on every device
         best = ops.min(ops.where(left >= highest, places, np.iinfo(np.int32).max))
         above = _overlap_above(ops, columns, [ops.take(column, best) for column in columns], threshold)
         gone = ops.logical_or(above, places == best)

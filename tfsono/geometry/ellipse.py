@@ -1,10 +1,10 @@
-"""The ellipse of a head: its measurements, and how it is found in a mask, robustly and without a bias of half pixels.
+"""The ellipse of a head: its measurements, and its robust fit to a mask, without a bias of half pixels.
 
-Images2D are [Y, X], rows first; points are (x, y) indices of pixel centres, the first pixel's centre being 0.0. x goes
-right and y down, so that a positive angle turns clockwise on the screen.
+Images are [Y, X], rows first; points are (x, y) indices of pixel centres, the first pixel's centre being 0.0. x goes
+right and y down, so that a positive angle is clockwise on the screen.
 
 Source: head, Sec. "Part B", approach 4: "RANSAC for robust ellipse fitting, morphological operations", without numbers.
-Everything here that is a number is our choice.
+All numbers are our choice.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import cv2
 import numpy as np
 
 REFERENCE_SIDE = 512
-"""Lengths in pixels are meant for a frame whose longer side has this many, and grow with the picture."""
+"""Lengths in pixels refer to a frame whose longer side has this many, and scale with the image."""
 
-LEAST_INLIER_PX = 1.0  # an edge between pixels is known no better than to half a pixel
-SCORED_POINTS = 400  # of the edge, which are enough to tell a good trial from a bad one
-MOST_TRIALS = 10  # times the number asked for, while too few of the points agree
-CONFIDENCE = 0.999  # that one trial saw no wrong point, before trials stop early
+LEAST_INLIER_PX = 1.0  # an edge between pixels is known to half a pixel at best
+SCORED_POINTS = 400  # of the edge, enough to tell a good trial from a bad one
+MOST_TRIALS = 10  # times the requested number, while too few of the points agree
+CONFIDENCE = 0.999  # that one trial had no outlier, before trials stop early
 REFITS = 10
 SPREADS = 3.0  # standard deviations within which a point stays in the refit, but
 WIDEST_REFIT = 4.0  # times a trial's inlier distance at most
 MEDIAN_TO_STD = 1.4826  # of the absolute values of normal errors
 SECTORS = 72
 LEAST_COVERED = 0.5
-"""Share of the ellipse's own outline, in sectors of 5 degrees, that must have an edge beside it."""
+"""Share of the ellipse's outline, in sectors of 5 degrees, that must have an edge nearby."""
 LEAST_OVERLAP = 0.6
-"""Dice of a mask and its ellipse: half a head still has 2/3, a blot of any other shape less."""
+"""Dice of a mask and its ellipse: half a head still has 2/3, other shapes less."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Ellipse:
         center_px: (x, y).
         semi_major_px: Half the long axis; OFD is twice this.
         semi_minor_px: Half the short axis; BPD is twice this.
-        angle_rad: Direction of the long axis, x right and y down, in [-pi/2, pi/2); another is brought there.
+        angle_rad: Direction of the long axis, x right and y down, in [-pi/2, pi/2); others are normalised.
 
     Raises:
         ValueError: A number is not finite, or not semi_major_px >= semi_minor_px > 0.
@@ -72,8 +72,7 @@ class Ellipse:
         """The ends of the axes [4, 2], (x, y): OFD 1, OFD 2, BPD 1, BPD 2.
 
         OFD 1 is the left end of the long axis and BPD 1 the upper end of the short one (of a level long axis; in
-        general the end that a quarter turn counter-clockwise from OFD 2 leads to). `head_labels.EndOrder` may order
-        them otherwise.
+        general the end 90 degrees counter-clockwise from OFD 2). `head_labels.EndOrder` may order them otherwise.
         """
         cosine, sine = math.cos(self.angle_rad), math.sin(self.angle_rad)
         long, short = self.semi_major_px * np.array([cosine, sine]), self.semi_minor_px * np.array([-sine, cosine])
@@ -82,7 +81,7 @@ class Ellipse:
 
     def contour(self, n: int = 360) -> np.ndarray:
         """`n` points of the outline [n, 2], (x, y), in equal steps of the parameter, clockwise on the screen."""
-        return self.center_px + self._turned(*self._unit_circle(n))
+        return self.center_px + self._rotated(*self._unit_circle(n))
 
     def mask(self, size_yx: tuple[int, int]) -> np.ndarray:
         """bool [size_yx]: True where the centre of a pixel is inside or on the outline."""
@@ -91,7 +90,7 @@ class Ellipse:
         return _radius(x, y, self) <= 1
 
     def distances(self, points_px: np.ndarray) -> np.ndarray:
-        """About how far points [N, 2] are from the outline, in pixels [N]: exact to first order, so near it.
+        """Approximate distances of points [N, 2] from the outline, in pixels [N]: exact to first order near it.
 
         The level r - 1, where r is the point's radius in units of the ellipse, over its gradient. (Times the short
         semi-axis instead, it would be a quarter too small at the ends of the long one.)
@@ -99,15 +98,15 @@ class Ellipse:
         x, y = self._own_axes(np.asarray(points_px, np.float64))
         radius = np.sqrt((x / self.semi_major_px) ** 2 + (y / self.semi_minor_px) ** 2)
         slope = np.sqrt((x / self.semi_major_px**2) ** 2 + (y / self.semi_minor_px**2) ** 2)
-        # At the centre itself, which has no direction, the short semi-axis.
+        # At the centre, which has no direction, the short semi-axis.
         step = np.divide(radius, slope, out=np.full_like(radius, self.semi_minor_px), where=slope > 0)
         return np.abs(radius - 1) * step
 
     def grown(self, by_px: float) -> Ellipse:
-        """Both semi-axes longer by `by_px`, or shorter by a negative one.
+        """Both semi-axes longer by `by_px`, or shorter if negative.
 
         Raises:
-            ValueError: Nothing is left.
+            ValueError: The ellipse vanishes.
         """
         return Ellipse(self.center_px, self.semi_major_px + by_px, self.semi_minor_px + by_px, self.angle_rad)
 
@@ -121,8 +120,8 @@ class Ellipse:
         cosine, sine = math.cos(self.angle_rad), math.sin(self.angle_rad)
         return cosine * x + sine * y, cosine * y - sine * x
 
-    def _turned(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """From the ellipse's own axes to the picture's directions [N, 2]."""
+    def _rotated(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """From the ellipse's own axes to the image's [N, 2]."""
         cosine, sine = math.cos(self.angle_rad), math.sin(self.angle_rad)
         return np.stack([cosine * along - sine * across, sine * along + cosine * across], axis=-1)
 
@@ -133,9 +132,9 @@ class EllipseSearch:
 
     Attributes:
         threshold: Of a probability.
-        morphology_px: Side of the opening and closing; 0 leaves the mask.
+        morphology_px: Side of the opening and closing; 0 keeps the mask.
         area_px: Smallest and largest head.
-        iterations: Least trials of RANSAC.
+        iterations: Fewest trials of RANSAC.
         sample_points: Points of one trial, at least 5.
         inlier_px: Largest distance of a point that agrees.
         axis_ratio: Smallest and largest short over long axis.
@@ -151,25 +150,24 @@ class EllipseSearch:
 
 
 SEARCH = EllipseSearch()
-# A true mask is an ellipse as it is: nothing to clean, and a head of any size is one.
+# A reference mask needs no morphology, and a head of any size is accepted.
 REFERENCE = EllipseSearch(morphology_px=0, area_px=(0.0, math.inf))
 
 
 def ellipse_of_mask(mask: np.ndarray, seed: int = 0, search: EllipseSearch = SEARCH) -> Ellipse | None:
-    """The ellipse of the largest piece of a mask, however much of its outline is bitten, spurred or missing.
+    """The ellipse of the largest piece of a mask, even if much of its outline is damaged or missing.
 
     Holes are filled, the mask is opened and closed, its largest piece is filled, and `fit_ellipse` gets the middles
-    of the pixel sides where it ends: these lie on the true outline on average, where the centres of the outermost
-    pixels lie up to half a pixel inside. Where a mask meets the picture's border nothing is known of its edge, and
-    nothing is used.
+    of the pixel sides where it ends: these are on the outline on average, while the centres of the outermost pixels
+    are up to half a pixel inside. Where a mask touches the image's border its edge is unknown, and not used.
 
     Args:
         mask: [Y, X], boolean or numbers of which every one but 0 is inside.
         seed: Of the random trials.
-        search: The numbers; lengths grow with the picture.
+        search: The numbers; lengths scale with the image.
 
     Returns:
-        The ellipse in the picture's pixels; None where no head of a possible size and shape is to be found.
+        The ellipse in the image's pixels; None if no head of a possible size and shape is found.
 
     Raises:
         ValueError: The mask is not [Y, X].
@@ -182,7 +180,7 @@ def ellipse_of_mask(mask: np.ndarray, seed: int = 0, search: EllipseSearch = SEA
 def ellipse_of_probabilities(
     probability: np.ndarray, seed: int = 0, search: EllipseSearch = SEARCH
 ) -> Ellipse | None:
-    """The same for a map of probabilities [Y, X] float: its edge is where it passes the threshold between two pixels.
+    """The same for a map of probabilities [Y, X] float: its edge is where it crosses the threshold between two pixels.
 
     Returns, raises: as `ellipse_of_mask`; a NaN counts as outside.
     """
@@ -199,7 +197,7 @@ def head_of_mask(mask: np.ndarray, morphology_px: int) -> np.ndarray:
         mask: bool [Y, X].
         morphology_px: Side of the opening and closing in the mask's own pixels; under 2 does nothing.
     """
-    # Holes first: opening would take a thin outline away.
+    # Holes first: opening would remove a thin outline.
     whole = _filled(mask)
     if morphology_px > 1:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (morphology_px, morphology_px))
@@ -212,7 +210,7 @@ def head_of_mask(mask: np.ndarray, morphology_px: int) -> np.ndarray:
 
 
 def ellipse_of_points(points_px: np.ndarray) -> Ellipse | None:
-    """The ellipse of four landmarks [4, 2] in any order of the pairs: where no mask says how the head lies.
+    """The ellipse of four landmarks [4, 2] in any order of the pairs, for heads without a mask.
 
     Centre: the mean of the four. Semi-axes: half the lengths of the two pairs. Direction: the longer pair's.
 
@@ -236,23 +234,23 @@ def fit_ellipse(
     sample_points: int = 8,
     axis_ratio: tuple[float, float] = (0.4, 1.0),
 ) -> Ellipse | None:
-    """The ellipse with which most of the points agree: RANSAC over direct fits (Fitzgibbon's), refitted on those.
+    """The ellipse with the most inliers: RANSAC over direct fits (Fitzgibbon's), refitted on these.
 
-    Trials take `sample_points` points each and go on past `iterations`, up to ten times as many, until one of them has
-    with 99.9 % seen no wrong point. The best is refitted by least distances to the points within `inlier_px` of it,
-    then to those within three of their own standard deviations (at most four times `inlier_px`), until these stay the
-    same. One seed gives one ellipse.
+    Trials take `sample_points` points each and continue past `iterations`, up to ten times as many, until one of them
+    had no outlier with a probability of 99.9 %. The best is refitted by least distances to the points within
+    `inlier_px` of it, then to those within three of their own standard deviations (at most four times `inlier_px`),
+    until these stay the same. One seed gives one ellipse.
 
     Args:
-        points_px: [N, 2] (x, y), in any order; those with NaN are left out.
+        points_px: [N, 2] (x, y), in any order; those with NaN are ignored.
         seed: Of the trials.
-        inlier_px: Largest distance of a point that agrees, in pixels.
-        iterations: Least trials.
+        inlier_px: Largest distance of an inlier, in pixels.
+        iterations: Fewest trials.
         sample_points: Points of a trial, at least 5.
-        axis_ratio: Smallest and largest short over long axis, of a trial and of the answer.
+        axis_ratio: Smallest and largest short over long axis, of a trial and of the result.
 
     Returns:
-        None where no ellipse fits: too few points, no trial of a possible ratio, or points beside less than half of
+        None where no ellipse fits: too few points, no trial of a possible ratio, or points along less than half of
         the ellipse's outline.
 
     Raises:
@@ -276,7 +274,7 @@ def fit_ellipse(
 def _searched(inside: np.ndarray, values: np.ndarray | None, seed: int, search: EllipseSearch) -> Ellipse | None:
     """The ellipse of the largest piece of `inside`; `values` [Y, X] are 0 at its edge, None where there is none."""
     scale = max(inside.shape) / REFERENCE_SIDE
-    # Odd, so that the kernel has a middle; small pictures keep the smallest kernel that does anything.
+    # Odd, so that the kernel has a middle; small images keep the smallest effective kernel.
     side = 2 * round((search.morphology_px * scale - 1) / 2) + 1
     head = head_of_mask(inside, max(side, 3) if search.morphology_px > 1 else 0)
     if not search.area_px[0] <= head.sum() / scale**2 <= search.area_px[1]:
@@ -296,7 +294,7 @@ def _searched(inside: np.ndarray, values: np.ndarray | None, seed: int, search: 
 
 
 def _overlap(head: np.ndarray, ellipse: Ellipse) -> float:
-    """Dice of a mask and the part of an ellipse that lies in the picture."""
+    """Dice of a mask and the part of an ellipse inside the image."""
     outline = ellipse.mask(head.shape)
     return 2 * float((head & outline).sum()) / max(float(head.sum() + outline.sum()), 1.0)
 
@@ -311,7 +309,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
 def _edge_points(inside: np.ndarray, values: np.ndarray | None) -> np.ndarray:
     """Where the lines between neighbouring pixel centres leave a mask [N, 2] (x, y): half way, or where `values` are 0.
 
-    Half way too where filling or closing moved the edge away from where `values` change their sign.
+    Half way too where filling or closing moved the edge away from the zeros of `values`.
     """
     found = []
     for axis in (0, 1):
@@ -337,9 +335,9 @@ def _best_trial(
     sample_points: int,
     axis_ratio: tuple[float, float],
 ) -> Ellipse | None:
-    """The direct fit to a few random points that the most points agree with; None where none was possible.
+    """The direct fit to a few random points with the most inliers; None where none was possible.
 
-    Their number and not the sum of their distances: that sum, measured, sometimes prefers a round bite to the head.
+    The sum of their distances instead of their number sometimes prefers a round defect to the head (measured).
     """
     best, most, trial, needed = None, 0, 0, iterations
     while trial < needed and most < len(points):  # with all of them no trial can be better
@@ -355,7 +353,7 @@ def _best_trial(
 
 
 def _trials_needed(share: float, sample_points: int) -> int:
-    """After how many trials one has seen points of this share alone, with a probability of 99.9 %."""
+    """After how many trials one had only points of this share, with a probability of 99.9 %."""
     clean = min(share**sample_points, 1 - 1e-12)
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-clean)) if clean > 1e-9 else 10**9
 
@@ -366,7 +364,7 @@ def _direct_fit(points: np.ndarray, axis_ratio: tuple[float, float]) -> Ellipse 
         center, axes, degrees = cv2.fitEllipseDirect(points.astype(np.float32))
     except cv2.error:
         return None
-    # OpenCV gives whole axes, and the direction of the first, which is the short one.
+    # OpenCV returns whole axes, and the direction of the first, the short one.
     minor, major = sorted(axes)
     if not (all(map(math.isfinite, (*center, *axes, degrees))) and minor > 0):
         return None
@@ -378,7 +376,7 @@ def _direct_fit(points: np.ndarray, axis_ratio: tuple[float, float]) -> Ellipse 
 def _refitted(
     ellipse: Ellipse, points: np.ndarray, inlier_px: float, axis_ratio: tuple[float, float]
 ) -> Ellipse | None:
-    """The ellipse of least distances to the points that agree with it; None where they cover too little of it."""
+    """The ellipse of least distances to its inliers; None where they cover too little of it."""
     agrees = ellipse.distances(points) <= inlier_px
     for _ in range(REFITS):
         moved = _least_distances(ellipse, points[agrees]) if agrees.sum() >= 5 else None
@@ -395,10 +393,10 @@ def _refitted(
 
 
 def _agreeing(distances: np.ndarray, inlier_px: float) -> np.ndarray:
-    """bool [N]: within three standard deviations, as the median of the points not far away tells them.
+    """bool [N]: within three standard deviations, estimated by the median of the points not far away.
 
-    An outline that is drawn exactly keeps nothing of a bite, not even where it begins and all its points lie on one
-    side; one that waves about its ellipse, as a network's does, is averaged over and not cut to what agrees by chance.
+    An exactly drawn outline keeps nothing of a defect, not even of its beginning, where all points are on one side; a
+    wavy one, as a network's, is averaged over and not cut to what agrees by chance.
     """
     widest = WIDEST_REFIT * inlier_px
     near = distances[distances <= widest]
@@ -430,13 +428,13 @@ def _least_distances(ellipse: Ellipse, points: np.ndarray, steps: int = 3) -> El
         cosine, sine = along / a / radius, across / b / radius
         normal = np.stack([cosine / a, sine / b], axis=-1)
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-        # How the nearest point of the outline moves with centre (own axes), a, b, angle, along the normal.
+        # How the nearest point of the outline moves along the normal with centre (own axes), a, b, angle.
         jacobian = np.stack(
             [normal[:, 0], normal[:, 1], normal[:, 0] * cosine, normal[:, 1] * sine,
              normal[:, 1] * a * cosine - normal[:, 0] * b * sine], axis=-1)
         residual = normal[:, 0] * (along - a * cosine) + normal[:, 1] * (across - b * sine)
         change, _, rank, _ = np.linalg.lstsq(jacobian, residual, rcond=1e-10)
-        # A circle has no direction: the angle's column is 0, and stays as it was.
+        # A circle has no direction: the angle's column is 0, and the angle stays.
         if rank < 4 or not a + change[2] > 0 or not b + change[3] > 0:
             return None
         ellipse = _changed(ellipse, change)
@@ -445,7 +443,7 @@ def _least_distances(ellipse: Ellipse, points: np.ndarray, steps: int = 3) -> El
 
 def _changed(ellipse: Ellipse, change: np.ndarray) -> Ellipse:
     """The ellipse after a step of centre (along its own axes), long and short semi-axis, and angle."""
-    shift = ellipse._turned(change[0], change[1])
+    shift = ellipse._rotated(change[0], change[1])
     a, b = ellipse.semi_major_px + change[2], ellipse.semi_minor_px + change[3]
     angle = ellipse.angle_rad + change[4] + (math.pi / 2 if b > a else 0)
     return Ellipse(tuple(np.add(ellipse.center_px, shift)), max(a, b), min(a, b), angle)

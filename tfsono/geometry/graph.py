@@ -1,13 +1,13 @@
 """A prior over a graph of landmarks: ratios of its edges' lengths, normal by assumption (face, Sec. 2.3).
 
-An edge is the distance of two landmarks in millimetres. A ratio compares two edges, so it stays the same when all
-landmarks are moved, turned, mirrored or scaled together. Each ratio is fitted with a normal distribution on training
+An edge is the distance of two landmarks in millimetres. A ratio compares two edges, so it does not change when all
+landmarks are moved, rotated, mirrored or scaled together. Each ratio is fitted with a normal distribution on training
 landmarks, and a set of landmarks is penalised by the reciprocals of the densities (Eq. 4):
 
     penalty = sum_i sigma_i * exp((r_i - mu_i)^2 / (2 sigma_i^2))
 
-which overflows float32 at 13 standard deviations, so its logarithm is what is computed. A landmark that is missing is
-NaN, and a ratio that needs it is left out of the sum. Backend-agnostic; points are NumPy arrays or tensors.
+which overflows float32 at 13 standard deviations, so its logarithm is computed. A missing landmark is NaN, and its
+ratios are omitted from the sum. Backend-agnostic; points are NumPy arrays or tensors.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 from keras import backend, ops
 
 KINDS = ("symmetric", "asymmetric")
-FLOOR = 1e-3  # of a standard deviation: one of 0 would make every face but the mean one impossible
-FEWEST = 10  # faces behind a fitted ratio
+FLOOR = 1e-3  # of a standard deviation: 0 would make every face but the mean one impossible
+FEWEST = 10  # faces for a fitted ratio
 MOST_COMBINATIONS = 2 ** 16  # 2 candidates of 16 landmarks, 9 of 5
 
 
@@ -54,7 +54,7 @@ class GraphPrior:
     Attributes:
       mean: [n].
       deviation: [n] standard deviations, above 0.
-      count: [n] faces behind each.
+      count: [n] faces for each.
     """
 
     mean: np.ndarray
@@ -69,7 +69,7 @@ def ratios(points_mm, graph: Sequence[Ratio]):
     in one place are no face, and (d - 0) / (d + 0) = 1 or 0 / d = 0 would hide it.
 
     Raises:
-      ValueError: there is no ratio, or one names a landmark that the points have not.
+      ValueError: there is no ratio, or one names a landmark that the points lack.
     """
     points = _floating(points_mm)
     _check(points, graph)
@@ -90,7 +90,7 @@ def fit_prior(points_mm: np.ndarray, graph: Sequence[Ratio], floor: float = FLOO
     """The mean and the standard deviation (ddof 1) of each ratio over training faces (Sec. 2.3, Fig. 3 b-d).
 
     The paper calls sigma the variance; in Eq. 4 it is the standard deviation. A face that lacks a landmark of a ratio,
-    or has two of them in one place, is left out of that ratio alone.
+    or has two of them in one place, is excluded from that ratio only.
 
     Args:
       points_mm: [N, K, 3] NumPy, not augmented; NaN where missing.
@@ -123,18 +123,18 @@ def ratio_values(points_mm: np.ndarray, graph: Sequence[Ratio]) -> np.ndarray:
 
 
 def choose_combination(candidates_mm, present, graph: Sequence[Ratio], prior: GraphPrior):
-    """The combination of candidates, one for each landmark, that Eq. 4 penalises least: all N^K of them are tried.
+    """The combination of candidates, one for each landmark, that Eq. 4 penalises least, of all N^K.
 
     Paper: the two best of five landmarks, 2^5 = 32 (the text's "25" has lost its superscript).
 
     Two combinations are compared without the ratios in which they are equal. That changes nothing in Eq. 4, but a ratio
-    that no candidate can mend (20 standard deviations off, say) would swallow all others in the rounding of the sum.
-    Of equals the one with the lowest sum of candidate numbers is taken, so the better scores; of these the first.
+    that no candidate can improve (20 standard deviations off, say) would hide all others in the rounding of the sum.
+    Of equals the one with the lowest sum of candidate numbers is taken, so of better scores; of these the first.
 
     Args:
       candidates_mm: [K, N, 3], each landmark's best score first; K and N are known when the graph is traced.
-      present: [K, N] bool, whether there is such a candidate; one that is not finite is none. Where a landmark has
-        any, an absent one is never chosen. Where it has none, 0 is returned and the ratios with it are left out.
+      present: [K, N] bool, whether there is such a candidate; one that is not finite is absent. An absent one is never
+        chosen for a landmark that has others. Where it has none, 0 is returned and its ratios are omitted.
       graph: n ratios.
       prior: their distributions.
 
@@ -156,7 +156,7 @@ def choose_by_scores(candidates_mm, scores, graph: Sequence[Ratio], prior: Graph
 
         sum_k log(score_k) - weight * sum_i (r_i - mu_i)^2 / (2 sigma_i^2)
 
-    Not the paper's: Eq. 4 knows no scores, and gives up a sure candidate for one of score 0.05 that fits a little
+    Not the paper's: Eq. 4 has no scores, and replaces a certain candidate by one of score 0.05 that fits slightly
     better. With weight 1, independent ratios and scores that are probabilities this is the most likely combination.
 
     Args:
@@ -178,7 +178,7 @@ def choose_by_scores(candidates_mm, scores, graph: Sequence[Ratio], prior: Graph
     misfit = ops.sum(ops.where(ops.isnan(squares), 0.0, squares), axis=-1) / 2
     taken = ops.take(ops.reshape(scores, (-1,)), places, axis=0)
     sure = ops.sum(ops.log(ops.where(taken > 0, taken, 1.0)), axis=1)
-    misfit = ops.cast(ops.minimum(misfit, 1e30), sure.dtype)  # finite, so that what is not allowed stays behind it
+    misfit = ops.cast(ops.minimum(misfit, 1e30), sure.dtype)  # finite, and so below what is not allowed
     total = ops.where(allowed, sure - weight * misfit, float("-inf"))
     return ops.take(ops.convert_to_tensor(every, "int32"), ops.argmax(total), axis=0)
 
@@ -198,7 +198,7 @@ def _combined(candidates_mm, present):
     points = ops.where(present[..., None], candidates, float("nan"))
     points = ops.take(ops.reshape(points, (landmarks * number, 3)), places, axis=0)
     there = ops.take(ops.reshape(present, (landmarks * number,)), places, axis=0)
-    # Of a landmark without any, all candidates are as good, and so the first is taken.
+    # Of a landmark without any, all candidates are equal, and the first is taken.
     allowed = ops.all(ops.logical_or(there, ops.logical_not(ops.any(present, axis=1))), axis=1)
     return every, points, allowed, places
 
@@ -217,9 +217,9 @@ def combinations(landmarks: int, candidates: int) -> np.ndarray:
 
 
 def _lowest(terms, allowed):
-    """The place of the combination with the lowest sum, the first of equals: a scalar.
+    """The index of the combination with the lowest sum, the first of equals: a scalar.
 
-    Neighbours meet, and the better of each two go on, so that what stands earlier stays earlier.
+    A tournament of neighbours, which keeps their order.
 
     Args:
       terms: [M, n] logarithms of the summands of Eq. 4.
@@ -228,7 +228,7 @@ def _lowest(terms, allowed):
     places = ops.arange(terms.shape[0])
     while places.shape[0] > 1:
         if places.shape[0] % 2:
-            places = ops.concatenate([places, places[-1:]])  # the last meets itself
+            places = ops.concatenate([places, places[-1:]])  # the last is paired with itself
         one, other = places[0::2], places[1::2]
         ours, theirs = ops.take(terms, one, axis=0), ops.take(terms, other, axis=0)
         shared = ops.equal(ours, theirs)
@@ -239,14 +239,14 @@ def _lowest(terms, allowed):
 
 
 def _log_terms(points_mm, graph: Sequence[Ratio], prior: GraphPrior):
-    """log sigma_i + (r_i - mu_i)^2 / (2 sigma_i^2): [..., n]; -infinite where a ratio is left out."""
+    """log sigma_i + (r_i - mu_i)^2 / (2 sigma_i^2): [..., n]; -infinite where a ratio is omitted."""
     deviations = _deviations(points_mm, graph, prior)
     terms = _constant(np.log(prior.deviation), deviations) + 0.5 * ops.square(deviations)
     return ops.where(ops.isnan(deviations), float("-inf"), terms)
 
 
 def _deviations(points_mm, graph: Sequence[Ratio], prior: GraphPrior):
-    """(r_i - mu_i) / sigma_i: [..., n]; NaN where a ratio is left out."""
+    """(r_i - mu_i) / sigma_i: [..., n]; NaN where a ratio is omitted."""
     values = ratios(points_mm, graph)
     return (values - _constant(prior.mean, values)) / _constant(prior.deviation, values)
 
@@ -257,7 +257,7 @@ def _constant(numbers, like):
 
 
 def _log_sum(terms):
-    """log(sum(exp(terms))) over the last axis; infinities are as in exact arithmetic, not NaN."""
+    """log(sum(exp(terms))) over the last axis; infinities as in exact arithmetic, not NaN."""
     highest = ops.max(terms, axis=-1, keepdims=True)
     highest = ops.where(ops.isfinite(highest), highest, 0.0)
     return ops.log(ops.sum(ops.exp(terms - highest), axis=-1)) + highest[..., 0]
@@ -270,7 +270,7 @@ def _lengths(points, edges: Sequence[tuple[int, int]]):
 
 
 def _floating(points):
-    """Points as a tensor: float64 stays, all else becomes float32."""
+    """Points as a tensor: float64 stays, others become float32."""
     points = ops.convert_to_tensor(points)
     return points if backend.standardize_dtype(points.dtype) == "float64" else ops.cast(points, "float32")
 

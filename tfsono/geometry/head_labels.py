@@ -1,8 +1,8 @@
-"""Four landmarks of a head, OFD 1, OFD 2, BPD 1, BPD 2: their order, whether they can be right, and what to do if not.
+"""Four landmarks of a head, OFD 1, OFD 2, BPD 1, BPD 2: their order, their plausibility, and policies for wrong ones.
 
 Points are (x, y) indices of pixel centres [4, 2]; a missing one is NaN. OFD is the long axis, BPD the short one. In
-the public table that goes with the head paper every plausible row has the two names exchanged, and over a third of the
-rows do not fit the head at all: so labels are judged before anything learns from them.
+the public table of the head paper every plausible row has the two names exchanged, and over a third of the rows do not
+fit the head at all: so labels are checked before training.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tfsono.geometry.ellipse import Ellipse
 LANDMARKS = ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
 POLICIES = ("drop", "keep", "repair", "ellipse")
 
-# Of the points against each other. Angle and offset are set on the public table: with 75 and 0.15 instead, 96.0 % of
-# the rows that are over 5 mm off are found and not 98.9 %, at 6.4 % and not 8.6 % false alarms. A head's short over
-# long axis is 0.78 on average (Hadlock, AJR 1981).
+# Of the points against each other. Angle and offset are chosen on the public table, and find 98.9 % of the rows over
+# 5 mm off with 8.6 % false alarms; 75 and 0.15 instead find 96.0 % with 6.4 %. A head's short over long axis is 0.78 on
+# average (Hadlock, AJR 1981).
 LEAST_ANGLE_DEGREES = 77.0
 MOST_MIDDLE_OFFSET = 0.12
 AXIS_RATIO = (0.6, 0.95)
-# Of the points against the mask's ellipse: no measurement is meant to be 5 mm off, and small heads need less than that.
+# Of the points against the mask's ellipse: 5 mm is too much for any measurement, and small heads need less.
 MOST_ERROR_MM = 5.0
 MOST_RELATIVE_ERROR = 0.2
 
@@ -37,12 +37,12 @@ SETTLED = 20  # rounds of the learned direction; two or three do
 class EndOrder:
     """Which end of a pair comes first: the one further back along the pair's direction.
 
-    The order of the two ends is otherwise given by where they lie in the picture, and a rotation or a mirror would
-    leave a network with two names for one place. So the order is made anew after every such change (BiometryNet's
-    dynamic orientation, Avisdris et al., MICCAI 2022).
+    Otherwise the order of the two ends depends on their place in the image, and a rotation or a mirror would give a
+    network two names for one place. So the points are reordered after every such change (BiometryNet's dynamic
+    orientation, Avisdris et al., MICCAI 2022).
 
-    The directions that stand here as defaults are those of the public table's own order: every row that fits its head
-    has the long pair from left to right and the short one downwards.
+    The default directions are those of the public table: every row that fits its head has the long pair from left to
+    right and the short one downwards.
 
     Attributes:
         ofd_direction: (x, y) from OFD 1 to OFD 2; of any length above 0.
@@ -68,9 +68,9 @@ class EndOrder:
         """The two directions from training points [N, 4, 2], whose pairs are OFD and BPD but in any order of ends.
 
         Each end, taken from its pair's middle, belongs to one of two groups of equal size and opposite means; the
-        direction goes from one mean to the other. Unlike BiometryNet's mixture of two Gaussians on the raw points,
-        where a head lies in its picture then has no part in it. The sign is the one nearer to the default's.
-        Pairs with a missing point are left out; where all are, the default stays.
+        direction goes from one mean to the other. Unlike in BiometryNet's mixture of two Gaussians on the raw points,
+        the head's place in the image has no influence. The sign is the one nearer to the default's.
+        Pairs with a missing point are ignored; without any other, the default stays.
 
         Raises:
             ValueError: The points are not [N, 4, 2].
@@ -85,7 +85,7 @@ class EndOrder:
         )
 
     def reversed_pairs(self, points_px: np.ndarray) -> tuple[bool, bool]:
-        """Whether the ends of OFD and of BPD stand the other way round in points [4, 2]; False for a missing one."""
+        """Whether the ends of OFD and of BPD are exchanged in points [4, 2]; False for a missing one."""
         points = np.asarray(points_px, np.float64)
         return (
             bool((points[1] - points[0]) @ self.ofd_direction < 0),
@@ -104,7 +104,7 @@ DEFAULT_ORDER = EndOrder()
 
 @dataclass(frozen=True)
 class Judgement:
-    """What there is to say of four points; NaN where it is unknown.
+    """The check of four points; NaN where unknown.
 
     Attributes:
         angle_degrees: Between the pairs, 0 to 90; of a head about 90.
@@ -114,9 +114,9 @@ class Judgement:
             the ends of a pair whichever way they are nearer. NaN without an ellipse.
         mean_error_mm: The same in millimetres; NaN without an ellipse or a pixel size.
         names_exchanged: The pair called BPD is the longer one.
-        ends_exchanged: With the right names, the ends of a pair stand the other way round.
+        ends_exchanged: With the right names, the ends of a pair are exchanged.
         fits: These can be the ends of this head's two axes, whatever their names and order.
-        reasons: Why not, in words; empty where they fit.
+        reasons: Why not; empty where they fit.
     """
 
     angle_degrees: float
@@ -136,9 +136,9 @@ class AuditCounts:
 
     Attributes:
         far: Rows whose points are on average more than 5 mm from the ellipse's own.
-        far_flagged: Of those, the ones judged not to fit.
+        far_flagged: Of those, the rows that do not fit.
         near: The other rows.
-        near_flagged: Of those, the ones judged not to fit: false alarms.
+        near_flagged: Of those, the rows that do not fit: false alarms.
         names_exchanged: Of all rows.
         ends_exchanged: Of all rows.
     """
@@ -162,7 +162,7 @@ class AuditCounts:
 def canonical(points_px: np.ndarray, order: EndOrder = DEFAULT_ORDER) -> np.ndarray:
     """Points [4, 2] of two pairs with the longer pair as OFD and the ends of each in order; a copy, float64.
 
-    With a missing point nothing says which pair is longer: the names stay, and a whole pair's ends are ordered.
+    With a missing point the longer pair is unknown: the names stay, and a whole pair's ends are ordered.
     """
     points = _checked(points_px)
     return order.ordered(points[[2, 3, 0, 1]] if _names_exchanged(points) else points)
@@ -176,8 +176,8 @@ def judge(
 ) -> Judgement:
     """Whether four points can be the ends of a head's axes.
 
-    With an ellipse it decides alone: the mean distance to its end points must be at most 5 mm (where the pixel size
-    is known) and at most a fifth of its short semi-axis. Without one the points must fit each other: an angle of at
+    With an ellipse, only the mean distance to its end points counts: at most 5 mm (where the pixel size is known) and
+    at most a fifth of its short semi-axis. Without one the points must fit each other: an angle of at
     least 77 degrees, middles at most 0.12 of the long axis apart, a ratio of 0.6 to 0.95.
 
     Args:
@@ -210,13 +210,13 @@ def apply_policy(
     policy: str,
     order: EndOrder = DEFAULT_ORDER,
 ) -> np.ndarray | None:
-    """The points to learn from, or None for a row to leave out.
+    """The points to learn from, or None for a row to exclude.
 
-    - `drop`: rows that do not fit are left out; of the others names and ends are put right.
-    - `keep`: the points as the file has them, wrong names too.
-    - `repair`: names and ends put right in every row, also in those that do not fit. (To pair the four points another
-      way rescues no row of the public table.)
-    - `ellipse`: the ends of the ellipse's axes; a row without an ellipse is left out.
+    - `drop`: rows that do not fit are excluded; names and ends of the others are corrected.
+    - `keep`: the points of the file, even with wrong names.
+    - `repair`: names and ends are corrected in every row, even if it does not fit. (Pairing the four points otherwise
+      rescues no row of the public table.)
+    - `ellipse`: the ends of the ellipse's axes; a row without an ellipse is excluded.
 
     Args:
         points_px: [4, 2] as the file names them.
@@ -254,14 +254,14 @@ def audit_counts(
     with_pixel_size: bool = True,
     order: EndOrder = DEFAULT_ORDER,
 ) -> AuditCounts:
-    """What `judge` finds among rows of which ellipse and pixel size are known; the last two say what it may see.
+    """The counts of `judge` for rows of known ellipse and pixel size.
 
     Args:
         points_px: [N, 4, 2] as the file names them.
         ellipses: One a row.
         pixel_sizes_mm: One a row.
-        with_ellipse: Whether the judgement sees the ellipse; without, it has the points alone.
-        with_pixel_size: Whether it sees the pixel size.
+        with_ellipse: Whether `judge` uses the ellipse; otherwise only the points.
+        with_pixel_size: Whether it uses the pixel size.
         order: Of the ends of a pair.
     """
     rows = [
@@ -296,7 +296,7 @@ def _common_direction(differences: np.ndarray, default: tuple[float, float]) -> 
     known = differences[np.isfinite(differences).all(axis=1)]
     if not known.any():
         return default
-    # Their main axis, whatever the signs: a start from which the groups settle.
+    # Their main axis, whatever the signs: a start from which the groups converge.
     direction = np.linalg.svd(known, full_matrices=False)[2][0]
     for _ in range(SETTLED):
         settled = (known * np.where(known @ direction < 0, -1.0, 1.0)[:, None]).mean(axis=0)
@@ -318,7 +318,7 @@ def _shape(points: np.ndarray) -> tuple[float, float, float]:
 
 
 def _distances(points: np.ndarray, ellipse: Ellipse) -> np.ndarray:
-    """[4] pixels from each point to its end of the ellipse's axes, each pair's ends assigned whichever way is less."""
+    """[4] pixels from each point to its end of the ellipse's axes, each pair's ends assigned in the nearer order."""
     ends, found = ellipse.end_points(), []
     for pair in (slice(0, 2), slice(2, 4)):
         ways = [np.linalg.norm(points[pair] - way, axis=1) for way in (ends[pair], ends[pair][::-1])]

@@ -1,39 +1,39 @@
-"""Heatmaps of pictures and volumes: Gaussian targets, and points from maps.
+"""Heatmaps of 2D images and volumes: Gaussian targets, and points from maps.
 
-    pictures   maps [B, y, x, K]      points [B, K, 2] as (x, y)
+    images     maps [B, y, x, K]      points [B, K, 2] as (x, y)
     volumes    maps [B, X, Y, Z, K]   points [B, K, 3] as (x, y, z)
 
-A map may be coarser than its picture: cells of `stride` pixels, whose centres lie at `(i + 0.5) * stride - 0.5`; a
-volume's cells are voxels, and its stride is 1. Points are always centre indices of the picture or the volume; the first
-pixel's or voxel's centre is 0.0. Any number of landmarks K, any sides.
+A map may be coarser than its image: cells of `stride` pixels, with centres at `(i + 0.5) * stride - 0.5`; a volume's
+cells are voxels, and its stride is 1. Points are always centre indices of the image or the volume; the first pixel's or
+voxel's centre is 0.0. Any number of landmarks K, any sides.
 """
 
 from __future__ import annotations
 
 from keras import ops
 
-WINDOW = 2  # cells on each side of the highest one that a centroid looks at
-FLOOR = 0.3  # share of the maximum that a centroid takes away first, so that a plain background does not pull
+WINDOW = 2  # cells on each side of the highest one that a centroid uses
+FLOOR = 0.3  # share of the maximum that a centroid subtracts first, so that the background has no influence
 
 
 def to_cells(points_px, stride: float):
-    """Pixels of the picture -> cells of its map, both counted from the centre of the first one."""
+    """Pixels of the image -> cells of its map, both from the centre of the first one."""
     return (points_px + 0.5) / stride - 0.5
 
 
 def to_pixels(points_cell, stride: float):
-    """Cells of the map -> pixels of the picture; undoes `to_cells`."""
+    """Cells of the map -> pixels of the image; the inverse of `to_cells`."""
     return (points_cell + 0.5) * stride - 0.5
 
 
 def gaussian_maps(points, map_size: tuple[int, ...], sigma: float, stride: float = 1.0):
-    """exp(-|v - p|^2 / (2 sigma^2)) with p between the cells, amplitude 1, not cut off.
+    """exp(-|v - p|^2 / (2 sigma^2)) with p between the cells, amplitude 1, not truncated.
 
     Args:
-      points: [B, K, 2] (x, y) or [B, K, 3] (x, y, z) of the picture or volume; one with NaN gives a map of zeros.
+      points: [B, K, 2] (x, y) or [B, K, 3] (x, y, z) of the image or volume; one with NaN gives a map of zeros.
       map_size: sides of the maps in their own order: (rows, columns) or (X, Y, Z).
       sigma: in cells.
-      stride: pixels of the picture in one cell.
+      stride: pixels of the image in one cell.
 
     Returns:
       [B, y, x, K] or [B, X, Y, Z, K] float32.
@@ -54,7 +54,7 @@ def argmax_points(maps, stride: float = 1.0):
 
 
 def centroid_points(maps, stride: float = 1.0):
-    """The centroid of (H - 0.3 max)+ in the 5x5 (x5) cells around the highest; a map without a peak gives that cell.
+    """The centroid of (H - 0.3 max)+ in the 5x5 (x5) cells around the highest; that cell for a map without a peak.
 
     Returns:
       [B, K, 2 or 3] float32.
@@ -74,15 +74,15 @@ def centroid_points(maps, stride: float = 1.0):
 def soft_argmax_points(maps, beta: float, stride: float = 1.0, counted=None):
     """The mean cell by softmax(beta * map), which has a gradient; float32 whatever the precision.
 
-    Too small a `beta` gives the middle of the map, as a map of amplitude 1 has so many cells that are not the peak:
-    it must be at least the logarithm of their number and 6 more.
+    Too small a `beta` gives the middle of the map, as a map of amplitude 1 has many cells outside its peak: it must be
+    at least the logarithm of their number plus 6.
 
     Args:
       maps: [B, y, x, K] or [B, X, Y, Z, K].
       beta: the inverse temperature.
-      stride: pixels of the picture in one cell.
-      counted: true or 1 for the cells to look at, of the maps' shape or with 1 for K; None looks at all. A map without
-        any gives the first cell, without a gradient.
+      stride: pixels of the image in one cell.
+      counted: true or 1 for the cells to use, of the maps' shape or with 1 for K; None uses all. A map without any
+        gives the first cell, without a gradient.
 
     Returns:
       [B, K, 2 or 3] float32.
@@ -92,7 +92,7 @@ def soft_argmax_points(maps, beta: float, stride: float = 1.0, counted=None):
     if counted is not None:
         counted = ops.cast(counted, "bool")
         maps = ops.where(counted, maps, float("-inf"))
-    highest = ops.stop_gradient(ops.max(maps, axis=axes, keepdims=True))  # divides out: its gradient would add up to 0
+    highest = ops.stop_gradient(ops.max(maps, axis=axes, keepdims=True))  # cancels: its gradient would add up to 0
     highest = ops.where(ops.isfinite(highest), highest, 0.0)
     weights = ops.exp(beta * (maps - highest))
     total = ops.sum(weights, axis=axes)
@@ -107,7 +107,7 @@ def _sides_and_axes(maps):
 
 
 def _in_order(points):
-    """Points [..., 2 or 3] -> their indices in the maps' order, and back: turned round in pictures alone."""
+    """Points [..., 2 or 3] -> their indices in the maps' order, and back: reversed in 2D images only."""
     return ops.flip(points, axis=-1) if points.shape[-1] == 2 else points
 
 

@@ -1,12 +1,12 @@
-"""A picture of any size in the middle of a frame of one size, with its proportions kept.
+"""A 2D image of any size in the middle of a frame of fixed size, with its aspect ratio kept.
 
-Images2D are [Y, X], rows first, as OpenCV and the ImageNet weights have them; sizes are (rows, columns). Points are
-(x, y) indices of pixel centres, the first pixel's centre being 0.0, so that a scale r takes `i` to
-`(i + 0.5) * r - 0.5`. One scale serves both axes (head, Sec. "Preprocessing Strategy": "preserving aspect ratio"): with
-one an axis, the axes of an ellipse would no longer be perpendicular, and BPD and OFD not the lengths of its axes.
+Images are [Y, X], rows first, as in OpenCV and for the ImageNet weights; sizes are (rows, columns). Points are (x, y)
+indices of pixel centres, the first pixel's centre being 0.0, so that a scale r maps `i` to `(i + 0.5) * r - 0.5`. Both
+axes have one scale (head, Sec. "Preprocessing Strategy": "preserving aspect ratio"): with two, the axes of an ellipse
+would no longer be perpendicular, and BPD and OFD not the lengths of its axes.
 
-`tfsono.contrast.letterbox` moves the pixels with the same scale and offsets, in a graph, and `inference.head` brings
-them back; here are the points and the masks.
+`tfsono.contrast.letterbox` maps the pixels with the same scale and offsets, in a graph, and `inference.head` maps them
+back; this module maps points and masks.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where the pixels of a picture lie in a frame.
+    """The place of an image in a frame.
 
     Attributes:
-        source_yx: Rows and columns of the picture.
+        source_yx: Rows and columns of the image.
         target_yx: Rows and columns of the frame.
-        scale: Frame pixels per picture pixel, the same along both axes.
-        start_yx: First row and column of the frame that show the picture; the rest is split evenly, an odd one goes
-            to the high end.
-        new_yx: How many rows and columns show it; a fraction under half a pixel of the picture's edge is cut off.
+        scale: Frame pixels per image pixel, the same along both axes.
+        start_yx: First row and column of the frame that show the image; the padding is split evenly, an odd row or
+            column goes to the high end.
+        new_yx: Rows and columns that show it; a fraction under half a pixel of the image's edge is cut off.
 
     Raises:
         ValueError: A size is not two whole numbers above 0.
@@ -42,7 +42,7 @@ class Letterbox:
     def __post_init__(self):
         source, target = (_checked(getattr(self, name), name) for name in ("source_yx", "target_yx"))
         scale = min(t / s for t, s in zip(target, source, strict=True))
-        # Half up, and not to even, as the graph does it.
+        # Half up, not to even, as in the graph.
         new = tuple(min(max(math.floor(s * scale + 0.5), 1), t) for t, s in zip(target, source, strict=True))
         start = tuple((t - n) // 2 for t, n in zip(target, new, strict=True))
         values = {"source_yx": source, "target_yx": target, "scale": scale, "start_yx": start, "new_yx": new}
@@ -51,26 +51,26 @@ class Letterbox:
 
     @property
     def valid(self) -> np.ndarray:
-        """bool [target_yx]: True where the frame shows the picture."""
+        """bool [target_yx]: True where the frame shows the image."""
         inside = np.zeros(self.target_yx, bool)
         rows, columns = self._window()
         inside[rows, columns] = True
         return inside
 
     def points_to_target(self, points_px: np.ndarray) -> np.ndarray:
-        """Points of the picture [..., 2] (x, y) -> in the frame, float64; NaN stays NaN."""
+        """Points of the image [..., 2] (x, y) -> of the frame, float64; NaN stays NaN."""
         return (np.asarray(points_px, np.float64) + 0.5) * self.scale + self._start_xy() - 0.5
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The picture [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
+        """The image [Y, X] or [Y, X, C] in the frame, in its own type, 0 around it.
 
-        Smaller by the mean over a pixel's area, larger linearly; networks see `tfsono.contrast.letterbox` instead,
-        which a SavedModel can hold. This one is for drawing, and for files outside a graph.
+        Shrunk by the mean over a pixel's area, enlarged linearly. Networks get `tfsono.contrast.letterbox` instead,
+        which a SavedModel can hold; this is for figures, and for files outside a graph.
 
         Raises:
-            ValueError: The picture is not of `source_yx`.
+            ValueError: The image is not of `source_yx`.
         """
-        self._check(image, self.source_yx, "picture")
+        self._check(image, self.source_yx, "image")
         if self.scale < 1:
             values = self._shrunk(image)
         else:
@@ -99,7 +99,7 @@ class Letterbox:
         return np.array(self.start_yx[::-1], np.float64)
 
     def _window(self) -> tuple[slice, slice]:
-        """The rows and columns of the frame that show the picture."""
+        """The rows and columns of the frame that show the image."""
         rows, columns = (slice(s, s + n) for s, n in zip(self.start_yx, self.new_yx, strict=True))
         return rows, columns
 
@@ -108,7 +108,7 @@ class Letterbox:
             raise ValueError(f"{name} must be {list(size_yx)} or [*, *, channels]; found {list(array.shape)}")
 
     def _shrunk(self, image: np.ndarray) -> np.ndarray:
-        """The mean of the picture over the area of every pixel of the frame, float64 [target_yx, ...].
+        """The mean of the image over the area of every pixel of the frame, float64 [target_yx, ...].
 
         As a product of two matrices, one an axis: OpenCV's INTER_AREA rounds the scale to whole sizes first.
         """
@@ -127,7 +127,7 @@ def _checked(size_yx: tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def _areas(source: int, target: int, start: int, scale: float) -> np.ndarray:
-    """[target, source]: the share that each pixel of the picture has in each of the frame; rows add up to 1 or 0."""
+    """[target, source]: the share of each pixel of the image in each of the frame; rows add up to 1 or 0."""
     edges = (np.arange(target + 1) - start) / scale
     low, high = (np.clip(edge, 0, source)[:, None] for edge in (edges[:-1], edges[1:]))
     pixel = np.arange(source)[None, :]
@@ -146,7 +146,7 @@ def _as_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:
 def _sampled(values: np.ndarray, scale: float, start_yx: tuple[float, float], size_yx: tuple[int, int]) -> np.ndarray:
     """`values` [y, x, ...] linearly at `(i + 0.5) * scale - 0.5 - start` for the pixels i of `size_yx`, float32.
 
-    One axis at a time, in NumPy: OpenCV's `remap` and `warpAffine` round the places to a 32nd of a pixel.
+    One axis at a time, in NumPy: OpenCV's `remap` and `warpAffine` round positions to 1/32 pixel.
     """
     for axis, (start, count) in enumerate(zip(start_yx, size_yx, strict=True)):
         most = values.shape[axis] - 1

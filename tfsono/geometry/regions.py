@@ -1,6 +1,6 @@
-"""Boxes of voxels around what is looked for, and the network's grid on a box; NumPy, without weights.
+"""Boxes of voxels around structures, and the network's grid on a box; NumPy, without weights.
 
-A box counts voxels: from `low` up to but not including `high`. On a box of `n` voxels the network's grid has
+A box counts voxels from `low` up to, but not including, `high`. On a box of `n` voxels the network's grid has
 `m = max(1, floor(n * ratio))` voxels along each axis, which cover the same extent (`geometry.resampling`), so that
 
     native = low + (i + 0.5) * n / m - 0.5
@@ -33,7 +33,7 @@ class Box:
         object.__setattr__(self, "low", tuple(int(value) for value in self.low))
         object.__setattr__(self, "high", tuple(int(value) for value in self.high))
         if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=False)):
-            raise ValueError(f"low must lie below high along every axis; found {self.low} and {self.high}")
+            raise ValueError(f"low must be below high along every axis; found {self.low} and {self.high}")
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -42,7 +42,7 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """What cuts the box out of an array."""
+        """The slices of the box in an array."""
         return tuple(slice(a, b) for a, b in zip(self.low, self.high, strict=True))
 
     @property
@@ -52,7 +52,7 @@ class Box:
 
     @property
     def voxels(self) -> int:
-        """How many it holds."""
+        """Their number."""
         return int(np.prod(self.sides, dtype=np.int64))
 
 
@@ -81,9 +81,9 @@ def box_of(mask: np.ndarray | None, points_vox: np.ndarray | None = None) -> Box
 
 
 def enlarged(box: Box, margin: int, shape) -> Box:
-    """`margin` voxels more on each side of every axis, as far as the volume of that shape goes.
+    """`margin` voxels more on each side of every axis, within the volume of that shape.
 
-    A box that lies outside of the volume, by points outside, gives the volume's nearest voxels.
+    A box outside the volume, around points outside, gives the volume's nearest voxels.
     """
     last = np.array(shape) - 1
     low = np.clip(np.array(box.low) - margin, 0, last)
@@ -105,7 +105,7 @@ class NetworkGrid:
     Attributes:
         box: of native voxels.
         size: voxels of the grid on it.
-        padded: the sides that the network sees: `size`, and padding at the high end.
+        padded: the sides of the network's input: `size`, and padding at the high end.
     """
 
     box: Box
@@ -119,7 +119,7 @@ class NetworkGrid:
 
     @property
     def offset(self) -> np.ndarray:
-        """Where the centre of the grid's first voxel lies, in native voxels."""
+        """The centre of the grid's first voxel, in native voxels."""
         return np.array(self.box.low) + 0.5 * self.scale - 0.5
 
 

@@ -1,16 +1,16 @@
 """One rule for a change of voxel size: the physical extent of the volume is kept.
 
 Along each axis `n_in` voxels become `n_out = max(1, floor(n_in * ratio))`, where `ratio` is the old spacing
-over the one asked for. The new grid covers exactly the old one's extent, from the outer face of the first
-voxel to that of the last, so its spacing is `spacing * n_in / n_out`: what was asked for, but for rounding.
+over the requested one. The new grid covers exactly the old one's extent, from the outer face of the first
+voxel to that of the last, so its spacing is `spacing * n_in / n_out`: the requested one, except for rounding.
 Voxel centres correspond as
 
     source = (i + 0.5) * n_in / n_out - 0.5
 
 Linear interpolation clamps `source` to `[0, n_in - 1]` (edge values are replicated); nearest takes
-`floor(source + 0.5)`, a tie going up, which is `((2 i + 1) n_in) // (2 n_out)` in whole numbers and so never
-a matter of rounding. Nothing is smoothed beforehand when a volume shrinks. NumPy only: `inference`
-follows the same rule. Source: our choice, the papers are silent.
+`floor(source + 0.5)`, ties going up, which is `((2 i + 1) n_in) // (2 n_out)` in integers, without rounding
+errors. Nothing is smoothed before a volume is shrunk. NumPy only: `inference` follows the same rule. Source:
+our choice, the papers do not say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-# Files keep spacings in 32 bits: 100 voxels of float32(0.7) mm at 1.4 mm are 49.9999991, and mean 50.
+# Files store spacings in 32 bits: 100 voxels of float32(0.7) mm at 1.4 mm are 49.9999991, and mean 50.
 ROUNDING = 1e-3
 
 

@@ -1,33 +1,33 @@
 """Rigid registration of point sets in closed form (Kabsch): a proper rotation and a translation, no scale, no mirror.
 
-NumPy, float64, many pairs of sets at once; [...] stands for any leading axes, which broadcast. A missing point is NaN
-and does not count. Points are in a unit that is the same along all axes (millimetres, not voxels).
+NumPy, float64, many pairs of sets at once; [...] are any leading axes, which broadcast. A missing point is NaN and is
+ignored. Points are in a unit that is the same along all axes (millimetres, not voxels).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# Of the second to the first singular value of the covariance: below it the points lie on a line (a thousand times as
-# long as wide) or in a point, and no rotation about the line is better than another.
+# Of the second to the first singular value of the covariance: below it the points are on a line (a thousand times as
+# long as wide) or in one place, and no rotation about the line is better than another.
 DEFICIENT = 1e-6
 
 
 def fit_rigid(moving: np.ndarray, fixed: np.ndarray, weights: np.ndarray | None = None
               ) -> tuple[np.ndarray, np.ndarray]:
-    """The R and t that make sum_k w_k |R moving_k + t - fixed_k|^2 least, det R = +1 (Kabsch 1976; Umeyama 1991).
+    """The R and t that minimise sum_k w_k |R moving_k + t - fixed_k|^2, det R = +1 (Kabsch 1976; Umeyama 1991).
 
-    Where the points do not fix a rotation (all on a line, all in one place, fewer than three) R is the identity, and t
-    takes one centroid to the other. Points in a plane do fix one. A mirrored set gets the best proper rotation, which
-    does not undo the mirror.
+    Where the points determine no rotation (all on a line, all in one place, fewer than three) R is the identity, and t
+    maps one centroid to the other. Points in a plane do determine one. A mirrored set gets the best proper rotation,
+    which does not undo the mirror.
 
     Args:
       moving: [..., K, 3] points to be moved; NaN where missing.
-      fixed: [..., K, 3] where they should come to lie; NaN where missing.
-      weights: [K] or [..., K], 0 or more; 0 leaves a point out. None counts all alike.
+      fixed: [..., K, 3] their targets; NaN where missing.
+      weights: [K] or [..., K], 0 or more; 0 ignores a point. None weights all alike.
 
     Returns:
-      R [..., 3, 3] and t [..., 3], float64; t is NaN where no point counts.
+      R [..., 3, 3] and t [..., 3], float64; t is NaN without any point.
 
     Raises:
       ValueError: the shapes do not fit, or a weight is negative or not finite.
@@ -57,7 +57,7 @@ def centroid(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def best_rotation(covariance: np.ndarray) -> np.ndarray:
-    """The proper rotation R that makes trace(R H) greatest, H = sum w m f^T [..., 3, 3]; the identity where many do."""
+    """The proper rotation R that maximises trace(R H), H = sum w m f^T [..., 3, 3]; the identity where many do."""
     left, values, right = np.linalg.svd(covariance)
     right, left = np.swapaxes(right, -1, -2), np.swapaxes(left, -1, -2)
     signs = np.ones_like(values)

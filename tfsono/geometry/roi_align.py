@@ -1,24 +1,24 @@
-"""What a map of features says inside boxes, on a grid of one size: RoIAlign in three dimensions (He et al., 2017)."""
+"""Features of a map inside boxes, on a grid of fixed size: RoIAlign in three dimensions (He et al., 2017)."""
 
 from __future__ import annotations
 
 from keras import ops
 
 SAMPLES = 2  # of a bin along each axis; its value is their mean
-CHUNK = 8  # boxes that are cut out at once: side / X of the map, times this, is held beside the answer
+CHUNK = 8  # boxes cut out at once: needs side / X of the map, times this, of memory on top of the result
 
 
 def roi_align(features, boxes, stride: float, side: int = 7):
     """The map inside each box, in `side`^3 bins: each the mean of 2^3 samples, interpolated linearly.
 
     As torchvision's `roi_align` with `aligned=True` and `sampling_ratio=2`: no coordinate is rounded; a sample less
-    than a cell beyond the outer cells' centres has their value, one farther out is 0. Mean and interpolation part into
-    one matrix an axis, which are multiplied in turn, a few boxes at a time.
+    than a cell beyond the outer cells' centres has their value, one farther out is 0. Mean and interpolation separate
+    into one matrix an axis, multiplied one after another, a few boxes at a time.
 
     Args:
       features: [X, Y, Z, C], of any float type.
       boxes: [N, 6] in voxels of the volume, N at least 1; one with a NaN gives 0. No gradient flows into them.
-      stride: voxels in a cell of the map; the first cell's centre lies at (stride - 1) / 2.
+      stride: voxels in a cell of the map; the first cell's centre is at (stride - 1) / 2.
       side: bins along each axis.
 
     Returns:
@@ -30,7 +30,7 @@ def roi_align(features, boxes, stride: float, side: int = 7):
     rows = ops.reshape(features, (sizes[0], -1))
 
     def cut(few):
-        few = ops.stop_gradient(few)  # again: else the loop keeps what only their gradient needs
+        few = ops.stop_gradient(few)  # again: else the loop stores tensors for their gradient
         x, y, z = (ops.cast(_weights(few[:, axis], few[:, axis + 3], sizes[axis], stride, side), features.dtype)
                    for axis in range(3))
         planes = ops.matmul(ops.reshape(x, (CHUNK * side, -1)), rows)
@@ -44,7 +44,7 @@ def roi_align(features, boxes, stride: float, side: int = 7):
 
 
 def _weights(low, high, cells, stride: float, side: int):
-    """How much each cell of an axis counts in the bins of boxes from `low` to `high` [N]: [N, side, cells]."""
+    """The weight of each cell of an axis in the bins of boxes from `low` to `high` [N]: [N, side, cells]."""
     low, high = ((edge + 0.5) / stride - 0.5 for edge in (low, high))
     steps = (ops.arange(side * SAMPLES, dtype="float32") + 0.5) / (side * SAMPLES)
     places = low[:, None] + (high - low)[:, None] * steps

@@ -1,7 +1,13 @@
 """Files <-> arrays [x, y, z] with their geometry (spacing, origin, direction in millimetres, LPS).
 
-`image` reads, checks, writes and reorients volumes and masks; `dicom` reads one series out of a folder;
-`landmarks` reads and writes points. Behind `image` stand `volume` (the dataclass and its checks),
-`orientation` (permutation and flips) and `completeness` with `nifti` (what ITK takes without a word though
-the file is wrong). NumPy, SimpleITK and the standard library only.
+    image                reads, checks, writes and reorients volumes and masks
+    dicom                one DICOM series of a folder
+    landmarks            points and boxes in files
+    image_2d             2D images and their masks
+    volume, orientation  the dataclass and its checks; permutation and flips
+    completeness, nifti  damage that ITK does not report; fields of NIfTI headers
+    image_file           kind and completeness of 2D files
+    ultrasound_regions   the calibration in a DICOM header
+
+NumPy, SciPy, SimpleITK, OpenCV, pydicom and the standard library only.
 """

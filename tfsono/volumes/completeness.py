@@ -1,9 +1,9 @@
-"""What ITK takes without a word: files that end early, and headers with impossible numbers.
+"""Damage that ITK does not report: files that end early, and headers with impossible numbers.
 
-ITK fills a truncated NIfTI file up with zeros, reads its NaN and infinite voxels as 0, takes a side of 0 for
-1 and a spacing of 0 or NaN for 1 mm, and of CASE.nii.gz beside CASE.nii it reads the header of the first and the
-voxels of the second. A segmentation of such a volume would be wrong without anything being said, so the file's
-length, header, voxels and neighbours are looked at before ITK is. Truncated NRRD and MINC files ITK refuses itself.
+ITK fills a truncated NIfTI file with zeros, reads NaN and infinite voxels as 0, a side of 0 as 1, a spacing of 0 or
+NaN as 1 mm, and for CASE.nii.gz next to CASE.nii it reads the header of the first and the voxels of the second. The
+segmentation of such a volume would be wrong without a warning, so the file's length, header, voxels and neighbours
+are checked first. ITK itself refuses truncated NRRD and MINC files.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _META_BYTES = {
 
 
 def check_complete(path: Path) -> None:
-    """Refuses damaged gzip, NIfTI or MetaImage files that end early, and what ITK would mend in a NIfTI file.
+    """Refuses damaged gzip, NIfTI or MetaImage files that end early, and NIfTI faults that ITK would hide.
 
     Reads a gzipped file once to its end: 512 x 512 x 512 voxels of 16 bits take about a second. The same pass
-    looks for NaN in NIfTI files of floats, which are read whole for it where they are not gzipped.
+    looks for NaN in NIfTI files of floats, which are read whole for it even if not gzipped.
 
     Raises:
         NotFiniteError: NaN or infinite voxels in a NIfTI file.
-        UserError: as above, and for a file that may not be read.
+        UserError: as above, and for an unreadable file.
     """
     try:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
@@ -73,7 +73,7 @@ def _is_gzipped(path: Path) -> bool:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The file's first piece, unpacked; more than any header that is read here."""
+    """The file's first piece, unpacked; longer than any header read here."""
     return next(_pieces(path), b"")
 
 
@@ -94,7 +94,7 @@ def _check_nifti(path: Path) -> None:
         raise UserError(f"{header_path}: a NIfTI file must be NIfTI-1; found NIfTI-2, which SimpleITK does not read; "
                         "convert it")
     if header is None:
-        _length(header_path)  # of a damaged gzip file, its damage is what there is to say
+        _length(header_path)  # a damaged gzip file is reported as that
         raise UserError(f"{header_path}: a NIfTI file must begin with a NIfTI header; "
                         f"found {len(start)} bytes beginning {start[:16]!r}")
     _check_alone(path)
@@ -118,15 +118,15 @@ def _check_voxels(path: Path, header: NiftiHeader, pieces: Iterator[bytes]) -> N
 def _partner(path: Path, suffix: str) -> Path:
     partner = path if path.suffix.lower() == suffix else path.with_suffix(suffix)
     if not partner.is_file():
-        raise UserError(f"{path}: a .hdr/.img pair must lie together; found no {partner.name}")
+        raise UserError(f"{path}: a .hdr/.img pair must be in one folder; found no {partner.name}")
     return partner
 
 
 def _check_alone(path: Path) -> None:
-    """Of CASE.nii.gz, ITK's NIfTI library takes the voxels out of a CASE.nii that lies beside it."""
+    """For CASE.nii.gz, ITK's NIfTI library reads the voxels of a CASE.nii next to it."""
     if path.name.lower().endswith(".nii.gz") and path.with_suffix("").is_file():
         plain = path.with_suffix("").name
-        raise UserError(f"{path}: must not lie beside {plain}, whose voxels ITK would read instead; "
+        raise UserError(f"{path}: must not be next to {plain}, whose voxels ITK would read instead; "
                         "found both; remove or rename one")
 
 
@@ -149,21 +149,21 @@ def _check_length(path: Path, needed: int, found: int) -> None:
 
 
 def _check_metaimage(path: Path, start: bytes, length: int) -> None:
-    """Checks the length of a MetaImage's data, in the file itself or in the one beside that it names."""
+    """Checks the length of a MetaImage's data, in the file itself or in the data file that it names."""
     fields, offset = _meta_fields(start)
     sides = [int(side) for side in fields.get("DimSize", "").split() if side.lstrip("-").isdigit()]
     if sides and min(sides) < 1:
         raise UserError(f"{path}: a volume must have voxels; found header size {fields['DimSize']}")
     data_name = fields.get("ElementDataFile", "")
     if sides and not data_name:
-        raise UserError(f"{path}: a MetaImage header must end with ElementDataFile; found it truncated")
+        raise UserError(f"{path}: a MetaImage header must end with ElementDataFile; found it truncated; copy it again")
     if not data_name or data_name.startswith("LIST") or "%" in data_name:
         return
     data_path = path
     if data_name.upper() != "LOCAL":
         data_path, offset = path.parent / data_name, 0
         if not data_path.is_file():
-            raise UserError(f"{path}: the data file that it names must lie beside it; found no {data_name}")
+            raise UserError(f"{path}: the data file that it names must be next to it; found no {data_name}")
         length = data_path.stat().st_size
     _check_length(data_path, offset + _meta_data_bytes(fields, sides), length)
 
@@ -182,7 +182,7 @@ def _meta_fields(start: bytes) -> tuple[dict[str, str], int]:
 
 
 def _meta_data_bytes(fields: dict[str, str], sides: list[int]) -> int:
-    """How many bytes of data the header declares; 0 where it does not say (ITK then finds out itself)."""
+    """Bytes of data that the header declares; 0 where it does not (ITK then checks itself)."""
     if fields.get("CompressedData", "False").lower() in ("true", "1"):
         declared = fields.get("CompressedDataSize", "0")
         return int(declared) if declared.isdigit() else 0

@@ -1,7 +1,7 @@
-"""One DICOM series out of a folder, its slices in the order of their positions.
+"""One DICOM series of a folder, its slices in the order of their positions.
 
 GDCM reads the pixels; which files belong together and whether their positions make an even grid is checked
-here first, because ITK answers a gap or a rotating stack with a warning at most and a wrong spacing.
+here first, because ITK gives a gap or a rotating stack a wrong spacing, with a warning at most.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tfsono.volumes.volume import Volume, call_quietly, reason_of, volume_from_i
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
 
 _GAP_TOLERANCE = 0.02
-"""How far a gap between slices may be from the median gap, relatively: headers often keep two digits."""
+"""Largest relative deviation of a gap between slices from the median gap: headers often keep two digits."""
 
 _ORIENTATION_TOLERANCE = 1e-3
 _SIDEWAYS_TOLERANCE = 0.1
-"""How far slices may be shifted sideways against the first, in parts of a pixel (a gantry's tilt)."""
+"""Largest sideways shift of a slice against the first, in pixels (a gantry's tilt)."""
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """The header of one file: size [columns, rows, frames], where it lies and how it is turned."""
+    """The header of one file: size [columns, rows, frames], position and orientation."""
 
     path: str
     size: tuple[int, ...]
@@ -37,15 +37,15 @@ class _Slice:
 
 
 def is_series_folder(folder) -> bool:
-    """Whether a folder directly holds DICOM files, of however many series."""
+    """Whether a folder directly holds DICOM files, of any number of series."""
     return Path(folder).is_dir() and bool(_series_ids(Path(folder)))
 
 
 def read_series(folder, series_id: str | None = None) -> Volume:
-    """Reads the one series of a folder, or the one that `series_id` names; sub-folders are not searched.
+    """Reads the only series of a folder, or the one that `series_id` names; sub-folders are not searched.
 
     Args:
-        folder: the folder that holds the files; their names and their other neighbours do not matter.
+        folder: the folder that holds the files; their names, and other files, do not matter.
         series_id: a SeriesInstanceUID, needed where the folder holds several.
 
     Returns:
@@ -54,7 +54,7 @@ def read_series(folder, series_id: str | None = None) -> Volume:
     Raises:
         UserError: no DICOM, a damaged file, several series, a single slice; slices without position, of
             different size or orientation, twice at one place, missing, unevenly spaced or shifted sideways;
-            and whatever `read_volume` refuses, but for constant images.
+            and whatever `read_volume` refuses, except constant images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -90,7 +90,7 @@ def _chosen_series(folder: Path, series_id: str | None) -> str:
 
 
 def _check_no_damaged(folder: Path, listed: set[str]) -> None:
-    """GDCM leaves out files that it cannot read: at an end of the stack a slice would be lost unnoticed."""
+    """GDCM skips files that it cannot read: at an end of the stack a slice would be lost unnoticed."""
     for path in sorted(folder.iterdir()):
         if path.name in listed or path.name.upper() == "DICOMDIR" or not path.is_file():
             continue
@@ -98,7 +98,7 @@ def _check_no_damaged(folder: Path, listed: set[str]) -> None:
             is_dicom = file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
         if is_dicom and not path.name.startswith("."):
             raise UserError(f"{path}: each DICOM file of the folder must be readable; found it damaged or "
-                            "truncated; copy it again, or move it away if it is no image")
+                            "truncated; copy it again, or remove it if it is no image")
 
 
 def _read_header(path: str) -> _Slice:
@@ -130,7 +130,7 @@ def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray |
 
 
 def _checked_order(folder: Path, slices: list[_Slice]) -> list[int]:
-    """The indices of the slices in the order of their positions, once these make an even grid."""
+    """The indices of the slices in the order of their positions, which must make an even grid."""
     if len(slices) < 2:
         raise UserError(f"{folder}: a volume needs two or more slices; found a single one, {slices[0].path}")
     _check_alike(folder, slices)
@@ -143,7 +143,7 @@ def _checked_order(folder: Path, slices: list[_Slice]) -> list[int]:
     across = positions - positions[order[0]]
     shift = np.linalg.norm(across - np.outer(across @ normal, normal), axis=1).max()
     if shift > _SIDEWAYS_TOLERANCE * min(first.spacing_mm):
-        raise UserError(f"{folder}: slices must lie straight above one another; found a sideways shift of "
+        raise UserError(f"{folder}: slices must be aligned; found a sideways shift of "
                         f"{shift:.3g} mm (a tilted gantry?); resample the series first")
     return order.tolist()
 
@@ -159,10 +159,10 @@ def _check_alike(folder: Path, slices: list[_Slice]) -> None:
         if one.size != first.size or not np.allclose(one.spacing_mm, first.spacing_mm, rtol=1e-4):
             raise UserError(f"{folder}: all slices must have one size and pixel spacing; found "
                             f"{_grid(first)} and {_grid(one)} ({name})")
-        turned = np.abs(one.axes - first.axes).max()
-        if turned > _ORIENTATION_TOLERANCE:
-            raise UserError(f"{folder}: all slices must be parallel; found {name} turned against "
-                            f"{Path(first.path).name}, a direction cosine differs by {turned:.3g}")
+        tilt = np.abs(one.axes - first.axes).max()
+        if tilt > _ORIENTATION_TOLERANCE:
+            raise UserError(f"{folder}: all slices must be parallel; found {name} rotated against "
+                            f"{Path(first.path).name}, a direction cosine differs by {tilt:.3g}")
 
 
 def _check_gaps(folder: Path, depth: np.ndarray) -> None:

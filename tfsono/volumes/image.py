@@ -1,8 +1,7 @@
-"""Volumes and masks: read with every check, written back into the geometry they came in.
+"""Volumes and masks: read with every check, written back in their original geometry.
 
-SimpleITK counts sizes x, y, z but its arrays come as [z, y, x]; everything here is [x, y, z]. What ITK takes
-without a word though the file is wrong (a truncated NIfTI is filled up with zeros) is refused beforehand, see
-`completeness`.
+SimpleITK counts sizes x, y, z but its arrays come as [z, y, x]; everything here is [x, y, z]. Damage that ITK does
+not report (a truncated NIfTI is filled with zeros) is refused beforehand, see `completeness`.
 """
 
 from __future__ import annotations
@@ -49,20 +48,20 @@ WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 READ_SUFFIXES = (*WRITTEN_SUFFIXES, ".mhd", ".nhdr", ".mnc", ".hdr", ".img")
 
 _READ_FORMATS = ("NiftiImageIO", "MetaImageIO", "NrrdImageIO", "MINCImageIO", "GDCMImageIO")
-"""Formats of which a truncated file is noticed. ITK fills GIPL, VTK and TIFF files up with zeros."""
+"""Formats whose truncation is noticed. ITK fills GIPL, VTK and TIFF files with zeros."""
 
 
 def is_volume_file(path) -> bool:
-    """Whether the name ends as a 3D medical file's does, and is not hidden (macOS leaves `._CASE.nii.gz`).
+    """Whether the name has a suffix of 3D medical files, and is not hidden (macOS leaves `._CASE.nii.gz`).
 
-    The .img of a .hdr/.img pair and the .raw of a .mhd are data, not volumes of their own.
+    The .img of a .hdr/.img pair and the .raw of a .mhd are data, not volumes themselves.
     """
     name = Path(path).name
     return not name.startswith(".") and _suffix(name) not in ("", ".img")
 
 
 def case_name(path) -> str:
-    """The file's name without its medical suffix ("hip_01.nii.gz" -> "hip_01"); a folder's name as it is."""
+    """The file's name without its medical suffix ("hip_01.nii.gz" -> "hip_01"); a folder's name unchanged."""
     name = Path(path).name
     return name[: len(name) - len(_suffix(name))]
 
@@ -70,7 +69,7 @@ def case_name(path) -> str:
 def read_volume(path) -> Volume:
     """Reads a 3D image (NIfTI, MetaImage, NRRD, MINC, DICOM) or a folder that holds one DICOM series.
 
-    Integers of up to 32 bits keep their type; files with a rescale slope and all floats come as float32.
+    Integers of up to 32 bits keep their type; files with a rescale slope and all floats become float32.
 
     Raises:
         UserError: missing, truncated or unreadable; 4D, 2D, colour; zero size; impossible spacing or
@@ -82,11 +81,11 @@ def read_volume(path) -> Volume:
 
 
 def read_mask(path, like: Volume | None = None) -> Volume:
-    """Reads an integer mask that lies on the grid of `like` (to 1 % of a voxel); it may be empty.
+    """Reads an integer mask on the grid of `like` (to 1 % of a voxel); it may be empty.
 
     Args:
         path: as for `read_volume`.
-        like: the mask's image; None takes the mask's own grid.
+        like: the mask's image; None keeps the mask's own grid.
 
     Returns:
         The mask with exactly `like`'s spacing, origin and direction; uint8 where its values fit, else int32.
@@ -97,20 +96,20 @@ def read_mask(path, like: Volume | None = None) -> Volume:
     mask = _read(path)
     difference = grid_difference(mask, like) if like else ""
     if difference:
-        raise OtherGridError(f"{mask.path}: a mask must lie on the grid of its image {like.path}; found "
+        raise OtherGridError(f"{mask.path}: a mask must have the grid of its image {like.path}; found "
                              f"{difference}; resample it onto the image (nearest neighbour)")
     return replace(like or mask, array=_whole_numbers(mask), path=mask.path)
 
 
 def write_volume(path, array: np.ndarray, like: Volume) -> None:
-    """Writes `array` [X, Y, Z] with its own type and the geometry of `like`, compressed but for `.nii`.
+    """Writes `array` [X, Y, Z] with its own type and the geometry of `like`, compressed except for `.nii`.
 
-    Written beside under another name and renamed when whole. NIfTI holds geometry in 32-bit floats; where
-    `like` was itself read from a NIfTI-1 file, that file's geometry fields are copied, so the result has the
-    same to the last bit. MetaImage keeps every bit, NRRD all but the last one of oblique axes.
+    Written under a temporary name and renamed when whole. NIfTI holds geometry in 32-bit floats; where `like`
+    was itself read from a NIfTI-1 file, that file's geometry fields are copied bit for bit. MetaImage keeps
+    every bit, NRRD all but the last one of oblique axes.
 
     Raises:
-        UserError: a suffix that is not written, a missing folder, a type that the format cannot hold.
+        UserError: an unsupported suffix, a missing folder, a type that the format cannot hold.
         ValueError: the array's size is not that of `like`.
     """
     path = Path(path)
@@ -146,7 +145,7 @@ def _read(path) -> Volume:
 
 
 def _check_format(path: Path) -> None:
-    """Refuses by content, not by name, what is no medical volume."""
+    """Refuses files that are not medical volumes by their content."""
     found = call_quietly(lambda: sitk.ImageFileReader.GetImageIOFromFileName(str(path)))
     if found not in _READ_FORMATS:
         found = found.removesuffix("ImageIO") or "none of them by its content"
@@ -191,7 +190,7 @@ def _write_image(path: Path, array: np.ndarray, like: Volume) -> None:
 
 
 def _compress(source: Path, target: Path) -> None:
-    """Gzips without a name and a time, so that equal volumes are equal files.
+    """Gzips without name and time, so that equal volumes are equal files.
 
     Level 4 took a fifth of level 6's time for 4 % more bytes (measured once, a CT of 122 x 101 x 112 voxels).
     """
@@ -201,7 +200,7 @@ def _compress(source: Path, target: Path) -> None:
 
 
 def _copy_source_geometry(path: Path, like: Volume) -> None:
-    """Where `like` still is what its NIfTI-1 file says, gives the file at `path` the same header fields."""
+    """Gives the file at `path` the header fields of `like`'s NIfTI-1 file, where `like` still has its geometry."""
     source = Path(like.path)
     if not like.path or _suffix(source.name) not in (".nii", ".nii.gz") or not source.is_file():
         return

@@ -1,10 +1,10 @@
-"""Images2D: one 2D ultrasound image and its mask, out of PNG, JPEG, BMP, TIFF or a DICOM file of one frame.
+"""2D ultrasound images and their masks, from PNG, JPEG, BMP, TIFF or a DICOM file of one frame.
 
-Unlike everywhere else in this room, an array here is [Y, X]: rows first, as OpenCV and the ImageNet weights have it.
-`volume_of_image` turns it into [X, Y, 1], one voxel thick, for the rooms that know volumes alone.
+Unlike elsewhere in this package, an array here is [Y, X]: rows first, as in OpenCV and for the ImageNet weights.
+`volume_of_image` makes it [X, Y, 1], one voxel thick, for modules of volumes.
 
-A picture that says in its EXIF data that it is to be turned is refused: points and masks could be meant for the stored
-form or for the turned one, and nothing says for which.
+An image whose EXIF data demand a rotation is refused: its points and masks could refer to the stored or to the
+rotated form.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ __all__ = ["Image2D", "is_image_2d_file", "image_2d_name", "volume_of_image", "r
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 LEAST_SIDE = 16
-"""Rows and columns below which a file holds no picture of anything."""
+"""Fewest rows and columns of an image."""
 
 SQUARE_TOLERANCE = 0.01
-"""How far the two sides of a pixel may differ, relatively: both lengths of a head are measured with one number."""
+"""Largest relative difference of a pixel's sides: both lengths of a head are measured with one number."""
 
 GREY_LEVELS = 16
-"""A mask of more levels than these, most of them not the highest, is a picture that was taken for one."""
+"""A mask of more levels than this, most of them not the highest, is an image by mistake."""
 
 OUTLINE_PIXELS = 2.0
-"""How far from its convex hull an open outline may run, in pixels."""
+"""Largest distance of an open outline from its convex hull, in pixels."""
 
 THIN = 3
 """An outline disappears when it is eroded by a square of this side."""
@@ -56,9 +56,9 @@ class Image2D:
 
     Attributes:
         pixels: uint8 [Y, X].
-        pixel_size_mm: millimetres in a pixel, along both axes, as the file says; None where it does not.
+        pixel_size_mm: millimetres a pixel, along both axes, from the file; None where it has none.
         path: the file, for messages.
-        notes: what was done to the file's values, a line each, without the file's name.
+        notes: the conversions of the file's values, a line each, without the file's name.
     """
 
     pixels: np.ndarray
@@ -68,7 +68,7 @@ class Image2D:
 
 
 def is_image_2d_file(path) -> bool:
-    """Whether the name ends as a picture's does and is not hidden, or the file has no suffix and is DICOM."""
+    """Whether the name has a suffix of 2D images and is not hidden, or the file has no suffix and is DICOM."""
     path = Path(path)
     if path.name.startswith("."):
         return False
@@ -76,22 +76,22 @@ def is_image_2d_file(path) -> bool:
 
 
 def image_2d_name(path) -> str:
-    """The file's name without a picture's suffix ("010_HC.png" -> "010_HC")."""
+    """The file's name without the suffix of a 2D image ("010_HC.png" -> "010_HC")."""
     path = Path(path)
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def read_image_2d(path) -> Image2D:
-    """Reads a picture as grey levels.
+    """Reads a 2D image as grey levels.
 
-    Equal colour channels are grey; of others the luminance is taken, and a note says so. More than 8 bits are scaled
-    so that the largest value becomes 255, with a note. Millimetres come from DICOM alone: from the regions that an
-    ultrasound scanner has calibrated, else from PixelSpacing.
+    Equal colour channels are grey; others become their luminance, with a note. More than 8 bits are scaled so that the
+    largest value becomes 255, with a note. Millimetres come from DICOM only: from the regions calibrated by an
+    ultrasound scanner, else from PixelSpacing.
 
     Raises:
         ConstantImageError: every pixel has the same value.
         UserError: no file, an empty, truncated or damaged one, another kind of file, several frames or pages, a
-            rotation in its EXIF data, other numbers than of 8 or 16 bits, under 16 pixels a side.
+            rotation in its EXIF data, values of other than 8 or 16 bits, under 16 pixels a side.
     """
     path = Path(path)
     if check_image_file(path) == "DICOM":
@@ -99,21 +99,21 @@ def read_image_2d(path) -> Image2D:
     else:
         values, pixel_size_mm, notes = _decoded(path), None, []
     if min(values.shape[:2]) < LEAST_SIDE:
-        raise UserError(f"{path}: a picture has {LEAST_SIDE} pixels a side or more; found {_size(values.shape)}")
+        raise UserError(f"{path}: an image has {LEAST_SIDE} pixels a side or more; found {_size(values.shape)}")
     pixels = _eight_bits(_grey(values, notes), notes, path)
     if pixels.min() == pixels.max():
-        raise ConstantImageError(f"{path}: a picture must hold more than one value; every pixel is {pixels.min()}; "
+        raise ConstantImageError(f"{path}: an image must hold more than one value; every pixel is {pixels.min()}; "
                                  "export it again")
     return Image2D(pixels, pixel_size_mm, str(path), tuple(notes))
 
 
 def volume_of_image(image: Image2D, pixel_size_mm: float | None = None) -> Volume:
-    """The picture as a volume uint8 [X, Y, 1] whose axes are L, P, S.
+    """The image as a volume uint8 [X, Y, 1] whose axes are L, P, S.
 
     Args:
-        picture: what `read_image_2d` gave.
-        pixel_size_mm: goes before what the file says. Where neither is known, a pixel counts as 1: the volume's
-            millimetres are then pixels, and nobody may call them millimetres.
+        image: of `read_image_2d`.
+        pixel_size_mm: overrides the file's. Where neither is known, a pixel counts as 1: the volume's millimetres are
+            then pixels.
     """
     size = image.pixel_size_mm if pixel_size_mm is None else pixel_size_mm
     sides = (1.0, 1.0, 1.0) if size is None else (float(size), float(size), 1.0)
@@ -122,19 +122,19 @@ def volume_of_image(image: Image2D, pixel_size_mm: float | None = None) -> Volum
 
 
 def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
-    """The mask of a picture, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
+    """The mask of an image, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
 
-    Every value but 0 is inside. What encloses a hole larger than itself is an outline, as the HC18 set has them, and
-    is filled; so is a thin one that leaves the picture or has a gap, if it is convex as a head is.
+    Every value but 0 is inside. A line that encloses a hole larger than itself is an outline, as in the HC18 set, and
+    is filled; so is a thin one that leaves the image or has a gap, if it is convex like a head.
 
     Args:
-        path: a picture without losses, not DICOM.
-        size_yx: rows and columns of its picture.
+        path: an image in a lossless format, not DICOM.
+        size_yx: rows and columns of its image.
 
     Raises:
         OtherGridError: the mask has another size.
-        LabelValueError: it is no mask but a picture of many grey levels.
-        UserError: as `read_image_2d`; a JPEG file, whose values near an edge are made up; a line that encloses nothing.
+        LabelValueError: it is not a mask but an image of many grey levels.
+        UserError: as `read_image_2d`; a JPEG file, whose values near edges are wrong; a line that encloses nothing.
     """
     path = Path(path)
     kind = check_image_file(path)
@@ -142,8 +142,8 @@ def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
         raise UserError(f"{path}: a mask is PNG, BMP or TIFF, which keep its values; found {kind}; export it as PNG")
     values = _decoded(path)
     if values.shape[:2] != tuple(size_yx):
-        raise OtherGridError(f"{path}: a mask must have the size of its picture, {_size(size_yx)}; found "
-                             f"{_size(values.shape)}; export it at the picture's size")
+        raise OtherGridError(f"{path}: a mask must have the size of its image, {_size(size_yx)}; found "
+                             f"{_size(values.shape)}; export it at the image's size")
     if values.ndim == 3:
         values = values[:, :, :3].max(axis=2)  # without transparency
     _check_mask_levels(values, path)
@@ -162,15 +162,15 @@ def _decoded(path: Path) -> np.ndarray:
         pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
         values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError) as error:
-        raise UserError(f"{path}: must be a readable picture; found: {_line(error)}; export it again") from None
+        raise UserError(f"{path}: must be a readable image; found: {_line(error)}; export it again") from None
     finally:
         logging.setLogLevel(level)
     if values is None:
-        raise UserError(f"{path}: must be a whole, readable picture; found it damaged or truncated; copy it again")
+        raise UserError(f"{path}: must be a whole, readable image; found it damaged or truncated; copy it again")
     if pages > 1:
-        raise UserError(f"{path}: a picture is one page; found {pages}; save each as a file of its own")
+        raise UserError(f"{path}: an image is one page; found {pages}; save each as its own file")
     if values.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: a picture has 8 or 16 bits a value; found {values.dtype}; export it as 8-bit PNG")
+        raise UserError(f"{path}: an image has 8 or 16 bits a value; found {values.dtype}; export it as 8-bit PNG")
     return values
 
 
@@ -183,7 +183,7 @@ def _grey(values: np.ndarray, notes: list[str]) -> np.ndarray:
     if values.ndim == 2:
         return values
     if values.shape[2] in (2, 4) and values[:, :, -1].min() != values[:, :, -1].max():
-        notes.append("partly transparent: the transparency was passed over")
+        notes.append("partly transparent: the transparency was ignored")
     if values.shape[2] < 3:
         return values[:, :, 0]
     colours = values[:, :, :3]
@@ -191,7 +191,7 @@ def _grey(values: np.ndarray, notes: list[str]) -> np.ndarray:
     if not spread.any():
         return np.ascontiguousarray(colours[:, :, 0])
     notes.append(f"coloured in {100 * np.mean(spread > 0):.2g} % of its pixels, by up to {spread.max()} levels: "
-                 "the luminance was taken")
+                 "the luminance was used")
     return cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_BGR2GRAY)
 
 
@@ -202,7 +202,7 @@ def _eight_bits(values: np.ndarray, notes: list[str], path: Path) -> np.ndarray:
     if not np.isfinite(values).all() or low < 0:
         raise UserError(f"{path}: grey levels are 0 or more; found {low:g} to {high:g}; export it as 8-bit PNG")
     if low == high:
-        return np.zeros(values.shape, np.uint8)  # the caller says that it is constant
+        return np.zeros(values.shape, np.uint8)  # the caller reports that it is constant
     notes.append(f"{values.dtype} values up to {high:g}: scaled so that the largest becomes 255")
     return np.rint(values * (255.0 / high)).astype(np.uint8)
 
@@ -221,11 +221,11 @@ def _check_mask_levels(values: np.ndarray, path: Path) -> None:
     levels = len(np.unique(inside))
     if levels > GREY_LEVELS:
         raise LabelValueError(f"{path}: a mask is 0 outside and one value inside, or an outline; found {levels} "
-                              "levels: is this the picture itself? Give its mask")
+                              "levels: is this the image itself? Give its mask")
 
 
 def _filled(line: np.ndarray, path: Path) -> np.ndarray:
-    """bool [Y, X]: the mask as it is, or what the outline `line` encloses, itself included."""
+    """bool [Y, X]: the mask itself, or the area that the outline `line` encloses, with the line."""
     whole = ndimage.binary_fill_holes(line)
     drawn = np.count_nonzero(line)
     if np.count_nonzero(whole) > 2 * drawn:
@@ -235,7 +235,7 @@ def _filled(line: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _filled_hull(line: np.ndarray, path: Path) -> np.ndarray:
-    """What an open outline would enclose: an ellipse and a picture are convex, so what both cover is too."""
+    """The area in an open outline: ellipse and image are convex, and so is their intersection."""
     points = np.argwhere(line)[:, ::-1].astype(np.int32)
     hull = cv2.convexHull(points)
     ring = cv2.polylines(np.ones(line.shape, np.uint8), [hull], True, 0)
@@ -251,7 +251,7 @@ def _filled_hull(line: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
-    """Values [Y, X] or [Y, X, 3 (BGR)], millimetres in a pixel or None, and notes."""
+    """Values [Y, X] or [Y, X, 3 (BGR)], millimetres a pixel or None, and notes."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")
@@ -260,7 +260,7 @@ def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
         _check_one_frame(reader, path)
         image = call_quietly(reader.Execute)
     except RuntimeError as error:
-        raise UserError(f"{path}: must be a readable DICOM picture; found: {reason_of(error)}; copy it again") from None
+        raise UserError(f"{path}: must be a readable DICOM image; found: {reason_of(error)}; copy it again") from None
     values = sitk.GetArrayFromImage(image)
     values = values.reshape(values.shape[-3:] if image.GetNumberOfComponentsPerPixel() > 1 else values.shape[-2:])
     notes: list[str] = []
@@ -270,7 +270,7 @@ def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
     if values.ndim == 3:
         return np.ascontiguousarray(values[:, :, ::-1]), _dicom_pixel_size(reader, path, notes), notes
     if _field(reader, "0028|0004") == "MONOCHROME1":
-        notes.append("stored with its largest value black: turned round")
+        notes.append("stored with its largest value black: inverted")
         values = values.max() - values
     return values, _dicom_pixel_size(reader, path, notes), notes
 
@@ -279,7 +279,7 @@ def _check_one_frame(reader: sitk.ImageFileReader, path: Path) -> None:
     size = reader.GetSize()
     frames = int(np.prod(size[2:])) if len(size) > 2 else 1
     if frames > 1:
-        raise UserError(f"{path}: a picture is one frame; found {frames}; export the frame to be measured")
+        raise UserError(f"{path}: an image is one frame; found {frames}; export the frame to be measured")
 
 
 def _field(reader: sitk.ImageFileReader, tag: str) -> str:
@@ -287,13 +287,13 @@ def _field(reader: sitk.ImageFileReader, tag: str) -> str:
 
 
 def _dicom_pixel_size(reader: sitk.ImageFileReader, path: Path, notes: list[str]) -> float | None:
-    """Of the calibrated regions, else PixelSpacing (not ITK's own spacing, which is 1 where nothing is said)."""
+    """Of the calibrated regions, else PixelSpacing (not ITK's own spacing, which is 1 by default)."""
     sides = [side for region in region_pixel_sizes(path) for side in region] or _pixel_spacing(reader)
     if len(sides) < 2 or not all(np.isfinite(side) and side > 0 for side in sides):
         return None
     if max(sides) - min(sides) > SQUARE_TOLERANCE * max(sides):
-        notes.append(f"pixels of {min(sides):.4g} to {max(sides):.4g} mm, not square or not alike: no millimetres "
-                     "are given")
+        notes.append(f"pixels of {min(sides):.4g} to {max(sides):.4g} mm, not square or not alike: measured "
+                     "in pixels")
         return None
     return float(np.mean(sides))
 

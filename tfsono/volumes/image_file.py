@@ -1,6 +1,6 @@
-"""What kind of picture a file holds, and whether it is whole, told from its bytes before anything decodes them.
+"""The kind of a 2D image file and whether it is whole, from its bytes, before anything decodes them.
 
-Decoders differ in what they do with the first half of a file: some versions of OpenCV return it with the rest grey.
+Decoders differ on truncated files: some versions of OpenCV return the missing rest in grey.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UPRIGHT = 1
 
 
 def is_dicom_file(path) -> bool:
-    """Whether a file that is there begins as DICOM does: 128 bytes of anything, then "DICM"."""
+    """Whether a file exists and begins as DICOM: 128 arbitrary bytes, then "DICM"."""
     try:
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -28,10 +28,10 @@ def is_dicom_file(path) -> bool:
 
 
 def check_image_file(path) -> str:
-    """The kind of the picture by its content: "PNG", "JPEG", "BMP", "TIFF" or "DICOM".
+    """The kind of the image by its content: "PNG", "JPEG", "BMP", "TIFF" or "DICOM".
 
     Raises:
-        UserError: no file, an empty one, another kind, one that ends early, one that is to be turned when shown.
+        UserError: no file, an empty one, another kind, one that ends early, one to be rotated for display.
     """
     path = Path(path)
     if is_dicom_file(path):
@@ -40,11 +40,11 @@ def check_image_file(path) -> str:
         content = path.read_bytes()
     except OSError as error:
         found = "a folder" if path.is_dir() else error.strerror
-        raise UserError(f"{path}: a picture must be a readable file; found: {found}; check the name") from None
+        raise UserError(f"{path}: an image must be a readable file; found: {found}; check the name") from None
     kind = next((kind for start, kind in _KINDS if content.startswith(start)), "")
     if not kind:
         found = f"{len(content)} bytes beginning {content[:8]!r}" if content else "an empty file"
-        raise UserError(f"{path}: a picture is PNG, JPEG, BMP, TIFF or DICOM; found {found}; export it again")
+        raise UserError(f"{path}: an image is PNG, JPEG, BMP, TIFF or DICOM; found {found}; export it again")
     checks = {"PNG": _png_orientation, "JPEG": _jpeg_orientation, "BMP": _bmp_orientation, "TIFF": _tiff_orientation}
     try:
         orientation = checks[kind](content)
@@ -52,8 +52,8 @@ def check_image_file(path) -> str:
         raise UserError(f"{path}: a {kind} file must be whole; found it damaged or truncated at {len(content)} bytes; "
                         "copy it again") from None
     if orientation != _UPRIGHT:
-        raise UserError(f"{path}: a picture must be stored as it is shown; found EXIF orientation {orientation} "
-                        "(turned or mirrored), and masks and points may be meant either way; save it upright")
+        raise UserError(f"{path}: an image must be stored as it is shown; found EXIF orientation {orientation} "
+                        "(rotated or mirrored), and masks and points may refer to either; save it upright")
     return kind
 
 
@@ -73,7 +73,7 @@ def _png_orientation(content: bytes) -> int:
 
 
 def _jpeg_orientation(content: bytes) -> int:
-    """ValueError where the end is missing: within the picture's data no other byte pair looks like it."""
+    """ValueError where the end marker is missing: the image's data never contain it."""
     orientation = _UPRIGHT
     for marker, data, end in _jpeg_segments(content):
         if marker == 0xE1 and data.startswith(b"Exif\0\0"):
@@ -99,7 +99,7 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _bmp_orientation(content: bytes) -> int:
-    """BMP files are never turned. ValueError where uncompressed rows are missing."""
+    """BMP files are never rotated. ValueError where uncompressed rows are missing."""
     (start,) = struct.unpack_from("<I", content, 10)
     (header,) = struct.unpack_from("<I", content, 14)
     if header >= 40:
@@ -110,7 +110,7 @@ def _bmp_orientation(content: bytes) -> int:
 
 
 def _tiff_orientation(content: bytes) -> int:
-    """The orientation of a TIFF file, or of EXIF data, which are built like one."""
+    """The orientation of a TIFF file, or of EXIF data, which have the same form."""
     order = {b"II": "<", b"MM": ">"}.get(content[:2], "")
     if not order:
         raise ValueError("byte order")

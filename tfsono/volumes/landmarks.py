@@ -1,7 +1,7 @@
 """Landmarks: four file formats to and from one dictionary, name -> position in LPS millimetres.
 
-A missing landmark is a row of NaN, in whichever way its file says so. Continuous voxel indices count voxel
-centres (the first is 0.0).
+A missing landmark is a row of NaN, however its file marks it. Continuous voxel indices count voxel centres (the
+first is 0.0).
 """
 
 from __future__ import annotations
@@ -51,20 +51,19 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
 
     Args:
         path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines where it has no list; never
-            those of its ROI boxes);
-            Slicer's older `.fcsv`; an annotation in voxel indices
+            those of its ROI boxes); Slicer's older `.fcsv`; an annotation in voxel indices
             (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point that is null, empty, NaN,
             all 0, or has a negative index is missing; a spacing that is absent or null is the image's); or a label
-            image, of which each label's centroid is a landmark named by its number.
-        like: the image. Needed for voxel indices; a label image is checked against its grid.
+            image, in which each label's centroid is a landmark named by its number.
+        like: the image: needed for voxel indices; a label image is checked against its grid.
 
     Returns:
         float64 [3] in LPS millimetres for each name, in the file's order; NaN where missing.
 
     Raises:
         UserError: a missing or unreadable file, an unknown suffix or coordinate system, a name twice, a
-            position that is not three numbers; voxel indices without `like`, for another spacing, or with their axes
-            in another order than the image's.
+            position that is not three numbers; voxel indices without `like`, for another spacing, or with axes in
+            another order than the image's.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,10 +80,10 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
 
 
 def read_landmark_names(path) -> tuple[str, ...]:
-    """The names in a landmark file of one case, in its order, without its image, and though its places be wrong.
+    """The names in a landmark file of one case, in its order, without its image, even if positions are wrong.
 
     Raises:
-        UserError: a missing or unreadable file, an unknown suffix, or anything else that hides the names.
+        UserError: a missing or unreadable file, an unknown suffix, or no readable names.
     """
     path = Path(path)
     if path.is_file() and path.name.lower().endswith(".json"):
@@ -118,17 +117,17 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
 
 def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[str, str]] = (),
                   boxes: Mapping[str, Box | tuple] | None = None) -> None:
-    """Writes a list of points, lines between some of them, and boxes, as 3D Slicer reads them by drag and drop.
+    """Writes a list of points, lines between some of them, and boxes, for 3D Slicer (drag and drop).
 
     Args:
-        path: ends in `.mrk.json`; written beside and renamed.
+        path: ends in `.mrk.json`; written under a temporary name and renamed.
         points_mm: positions [3] in LPS millimetres; one with a NaN is written as missing.
-        lines: pairs of names; a line with a missing end is left out.
-        boxes: named boxes (`Box`, or its three parts), written as ROIs; one with a NaN, or a side of 0, is left out.
+        lines: pairs of names; a line with a missing end is omitted.
+        boxes: named boxes (`Box`, or its three parts), written as ROIs; one with a NaN, or a side of 0, is omitted.
 
     Raises:
         UserError: another suffix, or the folder does not exist.
-        ValueError: a line names a point that is not there, or a box is none.
+        ValueError: a line names an unknown point, or a box is invalid.
     """
     path = Path(path)
     if not path.name.lower().endswith(".mrk.json"):
@@ -189,7 +188,7 @@ def _from_markups(path: Path, content: dict) -> dict[str, np.ndarray]:
 
 
 def _from_fcsv(path: Path) -> dict[str, np.ndarray]:
-    """Slicer's old table: comment lines say the coordinate system and the columns, then a row a point."""
+    """Slicer's old table: comment lines with the coordinate system and the columns, then a row a point."""
     lines = _read_text(path).splitlines()
     header = dict(_header_field(line) for line in lines if line.startswith("#") and "=" in line)
     if "CoordinateSystem" not in header:
@@ -210,7 +209,7 @@ def _header_field(line: str) -> tuple[str, str]:
 
 
 def _signs(path: Path, system: str) -> np.ndarray:
-    """What turns a coordinate system's points into LPS; Slicer's tables wrote 0 for RAS and 1 for LPS."""
+    """The signs that convert a coordinate system to LPS; Slicer's tables have 0 for RAS and 1 for LPS."""
     if system.upper() in ("RAS", "0"):
         return _RAS_TO_LPS
     if system.upper() in ("LPS", "1"):
@@ -243,9 +242,9 @@ def _index(path: Path, name: str, value) -> np.ndarray:
 
 
 def _check_order(path: Path, indices: dict[str, np.ndarray], like: Volume) -> None:
-    """UserError for points that the image cannot hold, but could if their axes stood in another order.
+    """UserError for points outside the image that would be inside with their axes in another order.
 
-    Programs write (z, y, x) for (x, y, z). Points that fit in no order are left for the audit to list, one by one.
+    Programs write (z, y, x) for (x, y, z). Points that fit in no order are reported by the audit, one by one.
     """
     known = np.array([point for point in indices.values() if np.isfinite(point).all()]).reshape(-1, 3)
     last = np.array(like.size) - 0.5
@@ -260,7 +259,7 @@ def _check_order(path: Path, indices: dict[str, np.ndarray], like: Volume) -> No
 
 
 def _check_spacing(path: Path, content: dict, like: Volume) -> None:
-    """Where the annotation says a spacing, it is the image's: else its indices are of another grid."""
+    """The annotation's spacing, if any, must be the image's: else its indices are of another grid."""
     given = content.get("spacing")
     given = list(given) if isinstance(given, list) else [given] * 3
     if all(value is None for value in given):  # also of []
@@ -283,7 +282,7 @@ def _check_spacing(path: Path, content: dict, like: Volume) -> None:
 
 
 def _unit(path: Path, content: dict) -> str:
-    """The spacing's unit as a key of `_MILLIMETRES`; millimetres where none is said."""
+    """The spacing's unit as a key of `_MILLIMETRES`; millimetres by default."""
     given = content.get("spacing_unit")
     unit = "mm" if given in (None, "") else str(given).strip()
     short = unit.lower().removesuffix("s").replace("meter", "metre") if len(unit) > 2 else unit.lower()
@@ -294,13 +293,13 @@ def _unit(path: Path, content: dict) -> str:
 
 
 def _orders() -> list[tuple[int, ...]]:
-    """The orders of three axes other than their own; the one most often met, turned round, is the first."""
+    """The orders of three axes other than their own; the most common one, reversed, is the first."""
     others = [order for order in permutations(range(3)) if order != (0, 1, 2)]
     return sorted(others, key=lambda order: order != (2, 1, 0))
 
 
 def _order_words(order: tuple[int, ...]) -> str:
-    """How a file has the axes that come into their own order when it is read in `order`."""
+    """The order of the axes in a file that must be read in `order`."""
     return "(" + ", ".join("xyz"[order.index(axis)] for axis in range(3)) + ")"
 
 
@@ -328,13 +327,13 @@ def _markup(kind: str, name: str, points_mm: dict[str, np.ndarray]) -> dict:
 
 
 def _roi(name: str, box: Box) -> dict:
-    """A box as Slicer keeps it: its one control point is its centre, its orientation row by row."""
+    """A box in Slicer's form: its only control point is its centre, its orientation row by row."""
     orientation, size = np.array(box.orientation, np.float64), np.asarray(box.size_mm, np.float64)
     if orientation.shape != (3, 3) or size.shape != (3,) or (size <= 0).any():
         raise ValueError(f"box {name!r} must have an orientation [3, 3] and three positive sizes; "
                          f"found {orientation.tolist()} and {size.tolist()}")
     if np.linalg.det(orientation) < 0:
-        orientation[:, 2] *= -1  # a mirrored frame is no rotation; the box is the same either way
+        orientation[:, 2] *= -1  # a mirrored frame is not a rotation; the box is the same either way
     return {
         **_markup("ROI", name, {name: np.asarray(box.centre_mm, np.float64)}),
         "roiType": "Box",
@@ -347,7 +346,7 @@ def _roi(name: str, box: Box) -> dict:
 
 
 def _control_point(number: int, label: str, point: np.ndarray) -> dict:
-    """A missing point has no position at all: JSON has no NaN, and three zeros would be a place."""
+    """A missing point has no position: JSON has no NaN, and three zeros would be a position."""
     control: dict = {"id": str(number), "label": label}
     if np.isfinite(point).all():
         control["position"] = [float(value) for value in point]
@@ -382,11 +381,11 @@ def _read_text(path: Path) -> str:
 
 def _read_json(path: Path) -> dict:
     def different(pairs: list[tuple]) -> dict:
-        """Python's reader would keep the last of two entries of one name without a word."""
+        """Python's reader would silently keep the last of two entries of one name."""
         names = [name for name, _ in pairs]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise UserError(f"{path}: each name must stand once in its object; found {twice!r} twice")
+            raise UserError(f"{path}: each name must occur once in its object; found {twice!r} twice")
         return dict(pairs)
 
     try:

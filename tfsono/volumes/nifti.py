@@ -1,8 +1,8 @@
 """The few header fields of a NIfTI file that ITK does not check or does not keep to the last bit.
 
 Offsets are those of nifti1.h; Analyze 7.5 has the same sizes and spacings at the same places. ITK reads no NIfTI-2.
-Where a file has a qform and an sform that differ, ITK takes the sform only if its code is 1 (scanner); other
-programs may take the other. What is written back carries both, so each program sees the result on the image.
+Where a file has a qform and an sform that differ, ITK uses the sform only if its code is 1 (scanner); other
+programs may use the other. Written files carry both, so that each program shows the result on the image.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from dataclasses import dataclass
 import numpy as np
 
 _FLOATS = {16: "f4", 64: "f8"}
-"""The codes of the types whose voxels can be NaN, of those that are read."""
+"""The codes of the supported types whose voxels can be NaN."""
 
 _SCALE_TOLERANCE = 1e-2
-"""How far an sform's column may be from the spacing, relatively: beyond, millimetres are ambiguous."""
+"""Largest relative difference of an sform's column from the spacing: beyond it millimetres are ambiguous."""
 
 _SHEAR_TOLERANCE = 1e-2
-"""How large the cosine between two columns of an sform may be: half a degree."""
+"""Largest cosine between two columns of an sform: half a degree."""
 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What a header says of the size, the bytes and the geometry.
+    """The size, bytes and geometry in a header.
 
     Attributes:
         order: "<" or ">", the byte order.
-        size: the sides of all axes; empty where the header's number of axes is impossible.
+        size: the sides of all axes; empty where the header's number of axes is invalid.
         spacing: of the first three axes at most, in the header's units.
-        data_offset, data_bytes: where the voxels begin and how many bytes they take.
+        data_offset, data_bytes: of the voxels.
         float_type: of voxels that can be NaN or infinite, as NumPy names it (">f4"); "" of all others.
         sform: [3, 4], or None where the header has none.
     """
@@ -45,9 +45,9 @@ class NiftiHeader:
     sform: np.ndarray | None
 
     def sform_problem(self) -> str:
-        """What makes the sform no rotation times the spacing, in words; "" when nothing does.
+        """Why the sform is not a rotation times the spacing, as text; "" if it is.
 
-        ITK drops such an sform and takes the qform, or no rotation at all, with a warning at most.
+        ITK drops such an sform and uses the qform, or no rotation at all, with a warning at most.
         """
         if self.sform is None or len(self.spacing) < 3:
             return ""
@@ -64,15 +64,15 @@ class NiftiHeader:
 class NonFiniteCount:
     """Counts the NaN and infinite voxels of an unpacked file that comes piece by piece.
 
-    The values as stored: a rescale slope makes no NaN of a number, and one too large is seen after reading.
+    The values as stored: a rescale slope makes no NaN, and values too large are found after reading.
 
     Attributes:
-        bad: how many were found.
-        first: [x, y, z, ...] of the first of them, in the order of the file; () where there is none.
+        bad: their number.
+        first: [x, y, z, ...] of the first of them, in the order of the file; () if there is none.
     """
 
     def __init__(self, header: NiftiHeader) -> None:
-        """`header` describes the file whose pieces `add` will be given, from its first byte on."""
+        """`header` describes the file whose pieces `add` will get, from its first byte on."""
         self.bad = 0
         self.first: tuple[int, ...] = ()
         self._header = header
@@ -141,7 +141,7 @@ def _parse(start: bytes, order: str) -> NiftiHeader:
     code, bits = struct.unpack_from(order + "2h", start, 70)
     spacing = struct.unpack_from(order + "8f", start, 76)
     (data_offset,) = struct.unpack_from(order + "f", start, 108)
-    # Where the voxels are in the same file, ITK takes no offset into the header itself.
+    # Where the voxels are in the same file, ITK accepts no offset into the header itself.
     least = 348 if start[344:347] == b"n+1" else 0
     size = sides[1 : sides[0] + 1] if 1 <= sides[0] <= 7 else ()
     return NiftiHeader(
@@ -156,7 +156,7 @@ def _parse(start: bytes, order: str) -> NiftiHeader:
 
 
 def _sform(start: bytes, order: str) -> np.ndarray | None:
-    if start[344:347] not in (b"n+1", b"ni1"):  # Analyze 7.5 has other things there
+    if start[344:347] not in (b"n+1", b"ni1"):  # Analyze 7.5 has other fields there
         return None
     (code,) = struct.unpack_from(order + "h", start, 254)
     if code <= 0:

@@ -1,7 +1,7 @@
-"""Permutation and flips between orientations: nothing is interpolated, so the way back is exact.
+"""Permutation and flips between orientations: nothing is interpolated, so the inverse is exact.
 
-An orientation is three letters, one an array axis, saying where the axis points: L or R, P or A, S or I
-(so "LPS" is the identity direction, as in DICOM and ITK; NIfTI's "RAS+" names the same way of counting).
+An orientation is three letters, one an array axis, for the direction of the axis: L or R, P or A, S or I
+("LPS" is the identity direction, as in DICOM and ITK; NIfTI's "RAS+" follows the same convention).
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ def orientation_code(volume: Volume) -> str:
 def reorient(volume: Volume, orientation: str = "LPS") -> Volume:
     """The same voxels at the same places, with the array's axes nearest to `orientation`.
 
-    An oblique volume keeps its residual rotation: only axes are exchanged and turned round. The array is
-    C-contiguous again.
+    An oblique volume keeps its residual rotation: axes are only exchanged and reversed. The array is C-contiguous.
 
     Raises:
         ValueError: `orientation` is not one letter of each pair L/R, P/A, S/I.
@@ -51,9 +50,9 @@ def restore_orientation(array: np.ndarray, native: Volume, orientation: str = "L
     """The inverse of `reorient`: an array on the reoriented grid back on the native one.
 
     Args:
-        array: [X', Y', Z'] or with further axes behind, on the reoriented grid.
+        array: [X', Y', Z'] or with further axes, on the reoriented grid.
         native: the volume before `reorient`; only its direction and size are used.
-        orientation: what `reorient` was given.
+        orientation: as given to `reorient`.
 
     Returns:
         A C-contiguous array [X, Y, Z, ...] of native's size.
@@ -70,7 +69,7 @@ def restore_orientation(array: np.ndarray, native: Volume, orientation: str = "L
 
 
 def _axis_plan(direction, orientation: str) -> tuple[list[int], list[bool]]:
-    """For each new axis: which old axis it is, and whether it is turned round."""
+    """For each new axis: the old axis, and whether it is reversed."""
     wanted = _parse(orientation)
     found = _nearest_axes(direction)
     rows = [row for row, _ in found]
@@ -89,8 +88,8 @@ def _parse(orientation: str) -> list[tuple[int, int]]:
 def _nearest_axes(direction) -> list[tuple[int, int]]:
     """For each array axis its physical axis (0 L, 1 P, 2 S) and sign.
 
-    The largest cosine of the whole matrix is settled first, then the largest of what is left, as ITK does: so
-    no physical axis is given twice, however oblique the volume is.
+    The largest cosine of the whole matrix is assigned first, then the largest of the rest, as in ITK: so no
+    physical axis is assigned twice, however oblique the volume is.
     """
     matrix = np.array(direction, np.float64).reshape(3, 3)
     left = np.abs(matrix)

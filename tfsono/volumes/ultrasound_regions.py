@@ -17,24 +17,24 @@ _MM_IN_CM = 10.0
 
 
 def region_pixel_sizes(path) -> list[tuple[float, float]]:
-    """Millimetres in a pixel along x and y of each 2D region in centimetres; empty where the header says nothing.
+    """Millimetres a pixel along x and y of each 2D region in centimetres; empty where the header has none.
 
     Args:
         path: a DICOM file.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a header that is not quite as the standard has it
+        warnings.simplefilter("ignore")  # for headers that do not quite follow the standard
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SequenceOfUltrasoundRegions"])
             sizes = [_region_size(region) for region in header.get("SequenceOfUltrasoundRegions", ())]
         except (BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError,
                 KeyError, NotImplementedError, RecursionError, struct.error, zlib.error):
-            return []  # damaged, which `read_image_2d` says in its own words
+            return []  # damaged, which `read_image_2d` reports
     return [sides for sides in sizes if sides is not None]
 
 
 def _region_size(region: pydicom.Dataset) -> tuple[float, float] | None:
-    """Only of 2D regions in centimetres: those of M-mode and Doppler have seconds and velocities on their axes."""
+    """Only for 2D regions in centimetres: M-mode and Doppler have seconds and velocities on their axes."""
     kind = (region.get("RegionSpatialFormat"), region.get("PhysicalUnitsXDirection"),
             region.get("PhysicalUnitsYDirection"))
     steps = (region.get("PhysicalDeltaX"), region.get("PhysicalDeltaY"))

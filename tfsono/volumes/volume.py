@@ -1,4 +1,4 @@
-"""A volume: an array [x, y, z] and where its voxels lie in the patient (LPS millimetres)."""
+"""A volume: an array [x, y, z] and the positions of its voxels in the patient (LPS millimetres)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import SimpleITK as sitk
 from tfsono.errors import UserError
 
 ORTHONORMAL_TOLERANCE = 1e-3
-"""How far D^T D may be from the identity: headers keep float32, some text headers three to six digits."""
+"""Largest difference of D^T D from the identity: headers keep float32, some text headers three to six digits."""
 
 GRID_TOLERANCE_VOXELS = 0.01
-"""How far corresponding corners of two grids may lie apart, in parts of the smallest spacing."""
+"""Largest distance of corresponding corners of two grids, as a share of the smallest spacing."""
 
 
 class NotFiniteError(UserError):
-    """Voxels that are NaN, infinite or beyond 32-bit floats: so many of so many, the first of them there."""
+    """Voxels that are NaN, infinite or beyond 32-bit floats."""
 
     def __init__(self, path: object, bad: int, voxels: int, first: tuple[int, ...]) -> None:
         super().__init__(f"{path}: every voxel must be a finite 32-bit float; found {bad} of {voxels} "
@@ -31,11 +31,11 @@ class ConstantImageError(UserError):
 
 
 class OtherGridError(UserError):
-    """A mask that does not lie on the grid of its image."""
+    """A mask with another grid than its image."""
 
 
 class LabelValueError(UserError):
-    """A mask whose values are no whole numbers, or need more than 32 bits."""
+    """A mask whose values are not whole numbers, or need more than 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Volume:
         spacing_mm: three floats, in the order of the array's axes.
         origin_mm: the LPS position of the centre of voxel (0, 0, 0).
         direction: nine floats, row-major as `SimpleITK.GetDirection`; column a is the unit vector of axis a.
-        path: the file or folder it came from, for messages; "" when made in memory.
+        path: the file or folder it was read from, for messages; "" if made in memory.
     """
 
     array: np.ndarray
@@ -78,7 +78,7 @@ def call_quietly(action: Callable):
 
 
 def reason_of(error: Exception) -> str:
-    """The one line of an ITK error that says why, out of several of source positions and nested calls."""
+    """The line of an ITK error with the reason, without source positions and nested calls."""
     text = str(error).split("ERROR: ")[-1].strip()
     if "[nrrd]" in text:  # its nested calls end with the cause
         text = text.split("[nrrd]")[-1].split(":", 1)[-1].strip()
@@ -87,7 +87,7 @@ def reason_of(error: Exception) -> str:
 
 
 def volume_from_image(image: sitk.Image, path: str) -> Volume:
-    """The volume of a SimpleITK image, with every check that needs no comparison with another one.
+    """The volume of a SimpleITK image, with every check that needs no second one.
 
     A fourth axis of length one (a NIfTI or NRRD habit) is dropped. Integers of up to 32 bits keep their type,
     64-bit integers become int32 where they fit, floats become float32.
@@ -115,17 +115,17 @@ def image_from_array(array: np.ndarray, like: Volume) -> sitk.Image:
 
 
 def check_not_constant(volume: Volume) -> None:
-    """Raises ConstantImageError when every voxel has the same value: an image without content."""
+    """Raises ConstantImageError if every voxel has the same value."""
     low, high = volume.array.min(), volume.array.max()
     if low == high:
         raise ConstantImageError(f"{volume.path}: an image must hold more than one value; every voxel is {low}")
 
 
 def grid_difference(first: Volume, second: Volume) -> str:
-    """"" when both have the same grid, else what differs, in words.
+    """"" if both have the same grid, else the differences as text.
 
-    Corresponding corners of the two grids must lie within 1 % of the smallest spacing of each other. That
-    catches size, spacing, origin and direction in one measure, by what they do to a voxel's position.
+    Corresponding corners of the two grids must be within 1 % of the smallest spacing of each other. That
+    covers size, spacing, origin and direction in one measure, by their effect on a voxel's position.
     """
     if first.size != second.size:
         return f"size {_words(first.size)} against {_words(second.size)}"

@@ -53,6 +53,6 @@ def write_small_head_dataset(root: Path, cases: int = 8) -> Path:
 
 
 def write_head_cache(dataset: Path, path: Path) -> Path:
-    """The cache of a dataset of images."""
+    """The cache of a dataset of 2D images."""
     write_cache(open_dataset(dataset), path, CacheSettings("head"), progress=lambda text: None)
     return path

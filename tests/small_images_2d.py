@@ -1,4 +1,4 @@
-"""Tiny images of heads, written by OpenCV alone: a bright ellipse on grain, its mask and the ends of its axes."""
+"""Tiny 2D images of heads, written by OpenCV alone: a bright ellipse on grain, its mask and the ends of its axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit says of each broken file what is wrong with it, and nothing of sound ones."""
+"""The audit reports the problem of each broken file, and none of sound ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_truncated_inside_a_whole_gzip(root):
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha"])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_nan(root, suffix, kind):
-    """In NIfTI files ITK replaces it by 0 without a word."""
+    """In NIfTI files ITK silently replaces it by 0."""
     array = noise(0).astype(kind)
     array[3, 4, 5] = np.nan
     (root / "images" / "case_00.nii.gz").unlink()
@@ -172,10 +172,10 @@ def test_tiny_label(root):
 
 
 def test_duplicates_in_another_orientation_and_type(root):
-    """The same voxels, stored as floats and with two axes turned round."""
-    turned = noise(0)[::-1, ::-1].astype(np.float32)
+    """The same voxels, stored as floats and with two axes reversed."""
+    reversed_axes = noise(0)[::-1, ::-1].astype(np.float32)
     origin = (-3.0 + 12 * 0.5, 4.5 + 9 * 0.8, 10.0)
-    write_image(root / "images" / "case_02.nii.gz", turned, origin=origin, direction=RAS)
+    write_image(root / "images" / "case_02.nii.gz", reversed_axes, origin=origin, direction=RAS)
     write_image(root / "labels" / "case_02.nii.gz", box_mask()[::-1, ::-1], origin=origin, direction=RAS)
     assert problems_of(root) == {"duplicate_image": "warning"} == problems_of(root, "case_02")
     assert problems_of(root, "case_01") == {}
@@ -245,8 +245,8 @@ def test_written_files_and_table(root):
 
 
 @pytest.mark.parametrize("cases, lines_of_it", [(5, 5), (6, 1)])
-def test_a_warning_of_many_cases_is_said_once(root, cases, lines_of_it):
-    """Of the hip the shaft always leaves the volume: one line; what a single case has besides stays its own."""
+def test_a_warning_of_many_cases_is_reported_once(root, cases, lines_of_it):
+    """The hip's shaft always leaves the volume: one line; other warnings of a case have their own."""
     write_cases(root, 7)
     for number in range(cases):
         mask = box_mask()
@@ -261,8 +261,8 @@ def test_a_warning_of_many_cases_is_said_once(root, cases, lines_of_it):
     assert len([line for line in warnings if line.startswith("warning: case_02: several_pieces")]) == 1
     assert sum(codes_of(entry).count("touches_border") for entry in audit["cases"]) == cases
     if lines_of_it == 1:
-        text = "touches_border in 6 of 7 cases, such as case_00: femur reaches the volume's border (12 voxels)"
-        assert f"warning: {text} and may be cut off" in warnings and len(warnings) == 2
+        text = "warning: touches_border in 6 of 7 cases, such as case_00: femur reaches the volume's border (12 voxels)"
+        assert any(line.startswith(text) for line in warnings) and len(warnings) == 2
 
 
 def test_table_with_long_names_and_many_labels(root):

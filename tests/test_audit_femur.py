@@ -75,7 +75,7 @@ def test_two_bones(mask):
     assert codes(mask, TIPS, SPACING) == ["two_bones"]
     text = only_text(mask, TIPS, SPACING)
     assert "0.18 mL and 0.018 mL (10 %)" in text
-    mask[37, 15, 6] = 0  # 17 voxels: a crumb
+    mask[37, 15, 6] = 0  # 17 voxels: a fragment
     assert judge_tips(mask, TIPS, SPACING) == []
     mask[35, 11, 8] = 2  # touches at a corner, of another label: the same part
     mask[36:41, 12, 9] = 2
@@ -101,7 +101,7 @@ def test_problems_come_together(mask):
         "coincident_tips", "tip_far_from_mask", "tip_far_from_mask", "two_bones"]
 
 
-def test_of_bodies_that_are_no_bone_only_what_is_missing_is_said(mask):
+def test_of_bodies_that_are_no_bone_only_missing_parts_are_reported(mask):
     mask[20:40, 15, 6] = 1
     points = np.array([[20.0, 0, -3], [20.0, 0, -3.5], [20.0, 0, -3.5]])
     assert judge_tips(mask, points, SPACING, names=("a", "b", "c"), one_bone=False) == []

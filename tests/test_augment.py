@@ -1,4 +1,4 @@
-"""Random transforms: identity, exact turns, SciPy's resampling, seeds, padding."""
+"""Random transforms: identity, exact rotations, SciPy's resampling, seeds, padding."""
 
 import numpy as np
 import pytest
@@ -32,9 +32,9 @@ def test_identity_gives_the_middle_of_the_window(window):
     assert valid.all()
 
 
-def test_a_quarter_turn_is_exact(window):
-    turned = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    image, label, _ = call(*window, whole(SIDES), turned, (7, 9, 11))
+def test_90_degrees_are_exact(window):
+    rotated = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    image, label, _ = call(*window, whole(SIDES), rotated, (7, 9, 11))
     expected = np.rot90(window[0], -1, (0, 1))  # out[i, j] = in[-j, i] about the middle
     np.testing.assert_allclose(image, expected, atol=1e-5)
     np.testing.assert_array_equal(label, np.rot90(window[1], -1, (0, 1)))
@@ -86,7 +86,7 @@ def test_same_seed_same_draw_and_other_seed_other_draw():
     assert np.abs(one - other).max() > 1e-3
 
 
-def test_window_holds_a_turned_patch():
+def test_window_holds_a_rotated_patch():
     assert Augmentation().window((8, 16, 24)) == (8, 16, 24)
     assert all(w > n for w, n in zip(Augmentation(15.0, 0.15).window((8, 16, 24)), (8, 16, 24), strict=True))
 

@@ -1,4 +1,4 @@
-"""Random transforms of images: image, mask and points move together; SciPy, exact turns, known motives."""
+"""Random transforms of 2D images: image, mask and points move together; SciPy, exact rotations, known content."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def same(points):
 
 
 def dotted(points, size=SIZE, radius=2.5):
-    """A image with a Gaussian dot at each point, as grey levels."""
+    """An image with a Gaussian dot at each point, as grey levels."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     dots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2)) for x, y in points]
     return np.rint(255 * np.max(dots, axis=0)).astype(np.uint8)
@@ -82,7 +82,7 @@ def test_a_flip_is_exact():
     np.testing.assert_allclose(out.points_px, [[130 - x, y] for x, y in POINTS], atol=1e-5)
 
 
-def test_a_quarter_turn_is_exact():
+def test_90_degrees_are_exact():
     image = random_of(1).integers(0, 255, (41, 41)).astype(np.uint8)
     turn = Warp(np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 40.0]]), None)  # reads (y, 40 - x)
     points = np.array([[10.0, 3.0]], np.float32)
@@ -94,7 +94,7 @@ def test_a_quarter_turn_is_exact():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_image_agrees_with_scipy(seed):
+def test_an_image_agrees_with_scipy(seed):
     image = cv2.GaussianBlur(random_of(seed).integers(0, 255, SIZE).astype(np.uint8), (0, 0), 2)
     augmentation = dataclasses.replace(STRONG, elastic_share=seed % 2)
     warp = random_warp(SIZE, augmentation, random_of(seed))

@@ -1,4 +1,4 @@
-"""Contrast and letterbox of images: OpenCV's CLAHE to the last level, exact places, one graph for all uses."""
+"""Contrast and letterbox of 2D images: OpenCV's CLAHE to the last level, exact places, one graph for all uses."""
 
 import cv2
 import numpy as np
@@ -78,7 +78,7 @@ def frame_of(image, target):
     ((192, 256), (192, 256), (0, 192), (0, 256)),
     ((259, 256), (192, 128), (31, 161), (0, 128)),  # 129.5 rows are 130; the last one's centre is the image's edge
 ])
-def test_where_the_image_lies(size, target, rows, columns):
+def test_the_place_of_the_image(size, target, rows, columns):
     pixels, valid = frame_of(np.full(size, 200, np.uint8), target)
     expected = np.zeros(target, bool)
     expected[slice(*rows), slice(*columns)] = True
@@ -92,11 +92,11 @@ def test_it_agrees_with_the_geometry_for_points():
         for target in ((192, 256), (96, 64)):
             pixels, valid = frame_of(np.full(size, 9, np.uint8), target)
             np.testing.assert_array_equal(valid, Letterbox(size, target).valid)
-            if min(size) > 5:  # a image thinner than half a pixel of the frame is not seen
+            if min(size) > 5:  # an image thinner than half a pixel of the frame is not visible
                 np.testing.assert_array_equal(pixels, 9.0 * valid)
 
 
-def test_a_dot_lies_where_its_point_does():
+def test_a_dot_is_at_its_point():
     rows, columns = np.mgrid[:541, :803]
     for x, y in ((100.3, 70.6), (402.0, 270.0), (700.9, 500.2)):
         dot = np.rint(250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 12.0**2))).astype(np.uint8)

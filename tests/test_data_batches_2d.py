@@ -1,4 +1,4 @@
-"""Images2D in memory and their batches: places, order, restarts, padding, targets."""
+"""2D images in memory and their batches: places, order, restarts, padding, targets."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ STRONG = Augmentation2D(rotation_degrees=15, scaling=0.1, shift=0.05, flip_share
 
 @dataclasses.dataclass
 class Case:
-    """What the loader asks of a `CachedCase`."""
+    """The part of a `CachedCase` that the loader uses."""
 
     name: str
     image: np.ndarray
@@ -42,7 +42,7 @@ class Case:
 
 
 class Cases:
-    """What the loader asks of a `Cache`."""
+    """The part of a `Cache` that the loader uses."""
 
     path = "small.h5"
 
@@ -97,7 +97,7 @@ def batches(stored, steps, augmentation=STRONG, targets=both_targets, seed=4):
 # --- loading
 
 
-def test_a_image_is_turned_once_so_that_rows_come_first():
+def test_an_image_is_transposed_so_that_rows_come_first():
     case = ellipse_case(0, SIZES[0])
     pixels = image_pixels(case)
     assert pixels.shape == SIZES[0] and pixels.dtype == np.uint8
@@ -105,11 +105,11 @@ def test_a_image_is_turned_once_so_that_rows_come_first():
 
 
 def test_a_volume_is_refused():
-    with pytest.raises(UserError, match=r"case_0: must be a image.*\(131, 97, 2\)"):
+    with pytest.raises(UserError, match=r"case_0: .*2D.*\(131, 97, 2\)"):
         image_pixels(dataclasses.replace(ellipse_case(0, SIZES[0]), image=np.zeros((131, 97, 2), np.float32)))
 
 
-def test_what_is_loaded_lies_where_the_letterbox_says():
+def test_loaded_images_are_placed_as_the_letterbox_says():
     stored = loaded()
     assert stored.names == ("case_0", "case_1", "case_2", "case_3")
     assert stored.pixel_sizes_mm == tuple(case.pixel_size_mm for case in cases().cases.values())
@@ -216,7 +216,7 @@ def test_without_augmentation_training_and_validation_see_the_same():
     assert not images[0, ..., 0][~stored.valid[0]].any()
 
 
-def test_validation_sees_what_a_graph_makes_of_the_raw_image():
+def test_validation_images_are_those_of_the_graph():
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32)])
     def graph(image):
         pixels, valid = network_image(image, FRAME, 2.0, 8)
@@ -249,7 +249,7 @@ def test_targets():
     np.testing.assert_array_equal(mask[..., 0], stored.masks)
 
 
-def test_the_distance_beside_the_mask_is_that_of_the_augmented_mask():
+def test_the_distance_map_is_that_of_the_augmented_mask():
     for _, target in batches(loaded(), range(3), targets=mask_and_distance_target):
         both = target["mask"]
         assert both.shape == (3, *FRAME, 2) and both.dtype == np.float32
@@ -260,7 +260,7 @@ def test_the_distance_beside_the_mask_is_that_of_the_augmented_mask():
             assert distance.max() == pytest.approx(np.hypot(rows - far[0], columns - far[1]).min(), abs=1e-4)
 
 
-def test_standardise_serves_pictures_as_it_serves_patches():
+def test_standardise_works_on_images_as_on_patches():
     random = np.random.default_rng(1)
     image = random.normal(5, 3, (2, 7, 9, 1)).astype(np.float32)
     valid = (random.random(image.shape) < 0.6).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whole volumes and what their anchors are to find: boxes about moved landmarks, the sample, restarts."""
+"""Whole volumes and the targets of their anchors: boxes about moved landmarks, the sample, restarts."""
 
 import numpy as np
 import pytest
@@ -61,8 +61,8 @@ def test_the_sample_is_of_the_right_kinds_and_differs_by_step(cache_path):
     assert len({tuple(reference["negatives"]) for _, reference in steps}) == 6
 
 
-def test_a_mirror_image_exchanges_the_sides_and_turns_no_box(cache_path):
-    """Each spot's brightness says whose it is: a hand's box is found about the other hand in a mirror image."""
+def test_a_mirror_image_exchanges_the_sides_and_rotates_no_box(cache_path):
+    """Each spot's brightness identifies it: a hand's box is around the other hand in a mirror image."""
     mirrored = 0
     for image, reference in drawn(cache_path, range(12), "random"):
         known = np.isfinite(reference["boxes"]).all(axis=1)

@@ -1,4 +1,4 @@
-"""The cache: right contents, whole or not there, going on after a kill, and one line for every misuse."""
+"""The cache: right contents, whole or absent, resumed after a kill, and one line for every misuse."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def quiet(line: str) -> None:
 
 
 def write(root: Path, path: Path, settings: CacheSettings = HIP, exclude_bad: bool = False) -> list[str]:
-    """Writes the cache of the folder `root`; what was said."""
+    """Writes the cache of the folder `root`; the messages."""
     lines: list[str] = []
     write_cache(open_dataset(root), path, settings, None, exclude_bad, lines.append)
     return lines
@@ -135,8 +135,8 @@ def test_many_voxels_are_drawn_without_repetition(root, path):
     assert voxels.mean(axis=0) == pytest.approx(np.argwhere(mask).mean(axis=0), abs=0.5)
 
 
-def test_everything_is_turned_to_the_orientation(root, path):
-    """RAS files: LPS is the first two axes turned round."""
+def test_everything_is_reoriented(root, path):
+    """RAS files: LPS reverses the first two axes."""
     write_image(root / "images" / "case_00.nii.gz", noise(0), direction=RAS)
     write_image(root / "labels" / "case_00.nii.gz", box_mask(), direction=RAS)
     write(root, path)
@@ -198,7 +198,7 @@ def test_landmarks_alone(root, path):
     assert cache.read_patch("case_00", (0, 0, 0), (2, 2, 2))[1] is None
 
 
-def test_the_split_is_kept_without_the_cases_left_out(root, path):
+def test_the_split_is_kept_without_the_excluded_cases(root, path):
     split = {"train": ["case_00", "case_01"], "validation": [], "test": ["case_02"]}
     write_json(root / "dataset.json", {"labels": {"femur": 1}, "split": split})
     (root / "labels" / "case_01.nii.gz").unlink()
@@ -239,7 +239,7 @@ def test_patch_is_the_window_of_the_padded_volume(root, path, start, size):
     assert label.shape == image.shape
 
 
-def test_window_beside_the_volume(root, path):
+def test_window_outside_the_volume(root, path):
     write(root, path)
     for start in ((-20, 0, 0), (0, 0, 30)):
         image, label, offset = Cache(path, "hip").read_patch("case_00", start, (4, 4, 4))
@@ -284,7 +284,7 @@ def test_missing(path):
 def test_unfinished(root, path):
     write(root, path)
     path.rename(path.with_name("small.h5.partial"))
-    assert "small.h5.partial, unfinished" in refused(path)
+    assert "small.h5.partial" in refused(path)
 
 
 def test_renamed_by_hand_before_it_was_whole(root, path):
@@ -338,7 +338,7 @@ def test_verify_finds_a_changed_spacing(root, path):
     assert [line.split(":")[0] for line in verify_cache(path)] == ["case_02"]
 
 
-def test_bad_cases_are_refused_or_left_out(root, path):
+def test_bad_cases_are_refused_or_excluded(root, path):
     mask = box_mask()
     mask[9, 8, 3] = 4
     write_image(root / "labels" / "case_00.nii.gz", mask)
@@ -350,7 +350,7 @@ def test_bad_cases_are_refused_or_left_out(root, path):
     assert "\n" not in str(error.value) and "--exclude_bad" in str(error.value)
     assert [found.name for found in path.parent.iterdir()] == ["data"]
     lines = write(root, path, exclude_bad=True)
-    assert any(line.startswith("left out 2 of 3") for line in lines)
+    assert any("2 of 3" in line and "excluded" in line for line in lines)
     assert Cache(path, "hip").names == ["case_01"]
 
 
@@ -420,7 +420,7 @@ def test_nothing_else_is_overwritten(root, path):
         write(root, path.parent / "nowhere" / "small.h5")
 
 
-# ------------------------------------------------------------------------------------------------ going on
+# ------------------------------------------------------------------------------------------------ resuming
 
 
 KILLED = """
@@ -452,7 +452,7 @@ def kill_in_the_middle(root: Path, path: Path, at_case: str) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_killed_cache_goes_on(tmp_path, path):
+def test_a_killed_cache_is_resumed(tmp_path, path):
     root = tmp_path / "data"
     write_cases(root, 16)
     kill_in_the_middle(root, path, "case_06")
@@ -483,7 +483,7 @@ def interrupted(root, path, monkeypatch, at_case: str) -> None:
 
 
 def test_interrupted_and_changed_in_between(root, path, monkeypatch):
-    """case_00 has another mask now, so it is written anew; case_01 is kept."""
+    """case_00 has another mask now, so it is written again; case_01 is kept."""
     interrupted(root, path, monkeypatch, "case_02")
     mask = box_mask()
     mask[3, 2, 2] = 0
@@ -530,8 +530,8 @@ def test_two_writers(root, path):
         script = textwrap.dedent(KILLED)
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         second = [sys.executable, "-c", script, str(root), str(path)]
-        said = subprocess.run(second, capture_output=True, text=True, env=environment).stderr
-    assert "another process is writing it" in said and partial.exists()
+        errors = subprocess.run(second, capture_output=True, text=True, env=environment).stderr
+    assert "another process" in errors and partial.exists()
 
 
 def test_written_again_only_when_something_changed(root, path, monkeypatch):
@@ -545,7 +545,7 @@ def test_written_again_only_when_something_changed(root, path, monkeypatch):
 
 
 def test_real_folder(shared_data, path):
-    """Against SimpleITK alone: RAS files of 1 mm come out turned to LPS."""
+    """Against SimpleITK alone: RAS files of 1 mm are reoriented to LPS."""
     root = path.parent / "few"
     for name in ("hippocampus_001", "hippocampus_003"):
         for folder in ("images", "labels"):

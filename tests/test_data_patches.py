@@ -66,7 +66,7 @@ def test_a_start_with_foreground_holds_the_voxel():
         assert (start >= 0).all() and (start + PATCH <= (13, 11, 19)).all()
 
 
-def test_a_small_volume_lies_within_the_patch():
+def test_a_small_volume_is_within_the_patch():
     random = np.random.default_rng(0)
     starts = np.array([draw_start((5, 17, 21), np.array(PATCH), {}, 0.0, random) for _ in range(200)])
     assert set(starts[:, 0]) == {-3, -2, -1, 0} and starts[:, 1].min() == 0 and starts[:, 1].max() == 9
@@ -107,7 +107,7 @@ def test_the_share_of_patches_with_foreground(cache_path):
     assert found < 1.0
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(15.0, 0.2, 0.5, 0.3)], ids=["turns", "all"])
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(15.0, 0.2, 0.5, 0.3)], ids=["right_angles", "all"])
 def test_a_restart_gives_the_same_batches(cache_path, augmentation):
     whole, rest = batches(cache_path, range(6), augmentation), batches(cache_path, range(4, 6), augmentation)
     for (image, label), (image_again, label_again) in zip(whole[4:], rest, strict=True):

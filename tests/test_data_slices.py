@@ -11,7 +11,15 @@ from small_datasets import write_image, write_json
 from tfsono.data.cache import Cache, CacheSettings
 from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
-from tfsono.data.slices import SliceSampling, draw_slices, load_slices, slice_dataset, slices_of, transform_of, transformed
+from tfsono.data.slices import (
+    SliceSampling,
+    draw_slices,
+    load_slices,
+    slice_dataset,
+    slices_of,
+    transform_of,
+    transformed,
+)
 from tfsono.errors import UserError
 
 SIZES = {"a": (13, 18, 11), "b": (21, 9, 14), "c": (13, 18, 9)}
@@ -73,7 +81,7 @@ def test_few_empty_slices_are_all_shown_once(cache_path, stacks):
         map(tuple, np.concatenate([one.foreground, one.empty[:2]]).tolist()))
 
 
-def test_the_order_goes_on_across_epochs(stacks):
+def test_the_order_continues_across_epochs(stacks):
     order = np.concatenate([slices_of(stacks, epoch, 2) for epoch in range(4)])
     drawn = [one for step in range(9) for one in draw_slices(stacks, step, SliceSampling(8, 8, 2))[0]]
     assert [image[0, 0, 0] for image in drawn] == [1000 * case + z for case, z in order[:72]]
@@ -116,7 +124,7 @@ def test_a_restart_gives_the_same_batches_and_a_seed_others(stacks):
     assert not np.array_equal(slices_of(stacks, 0, 2), slices_of(stacks, 0, 3))
 
 
-def test_a_turn_is_scipys():
+def test_a_transform_is_scipys():
     """By an anisotropic spacing, odd sides and one mirrored axis, against an independent resampling."""
     random = np.random.default_rng(3)
     image = ndimage.gaussian_filter(random.normal(size=(19, 33)), 2).astype(np.float32)
@@ -135,7 +143,7 @@ def test_a_turn_is_scipys():
     assert (labels == new_mask).mean() > 0.97
 
 
-def test_turns_differ_from_slice_to_slice_and_not_between_runs(stacks):
+def test_transforms_differ_from_slice_to_slice_and_not_between_runs(stacks):
     sampling = SliceSampling(4, 8, 2, varied=True)
     matrices = [transform_of(position, (1.0, 1.0, 1.0), sampling) for position in range(400)]
     assert len({matrix.tobytes() for matrix in matrices}) == 400
@@ -171,7 +179,7 @@ def test_whole_numbers_are_held_in_small_types(tmp_path):
         np.testing.assert_array_equal(np.moveaxis(stack, 0, 2), image)
 
 
-def test_cases_without_a_mask_are_left_out(cache_path, tmp_path):
+def test_cases_without_a_mask_are_excluded(cache_path, tmp_path):
     path = tmp_path / "torn.h5"
     path.write_bytes(cache_path.read_bytes())
     with h5py.File(path, "r+") as file:
@@ -180,5 +188,5 @@ def test_cases_without_a_mask_are_left_out(cache_path, tmp_path):
     with Cache(path, "femur") as cache:
         stacks = load_slices(cache, cache.names)
         assert stacks.names == ("b",) and stacks.excluded == ("a", "c")
-        with pytest.raises(UserError, match="slices need a case with a mask; found none among 2"):
+        with pytest.raises(UserError, match="slices.*none among 2"):
             load_slices(cache, ["a", "c"])

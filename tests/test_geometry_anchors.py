@@ -36,7 +36,7 @@ def slow_labels(boxes, levels, base_sizes, size, positive=0.5, negative=0.25):
 
 
 def agree(boxes, levels, base_sizes, size, *limits):
-    """The labels, once it is seen that they are those of brute force."""
+    """The labels, checked against brute force."""
     found = assign(boxes, levels, base_sizes, size, *limits)
     labels, highest = slow_labels(boxes, levels, base_sizes, size, *limits)
     assert found.labels.dtype == np.int8 and found.labels.shape == labels.shape
@@ -62,7 +62,7 @@ def test_cells_cover_the_volume():
     assert cell_centres((2, 1, 1), 1)[0].tolist() == [0, 1]
 
 
-def test_anchors_lie_in_the_order_of_the_networks_output():
+def test_anchors_are_in_the_order_of_the_networks_output():
     cells, sizes = (3, 5, 2), (13, 20)
     every = anchors(cells, 4, sizes)
     assert every.shape == (3 * 5 * 2 * 8, 6) and every.dtype == np.float32
@@ -89,7 +89,7 @@ def test_tensors_are_the_same_anchors(stride):
         np.testing.assert_array_equal(array(found), anchors((3, 1, 5), stride, (6.5, 14)))
 
 
-def test_which_centres_lie_inside():
+def test_which_centres_are_inside():
     # centres 1.5, 5.5, 9.5; a volume of 10 voxels ends at 9.5, which is no longer inside
     inside = array(centres_inside((3, 2, 1), 4, (10, 8, 3)))
     assert inside.dtype == bool and inside.tolist() == [True, True, True, True, False, False]

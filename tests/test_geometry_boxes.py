@@ -288,7 +288,7 @@ def test_jax_gives_the_same(tmp_path):
             "from tfsono.geometry.boxes import clipped, decode, encode, iou, keep_best\n"
             "from tfsono.geometry.roi_align import roi_align\n"
             "assert keras.backend.backend() == 'jax'\n"
-            "def answer(boxes, scores):\n"
+            "def results(boxes, scores):\n"
             "    anchors = anchors_at(ops.arange(60), [((5, 3, 4), 4)], (13, 16))\n"
             "    kept, there = keep_best(boxes, scores, 0.3, 9)\n"
             "    top, all_there = keep_best(boxes, scores, None, 9)\n"
@@ -299,8 +299,8 @@ def test_jax_gives_the_same(tmp_path):
             "                ious=iou(boxes, anchors), inside=centres_inside((5, 3, 4), 4, (17, 12, 9), 8),\n"
             "                cut=roi_align(map_, boxes, 4, 3))\n"
             "given = np.load(sys.argv[1] + '/given.npz')\n"
-            "found = jax.jit(answer)(given['boxes'], given['scores'])\n"
-            "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in found.items()})\n")
+            "found = jax.jit(results)(given['boxes'], given['scores'])\n"
+            "np.savez(sys.argv[1] + '/results.npz', **{k: np.asarray(v) for k, v in found.items()})\n")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
     from tfsono.geometry.anchors import anchors_at, centres_inside
     from tfsono.geometry.roi_align import roi_align
@@ -313,6 +313,6 @@ def test_jax_gives_the_same(tmp_path):
                 "cut": roi_align(map_, boxes, 4, 3), "anchors": anchors}
     expected["kept"], expected["there"] = keep_best(boxes, scores, 0.3, 9)
     expected["top"], expected["all_there"] = keep_best(boxes, scores, None, 9)
-    with np.load(tmp_path / "answer.npz") as prediction:
+    with np.load(tmp_path / "results.npz") as prediction:
         for name, value in expected.items():
             np.testing.assert_allclose(prediction[name], array(value), atol=1e-4, err_msg=name)

@@ -1,4 +1,4 @@
-"""The ellipse's measurements, and the search for it in masks that are damaged in every way."""
+"""The ellipse's measurements, and its fit to masks that are damaged in every way."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_end_points_by_hand():
     level = Ellipse((100, 50), 40, 30, 0).end_points()
     np.testing.assert_allclose(level, [[60, 50], [140, 50], [100, 20], [100, 80]])
     root = math.sqrt(3)
-    turned = Ellipse((0, 0), 40, 30, math.pi / 6).end_points()
+    rotated = Ellipse((0, 0), 40, 30, math.pi / 6).end_points()
     np.testing.assert_allclose(
-        turned, [[-20 * root, -20], [20 * root, 20], [15, -15 * root], [-15, 15 * root]], atol=1e-9
+        rotated, [[-20 * root, -20], [20 * root, 20], [15, -15 * root], [-15, 15 * root]], atol=1e-9
     )
 
 
 @pytest.mark.parametrize("angle", np.linspace(-1.57, 1.57, 9))
-def test_end_points_lie_left_and_above(angle):
+def test_end_points_are_left_and_above(angle):
     ends = Ellipse((0, 0), 40, 30, angle).end_points()
     assert ends[0, 0] < ends[1, 0] and ends[2, 1] < ends[3, 1]
     assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(80)
@@ -210,7 +210,7 @@ def painted(mask, polygon, value):
 
 
 def without_an_arc(reference, mask, generator, share):
-    """Cut along the chord: that part of the skull is not to be seen."""
+    """Cut along the chord: that part of the skull is not visible."""
     missing = arc(reference.contour(2000), generator, share)
     beyond = reference.center_px + 1.5 * (missing - reference.center_px)
     return painted(mask, np.concatenate([missing[:1], beyond, missing[-1:]]), False)
@@ -257,8 +257,8 @@ def test_with_two_fifths_of_the_outline_destroyed_the_axes_stay_within_2_percent
     assert np.abs(np.mean(errors, axis=0)).max() < 0.004
 
 
-def test_a_plain_fit_would_not_have_stood_it():
-    """The same damage and OpenCV's fit to the whole contour: off by several percent, so the test above asks for it."""
+def test_a_plain_fit_fails_on_the_same_damage():
+    """OpenCV's fit to the whole contour is off by several percent, so the test above needs the robust one."""
     generator = np.random.default_rng(0)
     reference = random_ellipse(generator)
     mask = without_an_arc(reference, reference.mask(SIZE), generator, 0.4).astype(np.uint8)
@@ -299,7 +299,7 @@ def test_a_thin_outline_is_filled():
 
 
 def test_a_head_at_the_border_is_found_beyond_it():
-    """The border is no edge of the head: what shows is enough, also if it is less than the half of one axis."""
+    """The border is not an edge of the head: the visible part is enough, even if less than half of one axis."""
     for x in (30, 100):
         reference = Ellipse((x, 270), 200, 150, 0.3)
         found = ellipse_of_mask(reference.mask(SIZE))

@@ -34,7 +34,7 @@ FACE = np.array([[13, 0, 0], [0, 7, 6], [-13, 0, 0], [0, 13, -10], [0, 7, -28]],
 
 
 def faces(count, seed=0, jitter=1.0):
-    """[N, 5, 3]: turned, scaled, moved and jittered."""
+    """[N, 5, 3]: rotated, scaled, moved and jittered."""
     random = np.random.default_rng(seed)
     turns = Rotation.random(count, rng=random).as_matrix()
     shapes = (FACE + random.normal(0, jitter, (count, 5, 3))) * random.uniform(0.7, 1.3, (count, 1, 1))
@@ -90,7 +90,7 @@ def test_ratios_by_hand():
     assert array(ratios(points.astype(int), graph)) == pytest.approx([5 / 12, 13 / 5, 7 / 17, -7 / 17])
 
 
-def test_ratios_stay_when_a_face_is_moved_turned_and_scaled_and_change_sign_when_the_sides_are_exchanged():
+def test_ratios_stay_when_a_face_is_moved_rotated_and_scaled_and_change_sign_when_the_sides_are_exchanged():
     face = faces(1, seed=4)[0]
     found = ratio_values(face[None], GRAPH)[0]
     turn = Rotation.random(rng=np.random.default_rng(7)).as_matrix()
@@ -104,7 +104,7 @@ def test_ratios_stay_when_a_face_is_moved_turned_and_scaled_and_change_sign_when
     assert np.abs(ratio_values(face[None] * [1, 1, 2], GRAPH)[0] - found).max() > 0.1
 
 
-def test_a_missing_landmark_leaves_out_its_ratios_and_two_in_one_place_are_no_face():
+def test_a_missing_landmark_omits_its_ratios_and_two_in_one_place_are_no_face():
     face = FACE.copy()
     face[CHIN, 1] = np.nan
     assert np.isnan(ratio_values(face[None], GRAPH)[0]).tolist() == [False, False, True, False, True, True]
@@ -138,7 +138,7 @@ def test_the_fit_is_mean_and_standard_deviation():
     assert found.count.tolist() == [57] * 6 and found.mean.shape == found.deviation.shape == (6,)
 
 
-def test_a_face_with_a_gap_is_left_out_of_its_ratios_alone():
+def test_a_face_with_a_gap_is_excluded_from_its_ratios_only():
     points = faces(30, seed=3)
     points[:4, CHIN] = np.nan
     points[4, BROW] = points[4, LEFT]
@@ -236,7 +236,7 @@ def test_an_impossible_face_of_the_best_boxes_gives_way_to_the_possible_one(prio
     """The best chin lies on a hand behind the left eye, the best brow on the womb's wall; their seconds are right."""
     face = faces(1, seed=21, jitter=0.5)[0]
     turn = np.linalg.lstsq(FACE - FACE.mean(0), face - face.mean(0), rcond=None)[0]  # the face's own axes
-    candidates = np.stack([face, face + np.array([0.6, -0.4, 0.5])], axis=1)  # seconds beside the firsts
+    candidates = np.stack([face, face + np.array([0.6, -0.4, 0.5])], axis=1)  # seconds next to the firsts
     candidates[CHIN] = [face[LEFT] + [2, -22, 3] @ turn, face[CHIN]]
     candidates[BROW] = [face[BROW] + [5, 45, 20] @ turn, face[BROW]]
     chosen, log = choose_combination(candidates.astype(np.float32), np.ones((5, 2), bool), GRAPH, prior)
@@ -262,12 +262,12 @@ def test_an_absent_candidate_is_not_chosen_though_it_would_be_the_best(prior):
     for wrong in (np.nan, 0.0):  # whatever stands there
         absent = np.where(present[..., None], candidates, wrong)
         assert array(choose_combination(absent, present, GRAPH, prior)[0])[[NOSE, CHIN]].tolist() == [0, 0]
-    turned, first = candidates[:, ::-1].copy(), everyone.copy()
-    turned[NOSE, 1] = face[NOSE]
+    reversed_order, first = candidates[:, ::-1].copy(), everyone.copy()
+    reversed_order[NOSE, 1] = face[NOSE]
     first[NOSE, 0] = False  # the best should come first, but nothing relies on it
-    assert array(choose_combination(turned, first, GRAPH, prior)[0]).tolist() == [0, 0, 0, 1, 0]
+    assert array(choose_combination(reversed_order, first, GRAPH, prior)[0]).tolist() == [0, 0, 0, 1, 0]
     broken = candidates.copy()
-    broken[LEFT, 1] = np.nan  # said to be there, and is not
+    broken[LEFT, 1] = np.nan  # marked as present, and is not
     assert array(choose_combination(broken, everyone, GRAPH, prior)[0])[LEFT] == 0
 
 
@@ -298,7 +298,7 @@ def test_of_equals_the_better_scores_are_taken(prior):
     assert array(chosen).tolist() == [0] * 5 and np.isposinf(array(log))
 
 
-def test_a_ratio_that_nothing_can_mend_does_not_hide_the_others():
+def test_a_ratio_that_nothing_can_improve_does_not_hide_the_others():
     """Its share of the sum is e^5000; in any precision the rest would be lost, and the second eye is the right one."""
     graph = (Ratio("asymmetric", (0, 1), (0, 2)), Ratio("asymmetric", (0, 3), (0, 2)))
     prior = GraphPrior(np.array([1.0, 1.0]), np.array([0.01, 0.01]), np.array([20, 20]))

@@ -1,4 +1,4 @@
-"""What is said of four landmarks, and what becomes of them; the public table's rows against the ellipses."""
+"""The checks and policies of four landmarks; the public table's rows against the ellipses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENDS_EXCHANGED = RIGHT[[1, 0, 2, 3]]
 NAN = np.array([np.nan, np.nan])
 
 
-def turned(points, radians, center=(100, 80)):
+def rotated(points, radians, center=(100, 80)):
     cosine, sine = math.cos(radians), math.sin(radians)
     return (np.asarray(points) - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
 
@@ -44,7 +44,7 @@ def test_canonical_from_every_order(order):
 
 
 def test_canonical_with_a_missing_point():
-    """Nothing says which pair is longer: names stay; the whole pair is ordered and the other one left."""
+    """The longer pair is unknown: names stay; the whole pair is ordered and the other one kept."""
     points = np.stack([NAN, RIGHT[0], RIGHT[3], RIGHT[2]])
     np.testing.assert_array_equal(canonical(points), np.stack([NAN, RIGHT[0], RIGHT[2], RIGHT[3]]))
 
@@ -55,9 +55,9 @@ def test_the_default_order_is_the_ellipses_own():
         np.testing.assert_array_equal(canonical(ends), ends)
 
 
-def test_a_mirror_and_a_turn_are_undone():
-    """After a mirror or half a turn the first end of each pair lies again where first ends lie."""
-    for moved in ([-1, 1] * (RIGHT - [100, 80]), turned(RIGHT, math.pi), turned(RIGHT, math.pi / 2)):
+def test_a_mirror_and_a_rotation_are_undone():
+    """After a mirror or a rotation by 180 degrees the first end of each pair is again where first ends are."""
+    for moved in ([-1, 1] * (RIGHT - [100, 80]), rotated(RIGHT, math.pi), rotated(RIGHT, math.pi / 2)):
         points = canonical(moved)
         assert points[0, 0] <= points[1, 0] and points[2, 1] <= points[3, 1]
         assert np.linalg.norm(points[1] - points[0]) == pytest.approx(100)
@@ -141,8 +141,8 @@ def test_limits_with_an_ellipse():
     assert len(judge(RIGHT + 6.4, HEAD, 1.0).reasons) == 2
 
 
-def test_turned_points_do_not_fit_though_they_fit_each_other():
-    points = turned(RIGHT, 0.7)
+def test_rotated_points_do_not_fit_though_they_fit_each_other():
+    points = rotated(RIGHT, 0.7)
     assert judge(points).fits and not judge(points, HEAD).fits
 
 
@@ -171,7 +171,7 @@ def test_another_shape_is_refused():
 
 
 def test_policies():
-    wrong = turned(NAMES_EXCHANGED[[1, 0, 3, 2]], 1.2)
+    wrong = rotated(NAMES_EXCHANGED[[1, 0, 3, 2]], 1.2)
     assert apply_policy(wrong, HEAD, 0.1, "drop") is None
     np.testing.assert_array_equal(apply_policy(wrong, HEAD, 0.1, "keep"), wrong)
     np.testing.assert_array_equal(apply_policy(wrong, HEAD, 0.1, "repair"), canonical(wrong))

@@ -1,4 +1,4 @@
-"""The letterbox: where points, masks and pixels go."""
+"""The letterbox: the mapping of points, masks and pixels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_pixels_go_where_points_go(source, target):
     framed = box.apply((x + 3.0 * y).astype(np.float64))
     inside = np.argwhere(box.valid)[:, ::-1]
     back = (inside - box.points_to_target([0, 0])) / box.scale
-    # Half a pixel of the frame at the edges sees the image's end.
+    # Half a pixel of the frame at the edges covers the image's end.
     margin = 0.5 + 0.5 / min(box.scale, 1)
     kept = ((back >= margin) & (back <= np.array([columns, rows]) - 1 - margin)).all(axis=1)
     expected = back[kept] @ [1.0, 3.0]

@@ -28,7 +28,7 @@ def test_a_box_counts_voxels():
 
 @pytest.mark.parametrize("low, high", [((1, 2, 3), (2, 2, 4)), ((5, 0, 0), (4, 1, 1)), ((0, 0), (1, 1, 1))])
 def test_an_empty_or_crooked_box_is_refused(low, high):
-    with pytest.raises(ValueError, match="low must lie below high"):
+    with pytest.raises(ValueError, match="low must be"):
         Box(low, high)
 
 
@@ -63,7 +63,7 @@ def test_enlarging_stops_at_the_volume():
     assert enlarged(box, 2, SHAPE) == Box((0, 1, 3), (6, 7, 8))
     assert enlarged(box, 100, SHAPE) == Box((0, 0, 0), SHAPE)
     assert enlarged(box, 0, SHAPE) == box
-    outside = enlarged(Box((-9, 3, 20), (-8, 4, 21)), 1, SHAPE)  # a point beside its volume
+    outside = enlarged(Box((-9, 3, 20), (-8, 4, 21)), 1, SHAPE)  # a point outside its volume
     assert outside == Box((0, 2, 12), (1, 5, 13))
 
 

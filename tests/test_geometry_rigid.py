@@ -1,4 +1,4 @@
-"""Rigid registration against SciPy and brute force; missing points, weights, and sets that fix no rotation."""
+"""Rigid registration against SciPy and brute force; missing points, weights, and sets that determine no rotation."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def error(moving, fixed, weights, rotation, translation):
     return (weights * ((moved(moving, rotation, translation) - fixed) ** 2).sum(-1)).sum(-1)
 
 
-def test_a_turn_and_a_shift_by_hand():
+def test_a_rotation_and_a_shift_by_hand():
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     np.testing.assert_allclose(moved([[1.0, 0, 5], [np.nan, 0, 0]], quarter, np.array([10.0, 20, 30])),
                                [[10, 21, 35], [np.nan] * 3])
@@ -39,8 +39,8 @@ def test_a_turn_and_a_shift_by_hand():
 
 
 @pytest.mark.parametrize("count", [3, 4, 16])
-def test_every_motion_is_found_again(count):
-    """Three points lie in a plane, which fixes a rotation as well."""
+def test_every_motion_is_recovered(count):
+    """Three points are in a plane, which determines a rotation as well."""
     moving, turns, shifts = points_of(0, (50, count, 3)), rotations(1, 50), points_of(2, (50, 3))
     rotation, translation = fit_rigid(moving, moved(moving, turns, shifts))
     np.testing.assert_allclose(rotation, turns, atol=1e-9)
@@ -72,7 +72,7 @@ def test_noisy_sets_are_registered_as_by_scipy(mirrored, missing):
 
 
 def test_no_other_motion_is_better():
-    """Brute force: small and large turns, each with its best shift."""
+    """Brute force: small and large rotations, each with its best shift."""
     moving, fixed, weights = points_of(8), points_of(9), np.random.default_rng(10).random(9)
     rotation, translation = fit_rigid(moving, fixed, weights)
     least = error(moving, fixed, weights, rotation, translation)
@@ -102,7 +102,7 @@ LINE = np.outer([0.0, 1, 2.5, -4], [3.0, -1, 2]) + 50
     (np.ones((4, 3)), points_of(18, (4, 3))), (points_of(19, (2, 3)), points_of(20, (2, 3))),
     (points_of(19, (1, 3)), points_of(20, (1, 3)))],
     ids=["from a line", "to a line", "line to line", "rounded line", "one place", "two points", "one point"])
-def test_what_fixes_no_rotation_is_shifted_alone(moving, fixed):
+def test_sets_that_determine_no_rotation_are_only_shifted(moving, fixed):
     rotation, translation = fit_rigid(moving, fixed)
     np.testing.assert_array_equal(rotation, np.eye(3))
     np.testing.assert_allclose(translation, fixed.mean(0) - moving.mean(0), atol=1e-5)

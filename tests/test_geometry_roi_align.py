@@ -1,4 +1,4 @@
-"""RoIAlign against SciPy's interpolation, a plane of 2D written out, functions it must not change, and its slope."""
+"""RoIAlign against SciPy's interpolation, a plane of 2D written out, functions it must not change, and its gradient."""
 
 import itertools
 

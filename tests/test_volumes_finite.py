@@ -1,4 +1,4 @@
-"""NaN and infinity in NIfTI files, which ITK reads as 0 without a word: every form of the format, written by hand."""
+"""NaN and infinity in NIfTI files, which ITK silently reads as 0: every form of the format, written by hand."""
 
 from __future__ import annotations
 

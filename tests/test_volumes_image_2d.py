@@ -1,4 +1,4 @@
-"""Images2D and their masks: what is read, what is said of it, and one line for every file that cannot be used."""
+"""2D images and their masks: what is read, its notes, and one line for every file that cannot be used."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_equal_channels_are_grey(tmp_path):
     assert found.notes == ()
 
 
-def test_colours_become_luminance_and_are_said(tmp_path):
+def test_colours_become_luminance_with_a_note(tmp_path):
     """A red of 200 has the luminance 0.299 * 200 = 59.8; OpenCV stores blue first."""
     coloured = np.dstack([image(1)] * 3)
     coloured[:10, :20] = (0, 0, 200)
@@ -99,7 +99,7 @@ def test_truncated(tmp_path, capfd, suffix, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     one_line(lambda: read_image_2d(path), str(path))
-    assert capfd.readouterr().err == "", "the decoder's own words"
+    assert capfd.readouterr().err == "", "the decoder's own messages"
 
 
 def test_damaged_in_the_middle(tmp_path):
@@ -173,7 +173,7 @@ def with_exif(path, orientation: int, order: str = ">") -> None:
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_image_to_be_turned(tmp_path, suffix, order, orientation):
+def test_an_image_to_be_rotated(tmp_path, suffix, order, orientation):
     path = write_image_2d(tmp_path / f"a{suffix}", image(1))
     with_exif(path, orientation, order)
     if orientation == 1:
@@ -274,7 +274,7 @@ def test_mask_of_another_size(tmp_path):
 
 
 def test_masks_that_are_none(tmp_path):
-    with pytest.raises(LabelValueError, match="the image itself"):
+    with pytest.raises(LabelValueError, match="levels"):
         read_mask_2d(write_image_2d(tmp_path / "m.png", image(1)), SIZE)
     one_line(lambda: read_mask_2d(write_image_2d(tmp_path / "m.jpg", mask()), SIZE), "JPEG", "as PNG")
 
@@ -332,7 +332,7 @@ def explicit(implicit: bytes) -> bytes:
 
 
 def add_regions(path, regions: list[bytes], undefined: bool = False) -> None:
-    """Puts the sequence into a file of SimpleITK's, implicit little endian, for its own, which says no units."""
+    """Puts the sequence into a file of SimpleITK's, implicit little endian, for its own, which has no units."""
     content, items = path.read_bytes(), b"".join(regions)
     end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) if undefined else b""
     head = struct.pack("<HHI", 0x18, 0x6011, 0xFFFFFFFF if undefined else len(items))
@@ -361,7 +361,7 @@ def test_dicom_in_colour(tmp_path):
 
 @pytest.mark.parametrize("undefined", [False, True])
 def test_pixel_size_of_the_regions(tmp_path, undefined):
-    """0.012 cm are 0.12 mm; a spectrum in cm/s beside says nothing."""
+    """0.012 cm are 0.12 mm; a spectrum in cm/s is ignored."""
     path = write_dicom(tmp_path / "a.dcm", image(1))
     spectrum = region(0.5, 3.0, unit=7, kind=3, undefined=undefined)
     add_regions(path, [spectrum, region(0.012, 0.012, undefined=undefined)], undefined)
@@ -482,7 +482,7 @@ def test_real_images(shared_data):
 
 
 def test_real_masks_through_their_outlines(shared_data, tmp_path):
-    """What HC18 hands out are outlines; those of the real masks must give the masks back, at the border too."""
+    """HC18 provides outlines; those of the real masks must give the masks back, at the border too."""
     folder = shared_data / "hc18" / "masks"
     for name in ("000_HC", "186_HC", "346_HC", "352_2HC", "500_HC"):
         drawn = (cv2.imread(str(folder / f"{name}_mask.png"), cv2.IMREAD_GRAYSCALE) > 0).astype(np.uint8)
@@ -490,7 +490,7 @@ def test_real_masks_through_their_outlines(shared_data, tmp_path):
         rim = (padded & ~cv2.erode(padded, np.ones((3, 3), np.uint8)))[1:-1, 1:-1]
         inner = np.zeros_like(rim)
         inner[1:-1, 1:-1] = 1
-        open_at_the_border = rim & (inner | ~np.pad(drawn[1:-1, 1:-1], 1))  # the ellipse goes on outside
+        open_at_the_border = rim & (inner | ~np.pad(drawn[1:-1, 1:-1], 1))  # the ellipse continues outside
         path = write_image_2d(tmp_path / f"{name}.png", open_at_the_border * np.uint8(255))
         found = read_mask_2d(path, drawn.shape)
         assert np.count_nonzero(found != drawn) <= 0.01 * drawn.sum(), name

@@ -66,7 +66,7 @@ def test_missing_points_stay_missing(volume):
         assert np.isnan(convert(points, volume)).tolist() == [[False] * 3, [True] * 3]
 
 
-def test_real_fiducials_lie_on_the_template(shared_data):
+def test_real_fiducials_fit_the_template(shared_data):
     """The anterior commissure is near the origin of MNI space; RAS became LPS, so y has changed its sign."""
     folder = shared_data / "io_samples" / "afids_mni"
     points = read_landmarks(folder / "tpl-MNI152NLin2009cAsym_afids.fcsv")
@@ -128,7 +128,7 @@ def test_markups_there_and_back(tmp_path):
 
 
 def test_markups_are_what_slicer_reads(tmp_path):
-    """The properties and words of markups-schema-v1.0.3; no NaN, which JSON has not."""
+    """The properties and words of markups-schema-v1.0.3; no NaN, which JSON lacks."""
     path = tmp_path / "case.mrk.json"
     points = {"a": np.array([1.0, 2.0, 3.0]), "b": np.full(3, np.nan), "c": np.array([4.0, 5.0, 6.0])}
     write_markups(path, points, [("a", "c"), ("a", "b")])
@@ -145,7 +145,7 @@ def test_markups_are_what_slicer_reads(tmp_path):
 
 
 def test_markups_as_slicer_writes_them(tmp_path):
-    """RAS, an undefined point (its position an empty string), no status, a line beside the list."""
+    """RAS, an undefined point (its position an empty string), no status, a line next to the list."""
     controls = [
         {"id": "1", "label": "a", "position": [1.0, 2.0, 3.0]},
         {"id": "2", "label": "b", "position": "", "positionStatus": "undefined"},
@@ -169,7 +169,7 @@ def corners(roi: dict) -> np.ndarray:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_boxes_are_regions_of_interest_in_the_patient(tmp_path, volume, mirrored):
-    """Against SimpleITK's corners, on a grid whose axes are turned, and on a left-handed one."""
+    """Against SimpleITK's corners, on a rotated grid, and on a left-handed one."""
     direction = np.array(PIR).reshape(3, 3) * ([1, 1, -1] if mirrored else 1)
     grid = Volume(volume.array, volume.spacing_mm, volume.origin_mm, tuple(direction.ravel()))
     box_vox = np.array([0.25, 1.5, -0.5, 3.0, 4.75, 1.5])
@@ -203,7 +203,7 @@ def test_regions_alone_are_no_landmarks(tmp_path):
 
 
 def test_files_without_boxes_are_what_they_were(tmp_path):
-    """Byte by byte: nothing of a box, and no other order or space."""
+    """Byte by byte: no box, and no other order or space."""
     points = {"a": np.array([1.0, -2.5, 3.0])}
     for boxes in (None, {}, {"a": Box(np.full(3, np.nan), np.eye(3), np.ones(3))},
                   {"a": Box(np.zeros(3), np.eye(3), np.array([1.0, 0, 1]))}):
@@ -305,7 +305,7 @@ def test_a_spacing_that_is_absent_or_the_images(tmp_path, volume, spacing):
     None, [], "", [None] * 3, [float("nan")] * 3, ["nan"] * 3, [float("nan"), 1, 2], [0, 0, 0], [0.0, 0, -0.0],
     [-1, -1, -1], [-1.0, 3, 2], [3, 2, -1000],
 ], ids=str)
-def test_every_way_to_say_that_a_point_is_missing(tmp_path, volume, missing):
+def test_every_mark_of_a_missing_point(tmp_path, volume, missing):
     named = {"tip": [2, 1, 1], "lost": missing, "corner": [0, 0, 1]}
     points = read_landmarks(write(tmp_path / "case_landmark.json", {"landmarks": named}), volume)
     assert list(points) == list(named) and np.isnan(points["lost"]).all()
@@ -342,7 +342,7 @@ def test_indices_with_their_axes_in_another_order(tmp_path, volume):
         text = str(caught.value)
         assert "\n" not in text and "image.nii.gz, 5x7x3 voxels; found 'tip' at" in text
         assert f"all of them inside if the order is {order}" in text
-    # what fits in no order is the audit's to list, point by point; and so is one on the image's face
+    # points that fit in no order are reported by the audit, one by one; one on the image's face is inside
     np.testing.assert_allclose(points_to_vox(read(tip=[2, 6, 9])["tip"], volume), [2, 6, 9])
     np.testing.assert_allclose(points_to_vox(read(a=[2, 6, 4], b=[6, 4, 2])["a"], volume), [2, 6, 4])
     np.testing.assert_allclose(points_to_vox(read(tip=[4.5, 6.5, 2.5])["tip"], volume), [4.5, 6.5, 2.5])

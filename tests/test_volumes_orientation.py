@@ -49,7 +49,7 @@ def check_against_simpleitk(volume: Volume, code: str) -> None:
 
 
 def test_hand_solved():
-    """RAS (NIfTI's usual) to LPS turns x and y round; the origin moves to the far corner of both."""
+    """RAS (NIfTI's usual) to LPS reverses x and y; the origin moves to the far corner of both."""
     volume = replace(volume_of(np.diag([-1, -1, 1])), origin_mm=(10.0, 20.0, 30.0))
     assert orientation_code(volume) == "RAS"
     found = reorient(volume)

@@ -140,6 +140,9 @@ def network_image(image, target_yx: tuple[int, int], clahe_clip: float, clahe_ti
       target_yx: rows and columns of the network.
       clahe_clip: `clip_limit` of `clahe`; 0 keeps the contrast.
       clahe_tiles: tiles along each side.
+
+    Returns:
+      As `letterbox`.
     """
     if clahe_clip:
         image = clahe(image, clahe_clip, clahe_tiles)

@@ -84,7 +84,7 @@ def _outside(points: np.ndarray, known: np.ndarray, names, shape):
         return
     out = known & ~((points >= -0.5) & (points <= np.array(shape) - 0.5)).all(axis=1)
     for name, point in zip(np.array(names)[out], points[out], strict=True):
-        yield "landmark_outside", (f"{name} at voxel ({', '.join(f'{value:.1f}' for value in point)}) lies outside the "
+        yield "landmark_outside", (f"{name} at voxel ({', '.join(f'{value:.1f}' for value in point)}) is outside the "
                                    f"volume of {'x'.join(str(side) for side in shape)}")
 
 
@@ -104,7 +104,7 @@ def _without_rotation(points: np.ndarray, voxel: float, unit: str):
     from_line = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1:]
     deviation = float(np.sqrt(np.square(from_line).sum() / len(points)))
     if deviation < voxel:
-        yield "landmarks_on_a_line", (f"all {len(points)} known landmarks lie within {deviation:.2g} {unit} of a line: "
+        yield "landmarks_on_a_line", (f"all {len(points)} known landmarks are within {deviation:.2g} {unit} of a line: "
                                       "the body's rotation about it cannot be found")
 
 

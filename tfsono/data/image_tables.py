@@ -93,7 +93,7 @@ def read_point_table(path) -> dict[str, np.ndarray]:
 
 def _tables_of(root: Path, annotated: bool, notes: list[str]) -> tuple[Path | None, Path | None]:
     """The table of pixel sizes and the one of points; one file may be both."""
-    beside = root.resolve().parent / HC18_TABLES[0 if annotated else 1]
+    hc18_table = root.resolve().parent / HC18_TABLES[0 if annotated else 1]
     sizes, points, others = [], [], []
     for path in sorted(path for path in root.glob("*.csv") if not path.name.startswith(".")):
         columns = set(_parsed(path)[0])
@@ -101,8 +101,8 @@ def _tables_of(root: Path, annotated: bool, notes: list[str]) -> tuple[Path | No
         points += [path] * bool(columns & set(POINT_COLUMNS))
         if path not in (*sizes, *points) and path.name != "landmarks.csv":
             others.append(path.name)
-    if not sizes and beside.is_file():
-        sizes.append(beside)
+    if not sizes and hc18_table.is_file():
+        sizes.append(hc18_table)
     if others:
         notes.append(f"{root}: tables of neither pixel sizes nor points were skipped: {_some(others)}")
     return _only_one(root, sizes, "pixel sizes"), _only_one(root, points, "points")

@@ -240,8 +240,8 @@ def _filled_hull(line: np.ndarray, path: Path) -> np.ndarray:
     hull = cv2.convexHull(points)
     ring = cv2.polylines(np.ones(line.shape, np.uint8), [hull], True, 0)
     distance = cv2.distanceTransform(ring, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    beside = np.mean(distance[line] > OUTLINE_PIXELS)
-    if beside > 0.05 or cv2.contourArea(hull) < 2 * len(points):
+    off_hull = np.mean(distance[line] > OUTLINE_PIXELS)
+    if off_hull > 0.05 or cv2.contourArea(hull) < 2 * len(points):
         raise UserError(f"{path}: an outline must enclose the head; found a thin line of {len(points)} pixels that "
                         "encloses nothing; close or fill it")
     return cv2.fillConvexPoly(np.zeros(line.shape, np.uint8), hull, 1) > 0

@@ -7,7 +7,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tfsono.errors import UserError
-from tfsono.inference.atlases import AtlasSet, atlas_set_of, read_atlases, robust_places, write_atlases
+from tfsono.inference.atlases import (
+    AtlasSet,
+    atlas_set_of,
+    atlases_file,
+    read_atlases,
+    robust_places,
+    write_atlases,
+)
 
 NAMES = ("head", "neck", "spine", "hip_a", "hip_b", "knee_a")
 ROBUST = (0, 1, 2, 3, 4)
@@ -125,7 +132,7 @@ def test_a_library_is_made_of_cases_in_their_spacing():
 
 def test_a_file_gives_back_the_library(tmp_path):
     written = library(gaps=0.2)
-    path = write_atlases(tmp_path / "library.json", written)
+    path = write_atlases(tmp_path / "atlases.json", written)
     assert "NaN" not in path.read_text() and len(json.loads(path.read_text())["atlases"]) == 20
     found = read_atlases(path, NAMES)
     assert (found.names, found.cases) == (written.names, written.cases)
@@ -135,11 +142,19 @@ def test_a_file_gives_back_the_library(tmp_path):
     assert again.read_text() == path.read_text()
 
 
+def test_the_older_name_of_the_file_is_read_where_it_stands_alone(tmp_path):
+    assert atlases_file(tmp_path).name == "atlases.json"
+    older = write_atlases(tmp_path / "library.json", library())
+    assert atlases_file(tmp_path) == older and len(read_atlases(atlases_file(tmp_path), NAMES)) == 20
+    newer = write_atlases(tmp_path / "atlases.json", library())
+    assert atlases_file(tmp_path) == newer
+
+
 @pytest.mark.parametrize("landmarks, words", [
     (("neck", "head", *NAMES[2:]), "in another order: landmark 1 is 'head' there and 'neck' here"),
     (NAMES[:5], "found 6 for 5"), ((*NAMES[:5], "tail"), "without 'tail'")])
 def test_a_library_of_other_landmarks_is_refused(tmp_path, landmarks, words):
-    path = write_atlases(tmp_path / "library.json", library())
+    path = write_atlases(tmp_path / "atlases.json", library())
     with pytest.raises(UserError, match=words) as error:
         read_atlases(path, landmarks)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -159,7 +174,7 @@ def changed(**changes):
     (changed(atlases=[{"case": "a", "points_mm": [[float("inf"), 2, 3]] * 6}]), "finite"),
 ])
 def test_a_damaged_file_is_told_in_one_line(tmp_path, change, words):
-    path = write_atlases(tmp_path / "library.json", library(count=2))
+    path = write_atlases(tmp_path / "atlases.json", library(count=2))
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(UserError, match=words) as error:
         read_atlases(path, NAMES)

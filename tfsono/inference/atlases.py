@@ -23,7 +23,8 @@ from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 from tfsono.geometry.rigid import fit_rigid, moved
 
-ATLASES = "library.json"  # in a run's folder
+ATLASES = "atlases.json"  # in a run's folder
+BEFORE_0_2 = "library.json"  # its name in older runs
 FORMAT_VERSION = 1
 FEWEST = 3  # points that fix a rotation
 
@@ -150,6 +151,12 @@ def atlas_set_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landm
     if not names:
         raise UserError("pose library: expected training cases with landmarks, found none")
     return AtlasSet(tuple(landmarks), np.stack(poses), tuple(names))
+
+
+def atlases_file(folder: str | os.PathLike) -> Path:
+    """The file of the atlas set in a run's folder, which older runs have under another name."""
+    path, older = Path(folder, ATLASES), Path(folder, BEFORE_0_2)
+    return older if older.is_file() and not path.is_file() else path
 
 
 def write_atlases(path: str | os.PathLike, library: AtlasSet) -> Path:

@@ -88,7 +88,7 @@ def test_candidates_are_those_that_are_sure_enough(lowest):
     volume, boxes, logits = scene()
     random = np.random.default_rng(2)
     logits = random.normal(0, 1.5, (len(logits), 3)) + random.normal(0, 30, (len(logits), 1))
-    prediction = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
+    prediction = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, top_k=len(boxes)))
     found = prediction(volume, ONE)["candidate_scores"].numpy()
     sure = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = (sure / sure.sum(axis=1, keepdims=True))[:, 1:]

@@ -39,7 +39,7 @@ class FaceReader:
       anchor_sides: along each axis.
       deviations: of the offsets.
       highest_iou: of two candidates of a landmark; 1 takes the best as they are.
-      listed: L, candidates of a landmark in the answer.
+      top_k: L, candidates of a landmark in the answer.
       chosen_from: of them the prior chooses.
       lowest_score: what is less sure is no candidate.
       clip_boxes: cut them at the volume's border.
@@ -54,7 +54,7 @@ class FaceReader:
     anchor_sides: tuple[float, ...]
     deviations: tuple[float, float]
     highest_iou: float
-    listed: int
+    top_k: int
     chosen_from: int
     lowest_score: float
     clip_boxes: bool = False
@@ -116,7 +116,7 @@ class FaceReader:
         scores = tf.pad(tf.where(scores >= self.lowest_score, scores, -float("inf")), [[0, 1], [0, 0]],
                         constant_values=-float("inf"))
         limit = self.highest_iou if self.highest_iou < 1 else None
-        kept = [keep_best(boxes, scores[:, landmark], limit, self.listed) for landmark in range(self.landmarks)]
+        kept = [keep_best(boxes, scores[:, landmark], limit, self.top_k) for landmark in range(self.landmarks)]
         places, there = (tf.stack(parts) for parts in zip(*kept, strict=True))
         found = tf.gather(tf.transpose(scores), places, batch_dims=1)
         return (tf.where(there[..., None], tf.gather(boxes, places), NAN), tf.where(there, found, 0.0))
@@ -126,7 +126,7 @@ class FaceReader:
         points = (argmax_points if self.decode == "argmax" else centroid_points)(maps)[0]
         boxes = tf.concat([points, points], -1)[:, None]
         peaks = tf.reduce_max(maps, axis=(0, 1, 2, 3))[:, None]
-        more = [[0, 0], [0, self.listed - 1]]
+        more = [[0, 0], [0, self.top_k - 1]]
         return tf.pad(boxes, [*more, [0, 0]], constant_values=NAN), tf.pad(peaks, more)
 
 

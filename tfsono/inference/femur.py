@@ -258,7 +258,7 @@ def largest_part(voxels):
 
 
 def box_of_voxels(voxels):
-    """The bounding box [6] int32, first and last + 1 of each axis, of all voxels if there are any; and whether there are."""
+    """The bounding box [6] int32, first and last + 1 of each axis, and whether there is any voxel; without one, all."""
     size, ends = tf.shape(voxels), []
     for axis in range(3):
         held = tf.cast(tf.where(tf.reduce_any(voxels, axis=[a for a in range(3) if a != axis]))[:, 0], tf.int32)

@@ -22,7 +22,7 @@ def two_convolutions(parts: list, channels: int, style: BlockStyle, name: str, a
       style: of kernels and normalisation.
       name: of the node.
       apart: the first convolution takes each part by itself, which saves the memory of the concatenation and of its
-        gradient. Weights and their names in a file are the same; outputs differ by rounding, as sums have another order.
+        gradient. Weights and their names in a file are the same; outputs differ by the rounding of reordered sums.
     """
     if apart and len(parts) > 1:
         x = Conv3D(channels, style, f"{name}a")(parts)

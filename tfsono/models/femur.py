@@ -54,9 +54,9 @@ def _joint(config: FemurConfig) -> tuple[keras.Model, list[str]]:
     """Unet-S, Unet-L, BRN and BRNDC (Fig. 2), and the names of their nodes.
 
     The letter of a node is its part: e encoder, s segmentation, l localisation; its number is the level, whose sides
-    are 1, 1/2, 1/4 and 1/8 of the input's. The paper's cross connections link nodes of one level, two to the localisation
-    (S2 -> L2, S1 -> L1) and one to the segmentation (L3 -> S2, as both lead there at 1/4); in this order they form no
-    circle. The figure with the channels is lost.
+    are 1, 1/2, 1/4 and 1/8 of the input's. The paper's cross connections link nodes of one level, two to the
+    localisation (S2 -> L2, S1 -> L1) and one to the segmentation (L3 -> S2, as both lead there at 1/4); in this order
+    they form no circle. The figure with the channels is lost.
     """
     style, widths = _style(config), dict(enumerate(config.widths, 1))
     masks, maps = "mask" in config.outputs, "heatmaps" in config.outputs

@@ -52,7 +52,7 @@ def encoder_kernels(weights: C3DWeights, collapse: str = "sum") -> dict[str, np.
     Args:
         weights: of `read_c3d`.
         collapse: `sum` gives C3D's output for a grey image, R = G = B, whatever the order of its colours; `mean` a
-            third of it, which is the same function before batch normalisation. A file with one channel stays as it
+            third of it, the same function when followed by batch normalisation. A file with one channel stays as it
             is. The paper does not say; the co-author's checkpoint has one channel.
 
     Returns:
@@ -109,5 +109,5 @@ def _check_fit(name: str, ours: str, given: tuple[int, ...], expected: tuple[int
         widths = ", ".join(str(width) for width in WIDTHS)
         raise UserError(f"C3D transfer: layer {ours} of the network expects a kernel {shape_text(expected)}, "
                         f"C3D's {name} is {shape_text(given)}, and nothing was set; C3D needs the widths "
-                        f"{widths} of the preset paper, which quick lacks: use --preset paper or omit "
-                        "--c3d_weights")
+                        f"{widths} of the preset paper, which quick lacks: use --preset paper or leave "
+                        "out --c3d_weights")

@@ -32,7 +32,7 @@ def two_convolutions(parts: list, channels: int, style: BlockStyle, name: str, a
     return convolution(x, channels, style, f"{name}b")
 
 
-def way_up(parts: list, channels: int, style: BlockStyle, name: str):
+def upsample(parts: list, channels: int, style: BlockStyle, name: str):
     """The concatenated features of half the node's sides, deconvolved to its size."""
     return deconvolution(_concatenated(parts, f"{name}_below"), channels, style, f"{name}_up")
 

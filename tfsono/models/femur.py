@@ -17,7 +17,7 @@ from tfsono.configs.femur import FemurConfig
 from tfsono.layers import planar
 from tfsono.layers.blocks import BlockStyle, classifier, pooling
 from tfsono.layers.critic import critic, kept_layers
-from tfsono.layers.nodes import two_convolutions, way_up
+from tfsono.layers.nodes import two_convolutions, upsample
 from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 
@@ -67,20 +67,20 @@ def _joint(config: FemurConfig) -> tuple[keras.Model, list[str]]:
     node["e3"] = two_convolutions([pooling(node["e2"], "pool2")], widths[3], style, "e3")
     if maps:  # this branch's encoder is one level deeper; its one skip connection leads into its first decoder
         node["l4"] = two_convolutions([pooling(node["e3"], "pool3")], widths[4], style, "l4")
-        parts = [way_up([node["l4"]], widths[3], style, "l3"), node["e3"]]
+        parts = [upsample([node["l4"]], widths[3], style, "l3"), node["e3"]]
         node["l3"] = two_convolutions(parts, widths[3], style, "l3")
     if masks:
         below = [node["e3"], *([node["l3"]] if cross else [])]
-        node["s2"] = two_convolutions([way_up(below, widths[2], style, "s2"), node["e2"]], widths[2], style, "s2")
+        node["s2"] = two_convolutions([upsample(below, widths[2], style, "s2"), node["e2"]], widths[2], style, "s2")
     if maps:
-        crossed = [node["s2"]] if cross else []
-        node["l2"] = two_convolutions([way_up([node["l3"]], widths[2], style, "l2"), *crossed], widths[2], style, "l2")
+        parts = [upsample([node["l3"]], widths[2], style, "l2"), *([node["s2"]] if cross else [])]
+        node["l2"] = two_convolutions(parts, widths[2], style, "l2")
     if masks:
-        parts = [way_up([node["s2"]], widths[1], style, "s1"), node["e1"]]
+        parts = [upsample([node["s2"]], widths[1], style, "s1"), node["e1"]]
         node["s1"] = two_convolutions(parts, widths[1], style, "s1")
     if maps:
-        crossed = [node["s1"]] if cross else []
-        node["l1"] = two_convolutions([way_up([node["l2"]], widths[1], style, "l1"), *crossed], widths[1], style, "l1")
+        parts = [upsample([node["l2"]], widths[1], style, "l1"), *([node["s1"]] if cross else [])]
+        node["l1"] = two_convolutions(parts, widths[1], style, "l1")
     # Small at first: with He's initialisation the heatmaps' loss, a sum, begins hundreds of times above the mask's.
     outputs, last = {}, replace(style, deviation=config.head_deviation)
     if masks:

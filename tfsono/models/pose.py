@@ -16,7 +16,7 @@ import keras
 from tfsono.configs.pose import LANDMARKS, SEGMENTS, PoseConfig
 from tfsono.layers.blocks import BlockStyle, classifier, pooling
 from tfsono.layers.critic import critic, kept_layers
-from tfsono.layers.nodes import two_convolutions, way_up
+from tfsono.layers.nodes import two_convolutions, upsample
 from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 from tfsono.layers.recurrent import JointRecurrence
@@ -101,7 +101,7 @@ def _network(config: PoseConfig) -> keras.Model:
             x = pooling(x, f"pool{level}")
     for level in range(len(skips), 0, -1):
         channels, name = widths[level - 1], f"d{level}"
-        parts = [way_up([x], channels, style, name), skips[level - 1]]
+        parts = [upsample([x], channels, style, name), skips[level - 1]]
         x = two_convolutions(parts, channels, style, name, apart=config.recompute)
     if config.method == "rnn":
         tree = parents(config.landmark_names)

@@ -123,7 +123,7 @@ def with_names(settings: Settings, cache, kinds: Iterable[str]) -> Settings:
         given = getattr(settings.config, name)
         if given not in ((), found):
             raise UserError(f"--{name} {','.join(given)}: {cache.path} has {','.join(found) or 'none'}; "
-                            "omit the option")
+                            "leave the option out")
         settings = settings.replaced(f"the cache's {kind}", **{name: found})
     return settings
 
@@ -187,7 +187,7 @@ def load_start(network: keras.Model, path: str, choices: Choices, config, alike:
     return f"from {weights}, after {start.config.steps} steps on {start.data['dataset']}"
 
 
-def take_over(network: keras.Model, other: keras.Model) -> list[str]:
+def copy_weights(network: keras.Model, other: keras.Model) -> list[str]:
     """Copies the weights of another network's layers of the same names and shapes.
 
     Returns:

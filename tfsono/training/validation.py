@@ -13,7 +13,7 @@ from tfsono.training.fit import Score
 MEAN_RADIAL_ERROR = Score("validation_mre_mm", less_is_better=True)
 
 
-def mean_distance(module: Callable, cache, names: Iterable[str]) -> float:
+def mean_radial_error(module: Callable, cache, names: Iterable[str]) -> float:
     """The mean radial error over the cases with landmarks, in mm on the cache's grid.
 
     A landmark that is not found counts as the diagonal of its volume, or else finding none would score best.

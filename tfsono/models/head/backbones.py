@@ -94,7 +94,7 @@ def load_backbone(network: keras.Model, path: str | os.PathLike) -> str:
     """
     if "backbone" not in {layer.name for layer in network.layers}:
         raise UserError(f"--backbone_weights {path}: {network.name} of this preset has no ImageNet backbone; "
-                        "omit the option, or add --backbone imagenet")
+                        "leave the option out, or add --backbone imagenet")
     name = BACKBONES[network.name]
     if not Path(path).is_file():
         raise UserError(f"--backbone_weights {path}: no such file; give Keras applications' file of {name} without top")

@@ -14,7 +14,7 @@ DIAGONAL = np.sqrt(10 ** 2 + 7 ** 2 + 4.5 ** 2)
 
 
 class Cases:
-    """A cache of cases whose image holds their number, and their true points."""
+    """A cache of cases whose image holds their number, and their reference points."""
 
     path = "small.h5"
 
@@ -38,15 +38,15 @@ def test_the_mean_over_cases_of_the_mean_over_landmarks_in_millimetres():
     assert MEAN_RADIAL_ERROR.less_is_better
 
 
-def test_what_was_not_found_counts_as_the_volumes_diagonal():
+def test_a_landmark_that_is_not_found_counts_as_the_volumes_diagonal():
     cache = Cases({"a": [[1, 2, 3], [0, 0, 0]]})
     assert mean_radial_error(predictions([[1, 2, 3], [NAN] * 3]), cache, ["a"]) == pytest.approx(DIAGONAL / 2)
     assert mean_radial_error(predictions([[NAN] * 3] * 2), cache, ["a"]) == pytest.approx(DIAGONAL)
 
 
-def test_what_has_no_truth_does_not_count():
+def test_cases_without_a_reference_do_not_count():
     cache = Cases({"a": [[1, 2, 3], [NAN] * 3], "b": None, "c": [[NAN] * 3] * 2})
     module = predictions([[1, 3, 3], [NAN] * 3], None, [[0, 0, 0], [NAN] * 3])
     assert mean_radial_error(module, cache, ["a", "b", "c"]) == pytest.approx(1.0)
-    with pytest.raises(UserError, match="no validation case has a landmark"):
+    with pytest.raises(UserError, match="landmark"):
         mean_radial_error(module, cache, ["b", "c"])

@@ -100,11 +100,11 @@ def measure(evaluation, group) -> list[dict]:
 
 def measure_refined(evaluation, group) -> list[dict]:
     """As `measure`, refined on each volume (Sec. 2.2)."""
-    from tfsono.inference.atlases import ATLASES
+    from tfsono.inference.atlases import atlases_file
     from tfsono.systems.pose import load_refiner, module_of
 
     run = group.first
-    folder = evaluation.folder(group, [run.folder / ATLASES], group.option)
+    folder = evaluation.folder(group, [atlases_file(run.folder)], group.option)
     plain = group._replace(name=run.folder.name, option="")  # measured before: its rows are read back
     before = {row["case"]: row for row in measure(evaluation, plain)}
 

@@ -41,7 +41,7 @@ class Layer:
 
 
 class Network:
-    """A Keras model as far as the transfer looks at it: `get_layer(name).kernel`."""
+    """A Keras model as far as the transfer uses it: `get_layer(name).kernel`."""
 
     def __init__(self, widths, prefix=""):
         shapes = expected_shapes(widths, 1)
@@ -80,7 +80,7 @@ def test_mean_is_a_third_of_the_sum_and_one_channel_is_kept():
 
 
 def test_axes():
-    """The clip [T, H, W] laid into a volume [x, y, z] gives the same features, laid in the same way."""
+    """The clip [T, H, W] transposed to a volume [x, y, z] gives the same features, transposed in the same way."""
     weights = make_weights()
     clip = np.random.default_rng(2).standard_normal((5, 7, 9, 4)).astype("f4")
     kernel = encoder_kernels(weights)["conv2"]
@@ -92,13 +92,13 @@ def test_axes():
 
 
 def test_one_weight_by_hand():
-    """T 0, H 1, W 2 of the file lies at x = 1, y = 2, z = 0."""
+    """T 0, H 1, W 2 of the file is x = 1, y = 2, z = 0."""
     weights = make_weights(make=lambda shape: np.zeros(shape, "f4"))
     weights.kernels["conv3a"][0, 1, 2, 3, 4] = 1
     assert np.argwhere(encoder_kernels(weights)["conv3a"]).tolist() == [[1, 2, 0, 3, 4]]
 
 
-def test_an_unknown_word():
+def test_an_unknown_value_of_collapse():
     with pytest.raises(UserError, match="collapse: .*'max'"):
         encoder_kernels(make_weights(), "max")
 
@@ -124,8 +124,7 @@ def test_other_names_and_fewer_layers():
 
 def test_narrower_network_is_refused_and_left_as_it_was():
     network = Network((4, 6, 10, 13))
-    with pytest.raises(UserError, match="layer conv4a of the network expects a kernel 3x3x3x10x13, C3D's "
-                                        "conv4a is 3x3x3x10x14, .*64, 128, 256, 512, .* quick") as caught:
+    with pytest.raises(UserError, match="conv4a .* 3x3x3x10x13, .* 3x3x3x10x14, .*128, 256, 512 .*quick") as caught:
         transfer_into(network, encoder_kernels(make_weights()), NAMES)
     assert "\n" not in str(caught.value)
     assert all(layer.kernel.value is None for layer in network.layers.values())
@@ -146,7 +145,7 @@ def test_layers_that_are_not_there():
 
 
 def test_from_a_theano_file_to_what_a_keras_layer_computes(tmp_path):
-    """The whole way: Theano's convolution of a clip is what the Keras layer gives for the volume."""
+    """End to end: Theano's convolution of a clip is what the Keras layer gives for the volume."""
     keras = pytest.importorskip("keras")
     random = np.random.default_rng(5)
     stored = {name: random.standard_normal((shape[4], shape[3], 3, 3, 3)).astype("f4")

@@ -1,4 +1,4 @@
-"""The way from a raw volume to landmarks with boxes and back, with networks whose answers are known."""
+"""From a raw volume to landmarks with boxes on its own grid, with networks of known outputs."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ class Scores(keras.layers.Layer):
         self.logits, self.offsets = (np.asarray(values, "float32")[None] for values in (logits, offsets))
 
     def call(self, image):
-        # so that Keras takes them for functions of the image
+        # makes them functions of the image for Keras
         nothing = 0 * keras.ops.sum(image)
         return {"classes": self.logits + nothing, "offsets": self.offsets + nothing}
 
@@ -56,12 +56,12 @@ def nearest(boxes, centre, sides):
     return int(pairwise_iou(boxes, centred_boxes(np.array([centre]), np.array([sides])))[:, 0].argmax())
 
 
-def test_the_best_box_and_the_second_that_lies_apart():
+def test_the_best_box_and_the_second_after_suppression():
     volume, boxes, logits = scene()
     middle = (5.5, 9.5, 13.5)
-    first, beside, second = (nearest(boxes, centre, sides) for centre, sides in
+    first, neighbour, second = (nearest(boxes, centre, sides) for centre, sides in
                              ((middle, (6, 6, 6)), (middle, (6, 9, 6)), ((17.5, 1.5, 5.5), (9, 6, 6))))
-    for place, logit in ((first, 12.0), (beside, 11.0), (second, 10.0)):
+    for place, logit in ((first, 12.0), (neighbour, 11.0), (second, 10.0)):
         logits[place, 1] = logit
     prediction = {key: value.numpy() for key, value in FaceModule(reader(network_of(logits)))(volume, ONE).items()}
     np.testing.assert_allclose(prediction["boxes_vox"][0], boxes[first], atol=1e-4)
@@ -83,12 +83,12 @@ def test_a_landmark_without_a_candidate_is_missing():
 
 
 @pytest.mark.parametrize("lowest", [0.0, 0.05, 0.4, 0.6])
-def test_candidates_are_those_that_are_sure_enough(lowest):
+def test_candidates_are_those_above_the_lowest_score(lowest):
     """Whatever the logits' level, and with more than one class that is likely."""
     volume, boxes, logits = scene()
     random = np.random.default_rng(2)
     logits = random.normal(0, 1.5, (len(logits), 3)) + random.normal(0, 30, (len(logits), 1))
-    prediction = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, listed=len(boxes)))
+    prediction = FaceModule(reader(network_of(logits), lowest_score=lowest, highest_iou=1.0, top_k=len(boxes)))
     found = prediction(volume, ONE)["candidate_scores"].numpy()
     sure = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = (sure / sure.sum(axis=1, keepdims=True))[:, 1:]
@@ -97,7 +97,7 @@ def test_candidates_are_those_that_are_sure_enough(lowest):
     np.testing.assert_allclose(found, -np.sort(-sure, axis=0).T, atol=1e-4)
 
 
-def test_without_suppression_the_second_is_the_firsts_neighbour():
+def test_without_suppression_the_second_is_a_neighbour_of_the_first():
     volume, boxes, logits = scene()
     random = np.random.default_rng(1)
     logits[:, 1] = random.uniform(4, 12, len(logits))
@@ -105,22 +105,22 @@ def test_without_suppression_the_second_is_the_firsts_neighbour():
     inside = (((boxes[:, :3] + boxes[:, 3:]) / 2) < np.array(volume.shape) - 0.5).all(axis=1)
     order = np.argsort(np.where(inside, -logits[:, 1], np.inf))[:4]
     np.testing.assert_allclose(literal["candidate_boxes_vox"][0], boxes[order], atol=1e-4)
-    apart = FaceModule(reader(network_of(logits)))(volume, ONE)
+    suppressed = FaceModule(reader(network_of(logits)))(volume, ONE)
     kept = []
     for place in np.argsort(-logits[:, 1]):
         if inside[place] and (pairwise_iou(boxes[[place]], boxes[kept]) <= 0.3).all():
             kept.append(place)
-    np.testing.assert_allclose(apart["candidate_boxes_vox"][0], boxes[kept[:4]], atol=1e-4)
+    np.testing.assert_allclose(suppressed["candidate_boxes_vox"][0], boxes[kept[:4]], atol=1e-4)
 
 
 def test_anchors_in_the_padding_are_no_candidates():
-    volume, boxes, logits = scene((17, 17, 17))  # padded to 20: the last cell's centre lies at 17.5
+    volume, boxes, logits = scene((17, 17, 17))  # padded to 20: the last cell's centre is at 17.5
     outside = nearest(boxes, (17.5, 9.5, 9.5), (6, 6, 6))
     logits[outside, 1] = 15
     assert np.isnan(FaceModule(reader(network_of(logits)))(volume, ONE)["points_vox"]).all()
 
 
-def test_boxes_beyond_the_border_are_cut_only_where_wanted():
+def test_boxes_are_clipped_at_the_border_only_on_request():
     volume, boxes, logits = scene()
     place = nearest(boxes, (1.5, 9.5, 17.5), (9, 6, 6))
     logits[place, 1] = 15
@@ -155,8 +155,8 @@ def test_a_volume_of_another_spacing_gives_its_own_voxels():
     np.testing.assert_allclose(box[3:] - box[:3], (3, 12, 3), atol=1e-4)
 
 
-def test_the_prior_takes_the_possible_face():
-    """Three landmarks on a line: the best box of the last one lies on the wrong side, the second where it belongs."""
+def test_the_prior_chooses_the_plausible_face():
+    """Three landmarks on a line: the best box of the last one is on the wrong side, the second is right."""
     volume, boxes, logits = scene((31, 17, 19))
     logits = np.hstack([logits, np.zeros((len(logits), 1))])
     places = [nearest(boxes, centre, (6, 6, 6)) for centre in
@@ -181,7 +181,7 @@ def test_the_prior_takes_the_possible_face():
         assert weighed["chosen"].numpy().tolist() == [0, 0, expected]
 
 
-def test_heatmaps_answer_with_points():
+def test_heatmaps_predict_points():
     image = keras.Input((None, None, None, 1))
     layer = keras.layers.Conv3D(2, 1)
     network = keras.Model(image, {"heatmaps": layer(image)})
@@ -194,8 +194,8 @@ def test_heatmaps_answer_with_points():
     assert np.isnan(prediction["candidate_boxes_vox"][:, 1:]).all()
 
 
-def test_an_answer_of_two_stages():
-    """Proposals are boxes with scores of their own; NaN for one that is not there."""
+def test_a_prediction_of_two_stages():
+    """Proposals are boxes with their own scores; NaN for a missing one."""
     proposals = np.array([[[3, 3, 3, 9, 9, 9], [10, 3, 3, 16, 9, 9], [NAN] * 6]], "float32")
 
     class Stages(keras.layers.Layer):
@@ -216,7 +216,7 @@ def test_an_answer_of_two_stages():
 
 
 @pytest.mark.parametrize("size", [(1, 1, 2), (5, 3, 4), (33, 2, 16)])
-def test_any_size_is_answered(size):
+def test_any_size_is_predicted(size):
     cells = int(np.prod([-(-n // STRIDE) for n in size]))
     network = network_of(np.tile([0.0, 1, 1], (8 * cells, 1)))
     prediction = FaceModule(reader(network))(np.random.default_rng(0).normal(size=size).astype("float32"), ONE)

@@ -70,7 +70,7 @@ def test_other_landmarks_are_compared_with_their_longest_edge():
                                         for edge in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3)))
 
 
-def test_a_ratio_in_words():
+def test_a_ratio_as_a_formula():
     assert ratio_name(face_graph(NAMES)[4], NAMES) == "d(nose_tip - chin) / d(left_eye - right_eye)"
     assert ratio_name(face_graph(NAMES)[0], NAMES) == (
         "(a - b) / (a + b) of a = d(left_eye - mid_eyebrow), b = d(right_eye - mid_eyebrow)")
@@ -93,7 +93,7 @@ def test_a_prior_is_fitted_in_millimetres():
     assert prior.summary() == "graph prior: 6 ratios fitted on 12 faces"
 
 
-def test_what_is_missing_is_left_out_and_told():
+def test_missing_landmarks_are_excluded_and_reported():
     found = without(cases(14), {2: [4], 5: [0, 3]}) + [("empty", None, SPACING)]
     prior = prior_of(iter(found), NAMES)
     assert prior.fitted.count.tolist() == [13, 13, 12, 13, 12, 12]
@@ -102,24 +102,24 @@ def test_what_is_missing_is_left_out_and_told():
 
 
 @pytest.mark.parametrize("found, words", [
-    (cases(9), "at least 10 training cases .* found 9 of 9"), ([], "found 0 of 0"),
+    (cases(9), "found 9 of 9"), ([], "found 0 of 0"),
     (without(cases(12), {0: [4], 5: [4], 7: [4]}),
-     r"found 9 of 12 with those of \(a - b\) / \(a \+ b\) of a = d\(left_eye - chin\)"),
+     r"found 9 of 12 .*left_eye - chin"),
     ([(f"{k}", None, SPACING) for k in range(20)], "found 0 of 20")])
 def test_fewer_than_ten_faces_are_refused(found, words):
     with pytest.raises(UserError, match=words) as error:
         prior_of(found, NAMES)
-    assert "\n" not in str(error.value) and "train without the prior" in str(error.value)
+    assert "\n" not in str(error.value) and "without the prior" in str(error.value)
 
 
 @pytest.mark.parametrize("number, candidates, words", [
-    (2, 2, "at least 3 landmarks, found 2"), (17, 2, "65536 combinations to try, found 2 candidates of each of 17"),
+    (2, 2, "at least 3 landmarks, found 2"), (17, 2, "65536 .* found 2 candidates of each of 17"),
     (9, 4, "found 4 candidates of each of 9")])
 def test_too_few_and_too_many_landmarks_are_refused(number, candidates, words):
     shape = np.random.default_rng(0).normal(0, 20, (number, 3))
     with pytest.raises(UserError, match=words) as error:
         prior_of(cases(12, shape=shape), [f"point_{k}" for k in range(number)], candidates)
-    assert "\n" not in str(error.value) and "train without the prior" in str(error.value)
+    assert "\n" not in str(error.value) and "without the prior" in str(error.value)
 
 
 def test_other_landmarks_get_a_prior_that_chooses_too():
@@ -137,7 +137,7 @@ def test_other_landmarks_get_a_prior_that_chooses_too():
 # --- the file
 
 
-def test_a_file_gives_back_the_prior(tmp_path):
+def test_a_prior_is_read_as_it_was_written(tmp_path):
     written = prior_of(without(cases(14), {2: [4]}), NAMES)
     path = write_prior(tmp_path / "prior.json", written)
     found = read_prior(path, NAMES)
@@ -153,7 +153,7 @@ def test_a_file_gives_back_the_prior(tmp_path):
 @pytest.mark.parametrize("landmarks", [(NAMES[2], NAMES[1], NAMES[0], *NAMES[3:]), NAMES[:4], OTHERS])
 def test_a_prior_of_other_landmarks_is_refused(tmp_path, landmarks):
     path = write_prior(tmp_path / "prior.json", prior_of(cases(), NAMES))
-    with pytest.raises(UserError, match="landmarks in its order") as error:
+    with pytest.raises(UserError, match="order") as error:
         read_prior(path, landmarks)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
@@ -169,14 +169,14 @@ def changed_ratio(**changes):
 @pytest.mark.parametrize("change, words", [
     (lambda found: json.dumps(found)[:-40], "must be JSON"), (lambda found: "[1, 2]", "something else"),
     (lambda found: json.dumps({k: v for k, v in found.items() if k != "ratios"}), "ratios"),
-    (changed(format_version=9), "found format 9"), (changed(ratios=[]), "finite means"),
+    (changed(format_version=9), "format 9"), (changed(ratios=[]), "finite means"),
     (changed(incomplete=["case"]), "something else"), (changed_ratio(kind="other"), "something else"),
     (changed_ratio(first=["left_eye", "tail"]), "something else"),
     (changed_ratio(first=["left_eye"]), "something else"), (changed_ratio(mean="much"), "something else"),
     (changed_ratio(mean=None), "something else"), (changed_ratio(deviation=0), "above 0"),
     (changed_ratio(deviation=-1), "above 0"), (changed_ratio(mean=float("nan")), "finite"),
     (changed_ratio(deviation=float("inf")), "finite")])
-def test_a_damaged_file_is_told_in_one_line(tmp_path, change, words):
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, change, words):
     path = write_prior(tmp_path / "prior.json", prior_of(cases(), NAMES))
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(UserError, match=words) as error:

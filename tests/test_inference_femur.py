@@ -1,4 +1,4 @@
-"""The way from a raw volume to region, mask and points and back, with networks whose answers are known."""
+"""From a raw volume to region, mask and points on its own grid, with networks of known outputs."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ from tfsono.inference.femur import (
 
 
 def threshold_network(axes, heatmaps=0, mask=True, level=1.0):
-    """Standardised intensity above `level` is the label; the heatmaps are the image, and the image turned round."""
+    """Standardised intensity above `level` is the label; the heatmaps are the image, and the negated image."""
     image = keras.Input((None,) * axes + (1,))
     outputs = {}
     if mask:
@@ -88,7 +88,7 @@ def test_the_largest_part_is_scipys(monkeypatch, side):
     assert differ
 
 
-def test_the_largest_part_of_a_winding_one_and_of_nothing():
+def test_the_largest_part_of_a_winding_one_and_of_none():
     voxels = np.zeros((9, 31, 3), bool)
     voxels[::2], voxels[1::4, -1], voxels[3::4, 0] = True, True, True  # a snake of 5 rows, all connected
     voxels[2, 10:14], voxels[8, 3] = False, False  # now three parts
@@ -99,7 +99,7 @@ def test_the_largest_part_of_a_winding_one_and_of_nothing():
     assert not largest_part(tf.zeros((4, 5, 3), tf.bool)).numpy().any()
 
 
-def test_only_the_largest_part_makes_the_box_where_that_is_asked_for():
+def test_the_box_of_the_largest_part_alone():
     volume = scene()
     volume[2:5, 17:21, 14:18] = 12  # a false part, large enough to count in its slices
     boxes = [SliceModule(dataclasses.replace(finder(), part=part))(volume, [1.0, 1.0, 1.0])["box"].numpy().tolist()
@@ -107,7 +107,7 @@ def test_only_the_largest_part_makes_the_box_where_that_is_asked_for():
     assert boxes == [[2, 9, 5, 19, 21, 18], [8, 9, 5, 19, 13, 10]]
 
 
-def test_the_box_of_what_is_left_and_of_nothing():
+def test_the_box_of_some_voxels_and_of_none():
     voxels = np.zeros((7, 9, 5), bool)
     box, found = box_of_voxels(tf.constant(voxels))
     assert box.numpy().tolist() == [0, 0, 0, 7, 9, 5] and not found.numpy()
@@ -135,19 +135,19 @@ def test_slices_give_mask_and_box_whatever_the_batch():
 
 
 @pytest.mark.parametrize("margin", [0, 3, 100])
-def test_the_whole_way_on_the_volumes_own_grid(margin):
+def test_end_to_end_on_the_volumes_own_grid(margin):
     volume = scene()
     prediction = FemurModule(reader(margin), finder())(volume, [0.5, 0.7, 1.1])
     assert prediction["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and prediction["found"].numpy()
     np.testing.assert_array_equal(prediction["points_vox"], [[9, 10, 6], [17, 11, 8]])
     expected = volume > 5
-    expected[2:4, 20, 16] &= margin == 100  # outside the region nothing is answered
+    expected[2:4, 20, 16] &= margin == 100  # nothing is predicted outside the region
     if margin:  # without background in the region its standardised values are others
         np.testing.assert_array_equal(prediction["mask"].numpy() > 0, expected)
     assert prediction["mask"].shape == volume.shape and prediction["peaks"].shape == (2,)
 
 
-def test_a_known_box_is_taken_and_parts_that_are_not_there_are_left_out():
+def test_a_given_box_is_used_and_absent_outputs_are_omitted():
     volume = scene()
     only_points = FemurModule(reader(mask=False, heatmaps=3), None)
     prediction = only_points.predict_in(volume, [1.0, 1.0, 1.0], [8, 9, 5, 19, 13, 10])
@@ -158,33 +158,33 @@ def test_a_known_box_is_taken_and_parts_that_are_not_there_are_left_out():
 
 
 @pytest.mark.parametrize("ratio", [0.65, 0.5])
-def test_a_rescaled_region_comes_back_to_its_place(ratio):
+def test_a_rescaled_region_is_mapped_back_to_its_place(ratio):
     grid = np.stack(np.meshgrid(*map(np.arange, (41, 37, 33)), indexing="ij"), -1)
     centre = np.array([18.3, 20.6, 15.2])
     volume = np.exp(-((grid - centre) ** 2).sum(-1) / (2 * 4.0**2)).astype(np.float32)
-    answerer = FemurModule(reader(2, ratio, "centroid", heatmaps=1), None)
-    prediction = answerer.predict_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
+    module = FemurModule(reader(2, ratio, "centroid", heatmaps=1), None)
+    prediction = module.predict_in(volume, [1.0, 1.0, 1.0], [11, 12, 8, 27, 29, 24])
     assert np.abs(prediction["points_vox"].numpy()[0] - centre).max() < 0.5
     found = np.argwhere(prediction["mask"].numpy())
     assert np.abs(found.mean(0) - centre).max() < 0.35 and not prediction["mask"].numpy()[:9].any()
 
 
-def test_the_training_spacing_is_taken_and_undone():
+def test_resampling_to_the_training_spacing_is_undone():
     volume = scene().repeat(2, 0).repeat(2, 2)
-    answerer = FemurModule(reader(), finder(), (1.0, 1.0, 1.0))
-    prediction = answerer(volume, [0.5, 1.0, 0.5])
+    module = FemurModule(reader(), finder(), (1.0, 1.0, 1.0))
+    prediction = module(volume, [0.5, 1.0, 0.5])
     assert prediction["box"].numpy().tolist() == [16, 9, 10, 38, 13, 20] and prediction["mask"].shape == volume.shape
     np.testing.assert_allclose(prediction["points_vox"], [[18.5, 10, 12.5], [34.5, 11, 16.5]], atol=1e-4)
-    again = answerer.predict_in(volume, [0.5, 1.0, 0.5], prediction["box"])
+    again = module.predict_in(volume, [0.5, 1.0, 0.5], prediction["box"])
     np.testing.assert_array_equal(again["mask"], prediction["mask"])
 
 
-def test_a_saved_model_answers_the_same(tmp_path):
+def test_a_saved_model_predicts_the_same(tmp_path):
     volume = scene()
-    answerer = FemurModule(reader(ratio=0.65), finder())
-    tf.saved_model.save(answerer, str(tmp_path / "saved"))
+    module = FemurModule(reader(ratio=0.65), finder())
+    tf.saved_model.save(module, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
-    one, other = answerer(volume, [1.0, 1.0, 1.0]), loaded(volume, tf.constant([1.0, 1.0, 1.0]))
+    one, other = module(volume, [1.0, 1.0, 1.0]), loaded(volume, tf.constant([1.0, 1.0, 1.0]))
     assert set(one) == set(other) == {"box", "found", "mask", "points_vox", "peaks"}
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])

@@ -1,4 +1,4 @@
-"""The modules of `head`: the way into the frame and back, dropout's samples, and SavedModels that answer alone."""
+"""The modules of `head`: into the frame and back, dropout's samples, and SavedModels without this package."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def module_of(variant: str, seed: int = 0, **changes):
 
 
 def brightness_network():
-    """Logits that are the standardised picture itself: the answer shows where every pixel went."""
+    """Logits that are the standardised image itself: the output shows where every pixel went."""
     image = keras.Input((*FRAME, 1))
     return keras.Model(image, {"mask": keras.layers.Activation("linear")(image)})
 
 
 def fixed_points(points):
-    """A network that always answers the same points of the frame."""
+    """A network that always predicts the same points of the frame."""
     image = keras.Input((*FRAME, 1))
     prediction = keras.layers.Dense(8, kernel_initializer="zeros")(keras.layers.Flatten()(image))
     network = keras.Model(image, {"points": keras.layers.Reshape((4, 2))(prediction)})
@@ -76,7 +76,7 @@ def image_of(size, seed=0):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("frame", [FRAME, (96, 64)])
-def test_the_way_back_is_the_letterboxs(size, frame):
+def test_restoring_inverts_the_letterbox(size, frame):
     values = np.random.default_rng(1).uniform(size=frame).astype(np.float32)
     box = Letterbox(size, frame)
     scale, start, new = placement(tf.constant(size), frame)
@@ -90,28 +90,29 @@ def test_the_way_back_is_the_letterboxs(size, frame):
 
 
 @pytest.mark.parametrize("size", [(54, 80), (97, 41)])
-def test_a_disk_comes_back_where_it_was(size):
+def test_a_disk_stays_at_its_place(size):
     """Through letterbox, network and back: the centroid may move by a small part of a pixel only."""
-    picture = np.zeros(size, np.float32)
-    cv2.circle(picture, (size[1] // 2 + 4, size[0] // 2 - 6), 13, 255.0, -1)
-    prediction = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
-    assert prediction.shape == size and prediction.dtype == np.float32 and 0 <= prediction.min() and prediction.max() <= 1
+    image = np.zeros(size, np.float32)
+    cv2.circle(image, (size[1] // 2 + 4, size[0] // 2 - 6), 13, 255.0, -1)
+    prediction = HeadSegmentationModule(brightness_network(), PLAIN)(image)["probability"].numpy()
+    assert prediction.shape == size and prediction.dtype == np.float32
+    assert 0 <= prediction.min() and prediction.max() <= 1
     weights = prediction - prediction.min()
     for axis in range(2):
         at = np.arange(size[axis])
-        reference = (picture.sum(1 - axis) * at).sum() / picture.sum()
+        reference = (image.sum(1 - axis) * at).sum() / image.sum()
         assert (weights.sum(1 - axis) * at).sum() / weights.sum() == pytest.approx(reference, abs=0.15)
 
 
-def test_padding_takes_no_part_in_the_statistics():
-    picture = np.full((8, 48), 100, np.float32)
-    picture[:, 24:] = 120  # mean 110: half of the pixels are above it, whatever the padding holds
-    prediction = HeadSegmentationModule(brightness_network(), PLAIN)(picture)["probability"].numpy()
+def test_padding_does_not_count_in_the_statistics():
+    image = np.full((8, 48), 100, np.float32)
+    image[:, 24:] = 120  # mean 110: half of the pixels are above it, whatever the padding holds
+    prediction = HeadSegmentationModule(brightness_network(), PLAIN)(image)["probability"].numpy()
     assert (prediction[:, :24] < 0.5).all() and (prediction[:, 24:] > 0.5).all()
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_points_come_back_where_they_are(size):
+def test_points_are_mapped_back_to_their_place(size):
     wanted = np.random.default_rng(2).uniform(0, min(size), (4, 2))
     points = Letterbox(size, FRAME).points_to_target(wanted)
     found = HeadLandmarkModule(fixed_points(points), PLAIN)(image_of(size))["points_px"].numpy()
@@ -135,22 +136,22 @@ def test_a_peak_of_a_heatmap_is_decoded(decode, tolerance):
 
 
 @pytest.mark.parametrize("variant", ["unet", "deeplabv3plus", "heatmap", "coordinate", "transformer"])
-def test_samples_have_dropout_and_the_normalisation_of_the_test(variant):
-    module, picture = module_of(variant, dropout=0.5), image_of((54, 80))
+def test_samples_have_dropout_and_the_normalisation_at_test(variant):
+    module, image = module_of(variant, dropout=0.5), image_of((54, 80))
     before = [variable.numpy() for variable in module.network.variables]
-    plain = next(iter(module(picture).values())).numpy()
-    one, again, other = (next(iter(module.sample(picture, seed).values())).numpy() for seed in (1, 1, 2))
+    plain = next(iter(module(image).values())).numpy()
+    one, again, other = (next(iter(module.sample(image, seed).values())).numpy() for seed in (1, 1, 2))
     assert (one == again).all() and (one != other).any() and (one != plain).any()
     assert all((variable.numpy() == held).all()
                for variable, held in zip(module.network.variables, before, strict=True))
 
 
 @pytest.mark.parametrize("variant", ["attention_unet", "coordinate"])
-def test_without_dropout_a_sample_is_the_answer(variant):
+def test_without_dropout_a_sample_is_the_prediction(variant):
     """So that nothing but dropout differs: the statistics of training would show here."""
-    module, picture = module_of(variant, dropout=0.0), image_of((54, 80))
-    expected = next(iter(module(picture).values())).numpy()
-    np.testing.assert_allclose(next(iter(module.sample(picture, 1).values())), expected, atol=1e-4)
+    module, image = module_of(variant, dropout=0.0), image_of((54, 80))
+    expected = next(iter(module(image).values())).numpy()
+    np.testing.assert_allclose(next(iter(module.sample(image, 1).values())), expected, atol=1e-4)
 
 
 def test_frozen_normalisation_is_undone():
@@ -168,11 +169,11 @@ def test_normalisation_and_dropout_inside_a_backbone_count():
     inner.layers[0].moving_mean.assign([0.3])
     image = keras.Input((*FRAME, 1))
     network = keras.Model(image, {"mask": keras.layers.Rescaling(1.0)(inner(image))})
-    module, picture = HeadSegmentationModule(network, PLAIN), image_of(FRAME)
-    one, other = (module.sample(picture, seed)["probability"].numpy() for seed in (1, 2))
-    assert (one != other).any() and (one == module.sample(picture, 1)["probability"].numpy()).all()
+    module, image = HeadSegmentationModule(network, PLAIN), image_of(FRAME)
+    one, other = (module.sample(image, seed)["probability"].numpy() for seed in (1, 2))
+    assert (one != other).any() and (one == module.sample(image, 1)["probability"].numpy()).all()
     assert inner.layers[0].moving_mean.numpy()[0] == pytest.approx(0.3)
-    plain = module(picture)["probability"].numpy()
+    plain = module(image)["probability"].numpy()
     kept = one != 0.5  # the rest was dropped; what is kept is doubled
     assert 0.4 < kept.mean() < 0.6
     logits = [np.log(each[kept] / (1 - each[kept])) for each in (one, plain)]
@@ -180,7 +181,7 @@ def test_normalisation_and_dropout_inside_a_backbone_count():
 
 
 @pytest.mark.parametrize("size", [(54, 80), (33, 17), (200, 300), (1, 1)])
-def test_any_size_and_a_constant_picture(size):
+def test_any_size_and_a_constant_image(size):
     module = module_of("unet")
     prediction = module(image_of(size))["probability"].numpy()
     assert prediction.shape == size and np.isfinite(prediction).all()
@@ -196,29 +197,29 @@ for name in ("keras", "tf_keras", "tfsono"):
 import numpy as np
 import tensorflow as tf
 
-folder, given, answer = sys.argv[1:]
-picture = np.load(given)
+folder, given, out = sys.argv[1:]
+image = np.load(given)
 module = tf.saved_model.load(folder)
 found = [next(iter(one.values())).numpy() for one in (
-    module(picture), module.sample(picture, 5), module.sample(picture, 5), module.sample(picture, 6))]
-served = module.signatures["serving_default"](picture=tf.constant(picture))
+    module(image), module.sample(image, 5), module.sample(image, 5), module.sample(image, 6))]
+served = module.signatures["serving_default"](picture=tf.constant(image))
 assert (next(iter(served.values())).numpy() == found[0]).all()
 assert not [name for name, held in sys.modules.items() if name.split(".")[0] in ("keras", "tfsono") and held]
-np.savez(answer, *found)
+np.savez(out, *found)
 """
 
 
 @pytest.mark.parametrize("variant", ["unet", "heatmap"])
-def test_the_same_answer_without_keras_and_this_package(variant, tmp_path):
+def test_the_same_prediction_without_keras_and_this_package(variant, tmp_path):
     module = module_of(variant, dropout=0.5)
     folder = export_module(module, tmp_path / "model", {"system": "head", "input": {}, "output": {}})
-    picture = image_of((57, 83))
-    np.save(tmp_path / "given.npy", picture)
-    # -I: neither the working directory nor PYTHONPATH is looked at.
-    subprocess.run([sys.executable, "-I", "-c", ALONE, str(folder), "given.npy", "answer.npz"], check=True,
+    image = image_of((57, 83))
+    np.save(tmp_path / "given.npy", image)
+    # -I: ignores the working directory and PYTHONPATH.
+    subprocess.run([sys.executable, "-I", "-c", ALONE, str(folder), "given.npy", "out.npz"], check=True,
                    cwd=tmp_path, timeout=240)
-    with np.load(tmp_path / "answer.npz") as held:
+    with np.load(tmp_path / "out.npz") as held:
         plain, one, again, other = held.values()
-    np.testing.assert_array_equal(plain, next(iter(module(picture).values())))
-    np.testing.assert_array_equal(one, next(iter(module.sample(picture, 5).values())))
+    np.testing.assert_array_equal(plain, next(iter(module(image).values())))
+    np.testing.assert_array_equal(one, next(iter(module.sample(image, 5).values())))
     assert (one == again).all() and (one != other).any()

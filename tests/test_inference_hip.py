@@ -39,7 +39,7 @@ def threshold_network():
 
 
 @pytest.mark.parametrize("kind", ["paper", "half", "fast"])
-def test_any_size_and_the_same_answer_twice(kind):
+def test_any_size_and_the_same_prediction_twice(kind):
     module = HipModule(small_network(), Tiling((8, 8, 8), kind, "gaussian", batch=2), 3)
     for size in ((19, 11, 9), (8, 8, 8), (5, 23, 3), (1, 2, 3)):
         volume = np.random.default_rng(0).normal(100, 20, size).astype(np.float32)
@@ -57,7 +57,7 @@ def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
 
 
 @pytest.mark.parametrize("kind", ["paper", "whole"])
-def test_the_mirrored_volumes_answer_is_averaged_in(kind):
+def test_the_mirrored_volumes_prediction_is_averaged_in(kind):
     tiling = Tiling((8, 8, 8), kind)
     plain, mirrored = (HipModule(small_network(), tiling, 3, (), mirror) for mirror in (False, True))
     volume = np.random.default_rng(2).normal(100, 20, (19, 11, 9)).astype(np.float32)
@@ -70,14 +70,14 @@ def test_the_mirrored_volumes_answer_is_averaged_in(kind):
     assert (mirrored(volume, ONE_MM)["mask"].numpy() == found.argmax(-1)).all()
 
 
-def test_padding_takes_no_part_in_the_statistics():
-    """A threshold at the mean of the real voxels: with the zeros of the padding it would lie elsewhere."""
+def test_padding_does_not_count_in_the_statistics():
+    """A threshold at the mean of the real voxels: the zeros of the padding would move it."""
     module = HipModule(threshold_network(), Tiling((16, 16, 16)), 2)
     volume = np.random.default_rng(2).uniform(500, 600, (9, 5, 7)).astype(np.float32)
     assert (module(volume, ONE_MM)["mask"].numpy() == (volume > volume.mean())).all()
 
 
-def test_a_constant_volume_is_no_failure():
+def test_a_constant_volume_gives_finite_probabilities():
     module = HipModule(small_network(), Tiling((8, 8, 8)), 3)
     assert np.isfinite(module.probabilities(tf.fill((9, 5, 11), 7.0))).all()
 
@@ -93,7 +93,7 @@ def test_resampling_to_the_networks_spacing_and_back():
     assert 2 * (mask & reference).sum() / (mask.sum() + reference.sum()) > 0.97
 
 
-def test_resampled_answer_is_the_mapped_probability():
+def test_a_resampled_mask_is_of_the_resampled_probabilities():
     network = small_network()
     tiling = Tiling((8, 8, 8), "half")
     resampling, native = HipModule(network, tiling, 3, (2.0, 1.5, 1.0)), HipModule(network, tiling, 3)

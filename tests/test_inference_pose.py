@@ -1,4 +1,4 @@
-"""The way from a raw volume to points and back, plain and refined, with networks whose answers are known."""
+"""From a raw volume to points on its own grid, plain and refined, with networks of known outputs."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ ONE = [1.0, 1.0, 1.0]
 
 
 def known_network(below=()):
-    """Heatmaps of the brightest and of the darkest voxel; `below`: numbers that are taken off each."""
+    """Heatmaps of the brightest and of the darkest voxel; `below` is subtracted from them."""
     image = keras.Input((None, None, None, 1))
     layer = keras.layers.Conv3D(2, 1, name="maps")
     network = keras.Model(image, {"heatmaps": layer(image)})
@@ -21,7 +21,7 @@ def known_network(below=()):
     return network
 
 
-def answerer(ratio=1.0, decode="argmax", spacing_mm=(), stride=16, network=None):
+def module_of(ratio=1.0, decode="argmax", spacing_mm=(), stride=16, network=None):
     return PoseModule(PoseReader(network or known_network(), stride, ratio, decode, spacing_mm))
 
 
@@ -38,7 +38,7 @@ def blob(centre, size):
 
 def test_points_and_peaks_on_the_volumes_own_grid():
     volume = scene()
-    prediction = answerer()(volume, ONE)
+    prediction = module_of()(volume, ONE)
     np.testing.assert_array_equal(prediction["points_vox"], [[4, 11, 15], [19, 2, 7]])
     standard = (volume - volume.mean()) / volume.std()
     np.testing.assert_allclose(prediction["peaks"], [standard.max(), -standard.min()], rtol=1e-4)
@@ -47,17 +47,17 @@ def test_points_and_peaks_on_the_volumes_own_grid():
 @pytest.mark.parametrize("size, bright, dark", [((5, 3, 4), (4, 0, 3), (0, 2, 1)), ((1, 1, 2), (0, 0, 1), (0, 0, 0)),
                                                 ((33, 2, 16), (32, 1, 15), (0, 0, 0))])
 def test_a_volume_smaller_than_the_network_is_padded(size, bright, dark):
-    prediction = answerer()(scene(size, bright, dark), ONE)
+    prediction = module_of()(scene(size, bright, dark), ONE)
     np.testing.assert_array_equal(prediction["points_vox"], [bright, dark])
 
 
-def test_padding_is_never_the_answer():
+def test_padding_is_never_predicted():
     """A map that is highest where the network sees 0, as it does in the padding."""
     image = keras.Input((None, None, None, 1))
     network = keras.Model(image, {"heatmaps": -keras.ops.abs(image)})
     volume = np.where(np.arange(21) % 2, 10, -10).astype(np.float32)[:, None, None] * np.ones((1, 17, 19), np.float32)
     volume[6, 3, 2] = 0.5
-    prediction = answerer(network=network)(volume, ONE)
+    prediction = module_of(network=network)(volume, ONE)
     np.testing.assert_array_equal(prediction["points_vox"], [[6, 3, 2]])
     assert float(prediction["peaks"][0]) < -0.01
 
@@ -66,18 +66,18 @@ def test_padding_is_never_the_answer():
                                                    (0.4, "centroid", 0.5)])
 def test_a_rescaled_volume_gives_points_in_its_own_voxels(ratio, decode, within):
     centre = (23.4, 12.8, 17.1)
-    prediction = answerer(ratio, decode)(blob(centre, (41, 35, 33)), ONE)
+    prediction = module_of(ratio, decode)(blob(centre, (41, 35, 33)), ONE)
     assert np.abs(prediction["points_vox"].numpy()[0] - centre).max() < within
 
 
-def test_the_training_spacing_is_taken_and_undone():
+def test_resampling_to_the_training_spacing_is_undone():
     volume = scene().repeat(2, 0).repeat(2, 2)
-    prediction = answerer(spacing_mm=(1.0, 1.0, 1.0))(volume, [0.5, 1.0, 0.5])
+    prediction = module_of(spacing_mm=(1.0, 1.0, 1.0))(volume, [0.5, 1.0, 0.5])
     np.testing.assert_allclose(prediction["points_vox"], [[8.5, 11, 30.5], [38.5, 2, 14.5]], atol=1e-5)
 
 
-def test_a_saved_model_answers_the_same(tmp_path):
-    module = answerer(0.5, "centroid")
+def test_a_saved_model_predicts_the_same(tmp_path):
+    module = module_of(0.5, "centroid")
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.__call__})
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     one, other = module(scene(), ONE), loaded(scene(), tf.constant(ONE))
@@ -89,13 +89,13 @@ def test_a_saved_model_answers_the_same(tmp_path):
 # --- refined
 
 
-class Watched(AtlasSet):
-    """A library that keeps the poses which it was asked about."""
+class Recorded(AtlasSet):
+    """An atlas set that records the poses of its queries."""
 
-    asked: list = []
+    queries: list = []
 
     def nearest(self, pose_mm, robust, count):
-        self.asked.append(pose_mm)
+        self.queries.append(pose_mm)
         return super().nearest(pose_mm, robust, count)
 
 
@@ -105,19 +105,19 @@ def settings(**values):
 
 
 def atlases(count=3):
-    return Watched(("bright", "dark"), np.random.default_rng(1).uniform(2, 12, (count, 2, 3)))
+    return Recorded(("bright", "dark"), np.random.default_rng(1).uniform(2, 12, (count, 2, 3)))
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.5])
-def test_a_refiner_begins_with_the_modules_answer_and_asks_in_millimetres(ratio):
-    module, spacing, volume = answerer(ratio), np.array([0.5, 0.8, 1.1]), scene()
-    Watched.asked.clear()
+def test_a_refiner_starts_from_the_modules_prediction_and_searches_in_millimetres(ratio):
+    module, spacing, volume = module_of(ratio), np.array([0.5, 0.8, 1.1]), scene()
+    Recorded.queries.clear()
     refined = PoseRefiner(module, atlases(), settings())(volume, spacing)
     plain = module(volume, np.float32(spacing))["points_vox"].numpy()
     np.testing.assert_allclose(refined.path_vox[0], plain, atol=1e-4)
     assert refined.refined and refined.path_vox.shape == (3, 2, 3) and refined.losses.shape == (2,)
     np.testing.assert_array_equal(refined.points_vox, refined.path_vox[-1])
-    (first, second), pose = Watched.asked[0], plain * spacing
+    (first, second), pose = Recorded.queries[0], plain * spacing
     np.testing.assert_allclose(first - second, pose[0] - pose[1], atol=1e-3)
     assert refined.distances_mm.shape == (2,) and refined.peaks.shape == (2,)
 
@@ -127,15 +127,15 @@ def test_the_proxys_width_is_in_millimetres():
     network = known_network()
     network.get_layer("maps").set_weights([np.zeros((1, 1, 1, 1, 2)), np.zeros(2)])
     place = AtlasSet(("bright", "dark"), np.full((1, 2, 3), 9.0))
-    refiner = PoseRefiner(answerer(0.5, network=network), place, settings(iterations=1, sigma_mm=2.0))
+    refiner = PoseRefiner(module_of(0.5, network=network), place, settings(iterations=1, sigma_mm=2.0))
     found = refiner(np.random.default_rng(0).normal(size=(64, 60, 62)).astype(np.float32), [0.5, 0.5, 0.5])
     profile = np.exp(-np.arange(30.0) ** 2 / 2.0**2).sum()  # voxels of 1 mm; a Gaussian's square is narrower
     assert found.losses[0] == pytest.approx(2 * 0.5 * profile**3, rel=1e-4)
     np.testing.assert_allclose(found.path_vox[0], np.full((2, 3), 0.5), atol=1e-6)
 
 
-def test_a_failed_refinement_is_the_modules_answer_and_says_so():
-    module = answerer(0.5)
+def test_a_failed_refinement_gives_the_modules_prediction_and_a_note():
+    module = module_of(0.5)
     before = module.network.get_weights()
     refined = PoseRefiner(module, atlases(), settings(learning_rate=1e30))(scene(), ONE)
     plain = module(scene(), ONE)
@@ -149,5 +149,5 @@ def test_a_failed_refinement_is_the_modules_answer_and_says_so():
 
 @pytest.mark.parametrize("size", [(5, 3, 4), (40, 18, 17)])
 def test_any_size_is_refined(size):
-    refined = PoseRefiner(answerer(0.5), atlases(), settings())(scene(size, (0, 0, 0), (1, 2, 3)), ONE)
+    refined = PoseRefiner(module_of(0.5), atlases(), settings())(scene(size, (0, 0, 0), (1, 2, 3)), ONE)
     assert refined.refined and (np.abs(refined.points_vox) < 41).all()

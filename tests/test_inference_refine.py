@@ -1,4 +1,4 @@
-"""Refinement on a volume against a loop written by hand; weights that come back; checkpointing; what goes wrong."""
+"""Refinement on a volume against a loop written by hand; restored weights; checkpointing; failures."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ def network_of(again):
     return recomputed(network, KEPT) if again else network
 
 
-def library(count=12, landmarks=4, seed=0):
+def atlas_set(count=12, landmarks=4, seed=0):
     random = np.random.default_rng(seed)
     mean = random.uniform(1, 7, (landmarks, 3))
     return AtlasSet(tuple("abcdefgh"[:landmarks]), mean + random.normal(0, 1, (count, landmarks, 3)))
@@ -89,10 +89,10 @@ def by_hand(network, image, atlases, numbers):
             loss = 0.5 * tf.reduce_sum((maps - tf.reduce_mean(each, 0, keepdims=True)) ** 2)
         losses.append(float(loss))
         distances.append(found.costs_mm.mean() / len(atlases.names))
-        for place, (variable, slope) in enumerate(zip(variables, tape.gradient(loss, variables), strict=True)):
-            slope = np.array(slope, float)
-            means[place] += (1 - numbers.beta_1) * (slope - means[place])
-            squares[place] += 0.001 * (slope**2 - squares[place])
+        for place, (variable, gradient) in enumerate(zip(variables, tape.gradient(loss, variables), strict=True)):
+            gradient = np.array(gradient, float)
+            means[place] += (1 - numbers.beta_1) * (gradient - means[place])
+            squares[place] += 0.001 * (gradient**2 - squares[place])
             rate = numbers.learning_rate * np.sqrt(1 - 0.999**step) / (1 - numbers.beta_1**step)
             variable.assign_sub(rate * means[place] / (np.sqrt(squares[place]) + 1e-8))
     maps = network(image, training=numbers.norm == "batch")["heatmaps"][inside]
@@ -104,10 +104,10 @@ def test_the_iterations_are_a_loop_written_by_hand(norm, again):
     numbers = settings(norm=norm)
     network = network_of(again=again)
     before = weights_of(network)
-    refiner = Refiner(network, library(), numbers)
+    refiner = Refiner(network, atlas_set(), numbers)
     results = [refiner(volume(), SIZE, SPACING) for _ in range(2)]
     assert_untouched(network, before)
-    maps, path, losses, distances = by_hand(network_of(False), volume(), library(), numbers)
+    maps, path, losses, distances = by_hand(network_of(False), volume(), atlas_set(), numbers)
     for found in results:  # the second begins where the first did, with a new optimizer
         assert found.refined and not found.note
         np.testing.assert_allclose(found.losses, losses, rtol=1e-4)
@@ -118,10 +118,10 @@ def test_the_iterations_are_a_loop_written_by_hand(norm, again):
         np.testing.assert_array_equal(found.peaks, found.maps.reshape(-1, 4).max(0))
     assert found.maps.shape == (*SIZE, 4) and found.losses[-1] < found.losses[0]
     plain = network(volume(), training=norm == "batch")["heatmaps"]
-    assert np.abs(plain[0, :11, :8, :9] - maps).max() > 0.01, "the refinement did something"
+    assert np.abs(plain[0, :11, :8, :9] - maps).max() > 0.01, "the refinement had no effect"
 
 
-def test_a_wrong_limb_is_put_right():
+def test_a_wrong_limb_is_corrected():
     """An image of six marks: features are fixed, and the head takes the wrong mark for the fifth landmark."""
     marks = np.array([[1, 1, 1], [9, 2, 2], [2, 9, 3], [3, 3, 9], [8, 8, 8], [2, 5, 9]])  # 4 is the limb, 5 is none
     image = np.zeros((1, 12, 12, 12, 1), np.float32)
@@ -133,28 +133,28 @@ def test_a_wrong_limb_is_put_right():
     weights = np.eye(6, 5, dtype=np.float32)
     weights[4:, 4] = 0.9, 1.0
     head.set_weights([weights[None, None, None]])
-    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    atlases = np.random.default_rng(0).normal(0, 0.2, (20, 5, 3)) + marks[:5] @ turn + 7
+    rotation = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    atlases = np.random.default_rng(0).normal(0, 0.2, (20, 5, 3)) + marks[:5] @ rotation + 7
     numbers = settings((0, 1, 2, 3), atlases=10, iterations=6, learning_rate=5e-2)
-    libraries = (AtlasSet(tuple("abcde"), atlases * sides) for sides in (1, [-1, 1, 1]))
-    sound, mirrored = (Refiner(network, each, numbers)(image, [12] * 3, [1.0] * 3) for each in libraries)
+    sets = (AtlasSet(tuple("abcde"), atlases * sides) for sides in (1, [-1, 1, 1]))
+    sound, mirrored = (Refiner(network, each, numbers)(image, [12] * 3, [1.0] * 3) for each in sets)
     np.testing.assert_array_equal(sound.path_vox[0], marks[[0, 1, 2, 3, 5]])
     np.testing.assert_array_equal(sound.points_vox, marks[:5])
     assert sound.distances_mm[-1] < 0.5 < 1 < sound.distances_mm[0]
-    # A mirrored body cannot be turned into this one, and is not.
+    # A mirrored body cannot be rotated into this one.
     assert mirrored.distances_mm[-1] > 1.5 and (mirrored.points_vox[4] != marks[4]).any()
 
 
-def test_no_iterations_give_the_networks_own_answer():
+def test_no_iterations_give_the_networks_own_prediction():
     network = small_network()
-    found = Refiner(network, library(), settings(iterations=0))(volume(), SIZE, SPACING)
+    found = Refiner(network, atlas_set(), settings(iterations=0))(volume(), SIZE, SPACING)
     maps = np.array(network(volume(), training=False)["heatmaps"])[0, :11, :8, :9]
     np.testing.assert_allclose(found.maps, maps, atol=1e-5)
     assert found.refined and found.path_vox.shape == (1, 4, 3) and found.losses.shape == (0,)
 
 
 def test_one_trace_serves_all_sizes():
-    refiner = Refiner(small_network(), library(), settings(iterations=1))
+    refiner = Refiner(small_network(), atlas_set(), settings(iterations=1))
     for size in (SIZE, (4, 4, 5), (3, 9, 12)):
         assert refiner(volume(size=size), size, SPACING).maps.shape == (*size, 4)
     assert refiner._run.experimental_get_tracing_count() == 1
@@ -162,7 +162,7 @@ def test_one_trace_serves_all_sizes():
 
 @pytest.mark.parametrize("landmarks", [1, 2, 7])
 def test_any_number_of_landmarks(landmarks):
-    atlases = library(3, landmarks)
+    atlases = atlas_set(3, landmarks)
     found = Refiner(small_network(landmarks), atlases, settings(tuple(range(landmarks))))(volume(), SIZE, SPACING)
     assert found.refined and found.points_vox.shape == (landmarks, 3)
 
@@ -184,8 +184,8 @@ def test_the_proxy_is_the_mean_of_the_atlases_maps(size):
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
 
 
-def test_a_landmark_that_no_atlas_has_is_not_pulled():
-    atlases = library()
+def test_a_landmark_without_atlases_has_no_gradient():
+    atlases = atlas_set()
     atlases.poses_mm[:, 3] = np.nan
     network = small_network()
     head = network.get_layer("heatmaps")
@@ -199,7 +199,7 @@ def test_a_landmark_that_no_atlas_has_is_not_pulled():
     assert moved[3] == 0 and (moved[:3] > 0).all()
 
 
-# --- weights come back
+# --- restored weights
 
 
 class Interrupted(Exception):
@@ -207,7 +207,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("kind", [Interrupted, KeyboardInterrupt, UserError])
-def test_weights_come_back_after_an_exception(kind):
+def test_weights_are_restored_after_an_exception(kind):
     network = small_network()
     before = weights_of(network)
     with pytest.raises(kind):
@@ -218,7 +218,7 @@ def test_weights_come_back_after_an_exception(kind):
     assert_untouched(network, before)
 
 
-def test_weights_come_back_where_the_retrieval_fails_between_two_steps():
+def test_weights_are_restored_where_the_retrieval_fails_between_two_steps():
     class Failing(AtlasSet):
         calls = 0
 
@@ -228,7 +228,7 @@ def test_weights_come_back_where_the_retrieval_fails_between_two_steps():
                 raise RuntimeError("the third retrieval")
             return super().nearest(*given)
 
-    network, sound = small_network(), library()
+    network, sound = small_network(), atlas_set()
     before = weights_of(network)
     refiner = Refiner(network, Failing(sound.names, sound.poses_mm), settings(iterations=4))
     with pytest.raises(Exception, match="the third retrieval"):
@@ -244,7 +244,7 @@ def test_weights_come_back_where_the_retrieval_fails_between_two_steps():
 
 
 class Counted(layers.Layer):
-    """Hands on what it gets, and counts its calls with values."""
+    """Passes its input on, and counts its calls with values."""
 
     calls = 0
 
@@ -257,7 +257,7 @@ class Counted(layers.Layer):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_gradient_without_training_calculates_the_pieces_again_too(training):
+def test_a_gradient_without_training_recomputes_the_segments_too(training):
     x = first = keras.Input((5,))
     for name in ("a", "b"):
         x = Counted(name=name)(layers.BatchNormalization(name=f"{name}_norm")(layers.Dense(3)(x)))
@@ -265,15 +265,15 @@ def test_a_gradient_without_training_calculates_the_pieces_again_too(training):
     before = [network.get_layer(f"{name}_norm").moving_mean.numpy() for name in "ab"]
     given = tf.constant(np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32))
 
-    def slopes(prediction):
+    def gradients(prediction):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(prediction(given) ** 2)
         return tape.gradient(loss, [variable.value for variable in network.trainable_variables])
 
     plain = keras.Model(network.input, network.output)
-    expected = slopes(lambda x: plain(x, training=False)) if not training else None
+    expected = gradients(lambda x: plain(x, training=False)) if not training else None
     counts = [network.get_layer(name).calls for name in "ab"]
-    found = slopes(lambda x: output_for_gradient(network, x, training))
+    found = gradients(lambda x: output_for_gradient(network, x, training))
     assert [network.get_layer(name).calls - count for name, count in zip("ab", counts, strict=True)] == [2, 2]
     after = [network.get_layer(f"{name}_norm").moving_mean.numpy() for name in "ab"]
     assert all((one != other).any() == training for one, other in zip(before, after, strict=True))
@@ -281,13 +281,13 @@ def test_a_gradient_without_training_calculates_the_pieces_again_too(training):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-# --- what goes wrong
+# --- failures
 
 
-def test_values_that_are_not_finite_give_the_unrefined_answer():
+def test_values_that_are_not_finite_give_the_unrefined_prediction():
     network = small_network()
     before = weights_of(network)
-    refiner = Refiner(network, library(), settings(learning_rate=1e30))
+    refiner = Refiner(network, atlas_set(), settings(learning_rate=1e30))
     found = refiner(volume(), SIZE, SPACING)
     own = np.array(network(volume(), training=False)["heatmaps"])[0, :11, :8, :9]
     highest = np.stack(np.unravel_index(own.reshape(-1, 4).argmax(0), SIZE), -1)
@@ -299,15 +299,15 @@ def test_values_that_are_not_finite_give_the_unrefined_answer():
     assert_untouched(network, before)
 
 
-def test_a_library_that_cannot_be_moved_onto_the_pose_gives_the_unrefined_answer():
-    atlases = library()
+def test_an_atlas_set_without_robust_landmarks_gives_the_unrefined_prediction():
+    atlases = atlas_set()
     atlases.poses_mm[:, :3] = np.nan  # of the robust ones none is left
     found = Refiner(small_network(), atlases, settings((0, 1, 2)))(volume(), SIZE, SPACING)
     assert not found.refined and "no atlas" in found.note and np.isfinite(found.points_vox).all()
 
 
-def test_atlases_that_are_lacking_are_no_part_of_the_proxy():
-    atlases = library(4)
+def test_empty_atlases_do_not_count_in_the_proxy():
+    atlases = atlas_set(4)
     atlases.poses_mm[[0, 2]] = np.nan
     found = Refiner(small_network(), atlases, settings(atlases=3))(volume(), SIZE, SPACING)
     two = AtlasSet(atlases.names, atlases.poses_mm[[1, 3]])
@@ -316,7 +316,7 @@ def test_atlases_that_are_lacking_are_no_part_of_the_proxy():
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
 
 
-@pytest.mark.parametrize("atlases", [library(landmarks=3), AtlasSet(NAMES, np.zeros((0, 4, 3)))])
-def test_a_library_of_other_landmarks_or_without_atlases_is_refused(atlases):
-    with pytest.raises(UserError, match="detector's 4 landmarks"):
+@pytest.mark.parametrize("atlases", [atlas_set(landmarks=3), AtlasSet(NAMES, np.zeros((0, 4, 3)))])
+def test_an_atlas_set_of_other_landmarks_or_without_atlases_is_refused(atlases):
+    with pytest.raises(UserError, match="4 landmarks"):
         Refiner(small_network(), atlases, settings())

@@ -63,21 +63,21 @@ def test_a_label_inside_another_stays():
     assert (filled == 1).sum() == (mask == 1).sum()
 
 
-def test_a_pocket_at_the_border_is_no_hole():
+def test_background_at_the_border_is_no_hole():
     mask = np.ones((5, 7, 3), np.uint8)
     mask[0, 3, 1] = 0
     assert fill_holes(mask)[0, 3, 1] == 0
 
 
-def test_cleaning_each_label_by_itself():
+def test_each_label_is_postprocessed_by_itself():
     mask = np.zeros((15, 9, 7), np.uint8)
     mask[1:5, 1:5, 1:5] = 1
     mask[2, 2, 2] = 0
     mask[12, 7, 5] = 1
     mask[8:11, 2:4, 2:4] = 2
     mask[14, 0, 0] = 2
-    cleaned = postprocess_mask(mask, 3)
-    assert (cleaned == 1).sum() == 64 and (cleaned == 2).sum() == 12
+    kept = postprocess_mask(mask, 3)
+    assert (kept == 1).sum() == 64 and (kept == 2).sum() == 12
     assert (postprocess_mask(mask, 3, largest=False)[[12, 14], [7, 0], [5, 0]] == [1, 2]).all()
     assert postprocess_mask(mask, 3, holes=False)[2, 2, 2] == 0
     assert not postprocess_mask(np.zeros((4, 3, 5), np.uint8), 3).any()
@@ -88,7 +88,7 @@ def test_cleaning_each_label_by_itself():
     (0, 0, -1, 1, 0, 0, 0, -1, 0),  # PIR: x to posterior, y to inferior, z to right
     (0, -0.6, 0.8, 0, 0.8, 0.6, -1, 0, 0),  # oblique
 ])
-def test_the_mask_lies_on_the_inputs_own_grid(direction):
+def test_the_mask_is_on_the_inputs_own_grid(direction):
     seen = {}
 
     def module(array, spacing_mm):

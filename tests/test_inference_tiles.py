@@ -1,4 +1,4 @@
-"""Where tiles lie, and how their answers are averaged."""
+"""The positions of tiles, and the average of their probabilities."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_normalisation_in_training_learns_as_kerass_and_a_single_tile_is_like_ma
 @pytest.mark.parametrize("at_test, shape", [("tile", (1, 5, 3, 7, 4)), ("tile", (2, 5, 3, 7, 4)), ("moving", (2, 9, 8)),
                                             ("moving", (1, 6, 7, 4))])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_rectified_normalisation_is_one_with_relu_behind_it(at_test, shape, training):
+def test_a_rectified_normalisation_equals_one_followed_by_relu(at_test, shape, training):
     """In a graph, where TensorFlow makes one operation of both, and there with its gradient."""
     random = np.random.default_rng(6)
     x = tf.constant(random.normal([5.0, -4.0, 0, 1] if shape[-1] == 4 else 0, 1.0, shape).astype("float32"))

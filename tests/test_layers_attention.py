@@ -50,7 +50,7 @@ def test_the_gate_is_the_formula():
     assert theta.shape == (2, 2, 4, 2) and psi.shape == (1, 1, 2, 1)
 
 
-def test_a_closed_gate_lets_nothing_through():
+def test_a_closed_gate_passes_nothing():
     skip, gate = keras.Input((6, 10, 4)), keras.Input((3, 5, 7))
     network = randomised(keras.Model([skip, gate], additive_gate(skip, gate, STYLE, "g")))
     network.get_layer("g_psi").bias.assign([-1e4])
@@ -92,7 +92,7 @@ def test_the_pyramid_sees_as_far_as_its_rates():
     for branch, reach in ((0, 0), (1, 2), (2, 5)):
         rows, columns = np.nonzero(moved[..., 2 * branch])
         assert (np.abs(rows - 16).max(), np.abs(columns - 20).max()) == (reach, reach)
-    assert moved[..., 6].all()  # the mean of the picture
+    assert moved[..., 6].all()  # the mean of the image
 
 
 def test_resize_keeps_the_extent_and_the_type():
@@ -134,7 +134,7 @@ def test_patches_are_in_reading_order():
     assert array(network(x))[0, :, 0].tolist() == [14, 22, 30, 62, 70, 78]
 
 
-def test_tokens_stand_in_front():
+def test_tokens_come_first():
     patches = keras.Input((6, 8))
     network = keras.Model(patches, Tokens(3, name="t")(patches))
     layer = network.get_layer("t")

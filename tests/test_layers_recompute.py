@@ -127,7 +127,7 @@ def test_an_inference_moves_nothing_and_is_the_plain_networks():
         np.testing.assert_array_equal(one, two)
 
 
-def test_weights_and_states_go_from_one_to_the_other_and_back(tmp_path):
+def test_weights_and_states_are_interchangeable(tmp_path):
     plain, other, _ = pair_of("unet_s")
     assert [v.path for v in plain.variables] == [v.path for v in other.variables]
     assert plain.count_params() == other.count_params()
@@ -166,7 +166,7 @@ def test_the_adversarial_stage_is_the_same_in_the_branches_of_its_graph():
     random = np.random.default_rng(2)
     image = random.normal(size=(1, 6, 4, 8, 1)).astype("float32")
     reference = {"mask": random.integers(-1, 2, (1, 6, 4, 8, 1)).astype("int8"),
-             "heatmaps": random.random((1, 6, 4, 8, 1)).astype("float32")}
+                 "heatmaps": random.random((1, 6, 4, 8, 1)).astype("float32")}
     states = []
     for again in (False, True):
         keras.utils.set_random_seed(0)
@@ -182,7 +182,7 @@ def test_the_adversarial_stage_is_the_same_in_the_branches_of_its_graph():
 
 
 class Counted(layers.Layer):
-    """Hands on what it gets, and counts its calls with values."""
+    """Passes its input on, and counts its calls with values."""
 
     def __init__(self, name):
         super().__init__(name=name)
@@ -196,7 +196,7 @@ class Counted(layers.Layer):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
-def test_what_lies_between_kept_tensors_is_calculated_twice_and_the_end_once():
+def test_layers_between_kept_tensors_run_twice_and_the_last_ones_once():
     x = first = keras.Input((5,))
     for name in ("a", "b", "c", "d"):
         x = Counted(name)(layers.Dense(3, name=f"dense_{name}")(x))
@@ -212,7 +212,7 @@ def test_what_lies_between_kept_tensors_is_calculated_twice_and_the_end_once():
 
 
 def branched():
-    """Two inputs; `inner` lies in the first block and is needed after it; `twice` takes one tensor in both places."""
+    """Two inputs; `inner` is in the first block and needed after it; `twice` takes one tensor twice."""
     left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
     inner = layers.Dense(3, activation="tanh", name="inner")(left)
     twice = layers.Multiply(name="twice")([inner, inner])
@@ -229,7 +229,7 @@ def test_branches_and_tensors_needed_outside_their_block(kept):
     other.set_weights(plain.get_weights())
     random = np.random.default_rng(0)
     data = [random.normal(size=(6, sides)).astype("float32") for sides in (4, 3)]
-    reference = {"end": random.normal(size=(6, 3)).astype("float32"), "late": random.normal(size=(6, 2)).astype("float32")}
+    reference = {name: random.normal(size=(6, sides)).astype("float32") for name, sides in (("end", 3), ("late", 2))}
     assert fit(other, data, reference, 2) == pytest.approx(fit(plain, data, reference, 2), rel=1e-6)
     assert_equal(plain, other)
 
@@ -258,7 +258,7 @@ def test_a_float32_layer_in_a_mixed_network_sees_weights_that_were_not_rounded()
     np.testing.assert_array_equal(other(image, training=True), plain(image, training=True))
 
 
-def test_what_cannot_be_recomputed_is_told():
+def test_networks_that_cannot_be_recomputed_are_refused():
     first = keras.Input((4,))
     dense = layers.Dense(4, name="dense")
     dropped = layers.Dropout(0.5, name="drop")(dense(first))

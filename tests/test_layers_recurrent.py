@@ -97,7 +97,7 @@ def test_recomputing_changes_no_gradient(graph):
         np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
-def test_a_step_is_calculated_again_in_training_alone(monkeypatch):
+def test_a_step_is_recomputed_in_training_alone(monkeypatch):
     from tfsono.layers import recurrent
 
     calls = []
@@ -128,12 +128,12 @@ def test_every_joint_comes_after_its_parent():
 
 @pytest.mark.parametrize("parents, words", [((1, 0), "root"), ((-1, 1), "root"), ((-1, 2), "under 2"),
                                             ((-2, 0), "under 2")])
-def test_what_is_no_tree_is_told(parents, words):
+def test_parents_that_form_no_tree_are_refused(parents, words):
     with pytest.raises(ValueError, match=words):
         JointRecurrence(parents, 2, 0.0)
 
 
-def test_low_precision_is_inside_alone():
+def test_low_precision_stays_inside():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         low = layer_of()
@@ -146,7 +146,7 @@ def test_low_precision_is_inside_alone():
     assert 1e-6 < np.abs(keras.ops.convert_to_numpy(maps) - full).max() < 0.1
 
 
-def test_it_starts_small_where_it_shall():
+def test_the_scale_of_the_initialisation():
     keras.utils.set_random_seed(0)
     layer = JointRecurrence(range(-1, 15), 16, 0.01)
     layer.build((None, None, None, None, 64))

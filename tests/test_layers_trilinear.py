@@ -81,7 +81,7 @@ def test_shapes_known_and_unknown():
     assert network.predict(example_parts, verbose=0).shape == (1, 4, 6, 2, 6)
 
 
-def test_half_precision_says_the_same_but_for_its_digits():
+def test_half_precision_differs_by_rounding_alone():
     parts = example((3, 5, 4), channels=(20, 30))
     full = UpsampledConv3D(4, STYLE, "full")
     with made_in("mixed_bfloat16"):

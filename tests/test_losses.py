@@ -37,7 +37,7 @@ def test_dice_loss_by_hand(case):
     assert keras.ops.convert_to_numpy(dice_loss(*case)) == pytest.approx([1 - 1.6 / 2.2], abs=1e-4)
 
 
-def test_dice_loss_leaves_out_classes_that_are_not_there():
+def test_dice_loss_excludes_absent_classes():
     labels = np.zeros((1, 3, 1, 1, 1), np.int8)
     labels[0, 0] = 2
     probabilities = np.full((1, 3, 1, 1, 4), 1e-6, np.float32)

@@ -61,7 +61,7 @@ def scene():
     anchors = centred_boxes(centres, np.full(8, 7.0)).astype("float32")
     labels = np.array([1, 1, 3, -1, 0, 0, 0, 0], np.int8)
     reference = {"boxes": boxes, "labels": labels, "positives": np.array([2, 0, 1, -1], np.int32),
-             "negatives": np.array([7, 4, 6, 5, -1, -1, -1, -1, -1, -1, -1, -1], np.int32)}
+                 "negatives": np.array([7, 4, 6, 5, -1, -1, -1, -1, -1, -1, -1, -1], np.int32)}
     random = np.random.default_rng(1)
     logits = random.normal(size=(8, 4)).astype("float32")
     offsets = random.normal(0, 0.2, (8, 6)).astype("float32")
@@ -119,13 +119,13 @@ def test_two_classes_are_any_box_or_none():
 def test_a_volume_without_landmarks_gives_a_finite_loss():
     reference, logits, offsets, anchors = scene()
     reference |= {"boxes": np.full((3, 6), np.nan, "float32"), "labels": np.zeros(8, np.int8),
-              "positives": np.full(4, -1, np.int32)}
+                  "positives": np.full(4, -1, np.int32)}
     found = losses_of(reference, logits, offsets, anchors, BALANCED)
     assert np.isfinite(float(found["classification"])) and float(found["regression"]) == 0
 
 
 def test_proposals_by_hand():
-    """One holds the first box, one nothing, one is missing; the second box is missing too."""
+    """One is of the first box, one of the background, one is missing; the second box is missing too."""
     boxes = centred_boxes(np.array([[10.0, 12, 9], [np.nan] * 3]), np.array([6.0, 6])).astype("float32")
     proposals = np.concatenate([centred_boxes(np.array([[10, 12, 9.5], [30, 30, 30]]), np.full(2, 6.0)),
                                 np.full((1, 6), np.nan)]).astype("float32")
@@ -140,12 +140,12 @@ def test_proposals_by_hand():
     assert float(balanced["proposal_classification"]) == pytest.approx(expected, rel=1e-4)  # one positive: weight 1
 
 
-def test_the_backgrounds_proposals_count_as_three_of_each_that_holds_something():
+def test_background_proposals_have_three_times_the_weight_of_positive_ones():
     boxes = centred_boxes(np.array([[10.0, 12, 9]]), np.array([6.0])).astype("float32")
     proposals = np.concatenate([boxes, centred_boxes(np.full((6, 3), 30.0), np.full(6, 6.0))]).astype("float32")
     classes = np.random.default_rng(3).normal(size=(7, 2)).astype("float32")
     losses = softmax_losses(classes, [1] + [0] * 6)
-    for settings in (PLAIN, BALANCED):  # one that holds something has the weight 1
+    for settings in (PLAIN, BALANCED):  # a single positive has the weight 1
         found = proposal_losses(boxes, classes, np.zeros((7, 6), "float32"), proposals, settings, 0.5)
         assert float(found["proposal_classification"]) == pytest.approx((losses[0] + losses[1:].mean() * 3) / 4,
                                                                         rel=1e-4)

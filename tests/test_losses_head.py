@@ -1,4 +1,4 @@
-"""Losses of points and of masks: the specification's numbers, cases solved by hand, and other people's programs."""
+"""Losses of points and of masks: the specification's numbers, cases solved by hand, and other implementations."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ def points_of(*pairs):
     return np.array([pairs], np.float32)
 
 
-# A head whose long axis lies along x, the short one along y; both have the middle (100, 80).
+# A head with its long axis along x, the short one along y; both have the midpoint (100, 80).
 HEAD = points_of((40, 80), (160, 80), (100, 33), (100, 127))
 
 
@@ -68,7 +68,7 @@ def test_squared_error_by_hand():
 
 
 @pytest.mark.parametrize("loss", [landmarks.squared_error, landmarks.smooth_l1, landmarks.wing])
-def test_an_unknown_point_counts_nowhere(loss):
+def test_an_unknown_point_does_not_count(loss):
     predicted = HEAD + np.array([[[1, 1], [2, 2], [3, 3], [50, 50]]], np.float32)
     unknown = HEAD.copy()
     unknown[0, 3, 1] = NAN
@@ -80,7 +80,7 @@ def test_an_unknown_point_counts_nowhere(loss):
 @pytest.mark.parametrize("loss", [landmarks.squared_error, landmarks.smooth_l1, landmarks.wing,
                                   landmarks.perpendicular, landmarks.relation])
 @pytest.mark.parametrize("case", ["unknown", "collapsed", "perfect", "all unknown"])
-def test_slopes_are_finite(loss, case):
+def test_gradients_are_finite(loss, case):
     reference, predicted = HEAD.copy(), tf.constant(HEAD + 2)
     if "unknown" in case:
         reference[0, 0 if case == "unknown" else slice(None)] = NAN
@@ -91,22 +91,22 @@ def test_slopes_are_finite(loss, case):
     with tf.GradientTape() as tape:
         tape.watch(predicted)
         value = tf.reduce_sum(loss(reference, predicted, 512))
-    slope = tape.gradient(value, predicted)
+    gradient = tape.gradient(value, predicted)
     assert np.isfinite(value.numpy())
-    assert slope is None or np.isfinite(tf.convert_to_tensor(slope).numpy()).all()
-    if case == "unknown" and slope is not None:
-        assert (slope.numpy()[0, 0] == 0).all()
+    assert gradient is None or np.isfinite(tf.convert_to_tensor(gradient).numpy()).all()
+    if case == "unknown" and gradient is not None:
+        assert (gradient.numpy()[0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("degrees, expected", [(90, 0.0), (60, 0.25), (45, 0.5), (0, 1.0), (180, 1.0)])
 def test_perpendicular_is_the_squared_cosine(degrees, expected):
     angle = np.radians(degrees)
-    turn = np.array([np.cos(angle), np.sin(angle)]) * 47
-    predicted = points_of((40, 80), (160, 80), (100, 80) - turn, (100, 80) + turn)
+    half = np.array([np.cos(angle), np.sin(angle)]) * 47
+    predicted = points_of((40, 80), (160, 80), (100, 80) - half, (100, 80) + half)
     assert number(landmarks.perpendicular(HEAD, predicted, 512)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_perpendicular_does_not_see_size_place_or_the_order_of_ends():
+def test_perpendicular_ignores_size_place_and_the_order_of_ends():
     slanted = points_of((40, 80), (160, 100), (100, 33), (60, 127))
     value = number(landmarks.perpendicular(HEAD, slanted, 512))
     assert value > 0.01
@@ -117,7 +117,7 @@ def test_perpendicular_does_not_see_size_place_or_the_order_of_ends():
 def test_relation_by_hand():
     assert number(landmarks.relation(HEAD, HEAD, 512)) == pytest.approx(0, abs=1e-5)  # 94 / 120 = 0.78
     aside = HEAD.copy()
-    aside[0, 2:, 0] += 12  # the middles lie 12 apart, a tenth of the OFD
+    aside[0, 2:, 0] += 12  # the midpoints are 12 apart, a tenth of the OFD
     assert number(landmarks.relation(HEAD, aside, 512)) == pytest.approx(0.01, rel=1e-3)
     round_head = points_of((40, 80), (160, 80), (100, 20), (100, 140))  # BPD is the OFD: 0.05 too much
     assert number(landmarks.relation(HEAD, round_head, 512)) == pytest.approx(0.05, rel=1e-3)
@@ -135,7 +135,7 @@ def test_without_one_of_the_points_there_is_no_relation(loss):
 
 
 def test_heatmap_loss_by_hand():
-    # one positive cell of 1 and the answer 0.25 there, 0.5 in one background cell; the second map is unknown
+    # one positive cell of 1, predicted as 0.25, 0.5 in one background cell; the second map is unknown
     targets, maps = np.zeros((1, 5, 3, 2), np.float32), np.zeros((1, 5, 3, 2), np.float32)
     targets[0, 2, 1, 0] = 1
     maps[0, 2, 1, 0], maps[0, 0, 0, 0], maps[0, 1, 1, 1] = 0.25, 0.5, 9
@@ -201,7 +201,7 @@ def test_empty_masks_are_defined():
 
 
 @pytest.mark.parametrize("loss", [masks.mask_dice, masks.mask_focal_dice, masks.mask_cross_entropy, masks.mask_focal])
-def test_certain_answers_give_finite_slopes(loss):
+def test_certain_predictions_give_finite_gradients(loss):
     reference = np.zeros((1, 3, 5, 1), np.float32)
     reference[0, 1] = 1
     for logits in (tf.constant(reference * 400 - 200), tf.constant(200 - reference * 400)):
@@ -229,12 +229,12 @@ def test_signed_distance_agrees_with_another_program():
     np.testing.assert_allclose(masks.signed_distance(mask), expected, atol=1e-3)
 
 
-def test_boundary_loss_is_lowest_for_the_true_mask():
+def test_boundary_loss_is_lowest_for_the_reference_mask():
     rows, columns = np.mgrid[:31, :41]
     radii = ((columns - 20) / 14) ** 2 + ((rows - 15) / 10) ** 2
     mask = radii < 1
     reference = np.stack([mask, masks.signed_distance(mask)], -1)[None].astype("float32")
-    values = {share: number(masks.mask_boundary(reference, 40 * ((radii < share) - 0.5).astype("float32")[None, ..., None]))
-              for share in (0.5, 1.0, 1.6)}
+    logits = {share: 40 * ((radii < share) - 0.5).astype("float32")[None, ..., None] for share in (0.5, 1.0, 1.6)}
+    values = {share: number(masks.mask_boundary(reference, each)) for share, each in logits.items()}
     assert values[1.0] < values[0.5] < 0 and values[1.0] < values[1.6]
     assert values[1.0] == pytest.approx(reference[0, ..., 1][mask].sum() / mask.size, rel=1e-4)

@@ -1,4 +1,4 @@
-"""Losses of a mask and heatmaps together: NumPy's answers, the specification's magnitudes, what does not count."""
+"""Losses of a mask and heatmaps together, against NumPy and the specification's magnitudes; what does not count."""
 
 import itertools
 
@@ -26,15 +26,15 @@ def number(value):
     return float(value[0])
 
 
-def slope_of(loss, reference, prediction):
-    """The loss [B] and its gradient by the answer, as arrays."""
+def gradient_of(loss, reference, prediction):
+    """The loss [B] and its gradient by the prediction, as arrays."""
     variable = tf.constant(prediction)
     with tf.GradientTape() as tape:
         tape.watch(variable)
         value = loss(reference, variable)
         total = tf.reduce_sum(value)
-    slope = tape.gradient(total, variable, unconnected_gradients="zero")
-    return value.numpy(), slope.numpy()
+    gradient = tape.gradient(total, variable, unconnected_gradients="zero")
+    return value.numpy(), gradient.numpy()
 
 
 def maps_of(points, size, sigma=1.5):
@@ -92,30 +92,30 @@ def test_false_bone_in_an_empty_slice_costs_as_much_as_in_another():
     """Each slice by itself would forgive it: the background's Dice alone hardly changes."""
     labels = np.zeros((2, 15, 9, 1), np.int8)
     labels[0, 4:8, 3:6] = 1
-    said = 20.0 * labels - 10
+    right = 20.0 * labels - 10
     costs = []
     for row in (0, 1):
-        wrong = said.copy()
+        wrong = right.copy()
         wrong[row, 10:14, 3:6] = 10
         costs.append(number(joint.mask_loss()(labels, np.concatenate([-wrong, wrong], -1))[:1]))
     assert costs[0] == pytest.approx(costs[1], rel=1e-4) and costs[0] > 15
 
 
 @pytest.mark.parametrize("loss", MASK_LOSSES)
-def test_slices_are_taken_as_volumes_are(case, loss):
+def test_slices_are_treated_as_volumes(case, loss):
     labels, logits = case
     flat = loss(labels.reshape(2, 15, 7, 1), logits.reshape(2, 15, 7, 3))
     assert array(flat) == pytest.approx(array(loss(labels, logits)), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", MASK_LOSSES)
-def test_what_the_network_says_where_nothing_counts_does_not_matter(case, loss):
+def test_predictions_in_voxels_that_do_not_count_have_no_influence(case, loss):
     labels, logits = case
     other = np.where(labels >= 0, logits, 50 - 3 * logits)
-    before, slope = slope_of(loss, labels, logits)
-    after, _ = slope_of(loss, labels, other)
+    before, gradient = gradient_of(loss, labels, logits)
+    after, _ = gradient_of(loss, labels, other)
     assert after == pytest.approx(before, rel=1e-6)
-    assert (slope[np.broadcast_to(labels < 0, slope.shape)] == 0).all() and slope[1].any()
+    assert (gradient[np.broadcast_to(labels < 0, gradient.shape)] == 0).all() and gradient[1].any()
 
 
 def test_magnitudes_at_the_start_are_the_specifications():
@@ -142,16 +142,16 @@ def test_the_lineages_dice_is_a_millionth():
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_certain_answers_have_finite_slopes_and_wrong_ones_keep_theirs(wrong):
+def test_certain_predictions_have_finite_gradients_and_wrong_ones_keep_theirs(wrong):
     labels = np.zeros((1, 4, 3, 5, 1), np.int8)
     labels[0, 0] = 1
     sign = (2.0 * labels - 1) * (-1 if wrong else 1)
     logits = np.concatenate([-60 * sign, 60 * sign], -1).astype(np.float32)
-    value, slope = slope_of(joint.hybrid, labels, logits)
-    assert np.isfinite(slope).all()
+    value, gradient = gradient_of(joint.hybrid, labels, logits)
+    assert np.isfinite(gradient).all()
     if wrong:
-        assert value[0] > 100 and (np.abs(slope) > 1e-6).all()
-        _, clipped = slope_of(joint.mask_loss("lineage", 0.0), labels, logits)
+        assert value[0] > 100 and (np.abs(gradient) > 1e-6).all()
+        _, clipped = gradient_of(joint.mask_loss("lineage", 0.0), labels, logits)
         assert (clipped == 0).all()  # the lineage's clip
     else:
         assert value[0] == pytest.approx(0, abs=1e-4)
@@ -160,9 +160,9 @@ def test_certain_answers_have_finite_slopes_and_wrong_ones_keep_theirs(wrong):
 @pytest.mark.parametrize("loss", MASK_LOSSES)
 def test_no_mask_is_no_loss(loss):
     random = np.random.default_rng(0)
-    value, slope = slope_of(loss, np.full((2, 3, 5, 2, 1), -1, np.int8), random.normal(
+    value, gradient = gradient_of(loss, np.full((2, 3, 5, 2, 1), -1, np.int8), random.normal(
         0, 9, (2, 3, 5, 2, 2)).astype(np.float32))
-    assert (value == 0).all() and (slope == 0).all()
+    assert (value == 0).all() and (gradient == 0).all()
 
 
 # --- heatmaps
@@ -174,9 +174,9 @@ def test_heatmap_error_is_half_the_sum_of_squares_that_count():
     targets[0, 3:] = NAN
     targets[1, ..., 1] = NAN
     expected = 0.5 * np.nansum(np.square(maps - targets), (1, 2, 3, 4))
-    value, slope = slope_of(joint.heatmap_error, targets, maps)
+    value, gradient = gradient_of(joint.heatmap_error, targets, maps)
     assert value == pytest.approx(expected, rel=1e-5)
-    assert slope == pytest.approx(np.nan_to_num(maps - targets), abs=1e-6)
+    assert gradient == pytest.approx(np.nan_to_num(maps - targets), abs=1e-6)
 
 
 def test_heatmap_error_of_two_landmarks_at_the_start_is_150():
@@ -205,13 +205,13 @@ def test_centre_distance_has_the_specifications_magnitude():
     assert number(joint.centre_distance(maps, maps)) == pytest.approx(8, abs=0.2)
 
 
-def test_the_slope_parts_two_peaks():
+def test_the_gradient_separates_two_peaks():
     maps = maps_of([[6, 4, 5], [9, 4, 5]], (17, 9, 11))
-    slope = slope_of(joint.centre_distance, maps, maps)[1][0]
-    descent = -slope[:, 4, 5]
+    gradient = gradient_of(joint.centre_distance, maps, maps)[1][0]
+    descent = -gradient[:, 4, 5]
     assert descent[4, 0] > 0 > descent[8, 0]  # the left map grows further left,
     assert descent[11, 1] > 0 > descent[7, 1]  # the right one further right
-    flat = slope_of(joint.centre_distance, maps, np.zeros_like(maps))
+    flat = gradient_of(joint.centre_distance, maps, np.zeros_like(maps))
     assert flat[0] == pytest.approx(400) and np.isfinite(flat[1]).all()
 
 
@@ -220,9 +220,9 @@ def test_flat_maps_do_not_drown_the_heatmap_error():
     random = np.random.default_rng(0)
     targets = maps_of([[8, 6, 5], [24, 15, 12]], (33, 21, 19))
     maps = random.normal(0, 0.003, targets.shape).astype(np.float32)
-    regression = np.linalg.norm(slope_of(joint.heatmap_error, targets, maps)[1])
-    ours, tiny = (np.linalg.norm(slope_of(lambda t, m, s=s: joint.centre_distance(t, m, softening=s), targets, maps)[1])
-                  for s in (joint.SOFTENING, 1e-6))
+    regression = np.linalg.norm(gradient_of(joint.heatmap_error, targets, maps)[1])
+    losses = [lambda t, m, s=s: joint.centre_distance(t, m, softening=s) for s in (joint.SOFTENING, 1e-6)]
+    ours, tiny = (np.linalg.norm(gradient_of(loss, targets, maps)[1]) for loss in losses)
     assert ours < 10 * regression and tiny > 1000 * regression
 
 
@@ -246,8 +246,8 @@ def test_without_a_pair_there_is_no_distance(known):
     maps = maps_of([[6, 4, 5], [9, 4, 5]], (17, 9, 11))
     targets = maps.copy()
     targets[..., known:] = NAN
-    value, slope = slope_of(joint.centre_distance, targets, maps)
-    assert value == [0] and (slope == 0).all()
+    value, gradient = gradient_of(joint.centre_distance, targets, maps)
+    assert value == [0] and (gradient == 0).all()
     assert number(joint.centre_distance(maps[..., :1], maps[..., :1])) == 0
 
 
@@ -255,19 +255,19 @@ def test_padding_changes_nothing():
     maps = maps_of([[6, 4, 5], [9, 7, 5]], (17, 9, 11))
     padding = ((0, 0), (0, 7), (0, 3), (0, 5), (0, 0))
     targets = np.pad(maps, padding, constant_values=NAN)
-    prediction = np.pad(maps, padding, constant_values=5)  # the network may say anything there
+    prediction = np.pad(maps, padding, constant_values=5)  # any prediction is allowed there
     for loss in (joint.heatmap_error, joint.centre_distance):
-        padded, slope = slope_of(loss, targets, prediction)
+        padded, gradient = gradient_of(loss, targets, prediction)
         assert padded == pytest.approx(array(loss(maps, maps)), rel=1e-5)
-        assert (slope[np.isnan(targets)] == 0).all()
+        assert (gradient[np.isnan(targets)] == 0).all()
 
 
 @pytest.mark.parametrize("loss", HEATMAP_LOSSES)
 def test_no_landmark_is_no_loss(loss):
     random = np.random.default_rng(0)
     maps = random.normal(0, 9, (2, 5, 7, 3, 2)).astype(np.float32)
-    value, slope = slope_of(loss, np.full_like(maps, NAN), maps)
-    assert (value == 0).all() and (slope == 0).all()
+    value, gradient = gradient_of(loss, np.full_like(maps, NAN), maps)
+    assert (value == 0).all() and (gradient == 0).all()
 
 
 def test_the_bracket_of_equation_2():
@@ -295,11 +295,11 @@ def descend(maps, targets, distance_weight, steps=120):
 
 
 def test_centre_distance_separates_merged_peaks_where_regression_does_not():
-    """The paper's trouble in its purest form: two ends that look the same, so that no picture says which is which.
+    """The paper's problem in its purest form: two ends that look the same, so that no image tells them apart.
 
-    The same maps answer for two regions whose tips carry exchanged names. Regression ends with the mean of the references,
-    both ends in both maps, equally high, and stays there. From there the centre distance parts them: one map takes one
-    end, the other the other.
+    The same maps are predicted for two regions whose tips have exchanged names. Regression converges to the mean of the
+    references, both ends in both maps, equally high. From there the centre distance separates them: each map takes one
+    end.
     """
     ends = [[6, 6, 5], [18, 6, 5]]
     one = maps_of(ends, (25, 13, 11))

@@ -1,4 +1,4 @@
-"""Networks of `face`: the numbers of the specification, the order of the anchors, and every row's answer."""
+"""Networks of `face`: the numbers of the specification, the order of the anchors, and every row's outputs."""
 
 import dataclasses
 import os
@@ -79,7 +79,7 @@ def test_rows_are_in_the_order_of_the_anchors():
     np.testing.assert_allclose(anchors[place], np.add([4.5, 6.5, 2.5] * 2, [-4, -2.5, -4, 4, 2.5, 4]))  # 8, 5 and 8
 
 
-def test_two_stages_answer_for_their_proposals():
+def test_two_stages_predict_for_their_proposals():
     network = build(small("faster_rcnn"))
     prediction = network(np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32"))
     assert {name: value.shape for name, value in prediction.items()} == {
@@ -101,14 +101,14 @@ def test_the_second_stage_reads_any_boxes_in_full_precision():
     assert np.any(regions([features, box]) != regions([features, near]))
 
 
-def test_training_shows_the_second_stage_the_true_boxes():
+def test_training_gives_the_second_stage_the_reference_boxes():
     settings = small("faster_rcnn", landmarks=("a",))
     trainer = compiled(build(settings), settings)
     trainer.get_layer(SECOND_STAGE).get_layer("proposal_offsets").bias.assign(np.ones(6))
     image = np.random.default_rng(0).normal(size=(1, 8, 12, 4, 1)).astype("float32")
     reference = {"boxes": np.array([[[3.5, 5.5, 1.5, 4.5, 6.5, 2.5]]], np.float32),  # too small for any proposal
-             "labels": np.zeros((1, 384), np.int8), "positives": np.full((1, 4), -1, np.int32),
-             "negatives": np.full((1, 12), -1, np.int32)}
+                 "labels": np.zeros((1, 384), np.int8), "positives": np.full((1, 4), -1, np.int32),
+                 "negatives": np.full((1, 12), -1, np.int32)}
     for there, boxes in ((True, reference["boxes"]), (False, reference["boxes"] * np.nan)):
         found = trainer.train_on_batch(image, reference | {"boxes": boxes}, return_dict=True)
         trainer.reset_metrics()
@@ -116,7 +116,7 @@ def test_training_shows_the_second_stage_the_true_boxes():
 
 
 @pytest.mark.parametrize("variant", ["ig_rpn", "ssd", "faster_rcnn", "heatmap"])
-def test_jax_gives_the_same_answers(variant, tmp_path):
+def test_jax_gives_the_same_outputs(variant, tmp_path):
     pytest.importorskip("jax")
     network = build(small(variant))
     network.save_weights(tmp_path / "n.weights.h5")
@@ -129,11 +129,11 @@ def test_jax_gives_the_same_answers(variant, tmp_path):
             "assert keras.backend.backend() == 'jax'\n"
             f"config = dataclasses.replace(choose(FACE, 'quick', {variant!r}).config, **{values!r})\n"
             "network = build(config); network.load_weights(sys.argv[1] + '/n.weights.h5')\n"
-            "answer = network(np.load(sys.argv[1] + '/image.npy'))\n"
-            "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in answer.items()})\n"
+            "output = network(np.load(sys.argv[1] + '/image.npy'))\n"
+            "np.savez(sys.argv[1] + '/output.npz', **{k: np.asarray(v) for k, v in output.items()})\n"
             "assert 'tensorflow' not in sys.modules")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
-    with np.load(tmp_path / "answer.npz") as prediction:
+    with np.load(tmp_path / "output.npz") as prediction:
         for name, value in network(image).items():
             np.testing.assert_allclose(prediction[name], keras.ops.convert_to_numpy(value), atol=1e-4)
 

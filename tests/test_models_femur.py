@@ -198,7 +198,7 @@ def test_a_region_is_normalised_by_itself_at_test_and_a_slice_by_the_averages_of
         assert same == (network is region)
 
 
-def test_answers_are_float32_and_the_precision_is_put_back_whatever_happens():
+def test_outputs_are_float32_and_the_precision_is_restored_in_any_case():
     image = np.random.default_rng(0).normal(size=(1, 24, 24, 24, 1)).astype("float32")
     network, judge = build(narrow(precision="mixed_bfloat16")), discriminator(narrow(precision="mixed_bfloat16"))
     assert network.get_layer("e1a").compute_dtype == judge.get_layer("conv1").compute_dtype == "bfloat16"

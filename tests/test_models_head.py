@@ -27,7 +27,7 @@ def config(variant, preset="paper", **values):
 
 
 def narrow(variant, **values):
-    """A network of a few thousand weights, for pictures of 64 rows and 96 columns."""
+    """A network of a few thousand weights, for images of 64 rows and 96 columns."""
     sizes = {"input_size": (64, 96), "backbone_widths": (4, 6, 8, 10, 12), "heatmap_widths": (8, 8, 6),
              "head_widths": (12, 8), "pyramid_channels": 8, "pyramid_fused": 12, "attention_reduction": 4,
              "transformer_size": (32, 48), "transformer_patch": 8, "transformer_width": 16, "transformer_depth": 2,
@@ -103,7 +103,7 @@ def test_points_are_pixels_of_the_frame(variant):
     assert points == pytest.approx(expected, abs=1e-4)
 
 
-def test_regression_starts_near_the_middle():
+def test_regression_starts_near_the_centre():
     keras.utils.set_random_seed(0)  # one draw in some hundred starts further off
     points = array(build(narrow("coordinate"))(np.random.default_rng(0).normal(size=(2, 64, 96, 1)))["points"])
     assert np.abs(points - (47.5, 31.5)).max() < 3
@@ -113,7 +113,7 @@ def test_regression_starts_near_the_middle():
 def test_dropout_can_stay_on_at_test(variant):
     found = narrow(variant, dropout=0.5)
     plain, sampling = build(found), build(found, monte_carlo=True)
-    for weight in plain.weights:  # whatever they are at the start, the picture must reach the output
+    for weight in plain.weights:  # whatever their start, the image must reach the output
         if "shares" in weight.path or "maps" in weight.path:
             weight.assign(np.random.default_rng(0).normal(size=weight.shape))
     assert [tuple(w.shape) for w in plain.weights] == [tuple(w.shape) for w in sampling.weights]
@@ -150,7 +150,7 @@ def test_one_step_of_training_with_points_or_masks(variant):
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
-def test_the_loss_is_one_number_a_sample_and_lower_for_the_truth(variant):
+def test_the_loss_is_one_number_a_sample_and_lower_for_the_reference(variant):
     found = narrow(variant)
     points = np.array([[[20, 30], [70, 30], [45, 12], [45, 49]]] * 2, np.float32)
     mask = np.zeros((2, 64, 96, 1), np.float32)
@@ -216,7 +216,7 @@ def test_resnet_weights_of_a_file_are_all_read(resnet, variant):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_efficientnet_weights_are_read_but_for_the_normalisation_of_pictures(tmp_path):
+def test_efficientnet_weights_are_read_except_the_normalisation_of_images(tmp_path):
     model = random_weights(keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3)))
     model.save_weights(tmp_path / "b3.weights.h5")
     network = build(imagenet("coordinate"))
@@ -240,7 +240,7 @@ def test_a_wrong_file_is_one_line(resnet, tmp_path):
             load_backbone(network, wrong)
         assert "\n" not in str(error.value) and str(wrong) in str(error.value)
     assert all((old == new).all() for old, new in zip(before, network.get_weights(), strict=True))
-    with pytest.raises(UserError, match="no ImageNet backbone"):
+    with pytest.raises(UserError, match="ImageNet"):
         load_backbone(build(narrow("heatmap")), path)
 
 
@@ -255,13 +255,13 @@ def test_jax_gives_the_same_outputs_and_losses(tmp_path):
     for variant in WITH_ALL_LAYERS:
         build(narrow(variant)).save_weights(tmp_path / f"{variant}.weights.h5")
     code = ("import sys, numpy as np; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
-            "from test_models_head import answers; import keras\n"
+            "from test_models_head import predictions; import keras\n"
             "assert keras.backend.backend() == 'jax'\n"
-            "np.savez(sys.argv[1] + '/answer.npz', **answers(sys.argv[1]))\n"
+            "np.savez(sys.argv[1] + '/output.npz', **predictions(sys.argv[1]))\n"
             "assert 'tensorflow' not in sys.modules")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT, ROOT / "tests"], check=True,
                    env={**os.environ, "KERAS_BACKEND": "jax"})
-    with np.load(tmp_path / "answer.npz") as found:
+    with np.load(tmp_path / "output.npz") as found:
         for name, value in predictions(tmp_path).items():
             np.testing.assert_allclose(found[name], value, atol=2e-4, rtol=1e-3, err_msg=name)
 

@@ -1,4 +1,4 @@
-"""Networks of `hip`: the numbers of the specification, receptive fields, and the same answer on another backend."""
+"""Networks of `hip`: the numbers of the specification, receptive fields, and the same output on another backend."""
 
 import dataclasses
 import os
@@ -110,11 +110,11 @@ def test_jax_gives_the_same_output(tmp_path):
             "from test_models_hip import narrow; from tfsono.models.hip import build; import keras\n"
             "assert keras.backend.backend() == 'jax'\n"
             "network = build(narrow()); network.load_weights(sys.argv[1] + '/n.weights.h5')\n"
-            "answer = network(np.load(sys.argv[1] + '/image.npy'))\n"
-            "np.savez(sys.argv[1] + '/answer.npz', **{k: np.asarray(v) for k, v in answer.items()})\n"
+            "output = network(np.load(sys.argv[1] + '/image.npy'))\n"
+            "np.savez(sys.argv[1] + '/output.npz', **{k: np.asarray(v) for k, v in output.items()})\n"
             "assert 'tensorflow' not in sys.modules")
     subprocess.run([sys.executable, "-c", code, tmp_path, ROOT, ROOT / "tests"], check=True,
                    env={**os.environ, "KERAS_BACKEND": "jax"})
-    with np.load(tmp_path / "answer.npz") as prediction:
+    with np.load(tmp_path / "output.npz") as prediction:
         for head, value in network(image).items():
             np.testing.assert_allclose(prediction[head], keras.ops.convert_to_numpy(value), atol=2e-5)

@@ -201,7 +201,7 @@ def test_loss_gradients_and_moving_statistics_are_the_plain_networks(variant, gr
     assert all((after[v.path] != (1.0 if "variance" in v.path else 0.0)).all() for v in plain.non_trainable_variables)
 
 
-def test_weights_and_states_go_from_one_to_the_other_and_back(tmp_path):
+def test_weights_and_states_are_interchangeable(tmp_path):
     plain, other = pair_of("land_gcp")
     image, reference = batch()
     assert [v.path for v in plain.variables] == [v.path for v in other.variables]
@@ -224,7 +224,7 @@ def test_weights_and_states_go_from_one_to_the_other_and_back(tmp_path):
 def test_parts_give_what_their_concatenation_gives():
     style = BlockStyle(0.0, 0.0, 0.9, 1e-5, "tile")
     inputs = [keras.Input((None, None, None, channels)) for channels in (2, 1, 4)]
-    whole, apart = (keras.Model(inputs, two_convolutions(inputs, 3, style, "n", apart=way)) for way in (False, True))
+    whole, apart = (keras.Model(inputs, two_convolutions(inputs, 3, style, "n", apart=each)) for each in (False, True))
     apart.set_weights(whole.get_weights())
     random = np.random.default_rng(0)
     values = [random.normal(size=(2, 5, 3, 4, channels)).astype("float32") for channels in (2, 1, 4)]
@@ -233,7 +233,7 @@ def test_parts_give_what_their_concatenation_gives():
     assert np.abs(exchanged - keras.ops.convert_to_numpy(apart(values))).max() > 0.1
 
 
-def test_low_precision_is_told_by_the_layers_and_the_answer_is_float32():
+def test_the_layers_have_low_precision_and_the_output_float32():
     for variant in ("land_gcp", "rnn_gcp"):
         network = build(narrow(variant, precision="mixed_bfloat16"))
         assert {network.get_layer(name).compute_dtype for name in ("e1a", "d1a", "d1_up")} == {"bfloat16"}

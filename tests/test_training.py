@@ -1,4 +1,4 @@
-"""A run: its folder, its record, and that a killed run ends with the weights of an undisturbed one."""
+"""A run: its folder, its record, and that a killed run ends with the weights of an uninterrupted one."""
 
 import json
 import signal
@@ -40,7 +40,7 @@ def arrays(path):
     return found
 
 
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cache_path, tmp_path):
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(cache_path, tmp_path):
     subprocess.run(command(cache_path, tmp_path / "whole"), check=True, capture_output=True)
     killed = subprocess.Popen(command(cache_path, tmp_path / "killed"), stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
@@ -51,7 +51,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cache_path, tm
     killed.wait()
     assert not (tmp_path / "killed" / "finished.json").exists()
     again = subprocess.run(command(cache_path, tmp_path / "killed"), check=True, capture_output=True, text=True)
-    assert "goes on at step" in again.stdout
+    assert "resumes at" in again.stdout
     for name in ("last.weights.h5", "best.weights.h5", "state.h5"):
         one, other = arrays(tmp_path / "whole" / name), arrays(tmp_path / "killed" / name)
         assert one.keys() == other.keys() and len(one) > 20
@@ -73,7 +73,7 @@ def settings():
 SPLIT = {"train": ["a"], "validation": [], "test": ["b"]}
 
 
-def test_a_run_folder_comes_back(tmp_path, settings):
+def test_a_run_folder_is_read_as_it_was_written(tmp_path, settings):
     run = open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"})
     again = read_run(tmp_path / "run", HIP)
     assert (again.settings, again.split, again.data) == (run.settings, SPLIT, {"dataset": "small"})
@@ -92,7 +92,7 @@ def test_another_configuration_split_or_dataset_is_refused(tmp_path, settings):
         open_run(tmp_path / "run", settings, SPLIT, {"dataset": "other"})
 
 
-def test_a_run_of_the_release_before_is_resumed_unless_it_asks_for_what_is_gone(tmp_path, settings):
+def test_a_run_of_the_previous_release_is_resumed_unless_it_uses_a_removed_option(tmp_path, settings):
     path = open_run(tmp_path / "run", settings, SPLIT, {}).folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for axis in "zx":
@@ -104,9 +104,9 @@ def test_a_run_of_the_release_before_is_resumed_unless_it_asks_for_what_is_gone(
         open_run(tmp_path / "run", settings, SPLIT, {})
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, settings):
+def test_another_folder_is_not_touched(tmp_path, settings):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="not empty and not a run folder"):
+    with pytest.raises(UserError, match="not empty"):
         open_run(tmp_path, settings, SPLIT, {})
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(UserError, match="no such run folder"):
@@ -115,7 +115,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, settings):
 
 def test_weights_before_the_first_record(tmp_path, settings):
     run = open_run(tmp_path / "run", settings, SPLIT, {})
-    with pytest.raises(UserError, match="no best or last weights yet"):
+    with pytest.raises(UserError, match="no best or last weights"):
         run.weights()
     (run.folder / "last.weights.h5").touch()
     assert run.weights().name == "last.weights.h5"

@@ -128,21 +128,21 @@ def test_the_losses_by_hand():
     assert float(generator_loss(of_fake)) == pytest.approx(-np.log(fake).mean(), rel=1e-5)
 
 
-def test_the_generator_loss_has_a_slope_while_the_discriminator_wins():
+def test_the_generator_loss_has_a_gradient_while_the_discriminator_wins():
     logits = tf.constant([[-3.0]])
     with tf.GradientTape() as tape:
         tape.watch(logits)
         loss = generator_loss(logits)
-    slope = tape.gradient(loss, logits).numpy()[0, 0]
+    gradient = tape.gradient(loss, logits).numpy()[0, 0]
     # log(1 - D) would have -sigma(-3) = -0.047
-    assert slope == pytest.approx(-1 / (1 + np.exp(-3)), rel=1e-4)
+    assert gradient == pytest.approx(-1 / (1 + np.exp(-3)), rel=1e-4)
 
 
 def test_the_pairs_by_hand():
     _, reference = region(0)
     random = np.random.default_rng(0)
     prediction = {"mask": random.normal(0, 2, (1, *SIZE, 3)).astype(np.float32),
-              "heatmaps": random.normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
+                  "heatmaps": random.normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
     reference["mask"][0, 0, 0, 0] = 2  # another foreground class
     reference["heatmaps"][..., 1] = np.nan
     real, fake = (np.array(pair) for pair in pairs(reference, prediction))
@@ -159,15 +159,15 @@ def test_the_pairs_by_hand():
     assert not real[..., 0].any() and not fake[..., 0].any() and fake[..., 1].any()
 
 
-def test_a_slope_reaches_the_network_through_both_outputs():
+def test_a_gradient_reaches_the_network_through_both_outputs():
     _, reference = region(0)
     prediction = {"mask": tf.zeros((1, *SIZE, 2)), "heatmaps": tf.zeros((1, *SIZE, 2))}
     with tf.GradientTape() as tape:
         tape.watch(prediction)
         loss = generator_loss(discriminator_of()(pairs(reference, prediction)[1], training=False))
-    for name, slope in tape.gradient(loss, prediction).items():
-        assert slope.numpy().any(), name
-        assert not slope.numpy()[..., 6:, :].any()  # none in the padding
+    for name, gradient in tape.gradient(loss, prediction).items():
+        assert gradient.numpy().any(), name
+        assert not gradient.numpy()[..., 6:, :].any()  # none in the padding
 
 
 @pytest.mark.parametrize("changes", [{"noise": -1.0}, {"real_label": 0.0}, {"branch_steps": -1}, {"share": -0.01}])
@@ -240,7 +240,7 @@ def test_the_stages_follow_one_another_in_one_call():
         rows["mask_loss"][0] + 0.2 * rows["heatmaps_loss"][0] + rows["adversarial_loss"][0], rel=1e-4)
 
 
-def test_without_weight_the_network_is_trained_as_if_alone():
+def test_without_weight_the_network_is_trained_as_alone():
     trainer, plain = trainer_of(0, weight=0.0), network_of()
     plain.compile(adam(1e-3), **losses())
     for model in (trainer, plain):
@@ -248,7 +248,7 @@ def test_without_weight_the_network_is_trained_as_if_alone():
     assert_same(values(trainer.network), values(plain), rtol=1e-4, atol=1e-6)
 
 
-def test_the_discriminator_learns_and_the_network_learns_to_fool_it():
+def test_the_discriminator_learns_and_the_network_learns_to_deceive_it():
     network, judge = network_of(), discriminator_of()
 
     def last_record(rate_of_judge, weight, own_weights):
@@ -261,8 +261,8 @@ def test_the_discriminator_learns_and_the_network_learns_to_fool_it():
 
     judged = last_record(1e-2, 0.0, 0.0)
     assert judged["discriminator_real"] - judged["discriminator_fake"] > 0.2
-    fooled = last_record(0.0, 1.0, 0.0)
-    assert fooled["discriminator_fake"] > judged["discriminator_fake"] + 0.1
+    deceived = last_record(0.0, 1.0, 0.0)
+    assert deceived["discriminator_fake"] > judged["discriminator_fake"] + 0.1
 
 
 def test_a_case_is_used_for_what_it_has():
@@ -295,8 +295,8 @@ def test_padding_is_no_giveaway():
             for a in predictions]
     np.testing.assert_array_equal(*seen)
     assert not seen[0][..., 6:, :].any()
-    assert (seen[0] - pairs(reference, {"mask": predictions[0], "heatmaps": predictions[0]})[1].numpy())[..., :6, :].std() == (
-        pytest.approx(0.05, rel=0.1))
+    plain = pairs(reference, {"mask": predictions[0], "heatmaps": predictions[0]})[1].numpy()
+    assert (seen[0] - plain)[..., :6, :].std() == pytest.approx(0.05, rel=0.1)
 
 
 @pytest.fixture
@@ -351,7 +351,7 @@ def test_an_image_and_its_maps_by_hand():
     image, reference = region(0)
     reference["heatmaps"][..., 1] = np.nan
     prediction = {"heatmaps": np.random.default_rng(0).normal(0, 2, (1, *SIZE, 2)).astype(np.float32)}
-    real, fake, counted = (np.array(part) for part in image_and_maps(image, {"heatmaps": reference["heatmaps"]}, prediction))
+    real, fake, counted = map(np.array, image_and_maps(image, {"heatmaps": reference["heatmaps"]}, prediction))
     for shown, maps in ((real, reference["heatmaps"]), (fake, prediction["heatmaps"])):
         assert shown.shape == (1, *SIZE, 3)
         np.testing.assert_array_equal(shown[..., :1], image)
@@ -394,9 +394,10 @@ def test_the_share_is_a_loop_written_by_hand():
             g_loss = cross_entropy(tf.ones((1, 1)), judge(tf.concat([real, fake], 0), training=True)[1:])
             own = 0.5 * tf.reduce_sum(((maps - real[..., 1:]) * counted) ** 2)
         weight = 0.5 * float(own) / float(g_loss)
-        slopes = [[0.0 if slope is None else slope for slope in tape.gradient(part, network.trainable_variables)]
-                  for part in (own, g_loss)]
-        adams[0].apply([one + weight * other for one, other in zip(*slopes, strict=True)], network.trainable_variables)
+        variables = network.trainable_variables
+        gradients = [[0.0 if gradient is None else gradient for gradient in tape.gradient(part, variables)]
+                     for part in (own, g_loss)]
+        adams[0].apply([one + weight * other for one, other in zip(*gradients, strict=True)], variables)
     assert_same(values(trainer.network), values(network), rtol=1e-3, atol=1e-5)
     assert_same(values(trainer.discriminator), values(judge), rtol=1e-3, atol=1e-5)
 
@@ -414,7 +415,7 @@ def test_a_loss_of_nothing_gives_no_adversarial_one():
 
 
 def test_both_stages_of_maps_alone_run_and_resume(tmp_path):
-    ways = []
+    states = []
     for folder, stop in (("whole", None), ("stopped", 3)):
         run = run_of(tmp_path / folder)
         if stop:
@@ -422,10 +423,10 @@ def test_both_stages_of_maps_alone_run_and_resume(tmp_path):
                 fit(run, maps_trainer(1, noise=0.05), lambda steps: stopped_after(stop)(steps).map(
                     lambda image, reference: (image, {"heatmaps": reference["heatmaps"]})), Schedule(4, 2))
         fit(run, maps_trainer(1, noise=0.05), maps_batches, Schedule(4, 2))
-        ways.append(arrays(run.state))
-    assert ways[0].keys() == ways[1].keys()
-    for key, value in ways[0].items():
-        np.testing.assert_array_equal(value, ways[1][key], err_msg=key)
+        states.append(arrays(run.state))
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][key], err_msg=key)
 
 
 # --- the run
@@ -448,9 +449,9 @@ class Stopped(Exception):
 
 def stopped_after(steps):
     """Batches that break off after some steps, as a killed run does."""
-    def interrupted(asked):
+    def interrupted(wanted):
         def regions():
-            for step in asked:
+            for step in wanted:
                 if step == steps:
                     raise Stopped
                 yield region(step)
@@ -467,7 +468,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stopped", [3, 7])
-def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(whole, tmp_path, stopped):
+def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(whole, tmp_path, stopped):
     """Stopped in the first stage and in the second, between two records."""
     run = run_of(tmp_path / "run")
     with pytest.raises(Exception, match="Stopped"):
@@ -518,12 +519,12 @@ def test_the_weights_are_the_networks_alone(tmp_path):
     assert arrays(run.weights("last")).keys() == arrays(tmp_path / "plain" / "last.weights.h5").keys()
 
 
-def test_a_plain_run_does_not_go_on_as_an_adversarial_one(tmp_path):
+def test_a_plain_run_is_not_resumed_as_an_adversarial_one(tmp_path):
     plain = network_of()
     plain.compile(adam(1e-3), **losses())
     fit(run_of(tmp_path / "run"), plain, batches, Schedule(2, 2))
     (tmp_path / "run" / "finished.json").unlink()
-    with pytest.raises(UserError, match="of another network"):
+    with pytest.raises(UserError, match="another network"):
         fit(run_of(tmp_path / "run"), trainer_of(1), batches, Schedule(4, 2))
 
 

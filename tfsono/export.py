@@ -1,14 +1,13 @@
-"""A module of `inference` -> a SavedModel with its own pre- and post-processing, and a manifest that says what it is.
+"""A module of `inference` -> a SavedModel with its own pre- and postprocessing, and a manifest that describes it.
 
-The folder answers in any process that has TensorFlow; neither Keras nor this package is needed:
+The SavedModel needs TensorFlow, but neither Keras nor this package:
 
-    answer = tf.saved_model.load(folder)(volume, spacing_mm)["mask"]        # the manifest's "input" and "output"
+    mask = tf.saved_model.load(folder)(volume, spacing_mm)["mask"]        # the manifest's "input" and "output"
 
-What every system shares stands here; what is one system's own, in `tfsono.systems`.
+`tfsono.systems` has the part that is specific to a system.
 
-`manifest.json` beside it holds what the arrays mean and the SHA-256 of every file. It guards against a file
-that was damaged or exchanged, not against somebody who rewrites the manifest too: a SavedModel is a program,
-so run trusted ones.
+`manifest.json` in the folder describes the arrays and has the SHA-256 of every file. It detects damaged or exchanged
+files, but not an attacker who rewrites the manifest too: a SavedModel is a program, so run trusted ones only.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from tfsono.files import write_text
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-CARD = "README.md"  # a text beside the model, for people: it may be written and changed after the export
-MACHINE = ("platform", "cpu_cores", "devices")  # these say nothing of the model
+CARD = "README.md"  # of the model, for readers: may be written and changed after the export
+MACHINE = ("platform", "cpu_cores", "devices")  # not properties of the model
 KEYS = ("format_version", "system", "input", "output", "files")
 
 
 def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict) -> Path:
-    """Saves a module whose `__call__` has an input signature; written beside, and renamed when whole.
+    """Saves a module whose `__call__` has an input signature, atomically.
 
     Args:
       module: its other functions with a signature are saved too.
       out_dir: a new or an empty folder.
-      manifest: the `KEYS` of a manifest and more; the format, the files, the versions and the date are added here.
+      manifest: the other entries; the format, the files, the versions and the date are added here.
 
     Raises:
-      UserError: `out_dir` is there and not empty.
+      UserError: `out_dir` is not empty.
     """
-    from tfsono.training.run import versions  # it imports Keras, which loading an exported model must not
+    from tfsono.training.run import versions  # imports Keras, which is not needed to load an exported model
 
     out_dir = Path(out_dir)
     check_free(out_dir)
@@ -69,24 +68,24 @@ def check_free(out_dir: Path) -> None:
 
 
 def _remove_leftover(partial: Path) -> None:
-    """Removes what a killed export left; nothing else that bears the name."""
+    """Removes the folder of a killed export, unless it has other files."""
     if not partial.exists():
         return
-    strange = [path.name for path in partial.iterdir()
+    foreign = [path.name for path in partial.iterdir()
                if path.name not in ("assets", "variables", "saved_model.pb", "fingerprint.pb", MANIFEST)]
-    if strange:
-        raise UserError(f"{partial}: needed for the time of the export, and holds {strange[0]}; move it away")
+    if foreign:
+        raise UserError(f"{partial}: needed during the export, but contains {foreign[0]}; move it away")
     shutil.rmtree(partial)
 
 
 def file_checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file under a folder but its manifest and its card, by its path inside the folder."""
+    """The SHA-256 of every file in a folder except its manifest and its card, by its path inside the folder."""
     return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*"))
             if path.is_file() and path not in (folder / MANIFEST, folder / CARD)}
 
 
 def sha256(path: Path) -> str:
-    """Of one file, in hexadecimal."""
+    """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -95,10 +94,10 @@ def sha256(path: Path) -> str:
 
 
 def read_manifest(folder: str | os.PathLike) -> dict:
-    """The manifest of an exported folder, once every file is the one that it lists.
+    """The manifest of an exported folder, after a check of every file.
 
     Raises:
-      UserError: no manifest or an unknown one; a file changed, missing or added.
+      UserError: the manifest is missing or of another format; a file is changed, missing or added.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
@@ -109,10 +108,10 @@ def read_manifest(folder: str | os.PathLike) -> dict:
         raise UserError(f"{path}: must be JSON; {error}; export the run again") from None
     _check_manifest(path, manifest)
     found = file_checksums(Path(folder))
-    listed = manifest["files"]
-    for name in sorted({*found, *listed}):
-        if found.get(name) != listed.get(name):
-            state = ("not in the manifest" if name not in listed else "missing" if name not in found else
+    expected = manifest["files"]
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            state = ("not in the manifest" if name not in expected else "missing" if name not in found else
                      "not the file that was exported (its SHA-256 differs)")
             raise UserError(f"{Path(folder) / name}: {state}; export the run or fetch the folder again")
     return manifest
@@ -126,17 +125,17 @@ def _check_manifest(path: Path, manifest) -> None:
 
 
 def check_keys(path: str | os.PathLike, manifest, keys: Sequence[str]) -> None:
-    """Raises `UserError` where the manifest at `path` lacks one of `keys`, or is no JSON object."""
+    """Raises `UserError` where the manifest at `path` lacks one of `keys`, or is not a JSON object."""
     missing = [key for key in keys if key not in manifest] if isinstance(manifest, dict) else list(keys)
     if missing:
         raise UserError(f"{path}: {missing[0]} is missing; export the run again")
 
 
 def load_exported(folder: str | os.PathLike) -> tuple[Callable, dict]:
-    """An exported model, checked file by file before it is loaded, and its manifest.
+    """An exported model, whose files are checked before it is loaded, and its manifest.
 
     Returns:
-      The module, whose arguments and answer the manifest's "input" and "output" describe, and the manifest.
+      The module, whose arguments and outputs the manifest's "input" and "output" describe, and the manifest.
 
     Raises:
       UserError: see `read_manifest`; or TensorFlow cannot load it.

@@ -114,10 +114,10 @@ def validation(network, config: FaceConfig, cache, names: list[str]) -> tuple:
     from tfsono.inference.face import FaceModule
     from tfsono.systems.face import reader_of
     from tfsono.training.start import schedule_of
-    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_distance
+    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
 
     module = FaceModule(reader_of(network, config))
-    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_distance(module, cache, names)) if names else None
+    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_radial_error(module, cache, names)) if names else None
 
 
 if __name__ == "__main__":

@@ -75,14 +75,14 @@ def keep(atlases, run) -> None:
 def initialise(network, config: PoseConfig, run_dir: Path) -> str:
     """Sec. 3: what rnn and gan add may be trained on a trained detector; all else starts from random weights."""
     from tfsono.models.pose import build
-    from tfsono.training.start import load_start, resumed, take_over
+    from tfsono.training.start import load_start, resumed, copy_weights
 
     before = resumed(run_dir)
     if before or not config.start_from:
         return before or "every weight from a random start"
     detector = network if config.method == "gan" else build(replace(config, method="land", start_from=""))
     report = load_start(detector, config.start_from, POSE, config, LIKE_ITS_START)
-    return f"{report}; from a random start: {', '.join(take_over(network, detector)) or 'none'}"
+    return f"{report}; from a random start: {', '.join(copy_weights(network, detector)) or 'none'}"
 
 
 def compiled(network, config: PoseConfig):
@@ -109,10 +109,10 @@ def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
     from tfsono.inference.pose import PoseModule
     from tfsono.systems.pose import reader_of
     from tfsono.training.start import schedule_of
-    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_distance
+    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
 
     module = PoseModule(reader_of(network, config))
-    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_distance(module, cache, names)) if names else None
+    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_radial_error(module, cache, names)) if names else None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""C3D weights: the public formats, and their place in an encoder. Neither Caffe nor PyTorch is needed.
+"""C3D weights: the public formats, and their transfer into an encoder. Neither Caffe nor PyTorch is needed.
 
     weights = read_c3d(path)                             the format is recognised by content
     kernels = encoder_kernels(weights)                   arrays [x, y, z, input, output]
     print(transfer_into(model, kernels, layer_names, weights))
 
-    weights     what is taken from a file, and the rules that a file must meet
+    weights     the six kernels, and the requirements on a file
     wire        protocol-buffer fields, for caffe
-    caffe, hdf5, npz, checkpoint        one family of files each: what a file holds, without loading it
+    caffe, hdf5, npz, checkpoint        one family of files each: lists the tensors of a file, without loading them
     read        recognises a file, checks it, loads the six kernels
     transfer    colour, axes, and the layers of a Keras model
 

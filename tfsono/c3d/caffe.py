@@ -1,8 +1,8 @@
 """Caffe files (.caffemodel, or without extension as C3D's own): a serialized NetParameter.
 
-Two dialects of facebookarchive/C3D's caffe.proto, told apart by their fields:
+Two versions of facebookarchive/C3D's caffe.proto, distinguished by their fields:
 
-    C3D-v1.0    NetParameter.layers = 2; a layer has name = 4, blobs = 6; BlobProto has num, channels, length,
+    C3D-v1.0    NetParameter.layers = 2; layer with name = 4, blobs = 6; BlobProto has num, channels, length,
                 height, width = 1..5, data = 6. The released conv3d_deepnetA_sport1m_iter_1900000 is one.
     C3D-v1.1    NetParameter.layer = 100 with name = 1, blobs = 7, or the old layers = 2; BlobProto is Caffe's
                 own: num, channels, height, width = 1..4, data = 5, shape = 7, double_data = 8.
@@ -35,14 +35,14 @@ def list_caffe(path: Path) -> Listing:
     """The blobs of a Caffe file as LAYER/0 (kernel) and LAYER/1 (bias).
 
     Raises:
-        UnreadableFile: not such a file, or truncated.
+        UnreadableFile: not a Caffe file, or truncated.
     """
     tensors: dict[str, Stored] = {}
     try:
         for field in wire.fields(memoryview(np.memmap(path, np.uint8, "r"))):
             _add_layer(tensors, field)
     except UnreadableFile as error:
-        if not tensors:  # the format has no mark of its own: what has no layer is something else
+        if not tensors:  # the format has no signature: a file without layers is another format
             raise UnreadableFile("its format is unknown") from error
         raise UnreadableFile(f"as a Caffe file, {error}") from error
     if not tensors:
@@ -74,7 +74,7 @@ def _blob(name: str, blob: wire.Message) -> Stored:
             data, dtype = blob.values(8), "<f8"
     held = sum(len(piece) for piece in data) // np.dtype(dtype).itemsize
     if math.prod(shape) != held:
-        raise UnreadableFile(f"blob {name} should hold {math.prod(shape)} values, it holds {held}")
+        raise UnreadableFile(f"blob {name} should have {math.prod(shape)} values, it has {held}")
     return Stored(name, shape, partial(_read, data, dtype, shape))
 
 

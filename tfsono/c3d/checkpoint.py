@@ -24,7 +24,7 @@ SCHEMES = (Scheme(tuple(f"{name}/kernel" for name in LAYERS), tuple(f"{name}/bia
 
 
 def checkpoint_prefix(path: Path) -> Path | None:
-    """The prefix of a version 2 checkpoint, when `path` is that or one of its files."""
+    """The prefix of a version 2 checkpoint where `path` is the prefix or one of its files; else None."""
     prefix = path.with_name(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name))
     indexed = _index(prefix).is_file() and (prefix != path or not path.is_file())
     return prefix if indexed else None
@@ -34,9 +34,9 @@ def list_checkpoint(path: Path) -> Listing:
     """The tensors of a prefix (version 2) or of a file (version 1).
 
     Raises:
-        UnreadableFile: damaged. Missing or damaged values show when a tensor is read.
+        UnreadableFile: damaged. Missing or damaged values are found when a tensor is read.
     """
-    import tensorflow as tf  # here, because no other format needs it
+    import tensorflow as tf  # no other format needs it
 
     with _damage_refused("the file"):
         reader = tf.train.load_checkpoint(str(path))
@@ -57,7 +57,7 @@ def _read(reader, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def _damage_refused(what: str) -> Iterator[None]:
-    """TensorFlow's errors, some of which come as plain Python ones."""
+    """Turns TensorFlow's errors, some of them plain Python ones, into `UnreadableFile`."""
     import tensorflow as tf
 
     try:

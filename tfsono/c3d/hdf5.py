@@ -1,9 +1,9 @@
 """Keras files (.h5) of Keras 1 or 2: weights alone or a whole model.
 
-Below a group named after the layer, the only 5-D dataset is the kernel and the 1-D one the bias, whatever
-they are called. TensorFlow's kernels are (T, H, W, input, output). Theano's are (output, input, T, H, W),
-and flipped along T, H and W, because Theano convolves where the others correlate. Keras 2 under Theano
-flipped too, but had TensorFlow's order; its attribute `backend` tells.
+In a group named after the layer, the only 5-D dataset is the kernel and the 1-D one the bias, whatever their names.
+TensorFlow's kernels are (T, H, W, input, output). Theano's are (output, input, T, H, W), and flipped along T, H and W,
+as Theano convolves where the others correlate. Keras 2 with Theano flipped them too, but had TensorFlow's order; the
+attribute `backend` tells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfsono.c3d.weights import LAYERS, Layout, Listing, Scheme, Stored, Unreadab
 
 GROUPS = frozenset((*LAYERS, "conv5a", "conv5b", "fc6", "fc7", "fc8"))
 ROLES = {5: "kernel", 2: "kernel", 1: "bias"}
-"""Axes of a dataset -> what it is to its layer."""
+"""Axes of a dataset -> its role in its layer."""
 
 SCHEME = Scheme(tuple(f"{name}/kernel" for name in LAYERS), tuple(f"{name}/bias" for name in LAYERS))
 ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
@@ -30,7 +30,7 @@ def list_hdf5(path: Path) -> Listing:
     """The datasets of a Keras file as LAYER/kernel and LAYER/bias; others under their own path.
 
     Raises:
-        UnreadableFile: truncated, two kernels for one layer, or data that lie in another file.
+        UnreadableFile: truncated, two kernels for one layer, or external data.
     """
     tensors: dict[str, Stored] = {}
     try:
@@ -46,7 +46,7 @@ def list_hdf5(path: Path) -> Listing:
 
 
 def _datasets(file: h5py.File) -> list[h5py.Dataset]:
-    """All datasets; soft and external links are not followed, so that nothing outside the file is read."""
+    """All datasets; soft and external links are not followed, so that no other file is read."""
     found: list[h5py.Dataset] = []
     file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
     return [dataset for dataset in found if not dataset.name.startswith("/optimizer_weights/")]
@@ -54,7 +54,7 @@ def _datasets(file: h5py.File) -> list[h5py.Dataset]:
 
 def _add(tensors: dict[str, Stored], path: Path, dataset: h5py.Dataset) -> None:
     if dataset.external or dataset.is_virtual:
-        raise UnreadableFile(f"dataset {dataset.name} lies in another file")
+        raise UnreadableFile(f"dataset {dataset.name} is stored in another file")
     layer = next((part for part in dataset.name.split("/") if part in GROUPS), None)
     known = layer and dataset.ndim in ROLES and dataset.dtype.kind == "f"
     key = f"{layer}/{ROLES[dataset.ndim]}" if known else dataset.name
@@ -70,7 +70,7 @@ def _backend(file: h5py.File) -> str:
 
 
 def _layout(tensors: dict[str, Stored], backend: str) -> Layout:
-    """conv2 decides: in conv1, three input channels could be taken for a side of the kernel."""
+    """By the shape of conv2: in conv1, three input channels could be taken for a side of the kernel."""
     shape = tensors["conv2/kernel"].shape if "conv2/kernel" in tensors else ()
     if shape[:3] != (3, 3, 3) and shape[2:] == (3, 3, 3):
         return weights.OUTPUT_FIRST._replace(flipped=True)

@@ -1,4 +1,4 @@
-"""NumPy archives (.npz) of a PyTorch state dictionary; pretrained/README.md says how one is made.
+"""NumPy archives (.npz) of a PyTorch state dictionary; pretrained/README.md tells how to make one.
 
 The arrays have PyTorch's names and layout: kernels are (output, input, T, H, W).
 """
@@ -33,7 +33,7 @@ SCHEMES = (
 
 
 def list_npz(path: Path) -> Listing:
-    """The arrays of an archive; of each only the header is read.
+    """The arrays of an archive; reads their headers only.
 
     Raises:
         UnreadableFile: truncated, damaged, or another archive, such as one of torch.save.
@@ -45,7 +45,7 @@ def list_npz(path: Path) -> Listing:
     except ERRORS as error:
         raise UnreadableFile(f"as a zip archive it is truncated or damaged ({error})") from error
     if not shapes:
-        raise UnreadableFile("it is a zip archive, but not one of numpy.savez; a PyTorch file has to be converted, "
+        raise UnreadableFile("it is a zip archive, but not one of numpy.savez; a PyTorch file must be converted, "
                              "see pretrained/README.md")
     tensors = {name: Stored(name, shape, partial(_read, path, name)) for name, shape in shapes.items()}
     return Listing("NumPy archive of PyTorch weights", OUTPUT_FIRST, SCHEMES, tensors)
@@ -54,7 +54,7 @@ def list_npz(path: Path) -> Listing:
 def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
     with archive.open(f"{name}.npy") as file:
         if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{name} is no plain array")
+            raise ValueError(f"{name} is not a plain array")
         return np.lib.format.read_array_header_1_0(file)[0]
 
 

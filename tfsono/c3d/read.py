@@ -35,19 +35,19 @@ PYTORCH = (".pth", ".pt", ".pickle", ".pkl")
 
 
 def read_c3d(path: str | Path, widths: tuple[int, ...] = WIDTHS) -> C3DWeights:
-    """The kernels conv1 to conv4b of a C3D weight file, in any of `FORMATS`, told apart by content.
+    """The kernels conv1 to conv4b of a C3D weight file, in any of `FORMATS`, recognised by content.
 
     Biases are checked and ignored; conv5 and the dense layers are not loaded.
 
     Args:
-        path: the file; of a version 2 checkpoint the prefix or any of its files.
-        widths: output channels of groups 1 to 4 that the file must have.
+        path: the file; for a version 2 checkpoint the prefix or any of its files.
+        widths: the required output channels of groups 1 to 4.
 
     Returns:
         Kernels float32 [T, H, W, input, output]: 13,497,408 weights of a public file with three colours.
 
     Raises:
-        UserError: no such file, an unknown or damaged one, a pickle, layers missing, other shapes, values that are
+        UserError: the file is absent, unknown, damaged or a pickle; layers are missing, shapes differ, or values are
             not finite.
     """
     path = Path(path)
@@ -62,24 +62,24 @@ def read_c3d(path: str | Path, widths: tuple[int, ...] = WIDTHS) -> C3DWeights:
 
 
 def _one_line(error: Exception) -> str:
-    """Its words; names out of a damaged file may hold line ends and control characters."""
+    """Its message in one line; names of a damaged file may have line ends and control characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())
 
 
 def _recognise(path: Path) -> tuple[Path, Callable[[Path], Listing]]:
-    """The file to read and its reader, by its first and last bytes; Caffe's have no mark and come last."""
+    """The file to read and its reader, by its first and last bytes; Caffe's format has no signature and comes last."""
     prefix = checkpoint_prefix(path)
     if prefix:
         return prefix, list_checkpoint
     if not path.is_file():
-        raise UnreadableFile("it is a folder, name a file" if path.is_dir() else "there is no such file")
+        raise UnreadableFile("it is a folder; give a file" if path.is_dir() else "there is no such file")
     head, tail = _ends(path)
     if h5py.is_hdf5(path):
         return path, list_hdf5
     if head.startswith(b"PK\x03\x04"):
         return path, list_npz
-    if head.startswith(b"\x80") or path.suffix in PYTORCH:  # a pickle can hold code, so it is not opened
-        raise UnreadableFile("a PyTorch file has to be converted to .npz, see pretrained/README.md")
+    if head.startswith(b"\x80") or path.suffix in PYTORCH:  # a pickle may contain code, so it is not opened
+        raise UnreadableFile("a PyTorch file must be converted to .npz, see pretrained/README.md")
     return (path, list_checkpoint) if tail == TABLE_MAGIC else (path, list_caffe)
 
 
@@ -113,7 +113,7 @@ def _load(path: Path, listing: Listing, widths: tuple[int, ...]) -> C3DWeights:
 
 
 def _choose(listing: Listing) -> tuple[dict[str, Stored], Scheme]:
-    """The six kernels under the first naming that has them all."""
+    """The six kernels by the first naming scheme that has them all."""
     best: dict[str, Stored] = {}
     for scheme in listing.schemes:
         names = zip(LAYERS, scheme.kernels, strict=True)
@@ -123,11 +123,11 @@ def _choose(listing: Listing) -> tuple[dict[str, Stored], Scheme]:
         best = max(best, found, key=len)
     missing = ", ".join(layer for layer in LAYERS if layer not in best)
     names = ", ".join(listing.tensors)[:200] or "nothing"
-    raise UnsuitableWeights(f"as {listing.format}, it lacks C3D's layers {missing}; it holds {names}")
+    raise UnsuitableWeights(f"as {listing.format}, it lacks C3D's layers {missing}; it has {names}")
 
 
 def _find(tensors: dict[str, Stored], wanted: str) -> Stored | None:
-    """The tensor of that name, bare or behind a prefix such as `module.` or `backbone.`."""
+    """The tensor of that name, with or without a prefix such as `module.` or `backbone.`."""
     if wanted in tensors:
         return tensors[wanted]
     names = [name for name in tensors if name.endswith((f".{wanted}", f"/{wanted}"))]
@@ -151,7 +151,7 @@ def _check_shape(layer: str, stored: Stored, layout: Layout, expected: tuple[int
 
 
 def _bias_count(layer: str, bias: Stored, expected: int) -> int:
-    """The length of a bias. It is not used, but a wrong one tells a wrong or damaged file."""
+    """The length of a bias, which is not used; a wrong one indicates a wrong or damaged file."""
     if math.prod(bias.shape) != expected:
         raise UnsuitableWeights(f"the bias of {layer} ({bias.name}) should have {expected} values, "
                                 f"its shape is {shape_text(bias.shape)}")
@@ -166,5 +166,5 @@ def _finite(what: str, stored: Stored) -> np.ndarray:
         values = values.astype(np.float32, copy=False)
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
-        raise UnsuitableWeights(f"{what} ({stored.name}) holds {bad} values that are NaN or infinite")
+        raise UnsuitableWeights(f"{what} ({stored.name}) has {bad} values that are NaN or infinite")
     return values

@@ -1,6 +1,6 @@
-"""C3D's kernels in the place of an encoder's: one grey channel, the volume's axes, the model's layers.
+"""C3D's kernels as an encoder's: one grey channel, the volume's axes, the model's layers.
 
-The paper says that the encoder is taken from C3D; what it leaves open is decided here, and said where it is.
+The paper takes its encoder from C3D; the details that it does not state are chosen here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ AXES = (1, 2, 0, 3, 4)
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was set: `str(report)` is the line to print.
+    """The weights that were set; `str(report)` is the line to print.
 
     Attributes:
-        path: the weight file, "" when the caller did not say.
-        format: its format in words.
-        layers: for each, C3D's layer, the model's layer, and how many weights.
+        path: the weight file, or "".
+        format: of the file.
+        layers: C3D's layer, the model's layer, and the number of weights, of each.
         biases_ignored: biases of these layers in the file.
     """
 
@@ -47,22 +47,22 @@ class TransferReport:
 
 
 def encoder_kernels(weights: C3DWeights, collapse: str = "sum") -> dict[str, np.ndarray]:
-    """C3D's kernels for a network on volumes [x, y, z, 1]; T lies on z, H on x, W on y: C3D's frames are slices.
+    """C3D's kernels for a network on volumes [x, y, z, 1]; T becomes z, H x, W y: C3D's frames are slices.
 
     Args:
         weights: of `read_c3d`.
-        collapse: `sum` gives what C3D gives for a grey picture, R = G = B, whatever the order of its colours;
-            `mean` a third of it, which is the same function behind batch normalisation. A file with one
-            channel stays as it is. The paper does not say; the co-author's checkpoint has one channel.
+        collapse: `sum` gives C3D's output for a grey image, R = G = B, whatever the order of its colours; `mean` a
+            third of it, the same function when followed by batch normalisation. A file with one channel stays as it
+            is. The paper does not say; the co-author's checkpoint has one channel.
 
     Returns:
         Layer of `LAYERS` -> float32 [x, y, z, input, output], conv1 with one input channel.
 
     Raises:
-        UserError: another word for `collapse`.
+        UserError: another value of `collapse`.
     """
     if collapse not in ("sum", "mean"):
-        raise UserError(f"collapse: should be sum or mean, it is {collapse!r}")
+        raise UserError(f"collapse: expected sum or mean, found {collapse!r}")
     kernels = {name: weights.kernels[name] for name in LAYERS}
     if weights.input_channels > 1:
         reduce = np.sum if collapse == "sum" else np.mean
@@ -72,13 +72,13 @@ def encoder_kernels(weights: C3DWeights, collapse: str = "sum") -> dict[str, np.
 
 def transfer_into(model: Any, kernels: Mapping[str, np.ndarray], layer_names: Mapping[str, str],
                   source: C3DWeights | None = None) -> TransferReport:
-    """Sets the kernels of a built Keras model, all of them or, on a mismatch, none.
+    """Sets the kernels of a built Keras model; on a mismatch, none of them.
 
     Args:
         model: has `get_layer(name)`, whose layer has a built `kernel` [x, y, z, input, output].
         kernels: of `encoder_kernels`.
-        layer_names: C3D's layer -> the model's; layers that are not named are left as they are.
-        source: where the kernels come from, for the report.
+        layer_names: C3D's layer -> the model's; other layers are not changed.
+        source: of the kernels, for the report.
 
     Raises:
         UserError: a layer of the model has another shape than C3D's.
@@ -109,5 +109,5 @@ def _check_fit(name: str, ours: str, given: tuple[int, ...], expected: tuple[int
         widths = ", ".join(str(width) for width in WIDTHS)
         raise UserError(f"C3D transfer: layer {ours} of the network expects a kernel {shape_text(expected)}, "
                         f"C3D's {name} is {shape_text(given)}, and nothing was set; C3D needs the widths "
-                        f"{widths}, which the preset paper has and quick has not: take --preset paper or "
-                        "leave out --c3d_weights")
+                        f"{widths} of the preset paper, which quick lacks: use --preset paper or leave "
+                        "out --c3d_weights")

@@ -1,8 +1,7 @@
-"""What is taken from a C3D file, and the rules that every file must meet, whatever its format.
+"""The weights of a C3D file, and the requirements on a file of any format.
 
-C3D has eight convolutions of 3x3x3 and three dense layers. An encoder takes the first six kernels, up to
-conv4b: biases are dropped because batch normalisation follows, conv5 and the dense layers because the
-encoder has none.
+C3D has eight convolutions of 3x3x3 and three dense layers. An encoder takes the first six kernels, up to conv4b: biases
+are dropped because batch normalisation follows, conv5 and the dense layers because the encoder has none.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class UnreadableFile(Exception):
-    """What is wrong with a file, without its path; `read_c3d` makes the user's line of it."""
+    """The defect of a file, without its path, which `read_c3d` adds."""
 
 
 class UnsuitableWeights(UnreadableFile):
@@ -46,14 +45,14 @@ OUTPUT_FIRST = Layout((2, 3, 4, 1, 0))
 
 
 class Scheme(NamedTuple):
-    """The names under which a public file keeps the six layers, in the order of `LAYERS`."""
+    """The names of the six layers in a public file, in the order of `LAYERS`."""
 
     kernels: tuple[str, ...]
     biases: tuple[str, ...]
 
 
 class Listing(NamedTuple):
-    """What a file holds: `tensors` by the names that `schemes` speak of; nothing is loaded yet."""
+    """The content of a file, not loaded yet: `tensors` by the names in `schemes`."""
 
     format: str
     layout: Layout
@@ -63,11 +62,11 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True)
 class C3DWeights:
-    """The six kernels of a file, and where they were.
+    """The six kernels of a file, and their origin.
 
     Attributes:
         path: the file.
-        format: the format that was recognised, in words.
+        format: as recognised.
         kernels: layer of `LAYERS` -> float32 [T, H, W, input, output]; conv1 has 3 input channels, or 1.
         names: layer of `LAYERS` -> the tensor's name in the file.
         bias_counts: layers whose bias is in the file -> its length; checked, then ignored.
@@ -83,14 +82,14 @@ class C3DWeights:
 
     @property
     def input_channels(self) -> int:
-        """3, or 1 when the colours were already collapsed."""
+        """3, or 1 where the colours are already collapsed."""
         return self.kernels["conv1"].shape[3]
 
     def __str__(self) -> str:
         count = sum(self.bias_counts.values())
         return (f"{self.path}: {self.format}; {', '.join(self.kernels)}; "
                 f"{self.input_channels} input channel(s); {count:,} biases ignored; "
-                f"{len(self.excluded)} other tensors left out")
+                f"{len(self.excluded)} other tensors excluded")
 
 
 def expected_shapes(widths: tuple[int, ...] = WIDTHS, input_channels: int = 3) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
-"""Protocol-buffer messages as their wire format has them: numbered fields, without a schema.
+"""Protocol-buffer messages in wire format: numbered fields, without a schema.
 
-A reader takes the few fields that it knows and steps over the rest, so that dense layers of hundreds of
-megabytes are never loaded. Format: protobuf.dev/programming-guides/encoding.
+A reader takes the few fields that it knows and skips the rest, so that dense layers of hundreds of megabytes are never
+loaded. Format: protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Message:
     """The fields of a message by number; a field that is absent is 0, empty or "", as in protocol buffers.
 
     Raises:
-        UnreadableFile: truncated or damaged; also each method, when the field is of another type.
+        UnreadableFile: truncated or damaged; also from each method where the field is of another type.
     """
 
     def __init__(self, buffer: memoryview):
@@ -63,7 +63,7 @@ class Message:
         try:
             return bytes(self.message(number)).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise UnreadableFile("it is damaged: a name is no text") from error
+            raise UnreadableFile("it is damaged: a name is not text") from error
 
     def values(self, number: int) -> list[memoryview]:
         """Raw little-endian floats: one piece when packed, else one per value."""
@@ -80,7 +80,7 @@ def fields(buffer: memoryview) -> Iterator[Field]:
     """The fields of a message in file order.
 
     Raises:
-        UnreadableFile: a field runs past the end, or is of a type that no file of ours has.
+        UnreadableFile: a field exceeds the end, or is of an unknown type.
     """
     position = 0
     while position < len(buffer):
@@ -117,7 +117,7 @@ def _length(buffer: memoryview, position: int, wire_type: int) -> tuple[int, int
     else:
         raise UnreadableFile(f"it is damaged: field type {wire_type}")
     if position + length > len(buffer):
-        raise UnreadableFile("it is truncated: a field runs past its end")
+        raise UnreadableFile("it is truncated: a field exceeds its end")
     return length, position
 
 

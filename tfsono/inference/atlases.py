@@ -1,6 +1,6 @@
-"""The library of poses that a refinement takes its proxies from: the landmarks of the training cases, in millimetres.
+"""The atlas set of a refinement (the paper's pose library): the landmarks of the training cases, in millimetres.
 
-It is saved with the run as JSON, which a person can read and which runs no code:
+It is saved with the run as JSON:
 
     {"format_version": 1, "unit": "mm", "landmarks": [...],
      "atlases": [{"case": "...", "points_mm": [[x, y, z], null, ...]}, ...]}
@@ -23,19 +23,20 @@ from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 from tfsono.geometry.rigid import fit_rigid, moved
 
-ATLASES = "library.json"  # in a run's folder
+ATLASES = "atlases.json"  # in a run's folder
+BEFORE_0_2 = "library.json"  # its name in older runs
 FORMAT_VERSION = 1
 FEWEST = 3  # points that fix a rotation
 
 
 @dataclass(frozen=True)
 class Support:
-    """The atlases that come nearest to a pose, the nearest first; M of them, fewer than asked where there are no more.
+    """The M atlases nearest to a pose, the nearest first.
 
     Attributes:
       points_mm: [M, K, 3] their landmarks, moved onto the pose; NaN where an atlas has none.
       costs_mm: [M] the sum over all landmarks of the distances to the pose (Eq. 1).
-      places: [M] their numbers in the library.
+      places: [M] their indices in the atlas set.
     """
 
     points_mm: np.ndarray
@@ -50,7 +51,7 @@ class AtlasSet:
     Attributes:
       names: of the landmarks, in the order of the points.
       poses_mm: [N, K, 3] float64; NaN where a landmark is missing.
-      cases: N names, where they come from; () numbers them.
+      cases: N names; () numbers them.
     """
 
     names: tuple[str, ...]
@@ -72,13 +73,13 @@ class AtlasSet:
         """The `count` atlases with the lowest registration error, moved onto a pose (Eq. 1).
 
         Each is moved rigidly by the landmarks `robust` alone, and its cost is the sum of the distances of all
-        landmarks: of those that both have, times K over their number, so that an atlas with gaps is not favoured. One
-        that has none of `robust` in common with the pose is left out. Of equals the first comes first.
+        landmarks: of those that both have, times K over their number, so that an atlas with gaps is not favoured. An
+        atlas that shares none of `robust` with the pose is excluded. Ties keep the order of the set.
 
         Args:
           pose_mm: [K, 3]; NaN where a landmark is missing.
-          robust: places of the landmarks that the registration takes.
-          count: atlases at most.
+          robust: indices of the landmarks that the registration uses.
+          count: at most so many atlases.
         """
         pose_mm = np.asarray(pose_mm, np.float64)
         weights = np.zeros(len(self.names))
@@ -94,49 +95,49 @@ class AtlasSet:
         return Support(aligned[places], costs[places], places)
 
     def distance_mm(self, pose_mm: np.ndarray, robust: Sequence[int]) -> float:
-        """How far the nearest atlas is from a pose: the mean distance of a landmark; NaN where none can be compared."""
+        """Mean distance of a landmark between a pose and its nearest atlas; NaN where no atlas can be compared."""
         found = self.nearest(pose_mm, robust, 1).costs_mm
         return float(found[0]) / len(self.names) if len(found) else float("nan")
 
     def without(self, case: str) -> AtlasSet:
-        """The library without one case, as where a training case itself is refined."""
+        """The set without one case, to refine that training case itself."""
         kept = [place for place, name in enumerate(self.cases) if name != case]
         return AtlasSet(self.names, self.poses_mm[kept], tuple(self.cases[place] for place in kept))
 
     def shortage(self, count: int) -> str:
-        """One line where there are fewer atlases than a refinement asks for; else nothing."""
+        """A line of warning where the set has fewer atlases than a refinement uses; else ""."""
         if len(self) >= count:
             return ""
-        return f"the pose library has {len(self)} atlases, fewer than the {count} asked for: all of them are taken"
+        return f"the atlas set has {len(self)} atlases, fewer than the {count} of the configuration; all are used"
 
     def check(self, landmarks: Sequence[str], source: str) -> None:
-        """Raises `UserError` unless the library's landmarks are the detector's, in the same order.
+        """Raises `UserError` unless the set has the detector's landmarks, in the same order.
 
         Args:
           landmarks: the detector's.
-          source: the file or run that the library is from, for the message.
+          source: the file or run of the set, for the message.
         """
         if tuple(landmarks) == self.names:
             return
         if sorted(landmarks) == sorted(self.names):
             place = next(k for k, pair in enumerate(zip(self.names, landmarks, strict=True)) if pair[0] != pair[1])
-            found = (f"the same in another order: landmark {place + 1} is {self.names[place]!r} there and "
-                     f"{landmarks[place]!r} here")
+            found = (f"another order: landmark {place + 1} is {self.names[place]!r}, the detector's is "
+                     f"{landmarks[place]!r}")
         else:
             lacking = [name for name in landmarks if name not in self.names]
             found = f"{len(self.names)} for {len(landmarks)}" + (f", without {lacking[0]!r}" if lacking else "")
-        raise UserError(f"{source}: the pose library must have the detector's landmarks in its order, found {found}; "
-                        "take the library of the run that the detector is from")
+        raise UserError(f"{source}: an atlas set must have the detector's landmarks in its order, found {found}; "
+                        "use the atlas set of the detector's run")
 
 
 def robust_places(landmarks: Sequence[str], robust: Sequence[str]) -> tuple[int, ...]:
-    """The places of the landmarks that a registration takes; all where fewer than three of `robust` are among them."""
+    """Indices of the landmarks that a registration uses; all where fewer than three of `robust` are among them."""
     places = tuple(place for place, name in enumerate(landmarks) if name in robust)
     return places if len(places) >= FEWEST else tuple(range(len(landmarks)))
 
 
 def atlas_set_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landmarks: Sequence[str]) -> AtlasSet:
-    """A library of cases (name, points_vox [K, 3] NaN where missing, spacing_mm [3]); one without points is left out.
+    """The atlas set of cases (name, points_vox [K, 3] NaN where missing, spacing_mm [3]) that have points.
 
     Raises:
       UserError: no case has any.
@@ -148,45 +149,51 @@ def atlas_set_of(cases: Iterable[tuple[str, np.ndarray, Sequence[float]]], landm
             names.append(name)
             poses.append(np.where(np.isfinite(pose).all(-1, keepdims=True), pose, np.nan))
     if not names:
-        raise UserError("pose library: expected training cases with landmarks, found none")
+        raise UserError("atlas set: expected training cases with landmarks, found none")
     return AtlasSet(tuple(landmarks), np.stack(poses), tuple(names))
 
 
-def write_atlases(path: str | os.PathLike, library: AtlasSet) -> Path:
-    """Writes a library as JSON, whole or not at all, to a hundredth of a micrometre; null where a point is missing."""
+def atlases_file(folder: str | os.PathLike) -> Path:
+    """The file of the atlas set in a run's folder, under its new or its older name."""
+    path, older = Path(folder, ATLASES), Path(folder, BEFORE_0_2)
+    return older if older.is_file() and not path.is_file() else path
+
+
+def write_atlases(path: str | os.PathLike, atlas_set: AtlasSet) -> Path:
+    """Writes an atlas set as JSON, atomically, to a hundredth of a micrometre; null where a point is missing."""
     atlases = [{"case": case, "points_mm": [[round(float(x), 8) for x in point] if np.isfinite(point).all() else None
                                             for point in pose]}
-               for case, pose in zip(library.cases, library.poses_mm, strict=True)]
+               for case, pose in zip(atlas_set.cases, atlas_set.poses_mm, strict=True)]
     lines = ",\n  ".join(json.dumps(atlas, allow_nan=False) for atlas in atlases)
-    head = json.dumps({"format_version": FORMAT_VERSION, "unit": "mm", "landmarks": list(library.names)})
+    head = json.dumps({"format_version": FORMAT_VERSION, "unit": "mm", "landmarks": list(atlas_set.names)})
     return write_text(path, f'{head[:-1]}, "atlases": [\n  {lines}\n]}}\n')
 
 
 def read_atlases(path: str | os.PathLike, landmarks: Sequence[str]) -> AtlasSet:
-    """The library that `write_atlases` wrote.
+    """The atlas set that `write_atlases` wrote.
 
     Args:
       path: the file.
       landmarks: of the detector, in its order.
 
     Raises:
-      UserError: no such file, no library, of another version, damaged, or of other landmarks than the detector's.
+      UserError: the file is absent, damaged, of another version, or of other landmarks than the detector's.
     """
-    found = read_json(path, "expected the pose library of a run; train the run again")
+    found = read_json(path, "expected the atlas set of a run; train the run again")
     try:
         version, unit = found["format_version"], found["unit"]
         names = tuple(str(name) for name in found["landmarks"])
         cases = tuple(str(atlas["case"]) for atlas in found["atlases"])
         poses = [[[np.nan] * 3 if point is None else point for point in atlas["points_mm"]]
                  for atlas in found["atlases"]]
-        library = AtlasSet(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
+        atlas_set = AtlasSet(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected a pose library, found something else ({type(error).__name__}: {error}); "
+        raise UserError(f"{path}: expected an atlas set, found something else ({type(error).__name__}: {error}); "
                         "train the run again") from None
     if (version, unit) != (FORMAT_VERSION, "mm"):
-        raise UserError(f"{path}: expected a pose library of format {FORMAT_VERSION} in mm, found format {version!r} "
+        raise UserError(f"{path}: expected an atlas set of format {FORMAT_VERSION} in mm, found format {version!r} "
                         f"in {unit!r}")
-    if np.isinf(library.poses_mm).any() or not len(library):
-        raise UserError(f"{path}: expected atlases with finite points, found {len(library)} atlases")
-    library.check(landmarks, str(path))
-    return library
+    if np.isinf(atlas_set.poses_mm).any() or not len(atlas_set):
+        raise UserError(f"{path}: expected atlases with finite points, found {len(atlas_set)} atlases")
+    atlas_set.check(landmarks, str(path))
+    return atlas_set

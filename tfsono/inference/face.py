@@ -1,8 +1,8 @@
 """`face` from a raw volume to its landmarks and their boxes on its own grid, in one graph.
 
-`evaluate` and `predict` call the module and `export` saves it, so a SavedModel answers as the run does. The volume is
-brought to the network's spacing, standardised and padded; the network answers for all anchors; of each landmark the
-best boxes that lie apart are its candidates; the graph prior chooses one of the first ones of each (Sec. 2.3).
+The volume is resampled to the network's spacing, standardised and padded; the network predicts for all anchors; the
+best boxes of each landmark after non-maximum suppression are its candidates; the graph prior chooses among the first
+ones of each (Sec. 2.3).
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ ROUNDING = 1e-4  # of a difference of logits
 
 @dataclass(frozen=True)
 class FaceReader:
-    """The network, what it is fed with, and how its answer is read.
+    """The network, its input, and how its output is decoded.
 
     Attributes:
-      network: standardised volumes [B, X, Y, Z, 1] -> what `models.face` says.
-      stride: sides are padded to multiples of it, so that any volume is large enough.
-      spacing_mm: that the network was trained at; () for each volume's own.
+      network: standardised volumes [B, X, Y, Z, 1] -> the outputs of `models.face`.
+      stride: sides are padded to multiples of it.
+      spacing_mm: of the network's training; () for each volume's own.
       landmarks: K.
       strides: voxels in a cell of each map with anchors, the finest first.
       anchor_sides: along each axis.
       deviations: of the offsets.
-      highest_iou: of two candidates of a landmark; 1 takes the best as they are.
-      listed: L, candidates of a landmark in the answer.
-      chosen_from: of them the prior chooses.
-      lowest_score: what is less sure is no candidate.
-      clip_boxes: cut them at the volume's border.
-      decode: how a heatmap becomes a point, `argmax` or `centroid`; of `heatmap` alone.
+      highest_iou: of two candidates of a landmark; 1 suppresses none.
+      top_k: L, candidates of a landmark in the output.
+      chosen_from: the prior chooses among so many of them.
+      lowest_score: of a candidate.
+      clip_boxes: at the volume's border.
+      decode: how a heatmap becomes a point, `argmax` or `centroid`; only for `heatmap`.
     """
 
     network: keras.Model
@@ -54,7 +54,7 @@ class FaceReader:
     anchor_sides: tuple[float, ...]
     deviations: tuple[float, float]
     highest_iou: float
-    listed: int
+    top_k: int
     chosen_from: int
     lowest_score: float
     clip_boxes: bool = False
@@ -75,7 +75,8 @@ class FaceReader:
         """Boxes [K, L, 6] on the network's grid, the best first, NaN where there are fewer; and scores [K, L], 0 there.
 
         Args:
-          image: of `read`; size: [3], without the padding.
+          image: of `read`.
+          size: [3], without the padding.
         """
         prediction = self.network(image, training=False)
         if "heatmaps" in prediction:
@@ -91,9 +92,9 @@ class FaceReader:
         return self._best(clipped(boxes, size) if self.clip_boxes else boxes, scores)
 
     def _sure(self, logits, offsets, cells, stride: int, size):
-        """Boxes and scores of the anchors of a map that may be sure enough: thousands, not millions."""
+        """Boxes and scores of the anchors of a map that may reach the lowest score: thousands, not millions."""
         valid = centres_inside(cells, stride, size, len(self.anchor_sides) ** 3)
-        # p of a class is at least t only where it is t / (1 - t) of the background's: that needs no softmax of all
+        # p of a class is at least t only where it is t / (1 - t) of the background's: avoids a softmax of all anchors
         lowest = math.log(self.lowest_score / (1 - self.lowest_score)) if self.lowest_score else -math.inf
         above = tf.reduce_max(logits[:, 1:], axis=-1) - logits[:, 0]
         places = tf.where(valid & (above >= lowest - ROUNDING))[:, 0]
@@ -102,7 +103,7 @@ class FaceReader:
         return boxes, tf.nn.softmax(tf.gather(logits, places))[:, 1:]
 
     def _proposed(self, prediction, size):
-        """Boxes and scores of the proposals whose middle lies in the volume."""
+        """Boxes and scores of the proposals whose centre is in the volume."""
         boxes, offsets, logits = (prediction[name][0] for name in ("proposals", "proposal_offsets", "classes"))
         centres = box_centres(boxes)
         valid = tf.reduce_all((centres >= -0.5) & (centres < tf.cast(size, tf.float32) - 0.5), axis=-1)
@@ -111,22 +112,22 @@ class FaceReader:
 
     def _best(self, boxes, scores):
         """The candidates of each landmark among boxes [N, 6] with scores [N, K]."""
-        one = tf.constant([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])  # never taken; without it there may be no box at all
+        one = tf.constant([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])  # never chosen; without it there might be no box at all
         boxes = tf.concat([boxes, one], 0)
         scores = tf.pad(tf.where(scores >= self.lowest_score, scores, -float("inf")), [[0, 1], [0, 0]],
                         constant_values=-float("inf"))
         limit = self.highest_iou if self.highest_iou < 1 else None
-        kept = [keep_best(boxes, scores[:, landmark], limit, self.listed) for landmark in range(self.landmarks)]
+        kept = [keep_best(boxes, scores[:, landmark], limit, self.top_k) for landmark in range(self.landmarks)]
         places, there = (tf.stack(parts) for parts in zip(*kept, strict=True))
         found = tf.gather(tf.transpose(scores), places, batch_dims=1)
         return (tf.where(there[..., None], tf.gather(boxes, places), NAN), tf.where(there, found, 0.0))
 
     def _points(self, maps):
-        """A heatmap has one candidate, without a box: a box without sides at its point."""
+        """The one candidate of each heatmap: an empty box at its point."""
         points = (argmax_points if self.decode == "argmax" else centroid_points)(maps)[0]
         boxes = tf.concat([points, points], -1)[:, None]
         peaks = tf.reduce_max(maps, axis=(0, 1, 2, 3))[:, None]
-        more = [[0, 0], [0, self.listed - 1]]
+        more = [[0, 0], [0, self.top_k - 1]]
         return tf.pad(boxes, [*more, [0, 0]], constant_values=NAN), tf.pad(peaks, more)
 
 
@@ -137,9 +138,9 @@ class FaceModule(tf.Module):
         """Takes the parts.
 
         Args:
-          reader: the network and how it is read.
-          prior: chooses among candidates; without one the first of each landmark is its answer.
-          prior_weight: of the prior against the scores; 0: the prior alone, by Eq. 4.
+          reader: the network and how its output is decoded.
+          prior: chooses among candidates; without one the first of each landmark is predicted.
+          prior_weight: of the prior against the scores; 0 uses the prior alone (Eq. 4).
         """
         super().__init__(name="face_module")
         self.reader, self.prior, self.prior_weight = reader, prior, prior_weight
@@ -152,7 +153,7 @@ class FaceModule(tf.Module):
         Returns:
           {"points_vox": [K, 3], "scores": [K], "boxes_vox": [K, 6], "candidate_boxes_vox": [K, L, 6],
           "candidate_scores": [K, L], "chosen": [K] int32}: candidates the best first, NaN and 0 where there is none; a
-          landmark without a candidate is NaN. A network of heatmaps has boxes without sides.
+          landmark without a candidate is NaN. Boxes of heatmaps are empty.
         """
         image, size = self.reader.read(volume, spacing_mm)
         boxes, scores = self.reader.candidates(image, size)

@@ -1,6 +1,6 @@
-"""The graph prior of `face` (Sec. 2.3, Fig. 3): which ratios, fitted on the training landmarks, saved with the run.
+"""The graph prior of `face` (Sec. 2.3, Fig. 3): its ratios, fitted on the training landmarks, saved with the run.
 
-The file is JSON, which a person can read and which runs no code:
+The file is JSON:
 
     {"format_version": 1, "landmarks": [...], "incomplete": {"CASE": ["chin"]}, "ratios": [
       {"ratio": "d(nose_tip - chin) / d(left_eye - right_eye)", "kind": "asymmetric", "first": ["nose_tip", "chin"],
@@ -33,14 +33,14 @@ from tfsono.geometry.graph import (
     ratio_values,
 )
 
-NOISY_COPIES = 50  # of a face: enough that a deviation is known to a hundredth or so
+NOISY_COPIES = 50  # of a face: estimates a deviation to about 1 %
 PRIOR = "prior.json"  # in a run's folder
 FORMAT_VERSION = 1
 
 LEFT, BROW, RIGHT, NOSE, CHIN = "left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin"
-# The paper has 9 edges of the possible 10 and shows in Fig. 3a which. Ours leave out eyebrow to chin: it is nearly
-# eyebrow to nose and nose to chin, and the others are three mirrored pairs and three that have no partner.
-# Which ratios, and how many, is not given: ours.
+# Of the 10 possible edges the paper has 9 (Fig. 3a). Ours exclude eyebrow to chin: it is nearly the sum of eyebrow to
+# nose and nose to chin; the others are three mirrored pairs and three without a partner. The paper does not give the
+# ratios, nor their number: ours.
 RATIOS = (
     ("symmetric", (LEFT, BROW), (RIGHT, BROW)),
     ("symmetric", (LEFT, NOSE), (RIGHT, NOSE)),
@@ -57,9 +57,9 @@ class FacePrior:
 
     Attributes:
       landmarks: names, in the order of the points.
-      graph: the ratios, by the landmarks' numbers.
+      graph: the ratios, by the landmarks' indices.
       fitted: their distributions.
-      incomplete: training cases that lacked landmarks, with the names of these; the ratios with them are without it.
+      incomplete: training cases that lack landmarks, with the names of these; they do not count in the ratios of these.
     """
 
     landmarks: tuple[str, ...]
@@ -69,7 +69,7 @@ class FacePrior:
 
     @property
     def ratio_names(self) -> tuple[str, ...]:
-        """What each ratio is, in words."""
+        """The formula of each ratio."""
         return tuple(ratio_name(ratio, self.landmarks) for ratio in self.graph)
 
     @property
@@ -88,14 +88,14 @@ class FacePrior:
         Args:
           points_mm: the best of each landmark first.
           scores: of the candidates.
-          weight: of the prior against the scores; 0: the prior alone, by Eq. 4.
+          weight: of the prior against the scores; 0 uses the prior alone (Eq. 4).
         """
         if weight:
             return choose_by_scores(points_mm, scores, self.graph, self.fitted, weight)
         return choose_combination(points_mm, scores > 0, self.graph, self.fitted)[0]
 
     def summary(self) -> str:
-        """One line: how many ratios, on how many faces, and which cases lacked what."""
+        """One line: the numbers of ratios and of faces, and which cases lack which landmarks."""
         low, high = int(self.fitted.count.min()), int(self.fitted.count.max())
         faces = str(high) if low == high else f"{low} to {high}"
         lacked = "; ".join(f"{case} without {', '.join(names)}" for case, names in self.incomplete.items())
@@ -106,26 +106,26 @@ class FacePrior:
 
         Args:
           landmarks: the detector's.
-          source: the file or run that the prior is from, for the message.
+          source: the file or run of the prior, for the message.
         """
         if tuple(landmarks) != self.landmarks:
             raise UserError(f"{source}: the graph prior must have the detector's landmarks in its order, "
-                            f"{', '.join(landmarks)}; found {', '.join(self.landmarks)}; take the prior of the run "
-                            "that the detector is from")
+                            f"{', '.join(landmarks)}; found {', '.join(self.landmarks)}; use the prior of the "
+                            "detector's run")
 
 
 def face_graph(landmarks: Sequence[str]) -> tuple[Ratio, ...]:
-    """The six ratios of the face, or those of them whose landmarks are all among the names; () where none is."""
+    """Those of the six ratios of the face whose landmarks are all among the names."""
     place = {name: number for number, name in enumerate(landmarks)}
     return tuple(Ratio(kind, (place[a], place[b]), (place[c], place[d])) for kind, (a, b), (c, d) in RATIOS
                  if {a, b, c, d} <= place.keys())
 
 
 def other_graph(points_mm: np.ndarray) -> tuple[Ratio, ...]:
-    """A graph of landmarks that are not the face's: each other edge between two of them over the longest one.
+    """A graph of landmarks other than the face's: each edge between two of them over the longest one.
 
-    The longest on average over the faces: the error of a landmark changes its length least. Of mirrored pairs nothing
-    is known, so all ratios are asymmetric.
+    The edge that is longest on average, as a landmark's error changes its length least. Mirrored pairs are unknown, so
+    all ratios are asymmetric.
 
     Args:
       points_mm: [N, K, 3], K at least 3; NaN where missing.
@@ -139,7 +139,7 @@ def other_graph(points_mm: np.ndarray) -> tuple[Ratio, ...]:
 
 
 def ratio_name(ratio: Ratio, landmarks: Sequence[str]) -> str:
-    """A ratio in words: `d(nose_tip - chin) / d(left_eye - right_eye)`."""
+    """A ratio as a formula: `d(nose_tip - chin) / d(left_eye - right_eye)`."""
     first, second = (f"d({landmarks[a]} - {landmarks[b]})" for a, b in (ratio.first, ratio.second))
     if ratio.kind == "symmetric":
         return f"(a - b) / (a + b) of a = {first}, b = {second}"
@@ -155,20 +155,19 @@ def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], la
     Args:
       cases: (name, points_vox [K, 3] with NaN where missing, or None, spacing_mm [3]).
       landmarks: K names.
-      candidates: of each landmark, of which the prior will choose.
-      noise_mm: deviation of the Gaussian noise that is put on every coordinate, so that the ratios vary as those of
-        answers do, not only as those of faces; 0, the paper's, puts none.
+      candidates: of each landmark, among which the prior will choose.
+      noise_mm: deviation of the Gaussian noise added to every coordinate, so that the ratios vary as those of
+        predictions do, not only as those of faces; 0, the paper's, adds none.
 
     Raises:
-      UserError: a ratio has fewer than ten faces; or there are too few landmarks for a ratio, or too many to try every
-        combination.
+      UserError: fewer than ten faces for a ratio; too few landmarks for a ratio, or too many to try every combination.
     """
     landmarks = tuple(landmarks)
     if len(landmarks) < 3:
         raise UserError(f"graph prior: expected at least 3 landmarks, found {len(landmarks)}; train without the prior")
     if candidates ** len(landmarks) > MOST_COMBINATIONS:
         raise UserError(f"graph prior: expected at most {MOST_COMBINATIONS} combinations to try, found {candidates} "
-                        f"candidates of each of {len(landmarks)} landmarks; take fewer, or train without the prior")
+                        f"candidates of each of {len(landmarks)} landmarks; use fewer, or train without the prior")
     names, faces = [], []
     for name, points_vox, spacing_mm in cases:
         points = np.full((len(landmarks), 3), np.nan) if points_vox is None else np.asarray(points_vox, np.float64)
@@ -190,7 +189,7 @@ def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], la
 
 
 def _noisy(points_mm: np.ndarray, noise_mm: float) -> np.ndarray:
-    """The faces [N, K, 3] themselves, or with noise `NOISY_COPIES` of each; always the same."""
+    """The faces [N, K, 3], or with noise `NOISY_COPIES` of each; deterministic."""
     if not noise_mm:
         return points_mm
     copies = np.repeat(points_mm, NOISY_COPIES, axis=0)
@@ -198,7 +197,7 @@ def _noisy(points_mm: np.ndarray, noise_mm: float) -> np.ndarray:
 
 
 def write_prior(path: str | os.PathLike, prior: FacePrior) -> Path:
-    """Writes a prior as JSON, a line for each ratio, whole or not at all; the numbers come back exactly."""
+    """Writes a prior as JSON, a line for each ratio, atomically; the numbers are read back exactly."""
     lines = [json.dumps({"ratio": name, "kind": ratio.kind, "first": [prior.landmarks[k] for k in ratio.first],
                          "second": [prior.landmarks[k] for k in ratio.second], "mean": float(mean),
                          "deviation": float(deviation), "faces": int(count)}, allow_nan=False)
@@ -218,7 +217,7 @@ def read_prior(path: str | os.PathLike, landmarks: Sequence[str]) -> FacePrior:
       landmarks: of the detector, in its order.
 
     Raises:
-      UserError: no such file, no prior, of another version, damaged, or of other landmarks than the detector's.
+      UserError: the file is absent, damaged, of another version, or of other landmarks than the detector's.
     """
     found = read_json(path, "expected the graph prior of a run; train the run again")
     try:
@@ -236,7 +235,7 @@ def read_prior(path: str | os.PathLike, landmarks: Sequence[str]) -> FacePrior:
 
 
 def _prior_from(found: dict) -> FacePrior:
-    """The prior in what a JSON file holds; raises `KeyError`, `TypeError`, `ValueError` or `AttributeError`."""
+    """The prior in the content of a JSON file; raises `KeyError`, `TypeError`, `ValueError` or `AttributeError`."""
     landmarks = tuple(str(name) for name in found["landmarks"])
     graph = tuple(Ratio(entry["kind"], *(tuple(landmarks.index(name) for name in entry[edge])
                                          for edge in ("first", "second"))) for entry in found["ratios"])

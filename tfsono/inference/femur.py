@@ -1,10 +1,8 @@
 """`femur` from a raw volume to the region, the mask and the landmarks on its own grid, in one graph.
 
-`evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
-
-The first stage's network looks at every slice, what it finds becomes a box (Sec. II-A); the region of the enlarged box
-is rescaled, standardised and padded; the second stage's network answers there, and its answer is brought back.
-Connected components of the mask and holes stand around it, in `tfsono.inference.segmentation`.
+The first stage segments every slice, and the box around its mask is enlarged (Sec. II-A). This region is rescaled,
+standardised and padded, the second stage predicts its mask and landmarks, and these are resampled to the volume's grid.
+`tfsono.inference.segmentation` postprocesses the mask outside the graph.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from tfsono.geometry.heatmaps import argmax_points, centroid_points
 from tfsono.inference.resample import at_spacing, padded, resample_linear, resampled_arg_max, rescaled_size
 from tfsono.layers.standardise import standardise
 
-PART_SIDE = 128  # voxels: the grid on which the parts of a volume are told apart
+PART_SIDE = 128  # voxels: the grid on which the connected parts of a volume are found
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 BOX = tf.TensorSpec([6], tf.int32, "box")
@@ -32,8 +30,8 @@ class RegionFinder:
       network: standardised slices [B, X, Y, 1] -> {"mask": logits [B, X, Y, classes]}.
       stride: sides are padded to multiples of it.
       batch: slices in one pass.
-      smallest_part: parts of a slice of fewer pixels do not count; 0 counts all.
-      part: of the volume: `all` that counts in its slices, as the paper merges their boxes, or the `largest` alone.
+      smallest_part: smaller parts of a slice, in pixels, are excluded; 0 excludes none.
+      part: of the volume: `all` the parts of its slices, as the paper merges their boxes, or the `largest` alone.
     """
 
     network: keras.Model
@@ -63,10 +61,10 @@ class RegionReader:
 
 
 class SliceModule(tf.Module):
-    """The first stage alone: a raw volume -> the mask of its slices, and the box around what counts of it."""
+    """The first stage alone: a raw volume -> the mask of its slices, and the box around its large parts."""
 
     def __init__(self, finder: RegionFinder, spacing_mm: tuple[float, ...] = ()):
-        """`spacing_mm`: what the network was trained at; () for each volume's own."""
+        """`spacing_mm`: of the network's training; () for each volume's own."""
         super().__init__(name="slice_module")
         self.finder = finder
         self.network = finder.network  # so that its variables are tracked
@@ -91,9 +89,9 @@ class FemurModule(tf.Module):
         """Takes the parts.
 
         Args:
-          reader: of regions.
-          finder: of the region; None takes the whole volume.
-          spacing_mm: the spacing that the networks were trained at; () for each volume's own.
+          reader: the second stage.
+          finder: the first stage; None takes the whole volume.
+          spacing_mm: of the networks' training; () for each volume's own.
         """
         super().__init__(name="femur_module")
         self.reader, self.finder = reader, finder
@@ -102,12 +100,12 @@ class FemurModule(tf.Module):
 
     @tf.function(input_signature=[VOLUME, SPACING_MM])
     def __call__(self, volume, spacing_mm):
-        """The answer on the volume's own grid, of a `volume` [X, Y, Z] float32, raw intensities, any size.
+        """The prediction on the grid of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
         Returns:
           "box": [6] int32, first and last + 1 voxel of each axis, before it is enlarged; the whole volume where
-          nothing was found; "found": boolean; and as far as the network gives it "mask": [X, Y, Z] uint8, "points_vox":
-          [K, 3] float32 and "peaks": [K] float32, the heatmaps' highest values.
+          nothing was found; "found": boolean; and, by the network's outputs, "mask": [X, Y, Z] uint8, "points_vox":
+          [K, 3] float32 and "peaks": [K] float32, the heatmaps' maxima.
         """
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
@@ -119,7 +117,7 @@ class FemurModule(tf.Module):
 
     @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
     def predict_in(self, volume, spacing_mm, box):
-        """As `__call__`, in a box that is known: [6] int32, first and last + 1 voxel, before it is enlarged."""
+        """As `__call__`, in a given box: [6] int32, first and last + 1 voxel, before it is enlarged."""
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
         size = tf.shape(volume)
@@ -127,7 +125,7 @@ class FemurModule(tf.Module):
         return {**found, "box": box, "found": tf.constant(True)}
 
     def _read(self, volume, box):
-        """The second stage in a box of the volume, enlarged and cut at its border."""
+        """The second stage in a box of the volume, enlarged and clipped at its border."""
         reader, size = self.reader, tf.shape(volume)
         start = tf.maximum(box[:3] - reader.margin, 0)
         extent = tf.minimum(box[3:] + reader.margin, size) - start
@@ -149,7 +147,7 @@ class FemurModule(tf.Module):
         return found
 
     def _native(self, found: dict, size, native) -> dict:
-        """What was found on the network's spacing, on the volume's own grid."""
+        """A prediction on the network's grid, resampled to the volume's own."""
         held = dict(found)
         if "mask" in held:
             held["mask"] = nearest(held["mask"], native)
@@ -160,7 +158,7 @@ class FemurModule(tf.Module):
 
 
 def nearest(mask, size):
-    """A mask [X, Y, Z] on another grid over the same extent, the nearest voxel's value."""
+    """A mask [X, Y, Z] resampled to another grid over the same extent, nearest neighbour."""
     for axis in range(3):
         count, new = tf.shape(mask)[axis], size[axis]
         place = (tf.range(new, dtype=tf.float64) + 0.5) * tf.cast(count, tf.float64) / tf.cast(new, tf.float64)
@@ -169,7 +167,7 @@ def nearest(mask, size):
 
 
 def box_on(box, size, new_size):
-    """A box [6] of one grid on another one over the same extent, never smaller than what it holds."""
+    """A box [6] of one grid on another one over the same extent, rounded outwards."""
     ratio = tf.tile(tf.cast(new_size, tf.float64) / tf.cast(size, tf.float64), [2])
     ends = tf.cast(box, tf.float64) * ratio
     start = tf.cast(tf.floor(ends[:3] + 1e-6), tf.int32)
@@ -177,7 +175,7 @@ def box_on(box, size, new_size):
 
 
 def slice_mask(finder: RegionFinder, volume):
-    """The first stage's mask [X, Y, Z] uint8, its network seeing a few slices along z at a time."""
+    """The first stage's mask [X, Y, Z] uint8, a batch of slices along z at a time."""
     size = tf.shape(volume)
     slices = tf.transpose(volume, [2, 0, 1])
     beyond = tf.stack([[0, 0], [0, -size[0] % finder.stride], [0, -size[1] % finder.stride]])
@@ -198,10 +196,10 @@ def slice_mask(finder: RegionFinder, volume):
 
 
 def large_parts(voxels, smallest: int):
-    """The voxels [X, Y, Z] whose part of their slice along z, of 8 neighbours, has `smallest` pixels or more.
+    """The voxels [X, Y, Z] whose 8-connected part of their slice along z has `smallest` pixels or more.
 
-    Every pixel's number spreads to its part by `smallest` steps of a maximum. A part that is smaller holds one number
-    alone by then; of a larger one every pixel has a number that many share, or that meets another.
+    `smallest` steps of a maximum filter spread every pixel's number over its part. A smaller part then holds a single
+    number; in a larger one every pixel has a number that many share, or that meets another.
     """
     if smallest < 2:
         return voxels
@@ -226,7 +224,7 @@ def large_parts(voxels, smallest: int):
 
 
 def counted_voxels(finder: RegionFinder, mask):
-    """The voxels [X, Y, Z] of the first stage's mask around which the box lies."""
+    """The voxels [X, Y, Z] of the first stage's mask that the box encloses."""
     voxels = large_parts(mask > 0, finder.smallest_part)
     return largest_part(voxels) if finder.part == "largest" else voxels
 
@@ -234,8 +232,8 @@ def counted_voxels(finder: RegionFinder, mask):
 def largest_part(voxels):
     """The voxels [X, Y, Z] of the largest 26-connected part; of equal ones, one.
 
-    Parts are told apart on a grid of at most `PART_SIDE` voxels a side, on which close ones are one: every voxel's
-    number spreads by a maximum until nothing changes, as many times as a part is long.
+    Parts are found on a grid of at most `PART_SIDE` voxels a side, on which close ones merge: a maximum filter spreads
+    every voxel's number until nothing changes, which takes as many steps as a part is long.
     """
     factor = -(-tf.reduce_max(tf.shape(voxels)) // PART_SIDE)
     size = -(-tf.shape(voxels) // factor)
@@ -260,7 +258,7 @@ def largest_part(voxels):
 
 
 def box_of_voxels(voxels):
-    """The box [6] int32 of all voxels, first and last + 1 of each axis, and whether there are any; else all of it."""
+    """The bounding box [6] int32, first and last + 1 of each axis, and whether there is any voxel; without one, all."""
     size, ends = tf.shape(voxels), []
     for axis in range(3):
         held = tf.cast(tf.where(tf.reduce_any(voxels, axis=[a for a in range(3) if a != axis]))[:, 0], tf.int32)

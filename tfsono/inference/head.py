@@ -1,10 +1,8 @@
-"""`head` from a raw grey picture to the answer on the picture's own pixels, in one graph.
+"""`head` from a raw grey image to the prediction on its own pixels, in one graph.
 
-`evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
-
-CLAHE, letterbox, standardisation, network, and the way back through the letterbox. Images2D are [Y, X], rows first, and
-points (x, y) pixel-centre indices, unlike the volumes of the other systems. Denoising stands before the graph, ellipse
-and measurements after it (`tfsono.geometry.ellipse`).
+CLAHE, letterbox, standardisation, network, and the inverse of the letterbox. Images are [Y, X], rows first, and points
+(x, y) pixel-centre indices, unlike the volumes of the other systems. Denoising comes before the graph, ellipse and
+measurements after it (`tfsono.geometry.ellipse`).
 """
 
 from __future__ import annotations
@@ -22,17 +20,17 @@ from tfsono.geometry.heatmaps import argmax_points, centroid_points, soft_argmax
 from tfsono.layers.standardise import standardise
 from tfsono.models.head import CELL, LANDMARKS
 
-IMAGE = tf.TensorSpec([None, None], tf.float32, "picture")
+IMAGE = tf.TensorSpec([None, None], tf.float32, "picture")  # its name in SavedModels and their manifests
 SEED = tf.TensorSpec([], tf.int32, "seed")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What happens to a picture before the network.
+    """What happens to an image before the network.
 
     Attributes:
       frame: rows and columns of the network.
-      clahe_clip: limit of `contrast.clahe`; 0 leaves the contrast.
+      clahe_clip: limit of `contrast.clahe`; 0 keeps the contrast.
       clahe_tiles: its tiles along each side.
     """
 
@@ -42,10 +40,10 @@ class Preparation:
 
 
 class HeadSegmentationModule(tf.Module):
-    """A raw picture of any size -> the probability of the head, on its own pixels."""
+    """A raw image of any size -> the probability of the head, on its own pixels."""
 
     def __init__(self, network: keras.Model, preparation: Preparation):
-        """Takes the parts; `network` gives {"mask": logits [B, Y, X, 1]} for standardised pictures."""
+        """Takes the parts; `network` gives {"mask": logits [B, Y, X, 1]} for standardised images."""
         super().__init__(name="head_segmentation_module")
         self.network = network
         self.preparation = preparation
@@ -53,31 +51,32 @@ class HeadSegmentationModule(tf.Module):
 
     @tf.function(input_signature=[IMAGE])
     def __call__(self, image):
-        """{"probability": [Y, X] float32} of `picture` [Y, X] float32, grey levels 0..255, any size."""
-        return self._predict_one(image, self.network(self._prepared(image), training=False))
+        """{"probability": [Y, X] float32} of `image` [Y, X] float32, grey levels 0..255, any size."""
+        return self._native(image, self.network(self._prepared(image), training=False))
 
     @tf.function(input_signature=[IMAGE, SEED])
     def sample(self, image, seed):
-        """As `__call__`, with dropout on: the same seed gives the same answer, others are other samples."""
-        return self._predict_one(image, sampled(self.network, self.seeds, self._prepared(image), seed))
+        """A sample with dropout on, the same for the same seed."""
+        return self._native(image, sampled(self.network, self.seeds, self._prepared(image), seed))
 
     def _prepared(self, image):
         return prepared(image, self.preparation)
 
-    def _predict_one(self, image, prediction):
+    def _native(self, image, prediction):
+        """The network's output on the image's own pixels."""
         probability = tf.sigmoid(tf.cast(prediction["mask"][0, :, :, 0], tf.float32))
         return {"probability": restored(probability, tf.shape(image), self.preparation.frame)}
 
 
 class HeadLandmarkModule(tf.Module):
-    """A raw picture of any size -> its four landmarks, in its own pixels."""
+    """A raw image of any size -> its four landmarks, in its own pixels."""
 
     def __init__(self, network: keras.Model, preparation: Preparation, decode: str = "argmax", beta: float = 50.0):
         """Takes the parts.
 
         Args:
-          network: standardised pictures -> {"heatmaps": [B, y, x, 4]} or {"points": [B, 4, 2]}, pixels of the frame.
-          preparation: of the pictures.
+          network: standardised images -> {"heatmaps": [B, y, x, 4]} or {"points": [B, 4, 2]}, pixels of the frame.
+          preparation: of the images.
           decode: how a heatmap becomes a point: `argmax`, `centroid` or `soft_argmax`.
           beta: of the soft-argmax.
         """
@@ -90,16 +89,17 @@ class HeadLandmarkModule(tf.Module):
 
     @tf.function(input_signature=[IMAGE])
     def __call__(self, image):
-        """{"points_px": [4, 2] float32 (x, y)} of `picture` [Y, X] float32: OFD 1, OFD 2, BPD 1, BPD 2."""
-        return self._predict_one(image, self.network(prepared(image, self.preparation), training=False))
+        """{"points_px": [4, 2] float32 (x, y)} of `image` [Y, X] float32: OFD 1, OFD 2, BPD 1, BPD 2."""
+        return self._native(image, self.network(prepared(image, self.preparation), training=False))
 
     @tf.function(input_signature=[IMAGE, SEED])
     def sample(self, image, seed):
-        """As `__call__`, with dropout on: the same seed gives the same answer, others are other samples."""
+        """A sample with dropout on, the same for the same seed."""
         image_in_frame = prepared(image, self.preparation)
-        return self._predict_one(image, sampled(self.network, self.seeds, image_in_frame, seed))
+        return self._native(image, sampled(self.network, self.seeds, image_in_frame, seed))
 
-    def _predict_one(self, image, prediction):
+    def _native(self, image, prediction):
+        """The network's output in the image's own pixels."""
         points = points_of(prediction, self.decode, self.beta)[0]
         scale, start, _ = placement(tf.shape(image), self.preparation.frame)
         start_xy = tf.cast(start[::-1], tf.float32)
@@ -108,7 +108,7 @@ class HeadLandmarkModule(tf.Module):
 
 
 class HeadMeanModule(tf.Module):
-    """Modules of one part together: a raw picture -> the mean of their probabilities, or of their points."""
+    """An ensemble of modules of one part: a raw image -> the mean of their probabilities, or of their points."""
 
     def __init__(self, modules: Sequence[HeadSegmentationModule | HeadLandmarkModule]):
         super().__init__(name="head_mean_module")
@@ -121,12 +121,12 @@ class HeadMeanModule(tf.Module):
 
     @tf.function(input_signature=[IMAGE, SEED])
     def sample(self, image, seed):
-        """As `__call__`, with dropout on: the same seed gives the same outputs."""
+        """A sample with dropout on, the same for the same seed."""
         return mean_output([module.sample(image, seed) for module in self.modules])
 
 
 def mean_output(outputs: Sequence[dict]) -> dict:
-    """The mean of probabilities, or of points whose pairs have their ends in the order nearer to the first ones'."""
+    """The mean of probabilities, or of points; a pair's ends are exchanged where that is nearer to the first output."""
     if "probability" in outputs[0]:
         return {"probability": tf.add_n([output["probability"] for output in outputs]) / len(outputs)}
     first, *others = (tf.reshape(output["points_px"], [2, 2, 2]) for output in outputs)  # pair, end, (x, y)
@@ -146,13 +146,13 @@ def head_module(network: keras.Model, config: HeadConfig) -> HeadSegmentationMod
 
 
 def prepared(image, preparation: Preparation):
-    """A raw picture [Y, X] -> what the network takes, [1, *frame, 1] float32, 0 in the padding."""
+    """A raw image [Y, X] -> the network's input [1, *frame, 1] float32, 0 in the padding."""
     pixels, valid = network_image(image, preparation.frame, preparation.clahe_clip, preparation.clahe_tiles)
     return standardise(pixels[None, :, :, None], valid[None, :, :, None])
 
 
 def points_of(prediction: dict, decode: str, beta: float):
-    """A landmark network's answer -> points [B, 4, 2] float32 in pixels of the frame."""
+    """A landmark network's output -> points [B, 4, 2] float32 in pixels of the frame."""
     if "points" in prediction:
         return tf.cast(prediction["points"], tf.float32)
     maps = tf.cast(prediction["heatmaps"], tf.float32)
@@ -162,7 +162,7 @@ def points_of(prediction: dict, decode: str, beta: float):
 
 
 def placement(size, frame: tuple[int, int]):
-    """Where `contrast.letterbox` puts a picture of `size` [2] int32: scale (float64), first pixel [2], size there [2].
+    """Where `contrast.letterbox` puts an image of `size` [2] int32: scale (float64), first pixel [2], size there [2].
 
     The rule is that of `geometry.letterbox.Letterbox`.
     """
@@ -173,14 +173,14 @@ def placement(size, frame: tuple[int, int]):
 
 
 def restored(values, size, frame: tuple[int, int]):
-    """Values [frame] -> on the picture's own pixels, [Y, X] of `size`; linear. The padding is not looked at.
+    """Values [frame] -> on the image's own pixels, [Y, X] of `size`; linear.
 
-    The padding is not looked at: past the edge of what shows the picture, the edge's values go on.
+    The padding is not read: beyond the edge of the image in the frame, the edge's values are repeated.
     """
     scale, start, new = placement(size, frame)
     values = tf.slice(values, start, new)
     for axis in range(2):
-        # A picture's pixel may lie past the last cell by the rounding of `new`: there the last cell goes on.
+        # By the rounding of `new` a pixel may lie beyond the last cell, which is then repeated.
         at = (tf.cast(tf.range(size[axis]), tf.float64) + 0.5) * scale - 0.5
         at = tf.clip_by_value(at, 0.0, tf.cast(new[axis] - 1, tf.float64))
         low = tf.cast(at, tf.int32)
@@ -192,10 +192,10 @@ def restored(values, size, frame: tuple[int, int]):
 
 
 def sampled(network: keras.Model, seeds: list, images, seed):
-    """The network's answer with every dropout on, and every batch normalisation as at test and left as it is.
+    """The network's output with every dropout on, and every batch normalisation in test mode and unchanged.
 
-    The seeds of the dropouts are set for the call and put back after it, so that the answer depends on `seed` alone
-    and a training goes on as if nothing had been asked.
+    The seeds of the dropouts are set for the call and restored after it, so that the output depends on `seed` alone
+    and a training is not disturbed.
     """
     before = [tf.identity(state) for state in seeds]
     for index, state in enumerate(seeds):
@@ -210,7 +210,7 @@ def sampled(network: keras.Model, seeds: list, images, seed):
 
 @contextlib.contextmanager
 def frozen_normalisation(network: keras.Model) -> Iterator[None]:
-    """Within it a call in training mode leaves batch normalisation in its test mode, which `trainable` decides."""
+    """Within it a call in training mode keeps batch normalisation in test mode, by `trainable = False`."""
     layers = [layer for layer in _every_layer(network) if isinstance(layer, keras.layers.BatchNormalization)]
     before = [layer.trainable for layer in layers]
     try:
@@ -223,7 +223,7 @@ def frozen_normalisation(network: keras.Model) -> Iterator[None]:
 
 
 def _seed_states(network: keras.Model) -> list:
-    """The variables that the dropouts draw from."""
+    """The seed variables of the dropouts."""
     generators = [getattr(layer, "seed_generator", None) for layer in _every_layer(network)]
     return [generator.state.value for generator in generators if generator is not None]
 

@@ -1,9 +1,7 @@
 """`hip` from a raw volume to a mask on its own grid, in one graph.
 
-`evaluate` and `predict` call it and `export` saves it, so a SavedModel answers as the run does.
-
-Resample (if the config says so), cut into tiles, standardise each tile, network, average, arg-max on the
-native grid. Connected components and holes stand around it, in `tfsono.inference.segmentation` (Sec. 3.4).
+Resample (if the config has a spacing), cut into tiles, standardise each tile, network, average, arg-max on the native
+grid. `tfsono.inference.segmentation` postprocesses the mask outside the graph (Sec. 3.4).
 """
 
 from __future__ import annotations
@@ -22,9 +20,8 @@ SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 class HipModule(tf.Module):
     """A raw volume of any size and its spacing -> the mask of the network's classes.
 
-    Every tile is standardised with its own voxels, as every patch was in training (Sec. 3.2, and the
-    co-author's code at test time). Volumes are expected in the orientation of the training data:
-    `segment_volume` sees to it.
+    Every tile is standardised by its own voxels, as every patch was in training (Sec. 3.2, and the co-author's code
+    at test time). Volumes must have the orientation of the training data; `segment_volume` reorients them.
     """
 
     def __init__(self, network, tiling: Tiling, classes: int, spacing_mm: tuple[float, ...] = (),
@@ -35,8 +32,8 @@ class HipModule(tf.Module):
           network: a Keras model, standardised tiles [B, X, Y, Z, 1] -> probabilities [B, X, Y, Z, classes].
           tiling: how the volume is cut.
           classes: the background and the labels, at most 256.
-          spacing_mm: the spacing that the network was trained at; () for each volume's own.
-          mirror: average with the answer for the volume mirrored in x.
+          spacing_mm: of the network's training; () for each volume's own.
+          mirror: average with the prediction for the volume mirrored in x.
         """
         super().__init__(name="hip_module")
         if not 2 <= classes <= 256:
@@ -73,7 +70,7 @@ class HipModule(tf.Module):
         return tf.ensure_shape(total, [None, None, None, self.classes])
 
     def _averaged(self, volume):
-        """The tiles' answers, averaged where they overlap."""
+        """The tiles' probabilities, averaged where they overlap."""
         tile, starts = tile_and_starts(self.tiling, tf.shape(volume))
         return sliding_window(self._predict, volume, tile=tile, starts=starts, classes=self.classes,
                               weighting=self.tiling.weighting, batch=self.tiling.batch)

@@ -1,4 +1,4 @@
-"""A volume as every module of a system of volumes takes it."""
+"""The arguments of a module of volumes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def module_input(array: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
-    """The two arguments of a module: raw intensities [X, Y, Z] float32, contiguous, and their spacing [3] float32.
+    """Raw intensities [X, Y, Z] float32, contiguous, and their spacing [3] float32.
 
     Args:
-      array: [X, Y, Z] of any type, in the orientation that the module takes.
+      array: [X, Y, Z] of any type, in the orientation of the module.
       spacing_mm: [3].
     """
     return np.ascontiguousarray(array, np.float32), np.asarray(spacing_mm, np.float32)

@@ -1,8 +1,7 @@
-"""`pose` from a raw volume to its landmarks on its own grid: in one graph, and refined on the volume around it.
+"""`pose` from a raw volume to its landmarks on its own grid: in one graph, and refined on the volume.
 
-`evaluate` and `predict` call the module and `export` saves it, so a SavedModel answers as the run does. The whole
-volume is rescaled, standardised and padded (Sec. 3), the network answers, and its points are brought back. Refinement
-on a test volume (Sec. 2.2) trains, and is no part of a SavedModel.
+The whole volume is rescaled, standardised and padded (Sec. 3), and the network's points are mapped back to its grid.
+Refinement on a test volume (Sec. 2.2) trains the network, so no SavedModel contains it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 
 @dataclass(frozen=True)
 class PoseReader:
-    """The network and what it is fed with.
+    """The network and its input.
 
     Attributes:
       network: standardised volumes [B, X, Y, Z, 1] -> {"heatmaps": [B, X, Y, Z, K]}.
-      stride: sides are padded to multiples of it, so that any volume is large enough.
+      stride: sides are padded to multiples of it.
       ratio: by which the volume is rescaled.
       decode: how a heatmap becomes a point: `argmax` or `centroid`.
-      spacing_mm: the spacing that the network was trained at, before `ratio`; () for each volume's own.
+      spacing_mm: of the network's training, before `ratio`; () for each volume's own.
     """
 
     network: keras.Model
@@ -65,8 +64,8 @@ class PoseModule(tf.Module):
     def __call__(self, volume, spacing_mm):
         """{"points_vox": [K, 3], "peaks": [K]} float32 of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
-        Points are indices of the volume's own voxel centres; a peak is the highest value of a landmark's heatmap, 1
-        where it is as it was learned.
+        Points are indices of the volume's own voxel centres; a peak is the maximum of a landmark's heatmap, 1 in the
+        targets of training.
         """
         image, size = self.reader.read(volume, spacing_mm)
         maps = self.network(image, training=False)["heatmaps"]
@@ -78,7 +77,7 @@ class PoseModule(tf.Module):
 
 @dataclass(frozen=True)
 class RefinedPose:
-    """A refined answer on the volume's own grid; T iterations, K landmarks.
+    """A refined prediction on the volume's own grid; T iterations, K landmarks.
 
     Attributes:
       points_vox: [K, 3] float32.
@@ -86,8 +85,8 @@ class RefinedPose:
       path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN after the first where it failed.
       losses: [T] float32.
       distances_mm: [T] float32, the mean distance of a landmark of the atlases to the pose.
-      refined: whether it is refined; else it is the answer of the network as it was, and `note` says why.
-      note: one line, or nothing.
+      refined: false where the refinement failed; the prediction is then the network's own, and `note` says why.
+      note: one line, or "".
     """
 
     points_vox: np.ndarray
@@ -100,16 +99,16 @@ class RefinedPose:
 
 
 class PoseRefiner:
-    """A module's answers, refined on each volume; see `tfsono.inference.refine.Refiner`."""
+    """A module's predictions, refined on each volume; see `tfsono.inference.refine.Refiner`."""
 
-    def __init__(self, answerer: PoseModule, library: AtlasSet, settings: RefineSettings):
-        """Raises `UserError` where the library is not of the network's landmarks."""
-        self.reader = answerer.reader
-        self.refiner = Refiner(answerer.network, library, settings)
+    def __init__(self, module: PoseModule, atlas_set: AtlasSet, settings: RefineSettings):
+        """Raises `UserError` where the atlas set is not of the network's landmarks."""
+        self.reader = module.reader
+        self.refiner = Refiner(module.network, atlas_set, settings)
         self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM])
 
     def __call__(self, volume, spacing_mm) -> RefinedPose:
-        """The refined answer of a volume [X, Y, Z] float32 of `spacing_mm` [3]; the arguments of a `PoseModule`."""
+        """The refined prediction; the arguments of a `PoseModule`."""
         image, size = self._read(volume, spacing_mm)
         step = np.array(tf.shape(volume), np.float64) / size.numpy()
         found: Refinement = self.refiner(image, size, np.asarray(spacing_mm) * step)

@@ -1,11 +1,10 @@
-"""Refinement of a landmark network on one test volume, against a library of poses (FetusMap, Sec. 2.2).
+"""Refinement of a landmark network on one test volume, against an atlas set (FetusMap, Sec. 2.2).
 
-In each iteration the network says where the landmarks are, the atlases nearest to that pose are moved onto it, the
-mean of their Gaussian maps is the proxy, and one step of the optimizer brings the network's maps nearer to it.
-Afterwards the network has the weights that it had before: the next volume begins where this one did.
+In each iteration the network predicts the landmarks, the atlases nearest to that pose are moved onto it, the mean of
+their Gaussian maps is the proxy, and one step of the optimizer brings the network's maps nearer to it. Afterwards the
+network's weights are restored.
 
-All iterations are one compiled function. The retrieval in it is `tfsono.inference.atlases`'s, which is NumPy, so
-this cannot be exported: it stands around the module that is.
+All iterations are one compiled function. Its retrieval (`tfsono.inference.atlases`) is NumPy, so it cannot be exported.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from tfsono.training.optimizers import optimizer
 IMAGE = tf.TensorSpec([1, None, None, None, 1], tf.float32, "image")
 SIZE = tf.TensorSpec([3], tf.int32, "size")
 SPACING = tf.TensorSpec([3], tf.float32, "spacing_mm")
-NOT_FINITE = "the refinement gave values that are not finite; this is the answer without it"
-NO_ATLAS = "no atlas of the pose library could be moved onto the pose; this is the answer without refinement"
+NOT_FINITE = "the refinement gave values that are not finite; this is the prediction without refinement"
+NO_ATLAS = "no atlas could be moved onto the pose; this is the prediction without refinement"
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,13 @@ class RefineSettings:
     """The numbers of a refinement.
 
     Attributes:
-      atlases: how many make a proxy (K of Eq. 1); all where the library has fewer.
+      atlases: how many make a proxy (K of Eq. 1); all where the set has fewer.
       iterations: steps of the optimizer.
       learning_rate: of Adam, whose state is new for each volume.
       beta_1: Adam's.
-      norm: `moving`: the averages of training stay and are what is tuned around, or `batch`: the volume's own mean and
-        variance, in every pass.
-      sigma_mm: of the proxy's Gaussians, that of the training's targets.
-      robust: places of the landmarks by which atlases are moved.
+      norm: `moving`: the moving averages of training, unchanged, or `batch`: the volume's own mean and variance.
+      sigma_mm: of the proxy's Gaussians, as in the targets of training.
+      robust: indices of the landmarks by which atlases are moved.
       decode: how a heatmap becomes a point: `argmax` or `centroid`.
     """
 
@@ -60,16 +58,16 @@ class RefineSettings:
 
 @dataclass(frozen=True)
 class Refinement:
-    """What a refinement of one volume gave; T iterations, K landmarks, on the network's grid.
+    """The result of a refinement of one volume; T iterations, K landmarks, on the network's grid.
 
     Attributes:
       maps: [X, Y, Z, K] float32, the final heatmaps, without the padding.
       points_vox: [K, 3] float32, theirs.
-      path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN from the first step on where it failed.
+      path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN after the first where it failed.
       losses: [T] float32, against each iteration's proxy before its step.
       distances_mm: [T] float32, the mean distance of a landmark of the atlases to the pose; NaN without any.
-      refined: whether it is refined; else it is the answer of the network as it was, and `note` says why.
-      note: one line, or nothing.
+      refined: false where the refinement failed; the prediction is then the network's own, and `note` says why.
+      note: one line, or "".
     """
 
     maps: np.ndarray
@@ -82,49 +80,49 @@ class Refinement:
 
     @property
     def peaks(self) -> np.ndarray:
-        """[K] the highest value of each map."""
+        """[K] the maximum of each map."""
         return self.maps.max((0, 1, 2))
 
 
 class Refiner:
     """Refines one volume after another; traced once for all sizes.
 
-    It may be used for one volume at a time: it trains the network that it is given, and puts its weights back, after an
-    exception or Ctrl-C too. (Ctrl-C is seen when all iterations of the volume are over.)
+    Not for several volumes at once: it trains the given network and then restores its weights, also after an exception
+    or Ctrl-C (which takes effect after the last iteration of the volume).
     """
 
-    def __init__(self, network: keras.Model, library: AtlasSet, settings: RefineSettings):
+    def __init__(self, network: keras.Model, atlas_set: AtlasSet, settings: RefineSettings):
         """
         Args:
-          network: standardised [1, X, Y, Z, 1] -> {"heatmaps": [1, X, Y, Z, K]}; a checkpointed one stays one.
-          library: of poses with the network's landmarks in its order.
+          network: standardised [1, X, Y, Z, 1] -> {"heatmaps": [1, X, Y, Z, K]}; a checkpointed one stays so.
+          atlas_set: with the network's landmarks in its order.
           settings: the numbers.
 
         Raises:
-          UserError: the library has another number of landmarks, or no atlas.
+          UserError: the atlas set has another number of landmarks, or no atlas.
         """
         landmarks = network.output["heatmaps"].shape[-1]
-        if len(library.names) != landmarks or not len(library):
-            raise UserError(f"pose library: expected atlases of the detector's {landmarks} landmarks, found "
-                            f"{len(library)} of {len(library.names)}")
-        self.network, self.poses, self.settings = network, library, settings
-        self.atlases = min(settings.atlases, len(library))
+        if len(atlas_set.names) != landmarks or not len(atlas_set):
+            raise UserError(f"atlas set: expected atlases of the detector's {landmarks} landmarks, found "
+                            f"{len(atlas_set)} of {len(atlas_set.names)}")
+        self.network, self.poses, self.settings = network, atlas_set, settings
+        self.atlases = min(settings.atlases, len(atlas_set))
         self.optimizer = optimizer("adam", settings.learning_rate, beta_1=settings.beta_1)
         self.optimizer.build(network.trainable_variables)
         self._run = tf.function(self._iterations, input_signature=[IMAGE, SIZE, SPACING])
         self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE])
 
     def __call__(self, image, size, spacing_mm) -> Refinement:
-        """The refined answer.
+        """The refined prediction.
 
         Args:
           image: [1, X', Y', Z', 1] float32, standardised, padded at the high ends.
-          size: [3] the sides without the padding, which counts nowhere.
+          size: [3] the sides without the padding, which has no influence.
           spacing_mm: [3] of the network's grid.
         """
         given = tf.cast(image, tf.float32), tf.cast(size, tf.int32)
         with weights_restored(self.network):
-            self._forget()
+            self._reset_optimizer()
             maps, path, losses, distances = (
                 value.numpy() for value in self._run(*given, tf.cast(spacing_mm, tf.float32)))
         note = ""
@@ -139,8 +137,8 @@ class Refiner:
         return Refinement(maps=maps, points_vox=points, path_vox=path, losses=losses, distances_mm=distances,
                           refined=not note, note=note)
 
-    def _forget(self) -> None:
-        """A new optimizer: no moments, no steps."""
+    def _reset_optimizer(self) -> None:
+        """Sets the moments and the step count to 0."""
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
         self.optimizer.learning_rate = self.settings.learning_rate
@@ -182,7 +180,7 @@ class Refiner:
         return decoded(maps, self.settings.decode)[0]
 
     def _unrefined(self, image, size):
-        """The network's own answer: maps [X, Y, Z, K] and points [K, 3]."""
+        """The network's own prediction: maps [X, Y, Z, K] and points [K, 3]."""
         maps = tf.cast(self.network(image, training=False)["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]]
         return maps[0], self._points(maps)
 
@@ -194,7 +192,7 @@ class Refiner:
         return mean_gaussian_maps(found / spacing_mm, size, sigma), tf.ensure_shape(distance, [])
 
     def _support(self, pose_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The atlases [A, K, 3] on a pose, NaN for those that are lacking, and their mean distance."""
+        """The atlases [A, K, 3] on a pose, NaN where fewer were found, and their mean distance."""
         found = self.poses.nearest(pose_mm, self.settings.robust, self.atlases)
         points = np.full((self.atlases, *pose_mm.shape), np.nan, np.float32)
         points[:len(found.places)] = found.points_mm
@@ -210,8 +208,8 @@ def decoded(maps, decode: str):
 def mean_gaussian_maps(points_vox, size, sigma):
     """The mean over the atlases of exp(-|v - p|^2 / (2 sigma^2)): [1, X, Y, Z, K] float32, a proxy.
 
-    Not the Gaussian of the mean point: where the atlases do not agree the peak is below 1. The sum of products of three
-    profiles is one matrix product for each landmark, so that no more than one map of each is held.
+    Not the Gaussian of the mean point: where the atlases disagree the peak is below 1. The sum of products of three
+    profiles is one matrix product for each landmark, so that only one map of each is held.
 
     Args:
       points_vox: [A, K, 3] float32; NaN where an atlas lacks a landmark, which is then the mean over the others.
@@ -219,7 +217,7 @@ def mean_gaussian_maps(points_vox, size, sigma):
       sigma: voxels.
 
     Returns:
-      NaN in all of the map of a landmark that no atlas has.
+      The maps; all NaN for a landmark that no atlas has.
     """
     known = tf.reduce_all(tf.math.is_finite(points_vox), -1)  # [A, K]
     number = tf.reduce_sum(tf.cast(known, tf.float32), 0)
@@ -237,7 +235,7 @@ def mean_gaussian_maps(points_vox, size, sigma):
 
 @contextmanager
 def weights_restored(network: keras.Model) -> Iterator[None]:
-    """Whatever happens inside, every variable of the network is afterwards what it was before, to the bit."""
+    """Restores every variable of the network afterwards, to the bit, also after an exception."""
     before = [tf.identity(variable.value) for variable in network.variables]
     try:
         yield

@@ -1,7 +1,7 @@
-"""From a raw volume to a network's grid inside the graph; linear, by the rule of `tfsono.geometry.resampling` (NumPy).
+"""Linear resampling of a volume inside the graph, by the rule of `tfsono.geometry.resampling` (NumPy).
 
-n_out = max(1, floor(n_in ratio)), source = (i + 0.5) n_in / n_out - 0.5, clamped to the volume: the
-physical extent stays.
+n_out = max(1, floor(n_in ratio)), source = (i + 0.5) n_in / n_out - 0.5, clamped to the volume: the physical extent is
+kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tfsono.geometry.resampling import ROUNDING
 def resampled_size(size: tf.Tensor, spacing_mm: tf.Tensor, new_spacing_mm) -> tf.Tensor:
     """The number of voxels along each axis at another spacing, at least 1; [3] int32.
 
-    A volume that has the new spacing to a thousandth keeps its size, and so its voxels, as in the cache.
+    A volume whose spacing differs by at most a thousandth keeps its size, and so its voxels, as in the cache.
     """
     tf.debugging.assert_positive(spacing_mm, "spacing_mm: expected positive millimetres")
     new_spacing_mm = tf.constant(new_spacing_mm, tf.float64)
@@ -26,7 +26,7 @@ def resampled_size(size: tf.Tensor, spacing_mm: tf.Tensor, new_spacing_mm) -> tf
 
 
 def at_spacing(volume, spacing_mm, wanted_mm: tuple[float, ...]):
-    """The volume at another spacing; itself where none is wanted."""
+    """The volume at another spacing; itself where `wanted_mm` is ()."""
     if not wanted_mm:
         return volume
     return resample_linear(volume, resampled_size(tf.shape(volume), spacing_mm, wanted_mm))
@@ -38,7 +38,7 @@ def rescaled_size(size: tf.Tensor, ratio: float) -> tf.Tensor:
 
 
 def padded(volume, stride: int):
-    """A volume [X, Y, Z] -> [1, X', Y', Z', 1], 0 at the high ends, sides multiples of `stride`; and 1 where it is."""
+    """A volume [X, Y, Z] -> [1, X', Y', Z', 1], 0 at the high ends, sides multiples of `stride`; and 1 inside it."""
     size = tf.shape(volume)
     beyond = tf.stack([tf.zeros(3, tf.int32), -size % stride], 1)
     valid = tf.pad(tf.ones_like(volume), beyond)
@@ -68,8 +68,8 @@ def _linear_along(volume: tf.Tensor, axis: int, n_out: tf.Tensor) -> tf.Tensor:
 def resampled_arg_max(probabilities: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
     """The most probable class on another grid, [X', Y', Z'] uint8; a tie goes to the lower class.
 
-    One class is resampled at a time beside a running maximum: `probabilities` [X, Y, Z, classes] would take
-    `classes` times the memory of the native volume, which is often the larger one.
+    Classes are resampled one at a time against a running maximum: resampled at once they would take `classes` times the
+    memory of the native volume, which is often the larger one.
     """
     best = resample_linear(probabilities[..., 0], new_size)
     mask = tf.zeros(new_size, tf.uint8)

@@ -1,6 +1,4 @@
-"""Around the graph: orientation before it, connected components and holes after it (Sec. 3.4). NumPy and
-SciPy.
-"""
+"""Around the graph: orientation before it, connected components and holes after it (Sec. 3.4). NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -15,22 +13,22 @@ from tfsono.volumes.image import Volume, reorient, restore_orientation
 
 def segment_volume(module: Callable, volume: Volume, orientation: str, classes: int, largest: bool = True,
                    holes: bool = True) -> np.ndarray:
-    """The cleaned mask of `volume` on its own grid, [X, Y, Z] uint8.
+    """The postprocessed mask of `volume` on its own grid, [X, Y, Z] uint8.
 
     Args:
-      module: a `HipModule`, or what `load_exported` returns.
+      module: a `HipModule`, or one from `load_exported`.
       volume: in any orientation.
-      orientation: three letters, that of the volumes the network was trained on.
+      orientation: three letters, of the training volumes.
       classes: the background and the labels.
       largest, holes: as in `postprocess_mask`.
     """
-    turned = reorient(volume, orientation)
-    mask = segment_array(module, turned.array, turned.spacing_mm)
+    reoriented = reorient(volume, orientation)
+    mask = segment_array(module, reoriented.array, reoriented.spacing_mm)
     return restore_orientation(postprocess_mask(mask, classes, largest, holes), volume, orientation)
 
 
 def segment_array(module: Callable, array: np.ndarray, spacing_mm) -> np.ndarray:
-    """The mask of an array [X, Y, Z] that is oriented already, as a cache holds it; uint8, not cleaned."""
+    """The mask of an array [X, Y, Z] in the training orientation, as in a cache; uint8, not postprocessed."""
     return module(*module_input(array, spacing_mm))["mask"].numpy()
 
 
@@ -41,14 +39,14 @@ def postprocess_mask(mask: np.ndarray, classes: int, largest: bool = True, holes
       mask: [X, Y, Z] integers, 0 is background.
       classes: the background and the labels.
       largest: keep only the largest 26-connected component of each label.
-      holes: then fill the holes, see `fill_holes`.
+      holes: then fill the holes (`fill_holes`).
     """
-    cleaned = mask.copy()
+    kept = mask.copy()
     if largest:
         for label in range(1, classes):
             voxels = mask == label
-            cleaned[voxels & ~largest_component(voxels)] = 0
-    return fill_holes(cleaned) if holes else cleaned
+            kept[voxels & ~largest_component(voxels)] = 0
+    return fill_holes(kept) if holes else kept
 
 
 def largest_component(voxels: np.ndarray) -> np.ndarray:
@@ -60,21 +58,21 @@ def largest_component(voxels: np.ndarray) -> np.ndarray:
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Gives every closed pocket of background that touches one label only to this label; a new mask.
+    """Fills every hole that touches one label only with that label; a new mask.
 
-    A pocket is a 6-connected component of the background that does not reach the volume's border. One that
-    touches two labels (a joint space between two bones) belongs to neither and is left.
+    A hole is a 6-connected component of the background that does not reach the volume's border. One that touches two
+    labels (a joint space between two bones) stays background.
     """
-    pockets, count = ndimage.label(mask == 0)
+    holes, count = ndimage.label(mask == 0)
     lowest = np.full(count + 1, np.iinfo(np.int32).max)
     highest = np.zeros(count + 1, np.int32)
     for axis in range(3):
         ahead, behind = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),)
         for here, there in ((ahead, behind), (behind, ahead)):
-            touching = (pockets[here] > 0) & (mask[there] > 0)
-            np.minimum.at(lowest, pockets[here][touching], mask[there][touching])
-            np.maximum.at(highest, pockets[here][touching], mask[there][touching])
+            touching = (holes[here] > 0) & (mask[there] > 0)
+            np.minimum.at(lowest, holes[here][touching], mask[there][touching])
+            np.maximum.at(highest, holes[here][touching], mask[there][touching])
     owner = np.where(lowest == highest, highest, 0)
     for axis in range(3):
-        owner[np.take(pockets, [0, -1], axis)] = 0
-    return np.where(pockets > 0, owner[pockets], mask).astype(mask.dtype)
+        owner[np.take(holes, [0, -1], axis)] = 0
+    return np.where(holes > 0, owner[holes], mask).astype(mask.dtype)

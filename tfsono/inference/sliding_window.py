@@ -1,6 +1,6 @@
 """Overlapping tiles over a volume of any size, and the weighted average of their probabilities.
 
-Everything here works on sizes that are known only when the graph runs, so that a SavedModel takes any volume.
+All sizes are tensors, so that a SavedModel takes any volume.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """How a volume is cut into tiles and put together again.
+    """How a volume is cut into tiles.
 
     Attributes:
-      patch: the sides that the network was trained on, in voxels.
+      patch: the sides of the training patches, in voxels.
       kind: `paper` (the co-author's rule, 432 patches for 300x200x100), `half` (patches overlap by half),
         `fast` (the tiles of up to twice the patch that cost least, overlapping by half), `whole` (one tile).
         A larger tile is normalised with the statistics of more anatomy than the training patches showed.
-      weighting: `uniform` (the plain average) or `gaussian` (the middle of a tile counts most).
+      weighting: `uniform` (the plain average) or `gaussian` (the centre of a tile counts most).
       batch: tiles in one pass of the network.
-      multiple: sides that the network accepts are multiples of this (the product of its poolings).
-      tile_voxels: the largest tile of `fast`, in voxels: its memory. 2^20 take 1.5 GB on the paper's network,
-        for every tile of the batch; twice as many save a tenth of the time.
+      multiple: of which the sides of a tile are multiples (the product of the network's poolings).
+      tile_voxels: limit of a tile of `fast`, for its memory: 2^20 take 1.5 GB on the paper's network for every tile
+        of the batch; twice as many save a tenth of the time.
     """
 
     patch: tuple[int, int, int]
@@ -49,7 +49,7 @@ class Tiling:
 
 
 def _paper_fold(size, patch, ita: int):
-    """The rule's number of tiles and their step; all times `patch`, so that it is exact in whole numbers."""
+    """The rule's number of tiles and their step, in integers throughout by a factor of `patch`."""
     overlap = _ceil_divide(ita * patch * patch, size + (ita - 1) * patch)
     fold = _ceil_divide(size * patch + (size + (ita - 1) * patch) * overlap, patch * patch)
     return fold, patch - overlap
@@ -61,13 +61,13 @@ def paper_starts(size, patch, ita: int = 4) -> tf.Tensor:
     fold = size / patch + ita tiles would overlap by ceil((fold patch - size) / (fold - 1)); as many tiles of
     that overlap as the size takes. 300, 200, 100 with 64 give 9, 8, 6 tiles at steps 30, 22, 7.
 
-    Three slips of that code are mended: its 6 tiles at step 7 end at voxel 98 of 100, here the last one
-    always ends at the edge; where that would leave a gap before the last one there are more; between 65 and
-    68 its step is 0, here equal tiles are taken once.
+    Three bugs of that code are fixed: its 6 tiles at step 7 end at voxel 98 of 100, here the last one always ends at
+    the edge; where that would leave a gap before the last one, there are more; between 65 and 68 its step is 0, here
+    equal tiles are used once.
 
     Args:
       size: int32, a scalar tensor.
-      patch: the tiles' side, an integer or such a tensor.
+      patch: the tiles' side, an integer or a scalar tensor.
 
     Returns:
       [tiles] int32.
@@ -106,9 +106,8 @@ def tile_and_starts(tiling: Tiling, size: tf.Tensor) -> tuple[tf.Tensor, list[tf
 def fast_tile(tiling: Tiling, size: tf.Tensor) -> tf.Tensor:
     """The tile [3] int32 that covers the volume with the fewest voxels through the network, at half overlap.
 
-    Tried are all sides from the patch's to twice the patch's in steps of `tiling.multiple`, none longer than
-    the volume (rounded up), no tile of more than `tiling.tile_voxels` voxels; the patch itself is always
-    allowed.
+    Candidates have sides from one to two patches in steps of `tiling.multiple`, none longer than the volume (rounded
+    up), and at most `tiling.tile_voxels` voxels; the patch itself is always allowed.
     """
     sides = [range(side, 2 * side + 1, tiling.multiple) for side in tiling.patch]
     tiles = tf.constant(np.array(list(itertools.product(*sides)), np.int32))
@@ -127,7 +126,7 @@ def _round_up(size: tf.Tensor, multiple: int) -> tf.Tensor:
 def tile_weights(side, weighting: str) -> tf.Tensor:
     """The weights of a tile's voxels along one axis, [side] float32; a tile's weight is the product of three.
 
-    `gaussian` has a deviation of an eighth of the side, as nnU-Net and MONAI take it; it is never zero.
+    `gaussian` has a deviation of an eighth of the side, as in nnU-Net and MONAI; it is never zero.
     """
     if weighting == "uniform":
         return tf.ones([side])
@@ -140,9 +139,9 @@ def sliding_window(predict: Callable, volume: tf.Tensor, tile, starts: Sequence[
                    weighting: str = "uniform", batch: int = 1) -> tf.Tensor:
     """The weighted average of the tiles' probabilities. Runs inside a `tf.function` and a SavedModel.
 
-    An axis shorter than the tile is padded at its high end, and the padding is cropped from the answer. The
-    tiles are added one after another, so two runs agree in every bit. Price around the network: 10 ms a
-    64^3 tile on one CPU core, two thirds of it moving memory.
+    An axis shorter than the tile is padded at its high end, and the padding is cropped from the output. The tiles are
+    added one after another, so two runs agree in every bit. Cost besides the network: 10 ms a 64^3 tile on one CPU
+    core, two thirds of it moving memory.
 
     Args:
       predict: (tiles [B, X, Y, Z, 1], valid [B, X, Y, Z, 1], 1 in the volume and 0 in the padding) ->
@@ -188,7 +187,7 @@ def _valid(corners, tile, size) -> tf.Tensor:
 def _sum_of_tiles(predict_tiles, corners, full, classes: int, batch: int) -> tf.Tensor:
     """The sum of all tiles' weighted probabilities, [X, Y, Z, classes], the padding included."""
     count = tf.shape(corners)[0]
-    # One row holds a line of voxels along z, so that a tile touches few rows and these lie in one piece.
+    # A row holds a line of voxels along z, so that a tile touches few rows, each contiguous in memory.
     rows = tf.zeros([full[0] * full[1], full[2] * classes])
 
     def add_batch(first, rows):
@@ -214,7 +213,7 @@ def _add_tile(rows, probabilities, corner, full, classes: int) -> tf.Tensor:
 
 
 def _coverage(starts, weight, size) -> tf.Tensor:
-    """The sum of the weights along one axis, [size]; the tiles are a grid, so the whole sum is a product."""
+    """The sum of the weights along one axis, [size]; as the tiles are a grid, the sum of the volume is a product."""
     position = tf.range(size) - starts[:, None]
     last = tf.shape(weight)[0] - 1
     inside = (position >= 0) & (position <= last)

@@ -9,7 +9,7 @@ from tfsono.layers.planar import PlanarStyle, convolution, resize, separable_con
 
 
 def additive_gate(skip, gate, style: PlanarStyle, name: str):
-    """A skip weighted by what the next coarser map of the decoder makes of it (Oktay et al., MIDL 2018, Fig. 2).
+    """A skip weighted by attention from the next coarser map of the decoder (Oktay et al., MIDL 2018, Fig. 2).
 
     a = sigmoid(psi(ReLU(theta(skip) + phi(gate)))), one number for each cell of the gate, interpolated to the skip's
     size; then a 1x1 convolution and batch normalisation of a * skip.

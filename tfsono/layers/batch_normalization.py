@@ -1,7 +1,7 @@
-"""Batch normalisation as Keras has it, in a fraction of its time, and with the choice of whose statistics a test takes.
+"""Keras's batch normalisation in a fraction of its time, with a choice of the statistics at test.
 
-Keras writes mean, variance and the rest as single operations on float32 copies. TensorFlow has one operation for all of
-it: with its gradient a quarter of Keras's time on a CPU (`benchmarks/normalisation.py`), and without the copies.
+Keras calculates mean, variance and the rest by single operations on float32 copies. TensorFlow's fused operation takes,
+with its gradient, a quarter of the time on a CPU (`benchmarks/normalisation.py`), and makes no copies.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from keras import layers, ops
 
 
 class BatchNormalization(layers.BatchNormalization):
-    """Batch normalisation of [B, ..., C] that at test may take the mean and variance of each tile of a batch.
+    """Batch normalisation of [B, ..., C] that at test may use the mean and variance of each tile of a batch.
 
-    3D U-Net, which `hip` extends, takes a tile's own, as "using the current statistics also at test time works the
-    best" with batches of few samples (Cicek et al., MICCAI 2016, Sec. 2). A tile's answer then does not depend on its
-    batch. Weights, and their names in a file (which Keras makes of the class's name), are those of Keras's layer.
+    3D U-Net, which `hip` extends, uses a tile's own, as "using the current statistics also at test time works the
+    best" with batches of few samples (Cicek et al., MICCAI 2016, Sec. 2). A tile's output then does not depend on its
+    batch. Weights and their names in a file (which Keras derives from the class's name) are those of Keras's layer.
     """
 
     def __init__(self, at_test: str = "moving", momentum: float = 0.99, epsilon: float = 1e-3, rectified: bool = False,
@@ -24,7 +24,7 @@ class BatchNormalization(layers.BatchNormalization):
         Args:
           at_test: `moving` averages of training, or the `tile`'s own.
           momentum, epsilon: as Keras's layer takes them.
-          rectified: with ReLU behind it.
+          rectified: followed by ReLU.
           name: of the layer.
         """
         super().__init__(momentum=momentum, epsilon=epsilon, name=name)
@@ -33,14 +33,14 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         learns = training and self.trainable
         own = not learns and self.at_test == "tile"
-        # of several tiles each has its own mean; the one operation has one of all of a batch
+        # the fused operation has one mean for the whole batch, so it cannot normalise each of several tiles
         if keras.backend.backend() == "tensorflow" and (learns or (own and inputs.shape[0] == 1)):
             return self._at_once(inputs, learns)
         outputs = self._each(inputs) if own else super().call(inputs, training=training, mask=mask)
         return ops.relu(outputs) if self.rectified else outputs
 
     def _at_once(self, inputs, learns: bool):
-        """By the statistics of the batch, which the moving ones may learn."""
+        """By the statistics of the batch; where `learns`, they update the moving ones."""
         outputs, mean, variance = _normalised(inputs, self.gamma, self.beta, self.epsilon, self.rectified)
         if learns:
             for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -56,14 +56,14 @@ class BatchNormalization(layers.BatchNormalization):
 
 
 def _normalised(x, gamma, beta, epsilon: float, rectified: bool) -> tuple:
-    """`x` by the mean and variance [C] of its batch, in float32 inside; and those, the variance over N, not N - 1."""
+    """`x` normalised by its batch, in float32 inside; and the batch's mean and (biased) variance [C]."""
     import tensorflow as tf
 
     shape = tf.shape(x)
     number = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
-    images = tf.reshape(x, tf.concat([[-1], tf.concat([[1], shape], 0)[-3:]], 0))  # what it takes
+    images = tf.reshape(x, tf.concat([[-1], tf.concat([[1], shape], 0)[-3:]], 0))  # 4D, as the operation requires
     found = tf.raw_ops.FusedBatchNormV3(x=images, scale=ops.cast(gamma, "float32"), offset=ops.cast(beta, "float32"),
                                         mean=[], variance=[], epsilon=epsilon, data_format="NHWC", is_training=True)
-    y = tf.nn.relu(found.y) if rectified else found.y  # at once: of both in a row TensorFlow makes one operation
+    y = tf.nn.relu(found.y) if rectified else found.y  # TensorFlow fuses the two
     outputs = tf.ensure_shape(tf.reshape(y, shape), x.shape)
     return outputs, found.batch_mean, found.batch_variance * (number - 1) / number

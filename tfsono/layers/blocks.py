@@ -16,10 +16,10 @@ class BlockStyle:
 
     Attributes:
       deviation: standard deviation of the Gaussian that kernels start from; 0 takes He's initialisation.
-      weight_decay: the gradient's share `weight_decay * w`, coupled, as in Caffe; Keras's L2 is half of it.
-      norm_momentum: how much of the moving statistics stays in a step.
+      weight_decay: adds `weight_decay * w` to the gradient, as in Caffe; Keras's L2 is half of it.
+      norm_momentum: share of the moving statistics that is kept in a step.
       norm_epsilon: added to the variance.
-      norm_at_test: whose mean and variance a test takes: `moving` averages of training, or the `tile`'s own.
+      norm_at_test: mean and variance at test: `moving` averages of training, or the `tile`'s own.
     """
 
     deviation: float
@@ -39,7 +39,7 @@ class BlockStyle:
         return self.standardise(x, name, rectified=True)
 
     def standardise(self, x, name: str, rectified: bool = False):
-        """Batch normalisation of `x` [B, X, Y, Z, C]; with ReLU behind it where `rectified`."""
+        """Batch normalisation of `x` [B, X, Y, Z, C], followed by ReLU where `rectified`."""
         return BatchNormalization(self.norm_at_test, self.norm_momentum, self.norm_epsilon, rectified,
                                   f"{name}_norm")(x)
 
@@ -56,7 +56,7 @@ def deconvolution(x, channels: int, style: BlockStyle, name: str):
 
 
 def plain_deconvolution(x, channels: int, style: BlockStyle, name: str):
-    """A 4x4x4 transposed convolution, stride 2, without bias or anything behind it: sides double."""
+    """A 4x4x4 transposed convolution, stride 2, without bias, normalisation or ReLU: sides double."""
     return layers.Conv3DTranspose(
         channels, 4, strides=2, padding="same", use_bias=False, name=name, **style.kernel())(x)
 

@@ -1,4 +1,4 @@
-"""The discriminator of an adversarial stage: is a pair of tensors, laid over one another, true?"""
+"""The discriminator of an adversarial stage: is a pair of concatenated tensors the reference?"""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from keras import layers
 
 from tfsono.layers.blocks import BlockStyle
 
-SLOPE = 0.2  # LeakyReLU's below 0; no paper states it, the usual one
+SLOPE = 0.2  # LeakyReLU's below 0; the usual one, as the papers give none
 
 
 def critic(channels: int, widths: tuple[int, ...], strided: int, style: BlockStyle) -> keras.Model:
     """Convolutions with kernels of side 4, the mean over the region, a fully connected layer.
 
-    Every convolution but the first is normalised, as usual in discriminators: the first sees what comes straight from
-    the input. Made in the precision of its surroundings (`made_in`); mean and logit are float32.
+    Every convolution but the first is normalised, as usual in discriminators. Mean and logit are float32, the rest has
+    the precision of `made_in`.
 
     Args:
-      channels: of the input: of all tensors of the pair together.
+      channels: of the input, that is of the whole pair.
       widths: of the convolutions.
-      strided: how many of them, from the first, halve the sides.
+      strided: so many of them, from the first, halve the sides.
       style: of kernels and normalisation.
 
     Returns:
@@ -37,5 +37,5 @@ def critic(channels: int, widths: tuple[int, ...], strided: int, style: BlockSty
 
 
 def kept_layers(widths: tuple[int, ...]) -> list[str]:
-    """Names of the layers between which a critic may be calculated again in the backward pass."""
+    """Names of the layers between which a critic may be recomputed in the backward pass."""
     return [f"conv{place}_relu" for place in range(1, len(widths) + 1)]

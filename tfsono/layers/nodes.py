@@ -1,6 +1,6 @@
-"""Nodes of a 3D U-net: two convolutions each, of what leads into them, and the way up from a coarser one.
+"""Nodes of a 3D U-net: two convolutions of the concatenated inputs, and the upsampling from a coarser node.
 
-The node `d1` has the layers `d1_up`, `d1_concat`, `d1a` and `d1b`, and behind each (de)convolution its `_norm`, with
+The node `d1` has the layers `d1_up`, `d1_concat`, `d1a` and `d1b`, and after each (de)convolution its `_norm`, with
 ReLU; its output is that of `d1b_norm`.
 """
 
@@ -21,9 +21,8 @@ def two_convolutions(parts: list, channels: int, style: BlockStyle, name: str, a
       channels: of the node.
       style: of kernels and normalisation.
       name: of the node.
-      apart: the parts are not concatenated: the first convolution takes each by itself, which saves the memory of the
-        concatenation and of its gradient. Weights, and their names in a file, are the same; answers are but for the
-        rounding of a sum that is taken in another order.
+      apart: the first convolution takes each part by itself, which saves the memory of the concatenation and of its
+        gradient. Weights and their names in a file are the same; outputs differ by the rounding of reordered sums.
     """
     if apart and len(parts) > 1:
         x = Conv3D(channels, style, f"{name}a")(parts)
@@ -33,21 +32,21 @@ def two_convolutions(parts: list, channels: int, style: BlockStyle, name: str, a
     return convolution(x, channels, style, f"{name}b")
 
 
-def way_up(parts: list, channels: int, style: BlockStyle, name: str):
-    """The features in `parts`, of half the node's sides, deconvolved to its size."""
+def upsample(parts: list, channels: int, style: BlockStyle, name: str):
+    """The concatenated features of half the node's sides, deconvolved to its size."""
     return deconvolution(_concatenated(parts, f"{name}_below"), channels, style, f"{name}_up")
 
 
 class Conv3D(layers.Conv3D):
     """The convolution of a concatenation of tensors, without the concatenation: the sum of each part's convolution.
 
-    Of a list it makes what `blocks.convolution` does before it normalises. Its weights and their names in a file (which
-    Keras makes of the class's name) are those of Keras's layer behind a concatenation.
+    It equals `blocks.convolution` before the normalisation. Its weights and their names in a file (which Keras derives
+    from the class's name) are those of Keras's layer after a concatenation.
     """
 
     def __init__(self, channels: int, style: BlockStyle, name: str):
         super().__init__(channels, 3, padding="same", use_bias=False, name=name, **style.kernel())
-        self.input_spec = None  # Keras's asks for one tensor of all channels
+        self.input_spec = None  # Keras's requires one tensor of all channels
 
     def build(self, input_shapes):
         super().build((*input_shapes[0][:-1], sum(shape[-1] for shape in input_shapes)))
@@ -59,7 +58,7 @@ class Conv3D(layers.Conv3D):
         return sum(others, first)
 
     def kernels(self, parts: list):
-        """What each of the parts is convolved with."""
+        """The kernel of each part."""
         *ends, _ = itertools.accumulate(part.shape[-1] for part in parts)
         return ops.split(self.kernel, ends, axis=-2)
 

@@ -1,4 +1,4 @@
-"""Blocks of 2D networks: convolution, batch normalisation, ReLU; residual blocks; sizes. Images2D are [B, Y, X, C]."""
+"""Blocks of 2D networks: convolution, batch normalisation, ReLU; residual blocks; sizes. Images are [B, Y, X, C]."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class PlanarStyle:
     """What all blocks of one network have in common.
 
     Attributes:
-      norm_momentum: how much of the moving statistics of a normalisation stays in a step.
-      dropout: share of channels or features that a dropout takes away.
+      norm_momentum: share of a normalisation's moving statistics that is kept in a step.
+      dropout: share of channels or features that are dropped.
       monte_carlo: dropout stays on at test, so that every call is another sample.
     """
 
@@ -29,12 +29,12 @@ class PlanarStyle:
         return BatchNormalization(momentum=self.norm_momentum, rectified=True, name=f"{name}_norm")(x)
 
     def drop_features(self, x, name: str, rate: float | None = None):
-        """Dropout of single values; `rate` instead of the network's own."""
+        """Dropout of single values, at `rate` or the network's own."""
         layer = LastingDropout if self.monte_carlo else layers.Dropout
         return layer(self.dropout if rate is None else rate, name=name)(x)
 
     def drop_channels(self, x, name: str):
-        """Dropout of whole channels, as neighbouring pixels would tell what a single one was."""
+        """Dropout of whole channels, as neighbouring pixels are correlated."""
         layer = LastingSpatialDropout if self.monte_carlo else layers.SpatialDropout2D
         return layer(self.dropout, name=name)(x)
 
@@ -42,8 +42,8 @@ class PlanarStyle:
 class LastingDropout(layers.Dropout):
     """Dropout that stays on at test.
 
-    Calling a dropout of Keras with `training=True` would do so too, but that is handed on to every layer after it, and
-    the normalisations would take the statistics of what they see.
+    Calling Keras's layer with `training=True` would pass that on to every later layer, and the normalisations would use
+    the batch's statistics.
     """
 
     def call(self, inputs, training=False):
@@ -109,14 +109,14 @@ class Resize(layers.Layer):
 
 
 def resize(x, size, name: str, smooth: bool = False, dtype: str | None = None):
-    """`x` with `size` rows and columns; as it is where it has them.
+    """`x` with `size` rows and columns; unchanged where it has them.
 
     Args:
       x: [B, Y, X, C].
       size: rows and columns.
       name: of the layer.
-      smooth: filter before it shrinks.
-      dtype: of what comes out; None is that of the network.
+      smooth: antialias where it shrinks.
+      dtype: of the output; None is that of the network.
     """
     return x if tuple(x.shape[1:3]) == tuple(size) else Resize(size, name, smooth, dtype)(x)
 

@@ -10,7 +10,7 @@ import keras
 
 @contextmanager
 def made_in(precision: str) -> Iterator[None]:
-    """Layers that are made inside calculate in `precision`, as Keras names it; afterwards it is what it was before."""
+    """Layers made within it calculate in `precision`, by Keras's name; the earlier one is restored afterwards."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

@@ -1,4 +1,4 @@
-"""Proposals of a region proposal network, and the features inside of them: the two halves of Faster R-CNN (batch 1)."""
+"""Proposals of a region proposal network, and the features inside them: the two halves of Faster R-CNN (batch 1)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tfsono.geometry.boxes import decode, keep_best
 from tfsono.geometry.roi_align import roi_align
 
 SECOND_STAGE = "second_stage"
-"""The layer that says what boxes hold: [features [1, X, Y, Z, C], boxes [1, P, 6]] -> {"classes", "proposal_offsets"};
-its training shows it the true boxes beside the proposals."""
+"""The layer that classifies boxes: [features [1, X, Y, Z, C], boxes [1, P, 6]] -> {"classes", "proposal_offsets"};
+training gives it the reference boxes besides the proposals."""
 
 
 class Proposals(layers.Layer):
     """[fused map [1, X, Y, Z, C], logits [1, A, 2], offsets [1, A, 6]] -> boxes [1, P, 6], without a gradient.
 
-    The best anchors (`pool` of them) are decoded, and of those that overlap the best stays. NaN where fewer than P are
-    left. Faster R-CNN (Ren et al., 2015), Sec. 3.3.
+    The `pool` best anchors are decoded, and non-maximum suppression keeps P of them; NaN where fewer remain. Faster
+    R-CNN (Ren et al., 2015), Sec. 3.3.
     """
 
     def __init__(self, stride: int, sides: Sequence[float], deviations: Sequence[float], count: int, pool: int,
@@ -31,7 +31,7 @@ class Proposals(layers.Layer):
           sides: of the anchors, along each axis.
           deviations: of the offsets.
           count: P.
-          pool: how many anchors are looked at.
+          pool: anchors before the suppression.
           highest_iou: of two proposals.
           name: of the layer.
         """
@@ -43,7 +43,7 @@ class Proposals(layers.Layer):
         fused, logits, offsets = (ops.stop_gradient(x) for x in inputs)
         scores = logits[0, :, 1] - logits[0, :, 0]
         scores, places = ops.top_k(ops.pad(scores, ((0, self.pool),), constant_values=-math.inf), self.pool)
-        places = ops.minimum(places, ops.shape(logits)[1] - 1)  # a small map has fewer; -inf is never taken
+        places = ops.minimum(places, ops.shape(logits)[1] - 1)  # a small map has fewer; -inf is never chosen
         anchors = anchors_at(places, [(ops.shape(fused)[1:4], self.stride)], self.sides)
         boxes = decode(ops.take(offsets[0], places, axis=0), anchors, self.deviations)
         kept, there = keep_best(boxes, scores, self.highest_iou, self.count)
@@ -57,7 +57,7 @@ class RegionFeatures(layers.Layer):
     """[map [1, X, Y, Z, C], boxes [1, P, 6]] -> the map inside each box, [1, P, side^3 * C]; 0 for a box of NaN."""
 
     def __init__(self, stride: int, side: int, name: str):
-        super().__init__(name=name, autocast=False)  # in half the digits a box lies elsewhere
+        super().__init__(name=name, autocast=False)  # half precision would move the boxes
         self.stride, self.side = stride, side
 
     def call(self, inputs):

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a network that keeps few of its tensors and calculates the rest again in the backward pass.
+"""Gradient checkpointing: a network that keeps few of its tensors and recomputes the rest in the backward pass.
 
     network = recomputed(keras.Model(image, outputs), kept=["e1b_norm", "e2b_norm", ...])
 
@@ -17,29 +17,29 @@ from keras import ops
 def recomputed(network: keras.Model, kept: Iterable[str]) -> keras.Model:
     """A functional network as a checkpointed one, which shares its layers and weights.
 
-    What lies between two kept tensors is one segment: it is calculated without a record, and once more, with one, when
-    the backward pass comes to it. So a whole block (concatenation, deconvolution, convolutions, normalisations,
-    activations) should lie between them: around single layers nothing is saved, as every layer's input is then kept.
+    The layers between two kept tensors are one segment: computed without recording, and again with recording when the
+    backward pass reaches it. A segment should be a whole block (concatenation, deconvolution, convolutions,
+    normalisations, activations): segments of one layer save nothing, as every layer's input is then kept.
 
     Args:
-      network: of layers that calculate the same each time: no dropout.
+      network: of deterministic layers: no dropout.
       kept: names of the layers whose outputs are kept, for example the last one of each block.
 
     Returns:
-      A model of the same inputs, outputs, layers, and weights in the same order. It is another network in training
-      alone; a model that is made of its `input` and `output` is the plain one.
+      A model of the same inputs, outputs, layers, and weights in the same order. It differs in training alone; a model
+      made of its `input` and `output` is the plain one.
 
     Raises:
-      ValueError: no layer has such a name, a layer is called more than once, or one inside draws random numbers.
+      ValueError: no layer has such a name, a layer is called more than once, or one draws random numbers.
     """
     return Recomputed(network.input, network.output, tuple(kept), name=network.name)
 
 
 def output_for_gradient(network: keras.Model, inputs, training: bool):
-    """A network's answer, of which a gradient will be asked: segment by segment also where `training` is false.
+    """A network's output for a later gradient: segment by segment also where `training` is false.
 
-    In inference a checkpointed network answers plainly, as nobody goes back through it. Who does (a refinement with the
-    moving statistics, which stay as they are) would keep all of its tensors, and asks here instead.
+    In inference a checkpointed network keeps all tensors that a gradient would need. A refinement with fixed moving
+    statistics, which needs a gradient, calls this function instead.
     """
     if isinstance(network, Recomputed):
         return network.in_segments(inputs, training)
@@ -47,11 +47,11 @@ def output_for_gradient(network: keras.Model, inputs, training: bool):
 
 
 class Recomputed(keras.Model):
-    """A functional model whose training pass goes segment by segment; see `recomputed`."""
+    """A functional model whose training pass runs segment by segment; see `recomputed`."""
 
     def __init__(self, inputs, outputs, kept: tuple[str, ...], name: str):
         super().__init__(inputs, outputs, name=name)
-        # Kept from Keras's tracking: the segments hold the same layers, which must not be counted or saved twice.
+        # Hidden from Keras's tracking: the segments have the same layers, which must not be counted or saved twice.
         object.__setattr__(self, "_segments", tuple(segments(self, kept)))
 
     def call(self, inputs, training=None, mask=None):
@@ -60,7 +60,7 @@ class Recomputed(keras.Model):
         return self.in_segments(inputs, training=True)
 
     def in_segments(self, inputs, training: bool):
-        """The answer with few tensors kept for the gradient; `training` as Keras means it."""
+        """The output, with few tensors kept for the gradient; `training` as in Keras."""
         found = dict(zip(map(id, self.inputs), keras.tree.flatten(inputs), strict=True))
         for segment in self._segments:
             values = segment([found[id(tensor)] for tensor in segment.needs], training=training)
@@ -69,21 +69,21 @@ class Recomputed(keras.Model):
 
 
 class Segment(keras.layers.Layer):
-    """One piece of a network whose gradient is wanted: values of `needs` -> values of `gives`, as a list.
+    """A segment of a network: values of `needs` -> values of `gives`, as a list.
 
-    Two traps are met here. The second calculation would move the moving statistics a second time: in a stateless scope
-    it moves nothing, the new values leave the piece as outputs, and are assigned once, outside. And the gradient of a
-    tensor that the piece takes from around it gets lost: the weights are arguments, as the inputs are, each once.
+    Two traps. The second computation would update the moving statistics again: so it runs in a stateless scope, the new
+    values are outputs of the segment, and are assigned once, outside. And the gradient of a captured tensor is lost: so
+    the weights are arguments, as the inputs are, each once.
     """
 
     def __init__(self, needs: list, gives: list, again: bool, name: str):
         """
         Args:
-          needs, gives: symbolic tensors of the network, no one twice; the layers between them are the piece.
-          again: whether it is calculated again in the backward pass.
-          name: of the piece.
+          needs, gives: symbolic tensors of the network, each once; the layers between them are the segment.
+          again: whether it is recomputed in the backward pass.
+          name: of the segment.
         """
-        # Mixed precision is each layer's own: here it would round the weights before a float32 layer sees them.
+        # Mixed precision is each layer's own: here it would round the weights of a float32 layer.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.needs, self.gives, self.again = needs, gives, again
         self.model = keras.Model(needs, gives, name=name)
@@ -108,16 +108,16 @@ class Segment(keras.layers.Layer):
 
 
 def _tensor(variable):
-    """The value of a variable as a tensor; of a variable itself TensorFlow counts the gradient twice with no graph."""
+    """The value of a variable as a tensor; in eager mode TensorFlow counts the gradient of a variable itself twice."""
     return ops.reshape(variable, variable.shape)
 
 
 def segments(network: keras.Model, kept: Iterable[str]) -> list[Segment]:
-    """The pieces of a network between its inputs, the outputs of the layers `kept`, and its outputs, in their order.
+    """The segments of a network between its inputs, the outputs of the layers `kept`, and its outputs, in their order.
 
-    A piece ends at one kept tensor and has what no piece before it has. If a tensor inside is needed outside as well,
-    it is kept too. What leads to an output of the network but to no kept tensor is the last piece. It is not calculated
-    again, as the backward pass begins with it.
+    A segment ends at a kept tensor and has the layers before it that no earlier segment has. A tensor inside that is
+    needed outside is kept too. The layers between the last kept tensors and the network's outputs are the last segment,
+    which is not recomputed, as the backward pass begins with it.
     """
     makers = {id(tensor): layer for layer in network.operations for tensor in keras.tree.flatten(layer.output)}
     ends = [_output(network, name) for name in kept]
@@ -147,7 +147,7 @@ def _layers_between(goals: list, known: set[int], makers: dict) -> list:
         if id(tensor) in known or makers.get(id(tensor)) in layers.values():
             continue
         if id(tensor) not in makers:
-            raise ValueError("a layer that is called more than once cannot be in a network that is calculated again")
+            raise ValueError("a layer that is called more than once cannot be in a recomputed network")
         layer = makers[id(tensor)]
         layers[layer.name] = layer
         open_ends += keras.tree.flatten(layer.input)
@@ -155,7 +155,7 @@ def _layers_between(goals: list, known: set[int], makers: dict) -> list:
 
 
 def _segment(network: keras.Model, goals: list, layers: list, again: bool) -> Segment:
-    """The piece of these layers; what else in the network needs of them is given besides the goals."""
+    """The segment of these layers; it also gives the tensors that other layers of the network need."""
     inside = {id(tensor): tensor for layer in layers for tensor in keras.tree.flatten(layer.output)}
     used = {id(tensor): tensor for layer in layers for tensor in keras.tree.flatten(layer.input)}
     needed = {id(tensor) for tensor in (*goals, *network.outputs)}
@@ -167,5 +167,5 @@ def _segment(network: keras.Model, goals: list, layers: list, again: bool) -> Se
     segment = Segment(needs, gives, again, f"{network.name}_{goals[0].name}")
     for variable in segment.model.non_trainable_variables if again else ():
         if not keras.backend.is_float_dtype(variable.dtype):
-            raise ValueError(f"{variable.path}: a layer that draws random numbers cannot be calculated again")
+            raise ValueError(f"{variable.path}: a layer that draws random numbers cannot be recomputed")
     return segment

@@ -14,19 +14,19 @@ def visiting_order(parents: Sequence[int]) -> list[int]:
     """The joints, each after its parent.
 
     Args:
-      parents: of each joint the number of its parent, -1 for a root; there may be several roots.
+      parents: the index of each joint's parent, -1 for a root; there may be several roots.
 
     Raises:
-      ValueError: a parent is no joint, or some joints lead to no root.
+      ValueError: a parent is no joint, or a joint leads to no root.
     """
     joints = range(len(parents))
     if not set(parents) <= {-1, *joints}:
         raise ValueError(f"parents: expected -1 or numbers under {len(parents)}, found {tuple(parents)}")
     order = [joint for joint in joints if parents[joint] == -1]
-    for joint in order:  # which grows meanwhile
+    for joint in order:  # grows in the loop
         order += [child for child in joints if parents[child] == joint]
     if len(order) < len(parents):
-        raise ValueError(f"parents: expected that every joint leads to a root, found {tuple(parents)}")
+        raise ValueError(f"parents: every joint must lead to a root, found {tuple(parents)}")
     return order
 
 
@@ -38,26 +38,26 @@ class JointRecurrence(keras.layers.Layer):
         z = sigmoid(W_z x + U_z * h + b_z)      r = sigmoid(W_r x + U_r * h + b_r)
         c = tanh(W_c x + U_c * (r h) + b_c)     state = (1 - z) h + z c     map = V state + v
 
-    U is one for all joints, which makes it a recurrence; W, b, V and v are each joint's own. If W and b were shared as
-    well, joints of one depth (both shoulders, both hips) would have the same state. The answer is float32.
+    All joints share U, which makes it a recurrence; W, b, V and v are each joint's own. If W and b were shared as well,
+    joints of one depth (both shoulders, both hips) would have the same state. The output is float32.
 
-    With `again` a training step keeps the states alone and calculates what is inside a joint's step again in the
-    backward pass; nothing else changes.
+    With `again` a training step keeps the states alone and recomputes the inside of a joint's step in the backward
+    pass; nothing else changes.
     """
 
     def __init__(self, parents: Sequence[int], hidden: int, map_deviation: float, again: bool = False,
                  name: str | None = None):
         """
         Args:
-          parents: of each joint the number of its parent, -1 for a root.
+          parents: the index of each joint's parent, -1 for a root.
           hidden: channels of a state.
           map_deviation: standard deviation of the Gaussian that V starts from; 0 takes He's initialisation. The other
-            kernels start as Keras's GRU does, from Glorot's uniform: nothing normalises what comes out of them.
-          again: whether a joint's step is calculated again in the backward pass of training.
+            kernels start as in Keras's GRU, from Glorot's uniform, as their outputs are not normalised.
+          again: whether a joint's step is recomputed in the backward pass of training.
           name: of the layer.
 
         Raises:
-          ValueError: `parents` is no tree (or trees).
+          ValueError: `parents` is no tree or forest.
         """
         super().__init__(name=name)
         self.parents, self.order = tuple(parents), visiting_order(parents)
@@ -66,7 +66,7 @@ class JointRecurrence(keras.layers.Layer):
     def build(self, input_shape):
         joints, channels, hidden = len(self.parents), input_shape[-1], self.hidden
         of_maps = keras.initializers.RandomNormal(stddev=self.map_deviation) if self.map_deviation else "he_normal"
-        # Keras's rules of initialisation see a kernel's fans in its last two axes: so one weight for each joint.
+        # One weight for each joint, as Keras's initialisers take a kernel's fans from its last two axes.
         self.reads = [self.add_weight(shape=(1, 1, 1, channels, 3 * hidden), initializer="glorot_uniform",
                                       name=f"read{joint}") for joint in range(joints)]
         self.biases = [self.add_weight(shape=(3 * hidden,), initializer="zeros", name=f"bias{joint}")
@@ -87,14 +87,14 @@ class JointRecurrence(keras.layers.Layer):
             own = (self.reads, self.biases, self.maps, self.map_biases)
             weights = [self._tensor(weight[joint]) for weight in own]
             above = states[self.parents[joint]]
-            # A root has no state before it, nor anything to do with the recurrent kernels.
+            # A root has no parent's state, so it does not use the recurrent kernels.
             before = [] if above is None else [above, *shared]
             states[joint], maps[joint] = step(features, *weights, *before)
         return ops.concatenate([maps[joint] for joint in range(len(self.parents))], axis=-1)
 
     def _tensor(self, weight):
-        """Its value in the layer's precision, not the variable: a recomputed step takes all that it needs as arguments,
-        or its gradient gets lost."""
+        """Its value in the layer's precision, not the variable: the gradient of a recomputed step reaches arguments
+        alone."""
         return ops.cast(ops.reshape(weight, weight.shape), self.compute_dtype)
 
     def compute_output_spec(self, features, training=None):
@@ -103,14 +103,14 @@ class JointRecurrence(keras.layers.Layer):
 
 def _step(features, read, bias, to_map, map_bias, above=None, gates=None, candidate=None):
     """A joint's state [B, X, Y, Z, hidden] and map [B, X, Y, Z, 1]; see `JointRecurrence`."""
-    # Split, not sliced: the gradient of a slice is a whole tensor of zeros, which doubled the time of a training step.
+    # Split, not sliced: the gradient of a slice is a full tensor of zeros, which doubled the time of a training step.
     update, reset, proposed = ops.split(ops.conv(features, read, padding="same") + bias, 3, axis=-1)
     if above is None:
         state = ops.sigmoid(update) * ops.tanh(proposed)
     else:
-        update_asked, reset_asked = ops.split(ops.conv(above, gates, padding="same"), 2, axis=-1)
-        reset = ops.sigmoid(reset + reset_asked)
+        update_of_parent, reset_of_parent = ops.split(ops.conv(above, gates, padding="same"), 2, axis=-1)
+        reset = ops.sigmoid(reset + reset_of_parent)
         proposed = ops.tanh(proposed + ops.conv(reset * above, candidate, padding="same"))
-        state = above + ops.sigmoid(update + update_asked) * (proposed - above)
+        state = above + ops.sigmoid(update + update_of_parent) * (proposed - above)
     heat = ops.conv(ops.cast(state, "float32"), ops.cast(to_map, "float32"), padding="same")
     return state, heat + ops.cast(map_bias, "float32")

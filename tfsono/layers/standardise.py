@@ -1,4 +1,4 @@
-"""Zero mean and unit variance of a patch or a picture, where it has voxels or pixels."""
+"""Zero mean and unit variance of a patch or an image, without its padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def standardise(image, valid):
 
     Args:
       image: [B, X, Y, Z, 1] or [B, Y, X, 1] raw intensities.
-      valid: the same shape, 1 where the patch lies inside its volume, 0 in the padding.
+      valid: the same shape, 1 where the patch is inside its volume, 0 in the padding.
 
     Returns:
       The same shape, float32. A constant patch becomes 0 everywhere.

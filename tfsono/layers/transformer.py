@@ -1,4 +1,4 @@
-"""Blocks of a vision transformer: patches to tokens, learned tokens beside them, self-attention."""
+"""Blocks of a vision transformer: patches to tokens, learned tokens, self-attention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from keras import layers, ops
 
 
 class Tokens(layers.Layer):
-    """Learned tokens in front of the patches', and a learned place for each: [B, N, C] -> [B, count + N, C]."""
+    """Learned tokens before the patches', and a learned position embedding for each: [B, N, C] -> [B, count + N, C]."""
 
     def __init__(self, count: int, name: str):
         super().__init__(name=name)

@@ -1,4 +1,4 @@
-"""A convolution of features at twice the sides of what they come from, without making them."""
+"""A convolution of features upsampled to twice their sides, without upsampling them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FLANK = 3  # values of a spread axis before the first that lies on the fine grid
 
 
 class UpsampledConv3D(Conv3D):
-    """A 3x3x3 convolution of `[coarse, fine]`: of `coarse`, interpolated to the sides of `fine`, with `fine` behind it.
+    """A 3x3x3 convolution of `[coarse, fine]`: `coarse`, interpolated to the sides of `fine`, concatenated with it.
 
         coarse [B, X, Y, Z, C], fine [B, 2 X, 2 Y, 2 Z, D] -> [B, 2 X, 2 Y, 2 Z, channels]
 
-    Interpolation is trilinear with half-voxel centres, the border's values go on beyond it; the convolution has zeros
-    beyond it, no bias, and the weights of one behind a concatenation. To interpolate is to put zeros between the values
-    and to smooth; smoothing and convolution may change places, and a convolution of zeros costs nothing: a transposed
-    one of the coarse values, an eighth of the multiplications.
+    Interpolation is trilinear with half-voxel centres and repeats the border's values beyond it; the convolution has
+    zero padding, no bias, and the weights of a convolution after a concatenation. Interpolation is insertion of zeros
+    and smoothing; smoothing and convolution commute, and the zeros need no multiplication: this is a transposed
+    convolution of the coarse values, with an eighth of the multiplications.
     """
 
     def call(self, parts):
@@ -34,7 +34,7 @@ class UpsampledConv3D(Conv3D):
 def _spread(coarse, kernel):
     """[B, X, Y, Z, C] with zeros between the values, convolved: [B, 2 X + 5, 2 Y + 5, 2 Z + 5, channels].
 
-    The border's values are there twice, so that they can be told from what mixes with them (see `_smoothing`).
+    The border's values are repeated once, so that `_smoothing` can separate them from their neighbours.
     """
     wide = ops.pad(coarse, [[0, 0], [1, 1], [1, 1], [1, 1], [0, 0]], mode="symmetric")
     return ops.conv_transpose(wide, ops.flip(ops.swapaxes(kernel, 3, 4), axis=(0, 1, 2)), strides=2, padding="valid")
@@ -52,9 +52,9 @@ def _smoothed(spread):
 
 
 def _smoothing(side):
-    """What of an axis of spread values becomes one of `side`, which is even: [side, side + 5] float32.
+    """The matrix from an axis of spread values to one of `side`, which is even: [side, side + 5] float32.
 
-    Within, a value is 3/4 of the two spread values at it and before it and 1/4 of the next ones on either side. With
+    Inside, a value is 3/4 of the two spread values at it and before it and 1/4 of the next ones on either side. With
     kernel w and coarse values a, spread values are t[2 i] = w[1] a[i] and t[2 i + 1] = w[0] a[i] + w[2] a[i + 1]. At
     the border the interpolated values are a[0], 3/4 a[0] + 1/4 a[1], ... and before them, for the convolution, 0: so
     the first value is w[1] a[0] + w[2] (3/4 a[0] + 1/4 a[1]) = t[0] + 1/4 t[1] - 1/4 t[-1] + t[-3], as a[-1] = a[0]

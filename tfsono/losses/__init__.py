@@ -1,7 +1,10 @@
 """Losses: plain functions of (y_true, y_pred) that give one number per sample, [B]; `keras.ops` alone.
 
-`voxels` for volumes with one label a voxel, `masks` for pictures with one logit a pixel, `landmarks` for points,
-`joint` for a mask and the heatmaps of landmarks in one volume.
+    voxels      volumes with one label a voxel
+    masks       images with one logit a pixel
+    landmarks   points and 2D heatmaps
+    joint       a mask and the heatmaps of landmarks in one volume
+    detection   anchors and proposals
 """
 
 from tfsono.losses.voxels import cross_entropy, cross_entropy_dice, dice_loss

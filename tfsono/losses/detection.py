@@ -1,9 +1,9 @@
 """Losses of detection with anchors, of one volume: `keras.ops` alone, scalars float32.
 
-What a volume's loss counts is a sample of its anchors: two million negatives would drown some hundred positives.
-Positives [P] and random negatives [N] come as indices of anchors, -1 in unused places; the hard negatives are found
-here, as they depend on the answer. Equations are those of `face` (ISBI 2020); IoU-balance is Wu & Li's
-(arXiv 1908.05641), whose code holds the weights constant, as is done here.
+A volume's loss is over a sample of its anchors: two million negatives would drown some hundred positives. Positives [P]
+and random negatives [N] are given as indices of anchors, padded by -1; the hard negatives are found here, as they
+depend on the prediction. Equations are those of `face` (ISBI 2020); IoU-balance is Wu & Li's (arXiv 1908.05641), whose
+code gives the weights no gradient, nor does this.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LOWEST_IOU = 0.01  # where every regressed box misses its target the weights are
 
 @dataclass(frozen=True)
 class DetectionLoss:
-    """What `anchor_losses` needs to know.
+    """The sample and the weights of `anchor_losses`.
 
     Attributes:
-      balance: eta of Eq. 3; None weighs all positives alike.
+      balance: eta of Eq. 3; None weights all positives equally.
       negatives_per_positive: of the sample.
-      hard: the share of the negatives that has the highest loss.
+      hard: the share of the negatives that are those of the highest loss.
       deviations: of the offsets (`geometry.boxes.encode`).
     """
 
@@ -36,7 +36,7 @@ class DetectionLoss:
 
 
 def balanced_weights(ious, cross_entropy, counted, power: float):
-    """w_i of Eq. 3, [P]: grows with the IoU to the `power`, and leaves the sum of the losses as it is; no gradient.
+    """w_i of Eq. 3, [P]: proportional to the IoU to the `power`, keeping the sum of the losses; no gradient.
 
     Args:
       ious: [P] of the regressed boxes with their targets.
@@ -67,10 +67,10 @@ def anchor_losses(reference: dict, logits, offsets, positive_anchors, settings: 
 
     Args:
       reference: "boxes" [K, 6], NaN where missing; "labels" [A] integers, 0 negative, k the k-th box, -1 ignored;
-        "positives" [P] and "negatives" [N], indices of anchors in random order, -1 in unused places at the end.
-      logits: [A, C]; where C is 2 class 1 is any of the boxes.
+        "positives" [P] and "negatives" [N], indices of anchors in random order, padded by -1.
+      logits: [A, C]; where C is 2, class 1 is any of the boxes.
       offsets: [A, 6].
-      positive_anchors: [P, 6], the anchors of the positives; anything finite in unused places.
+      positive_anchors: [P, 6], the anchors of the positives; finite in the padding.
       settings: the sample and the weights.
 
     Returns:
@@ -82,7 +82,7 @@ def anchor_losses(reference: dict, logits, offsets, positive_anchors, settings: 
     labels = ops.maximum(ops.cast(ops.take(reference["labels"], places), "int32"), 1)
     targets = ops.take(reference["boxes"], labels - 1, axis=0)
     offsets = ops.take(offsets, places, axis=0)
-    targets = ops.where(counted[:, None] > 0, targets, positive_anchors)  # finite, where nothing counts
+    targets = ops.where(counted[:, None] > 0, targets, positive_anchors)  # finite in the padding
     logits = ops.cast(logits, "float32")
     positive = cross_entropies(ops.take(logits, places, axis=0),
                                labels if logits.shape[-1] > 2 else ops.ones_like(labels))
@@ -97,8 +97,8 @@ def anchor_losses(reference: dict, logits, offsets, positive_anchors, settings: 
 
 
 def _negative_losses(reference: dict, logits, positives, settings: DetectionLoss):
-    """The sum of the negatives' cross entropies, hard ones and random ones, and how many they are."""
-    most = reference["negatives"].shape[0]  # what the largest sample has
+    """The sum of the cross entropies of the hard and the random negatives, and their number."""
+    most = reference["negatives"].shape[0]  # in the largest sample
     wanted = ops.minimum(settings.negatives_per_positive * positives, most)
     hard_wanted = ops.floor(settings.hard * wanted + 0.5)
     order, rank = ops.stop_gradient(logits), ops.arange(most, dtype="float32")
@@ -117,17 +117,17 @@ def _negative_losses(reference: dict, logits, positives, settings: DetectionLoss
 
 
 def proposal_losses(boxes, classes, offsets, proposals, settings: DetectionLoss, positive: float) -> dict:
-    """The second stage of Faster R-CNN: cross entropy over the proposals, smooth L1 over those that hold a landmark.
+    """The second stage of Faster R-CNN: cross entropy over the proposals, smooth L1 over the positive ones.
 
-    Fast R-CNN draws a batch with at most a quarter that hold something (Sec. 2.3). Here all proposals count, and those
-    of the background together as `settings.negatives_per_positive` times those others: what such a draw has on average.
+    Fast R-CNN draws a batch with at most a quarter of positives (Sec. 2.3). Here all proposals count, and the
+    background has `settings.negatives_per_positive` times the weight of the positives: the average of such a draw.
 
     Args:
       boxes: [K, 6], NaN where missing.
       classes: [P, K + 1] logits; offsets: [P, 6].
       proposals: [P, 6], NaN where there is none.
       settings: for the offsets' deviations, the weights of Eq. 3, and the share of the background.
-      positive: a proposal whose best IoU is above this holds that landmark; any other is background.
+      positive: a proposal whose best IoU is above this is of that landmark; any other is background.
 
     Returns:
       {"proposal_classification", "proposal_regression"}.
@@ -152,4 +152,4 @@ def proposal_losses(boxes, classes, offsets, proposals, settings: DetectionLoss,
             "proposal_regression": ops.sum(away * found) / number}
 
 
-_UNIT = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]  # in place of a proposal that is not there
+_UNIT = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]  # in place of a missing proposal

@@ -3,9 +3,9 @@
     mask       labels [B, X, Y, Z, 1] integers, -1 where a voxel does not count; logits [B, X, Y, Z, C]
     heatmaps   targets [B, X, Y, Z, K] of amplitude 1, NaN where a voxel does not count; maps of the same shape
 
-Padding does not count, nor does a landmark that is not known (NaN in all of its map), nor a mask that there is none of
-(-1 everywhere): they give 0, and no gradient. Slices [B, X, Y, 1] are taken as volumes are. The numbers and equations
-are those of the `femur` paper (BHI 2019); "the lineage" is the public code of its first author's group.
+Padding, an unknown landmark (NaN in all of its map) and a missing mask (-1 everywhere) do not count: they give 0, and
+no gradient. Slices [B, X, Y, 1] are treated as volumes. Numbers and equations are those of the `femur` paper (BHI
+2019); "the lineage" is the public code of its first author's group.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from tfsono.geometry.heatmaps import soft_argmax_points
 
 SMALLEST = 1e-6  # a denominator without voxels
 LINEAGE_CLIP = 0.005  # the smallest probability in the lineage's cross entropy
-# Added to the squared distance of two centres, in diagonals of the region squared. While two maps are flat both
-# centres are in the middle of the region: with 1e-6 this loss has 1000 to 800,000 times the gradient of
-# `heatmap_error` there (measured on random maps), and a training begins with nothing else. With a twentieth of the
-# diagonal, squared, it has about as much as `heatmap_error`, is never above 400, and is nearly the same for landmarks
-# that are apart.
+# Added to the squared distance of two centres, in squared diagonals of the region. The centres of two flat maps are
+# both at the centre of the region: with 1e-6 this loss has 1000 to 800,000 times the gradient of `heatmap_error` there
+# (measured on random maps) and dominates the start of a training. With a twentieth of the diagonal, squared, it has
+# about the gradient of `heatmap_error`, is at most 400, and hardly changes for distant landmarks.
 SOFTENING = 0.05 ** 2
 
 
 def hybrid(labels, logits, dice_weight: float = 100.0):
     """L_wCross + theta L_DSC (Sec. II-C), corrected: [B].
 
-    The text gives no formulas, and the lineage's Dice has two mistakes (`lineage_hybrid`). Here it is of probabilities,
-    its numerator is a sum as its denominator is, and it is 1 for no overlap and 0 for a perfect one.
+    The text gives no formulas, and the lineage's Dice has two mistakes (`lineage_hybrid`). Here it takes
+    probabilities and sums in the numerator and the denominator, and is 1 for no overlap and 0 for a perfect one.
     """
     return weighted_cross_entropy(labels, logits) + dice_weight * squared_dice_loss(labels, logits)
 
@@ -39,9 +38,9 @@ def hybrid(labels, logits, dice_weight: float = 100.0):
 def lineage_hybrid(labels, logits, dice_weight: float = 100.0):
     """L_wCross + theta L_DSC as the lineage computes them, mistakes included: [B].
 
-    Its cross entropy clips probabilities at 0.005, so that very wrong voxels have no gradient. Its Dice takes logits
-    for probabilities, and has a mean over the voxels in the numerator and sums in the denominator, so that it is a
-    number of the order of 1e-6 before theta.
+    Its cross entropy clips probabilities at 0.005, so that very wrong voxels have no gradient. Its Dice uses logits as
+    probabilities, and a mean over the voxels in the numerator but sums in the denominator, so that it is of the order
+    of 1e-6 before theta.
     """
     one_hot, counted, axes = _one_hot(labels, logits)
     logits = ops.cast(logits, "float32")
@@ -56,8 +55,8 @@ def lineage_hybrid(labels, logits, dice_weight: float = 100.0):
 def weighted_cross_entropy(labels, logits):
     """-sum_c w_c mean_v[g_c log p_c] with w_c = 1 - N_c / N, over the counted voxels of each sample: [B].
 
-    The rarer a class is the more it counts. log p is taken from the logits, so it needs no clip and very wrong voxels
-    keep their gradient. A sample of one class alone has a loss of 0, as that class's weight is 0.
+    Rare classes have more weight. log p is taken from the logits, so it needs no clip and very wrong voxels keep their
+    gradient. A sample of a single class has a loss of 0, as that class's weight is 0.
     """
     one_hot, counted, axes = _one_hot(labels, logits)
     return _weighted_cross_entropy(one_hot, counted, ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axes)
@@ -66,8 +65,8 @@ def weighted_cross_entropy(labels, logits):
 def squared_dice_loss(labels, logits):
     """1 - mean over the classes of 2 sum(p g) / (sum p^2 + sum g^2), over the counted voxels: [B].
 
-    The background is one of the classes. A class that a sample does not hold is left out of its mean: its Dice is 0
-    whatever the network says.
+    The background is one of the classes. A class that a sample lacks is excluded from its mean, as its Dice is 0
+    whatever the prediction.
     """
     one_hot, counted, axes = _one_hot(labels, logits)
     probabilities = ops.softmax(ops.cast(logits, "float32"), axis=-1) * counted
@@ -80,7 +79,7 @@ def squared_dice_loss(labels, logits):
 
 
 def _one_hot(labels, logits):
-    """The reference [B, ..., C], 0 where a voxel does not count; what counts [B, ..., 1]; and the numbers of the axes."""
+    """The reference [B, ..., C], 0 where a voxel does not count; 1 where one counts [B, ..., 1]; the spatial axes."""
     labels = ops.cast(labels, "int32")
     counted = ops.cast(labels >= 0, "float32")
     one_hot = ops.one_hot(ops.maximum(ops.squeeze(labels, -1), 0), logits.shape[-1], dtype="float32") * counted
@@ -97,8 +96,8 @@ def _weighted_cross_entropy(one_hot, counted, log_probabilities, axes):
 def heatmap_error(targets, maps):
     """0.5 sum (H^ - H)^2 over the counted voxels and all landmarks (Sec. II-C, L_reg): [B].
 
-    A sum: the mean over a million voxels would have gradients that Adam's epsilon drowns. Maps that are still 0 give
-    0.5 pi^1.5 sigma^3 a landmark.
+    A sum: the mean over a million voxels would have gradients below Adam's epsilon. Maps of 0 give 0.5 pi^1.5 sigma^3 a
+    landmark.
     """
     targets = ops.cast(targets, "float32")
     counted = ops.isfinite(targets)
@@ -110,10 +109,9 @@ def heatmap_error(targets, maps):
 def centre_distance(targets, maps, beta: float = 50.0, softening: float = SOFTENING):
     """1 / ||M(H1^) - M(H2^)||^2 (Eq. 1), the mean over all pairs of known landmarks: [B]; 0 without a pair.
 
-    It keeps the centres of two maps apart. The targets say only which landmarks and voxels count. There is no upper
-    limit: two landmarks are never too far apart for it. Distances are in diagonals of the counted part of the region:
-    in voxels, as the equation reads, the gradient at a distance of 80 is 4e-6. M is the soft-argmax of the map's
-    positive part: the highest voxel, as the text says, has no gradient.
+    It separates the centres of two maps, whatever their distance. The targets only tell which landmarks and voxels
+    count. Distances are in diagonals of the counted part of the region: in voxels, as in the equation, the gradient at
+    a distance of 80 is 4e-6. M is the soft-argmax of the map's positive part: the text's highest voxel has no gradient.
 
     Args:
       targets: [B, X, Y, Z, K].
@@ -147,8 +145,8 @@ def _diagonal(known_voxels, axes):
 def mask_loss(kind: str = "corrected", dice_weight: float = 100.0) -> Callable:
     """L_hybrid as a function of (labels, logits): `corrected` or the `lineage`'s; of the whole batch, for each sample.
 
-    The weights and the Dice are of all voxels of a batch, as the lineage's are. Of each slice by itself what is found
-    in an empty one would cost next to nothing: its only class is the background, whose Dice hardly changes.
+    The weights and the Dice are over all voxels of a batch, as in the lineage. Per slice, false positives in an empty
+    slice would cost almost nothing: its only class is the background, whose Dice hardly changes.
     """
     of_kind = {"corrected": hybrid, "lineage": lineage_hybrid}[kind]
 
@@ -166,7 +164,7 @@ def _as_one_sample(batch):
 
 
 def heatmap_loss(distance_weight: float = 0.5, beta: float = 50.0) -> Callable:
-    """L_reg + gamma L_CD (Eq. 2's bracket) as a function of (targets, maps); a weight of 0 leaves L_CD out."""
+    """L_reg + gamma L_CD (Eq. 2's bracket) as a function of (targets, maps); a weight of 0 omits L_CD."""
 
     def loss(targets, maps):
         value = heatmap_error(targets, maps)

@@ -1,9 +1,9 @@
 """Losses of landmarks: plain functions of (y_true, y_pred) that give one number per sample, [B] float32.
 
-Points are [B, K, 2] as (x, y) pixels of the network's frame. A point with NaN in the reference is unknown and counts
-nowhere; a sample without a known one has a loss of 0. `longest` is the frame's longer side in pixels: errors are taken
-as shares of it, or as pixels of a frame of 512, so that their weights mean the same for every size of picture.
-The four points of a head are BPD and OFD: [OFD 1, OFD 2, BPD 1, BPD 2].
+Points are [B, K, 2] as (x, y) pixels of the network's frame. A point with NaN in the reference is unknown and does not
+count; a sample without a known one has a loss of 0. `longest` is the frame's longer side in pixels: errors are
+fractions of it, or pixels of a frame of 512, so that their weights do not depend on the image's size. The four points
+of a head are the ends of OFD and BPD: [OFD 1, OFD 2, BPD 1, BPD 2].
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import math
 from keras import ops
 
 REFERENCE = 512  # the frame in which the lengths of the wing loss are given
-SMALLEST_LENGTH = 1e-6  # share of the frame, so that collapsed axes divide by something
+SMALLEST_LENGTH = 1e-6  # fraction of the frame, so that collapsed axes do not divide by 0
 RATIO = (0.6, 0.95)  # BPD over OFD of a head
 POSITIVE = 0.01  # a target above it counts as a positive cell: within three deviations of the landmark
 
 
 def _errors(points, predicted, longest: float):
-    """Differences as shares of the frame [B, K, 2], 0 for unknown points, and 1.0 for known points [B, K]."""
+    """Differences as fractions of the frame [B, K, 2], 0 for unknown points, and 1.0 for known points [B, K]."""
     points, predicted = ops.cast(points, "float32"), ops.cast(predicted, "float32")
     known = ops.all(ops.isfinite(points), axis=-1)
     points = ops.where(known[..., None], points, predicted)  # before the subtraction: a NaN would reach the gradient
@@ -32,15 +32,15 @@ def _mean_known(values, known):
 
 
 def squared_error(points, predicted, longest: float):
-    """The mean squared error of the coordinates, as shares of the frame: [B]."""
+    """The mean squared error of the coordinates, as fractions of the frame: [B]."""
     errors, known = _errors(points, predicted, longest)
     return _mean_known(ops.mean(ops.square(errors), axis=-1), known)
 
 
 def smooth_l1(points, predicted, longest: float, beta: float = 0.01):
-    """e^2 / (2 beta) where |e| < beta, else |e| - beta / 2, of coordinates as shares of the frame: [B].
+    """e^2 / (2 beta) where |e| < beta, else |e| - beta / 2, of coordinates as fractions of the frame: [B].
 
-    With a `beta` of 1, the usual one, it would be an L2 loss for every error that fits into the frame.
+    With the usual `beta` of 1 it would be an L2 loss for every error inside the frame.
     """
     errors, known = _errors(points, predicted, longest)
     size = ops.abs(errors)
@@ -51,7 +51,7 @@ def smooth_l1(points, predicted, longest: float, beta: float = 0.01):
 def wing(points, predicted, longest: float, width: float = 10.0, curvature: float = 2.0):
     """w ln(1 + |e| / eps) where |e| < w, else |e| - C, with C = w - w ln(1 + w / eps): [B].
 
-    Feng et al., CVPR 2018, Eq. 5; errors in pixels of a frame of 512, `width` w and `curvature` eps too.
+    Feng et al., CVPR 2018, Eq. 5; errors, `width` w and `curvature` eps in pixels of a frame of 512.
     """
     errors, known = _errors(points, predicted, longest)
     return _mean_known(ops.mean(wing_of(ops.abs(errors) * REFERENCE, width, curvature), axis=-1), known)
@@ -65,7 +65,7 @@ def wing_of(size, width: float, curvature: float):
 
 
 def _axes(points, longest: float):
-    """OFD and BPD as vectors, and the distance of their middles as a vector: each [B, 2], shares of the frame."""
+    """OFD and BPD as vectors, and the vector between their midpoints: each [B, 2], fractions of the frame."""
     points = points / longest
     ofd, bpd = points[:, 1] - points[:, 0], points[:, 3] - points[:, 2]
     return ofd, bpd, (points[:, 0] + points[:, 1] - points[:, 2] - points[:, 3]) / 2
@@ -80,32 +80,31 @@ def _all_known(points):
 
 
 def perpendicular(points, predicted, longest: float):
-    """The squared cosine of the angle between OFD and BPD, as predicted: [B], 0 where a true point is unknown."""
+    """The squared cosine of the predicted angle between OFD and BPD: [B], 0 where a reference point is unknown."""
     ofd, bpd, _ = _axes(ops.cast(predicted, "float32"), longest)
     cosine = ops.square(ops.sum(ofd * bpd, axis=-1)) / (_squared_length(ofd) * _squared_length(bpd))
     return cosine * _all_known(points)
 
 
 def relation(points, predicted, longest: float):
-    """What the two axes of an ellipse owe each other: one middle, and a plausible ratio: [B].
+    """The two axes of an ellipse share their midpoint and have a plausible ratio: [B].
 
-    The squared distance of the predicted middles, over the true OFD squared, plus how far the predicted BPD lies below
-    0.6 or above 0.95 of the predicted OFD, over the true OFD. Dividing by the reference, which does not collapse, keeps the
-    slope finite at the start. 0 where a true point is unknown. Our choice; the text asks for constraints, without a
-    formula.
+    The squared distance of the predicted midpoints, over the reference OFD squared, plus the distance of the predicted
+    BPD below 0.6 or above 0.95 of the predicted OFD, over the reference OFD. The reference does not collapse, so the
+    gradient is finite at the start. 0 where a reference point is unknown. Our choice: the text has no formula.
     """
     points, predicted = ops.cast(points, "float32"), ops.cast(predicted, "float32")
     known = _all_known(points)
     reference_ofd, _, _ = _axes(ops.where(ops.isfinite(points), points, 0.0), longest)
     scale = ops.maximum(_squared_length(reference_ofd), 1e-4)  # a hundredth of the frame is no head
-    ofd, bpd, middles = _axes(predicted, longest)
+    ofd, bpd, midpoints = _axes(predicted, longest)
     long, short = ops.sqrt(_squared_length(ofd)), ops.sqrt(_squared_length(bpd))
     beyond = ops.relu(RATIO[0] * long - short) + ops.relu(short - RATIO[1] * long)
-    return known * (ops.sum(ops.square(middles), axis=-1) / scale + beyond / ops.sqrt(scale))
+    return known * (ops.sum(ops.square(midpoints), axis=-1) / scale + beyond / ops.sqrt(scale))
 
 
 def _mean_map(values, targets):
-    """Values [B, y, x, K] summed over each map, over its positive cells; the mean over the maps that have any: [B]."""
+    """Values [B, y, x, K] summed over each map, per positive cell; the mean over the maps that have any: [B]."""
     positive = ops.sum(ops.cast(targets >= POSITIVE, "float32"), axis=(1, 2))
     summed = ops.sum(values, axis=(1, 2)) / ops.maximum(positive, 1.0)
     return _mean_known(summed, ops.cast(positive > 0, "float32"))
@@ -114,8 +113,8 @@ def _mean_map(values, targets):
 def heatmap_squared_error(targets, maps):
     """The squared error of maps [B, y, x, K], summed over a map and divided by its positive cells: [B].
 
-    A mean over all cells would be near 0 whatever the network says, as nearly all of them are background. A target of 0
-    everywhere is an unknown landmark and counts nowhere.
+    A mean over all cells would always be near 0, as nearly all of them are background. A target of 0 everywhere is an
+    unknown landmark and does not count.
     """
     targets, maps = ops.cast(targets, "float32"), ops.cast(maps, "float32")
     return _mean_map(ops.square(maps - targets), targets)
@@ -125,7 +124,7 @@ def adaptive_wing(targets, maps, mask_weight: float = 10.0):
     """The adaptive wing loss of maps, summed over a map and divided by its positive cells: [B].
 
     Wang et al., ICCV 2019, Eq. 3 with its weighted map (Eq. 6): cells within one of a target of at least 0.2 count
-    `mask_weight` more. For heatmaps between 0 and 1 alone: on coordinates the exponent would be nonsense.
+    `mask_weight` more. Only for heatmaps between 0 and 1: the exponent is meaningless for coordinates.
     """
     targets, maps = ops.cast(targets, "float32"), ops.cast(maps, "float32")
     near = ops.cast(ops.max_pool(targets, 3, strides=1, padding="same") >= 0.2, "float32")
@@ -134,7 +133,7 @@ def adaptive_wing(targets, maps, mask_weight: float = 10.0):
 
 def adaptive_wing_of(errors, targets, alpha: float = 2.1, omega: float = 14.0, epsilon: float = 1.0,
                      theta: float = 0.5):
-    """The adaptive wing function of errors, where the target is what it is: logarithmic near 0, linear beyond theta."""
+    """The adaptive wing function of errors: logarithmic near 0, linear beyond theta; the target is in the exponent."""
     power, size = alpha - targets, ops.abs(errors)
     ratio = theta / epsilon
     slope = omega * power * ratio ** (power - 1) / ((1 + ratio ** power) * epsilon)

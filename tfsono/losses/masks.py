@@ -1,4 +1,4 @@
-"""Losses of pictures with one logit a pixel: plain functions of (y_true, logits) that give one number per sample, [B].
+"""Losses of images with one logit a pixel: plain functions of (y_true, logits) that give one number per sample, [B].
 
 `y_true` is [B, Y, X, 1], 1 in the head and 0 elsewhere; the padding of a letterbox is background and counts. A second
 channel, where there is one, is `signed_distance` of the first, which the boundary loss alone reads.
@@ -42,13 +42,13 @@ def mask_dice(reference, logits):
 def mask_focal_dice(reference, logits, gamma: float = 4 / 3):
     """`mask_dice` to the power of 1 / gamma (as the focal Tversky loss, Abraham and Khan, ISBI 2019): [B].
 
-    Near a perfect mask its slope grows without bound; a loss below 1e-6 has the value and the slope of 1e-6.
+    Near a perfect mask its gradient is unbounded, so a loss below 1e-6 counts as 1e-6.
     """
     return ops.power(ops.maximum(mask_dice(reference, logits), 1e-6), 1 / gamma)
 
 
 def _pixel_cross_entropy(reference, logits):
-    """-log p of the reference, [B, Y, X], from logits of any size."""
+    """-log p of the reference, [B, Y, X], stable for logits of any size."""
     return ops.relu(logits) - logits * reference + ops.log1p(ops.exp(-ops.abs(logits)))
 
 
@@ -60,7 +60,7 @@ def mask_cross_entropy(reference, logits):
 def mask_focal(reference, logits, alpha: float = 0.25, gamma: float = 2.0):
     """The mean of alpha_t (1 - p_t)^gamma (-log p_t) (Lin et al., ICCV 2017, Eq. 5): [B].
 
-    p_t is the probability of a pixel's true side; alpha_t is `alpha` in the head and 1 - `alpha` elsewhere.
+    p_t is the probability of a pixel's reference class; alpha_t is `alpha` in the head and 1 - `alpha` elsewhere.
     """
     reference, logits = _reference_and_logits(reference, logits)
     wrong = ops.sigmoid(logits * (1 - 2 * reference))
@@ -73,4 +73,5 @@ def mask_boundary(reference, logits):
 
     `reference` is [B, Y, X, 2] with `signed_distance` in its second channel. Pixels far outside cost most.
     """
-    return ops.mean(ops.sigmoid(ops.cast(logits[..., 0], "float32")) * ops.cast(reference[..., 1], "float32"), axis=(1, 2))
+    probability, distance = ops.sigmoid(ops.cast(logits[..., 0], "float32")), ops.cast(reference[..., 1], "float32")
+    return ops.mean(probability * distance, axis=(1, 2))

@@ -1,6 +1,6 @@
 """Losses of volumes with one label a voxel: plain functions of (y_true, y_pred) that give one number per sample, [B].
 
-A label of -1 marks a voxel outside the volume (padding); it counts nowhere.
+A label of -1 marks a voxel outside the volume (padding), which does not count.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def cross_entropy(labels, logits):
 def dice_loss(labels, logits, smooth: float = 1e-5):
     """1 - mean over the foreground classes of 2 sum(p g) / (sum p + sum g), over the counted voxels.
 
-    A class that a patch does not hold is left out of its mean, as its Dice is undefined there.
+    A class that a patch lacks is excluded from its mean, as its Dice is undefined there.
 
     Args:
       labels: [B, X, Y, Z, 1] integers; -1 is padding.

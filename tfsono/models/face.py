@@ -1,15 +1,15 @@
-"""Networks of `face`: one backbone, and on it what each row of Tables 1 and 2 finds landmarks with (Sec. 2).
+"""Networks of `face`: one backbone, and on it the detector of each row of Tables 1 and 2 (Sec. 2).
 
     image [B, X, Y, Z, 1] standardised ->
 
     rpn, ssd      {"classes": [B, A, K + 1] logits, "offsets": [B, A, 6]} of all anchors
-    faster_rcnn   {"objectness": [B, A, 2], "offsets": [B, A, 6]} of all anchors, and of P of them, its proposals,
+    faster_rcnn   {"objectness": [B, A, 2], "offsets": [B, A, 6]} of all anchors, and of the P best, its proposals,
                   {"proposals": [B, P, 6] boxes, NaN where there are fewer, "classes": [B, P, K + 1],
                   "proposal_offsets": [B, P, 6], "features": the map that `layers.proposals.SECOND_STAGE` reads};
                   B is 1
     heatmap       {"heatmaps": [B, X, Y, Z, K] linear}
 
-Class 0 is the background. Anchors lie in the order of `geometry.anchors`; of two maps the finer one comes first.
+Class 0 is the background. Anchors are in the order of `geometry.anchors`; of two maps the finer one comes first.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def build(config: FaceConfig) -> keras.Model:
 
 
 def mean_of(networks: Sequence[keras.Model], config: FaceConfig) -> keras.Model:
-    """Networks of one config but for their training as one: the mean of their heatmaps, or of what they say of anchors.
+    """An ensemble as one network: the mean of the heatmaps, or of the anchors' probabilities (as logits) and offsets.
 
-    That is the mean of the probabilities, as logits, and of the offsets. With `faster_rcnn` the proposals are those of
-    the mean of the first stages, and every second stage says what they hold, by its own features.
+    With `faster_rcnn` the proposals are those of the mean of the first stages; every second stage classifies them by
+    its own features.
     """
     if len(networks) == 1 or config.method != "faster_rcnn":
         return mean_network(networks, logits=("classes",))
@@ -57,13 +57,13 @@ def mean_of(networks: Sequence[keras.Model], config: FaceConfig) -> keras.Model:
     objectness = mean_logits([member["objectness"] for member in members])
     offsets = mean([member["offsets"] for member in members])
     proposals = _proposals(config)([members[0]["features"], objectness, offsets])
-    held = []
+    seconds = []
     for number, (one, member) in enumerate(zip(networks, members, strict=True), 1):
         stage = one.get_layer(SECOND_STAGE)
         stage = keras.Model(stage.input, stage.output, name=f"{SECOND_STAGE}_{number}")
-        held.append(stage([member["features"], proposals]))
-    outputs = {"proposals": proposals, "classes": mean_logits([one["classes"] for one in held]),
-               "proposal_offsets": mean([one["proposal_offsets"] for one in held])}
+        seconds.append(stage([member["features"], proposals]))
+    outputs = {"proposals": proposals, "classes": mean_logits([one["classes"] for one in seconds]),
+               "proposal_offsets": mean([one["proposal_offsets"] for one in seconds])}
     return keras.Model(image, outputs, name="mean_faster_rcnn")
 
 
@@ -72,42 +72,42 @@ def _style(config: FaceConfig) -> BlockStyle:
 
 
 def _backbone(image, config: FaceConfig) -> list:
-    """VGG-16's manner (Sec. 2.1, Fig. 2): the fused map, the deepest block, and the blocks above the fused one, upward.
+    """Like VGG-16 (Sec. 2.1, Fig. 2): the fused map, the deepest block, and the blocks above the fused one, upward.
 
-    Blocks of two convolutions with poolings between; the deepest is interpolated to the size of the one above, put
-    beside it, and convolved: the "final feature map", 4 voxels a cell with four blocks. With `rpn`, the paper's widths
-    and K = 5 there are 8,136,160 trainable parameters, and an output sees 92 voxels.
+    Blocks of two convolutions with poolings between; the deepest is interpolated to the size of the one above,
+    concatenated with it, and convolved: the "final feature map", 4 voxels a cell with four blocks. With `rpn`, the
+    paper's widths and K = 5 there are 8,136,160 trainable parameters and a receptive field of 92 voxels.
     """
     style, blocks, x = _style(config), [], image
     for level, channels in enumerate(config.widths, 1):
         x = two_convolutions([x if level == 1 else pooling(x, f"pool{level - 1}")], channels, style, f"e{level}")
         blocks.append(x)
-    *above, beside, deepest = blocks
-    fused = _up_beside(deepest, beside, config.head_width, style, "fused")
+    *above, skip, deepest = blocks
+    fused = _upsampled(deepest, skip, config.head_width, style, "fused")
     return [fused, deepest, *reversed(above)]
 
 
-def _up_beside(coarse, fine, channels: int, style: BlockStyle, name: str):
-    """`coarse` interpolated to twice its sides, `fine` behind it, and a convolution of both."""
+def _upsampled(coarse, fine, channels: int, style: BlockStyle, name: str):
+    """`coarse` interpolated to twice its sides, concatenated with `fine`, and convolved."""
     return style.normalise(UpsampledConv3D(channels, style, name)([coarse, fine]), name)
 
 
-def _anchor_heads(maps: list, config: FaceConfig, classes: int, what: str) -> dict:
-    """On each map a convolution and its two siblings (Sec. 2.2): logits and offsets of the anchors of all maps."""
+def _anchor_heads(maps: list, config: FaceConfig, classes: int, kind: str) -> dict:
+    """On each map a convolution and two sibling ones (Sec. 2.2): logits and offsets of the anchors of all maps."""
     logits, offsets = [], []
     for number, x in enumerate(maps, 1):
         name = f"head{number}"
         x = convolution(x, config.head_width, _style(config), name)
-        logits.append(_of_anchors(x, config, classes, f"{name}_{what}"))
+        logits.append(_of_anchors(x, config, classes, f"{name}_{kind}"))
         offsets.append(_of_anchors(x, config, 6, f"{name}_offsets"))
-    return {what: _joined(logits, what), "offsets": _joined(offsets, "offsets")}
+    return {kind: _joined(logits, kind), "offsets": _joined(offsets, "offsets")}
 
 
 def _of_anchors(x, config: FaceConfig, values: int, name: str):
     """[B, X, Y, Z, C] -> [B, cells * anchors of a cell, values], float32.
 
-    In half precision the values are rounded to its digits, and boxes by hundredths of a voxel; in float32 these two
-    kernels would take longer.
+    In half precision the values are rounded, boxes by hundredths of a voxel; in float32 these two kernels would be
+    slower.
     """
     kernel = replace(_style(config), deviation=config.head_deviation).kernel()
     x = layers.Conv3D(config.anchors * values, 1, name=name, **kernel)(x)
@@ -119,7 +119,7 @@ def _joined(parts: list, name: str):
 
 
 def _two_stages(fused, config: FaceConfig) -> dict:
-    """Faster R-CNN: anchors that may hold anything, the best of them as proposals, and what each of those holds."""
+    """Faster R-CNN: objectness of the anchors, the best of them as proposals, and the classes of these."""
     prediction = _anchor_heads([fused], config, 2, "objectness")
     proposals = _proposals(config)([fused, prediction["objectness"], prediction["offsets"]])
     return {**prediction, "features": fused, "proposals": proposals,
@@ -132,7 +132,7 @@ def _proposals(config: FaceConfig) -> Proposals:
 
 
 def _second_stage(fused, proposals, config: FaceConfig) -> keras.Model:
-    """What boxes on the fused map hold; a model of its own, as its training shows it more boxes than the proposals."""
+    """Classes and offsets of boxes on the fused map; a separate model, as training adds boxes to the proposals."""
     features = keras.Input(batch_shape=fused.shape, dtype=fused.dtype)
     boxes = keras.Input(batch_shape=(1, None, 6), dtype=proposals.dtype)
     x = RegionFeatures(config.strides[0], config.roi_side, name="regions")([features, boxes])
@@ -140,13 +140,13 @@ def _second_stage(fused, proposals, config: FaceConfig) -> keras.Model:
         x = layers.Dense(config.roi_width, activation="relu", kernel_initializer="he_normal", name=name)(x)
     kernel = replace(_style(config), deviation=config.head_deviation).kernel()
     prediction = {"classes": layers.Dense(config.landmarks + 1, dtype="float32", name="classes", **kernel)(x),
-              "proposal_offsets": layers.Dense(6, dtype="float32", name="proposal_offsets", **kernel)(x)}
+                  "proposal_offsets": layers.Dense(6, dtype="float32", name="proposal_offsets", **kernel)(x)}
     return keras.Model([features, boxes], prediction, name=SECOND_STAGE)
 
 
 def _heatmaps(maps: list, config: FaceConfig):
-    """The fused map, brought to full resolution stage by stage, as the backbone goes down."""
+    """The fused map, upsampled to full resolution stage by stage, mirroring the backbone."""
     x, _, *above = maps
     for level, fine in zip(range(len(above), 0, -1), above, strict=True):
-        x = _up_beside(x, fine, config.widths[level - 1], _style(config), f"d{level}")
+        x = _upsampled(x, fine, config.widths[level - 1], _style(config), f"d{level}")
     return classifier(x, config.landmarks, replace(_style(config), deviation=config.head_deviation), "heatmaps")

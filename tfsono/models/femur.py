@@ -3,7 +3,7 @@
     image [B, X, Y, Z, 1] standardised -> {"mask": logits [B, X, Y, Z, classes], "heatmaps": [B, X, Y, Z, K] linear}
 
 `unet_s` has the mask alone, `unet_l` the heatmaps alone; `unet_roi` is of slices: [B, X, Y, 1] -> {"mask": [B, X, Y,
-classes]}. Beside them stands the discriminator of the adversarial stage.
+classes]}. Also the discriminator of the adversarial stage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tfsono.configs.femur import FemurConfig
 from tfsono.layers import planar
 from tfsono.layers.blocks import BlockStyle, classifier, pooling
 from tfsono.layers.critic import critic, kept_layers
-from tfsono.layers.nodes import two_convolutions, way_up
+from tfsono.layers.nodes import two_convolutions, upsample
 from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 
@@ -25,7 +25,7 @@ from tfsono.layers.recompute import recomputed
 def build(config: FemurConfig) -> keras.Model:
     """The network of a config, for any sides that are multiples of `config.stride`.
 
-    With `config.recompute` its blocks are calculated again in the backward pass; its weights are the same.
+    With `config.recompute` its blocks are recomputed in the backward pass; its weights are the same.
     """
     with made_in(config.precision):
         if config.network == "unet_roi":
@@ -35,10 +35,11 @@ def build(config: FemurConfig) -> keras.Model:
 
 
 def discriminator(config: FemurConfig) -> keras.Model:
-    """D_pair (Sec. II-D): foreground probability and heatmaps [B, X, Y, Z, 1 + K] -> logit [B, 1] of being true.
+    """D_pair (Sec. II-D): foreground probability and heatmaps [B, X, Y, Z, 1 + K] -> logit [B, 1] of being
+    the reference.
 
-    Six convolutions with kernels of side 4, two of them of stride 2, the mean over the region, a fully connected layer.
-    Each place of the last features sees 58 voxels. 8,003,489 trainable parameters at the paper's widths, K = 2.
+    Six convolutions with kernels of side 4, two of them of stride 2, the mean over the region, a fully connected layer;
+    a receptive field of 58 voxels. 8,003,489 trainable parameters at the paper's widths, K = 2.
     """
     with made_in(config.precision):
         network = critic(1 + config.landmarks, config.discriminator_widths, 2, _style(config))
@@ -52,10 +53,10 @@ def _style(config: FemurConfig) -> BlockStyle:
 def _joint(config: FemurConfig) -> tuple[keras.Model, list[str]]:
     """Unet-S, Unet-L, BRN and BRNDC (Fig. 2), and the names of their nodes.
 
-    The letter of a node is its part: e of the encoder, s of the segmentation, l of the localisation; its number is the
-    level, whose sides are 1, 1/2, 1/4 and 1/8 of the input's. The paper's cross connections link nodes of one level,
-    two to the localisation (S2 -> L2, S1 -> L1) and one to the segmentation (L3 -> S2, as both lead there at 1/4); in
-    this order they form no circle. The channels stand in a lost figure.
+    The letter of a node is its part: e encoder, s segmentation, l localisation; its number is the level, whose sides
+    are 1, 1/2, 1/4 and 1/8 of the input's. The paper's cross connections link nodes of one level, two to the
+    localisation (S2 -> L2, S1 -> L1) and one to the segmentation (L3 -> S2, as both lead there at 1/4); in this order
+    they form no circle. The figure with the channels is lost.
     """
     style, widths = _style(config), dict(enumerate(config.widths, 1))
     masks, maps = "mask" in config.outputs, "heatmaps" in config.outputs
@@ -64,22 +65,22 @@ def _joint(config: FemurConfig) -> tuple[keras.Model, list[str]]:
     node = {"e1": two_convolutions([image], widths[1], style, "e1")}
     node["e2"] = two_convolutions([pooling(node["e1"], "pool1")], widths[2], style, "e2")
     node["e3"] = two_convolutions([pooling(node["e2"], "pool2")], widths[3], style, "e3")
-    if maps:  # this branch's encoder is one level deeper, and its one skip connection leads into its first decoder
+    if maps:  # this branch's encoder is one level deeper; its one skip connection leads into its first decoder
         node["l4"] = two_convolutions([pooling(node["e3"], "pool3")], widths[4], style, "l4")
-        parts = [way_up([node["l4"]], widths[3], style, "l3"), node["e3"]]
+        parts = [upsample([node["l4"]], widths[3], style, "l3"), node["e3"]]
         node["l3"] = two_convolutions(parts, widths[3], style, "l3")
     if masks:
         below = [node["e3"], *([node["l3"]] if cross else [])]
-        node["s2"] = two_convolutions([way_up(below, widths[2], style, "s2"), node["e2"]], widths[2], style, "s2")
+        node["s2"] = two_convolutions([upsample(below, widths[2], style, "s2"), node["e2"]], widths[2], style, "s2")
     if maps:
-        beside = [node["s2"]] if cross else []
-        node["l2"] = two_convolutions([way_up([node["l3"]], widths[2], style, "l2"), *beside], widths[2], style, "l2")
+        parts = [upsample([node["l3"]], widths[2], style, "l2"), *([node["s2"]] if cross else [])]
+        node["l2"] = two_convolutions(parts, widths[2], style, "l2")
     if masks:
-        parts = [way_up([node["s2"]], widths[1], style, "s1"), node["e1"]]
+        parts = [upsample([node["s2"]], widths[1], style, "s1"), node["e1"]]
         node["s1"] = two_convolutions(parts, widths[1], style, "s1")
     if maps:
-        beside = [node["s1"]] if cross else []
-        node["l1"] = two_convolutions([way_up([node["l2"]], widths[1], style, "l1"), *beside], widths[1], style, "l1")
+        parts = [upsample([node["l2"]], widths[1], style, "l1"), *([node["s1"]] if cross else [])]
+        node["l1"] = two_convolutions(parts, widths[1], style, "l1")
     # Small at first: with He's initialisation the heatmaps' loss, a sum, begins hundreds of times above the mask's.
     outputs, last = {}, replace(style, deviation=config.head_deviation)
     if masks:
@@ -96,11 +97,11 @@ def _two_planar(x, channels: int, style: BlockStyle, name: str):
 def _unet_roi(config: FemurConfig) -> keras.Model:
     """The first stage (Sec. II-A): the classic U-Net with batch normalisation, of slices.
 
-    At test it takes the moving averages, whatever `norm_at_test` says: it learns from batches of several slices, with
-    bone and without, and a slice's own statistics are not theirs. 31,037,506 trainable parameters at the paper's widths
-    and two classes. Its kernels start as He's.
+    At test it uses the moving averages, whatever `norm_at_test` is: it learns from batches of slices with bone and
+    without, whose statistics differ from a single slice's. 31,037,506 trainable parameters at the paper's widths and
+    two classes. Kernels have He's initialisation.
     """
-    # Of a style the convolutions of slices ask for its normalisation alone, which takes any number of axes.
+    # The convolutions of slices use a style's normalisation alone, which takes any number of axes.
     style = BlockStyle(0.0, 0.0, config.norm_momentum, config.norm_epsilon, norm_at_test="moving")
     image = x = keras.Input((None, None, 1), name="image")
     skips = []

@@ -21,14 +21,14 @@ from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 from tfsono.losses import cross_entropy, cross_entropy_dice
 
-# The encoder's layers that C3D's kernels fit (Sec. 2.2), under the names that C3D gives them.
+# The encoder's layers that take C3D's kernels (Sec. 2.2), by C3D's names.
 TRANSFERRED = ("conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b")
 
 
 def build(config: HipConfig) -> keras.Model:
     """The network of a config, for any sides that are multiples of `config.stride`.
 
-    With `config.recompute` its blocks are calculated again in the backward pass; its weights are the same.
+    With `config.recompute` its blocks are recomputed in the backward pass; its weights are the same.
     """
     with made_in(config.precision):
         style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon,
@@ -38,7 +38,7 @@ def build(config: HipConfig) -> keras.Model:
 
 
 def _ends_of_blocks(config: HipConfig) -> list[str]:
-    """The layers whose outputs are kept where the rest is calculated again."""
+    """The layers whose outputs are kept where the rest is recomputed."""
     if config.architecture == "ds_u3":
         blocks = ["conv1", "conv2", "conv3b", "conv4b", "dec3b", "dec2b", "dec1b"]
         if config.deep_supervision:
@@ -66,7 +66,7 @@ def _decode(x, skip, channels: int, style: BlockStyle, name: str):
 
 
 def _ds_u3(config: HipConfig, style: BlockStyle) -> keras.Model:
-    """Three poolings, as 3D U-Net; 32,919,750 trainable parameters at the paper's widths and two classes."""
+    """Three poolings, as in 3D U-Net; 32,919,750 trainable parameters at the paper's widths and two classes."""
     image = keras.Input((None, None, None, 1), name="image")
     conv1, conv2, conv3, conv4 = _encoder(image, config.widths, style)
     lower = _decode(conv4, conv3, config.widths[2], style, "dec3")
@@ -85,7 +85,7 @@ def _ds_u3(config: HipConfig, style: BlockStyle) -> keras.Model:
 def _lineage4(config: HipConfig, style: BlockStyle) -> keras.Model:
     """Four poolings and one convolution per decoder stage, as in the co-author's public code of the same months.
 
-    Its branches classify first and upsample the logits by plain deconvolutions; it has a third one, `near`, at 1/2.
+    Its branches classify first and upsample the logits by plain deconvolutions; a third one, `near`, is at 1/2.
     59,343,176 trainable parameters at the paper's widths and two classes.
     """
     image = keras.Input((None, None, None, 1), name="image")
@@ -118,7 +118,7 @@ def losses(config: HipConfig) -> dict:
 def main_network(network: keras.Model, *others: keras.Model) -> keras.Model:
     """The network that is tested (Sec. 3.4): standardised patches -> probabilities of UpperCls, float32.
 
-    Of several networks together it gives the mean of their probabilities.
+    For several networks: the mean of their probabilities.
     """
     image = keras.Input((None, None, None, 1), name="image")
     predictions = []

@@ -1,4 +1,4 @@
-"""Several networks as one, whose outputs are the means of theirs: an ensemble that is read as each of them is."""
+"""An ensemble as one network, whose outputs are the means of its members'."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from keras import ops
 
 
 def mean_network(networks: Sequence[keras.Model], logits: Sequence[str] = ()) -> keras.Model:
-    """The mean of the networks' outputs; of one network it is this network.
+    """The mean of the networks' outputs; for one network this network itself.
 
     Each network normalises as it does alone; the weights are shared with it.
 
     Args:
       networks: of one input, with outputs of the same names and shapes.
-      logits: names of outputs over whose last axis a softmax is taken: their mean is that of the probabilities, given
-        as logits again, so that what reads the outputs of one network reads those of several.
+      logits: names of outputs that are logits over their last axis: the probabilities are averaged, and given as logits
+        again, so that the outputs mean what a single network's do.
     """
     if len(networks) == 1:
         return networks[0]
@@ -35,7 +35,7 @@ def mean(parts: Sequence):
 
 
 def mean_logits(parts: Sequence):
-    """Logits of the mean of the probabilities of logits, float32; finite also where a probability rounds to 0."""
+    """Logits of the mean probabilities, float32; finite also where a probability rounds to 0."""
     total, *others = (ops.log_softmax(ops.cast(part, "float32")) for part in parts)
     for one in others:
         total = ops.logaddexp(total, one)

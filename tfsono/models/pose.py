@@ -2,8 +2,8 @@
 
     image [B, X, Y, Z, 1] standardised -> {"heatmaps": [B, X, Y, Z, K] linear}
 
-`land`, and `gan`, which is the same network; `rnn` has the recurrence in place of the last layer. Beside them stands
-the discriminator of the adversarial stage.
+`land`, and `gan`, which is the same network; `rnn` has the recurrence in place of the last layer. Also the
+discriminator of the adversarial stage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import keras
 from tfsono.configs.pose import LANDMARKS, SEGMENTS, PoseConfig
 from tfsono.layers.blocks import BlockStyle, classifier, pooling
 from tfsono.layers.critic import critic, kept_layers
-from tfsono.layers.nodes import two_convolutions, way_up
+from tfsono.layers.nodes import two_convolutions, upsample
 from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 from tfsono.layers.recurrent import JointRecurrence
@@ -27,8 +27,8 @@ ROOT = "neck"  # of the tree of joints
 def build(config: PoseConfig) -> keras.Model:
     """The network of a config, for any sides that are multiples of `config.stride`.
 
-    With `config.recompute` a training step takes less memory: its pieces are calculated again in the backward pass, and
-    a decoder's convolution takes what it would concatenate part by part. Weights and their names are the same.
+    With `config.recompute` a training step takes less memory: blocks are recomputed in the backward pass, and a decoder
+    convolves its inputs one by one instead of their concatenation. Weights and their names are the same.
     """
     with made_in(config.precision):
         network = _network(config)
@@ -36,10 +36,10 @@ def build(config: PoseConfig) -> keras.Model:
 
 
 def discriminator(config: PoseConfig) -> keras.Model:
-    """The volume and its heatmaps [B, X, Y, Z, 1 + K] -> logit [B, 1] of the heatmaps being true (Sec. 3, GAN).
+    """The volume and its heatmaps [B, X, Y, Z, 1 + K] -> logit [B, 1] of being the reference (Sec. 3, GAN).
 
-    Four convolutions of stride 2 with kernels of side 4, the mean over the volume, a fully connected layer; the paper
-    says no more than what pair it is of. Each place of the last features sees 46 voxels.
+    Four convolutions of stride 2 with kernels of side 4, the mean over the volume, a fully connected layer; a receptive
+    field of 46 voxels. The paper gives the inputs alone.
     """
     with made_in(config.precision):
         widths = config.discriminator_widths
@@ -48,15 +48,15 @@ def discriminator(config: PoseConfig) -> keras.Model:
 
 
 def parents(names: Sequence[str]) -> tuple[int, ...]:
-    """Of each landmark the number of its parent in the tree of joints, from the neck to the leaves; -1 for a root.
+    """The index of each landmark's parent in the tree of joints, from the neck to the leaves; -1 for a root.
 
-    Joints may be missing: their children then hang on the next joint above, or are roots. Names that are not all the
-    paper's have no tree: they form a chain in their order.
+    Where a joint is missing, its children attach to the next joint above, or are roots. Names that are not all the
+    paper's form a chain in their order.
     """
     if not set(names) <= set(LANDMARKS):
         return tuple(range(-1, len(names) - 1))
     above, order = {ROOT: None}, [ROOT]
-    for joint in order:  # which grows meanwhile
+    for joint in order:  # grows in the loop
         for one, other in (*SEGMENTS, *((last, first) for first, last in SEGMENTS)):
             if one == joint and other not in above:
                 above[other] = joint
@@ -71,11 +71,11 @@ def parents(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def kept(levels: int) -> list[str]:
-    """Names of the layers whose outputs a training step keeps, where it calculates the rest again.
+    """Names of the layers whose outputs a training step keeps; it recomputes the rest.
 
-    The paper selects them by hand, in words that can be read two ways (Sec. 2.3). Here it is the end of every node, and
-    of the last one, whose tensors are the largest, each of its three layers: with the ends of the nodes alone a volume
-    of ratio 0.5 would need more memory than one of 0.4 that recomputes nothing (`benchmarks/memory.py`).
+    The paper selects them by hand, and its text is ambiguous (Sec. 2.3). Here they are the end of every node and all
+    three layers of the last node, whose tensors are the largest: with the ends alone a volume of ratio 0.5 would need
+    more memory than one of 0.4 without recomputation (`benchmarks/memory.py`).
     """
     nodes = [*(f"e{level}" for level in range(1, levels + 1)), *(f"d{level}" for level in range(levels - 1, 0, -1))]
     return ["d1_up_norm", "d1a_norm", *(f"{name}b_norm" for name in nodes)]
@@ -88,8 +88,8 @@ def _style(config: PoseConfig) -> BlockStyle:
 def _network(config: PoseConfig) -> keras.Model:
     """The U-net (Fig. 3), whose nodes are e1, e2, ... down and ..., d2, d1 up; their number is the level.
 
-    Level 1 has the input's sides, each next one half of them. 84,203,600 trainable parameters and a field of 230 voxels
-    with the method `land`, the paper's widths and K = 16. The channels stand in a lost figure.
+    Level 1 has the input's sides, each next one half of them. 84,203,600 trainable parameters and a receptive field of
+    230 voxels with the method `land`, the paper's widths and K = 16. The figure with the channels is lost.
     """
     style, widths = _style(config), config.widths
     image = x = keras.Input((None, None, None, 1), name="image")
@@ -101,7 +101,7 @@ def _network(config: PoseConfig) -> keras.Model:
             x = pooling(x, f"pool{level}")
     for level in range(len(skips), 0, -1):
         channels, name = widths[level - 1], f"d{level}"
-        parts = [way_up([x], channels, style, name), skips[level - 1]]
+        parts = [upsample([x], channels, style, name), skips[level - 1]]
         x = two_convolutions(parts, channels, style, name, apart=config.recompute)
     if config.method == "rnn":
         tree = parents(config.landmark_names)

@@ -73,7 +73,7 @@ def reader_of(network, config: FaceConfig) -> FaceReader:
     return FaceReader(
         network=network, stride=config.stride, spacing_mm=config.spacing_mm, landmarks=config.landmarks,
         strides=config.strides, anchor_sides=config.anchor_sides, deviations=config.offset_deviations,
-        highest_iou=config.nms_iou_threshold, listed=config.top_k, chosen_from=config.candidates,
+        highest_iou=config.nms_iou_threshold, top_k=config.top_k, chosen_from=config.candidates,
         lowest_score=config.score_threshold if config.boxes else 0.0, clip_boxes=config.clip_boxes,
         decode=config.heatmap_decode)
 

@@ -77,9 +77,9 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
       UserError: the run has no library, or one of other landmarks.
     """
     from tfsono.inference.pose import PoseRefiner
-    from tfsono.inference.atlases import ATLASES, read_atlases
+    from tfsono.inference.atlases import atlases_file, read_atlases
 
-    library = read_atlases(run.folder / ATLASES, run.config.landmark_names)
+    library = read_atlases(atlases_file(run.folder), run.config.landmark_names)
     return PoseRefiner(module, library, refinement_of(run.config))
 
 

@@ -1,1 +1,11 @@
-"""A run: its folder, its record, its saved state, and how it goes on where it stopped."""
+"""A run: its folder, its record, its saved state, and its resumption.
+
+    start         checks of cache, settings, machine and first weights; then the run folder
+    run           the folder of a run
+    fit           the training loop: history, best and last weights, exact resumption
+    checkpoint    the state of a training in one file
+    adversarial   training against a discriminator
+    detection     training a network of anchors
+    optimizers    optimizers and learning rates
+    validation    the score of landmarks that selects the best weights
+"""

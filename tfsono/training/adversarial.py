@@ -1,8 +1,8 @@
-"""Training a network against a discriminator that sees what it answers (`femur`, Sec. II-D; `pose`, Sec. 3).
+"""Training a network against a discriminator of its predictions (`femur`, Sec. II-D; `pose`, Sec. 3).
 
-The first stage is plain training. In the second each step moves the discriminator once and the network once: the
-discriminator to tell the network's answer from the reference, the network to be taken for true besides its own losses
-(femur's Eq. 3). What it is shown is a function: a mask and heatmaps (`mask_and_maps`), or an image and heatmaps
+The first stage is plain training. In the second each step updates the discriminator, which learns to tell the network's
+prediction from the reference, and then the network, by its own losses and by deceiving the discriminator (femur's Eq.
+3). A function gives the discriminator's inputs: a mask and heatmaps (`mask_and_maps`), or an image and heatmaps
 (`image_and_maps`).
 """
 
@@ -22,17 +22,17 @@ SMALLEST = 1e-12  # an adversarial loss to divide by
 
 @dataclass(frozen=True)
 class AdversarialSettings:
-    """How the second stage goes.
+    """The numbers of the two stages.
 
     Attributes:
       branch_steps: steps of the first stage, without a discriminator.
-      weight: of the adversarial loss beside the network's own; not used with a `share`.
-      noise: deviation of the Gaussian noise on both of the discriminator's inputs: true masks are exactly 0 or 1, and
-        without it the discriminator need look at nothing else.
-      real_label: what the discriminator is to say of the reference: 1, or 0.9 for one-sided label smoothing.
+      weight: of the adversarial loss relative to the network's own; ignored with a `share`.
+      noise: deviation of the Gaussian noise on both of the discriminator's inputs: reference masks are exactly 0 or 1,
+        by which alone it could tell them apart.
+      real_label: the discriminator's target for the reference: 1, or 0.9 for one-sided label smoothing.
       seed: of the noise, together with the step.
-      share: above 0 the adversarial loss is weighted anew in every step, so that it is this share of the network's own
-        loss; the weight has no gradient. 0 takes `weight`.
+      share: above 0 the weight is set in every step so that the adversarial loss is this share of the network's own; it
+        has no gradient. 0 uses `weight`.
     """
 
     branch_steps: int
@@ -70,16 +70,17 @@ class AdversarialTrainer(keras.Model):
         trainer = AdversarialTrainer(network, discriminator, discriminator_optimizer, settings, shown=image_and_maps)
         trainer.compile(optimizer, loss={"heatmaps": ...})
 
-    It answers as the network does, and what `training.checkpoint` writes as its weights are the network's alone. In one
-    step of the second stage the network runs once: the discriminator is moved first, on what the network said, and then
-    judges the same answer for the network's own step.
+    It predicts as the network does, and `training.checkpoint` writes the network's weights alone. In a step of the
+    second stage the network runs once: its prediction updates the discriminator, which then judges the same prediction
+    for the network's own update.
 
-    The discriminator sees the reference and the answer in one batch, so that its batch normalisation has one mean for both;
-    with one region a step, a mean for each would take away the very thing by which they differ.
+    The discriminator gets the reference and the prediction in one batch, so that its batch normalisation has one mean
+    for both; with one region a step, separate means would remove the very difference between them.
 
-    The logs are `loss` (with the adversarial part), each of the network's own, `adversarial_loss`, unweighted, and
-    `discriminator_loss`, `discriminator_real`, `discriminator_fake`: the probabilities it gives to be true. They are 0
-    in the first stage. Both stages stand in one `tf.cond`, which `MirroredStrategy` does not take.
+    The logs are `loss` (with the adversarial part), each of the network's own, `adversarial_loss`, unweighted,
+    `discriminator_loss`, and its mean probabilities of being the reference, `discriminator_real` and
+    `discriminator_fake`. The last four are 0 in the first stage. Both stages are in one `tf.cond`, which
+    `MirroredStrategy` does not support.
     """
 
     def __init__(self, network: keras.Model, discriminator: keras.Model,
@@ -87,14 +88,15 @@ class AdversarialTrainer(keras.Model):
                  shown: Callable | None = None):
         """
         Args:
-          network: functional, [B, X, Y, Z, 1] -> a dictionary, as `shown` and the compiled losses take it.
+          network: functional, [B, X, Y, Z, 1] -> a dictionary for `shown` and the compiled losses.
           discriminator: [B, X, Y, Z, channels of `shown`] -> logit [B, 1].
-          discriminator_optimizer: its own, of its own learning rate.
-          settings: of the second stage.
-          shown: (image, reference, answer) -> what the discriminator sees of the reference, of the answer, and where they count
-            (there alone comes noise), each [B, X, Y, Z, channels]. None takes `mask_and_maps`.
+          discriminator_optimizer: with its own learning rate.
+          settings: of the two stages.
+          shown: (image, reference, prediction) -> the discriminator's inputs for the reference and for the prediction,
+            and 1 where they count (only these voxels get noise), each [B, X, Y, Z, channels]. None takes
+            `mask_and_maps`.
         """
-        super().__init__(name=network.name, dtype=network.dtype_policy)  # by which Keras knows whether to scale a loss
+        super().__init__(name=network.name, dtype=network.dtype_policy)  # Keras scales the loss by it
         self.network, self.discriminator, self.settings = network, discriminator, settings
         self.shown = shown or mask_and_maps
         if discriminator.dtype_policy.name == "mixed_float16":  # as Keras does with the network's, in `compile`
@@ -116,11 +118,11 @@ class AdversarialTrainer(keras.Model):
 
     @property
     def trainable_variables(self):
-        """What the compiled optimizer moves: the network's alone. The discriminator has its own optimizer."""
+        """The network's alone, for the compiled optimizer. The discriminator has its own."""
         return self.network.trainable_variables
 
     def training_state(self) -> dict[str, list]:
-        """Every variable that training changes, by whose it is."""
+        """Every variable that training changes, by its owner."""
         return {"network": self.network.variables, "optimizer": self.optimizer.variables,
                 "discriminator": self.discriminator.variables,
                 "discriminator_optimizer": self.discriminator_optimizer.variables, "steps": [self.steps]}
@@ -139,14 +141,14 @@ class AdversarialTrainer(keras.Model):
         return self.get_metrics_result()
 
     def _branch_step(self, image, reference) -> None:
-        """One step on the network's own losses."""
+        """One step by the network's own losses."""
         with tf.GradientTape() as tape:
             loss = self._own_loss(image, reference, self.network(image, training=True))
             scaled = self.optimizer.scale_loss(loss)
-        self._move(tape, scaled, loss)
+        self._update(tape, scaled, loss)
 
     def _adversarial_step(self, image, reference) -> None:
-        """One step of the discriminator, then one of the network on its own losses and the adversarial one."""
+        """One step of the discriminator, then one of the network by its own losses and the adversarial one."""
         with tf.GradientTape() as tape:
             prediction = self.network(image, training=True)
             loss = self._own_loss(image, reference, prediction)
@@ -157,11 +159,11 @@ class AdversarialTrainer(keras.Model):
             adversarial = generator_loss(logits)
             loss = loss + self._weight(loss, adversarial) * adversarial
             scaled = self.optimizer.scale_loss(loss)
-        self._move(tape, scaled, loss)
+        self._update(tape, scaled, loss)
         self.parts["adversarial_loss"].update_state(adversarial)
 
     def _weight(self, loss, adversarial):
-        """Of the adversarial loss beside the network's own."""
+        """The weight of the adversarial loss."""
         if not self.settings.share:
             return self.settings.weight
         loss = tf.cast(loss, tf.float32)
@@ -170,8 +172,8 @@ class AdversarialTrainer(keras.Model):
     def _own_loss(self, image, reference, prediction):
         return self.compute_loss(image, reference, prediction, training=True)
 
-    def _move(self, tape, scaled, loss) -> None:
-        """Moves the network down the scaled loss, and records the loss."""
+    def _update(self, tape, scaled, loss) -> None:
+        """Updates the network by the gradient of the scaled loss, and records the loss."""
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
         for metric in self.metrics:
@@ -189,12 +191,12 @@ class AdversarialTrainer(keras.Model):
             self.parts[f"discriminator_{name}"].update_state(value)
 
     def _judge(self, real, fake):
-        """The discriminator's logits [B, 1] of the reference and of the answer, from one batch."""
+        """The discriminator's logits [B, 1] of the reference and of the prediction, from one batch."""
         logits = tf.cast(self.discriminator(tf.concat([real, fake], 0), training=True), tf.float32)
         return tf.split(logits, 2)
 
     def _noisy(self, pair, draw: int, counted):
-        """Noise where a voxel counts; a pure function of the seed, the step and the draw, so that a run resumes."""
+        """Noise where a voxel counts; a function of the seed, the step and the draw, so that a run resumes exactly."""
         if not self.settings.noise:
             return pair
         seed = tf.stack([tf.cast(self.settings.seed, tf.int64), NOISE_DRAWS * tf.convert_to_tensor(self.steps) + draw])
@@ -202,21 +204,22 @@ class AdversarialTrainer(keras.Model):
 
 
 def mask_and_maps(image, reference, prediction):
-    """What D_pair is shown (`femur`): the foreground and the maps, true and answered, and where they count.
+    """The inputs of D_pair (`femur`): foreground and maps of the reference, of the prediction, and where they count.
 
-    Each is [B, X, Y, Z, 1 + K]; see `pairs`. The image is not shown.
+    Each is [B, X, Y, Z, 1 + K]; see `pairs`. The image is not an input.
     """
     return *pairs(reference, prediction), counted_voxels(reference)
 
 
 def image_and_maps(image, reference, prediction):
-    """What the discriminator of `pose` is shown: the volume with the true maps, with the answered ones, what counts.
+    """The inputs of `pose`'s discriminator: the volume with the reference maps, with the predicted ones, what counts.
 
     Each is [B, X, Y, Z, 1 + K]. The volume is the same in both, and gets no noise. Where a voxel does not count, and in
-    all of the map of a landmark that is not known, both maps are 0.
+    all of the map of an unknown landmark, both maps are 0.
     """
     image, counted = tf.cast(image, tf.float32), known_voxels(reference)
-    real, fake = (tf.concat([image, maps * counted], -1) for maps in (reference_maps(reference), predicted_maps(prediction)))
+    maps = reference_maps(reference), predicted_maps(prediction)
+    real, fake = (tf.concat([image, each * counted], -1) for each in maps)
     return real, fake, tf.concat([tf.zeros_like(image), counted], -1)
 
 
@@ -226,7 +229,7 @@ def known_voxels(reference):
 
 
 def reference_maps(reference):
-    """The true heatmaps, 0 where they do not count: [B, X, Y, Z, K] float32."""
+    """The reference heatmaps, 0 where they do not count: [B, X, Y, Z, K] float32."""
     return tf.cast(tf.where(tf.math.is_finite(reference["heatmaps"]), reference["heatmaps"], 0), tf.float32)
 
 
@@ -241,11 +244,11 @@ def counted_voxels(reference):
 
 
 def pairs(reference, prediction):
-    """The true foreground and maps, and the answer's; each [B, X, Y, Z, 1 + K].
+    """The foreground and maps of the reference, and of the prediction; each [B, X, Y, Z, 1 + K].
 
-    The answer is the probability of any foreground, not a label, through which no gradient would come. Where a voxel
-    does not count both are 0, and so are the mask or the map of a landmark that is not known: neither padding nor a gap
-    in the reference tells the two apart.
+    The predicted foreground is a probability, not a label, which would have no gradient. Where a voxel does not count
+    both are 0, and so are a missing mask and the map of an unknown landmark: neither padding nor gaps in the reference
+    distinguish the two.
     """
     counted = counted_voxels(reference)
     real = tf.concat([tf.cast(reference["mask"] > 0, tf.float32), reference_maps(reference)], -1)
@@ -255,11 +258,11 @@ def pairs(reference, prediction):
 
 
 def discriminator_loss(of_real, of_fake, real_label: float = 1.0):
-    """-log D(real) - log(1 - D(fake)) (Eq. 3, whose second term has its logarithm and its 1 exchanged), from logits."""
+    """-log D(real) - log(1 - D(fake)) (Eq. 3, where the second term exchanges logarithm and 1), from logits."""
     return (tf.reduce_mean(real_label * tf.nn.softplus(-of_real) + (1 - real_label) * tf.nn.softplus(of_real))
             + tf.reduce_mean(tf.nn.softplus(of_fake)))
 
 
 def generator_loss(of_fake):
-    """-log D(fake), from logits: Eq. 3 but for a constant; log(1 - D) would have no slope while D wins."""
+    """-log D(fake), from logits: Eq. 3 up to a constant; log(1 - D) would have no gradient while D wins."""
     return tf.reduce_mean(tf.nn.softplus(-of_fake))

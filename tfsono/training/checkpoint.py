@@ -1,4 +1,4 @@
-"""The whole state of a training in one HDF5 file, written beside its place and renamed: weights, optimizer, step."""
+"""The state of a training in one HDF5 file, written atomically: weights, optimizer, step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfsono.training.adversarial import AdversarialTrainer
 
 
 def _variables(network: keras.Model) -> dict[str, object]:
-    """Every variable that training changes, by a name that is the same in every process."""
+    """Every variable that training changes, by a name that does not depend on the process."""
     if isinstance(network, AdversarialTrainer):
         groups = network.training_state()
     else:
@@ -24,9 +24,9 @@ def _variables(network: keras.Model) -> dict[str, object]:
 
 
 def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None:
-    """Writes all variables of a compiled network and its optimizer, and the step that they belong to.
+    """Writes all variables of a compiled network and its optimizer, and their step.
 
-    Of an `AdversarialTrainer` those of both networks, both optimizers, and its own count of the steps.
+    For an `AdversarialTrainer`: those of both networks, both optimizers, and its step count.
     """
     with replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["step"] = step
@@ -36,7 +36,7 @@ def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None
 
 
 def load_state(path: str | os.PathLike, network: keras.Model) -> int:
-    """Puts a saved state back into a compiled network and its built optimizer, and returns its step.
+    """Loads a saved state into a compiled network and its built optimizer, and returns its step.
 
     Raises:
       UserError: the state is of another network.
@@ -52,9 +52,9 @@ def load_state(path: str | os.PathLike, network: keras.Model) -> int:
 
 
 def save_weights(path: str | os.PathLike, network: keras.Model) -> None:
-    """Writes a Keras weights file (`.weights.h5`), beside its place and renamed; without the optimizer's state.
+    """Writes a Keras weights file (`.weights.h5`) atomically, without the optimizer's state.
 
-    Of an `AdversarialTrainer` the weights of its network alone, as a plain training of that network writes them.
+    For an `AdversarialTrainer`: the weights of its network alone, as after plain training.
     """
     bare = keras.Model(network.input, network.output, name=network.name)  # shares the layers, was never compiled
     with replacing(path) as partial:

@@ -1,4 +1,4 @@
-"""Training a network of anchors: its losses need all of its answers at once; Keras's losses see one output each."""
+"""Training a network of anchors: its losses need all outputs at once, and Keras's losses take one output each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfsono.losses.detection import DetectionLoss, anchor_losses, proposal_losse
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What the losses are of.
+    """The settings of the losses.
 
     Attributes:
       strides: voxels in a cell of each map with anchors, the finest first.
       anchor_sides: along each axis.
-      regression_weight: of the smooth L1 losses beside the classification's.
-      positive: a proposal above this IoU with a target holds it.
-      loss: of the sample, and of the weights by IoU.
+      regression_weight: of the smooth L1 losses relative to the classification's.
+      positive: a proposal above this IoU with a target is positive.
+      loss: the sample and the weights by IoU.
     """
 
     strides: Sequence[int]
@@ -33,9 +33,9 @@ class DetectionSettings:
 
 
 class DetectionTrainer(keras.Model):
-    """A network of anchors (its layers, its weights, its answers), with the losses of `losses.detection`.
+    """A network of anchors, with the losses of `losses.detection`; its layers, weights and outputs are the network's.
 
-    Reference of `data.boxes`, of one volume a step. The logs are `loss`, and each of its parts, unweighted.
+    The reference is that of `data.boxes`, one volume a step. The logs are `loss`, and each of its parts, unweighted.
     """
 
     def __init__(self, network: keras.Model, settings: DetectionSettings):
@@ -47,7 +47,7 @@ class DetectionTrainer(keras.Model):
         self.parts = {name: keras.metrics.Mean(name) for name in parts}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        reference, prediction = ({name: tf.squeeze(value, 0) for name, value in values.items()} for values in (y, y_pred))
+        reference, prediction = ({name: tf.squeeze(value, 0) for name, value in each.items()} for each in (y, y_pred))
         losses = self._parts(tf.shape(x)[1:4], reference, prediction)
         for name, value in losses.items():
             self.parts[name].update_state(value)
@@ -62,12 +62,12 @@ class DetectionTrainer(keras.Model):
         first = prediction["objectness" if "proposals" in prediction else "classes"]
         losses = anchor_losses(reference, first, prediction["offsets"], anchors, settings.loss)
         if "proposals" in prediction:
-            losses |= proposal_losses(reference["boxes"], *self._proposed(reference["boxes"], prediction), settings.loss,
-                                      settings.positive)
+            boxes = reference["boxes"]
+            losses |= proposal_losses(boxes, *self._proposed(boxes, prediction), settings.loss, settings.positive)
         return losses
 
     def _proposed(self, boxes, prediction: dict) -> tuple:
-        """Classes, offsets and boxes of the proposals and, as in Faster R-CNN's training, of the true boxes."""
-        true = self.get_layer(SECOND_STAGE)([prediction["features"][None], boxes[None]])
-        return (*(tf.concat([prediction[name], true[name][0]], 0) for name in ("classes", "proposal_offsets")),
+        """Classes, offsets and boxes of the proposals and, as in Faster R-CNN's training, of the reference boxes."""
+        at_reference = self.get_layer(SECOND_STAGE)([prediction["features"][None], boxes[None]])
+        return (*(tf.concat([prediction[name], at_reference[name][0]], 0) for name in ("classes", "proposal_offsets")),
                 tf.concat([prediction["proposals"], boxes], 0))

@@ -1,8 +1,7 @@
-"""`fit` with a record: history, best and last weights, TensorBoard, time left, and an exact resume.
+"""`fit` with a record: history, best and last weights, TensorBoard, time left, and exact resumption.
 
-The state is saved at every record. A run that was killed begins again at its last record with the same variables, the
-same optimizer and the same batches (`data.pipeline` draws them from the seed and the step), so it ends with
-the same weights.
+The state is saved at every record. A killed run resumes at its last record with the same variables, the same optimizer
+and the same batches (`data.pipeline` draws them from the seed and the step), so it ends with the same weights.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ from tfsono.training.run import Run, read_history
 
 @dataclass(frozen=True)
 class Score:
-    """What validation gives: its column in the history, and whether less of it is better."""
+    """The validation score: its column in the history, and whether less is better."""
 
     column: str = "validation_dice"
     less_is_better: bool = False
 
     def value(self, row: dict) -> float:
-        """The score of a record with its sign turned where less is better: the best record has the most."""
+        """The score of a record, negated where less is better: the best record has the highest value."""
         return -row[self.column] if self.less_is_better else row[self.column]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a training is, when it is recorded, and by what its best weights are chosen.
+    """The length of a training, the interval of its records, and the score of its best weights.
 
     Attributes:
-      iterations: steps in all.
+      iterations: total steps.
       record_every: steps between two records.
-      early_stopping: records without a better validation score before it stops; 0 never stops early.
-      score: what validation gives.
+      early_stopping: records without a better score before it stops; 0 never stops early.
+      score: of the validation.
     """
 
     iterations: int
@@ -59,7 +58,7 @@ class Schedule:
 
 
 def set_seed(seed: int, deterministic: bool) -> None:
-    """Seeds Python, NumPy and Keras before a network is built; deterministic makes TensorFlow's kernels so too."""
+    """Seeds Python, NumPy and Keras before a network is built; also makes TensorFlow's kernels `deterministic`."""
     keras.utils.set_random_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
@@ -76,15 +75,15 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       network: compiled.
       batches: gives the dataset of a range of steps.
       schedule: its length.
-      validate: gives the validation score of the network as it is; None where nothing is held out.
+      validate: gives the network's validation score; None without validation cases.
     """
     if run.finished:
-        print(f"{run.folder}: finished before; nothing to do")
+        print(f"{run.folder}: already finished; nothing to do")
         return
     network.optimizer.build(network.trainable_variables)
     start = load_state(run.state, network) if run.state.is_file() else 0
     if start:
-        print(f"{run.folder}: goes on at step {start} of {schedule.iterations}")
+        print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
     recorder = Recorder(run, schedule, validate, start)
     if start < schedule.iterations and not recorder.stale():
         network.fit(batches(range(start, schedule.iterations)), shuffle=False, verbose=0, callbacks=[recorder],
@@ -95,7 +94,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
 
 
 class Recorder(keras.callbacks.Callback):
-    """Prints progress, and at every record validates and writes what `runs/NAME/` holds."""
+    """Prints progress, and at every record validates and writes the files of the run folder."""
 
     def __init__(self, run: Run, schedule: Schedule, validate: Callable[[], float] | None, start: int):
         super().__init__()
@@ -131,13 +130,13 @@ class Recorder(keras.callbacks.Callback):
         save_weights(self.run.folder / "last.weights.h5", self.model)
         write_history(self.history, self.rows)
         self._write_summary(row)
-        save_state(self.run.state, self.model, self.step)  # last: everything before it is there when it is
+        save_state(self.run.state, self.model, self.step)  # last: where it exists, all the other files do
         found = f", {score.column.replace('_', ' ')} {row[score.column]:.4f}{' (best)' * best}" if self.validate else ""
         self._print(f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}")
         self.model.stop_training = self.stale()
 
     def stale(self) -> bool:
-        """Whether the score has not improved for as long as early stopping allows."""
+        """Whether early stopping applies: the score has not improved for that many records."""
         if not (self.validate and self.schedule.early_stopping and self.rows):
             return False
         scores = [self.schedule.score.value(row) for row in self.rows]
@@ -158,7 +157,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 def write_history(path: str | os.PathLike, rows: list[dict]) -> None:
-    """Writes `history.csv` whole, so that rows after the last saved state do not stay."""
+    """Rewrites `history.csv`, which drops the rows after the last saved state."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, rows[-1].keys(), lineterminator="\n")
     writer.writeheader()

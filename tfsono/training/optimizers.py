@@ -6,7 +6,7 @@ import keras
 
 
 def learning_rate(start: float, schedule: str, halve_every: int, iterations: int):
-    """`halving`: half of it after every `halve_every` steps; `cosine`: to zero over all iterations."""
+    """`halving`: halved every `halve_every` steps; `cosine`: to zero over all iterations."""
     if schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(start, iterations)
     return keras.optimizers.schedules.ExponentialDecay(start, halve_every, 0.5, staircase=True)
@@ -19,23 +19,23 @@ def cosine_restarts(start: float, smallest: float, first_cycle: int, factor: flo
       start: the rate at the beginning of every cycle.
       smallest: the rate at its end (eta_min).
       first_cycle: steps of the first cycle (T0).
-      factor: how much longer each cycle is than the one before (Tmult).
+      factor: of each cycle's length to the one before (Tmult).
     """
     return keras.optimizers.schedules.CosineDecayRestarts(start, first_cycle, float(factor), 1.0, smallest / start)
 
 
 def optimizer(name: str, rate, momentum: float = 0.9, weight_decay: float = 0.0,
               gradient_clip: float = 0.0, beta_1: float = 0.9) -> keras.optimizers.Optimizer:
-    """`sgd` with momentum, `adam` with an epsilon that does not drown small gradients, or `adamw`.
+    """`sgd` with momentum, `adam` or `adamw`; their small epsilon does not drown small gradients.
 
     Args:
-      name: of the three.
+      name: one of the three.
       rate: a number or a schedule.
       momentum: of `sgd`.
-      weight_decay: of `adamw` alone, decoupled: every weight is made smaller by the rate times this (Loshchilov and
-        Hutter, ICLR 2019).
-      gradient_clip: the largest norm of all gradients together; 0 leaves them.
-      beta_1: of `adam` and `adamw`, the share of the mean gradient that stays in a step.
+      weight_decay: of `adamw` alone, decoupled: every weight shrinks by the rate times this (Loshchilov and Hutter,
+        ICLR 2019).
+      gradient_clip: the largest norm of all gradients together; 0 does not clip.
+      beta_1: of `adam` and `adamw`, the decay of the mean gradient.
     """
     clip = gradient_clip or None
     if name == "sgd":

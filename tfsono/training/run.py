@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, with what, on which cases; made once, and checked when the run goes on."""
+"""The folder of a run: its settings, versions, split and data; made once, and checked when the run is resumed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Run:
 
     Attributes:
       folder: `runs/NAME`.
-      settings: the config, and where its values come from.
+      settings: the config and the origin of its values.
       split: names of cases under `train`, `validation`, `test`.
-      data: what the run was trained on: `dataset`, `cases`, `labels` (name -> value in the user's files).
+      data: of the training: `dataset`, `cases`, `labels` (name -> value in the user's files).
     """
 
     folder: Path
@@ -52,15 +52,15 @@ class Run:
         return (self.folder / "finished.json").is_file()
 
     def summary(self) -> str:
-        """Folder, settings and numbers of cases, in a line."""
-        return (f"{self.folder}: {self.settings.preset}, {self.settings.variant}; {len(self.split['train'])} cases to "
-                f"train, {len(self.split['validation'])} to validate, {len(self.split['test'])} to test")
+        """Folder, settings and numbers of cases, in one line."""
+        return (f"{self.folder}: {self.settings.preset}, {self.settings.variant}; {len(self.split['train'])} training, "
+                f"{len(self.split['validation'])} validation, {len(self.split['test'])} test cases")
 
     def weights(self, which: str = "auto") -> Path:
         """The file of the `best` or the `last` weights; `auto` takes the best where the run validated.
 
         Raises:
-          UserError: the run has not got that far.
+          UserError: the run has no such weights yet.
         """
         names = {"best": ["best"], "last": ["last"], "auto": ["best", "last"]}[which]
         for name in names:
@@ -68,8 +68,8 @@ class Run:
             if path.is_file():
                 return path
         if which == "best" and self.finished:
-            raise UserError(f"{self.folder}: no best weights, as it had no validation cases; take the last ones")
-        raise UserError(f"{self.folder}: no {' or '.join(names)} weights yet; run `train/{self.settings.system}.py` on")
+            raise UserError(f"{self.folder}: no best weights, as it had no validation cases; use the last ones")
+        raise UserError(f"{self.folder}: no {' or '.join(names)} weights yet; resume `train/{self.settings.system}.py`")
 
 
 def versions() -> dict[str, str]:
@@ -83,10 +83,10 @@ def versions() -> dict[str, str]:
 
 
 def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: dict) -> Run:
-    """Makes a run folder, or opens one that the same command made before.
+    """Creates a run folder, or opens one that the same command created.
 
     Raises:
-      UserError: the folder holds something else, or a run of another config, split or dataset.
+      UserError: the folder is not empty and no run folder, or a run of another config, split or dataset.
     """
     folder = Path(folder)
     run = Run(folder, settings, split, data)
@@ -100,7 +100,7 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
     write_text(folder / "data.json", json.dumps(data, indent=2) + "\n")
     write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
     write_text(folder / "command.txt", shlex.join(sys.argv) + "\n")
-    save_settings(folder / "config.json", settings)  # last: a folder with it is whole
+    save_settings(folder / "config.json", settings)  # last: a folder with it is complete
     return run
 
 
@@ -110,7 +110,7 @@ def _check_same(run: Run) -> None:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     for name, found in (("split", run.split), ("data", run.data)):
         if read_json(run.folder / f"{name}.json", DAMAGED) != found:
-            raise UserError(f"{run.folder}: the run began with another {name}; choose another --run_dir")
+            raise UserError(f"{run.folder}: the run was started with another {name}; choose another --run_dir")
 
 
 def read_run(folder: str | os.PathLike, choices: Choices) -> Run:
@@ -121,20 +121,20 @@ def read_run(folder: str | os.PathLike, choices: Choices) -> Run:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder; make it with `train/{choices.system}.py --run_dir`")
+        raise UserError(f"{folder}: no such run folder; create it by `train/{choices.system}.py --run_dir`")
     settings = load_settings(folder / "config.json", choices)
     return Run(folder, settings, read_json(folder / "split.json", DAMAGED), read_json(folder / "data.json", DAMAGED))
 
 
 def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:
-    """Loads the run's weights into its network and says which file they came from."""
+    """Loads the run's weights into its network and returns their file."""
     path = run.weights(which)
     network.load_weights(path)
     return path
 
 
 def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
-    """The rows of `history.csv`; none where there is no file."""
+    """The rows of `history.csv`; [] without the file."""
     if not Path(path).is_file():
         return []
     header, *rows = read_rows(path)

@@ -1,4 +1,4 @@
-"""What every training begins with: cache, settings, machine and first weights that fit together; then its folder."""
+"""The start of every training: checks that cache, settings, machine and first weights fit, then the run folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tfsono.files import write_text
 from tfsono.training.fit import Schedule, Score, set_seed
 from tfsono.training.run import Run, load_weights, open_run, read_run
 
-INITIALISATION = "initialisation.txt"  # in a run folder: where the first weights came from
+INITIALISATION = "initialisation.txt"  # in a run folder: the origin of the first weights
 BEFORE_0_2 = "transfer.txt"  # its name in older runs of hip
 
 
 @dataclass(frozen=True)
 class Start:
-    """A training that may begin.
+    """A training whose settings fit its cache.
 
     Attributes:
       cache: open.
       settings: with the cache's names of labels and landmarks.
-      run_dir: the run folder, which need not be there yet.
-      split_file: of `--split`; None for none.
-      kinds: what the networks predict: `labels`, `landmarks`, both, or neither for 2D images.
+      run_dir: the run folder, which need not exist yet.
+      split_file: of `--split`, or None.
+      kinds: of predictions: `labels`, `landmarks`, both, or neither for 2D images.
     """
 
     cache: Cache
@@ -46,13 +46,13 @@ class Start:
         return self.settings.config
 
     def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None) -> Run:
-        """Makes or opens the run folder, and prints what it says. Call it after everything that may refuse.
+        """Creates or opens the run folder, and prints its summary. Call it after all checks.
 
         Args:
           split: names of cases under `train`, `validation` and `test`.
-          report: where the first weights come from, in words.
-          excluded: training cases without anything to learn from.
-          data: more of what the run was trained on, for data.json.
+          report: the origin of the first weights, in one line.
+          excluded: training cases without a reference.
+          data: more entries of data.json.
 
         Raises:
           UserError: as `tfsono.training.run.open_run`.
@@ -63,7 +63,7 @@ class Start:
         run = open_run(self.run_dir, self.settings, split, held | dict(data or {}))
         print(run.summary())
         if excluded:
-            print(f"{len(excluded)} training cases have nothing to learn from and are excluded: {', '.join(excluded)}")
+            print(f"{len(excluded)} training cases without a reference are excluded: {', '.join(excluded)}")
         print(report)
         write_text(run.folder / INITIALISATION, f"{report}\n")
         return run
@@ -71,7 +71,7 @@ class Start:
 
 @contextlib.contextmanager
 def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str] = ()) -> Iterator[Start]:
-    """Opens the cache, checks that settings, cache and machine fit together, and seeds what is drawn from now on.
+    """Opens the cache, checks that settings, cache and machine fit, and seeds the random generators.
 
     Args:
       arguments: of `tfsono.config.training_parser`.
@@ -79,7 +79,7 @@ def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str
       kinds: as in `Start`.
 
     Raises:
-      UserError: the cache cannot be read, or something does not fit.
+      UserError: the cache cannot be read, or does not fit.
     """
     settings = settings_from(arguments, choices)
     with Cache(arguments.data, choices.system) as cache:
@@ -92,7 +92,7 @@ def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str
 
 
 def split_by_subject(start: Start) -> dict[str, list[str]]:
-    """The split of `--split`, else the dataset's own, else one that is drawn at random, by subject.
+    """The split of `--split`, else the dataset's own, else a random one by subject.
 
     Raises:
       UserError: as `tfsono.data.splits.chosen_split`.
@@ -103,12 +103,12 @@ def split_by_subject(start: Start) -> dict[str, list[str]]:
 
 
 def schedule_of(config, score: Score) -> Schedule:
-    """How long a training is and when it is recorded, by its config; `score` chooses the best weights."""
+    """The schedule of a config; `score` selects the best weights."""
     return Schedule(config.steps, config.record_every, config.early_stopping, score)
 
 
 def with_names(settings: Settings, cache, kinds: Iterable[str]) -> Settings:
-    """The settings with the names that the cache has; others than it has are refused.
+    """The settings with the cache's names of labels and landmarks.
 
     Args:
       settings: with fields `label_names` or `landmark_names`.
@@ -116,28 +116,25 @@ def with_names(settings: Settings, cache, kinds: Iterable[str]) -> Settings:
       kinds: `labels`, `landmarks`, or both.
 
     Raises:
-      UserError: names were asked for that the cache has not, or not in this order.
+      UserError: the settings have other names, or another order, than the cache.
     """
     for kind in kinds:
         name, found = f"{kind[:-1]}_names", tuple(getattr(cache, kind))
-        asked = getattr(settings.config, name)
-        if asked not in ((), found):
-            raise UserError(f"--{name} {','.join(asked)}: {cache.path} has {','.join(found) or 'none'}; "
+        given = getattr(settings.config, name)
+        if given not in ((), found):
+            raise UserError(f"--{name} {','.join(given)}: {cache.path} has {','.join(found) or 'none'}; "
                             "leave the option out")
         settings = settings.replaced(f"the cache's {kind}", **{name: found})
     return settings
 
 
 def check_grid(cache, system: str, config) -> None:
-    """A cache of another spacing or orientation is something else than is asked.
-
-    Raises:
-      UserError: it is.
+    """Raises `UserError` unless the cache has the config's spacing and orientation.
     """
     for name in ("orientation", "spacing_mm"):
         found, wanted = getattr(cache.settings, name), getattr(config, name)
         if found != wanted:
-            raise UserError(f"{cache.path}: has {name} {found or 'native'}, the run asks for {wanted or 'native'}; "
+            raise UserError(f"{cache.path}: {name} is {found or 'native'}, the run's {wanted or 'native'}; "
                             f"run `tfsono cache {system}` again with --{name}")
 
 
@@ -147,44 +144,40 @@ def has_gpu() -> bool:
 
 
 def check_precision(precision: str) -> None:
-    """What TensorFlow's CPU kernels cannot do.
-
-    Raises:
-      UserError: mixed_float16 without a GPU.
-    """
+    """Raises `UserError` for mixed_float16 without a GPU, as TensorFlow has no CPU kernels for it."""
     if precision == "mixed_float16" and not has_gpu():
-        raise UserError("--precision mixed_float16: needs a GPU, found none; take mixed_bfloat16 or float32")
+        raise UserError("--precision mixed_float16: needs a GPU, found none; use mixed_bfloat16 or float32")
 
 
 def resumed(run_dir: Path) -> str:
-    """How a run that is resumed was begun, in words; "" for one that begins. Its state is loaded later, by `fit`."""
+    """The origin of a resumed run's first weights; "" for a new run. `fit` loads the state later."""
     return initialisation_of(run_dir) if (run_dir / "state.h5").is_file() else ""
 
 
 def initialisation_of(run_dir: Path) -> str:
-    """Where the first weights of a run came from, in words.
+    """The origin of a run's first weights, in one line.
 
     Raises:
-      UserError: the run folder does not say.
+      UserError: the run folder does not record it.
     """
     for name in (INITIALISATION, BEFORE_0_2):
         if (run_dir / name).is_file():
             return (run_dir / name).read_text(encoding="utf-8").strip()
-    raise UserError(f"{run_dir}: has no {INITIALISATION}; delete the folder and train again")
+    raise UserError(f"{run_dir}: no {INITIALISATION}; delete the folder and train again")
 
 
 def load_start(network: keras.Model, path: str, choices: Choices, config, alike: Iterable[str]) -> str:
-    """Loads the weights of another run (`--start_from`), and says so in words.
+    """Loads the weights of another run (`--start_from`), and reports it in one line.
 
     Args:
-      network: that gets the weights.
+      network: to be loaded.
       path: of the other run.
       choices: of the system.
       config: of this run.
-      alike: fields in which the two must agree.
+      alike: fields that must be equal in the two.
 
     Raises:
-      UserError: not a run of the system, without weights, or other than this run in one of the fields.
+      UserError: not a run of the system, without weights, or with another value of such a field.
     """
     start = read_run(path, choices)
     changed = [line for line in differences(start.config, config) if line.split(":")[0] in set(alike)]
@@ -194,11 +187,11 @@ def load_start(network: keras.Model, path: str, choices: Choices, config, alike:
     return f"from {weights}, after {start.config.steps} steps on {start.data['dataset']}"
 
 
-def take_over(network: keras.Model, other: keras.Model) -> list[str]:
-    """Gives a network the weights of another one's layers of the same names and shapes.
+def copy_weights(network: keras.Model, other: keras.Model) -> list[str]:
+    """Copies the weights of another network's layers of the same names and shapes.
 
     Returns:
-      The names of its layers that the other has not: they keep what they have.
+      The names of the layers that are not copied and keep their weights.
     """
     kept, values = [], {variable.path: variable for variable in other.variables}
     for variable in network.variables:

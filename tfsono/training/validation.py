@@ -1,4 +1,4 @@
-"""What best weights are chosen by, where a network answers with landmarks."""
+"""The validation score of landmarks, which selects the best weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tfsono.training.fit import Score
 MEAN_RADIAL_ERROR = Score("validation_mre_mm", less_is_better=True)
 
 
-def mean_distance(module: Callable, cache, names: Iterable[str]) -> float:
-    """The mean distance of the landmarks over cases that have some, on the cache's grid, mm.
+def mean_radial_error(module: Callable, cache, names: Iterable[str]) -> float:
+    """The mean radial error over the cases with landmarks, in mm on the cache's grid.
 
-    A landmark that was not found counts as the diagonal of its volume: to find nothing is not to be better.
+    A landmark that is not found counts as the diagonal of its volume, or else finding none would score best.
 
     Args:
       module: (volume, spacing_mm) -> {"points_vox": [K, 3]}.
-      cache: open `data.cache.Cache`; names: of the cases.
+      cache: open `data.cache.Cache`.
+      names: of the cases.
 
     Raises:
       UserError: no case has a landmark.

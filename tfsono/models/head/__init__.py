@@ -1,8 +1,12 @@
 """Networks of `head`: four that find landmarks, three that segment, each with one output named in `config.output`.
 
-    picture [B, Y, X, 1] grey, standardised -> {"heatmaps": [B, Y / 4, X / 4, 4]}
-                                             | {"points": [B, 4, 2], (x, y) pixels of the network's frame}
-                                             | {"mask": logits [B, Y, X, 1]}
+    image [B, Y, X, 1] grey, standardised -> {"heatmaps": [B, Y / 4, X / 4, 4]}
+                                           | {"points": [B, 4, 2], (x, y) pixels of the network's frame}
+                                           | {"mask": logits [B, Y, X, 1]}
+
+    backbones       ResNet50, EfficientNet-B3, a small residual one; ImageNet weights
+    localisation    the four networks of landmarks
+    segmentation    the three networks of masks
 
 Y and X are `config.input_size`: arrays are [rows, columns] here. The four landmarks are OFD 1, OFD 2, BPD 1, BPD 2.
 """
@@ -31,16 +35,16 @@ def build(config: HeadConfig, monte_carlo: bool = False) -> keras.Model:
 
     Args:
       config: its network and sizes.
-      monte_carlo: dropout stays on whenever the network is called, the normalisations as at test: each call of the
-        result is one sample (Gal and Ghahramani, ICML 2016). The weights, in number and order, are those without it.
+      monte_carlo: dropout stays on in every call, the normalisations are as at test: each call is one sample (Gal and
+        Ghahramani, ICML 2016). The number and order of the weights are those without it.
     """
     with made_in(config.precision):
         style = PlanarStyle(config.norm_momentum, config.dropout, monte_carlo)
         image = keras.Input((*config.input_size, 1), name="image")
-        return keras.Model(image, {config.output: _predict_one(image, config, style)}, name=config.network)
+        return keras.Model(image, {config.output: _output(image, config, style)}, name=config.network)
 
 
-def _predict_one(image, config: HeadConfig, style: PlanarStyle):
+def _output(image, config: HeadConfig, style: PlanarStyle):
     match config.network:
         case "heatmap":
             return heatmap(image, config, style, LANDMARKS)
@@ -56,11 +60,12 @@ def _predict_one(image, config: HeadConfig, style: PlanarStyle):
 
 
 def losses(config: HeadConfig) -> dict:
-    """The loss of the network by the name of its output, a function of (reference, answer) that gives [B] float32.
+    """The loss of the network by the name of its output, a function of (reference, prediction) that gives [B]
+    float32.
 
     The reference of `heatmaps` and of `points` is the points [B, 4, 2] in pixels of the network's frame, NaN where a
-    landmark is unknown: the targets of the maps are made here, exactly between the cells. The reference of `mask` is
-    [B, Y, X, 1], and [B, Y, X, 2] with `losses.masks.signed_distance` behind it where `boundary_weight` is not 0.
+    landmark is unknown; the targets of the maps are made of them here, exact between the cells. The reference of `mask`
+    is [B, Y, X, 1], and [B, Y, X, 2] with `losses.masks.signed_distance` where `boundary_weight` is not 0.
     """
     terms = {"heatmaps": heatmap_loss, "points": point_loss, "mask": mask_loss}[config.output]
 
@@ -73,7 +78,7 @@ def losses(config: HeadConfig) -> dict:
 def heatmap_loss(points, maps, config: HeadConfig):
     """The loss of the maps, and of the points that a soft-argmax takes from them: [B].
 
-    The source compares points of the map with points of the picture, and takes a soft-argmax without temperature.
+    The source compares points of the map with points of the image, and uses a soft-argmax without temperature.
     """
     targets = gaussian_maps(points, config.map_size, config.heatmap_sigma, CELL)
     of_maps = landmarks.adaptive_wing if config.heatmap_loss == "adaptive_wing" else landmarks.heatmap_squared_error
@@ -84,7 +89,7 @@ def heatmap_loss(points, maps, config: HeadConfig):
 
 
 def point_loss(points, predicted, config: HeadConfig):
-    """The loss of the coordinates, and of what the two axes owe each other: [B]."""
+    """The loss of the coordinates, and of the relations between the two axes: [B]."""
     longest = max(config.input_size)
     match config.coordinate_loss:
         case "wing":
@@ -109,7 +114,8 @@ def mask_loss(reference, logits, config: HeadConfig):
     if config.cross_entropy_weight:
         value = value + config.cross_entropy_weight * masks.mask_cross_entropy(reference, logits)
     if config.focal_weight:
-        value = value + config.focal_weight * masks.mask_focal(reference, logits, config.focal_alpha, config.focal_gamma)
+        focal = masks.mask_focal(reference, logits, config.focal_alpha, config.focal_gamma)
+        value = value + config.focal_weight * focal
     if config.focal_dice_weight:
         value = value + config.focal_dice_weight * masks.mask_focal_dice(reference, logits, config.focal_dice_gamma)
     if config.boundary_weight:

@@ -1,7 +1,7 @@
 """Backbones of `head`: Keras applications' ResNet50 and EfficientNet-B3, a small residual one, and ImageNet weights.
 
-A backbone is one layer of the network, named `backbone`, so that its weights can be read from a file of their own. The
-networks get standardised grey pictures; what an ImageNet backbone wants instead is made of them here.
+A backbone is one layer of the network, named `backbone`, so that its weights can be read from a separate file. The
+networks get standardised grey images; the inputs of an ImageNet backbone are made from them here.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from tfsono.configs.head import HeadConfig
 from tfsono.errors import UserError
 from tfsono.layers.planar import PlanarStyle, convolution, residual_block
 
-# Networks that begin with a model of Keras applications, and which.
+# Network -> the model of Keras applications that it begins with.
 BACKBONES = {"heatmap": "ResNet50", "coordinate": "EfficientNetB3", "attention_pyramid": "ResNet50",
              "deeplabv3plus": "ResNet50"}
 STAGES = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out")  # 1/4, 1/8, 1/16, 1/32
-GREY_LEVELS = 58.0  # deviation of ImageNet's pictures, of 255: ResNet50's file was trained without dividing by it
+GREY_LEVELS = 58.0  # deviation of ImageNet's images, of 255: ResNet50's weights were trained without dividing by it
 
 
 def features(image, config: HeadConfig, style: PlanarStyle, stride: int = 32) -> list:
-    """Feature maps of the picture [B, Y, X, 1] at 1/4, 1/8, 1/16 and 1/32; with a `stride` of 16 the last at 1/16."""
+    """Feature maps of the image [B, Y, X, 1] at 1/4, 1/8, 1/16 and 1/32; with a `stride` of 16 the last at 1/16."""
     if config.backbone == "small":
         return _small(image, config.backbone_widths, style, stride)
     rgb = layers.Concatenate(name="rgb")([image] * 3)
@@ -51,7 +51,7 @@ def resnet50(shape, stride: int = 32) -> keras.Model:
 
 
 def _dilated(layer: layers.Layer) -> layers.Layer:
-    """A layer of ResNet50, in the last stage without stride, and with dilation instead: the kernels stay the same."""
+    """A layer of ResNet50, in the last stage with dilation instead of stride; the kernels stay the same."""
     settings = layer.get_config()
     if layer.name in ("conv5_block1_0_conv", "conv5_block1_1_conv"):
         settings["strides"] = (1, 1)
@@ -83,18 +83,18 @@ def load_backbone(network: keras.Model, path: str | os.PathLike) -> str:
 
     Args:
       network: of `build`, with an ImageNet backbone.
-      path: `resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5`, `efficientnetb3_notop.h5`, or what `save_weights` of
-        such a model wrote (`.weights.h5`).
+      path: `resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5`, `efficientnetb3_notop.h5`, or the `.weights.h5` that
+        `save_weights` of such a model wrote.
 
     Returns:
-      One line that says what was read.
+      One line: the model, the number of weights, the file.
 
     Raises:
       UserError: the network has no such backbone, or the file is absent or of another model.
     """
     if "backbone" not in {layer.name for layer in network.layers}:
         raise UserError(f"--backbone_weights {path}: {network.name} of this preset has no ImageNet backbone; "
-                        "leave the option out, or take --backbone imagenet")
+                        "leave the option out, or add --backbone imagenet")
     name = BACKBONES[network.name]
     if not Path(path).is_file():
         raise UserError(f"--backbone_weights {path}: no such file; give Keras applications' file of {name} without top")
@@ -103,28 +103,28 @@ def load_backbone(network: keras.Model, path: str | os.PathLike) -> str:
     read = 0
     for layer in source.layers:
         held = layer.get_weights()
-        if held and not isinstance(layer, layers.Normalization):  # the pictures come standardised
+        if held and not isinstance(layer, layers.Normalization):  # the images are standardised already
             backbone.get_layer(layer.name).set_weights(held)
             read += sum(weight.size for weight in held)
     return f"backbone {name}: {read:,} ImageNet weights of {path}"
 
 
 def _published(name: str, size, path: str) -> keras.Model:
-    """The model of a file, as its publisher builds it, with the file's weights."""
+    """The model of Keras applications with a file's weights."""
     shape = (*size, 3)
     application = keras.applications.ResNet50 if name == "ResNet50" else keras.applications.EfficientNetB3
     model = application(include_top=False, weights=None, input_shape=shape)
     before = [np.array(weight) for weight in model.get_weights()]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one for each layer; what was not read is found below
+            warnings.simplefilter("ignore")  # one for each layer; layers that were not read are found below
             model.load_weights(path)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise UserError(f"--backbone_weights {path}: not a Keras applications file of {name} without top ({reason}); "
                         "give its notop file") from None
     changed = [not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)
-               if old.ndim > 1]  # kernels, which start at random; others may be in the file as they start
+               if old.ndim > 1]  # kernels, which start at random; other weights may equal their start
     if not all(changed):
         raise UserError(f"--backbone_weights {path}: holds {sum(changed)} of the {len(changed)} kernels of {name}; "
                         "give its notop file")

@@ -15,7 +15,7 @@ from tfsono.models.head.backbones import features, last_features
 def heatmap(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 1: ResNet50, doublings with a convolution each, one map for each landmark: [B, Y / 4, X / 4, K].
 
-    Four doublings end at 1/2, and the maps are then halved (the source); 34,523,204 trainable parameters so.
+    As in the source, four doublings end at 1/2, and the maps are then halved; 34,523,204 trainable parameters.
     """
     x = style.drop_channels(features(image, config, style)[-1], "drop")
     for number, channels in enumerate(config.heatmap_widths, 1):
@@ -26,7 +26,7 @@ def heatmap(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
 
 
 def coordinate(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
-    """Approach 2: EfficientNet-B3, the mean over the picture, fully connected layers: [B, K, 2].
+    """Approach 2: EfficientNet-B3, the mean over the image, fully connected layers: [B, K, 2].
 
     11,618,096 trainable parameters.
     """
@@ -35,7 +35,7 @@ def coordinate(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
 
 
 def regression(x, config: HeadConfig, style: PlanarStyle, landmarks: int):
-    """Fully connected layers from features [B, C] to points [B, K, 2] in pixels; all start near the middle."""
+    """Fully connected layers from features [B, C] to points [B, K, 2] in pixels; all start near the centre."""
     for number, width in enumerate(config.head_widths, 1):
         x = style.normalise(layers.Dense(width, name=f"dense{number}")(x), f"dense{number}")
         x = style.drop_features(x, f"drop{number}")
@@ -45,7 +45,7 @@ def regression(x, config: HeadConfig, style: PlanarStyle, landmarks: int):
 
 
 def _pixels(shares, config: HeadConfig):
-    """Shares of the frame, from its first edge to its last, as pixel-centre indices: [B, K, 2], float32."""
+    """Fractions of the frame, edge to edge, as pixel-centre indices: [B, K, 2], float32."""
     rows, columns = config.input_size
     return layers.Rescaling([columns, rows], -0.5, dtype="float32", name="points")(shares)
 
@@ -53,7 +53,7 @@ def _pixels(shares, config: HeadConfig):
 def attention_pyramid(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 3: a feature pyramid on ResNet50, attention at each level, all levels together, then as `coordinate`.
 
-    The source has ResNet34, which Keras applications has not.
+    The source uses ResNet34, which Keras applications lacks.
     """
     levels = _top_down(features(image, config, style), config, style)
     levels = [block_attention(level, config.attention_reduction, f"level{number}_attention")
@@ -76,7 +76,7 @@ def _top_down(stages, config: HeadConfig, style: PlanarStyle) -> list:
 
 
 def transformer(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
-    """Approach 4: a vision transformer with one learned token for each landmark, which ends as its point: [B, K, 2]."""
+    """Approach 4: a vision transformer with one learned token for each landmark, which becomes its point: [B, K, 2]."""
     x = resize(image, config.transformer_size, "resized", smooth=True)
     x = Tokens(landmarks, name="tokens")(patch_tokens(x, config.transformer_patch, config.transformer_width, "patches"))
     for number in range(1, config.transformer_depth + 1):

@@ -40,8 +40,8 @@ def test_the_best_of_all_shifts():
     prediction = np.where(random.random(reference.shape) < 0.7, np.roll(reference, (0, 1, -1), (0, 1, 2)), reference)
 
     def dice(shifted):
-        return np.mean([2 * ((prediction == k) & (shifted == k)).sum() / ((prediction == k).sum() + (shifted == k).sum())
-                        for k in (1, 2)])
+        pairs = [(prediction == k, shifted == k) for k in (1, 2)]
+        return np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs])
 
     scores = {s: dice(np.roll(reference, s, (0, 1, 2))) for s in itertools.product((-2, -1, 0, 1, 2), repeat=3)}
     found = displacement(prediction, reference)

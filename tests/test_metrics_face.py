@@ -82,7 +82,8 @@ def test_nothing_found_and_nothing_known():
     assert all(math.isnan(row[key]) for key in ("mre_mm", "mean_iou", "hit_50", "hit_mean"))
 
 
-@pytest.mark.parametrize("boxes", [None, np.tile(REFERENCE, 2), np.full((5, 6), NAN)], ids=["none", "without sides", "nan"])
+@pytest.mark.parametrize("boxes", [None, np.tile(REFERENCE, 2), np.full((5, 6), NAN)],
+                         ids=["none", "without sides", "nan"])
 def test_a_heatmap_has_places_and_no_boxes(boxes):
     given = prediction(REFERENCE + [1, 0, 0]) | {"boxes_vox": boxes}
     given["candidate_boxes_vox"] = None if boxes is None else boxes[:, None]
@@ -120,7 +121,7 @@ def test_what_the_prior_took_and_could_have_taken():
     boxes = centred_boxes(found, SIDES)
     candidates = np.stack([centred_boxes(REFERENCE + [40, 0, 0], SIDES), boxes, np.full((5, 6), NAN)], axis=1)
     candidates[1, 0] = centred_boxes(REFERENCE[1] + [2, 0, 0], 24)  # was there, first, and not taken
-    candidates[3, 0] = centred_boxes(REFERENCE[3], 24)  # the landmark is missing though it was listed
+    candidates[3, 0] = centred_boxes(REFERENCE[3], 24)  # the landmark is missing though it has a candidate
     row = metrics(prediction(found, boxes, candidate_boxes_vox=candidates, chosen=np.array([1, 1, 1, 0, 1])))
     assert (row["second_taken"], row["hit_not_taken"], row["missing"]) == (4, 2, 1)
     lost = metrics(prediction(found, boxes, candidate_boxes_vox=candidates, chosen=np.ones(5, int)))

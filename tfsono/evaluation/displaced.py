@@ -16,7 +16,8 @@ SHIFT = tuple(f"reference_shift_{axis}_vox" for axis in "xyz")
 def displacement_columns(mask: np.ndarray, reference: np.ndarray) -> dict:
     """The columns of cases.csv that `displaced_tables` reads, for a prediction and its reference [X, Y, Z]."""
     found = displacement(mask, reference)
-    return {"case_dice": found.dice, "shifted_dice": found.shifted_dice, **dict(zip(SHIFT, found.shift_vox, strict=True))}
+    return {"case_dice": found.dice, "shifted_dice": found.shifted_dice,
+            **dict(zip(SHIFT, found.shift_vox, strict=True))}
 
 
 def displaced_tables(rows: Iterable[Mapping]) -> dict[str, Table]:
@@ -46,7 +47,7 @@ def displaced_table(rows: Iterable[Mapping]) -> Table | None:
                  ("Case", "x voxels", "y voxels", "z voxels", "DICE", "DICE if shifted"),
                  tuple(row for _, row in sorted(found, key=lambda pair: -pair[0])),
                  f"Test cases whose Dice improves by {GAIN} or more, in the mean of the runs, when the reference mask "
-                 "is shifted by one or two voxels; the run with the best shift is shown. All other tables use the masks "
-                 "unshifted. Check the masks of a few such cases; with many in one direction, check the network and "
-                 "its resampling.",
+                 "is shifted by one or two voxels; the run with the best shift is shown. All other tables use the "
+                 "masks unshifted. If such cases are few, check their masks; if they are many, in one direction, check the "
+                 "network and its resampling.",
                  (None, 0, 0, 0, 3, 3))

@@ -54,7 +54,7 @@ def biometry_of_ellipse(ellipse: Ellipse | None, unit_size: float = 1.0) -> Biom
 
 
 def measurement_errors(prediction: Biometry, reference: Biometry) -> dict[str, float]:
-    """For each of bpd, ofd, hc: `bpd_error` (prediction minus reference), `bpd_abs_error`, and both in % of the reference.
+    """For bpd, ofd and hc: `bpd_error` (prediction minus reference), `bpd_abs_error`, and both in % of the reference.
 
     NaN where either is; `undefined` is 1 where the prediction lacks a measurement that the reference has, else 0.
     """

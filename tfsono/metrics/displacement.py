@@ -1,4 +1,4 @@
-"""Whether a mask is misaligned with its image: the shift of the reference by whole voxels that a prediction fits best."""
+"""Whether a mask is misaligned with its image: the shift of the reference that agrees best with a prediction."""
 
 from __future__ import annotations
 

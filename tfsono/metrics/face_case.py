@@ -39,7 +39,7 @@ def face_metrics(
     - `score_NAME`: of the final box, NaN where it is missing.
     - `missing`: landmarks with a reference and no prediction. `without_reference`: those without a reference, which
       are excluded.
-    - `sides_exchanged`: mirrored pairs of which both ends were predicted nearer to the other's reference than to their own.
+    - `sides_exchanged`: mirrored pairs of which both ends are nearer to the other's reference than to their own.
     - `second_taken`: landmarks for which the prior chose a candidate other than the one with the highest score.
     - `hit_not_taken`: landmarks whose final box overlaps the reference by less than 0.5 or is missing, though one of
       the top-k candidates reaches that. Both are NaN without boxes or candidates, and without any reference.

@@ -1,4 +1,4 @@
-"""One case of a joint segmentation and localisation: Tables 1 and 2 of the femur paper, and whether mask and tips agree.
+"""One case of a joint segmentation and localisation: Tables 1 and 2 of the femur paper, and their agreement.
 
 Masks and points lie on the volume's own grid; points are voxel-centre indices.
 """

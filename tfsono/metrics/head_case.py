@@ -64,7 +64,8 @@ def head_metrics(
     for unit, size in (("px", 1.0), ("mm", pixel_size_mm or math.nan)):
         row |= _point_errors(found, reference, unit, size)
         row |= _lengths(found, reference, unit, size, hc_mm if unit == "mm" else None)
-    row |= {f"sdr_{threshold:g}": _share_within(found, reference, threshold, pixel_size_mm) for threshold in THRESHOLDS_MM}
+    row |= {f"sdr_{threshold:g}": _share_within(found, reference, threshold, pixel_size_mm)
+            for threshold in THRESHOLDS_MM}
     outlines = hc18_metrics(found.ellipse, reference.ellipse, 1.0, size_yx)
     row |= {"dsc_percent": outlines["dsc_percent"], "hd_px": outlines["hd_mm"],
             "hd_mm": outlines["hd_mm"] * (pixel_size_mm or math.nan), "dice_percent": _dice_percent(found, reference)}
@@ -90,7 +91,8 @@ def _share_within(found: HeadOutline, reference: HeadOutline, threshold: float, 
     return 100 * float((radial_errors(found.points_px, reference.points_px, pixel_size_mm) <= threshold).mean())
 
 
-def _lengths(found: HeadOutline, reference: HeadOutline, unit: str, size: float, hc_mm: float | None) -> dict[str, float]:
+def _lengths(found: HeadOutline, reference: HeadOutline, unit: str, size: float, hc_mm: float | None
+             ) -> dict[str, float]:
     """BPD, OFD and HC of reference and prediction, and their errors; percentages do not depend on the unit."""
     if math.isnan(size):
         known = expected = UNDEFINED

@@ -57,9 +57,9 @@ def pose_metrics(
 
     - `error_NAME_mm`: the distance of a landmark to its reference, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
-    - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the prediction is missing,
-      NaN where the reference is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
-      limit.
+    - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the prediction is
+      missing, NaN where the reference is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each
+      tenth of the limit.
     - `length_A_B_mm`, `length_reference_A_B_mm` and `length_error_A_B_mm` (signed) of each segment, NaN where an
       end is missing; `length_abs_error_mm` the mean of the absolute errors.
     - `missing`: landmarks without a reference. `undefined`: those with a reference and without a prediction.
@@ -105,7 +105,8 @@ def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: S
     return count
 
 
-def _lengths(found: np.ndarray, reference: np.ndarray, landmarks: Sequence[str], segments: Segments) -> dict[str, float]:
+def _lengths(found: np.ndarray, reference: np.ndarray, landmarks: Sequence[str], segments: Segments
+             ) -> dict[str, float]:
     row, differences = {}, []
     measured = (segment_lengths(points, landmarks, segments) for points in (found, reference))
     for (first, last), length, expected in zip(segments, *measured, strict=True):

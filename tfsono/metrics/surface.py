@@ -51,8 +51,7 @@ def segmentation_metrics(
 
     Returns:
         The entries of `overlap_metrics`, `surface_metrics` and `volume_metrics`, and `undefined`: 1 where
-        exactly one of the masks is empty, so that overlap 0 and the distances are the policy's and were not
-        measured, else 0.
+        exactly one of the masks is empty, so that overlap and distances are set by the policy, else 0.
 
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three

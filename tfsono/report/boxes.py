@@ -67,7 +67,8 @@ def boxes_figure(path: str | Path, panels: Sequence[BoxPanel], title: str = "", 
     scales = [_scale(panel.image.shape, panel.spacing_mm) for panel in panels]
     talls = [_tallest(panel.image.shape, panel.spacing_mm) * scale for panel, scale in zip(panels, scales, strict=True)]
     numbers = "   ".join(f"{number} {_words(name)}" for number, name in enumerate(names, 1))
-    key = ["Red: reference, blue: prediction, each with its centre; pale: in front of or behind the slice."] + [numbers] * bool(names)
+    key = ["Red: reference, blue: prediction, each with its centre; pale: in front of or behind the slice.",
+           *[numbers] * bool(names)]
     top = 0.45 if title else 0.1
     height = top + sum(talls) + 0.34 * len(panels) + KEY_LINE * len(key) + 0.15
     with png_figure(path, WIDE + 2 * GAP, height) as figure:

@@ -107,7 +107,7 @@ def face_tables(rows: Rows, detections: Detections, names: Sequence[str], papers
         "table2": marked(paper_table("Table 2. IoU-balance loss and graph prior", second, means=means, names=names,
                                      printed=PAPER_TABLE_2 if papers else {}, note=note)) if second else None,
         "average_precision": precision_table(detected) if detected else None,
-        "landmarks": landmark_table("Distance to the reference landmark, mm", means, {}, landmark_columns(names, "error"),
+        "landmarks": landmark_table("Distance to the reference, mm", means, {}, landmark_columns(names, "error"),
                                     note=LANDMARK_NOTE),
         "overlaps": landmark_table("IoU of the final box, %", boxed, {}, landmark_columns(names, "iou"),
                                    note=LANDMARK_NOTE) if boxed else None,
@@ -217,7 +217,7 @@ def time_note(rows: Rows) -> str:
                       for row, known in zip(rows, timed, strict=True) if known})
     if not devices:
         return ""
-    return f" Time: of a volume, the median after a warm-up, on {'; '.join(devices)}; the paper does not name its device."
+    return f" Time: median of a volume after a warm-up, on {'; '.join(devices)}; the paper does not name its device."
 
 
 # --- average precision --------------------------------------------------------------------------------------

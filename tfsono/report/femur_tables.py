@@ -108,7 +108,7 @@ def region_table(methods: Mapping[str, Rows]) -> Table:
         nothing = sum(row["region"] == WHOLE for row in group)
         region = REFERENCE_BOX if group[0]["region"] == REFERENCE_BOX else FOUND_BOX
         rows.append((name, region, len(group), nothing, found))
-    note = (f"IoU of the boxes before they are enlarged; the paper: {PAPER_IOU_PERCENT} %. Where nothing was found, the "
+    note = (f"IoU of the boxes before enlargement; the paper: {PAPER_IOU_PERCENT} %. Where nothing is found, the "
             "region is the whole volume.")
     return Table("Regions", ("Method", "Region", "Predictions", "Nothing found", "IoU %"), tuple(rows), note,
                  (None, None, 0, 0, 1))

@@ -173,7 +173,8 @@ def uncertainty_table(methods: Methods, unit: str) -> Table | None:
         return None
     note = ("Standard deviation of the measurement over passes with dropout on, or over the members of an ensemble, "
             "and the absolute error; rho is Spearman's rank correlation of the two over the predictions.")
-    headings = ("Method", "Measurement", "Over", "Predictions", f"Deviation {unit}", f"Absolute error {unit}", "rho", "p")
+    headings = ("Method", "Measurement", "Over", "Predictions", f"Deviation {unit}", f"Absolute error {unit}", "rho",
+                "p")
     return Table("Uncertainty", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 2, None))
 
 

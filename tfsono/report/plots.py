@@ -467,10 +467,13 @@ def surface_distance_figure(
     """Writes the mask's surface, from four sides, coloured by its distance to the other one (hip, Fig. 2).
 
     Args:
-        path: of the PNG. mask: `[X, Y, Z]` boolean, one label of an LPS volume. points_vox: `[N, 3]` the
-        mask's boundary voxels, as `tfsono.metrics.surface.surface_distances` gives them. distances_mm: `[N]`
-        their distances. spacing_mm: of the three axes. title: above. maximum_mm: end of the
-        colour bar; None: the 99.5 % quantile of the distances, at least 1 mm.
+        path: of the PNG.
+        mask: `[X, Y, Z]` boolean, one label of an LPS volume.
+        points_vox: `[N, 3]` the mask's boundary voxels, of `tfsono.metrics.surface.surface_distances`.
+        distances_mm: `[N]` their distances.
+        spacing_mm: of the three axes.
+        title: above.
+        maximum_mm: end of the colour bar; None: the 99.5 % quantile of the distances, at least 1 mm.
     """
     surface = surface_nets(mask, spacing_mm)
     if not len(surface.points_mm):

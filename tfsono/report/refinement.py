@@ -95,7 +95,7 @@ def _by_thirds(values: np.ndarray, what: str) -> list[tuple[str, np.ndarray]]:
 
 
 def refinement_figure(path: str | Path, methods: Mapping[str, Rows], title: str = "") -> None:
-    """Writes, a row for each refined method: errors by iteration, and the change by initial error and by distance to the atlases.
+    """Writes, a row for each refined method: errors by iteration, and the change by initial error and atlas distance.
 
     Args:
         path: Of the PNG.

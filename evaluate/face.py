@@ -231,7 +231,7 @@ def draw_ratios(path: Path, runs, cache) -> list:
 
 
 def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -> list:
-    """Fig. 4: reference and predicted boxes of RPN and IG-RPN, in the best, median and worst case of the last."""
+    """Fig. 4: reference and predicted boxes of RPN and IG-RPN, in the best, a middle and the worst case of the last."""
     import numpy as np
 
     from tfsono.geometry.boxes import centred_boxes
@@ -248,7 +248,7 @@ def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -
     rows = sorted((row for row in first[shown[-1]].values() if row["mean_iou"] == row["mean_iou"]),
                   key=lambda row: (-row["mean_iou"], row["case"]))
     found = []
-    for word, place in {"best": 0, "median": len(rows) // 2, "worst": len(rows) - 1}.items() if rows else ():
+    for word, place in {"best": 0, "middle": len(rows) // 2, "worst": len(rows) - 1}.items() if rows else ():
         case, panels = cache.read(rows[place]["case"]), []
         own = case.own
         for name in shown:

@@ -76,7 +76,7 @@ def reference_heads(run, cache) -> dict:
     if not known:
         raise UserError(f"{cache.path}: none of the {len(heads)} test cases has a mask or points to compare with")
     if excluded:
-        print(f"{len(excluded)} of {len(heads)} test cases are excluded: neither mask nor points that an ellipse fits: "
+        print(f"{len(excluded)} of {len(heads)} test cases have neither mask nor points that fit and are excluded: "
               f"{', '.join(excluded)}")
     return known
 
@@ -142,7 +142,7 @@ def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
 
 
 def measure_case(predictor, group, case, head, folder: Path) -> dict:
-    """Approach 4 and Evaluation Metrics: predict, fit the ellipse, measure in the image's own pixels; write the mask."""
+    """Approach 4 and Evaluation Metrics: predict, fit the ellipse, measure in the image's pixels; write the mask."""
     from tfsono.data.images_2d import image_pixels
     from tfsono.metrics.head_case import HeadOutline, head_metrics
     from tfsono.predict.head import mask_of
@@ -257,8 +257,8 @@ def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: d
         path, case = evaluation.figures_folder / f"{stem}_{rank}.png", row["case"]
         text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
         comparison_figure(path, image_pixels(evaluation.cache.read(case)),
-                          reference=reference_of(heads[case], evaluation.runs[0]), found=outline_of(row, evaluation.out),
-                          title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
+                          reference=reference_of(heads[case], evaluation.runs[0]),
+                          found=outline_of(row, evaluation.out), title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
         found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
     return found
 

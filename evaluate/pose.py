@@ -2,9 +2,9 @@
 
 Writes cases.csv, the paper's Tables 1 and 2 with the paper's rows beside ours, lengths, paired differences, Figs. 1c, 5
 and 6, landmarks and report.html. With --refine each run of `land` is measured twice, unrefined and refined on each
-test volume (SSL in the paper), and a table and a figure show when that helps. Runs that differ in their seed alone share a
-row; with --ensemble they are also measured together. The same command resumes an interrupted evaluation. Everything is
-scored on the volume's own grid.
+test volume (SSL in the paper), and a table and a figure show when that helps. Runs that differ in their seed alone
+share a row; with --ensemble they are also measured together. The same command resumes an interrupted evaluation.
+Everything is scored on the volume's own grid.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def groups_of(evaluation, refine: bool) -> list:
         return groups
     land = [group for group in groups if len(group.runs) == 1 and group.first.config.method == "land"]
     if not land:
-        raise UserError("--refine: needs a run of land, found none among --runs; omit it or add one")
+        raise UserError("--refine: refines runs of land, found none among --runs; omit it or add one")
     return groups + [group._replace(name=f"{group.name}_refined", method=refined_name(group.method), option="refined")
                      for group in land]
 
@@ -229,7 +229,7 @@ def draw_curves(path: Path, methods: dict[str, list[dict]], landmarks, limit_mm:
 
 
 def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -> list:
-    """Fig. 6: reference and predictions of the first runs, in the best, median and worst case of the last method.
+    """Fig. 6: reference and predictions of the first runs, in the best, a middle and the worst case of the last method.
 
     If that is refined, cases are ranked by the change of the error.
     """
@@ -246,7 +246,7 @@ def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cach
     rows = [row for row in first[shown[-1]].values() if row["mre_mm"] == row["mre_mm"]]
     rows.sort(key=lambda row: (row["mre_mm"] - row.get("initial_mm", 0.0), row["case"]))
     landmarks, found = tuple(cache.landmarks), []
-    for word, place in {"best": 0, "median": len(rows) // 2, "worst": len(rows) - 1}.items() if rows else ():
+    for word, place in {"best": 0, "middle": len(rows) // 2, "worst": len(rows) - 1}.items() if rows else ():
         case = cache.read(rows[place]["case"])
         spacing = np.array(case.own.spacing_mm)
         reference = case.own_points_vox(len(landmarks)) * spacing

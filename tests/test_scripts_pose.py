@@ -81,7 +81,7 @@ def test_the_adversarial_run_started_from_the_detector(place):
 
 def test_the_recurrence_starts_from_the_detectors_weights(place):
     run = read_run(place / "runs" / "rnn_land", POSE)
-    assert "; from a random start: heatmaps" in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
+    assert "; initialised at random: heatmaps" in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
     assert [row["step"] for row in read_history(run.folder / "history.csv")] == [2]
     network, detector = build(run.config), build(read_run(place / "runs" / "land", POSE).config)
     network.load_weights(run.weights("last"))

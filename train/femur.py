@@ -154,8 +154,8 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
         if box is None:
             continue
         given = (case.image, np.float32(case.spacing_mm))
-        prediction = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
-        found = MaskAndPoints(*(prediction[key].numpy() if key in prediction else None for key in ("mask", "points_vox")))
+        raw = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
+        found = MaskAndPoints(*(raw[key].numpy() if key in raw else None for key in ("mask", "points_vox")))
         classes = {label: value for value, label in enumerate(config.label_names, 1)}
         row = joint_metrics(found, MaskAndPoints(case.label, case.points_vox), case.spacing_mm, classes,
                             config.landmark_names)

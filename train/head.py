@@ -154,8 +154,8 @@ def described(cache, labels: Labels, split: dict, config: HeadConfig) -> dict:
         lines = [f"labels: masks ({with_mask} of {len(heads)} cases), else the ellipse of the points after "
                  f"--landmark_policy {config.landmark_policy}"]
     if margin is not None:
-        lines.append(f"the masks are shrunk by {margin:.2f} pixels, the median distance of their edge from the ellipse of "
-                     "the official circumference in the training cases")
+        lines.append(f"the masks are shrunk by {margin:.2f} pixels, the median distance of their edge from the ellipse "
+                     "of the official circumference in the training cases")
     unknown = sum(not head.pixel_size_mm for head in heads.values())
     if unknown:
         lines.append(f"{unknown} of {len(heads)} cases have no pixel size and are not measured in millimetres")

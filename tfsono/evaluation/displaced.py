@@ -48,6 +48,6 @@ def displaced_table(rows: Iterable[Mapping]) -> Table | None:
                  tuple(row for _, row in sorted(found, key=lambda pair: -pair[0])),
                  f"Test cases whose Dice improves by {GAIN} or more, in the mean of the runs, when the reference mask "
                  "is shifted by one or two voxels; the run with the best shift is shown. All other tables use the "
-                 "masks unshifted. If such cases are few, check their masks; if they are many, in one direction, check the "
+                 "masks unshifted. If such cases are few, check their masks; if many, in one direction, check the "
                  "network and its resampling.",
                  (None, 0, 0, 0, 3, 3))

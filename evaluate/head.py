@@ -258,7 +258,8 @@ def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: d
         text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
         comparison_figure(path, image_pixels(evaluation.cache.read(case)),
                           reference=reference_of(heads[case], evaluation.runs[0]),
-                          found=outline_of(row, evaluation.out), title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
+                          found=outline_of(row, evaluation.out),
+                          title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
         found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
     return found
 

@@ -74,14 +74,14 @@ def test_average_precision_by_hand():
         np.testing.assert_allclose(average_precision(one_class(([], [cube(20)])), style=style), np.zeros(10))
 
 
-def test_a_second_box_on_one_truth_is_wrong():
+def test_a_second_box_on_one_reference_is_wrong():
     twice = one_class(([(0.9, cube(20)), (0.8, cube(21))], [cube(20)]), ([(0.7, cube(20))], [cube(20)]))
     for style in ("coco", "voc"):
         assert class_precision(twice, (0.5,), style)[0, 0] == pytest.approx(
             {"coco": (51 + 50 * 2 / 3) / 101, "voc": 0.5 + 0.5 * 2 / 3}[style])
 
 
-def test_coco_takes_the_truth_that_is_left_and_voc_does_not():
+def test_coco_matches_the_remaining_reference_and_voc_does_not():
     near = one_class(([(0.9, cube(20)), (0.8, cube(20.2))], [cube(20), cube(21)]))
     assert average_precision(near, (0.5,), "coco") == pytest.approx([1])
     assert average_precision(near, (0.5,), "voc") == pytest.approx([0.5])
@@ -120,7 +120,7 @@ def test_padding_with_nan_changes_nothing_and_neither_does_the_order():
         np.testing.assert_allclose(class_precision(flat, style=style), plain)
 
 
-def test_a_class_without_a_truth_is_no_part_of_the_mean():
+def test_a_class_without_a_reference_is_no_part_of_the_mean():
     case = CaseDetections(np.stack([cube(20), cube(20)])[:, None], np.full((2, 1), 0.9),
                           np.stack([cube(20), np.full(6, NAN)]))
     for style in ("coco", "voc"):
@@ -201,7 +201,7 @@ def test_equal_overlaps_and_a_threshold_of_one_as_pycocotools():
     def box(left, right=None):
         return np.array([left, 0.0, 0, left + 10 if right is None else right, 10, 1])
 
-    # The better candidate overlaps both references alike and takes the last, so that nothing is left for the other one.
+    # The better candidate overlaps both references alike and matches the last, so that none is left for the other one.
     cases = one_class(([(0.9, box(20)), (0.8, box(22))], [box(19), box(21)]))
     for precision in (class_precision, coco_precision):
         assert float(precision(cases, (0.6,))[0, 0]) == pytest.approx(51 / 101)

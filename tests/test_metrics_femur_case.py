@@ -34,7 +34,7 @@ def test_a_prediction_solved_by_hand():
     assert row["contradiction"] == 0 and row["undefined"] == 0
 
 
-def test_exchanged_tips_are_an_error_and_said_beside_it():
+def test_exchanged_tips_are_an_error_with_a_column_of_their_own():
     reference = MaskAndPoints(None, np.array([[4, 6, 5], [23, 6, 5]], float))
     row = joint_metrics(MaskAndPoints(None, reference.points_vox[::-1]), reference, SPACING, {"femur": 1}, NAMES)
     assert row["error_proximal_mm"] == pytest.approx(9.5) and row["exchanged_mm"] == 0

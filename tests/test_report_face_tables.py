@@ -94,7 +94,7 @@ def test_table_1_has_our_rows_the_papers_and_the_papers_arithmetic(results, tabl
     errors = np.array([row["mre_mm"] for row in results[0] if row["method"] == "IG-RPN"]).reshape(2, 6)
     assert ours["d-mean mm"].mean == pytest.approx(errors.mean())
     assert ours["d-mean mm"].std == pytest.approx(errors.mean(axis=0).std(ddof=1))
-    assert "two cores" in table.note and "no average precision" in table.note
+    assert "two cores" in table.note and "not average precision" in table.note
 
 
 def test_heatmaps_have_dashes_where_the_paper_has(tables):

@@ -1,6 +1,6 @@
 """Measures runs of `face` on their test cases: python evaluate/face.py --data FILE.h5 --runs DIR [DIR ...] --out DIR.
 
-Writes cases.csv, the paper's Tables 1 and 2 with the paper's rows beside ours, average precision as COCO and VOC count
+Writes cases.csv, the paper's Tables 1 and 2 with the paper's rows beside ours, average precision as COCO and VOC define
 it, flaws, paired differences, Figs. 3 and 4, landmarks with their boxes, and report.html. A run of one stage is
 measured twice, without the graph prior and with it. Runs that differ in their seed alone share a row; with --ensemble
 they are also measured together. The same command resumes an interrupted evaluation. Everything is scored on the
@@ -35,20 +35,27 @@ def main(argv: list[str] | None = None) -> None:
     quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.face_tables import face_tables, in_order
-    from tfsono.systems.face import check_together
 
     with opened(arguments, FACE, ("landmarks",)) as evaluation:
-        groups = evaluation.groups(methods_of(evaluation.runs), [run.config.method for run in evaluation.runs])
-        for group in groups:
-            check_together(group.runs)  # before minutes are spent
+        groups = groups_of(evaluation)
         rows, landmarks = in_order(evaluation.rows(groups, measure)), tuple(evaluation.cache.landmarks)
         tables = face_tables(rows, detections_of(evaluation, groups, rows), landmarks, landmarks == LANDMARKS)
         written = evaluation.write_tables(rows, tables, ("table", "flaws"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks with their boxes")
 
 
+def groups_of(evaluation) -> list:
+    """The groups to measure: runs and, on demand, ensembles."""
+    from tfsono.systems.face import check_together
+
+    groups = evaluation.groups(methods_of(evaluation.runs), [run.config.method for run in evaluation.runs])
+    for group in groups:
+        check_together(group.runs)  # before minutes are spent
+    return groups
+
+
 def methods_of(runs) -> list[str]:
-    """A row's name for each run without the prior: the paper's, and what tells it from others of that name."""
+    """A row's name for each run without the prior: the paper's, and how it differs from others of that name."""
     from tfsono.evaluation.methods import method_names, paper_names
 
     return paper_names(runs, method_names([run.settings for run in runs], [""] * len(runs), UNNAMED), NAMES)
@@ -61,12 +68,12 @@ def name_with_prior(method: str) -> str:
 
 
 def has_prior(run) -> bool:
-    """Whether a run is measured with the graph prior too: the paper has it for networks of one stage."""
+    """Whether a run is measured with the graph prior too: one-stage networks, as in the paper."""
     return run.config.use_prior and NAMES.get(run.settings.variant) in WITH_PRIOR
 
 
 def measure(evaluation, group) -> list[dict]:
-    """One row per test case, without the prior, and one with it; what an earlier call measured is read back."""
+    """Rows per test case, without the prior and with it; those of an earlier call are read back."""
     from tfsono.inference.face import FaceModule
     from tfsono.inference.face_prior import PRIOR
     from tfsono.systems.face import module_of
@@ -85,7 +92,7 @@ def measure(evaluation, group) -> list[dict]:
 
 
 def times_ms(module, case) -> list[float]:
-    """Milliseconds of one volume, the median of 20 calls after a warm-up: without the prior, and then with it."""
+    """Milliseconds of one volume, the median of 20 calls after a warm-up: without the prior, and with it."""
     import statistics
     import time
 
@@ -104,7 +111,7 @@ def times_ms(module, case) -> list[float]:
 
 
 def device() -> str:
-    """What it ran on, as the table names it."""
+    """The device, as the table names it."""
     import platform
 
     import tensorflow as tf
@@ -116,7 +123,7 @@ def device() -> str:
 
 
 def measure_case(module, group, case, folder: Path, times: list[float]) -> list[dict]:
-    """The rows of a case, without the prior and with it; the prediction is kept as files."""
+    """The rows of a case, without the prior and with it; writes the prediction."""
     import numpy as np
 
     from tfsono.inference.module_input import module_input
@@ -126,7 +133,7 @@ def measure_case(module, group, case, folder: Path, times: list[float]) -> list[
     names = config.landmark_names
     predicted = {key: value.numpy() for key, value in module(*module_input(own.array, own.spacing_mm)).items()}
     reference = case.own_points_vox(len(names))
-    sides = np.array(config.sides)[:, None] * np.array(own.size) / case.image.shape  # on its own grid, [K, 3]
+    sides = np.array(config.sides)[:, None] * np.array(own.size) / case.image.shape  # on the case's own grid, [K, 3]
     np.savez(make_folder(folder) / f"{case.name}.npz", reference=reference, sides=sides, **predicted)
     rows = []
     for prior, (found, milliseconds) in enumerate(zip((without_prior(predicted), predicted), times)):
@@ -142,7 +149,7 @@ def measure_case(module, group, case, folder: Path, times: list[float]) -> list[
 
 
 def without_prior(predicted: dict) -> dict:
-    """The prediction by the best candidates alone."""
+    """The prediction from the best candidates alone."""
     import numpy as np
 
     best = predicted["candidate_boxes_vox"][:, 0]
@@ -151,7 +158,7 @@ def without_prior(predicted: dict) -> dict:
 
 
 def keep(folder: Path, case, found: dict, names, prior: int) -> str:
-    """Writes the landmarks, and their boxes where there are some, as 3D Slicer's markups; returns the file's place."""
+    """Writes the landmarks, and boxes if there are any, as 3D Slicer's markups; returns the file's relative path."""
     from tfsono.volumes.landmarks import box_to_mm, points_to_mm, write_markups
 
     own = case.own
@@ -162,7 +169,7 @@ def keep(folder: Path, case, found: dict, names, prior: int) -> str:
 
 
 def summary_text(rows: list[dict]) -> str:
-    """What a case's numbers are, in words."""
+    """A case's metrics, in words."""
     words = []
     for row, after in zip(rows, ("", " with the prior")):
         text = f"error {row['mre_mm']:.2f} mm"
@@ -173,7 +180,7 @@ def summary_text(rows: list[dict]) -> str:
 
 
 def detections_of(evaluation, groups: list, rows: list[dict]) -> dict:
-    """Method -> run -> the candidates of its cases and their reference boxes, for the average precision."""
+    """Method -> run -> candidates and reference boxes of its cases, for the average precision."""
     import numpy as np
 
     from tfsono.geometry.boxes import centred_boxes

@@ -28,7 +28,7 @@ SHOWN = 6  # cases of Fig. 5
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(FEMUR, __doc__, "masks")
     parser.add_argument("--region", default="found", choices=("found", "reference"), type=reference_for_true,
-                        help="where the second stages look: where the first one found bone, or in the reference boxes")
+                        help="region of the second stages: where the first stage finds bone, or the reference boxes")
     arguments = parser.parse_args(argv)
 
     quiet_tensorflow()  # after --help, which must not wait for TensorFlow
@@ -49,7 +49,7 @@ def reference_for_true(word: str) -> str:
 
 
 def groups_of(evaluation, region: str) -> list:
-    """What is measured: runs and, on demand, ensembles; those of second stages in the boxes that `region` asks for."""
+    """The groups to measure: runs and, on demand, ensembles; second stages in the boxes of `region`."""
     from tfsono.systems.femur import check_together
 
     kinds = ["regions" if run.config.network == "unet_roi" else f"{' and '.join(run.config.outputs)}"
@@ -63,7 +63,7 @@ def groups_of(evaluation, region: str) -> list:
 
 
 def methods_of(runs, region: str) -> list[str]:
-    """A row's name for each run: the paper's, and what tells it from others of that name."""
+    """A row's name for each run: the paper's, and how it differs from others of that name."""
     from tfsono.evaluation.methods import method_names, paper_names
 
     regions = ["" if run.config.network == "unet_roi" or run.config.roi_run and region == "found" else
@@ -72,7 +72,7 @@ def methods_of(runs, region: str) -> list[str]:
 
 
 def measure(evaluation, group) -> list[dict]:
-    """One row per test case; what an earlier call measured with the same weights and cache is read back."""
+    """One row per test case; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.femur import FIRST_STAGE, module_of
 
     stages = sorted((group.first.folder / FIRST_STAGE).glob("*.weights.h5"))
@@ -87,9 +87,9 @@ def measure(evaluation, group) -> list[dict]:
 
 
 def measure_case(module, group, case, folder: Path, with_box: bool) -> dict:
-    """Sec. II-A to II-C: region, prediction, postprocessing; measured on the case's own grid, and kept.
+    """Sec. II-A to II-C: region, prediction, postprocessing; measured on the case's own grid, and written.
 
-    `with_box` gives the reference box in place of the first stage's.
+    `with_box` takes the reference box instead of the first stage's.
     """
     from tfsono.geometry.regions import Box, box_iou, box_of
     from tfsono.metrics.femur_case import MaskAndPoints, joint_metrics
@@ -110,7 +110,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool) -> dict:
 
 
 def predicted(module, own, config, box) -> tuple:
-    """The postprocessed prediction, in a box where one is given; the box's ends, and whether the region was found."""
+    """The postprocessed prediction, in `box` or in the found region; that region's ends, and whether it was found."""
     from tfsono.inference.module_input import module_input
     from tfsono.inference.segmentation import postprocess_mask
     from tfsono.metrics.femur_case import MaskAndPoints
@@ -130,7 +130,7 @@ def reference_points(case, landmarks: int):
 
 
 def keep(folder: Path, name: str, found, own, landmarks: tuple[str, ...]) -> dict:
-    """Writes the mask and the landmarks, and says where below runs/ and at which voxels; "" for what there is not."""
+    """Writes mask and landmarks; their columns of cases.csv: path below runs/ ("" without a mask) and voxels."""
     from tfsono.volumes.image import write_volume
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
@@ -149,7 +149,7 @@ def keep(folder: Path, name: str, found, own, landmarks: tuple[str, ...]) -> dic
 
 
 def summary_text(row: dict) -> str:
-    """What a case's numbers are, in words."""
+    """A case's metrics, in words."""
     import math
 
     parts = [f"{word} {row[key]:.{digits}f}{unit}" for key, word, digits, unit in (
@@ -169,7 +169,7 @@ def figures(evaluation, rows: list[dict]) -> list:
     folder, landmarks, methods = evaluation.figures_folder, tuple(evaluation.cache.landmarks), by_method(rows)
     agreement_figure(folder / "agreement.png", agreements_of(methods, measurements_of(landmarks)),
                      "Fig. 4: agreement with the reference")
-    found = [Figure(folder / "agreement.png", "Fig. 4. Bland and Altman: prediction less reference over their mean, "
+    found = [Figure(folder / "agreement.png", "Fig. 4. Bland and Altman: prediction minus reference over their mean, "
                     "with the bias and its limits (1.96 standard deviations).")]
     means = means_of(rows, landmarks)
     for stem, columns, key in (("methods1", TABLE_1, "dice"), ("methods2", table_2(landmarks), "mre_mm")):
@@ -198,7 +198,7 @@ def draw_examples(evaluation, number: int, method: str, rows: list[dict]) -> lis
         path = evaluation.figures_folder / f"{number}_{place + 1:02d}.png"
         draw_case(evaluation, path, own[place], f"{method}: {place + 1} of {len(own)}")
         found.append(Figure(path, f"Fig. 5. {method}, {place + 1} of {len(own)} by {key}: reference and prediction; "
-                            "landmarks as seen along the cut axis."))
+                            "landmarks projected along the cut axis."))
     return found
 
 
@@ -223,7 +223,7 @@ def draw_case(evaluation, path: Path, row: dict, title: str) -> None:
 
 
 def length_text(row: dict) -> str:
-    """The two lengths in words; "" where there are none."""
+    """The two lengths in words; "" without them."""
     length = row.get("length_mm", float("nan"))
     return f"; length {length:.1f} mm, reference {row['length_reference_mm']:.1f} mm" if length == length else ""
 

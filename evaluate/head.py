@@ -35,17 +35,16 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.report.head_tables import head_tables
 
     with opened(arguments, HEAD) as evaluation:
-        heads, runs = check(evaluation, arguments.samples), evaluation.runs
-        groups = evaluation.groups(methods_of(runs), [run.config.part for run in runs])
+        heads, groups = check(evaluation, arguments.samples), groups_of(evaluation)
         rows = evaluation.rows(groups, lambda _, group: measure(evaluation, group, heads, arguments.samples))
-        tables = evaluation.write_tables(rows, head_tables(rows, label_floors(heads, runs[0])),
+        tables = evaluation.write_tables(rows, head_tables(rows, label_floors(heads, evaluation.runs[0])),
                                          ("segmentation", "landmarks", "measurements", "label_floor"))
         evaluation.write_page(groups, tables, figures(evaluation, rows, heads), "masks",
                               lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
 
 
 def check(evaluation, samples: int | None) -> dict:
-    """The references of the test cases; runs whose references differ are refused, and impossible options."""
+    """The references of the test cases; refuses runs with different references, and impossible options."""
     from tfsono.evaluation.comparable import check_one_value
 
     if samples is not None and not 0 <= samples <= 1000:
@@ -54,8 +53,13 @@ def check(evaluation, samples: int | None) -> dict:
     return reference_heads(evaluation.runs[0], evaluation.cache)
 
 
+def groups_of(evaluation) -> list:
+    """The groups to measure: runs and, on demand, ensembles."""
+    return evaluation.groups(methods_of(evaluation.runs), [run.config.part for run in evaluation.runs])
+
+
 def methods_of(runs) -> list[str]:
-    """A row's name for each run, and what it started from, where that tells it from others."""
+    """A row's name for each run, with its initial weights where runs differ in them."""
     from tfsono.evaluation.methods import method_names
 
     started = ["ImageNet weights" if run.config.backbone_weights else "" for run in runs]
@@ -63,7 +67,7 @@ def methods_of(runs) -> list[str]:
 
 
 def reference_heads(run, cache) -> dict:
-    """The references of the test cases by name: of those with a mask that an ellipse fits, or with points."""
+    """The references by name of the test cases with a mask that an ellipse fits, or with points."""
     from tfsono.data.heads import known_heads, official_outlines
 
     heads = official_outlines(known_heads(cache, run.split["test"]), run.data["outline_margin_px"])
@@ -72,13 +76,13 @@ def reference_heads(run, cache) -> dict:
     if not known:
         raise UserError(f"{cache.path}: none of the {len(heads)} test cases has a mask or points to compare with")
     if excluded:
-        print(f"{len(excluded)} of {len(heads)} test cases are excluded, with neither mask nor points that fit: "
+        print(f"{len(excluded)} of {len(heads)} test cases have neither mask nor points that fit and are excluded: "
               f"{', '.join(excluded)}")
     return known
 
 
 def order_of(run):
-    """Which end of a pair comes first in what the run learned."""
+    """The order of a pair's ends in the run's training."""
     from tfsono.geometry.head_labels import EndOrder
 
     held = run.data["end_order"]
@@ -86,7 +90,7 @@ def order_of(run):
 
 
 def reference_of(head, run, mask=None):
-    """The reference in the order of the run's ends: the mask's ellipse, else that of points which fit; or None."""
+    """The reference in the run's order of ends: the mask's ellipse, else that of its points, else None."""
     from tfsono.geometry.ellipse import ellipse_of_points
     from tfsono.metrics.head_case import HeadOutline
 
@@ -96,7 +100,7 @@ def reference_of(head, run, mask=None):
 
 
 def reference_mask(case, head):
-    """The mask of a cached case, bool [Y, X], or its official outline, filled; None where there is none."""
+    """The mask of a cached case, bool [Y, X], or its filled official outline; None without a mask."""
     if case.label is None:
         return None
     mask = case.label[:, :, 0].T > 0
@@ -118,7 +122,7 @@ def label_floors(heads: dict, run) -> dict[str, list[float]]:
 
 
 def predictor_of(group, weights: str, samples: int | None):
-    """What `tfsono predict` predicts with, of the group's runs."""
+    """The predictor that `tfsono predict` uses, of the group's runs."""
     from tfsono.predict.sources import Model, Options
     from tfsono.systems.head import manifest_of, module_of, predictor
 
@@ -127,7 +131,7 @@ def predictor_of(group, weights: str, samples: int | None):
 
 
 def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
-    """One row per test case; what an earlier call measured with the same weights and cache is read back."""
+    """One row per test case; those of an earlier call with the same weights and cache are read back."""
     folder = evaluation.folder(group, settings=(samples, [run.data for run in group.runs]))
 
     def open_measure():
@@ -138,7 +142,7 @@ def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
 
 
 def measure_case(predictor, group, case, head, folder: Path) -> dict:
-    """Approach 4 and Evaluation Metrics: predict, fit the ellipse, measure in the image's own pixels; keep the mask."""
+    """Approach 4 and Evaluation Metrics: predict, fit the ellipse, measure in the image's pixels; write the mask."""
     from tfsono.data.images_2d import image_pixels
     from tfsono.metrics.head_case import HeadOutline, head_metrics
     from tfsono.predict.head import mask_of
@@ -159,7 +163,7 @@ def measure_case(predictor, group, case, head, folder: Path) -> dict:
 
 
 def write_mask(path: Path, mask) -> str:
-    """Writes 0 and 255, and returns where below runs/; "" for landmarks."""
+    """Writes 0 and 255, and returns the path below runs/; "" for landmarks."""
     import cv2
     import numpy as np
 
@@ -173,14 +177,14 @@ def write_mask(path: Path, mask) -> str:
 
 
 def spread_row(name: str, deviation_px, pixel_size_mm: float | None) -> dict:
-    """The standard deviation of BPD, OFD and HC over members or dropout's samples; NaN where there are not two."""
+    """The standard deviation of BPD, OFD and HC over members or dropout's samples; NaN for fewer than two."""
     sizes = {"px": 1.0, "mm": pixel_size_mm or float("nan")}
     return {f"{key}_sd_{name}_{unit}": float(value) * size for unit, size in sizes.items()
             for key, value in zip(("bpd", "ofd", "hc"), deviation_px, strict=True)}
 
 
 def outline_row(outline) -> dict:
-    """The numbers that the figures are drawn from; None where undefined."""
+    """The values that the figures need; None where undefined."""
     row = dict.fromkeys((*POINTS, *ELLIPSE))
     if outline.points_px is not None:
         row |= zip(POINTS, map(float, outline.points_px.ravel()), strict=True)
@@ -232,7 +236,7 @@ def figures(evaluation, rows: list[dict], heads: dict) -> list:
     metrics = compared_metrics(unit)
     means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in methods.items()}
     cases_figure(folder / "methods.png", means, metrics)
-    found = [Figure(folder / "agreement.png", "Bland and Altman: prediction less reference over their mean, with the "
+    found = [Figure(folder / "agreement.png", "Bland and Altman: prediction minus reference over their mean, with the "
                     "bias and its limits (1.96 standard deviations)."),
              Figure(folder / "methods.png", "Every test case, by method.")]
     for number, (method, group) in enumerate(methods.items(), 1):
@@ -253,7 +257,8 @@ def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: d
         path, case = evaluation.figures_folder / f"{stem}_{rank}.png", row["case"]
         text = f"{summary_text(row)}; DSC {row['dsc_percent']:.1f} %"
         comparison_figure(path, image_pixels(evaluation.cache.read(case)),
-                          reference=reference_of(heads[case], evaluation.runs[0]), found=outline_of(row, evaluation.out),
+                          reference=reference_of(heads[case], evaluation.runs[0]),
+                          found=outline_of(row, evaluation.out),
                           title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
         found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
     return found

@@ -25,27 +25,34 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.evaluation.displaced import displaced_tables
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.hip_tables import hip_tables
-    from tfsono.systems.hip import check_together
 
     with opened(arguments, HIP, ("labels",)) as evaluation:
-        groups = evaluation.groups(methods_of(evaluation.runs))
-        for group in groups:
-            check_together(group.runs)  # before minutes are spent
+        groups = groups_of(evaluation)
         rows = evaluation.rows(groups, measure)
         tables = hip_tables(rows, tuple(evaluation.cache.labels)) | displaced_tables(rows)
         written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "masks")
 
 
+def groups_of(evaluation) -> list:
+    """The groups to measure: runs and, on demand, ensembles."""
+    from tfsono.systems.hip import check_together
+
+    groups = evaluation.groups(methods_of(evaluation.runs))
+    for group in groups:
+        check_together(group.runs)  # before minutes are spent
+    return groups
+
+
 def methods_of(runs) -> list[str]:
-    """A row's name for each run, with the row of Table 2 that it belongs to."""
+    """A row's name for each run, with its row of Table 2."""
     from tfsono.evaluation.methods import method_names
 
     return method_names([run.settings for run in runs], [transfer_of(run) for run in runs])
 
 
 def transfer_of(run) -> str:
-    """The row of Table 2 that a run belongs to."""
+    """A run's row of Table 2."""
     from tfsono.training.start import initialisation_of
 
     if not run.config.c3d_weights:
@@ -55,7 +62,7 @@ def transfer_of(run) -> str:
 
 
 def measure(evaluation, group) -> list[dict]:
-    """One row per test case and label; what an earlier call measured with the same weights and cache is read back."""
+    """One row per test case and label; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.hip import module_of
 
     folder = evaluation.folder(group)
@@ -68,7 +75,7 @@ def measure(evaluation, group) -> list[dict]:
 
 
 def measure_case(module, group, case, folder: Path) -> list[dict]:
-    """Sec. 3.4: segment, postprocess, measure on the case's own grid, and keep the mask."""
+    """Sec. 3.4: segment, postprocess, measure on the case's own grid, and write the mask."""
     from tfsono.evaluation.displaced import displacement_columns
     from tfsono.files import make_folder
     from tfsono.inference.segmentation import postprocess_mask, segment_array
@@ -77,7 +84,7 @@ def measure_case(module, group, case, folder: Path) -> list[dict]:
 
     config, reference = group.first.config, case.own
     mask = postprocess_mask(segment_array(module, reference.array, reference.spacing_mm), config.classes,
-                      config.largest_component, config.fill_holes)
+                            config.largest_component, config.fill_holes)
     write_volume(make_folder(folder) / f"{case.name}_mask.nii.gz", mask, reference)
     of_case = displacement_columns(mask, reference.label)
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
@@ -93,7 +100,7 @@ def summary_text(rows: list[dict]) -> str:
 
 def figures(evaluation, rows: list[dict]) -> list:
     """Fig. 2: surfaces coloured by distance and slices with contours, of the best, median and worst case; box plots."""
-    from tfsono.report.hip_tables import COLUMNS, means_of
+    from tfsono.report.hip_tables import OUR_COLUMNS, means_of
     from tfsono.report.page import Figure
     from tfsono.report.plots import cases_figure
     from tfsono.report.rows import by_method
@@ -106,7 +113,7 @@ def figures(evaluation, rows: list[dict]) -> list:
             first = next(r for r in group if r["case"] == row["case"])
             found += draw_case(evaluation, f"{number}_{rank}", f"{method}: {rank} of {len(ranked)}", first)
     path = evaluation.figures_folder / "methods.png"
-    cases_figure(path, means, COLUMNS)
+    cases_figure(path, means, OUR_COLUMNS)
     return [*found, Figure(path, "Every test case, by method.")]
 
 

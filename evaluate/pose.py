@@ -1,10 +1,10 @@
 """Measures runs of `pose` on their test cases: python evaluate/pose.py --data FILE.h5 --runs DIR [DIR ...] --out DIR.
 
 Writes cases.csv, the paper's Tables 1 and 2 with the paper's rows beside ours, lengths, paired differences, Figs. 1c, 5
-and 6, landmarks and report.html. With --refine each run of `land` is measured twice, as it is and refined on each test
-volume (SSL in the paper), and a table and a figure say when that helps. Runs that differ in their seed alone share a
-row; with --ensemble they are also measured together. The same command resumes an interrupted evaluation. Everything is
-scored on the volume's own grid.
+and 6, landmarks and report.html. With --refine each run of `land` is measured twice, unrefined and refined on each
+test volume (SSL in the paper), and a table and a figure show when that helps. Runs that differ in their seed alone
+share a row; with --ensemble they are also measured together. The same command resumes an interrupted evaluation.
+Everything is scored on the volume's own grid.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_PANELS = 4
 
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(POSE, __doc__, "landmarks")
-    parser.add_argument("--refine", action="store_true", help="refine the runs of land on each test volume too: SSL")
+    parser.add_argument("--refine", action="store_true", help="also refine the runs of land on each test volume (SSL)")
     arguments = parser.parse_args(argv)
 
     quiet_tensorflow()  # after --help, which must not wait for TensorFlow
@@ -48,11 +48,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def groups_of(evaluation, refine: bool) -> list:
-    """What is measured: runs and, on demand, ensembles; with `refine` the runs of land a second time."""
+    """The groups to measure: runs and, on demand, ensembles; with `refine` the runs of land again."""
     from tfsono.evaluation.comparable import check_one_value
     from tfsono.systems.pose import check_together
 
-    check_one_value(evaluation.runs, "auc_limit_mm", "areas of one table have one limit")
+    check_one_value(evaluation.runs, "auc_limit_mm", "the areas of one table need one limit")
     groups = evaluation.groups(methods_of(evaluation.runs))
     for group in groups:
         check_together(group.runs)
@@ -60,13 +60,13 @@ def groups_of(evaluation, refine: bool) -> list:
         return groups
     land = [group for group in groups if len(group.runs) == 1 and group.first.config.method == "land"]
     if not land:
-        raise UserError("--refine: refines runs of land, found none among --runs; leave it out or add one")
+        raise UserError("--refine: refines runs of land, found none among --runs; omit it or add one")
     return groups + [group._replace(name=f"{group.name}_refined", method=refined_name(group.method), option="refined")
                      for group in land]
 
 
 def methods_of(runs) -> list[str]:
-    """A row's name for each run: the paper's, and what tells it from others of that name."""
+    """A row's name for each run: the paper's, and how it differs from others of that name."""
     from tfsono.evaluation.methods import method_names, paper_names
 
     started = {run.settings.variant: set() for run in runs}
@@ -84,7 +84,7 @@ def refined_name(method: str) -> str:
 
 
 def measure(evaluation, group) -> list[dict]:
-    """One row per test case; what an earlier call measured with the same weights and cache is read back."""
+    """One row per test case; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.pose import module_of
 
     if group.option == "refined":
@@ -119,7 +119,7 @@ def measure_refined(evaluation, group) -> list[dict]:
 
 
 def measure_case(module, group, case, folder: Path) -> dict:
-    """The prediction of the network, measured on the case's own grid, and kept."""
+    """The network's prediction, measured on the case's own grid, and written."""
     from tfsono.inference.module_input import module_input
 
     found = module(*module_input(case.own.array, case.own.spacing_mm))
@@ -127,7 +127,7 @@ def measure_case(module, group, case, folder: Path) -> dict:
 
 
 def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> dict:
-    """The refined prediction, its path, what it was before, and how far the reference pose is from the atlas set."""
+    """The refined prediction, its path, the errors before, and the atlas set's distance from the reference."""
     import time
 
     import numpy as np
@@ -155,7 +155,7 @@ def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> di
 
 
 def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
-    """A row of cases.csv; the landmarks are kept as a file, and in the row."""
+    """A row of cases.csv; the landmarks are written to a file, and into the row."""
     from tfsono.metrics.pose_case import known_segments, pose_metrics
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
@@ -175,7 +175,7 @@ def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
 
 
 def summary_text(row: dict) -> str:
-    """What a case's numbers are, in words."""
+    """A case's metrics, in words."""
     text = f"error {row['mre_mm']:.2f} mm, AUC {100 * row['auc']:.1f} %"
     if "initial_mm" in row:
         text += f", before {row['initial_mm']:.2f} mm" + (f" ({row['note']})" if row["note"] else "")
@@ -183,7 +183,7 @@ def summary_text(row: dict) -> str:
 
 
 def figures(evaluation, rows: list[dict]) -> list:
-    """Figs. 1c, 5 and 6, every case by method, and the refinement's paths."""
+    """Figs. 1c, 5 and 6, every case by method, and the refinement."""
     from tfsono.report.page import Figure
     from tfsono.report.plots import cases_figure
     from tfsono.report.pose_tables import COMPARED, means_of, refined_rows
@@ -199,7 +199,7 @@ def figures(evaluation, rows: list[dict]) -> list:
     refined = refined_rows(methods)
     if refined:
         path = folder / "refinement.png"
-        refinement_figure(path, refined, "Refinement on the test volume: when it helps and when it harms")
+        refinement_figure(path, refined, "Refinement on the test volume: when it helps")
         found.append(Figure(path, "The mean error by iteration (blue: better at the end, orange: worse), and its "
                             "change by the error before and by the distance of the reference pose to the atlas set. "
                             "Where the error before is high, part of the change is regression to the mean."))
@@ -231,7 +231,7 @@ def draw_curves(path: Path, methods: dict[str, list[dict]], landmarks, limit_mm:
 def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -> list:
     """Fig. 6: reference and predictions of the first runs, in the best, a middle and the worst case of the last method.
 
-    Where it is refined, best and worst are by what the refinement changed.
+    If that is refined, cases are ranked by the change of the error.
     """
     import numpy as np
 
@@ -257,14 +257,14 @@ def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cach
                                 path_of(out, row, spacing)))
         path = folder / f"skeletons_{word}.png"
         skeleton_figure(path, [panels], landmarks, known_segments(SEGMENTS, landmarks), f"Fig. 6: {case.name}")
-        kind = "what the refinement changed" if "initial_mm" in rows[0] else "its mean error"
+        kind = "the change by the refinement" if "initial_mm" in rows[0] else "its mean error"
         found.append(Figure(path, f"Fig. 6. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by "
                                 f"{kind}; a black line is a landmark's path through the iterations."))
     return found
 
 
 def path_of(out: Path, row: dict, spacing):
-    """[T + 1, K, 3] millimetres, where the refinement kept it; None for a prediction that was not refined."""
+    """[T + 1, K, 3] millimetres, of a refined prediction; None for another."""
     import numpy as np
 
     path = out / "runs" / row["file"].replace(".mrk.json", "_path.npz")

@@ -19,7 +19,7 @@ def test_the_folder_changes_with_weights_settings_and_cache(tmp_path):
     assert all(path.parent == tmp_path / "runs" and path.name.startswith("run_") for path in found)
 
 
-def test_what_was_measured_is_read_back_and_a_stopped_evaluation_goes_on(tmp_path, capsys):
+def test_measured_cases_are_read_back_and_a_stopped_evaluation_resumes(tmp_path, capsys):
     opened, asked = [], []
 
     def open_measure():

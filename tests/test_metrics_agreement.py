@@ -1,4 +1,4 @@
-"""What a list of cases amounts to: solved by hand, by enumeration, and against SciPy's own bootstrap."""
+"""Statistics over cases: solved by hand, by enumeration, and against SciPy's own bootstrap."""
 
 from __future__ import annotations
 

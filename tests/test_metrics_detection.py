@@ -19,7 +19,7 @@ NAN = float("nan")
 def test_hit_rate_by_hand():
     ious = np.array([[0.5, 0.74, NAN], [0.35, 1.0, 0.2]])
     np.testing.assert_allclose(hit_rate(ious), [4 / 5, 3 / 5, 1 / 5])
-    known = np.array([[True, True, True], [True, True, False]])  # the NaN is a missing answer, the 0.2 has no reference
+    known = np.array([[True, True, True], [True, True, False]])  # NaN: no prediction; 0.2: no reference
     np.testing.assert_allclose(hit_rate(ious, PRINTED_THRESHOLDS, known), [4 / 5, 3 / 5, 1 / 5])
     np.testing.assert_allclose(hit_rate(ious, (0.1,), known), [4 / 5])
     assert np.isnan(hit_rate(np.full((2, 5), NAN))).all() and hit_rate(np.zeros((0, 5))).shape == (3,)
@@ -53,7 +53,7 @@ def cube(place: float, side: float = 10.0) -> np.ndarray:
 
 
 def one_class(*volumes) -> list[CaseDetections]:
-    """Of each volume the candidates [(score, box)] and the true boxes."""
+    """Of each volume the candidates [(score, box)] and the reference boxes."""
     cases = []
     for found, references in volumes:
         boxes = np.array([box for _, box in found]).reshape(1, -1, 6)
@@ -74,14 +74,14 @@ def test_average_precision_by_hand():
         np.testing.assert_allclose(average_precision(one_class(([], [cube(20)])), style=style), np.zeros(10))
 
 
-def test_a_second_box_on_one_truth_is_wrong():
+def test_a_second_box_on_one_reference_is_wrong():
     twice = one_class(([(0.9, cube(20)), (0.8, cube(21))], [cube(20)]), ([(0.7, cube(20))], [cube(20)]))
     for style in ("coco", "voc"):
         assert class_precision(twice, (0.5,), style)[0, 0] == pytest.approx(
             {"coco": (51 + 50 * 2 / 3) / 101, "voc": 0.5 + 0.5 * 2 / 3}[style])
 
 
-def test_coco_takes_the_truth_that_is_left_and_voc_does_not():
+def test_coco_matches_the_remaining_reference_and_voc_does_not():
     near = one_class(([(0.9, cube(20)), (0.8, cube(20.2))], [cube(20), cube(21)]))
     assert average_precision(near, (0.5,), "coco") == pytest.approx([1])
     assert average_precision(near, (0.5,), "voc") == pytest.approx([0.5])
@@ -120,7 +120,7 @@ def test_padding_with_nan_changes_nothing_and_neither_does_the_order():
         np.testing.assert_allclose(class_precision(flat, style=style), plain)
 
 
-def test_a_class_without_a_truth_is_no_part_of_the_mean():
+def test_a_class_without_a_reference_is_no_part_of_the_mean():
     case = CaseDetections(np.stack([cube(20), cube(20)])[:, None], np.full((2, 1), 0.9),
                           np.stack([cube(20), np.full(6, NAN)]))
     for style in ("coco", "voc"):
@@ -144,12 +144,12 @@ def random_case(generator, classes: int, found: int, references: int, continuous
         layer = np.zeros((*low.shape[:2], 1))
         return np.concatenate([low, layer, low + sides, layer + 1], axis=-1)
 
-    true = corners(references)
-    boxes = corners(found, np.repeat(true[..., :2], -(-found // references), axis=1)[:, :found])
+    expected = corners(references)
+    boxes = corners(found, np.repeat(expected[..., :2], -(-found // references), axis=1)[:, :found])
     scores = generator.random((classes, found)) if continuous else generator.integers(1, 6, (classes, found)) / 8
     boxes[generator.random((classes, found)) < 0.1] = NAN
-    true[generator.random((classes, references)) < 0.2] = NAN
-    return CaseDetections(boxes, scores, true)
+    expected[generator.random((classes, references)) < 0.2] = NAN
+    return CaseDetections(boxes, scores, expected)
 
 
 def coco_precision(cases, thresholds) -> np.ndarray:
@@ -161,17 +161,18 @@ def coco_precision(cases, thresholds) -> np.ndarray:
             for box in case.references[category]:
                 if np.isfinite(box).all():
                     sides = box[3:5] - box[:2]
-                    references.append({"id": len(references) + 1, "image_id": image, "category_id": category + 1, "iscrowd": 0,
-                                   "bbox": [*box[:2], *sides], "area": float(sides.prod())})
+                    references.append({"id": len(references) + 1, "image_id": image, "category_id": category + 1,
+                                       "iscrowd": 0, "bbox": [*box[:2], *sides], "area": float(sides.prod())})
             for box, score in zip(case.boxes[category], case.scores[category], strict=True):
                 if np.isfinite(box).all():
                     found.append({"image_id": image, "category_id": category + 1, "score": float(score),
                                   "bbox": [*box[:2], *(box[3:5] - box[:2])]})
-    true = coco.COCO()
-    true.dataset = {"info": {}, "images": [{"id": image} for image in range(1, len(cases) + 1)], "annotations": references,
-                    "categories": [{"id": category + 1} for category in range(len(cases[0].scores))]}
-    true.createIndex()
-    evaluation = cocoeval.COCOeval(true, true.loadRes(found), "bbox")
+    expected = coco.COCO()
+    expected.dataset = {"info": {}, "images": [{"id": image} for image in range(1, len(cases) + 1)],
+                        "annotations": references,
+                        "categories": [{"id": category + 1} for category in range(len(cases[0].scores))]}
+    expected.createIndex()
+    evaluation = cocoeval.COCOeval(expected, expected.loadRes(found), "bbox")
     evaluation.params.iouThrs = np.asarray(thresholds)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -200,7 +201,7 @@ def test_equal_overlaps_and_a_threshold_of_one_as_pycocotools():
     def box(left, right=None):
         return np.array([left, 0.0, 0, left + 10 if right is None else right, 10, 1])
 
-    # The better candidate overlaps both references alike and takes the last, so that nothing is left for the other one.
+    # The better candidate overlaps both references alike and matches the last, so that none is left for the other one.
     cases = one_class(([(0.9, box(20)), (0.8, box(22))], [box(19), box(21)]))
     for precision in (class_precision, coco_precision):
         assert float(precision(cases, (0.6,))[0, 0]) == pytest.approx(51 / 101)
@@ -211,12 +212,12 @@ def test_equal_overlaps_and_a_threshold_of_one_as_pycocotools():
 
 def voc_precision(cases, category: int, threshold: float) -> float:
     """The devkit's loop over all candidates, one after the other, and the area under its curve as rectangles."""
-    listed = [(score, image, box) for image, case in enumerate(cases)
+    ranked = [(score, image, box) for image, case in enumerate(cases)
               for box, score in zip(case.boxes[category], case.scores[category], strict=True) if np.isfinite(box).all()]
-    listed.sort(key=lambda item: -item[0])
+    ranked.sort(key=lambda item: -item[0])
     references = [[box for box in case.references[category] if np.isfinite(box).all()] for case in cases]
     used, right, curve = set(), 0, []
-    for rank, (_, image, box) in enumerate(listed, 1):
+    for rank, (_, image, box) in enumerate(ranked, 1):
         overlaps = [float(iou(box, reference)) for reference in references[image]]
         best = overlaps.index(max(overlaps)) if overlaps else -1
         if overlaps and overlaps[best] >= threshold and (image, best) not in used:

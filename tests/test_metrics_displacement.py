@@ -23,7 +23,7 @@ def test_a_shift_is_found_and_where_it_leads(shift):
     reference = two_boxes()
     prediction = np.roll(reference, shift, (0, 1, 2))
     found = displacement(prediction, reference)
-    assert found.shift_vox == shift and found.moved_dice == 1
+    assert found.shift_vox == shift and found.shifted_dice == 1
 
 
 def test_solved_by_hand():
@@ -39,14 +39,14 @@ def test_the_best_of_all_shifts():
     reference[4:-4, 4:-4, 4:-4] = random.integers(0, 3, (11, 7, 5))
     prediction = np.where(random.random(reference.shape) < 0.7, np.roll(reference, (0, 1, -1), (0, 1, 2)), reference)
 
-    def dice(moved):
-        return np.mean([2 * ((prediction == k) & (moved == k)).sum() / ((prediction == k).sum() + (moved == k).sum())
-                        for k in (1, 2)])
+    def dice(shifted):
+        pairs = [(prediction == k, shifted == k) for k in (1, 2)]
+        return np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs])
 
     scores = {s: dice(np.roll(reference, s, (0, 1, 2))) for s in itertools.product((-2, -1, 0, 1, 2), repeat=3)}
     found = displacement(prediction, reference)
     assert found.shift_vox == max(scores, key=scores.get) == (0, 1, -1)
-    assert found.moved_dice == pytest.approx(max(scores.values()))
+    assert found.shifted_dice == pytest.approx(max(scores.values()))
     assert found.dice == pytest.approx(scores[0, 0, 0])
 
 
@@ -54,7 +54,7 @@ def test_what_leaves_the_volume_and_what_is_absent():
     reference, prediction = (np.zeros((6, 5, 3), np.uint8) for _ in range(2))
     reference[:2, 2, 1] = 1
     prediction[:1, 2, 1] = 1
-    assert displacement(prediction, reference) == ((0, 0, 0), 2 / 3, 2 / 3)  # moved by -1 half of it would be outside
+    assert displacement(prediction, reference) == ((0, 0, 0), 2 / 3, 2 / 3)  # shifted by -1 half of it would be outside
     prediction[:1, 2, 1] = 2
     assert displacement(prediction, reference) == ((0, 0, 0), 0, 0)  # no label in common
     with pytest.raises(ValueError, match="one shape"):
@@ -62,8 +62,8 @@ def test_what_leaves_the_volume_and_what_is_absent():
 
 
 def test_the_table_lists_what_the_runs_agree_on():
-    def row(case, run, dice, moved, shift):
-        return {"case": case, "run": run, "case_dice": dice, "moved_dice": moved,
+    def row(case, run, dice, shifted, shift):
+        return {"case": case, "run": run, "case_dice": dice, "shifted_dice": shifted,
                 **dict(zip(SHIFT, shift, strict=True))}
 
     rows = [row("a", "one", 0.80, 0.90, (-1, 1, 1)), row("a", "two", 0.78, 0.91, (-1, 2, 1)),

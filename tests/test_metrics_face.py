@@ -62,7 +62,7 @@ def test_the_papers_distances_fit_its_overlaps(side, shift_mm):
         assert math.isnan(row["second_taken"]) and math.isnan(row["hit_not_taken"])
 
 
-def test_a_missing_answer_is_a_miss_and_a_missing_truth_counts_nowhere():
+def test_a_missing_prediction_is_a_miss_and_a_missing_reference_is_excluded():
     found, reference = REFERENCE.copy(), REFERENCE.copy()
     found[1], reference[3, 2] = NAN, NAN
     row = metrics(prediction(found), reference)
@@ -82,7 +82,8 @@ def test_nothing_found_and_nothing_known():
     assert all(math.isnan(row[key]) for key in ("mre_mm", "mean_iou", "hit_50", "hit_mean"))
 
 
-@pytest.mark.parametrize("boxes", [None, np.tile(REFERENCE, 2), np.full((5, 6), NAN)], ids=["none", "without sides", "nan"])
+@pytest.mark.parametrize("boxes", [None, np.tile(REFERENCE, 2), np.full((5, 6), NAN)],
+                         ids=["none", "without sides", "nan"])
 def test_a_heatmap_has_places_and_no_boxes(boxes):
     given = prediction(REFERENCE + [1, 0, 0]) | {"boxes_vox": boxes}
     given["candidate_boxes_vox"] = None if boxes is None else boxes[:, None]
@@ -115,12 +116,12 @@ def test_millimetres_and_not_voxels_decide_which_side_is_nearer():
     assert exchanged_sides(found * spacing, reference * spacing, ("a", "b"), (("a", "b"),)) == 0
 
 
-def test_what_the_prior_took_and_could_have_taken():
+def test_what_the_prior_chose_and_could_have_chosen():
     found = REFERENCE + [[0, 0, 0], [20, 0, 0], [0, 0, 0], [NAN, NAN, NAN], [30, 0, 0]]
     boxes = centred_boxes(found, SIDES)
     candidates = np.stack([centred_boxes(REFERENCE + [40, 0, 0], SIDES), boxes, np.full((5, 6), NAN)], axis=1)
     candidates[1, 0] = centred_boxes(REFERENCE[1] + [2, 0, 0], 24)  # was there, first, and not taken
-    candidates[3, 0] = centred_boxes(REFERENCE[3], 24)  # the landmark is missing though it was listed
+    candidates[3, 0] = centred_boxes(REFERENCE[3], 24)  # the landmark is missing though it has a candidate
     row = metrics(prediction(found, boxes, candidate_boxes_vox=candidates, chosen=np.array([1, 1, 1, 0, 1])))
     assert (row["second_taken"], row["hit_not_taken"], row["missing"]) == (4, 2, 1)
     lost = metrics(prediction(found, boxes, candidate_boxes_vox=candidates, chosen=np.ones(5, int)))
@@ -128,7 +129,7 @@ def test_what_the_prior_took_and_could_have_taken():
     assert math.isnan(metrics(prediction(found, boxes, chosen=None))["second_taken"])
 
 
-def test_the_answer_does_not_depend_on_what_is_not_read():
+def test_the_row_does_not_depend_on_unread_keys():
     given = {"points_vox": REFERENCE, "boxes_vox": centred_boxes(REFERENCE, SIDES), "scores": np.ones(5)}
     row = metrics(given)
     assert row == pytest.approx(metrics(given | {"candidate_scores": np.zeros((5, 2))}), nan_ok=True)
@@ -139,7 +140,7 @@ def test_the_answer_does_not_depend_on_what_is_not_read():
     ({"points_vox": REFERENCE[:4]}, r"must be \[5, 3\]"),
     ({"boxes_vox": np.zeros((5, 3))}, r"boxes_vox must be \[5, 6\]"),
 ])
-def test_bad_answers(change, words):
+def test_bad_predictions(change, words):
     with pytest.raises(ValueError, match=words):
         metrics(prediction(REFERENCE) | change)
 

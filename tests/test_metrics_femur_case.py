@@ -1,4 +1,4 @@
-"""Joint answers on cases solved by hand, and against SciPy."""
+"""Joint predictions on cases solved by hand, and against SciPy."""
 
 import math
 
@@ -19,7 +19,7 @@ def bar(start=4, stop=24, shape=(31, 13, 11)):
     return mask
 
 
-def test_an_answer_solved_by_hand():
+def test_a_prediction_solved_by_hand():
     reference = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
     found = MaskAndPoints(bar(4, 20), np.array([[4, 9, 5], [23, 6, 6]], float))
     row = joint_metrics(found, reference, SPACING, {"femur": 1}, NAMES)
@@ -29,34 +29,35 @@ def test_an_answer_solved_by_hand():
     assert (row["length_mm"], row["length_error_mm"]) == pytest.approx((length, length - 9.5))
     assert row["dice"] == pytest.approx(2 * 16 / (16 + 20))
     assert row["volume_error_ml"] == pytest.approx(4 * 5 * 4 / 1000)
-    assert (row["apart_proximal_mm"], row["apart_distal_mm"]) == pytest.approx((1.0, 2.0))  # one row, four columns off
+    # one row, four columns off
+    assert (row["mask_distance_proximal_mm"], row["mask_distance_distal_mm"]) == pytest.approx((1.0, 2.0))
     assert row["contradiction"] == 0 and row["undefined"] == 0
 
 
-def test_exchanged_tips_are_an_error_and_said_beside_it():
+def test_exchanged_tips_are_an_error_with_a_column_of_their_own():
     reference = MaskAndPoints(None, np.array([[4, 6, 5], [23, 6, 5]], float))
     row = joint_metrics(MaskAndPoints(None, reference.points_vox[::-1]), reference, SPACING, {"femur": 1}, NAMES)
     assert row["error_proximal_mm"] == pytest.approx(9.5) and row["exchanged_mm"] == 0
     assert row["length_error_mm"] == 0 and math.isnan(row["dice"]) and math.isnan(row["contradiction"])
 
 
-def test_a_contradiction_is_a_tip_far_from_the_mask_that_truly_is_near():
+def test_a_contradiction_is_a_tip_far_from_the_mask_and_near_it_in_the_reference():
     reference = MaskAndPoints(bar(), np.array([[4, 6, 5], [23, 6, 5]], float))
     far = np.array([[4, 6, 5], [30, 6, 9]], float)  # 3.5 mm and 6 mm beyond the last voxel
     row = joint_metrics(MaskAndPoints(bar(), far), reference, SPACING, {"femur": 1}, NAMES)
-    assert row["apart_distal_mm"] == pytest.approx(math.hypot(3.5, 6)) and row["contradiction"] == 1
+    assert row["mask_distance_distal_mm"] == pytest.approx(math.hypot(3.5, 6)) and row["contradiction"] == 1
     elsewhere = MaskAndPoints(bar(), far)  # where the reference itself is so far off, nothing is to be judged
     assert joint_metrics(elsewhere, elsewhere, SPACING, {"femur": 1}, NAMES)["contradiction"] == 0
     only = MaskAndPoints(bar(), np.array([[np.nan] * 3, [30, 6, 9]]))
     assert math.isnan(joint_metrics(only, only, SPACING, {"femur": 1}, NAMES)["contradiction"])
 
 
-def test_missing_answers_and_empty_masks():
+def test_missing_predictions_and_empty_masks():
     reference = MaskAndPoints(bar(), np.array([[4, 6, 5], [np.nan] * 3]))
-    row = joint_metrics(MaskAndPoints(np.zeros_like(bar()), np.array([[4, 6, 5], [23, 6, 5]], float)), reference, SPACING,
-                        {"femur": 1}, NAMES)
+    found = MaskAndPoints(np.zeros_like(bar()), np.array([[4, 6, 5], [23, 6, 5]], float))
+    row = joint_metrics(found, reference, SPACING, {"femur": 1}, NAMES)
     assert row["dice"] == 0 and row["undefined"] == 1 and row["mre_mm"] == 0
-    assert math.isnan(row["length_error_mm"]) and math.isnan(row["apart_proximal_mm"])
+    assert math.isnan(row["length_error_mm"]) and math.isnan(row["mask_distance_proximal_mm"])
     none = joint_metrics(MaskAndPoints(None, None), reference, SPACING, {"femur": 1}, NAMES)
     assert all(math.isnan(none[key]) for key in ("dice", "mre_mm", "length_mm", "contradiction"))
 

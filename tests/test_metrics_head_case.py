@@ -11,12 +11,12 @@ from tfsono.geometry.ellipse import Ellipse
 from tfsono.metrics.head_case import HeadOutline, head_metrics
 
 SIZE = (243, 361)
-TRUE = Ellipse((170.0, 118.0), 90.0, 70.0, 0.0)
-REFERENCE = HeadOutline(TRUE, TRUE.end_points(), TRUE.mask(SIZE))
+EXPECTED = Ellipse((170.0, 118.0), 90.0, 70.0, 0.0)
+REFERENCE = HeadOutline(EXPECTED, EXPECTED.end_points(), EXPECTED.mask(SIZE))
 
 
 def moved(by_x=3.0, by_y=4.0, longer=0.0):
-    """The true head elsewhere, its long axis `longer` pixels longer at each end."""
+    """The reference head elsewhere, its long axis `longer` pixels longer at each end."""
     ellipse = Ellipse((170.0 + by_x, 118.0 + by_y), 90.0 + longer, 70.0, 0.0)
     return HeadOutline(ellipse, ellipse.end_points(), ellipse.mask(SIZE))
 
@@ -47,7 +47,7 @@ def test_a_longer_head_has_signed_errors_and_percentages():
     assert row["hc_reference_mm"] == pytest.approx(lengths[1], abs=1e-3)
 
 
-def test_the_official_circumference_is_the_truth_in_millimetres_alone():
+def test_the_official_circumference_is_the_reference_in_millimetres_alone():
     own = head_metrics(REFERENCE, REFERENCE, SIZE, 0.5)
     row = head_metrics(REFERENCE, REFERENCE, SIZE, 0.5, hc_mm=own["hc_reference_mm"] - 2)
     assert (row["hc_error_mm"], row["hc_error_px"]) == pytest.approx((2, 0))
@@ -61,11 +61,11 @@ def test_without_a_pixel_size_there_are_no_millimetres():
     assert row["mre_px"] == pytest.approx(5) and row["hc_error_percent"] == pytest.approx(0)
 
 
-def test_exchanged_ends_and_exchanged_names_are_told_apart():
-    ends = HeadOutline(TRUE, REFERENCE.points_px[[1, 0, 2, 3]])
+def test_exchanged_ends_and_exchanged_names_differ():
+    ends = HeadOutline(EXPECTED, REFERENCE.points_px[[1, 0, 2, 3]])
     row = head_metrics(ends, REFERENCE, SIZE, 0.5)
     assert (row["mre_px"], row["mre_exchanged_px"]) == pytest.approx((90, 0))
-    names = head_metrics(HeadOutline(TRUE, REFERENCE.points_px[[2, 3, 0, 1]]), REFERENCE, SIZE, 0.5)
+    names = head_metrics(HeadOutline(EXPECTED, REFERENCE.points_px[[2, 3, 0, 1]]), REFERENCE, SIZE, 0.5)
     assert (names["mre_exchanged_px"], names["mre_renamed_px"]) == pytest.approx((math.hypot(90, 70), 0))
     assert math.isnan(names["dice_percent"])  # no mask
 

@@ -1,4 +1,4 @@
-"""Landmark distances, and what becomes of missing points."""
+"""Landmark distances, also with missing points."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_a_case_solved_by_hand():
     assert (row["missing"], row["undefined"], row["exchanged"]) == (0, 0, 0)
 
 
-def test_a_missing_truth_is_masked_and_a_missing_answer_is_a_miss():
+def test_a_missing_reference_is_masked_and_a_missing_prediction_is_a_miss():
     reference, found = REFERENCE.copy(), REFERENCE.copy()
     reference[3], found[1, 2] = NAN, NAN
     row = pose_metrics(found, reference, SPACING, NAMES, BONES, SIDES)
@@ -51,7 +51,7 @@ def test_a_missing_truth_is_masked_and_a_missing_answer_is_a_miss():
     assert row["length_abs_error_mm"] == 0  # of the arm alone
 
 
-def test_without_any_truth_everything_is_undefined():
+def test_without_any_reference_everything_is_undefined():
     row = pose_metrics(REFERENCE, np.full((4, 3), NAN), SPACING, NAMES, BONES, SIDES)
     assert all(math.isnan(row[key]) for key in ("mre_mm", "auc", "auc_trapezoid", "length_abs_error_mm"))
     assert (row["missing"], row["undefined"], row["exchanged"]) == (4, 0, 0)
@@ -92,9 +92,10 @@ def test_lengths_and_errors_do_not_depend_on_the_frame():
 
     generator = np.random.default_rng(1)
     reference, found = generator.normal(size=(2, 16, 3)) * 30
-    turn, shift = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), np.array([5.0, -7, 80])
+    rotation, shift = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), np.array([5.0, -7, 80])
     one = pose_metrics(found, reference, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
-    other = pose_metrics(found @ turn.T + shift, reference @ turn.T + shift, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
+    rotated = (points @ rotation.T + shift for points in (found, reference))
+    other = pose_metrics(*rotated, (1, 1, 1), LANDMARKS, SEGMENTS, MIRRORED)
     assert other == pytest.approx(one)
 
 

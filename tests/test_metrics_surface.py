@@ -30,15 +30,15 @@ def blob_pair(seed: int, shape: tuple[int, ...] = (13, 11, 9)) -> tuple[np.ndarr
 
 
 def brute_boundary(mask: np.ndarray) -> np.ndarray:
-    """Each true voxel looks at its neighbours one by one; what lies outside the array is background."""
+    """The neighbours of each foreground voxel one by one; outside of the array is background."""
     found = np.zeros_like(mask)
     for voxel in np.argwhere(mask):
         for axis in range(mask.ndim):
             for step in (-1, 1):
-                beside = voxel.copy()
-                beside[axis] += step
-                outside = not 0 <= beside[axis] < mask.shape[axis]
-                if outside or not mask[tuple(beside)]:
+                neighbour = voxel.copy()
+                neighbour[axis] += step
+                outside = not 0 <= neighbour[axis] < mask.shape[axis]
+                if outside or not mask[tuple(neighbour)]:
                     found[tuple(voxel)] = True
     return found
 
@@ -105,11 +105,11 @@ def hand_pair() -> tuple[np.ndarray, np.ndarray]:
 def test_hand_solved_distances() -> None:
     """Spacing 0.5, 2, 3: (2,1,1) is 0.5 mm from (1,1,1); (2,2,1) is 0.5 and 2 mm away; (5,1,1) 3 steps."""
     oblique = math.sqrt(0.5**2 + 2**2)
-    there, back, predicted, true = surface_distances(*hand_pair(), SPACING_MM)
+    there, back, predicted, expected = surface_distances(*hand_pair(), SPACING_MM)
     assert there == pytest.approx([0, 0.5, oblique])
     assert back == pytest.approx([0, 1.5])
     assert predicted.tolist() == [[1, 1, 1], [2, 1, 1], [2, 2, 1]]
-    assert true.tolist() == [[1, 1, 1], [5, 1, 1]]
+    assert expected.tolist() == [[1, 1, 1], [5, 1, 1]]
 
     pooled = [0, 0.5, oblique, 0, 1.5]
     mean = sum(pooled) / 5
@@ -224,11 +224,11 @@ def test_surfaces_weigh_the_same_in_either_order() -> None:
 def test_axes_and_memory_order_do_not_matter() -> None:
     prediction, reference = blob_pair(4)
     expected = segmentation_metrics(prediction, reference, SPACING_MM)
-    turned = [mask.transpose(2, 0, 1) for mask in (prediction, reference)]
-    assert segmentation_metrics(*turned, (3.0, 0.5, 2.0)) == pytest.approx(expected)
+    permuted = [mask.transpose(2, 0, 1) for mask in (prediction, reference)]
+    assert segmentation_metrics(*permuted, (3.0, 0.5, 2.0)) == pytest.approx(expected)
     mixed = np.asfortranarray(prediction), reference[::-1].copy()[::-1]
     assert segmentation_metrics(*mixed, SPACING_MM) == pytest.approx(expected)
-    assert segmentation_metrics(*turned, SPACING_MM) != pytest.approx(expected)
+    assert segmentation_metrics(*permuted, SPACING_MM) != pytest.approx(expected)
 
 
 def test_spacing_scales_distances_and_volumes() -> None:
@@ -271,7 +271,7 @@ DISTANCES = [
 ]
 
 
-def test_both_empty_is_a_perfect_answer() -> None:
+def test_both_empty_is_perfect_agreement() -> None:
     empty = np.zeros(SHAPE, bool)
     values = segmentation_metrics(empty, empty, SPACING_MM)
     assert [values[name] for name in DISTANCES] == [0.0] * 5
@@ -280,7 +280,7 @@ def test_both_empty_is_a_perfect_answer() -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_one_empty_is_the_worst_answer_and_flagged(swapped: bool) -> None:
+def test_one_empty_is_the_worst_value_and_flagged(swapped: bool) -> None:
     pair = [np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)]
     pair[0][2:4, 1, 1] = True
     if swapped:

@@ -1,4 +1,4 @@
-"""Tables and figures of `head`: means over folds and cases by hand, undefined answers counted, pictures read back."""
+"""Tables and figures of `head`: means over folds and cases by hand, undefined cases counted, figures read back."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def prediction(case, run="a", method="unet", value=0.0, **more):
 
 
 def measured(case, run, method, longer=0.0, pixel_size_mm=0.5, found=True, spread=1.0):
-    """A row as an evaluation makes it, of an answer whose semi-axes are `longer` pixels too long."""
-    true, ellipse = (Ellipse((80.0, 60.0), 50.0 + more, 40.0 + more, 0.2) for more in (0.0, longer))
+    """A row as an evaluation makes it, for a prediction whose semi-axes are `longer` pixels too long."""
+    expected, ellipse = (Ellipse((80.0, 60.0), 50.0 + more, 40.0 + more, 0.2) for more in (0.0, longer))
     outline = HeadOutline(ellipse, ellipse.end_points(), ellipse.mask(SIZE)) if found else HeadOutline(None, None)
-    row = head_metrics(outline, HeadOutline(true, true.end_points(), true.mask(SIZE)), SIZE, pixel_size_mm)
+    row = head_metrics(outline, HeadOutline(expected, expected.end_points(), expected.mask(SIZE)), SIZE, pixel_size_mm)
     spreads = {f"{key}_sd_{kind}_{unit}": spread if kind == "dropout" else NAN
                for key in ("bpd", "ofd", "hc") for kind in ("dropout", "members") for unit in ("px", "mm")}
     return {"case": case, "run": run, "method": method, **row, **spreads}
@@ -49,8 +49,9 @@ def test_the_mean_of_folds_and_their_deviation():
     assert alone.mean == 2 and math.isnan(alone.std) and (alone.low, alone.high) == (1, 3)
 
 
-def test_an_undefined_answer_is_counted_and_in_no_mean():
-    rows = [prediction("x", value=1.0), prediction("y", value=NAN), prediction("x", "b", value=NAN), prediction("y", "b", value=NAN)]
+def test_an_undefined_prediction_is_counted_and_in_no_mean():
+    rows = [prediction(case, run, value=value)
+            for case, run, value in (("x", "a", 1.0), ("y", "a", NAN), ("x", "b", NAN), ("y", "b", NAN))]
     found = fold_summary(rows, VALUE)
     assert (found.mean, found.count, found.undefined) == (1.0, 1, 3)
     assert math.isnan(found.std)
@@ -73,7 +74,7 @@ def test_a_row_a_method_with_runs_cases_and_undefined():
     diagonal = math.hypot(*SIZE) / 2
     assert table.rows[0][hd].mean == pytest.approx(((0.5 + diagonal) / 2 + 1.5) / 2, abs=0.01)
     df = table.rows[0][table.columns.index("DF mm")]
-    assert df.count == 3 and df.undefined == 0  # said once, in the row's own column
+    assert df.count == 3 and df.undefined == 0  # once, in the row's own column
     assert "1 undefined" not in to_markdown(table)
 
 
@@ -100,7 +101,7 @@ def test_agreement_and_uncertainty_are_those_of_the_cases():
     rows = [measured(case, run, "one", longer, spread=abs(longer))
             for run, shift in (("a", 0), ("b", 2)) for case, longer in (("x", 1 + shift), ("y", 3 + shift))]
     found = agreement(rows, measurements_of("mm")[1])
-    np.testing.assert_allclose(found["difference"], [2.0, 4.0])  # the folds' mean answers, not four points
+    np.testing.assert_allclose(found["difference"], [2.0, 4.0])  # the folds' mean predictions, not four points
     assert found["bias"] == pytest.approx(3.0) and found["std"] == pytest.approx(math.sqrt(2))
     table = uncertainty_table({"one": rows}, "mm")
     assert {row[2] for row in table.rows} == {"dropout"}
@@ -127,9 +128,9 @@ def coloured(image, colour):
     return np.argwhere(np.abs(image - np.array(to_rgb(colour))).max(axis=2) < 0.1)
 
 
-def test_a_picture_shows_truth_and_answer_where_they_are(tmp_path):
-    true, found = Ellipse((80.0, 60.0), 50.0, 40.0, 0.0), Ellipse((80.0, 60.0), 25.0, 20.0, 0.0)
-    outlines = [HeadOutline(one, one.end_points(), one.mask(SIZE)) for one in (true, found)]
+def test_a_figure_shows_reference_and_prediction_where_they_are(tmp_path):
+    expected, found = Ellipse((80.0, 60.0), 50.0, 40.0, 0.0), Ellipse((80.0, 60.0), 25.0, 20.0, 0.0)
+    outlines = [HeadOutline(one, one.end_points(), one.mask(SIZE)) for one in (expected, found)]
     comparison_figure(tmp_path / "a.png", np.zeros(SIZE, np.uint8), *outlines, "$title_", ["BPD 1 mm"])
     image = imread(tmp_path / "a.png")[..., :3]
     middle = slice(int(0.12 * len(image)), int(0.88 * len(image)))  # without title and legend

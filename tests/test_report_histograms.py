@@ -1,4 +1,4 @@
-"""Histograms with fitted curves: the bins by hand, and pictures read back as pixels."""
+"""Histograms with fitted curves: the bins by hand, and figures read back as pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUANTILES = norm.ppf((np.arange(2000) + 0.5) / 2000)
 
 def pixels(path):
     image = imread(path)[..., :3]
-    assert image.reshape(-1, 3).std(axis=0).max() > 0.02, "the picture is blank"
+    assert image.reshape(-1, 3).std(axis=0).max() > 0.02, "the figure is blank"
     return image
 
 
@@ -60,7 +60,7 @@ def test_values_off_the_fitted_mean_are_seen_to_be(tmp_path):
     assert 0.14 < (columns.mean() - top.mean()) / np.ptp(curve_columns) < 0.22
 
 
-def test_a_panel_for_each_ratio_and_what_is_told(tmp_path, monkeypatch):
+def test_a_panel_for_each_ratio_with_its_counts(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, text, **look: told.append(text))
     random = np.random.default_rng(0)

@@ -19,7 +19,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Reader(HTMLParser):
-    """Checks that every element is closed in its turn; collects elements, attributes and text."""
+    """Checks that every element is closed in order; collects elements, attributes and text."""
 
     def __init__(self):
         super().__init__()
@@ -63,7 +63,7 @@ def page(tmp_path):
             [table, Files([tmp_path / "t 1.csv", tmp_path / "sub" / "a#b.tex"], "The same table")],
         ),
         (
-            "Images2D",
+            "Images",
             (Figure(tmp_path / "figures" / "a_b.png", 'A "caption" <i>'), tmp_path / "figures" / "a_b.png"),
         ),
         (
@@ -92,7 +92,7 @@ def test_the_page_is_well_formed(page):
     assert anchors == set(identifiers)
 
 
-def test_the_page_asks_nobody_for_anything(page):
+def test_the_page_loads_nothing_from_elsewhere(page):
     text = page.read_text(encoding="utf-8")
     reader = read(page)
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in reader.elements}
@@ -118,7 +118,7 @@ def test_text_is_escaped(page):
     assert "line<br>second line</p>\n<p>next paragraph" in text
 
 
-def test_pictures_are_embedded_whole(page):
+def test_figures_are_embedded_whole(page):
     images = [a for tag, a in read(page).elements if tag == "img"]
     assert [base64.b64decode(a["src"].split(",")[1]) for a in images] == [PNG, PNG]
     assert [a["alt"] for a in images] == ['A "caption" <i>', "a b"]

@@ -27,14 +27,14 @@ def image():
 
 
 def pixels(path):
-    picture = imread(path)[..., :3]
-    assert picture.reshape(-1, 3).std(axis=0).max() > 0.02, "the picture is blank"
-    return picture
+    figure = imread(path)[..., :3]
+    assert figure.reshape(-1, 3).std(axis=0).max() > 0.02, "the figure is blank"
+    return figure
 
 
-def where(picture, colour, tolerance=0.08):
+def where(figure, colour, tolerance=0.08):
     """Rows and columns of the pixels of a colour."""
-    return np.nonzero(np.abs(picture - np.array(to_rgb(colour))).max(axis=2) < tolerance)
+    return np.nonzero(np.abs(figure - np.array(to_rgb(colour))).max(axis=2) < tolerance)
 
 
 def clusters(values, gap=12):
@@ -50,40 +50,40 @@ def clusters(values, gap=12):
 def test_a_ball_is_round_in_every_slice(tmp_path, image):
     reference = ball((20.0, 19.0, 24.0), 12.0)
     plots.slices_figure(tmp_path / "s.png", image, reference, None, SPACING, "title", ("ball",))
-    picture = pixels(tmp_path / "s.png")
-    rows, columns = where(picture, plots.REFERENCE_COLOUR)
+    figure = pixels(tmp_path / "s.png")
+    rows, columns = where(figure, plots.REFERENCE_COLOUR)
     (left, right), (left_2, right_2) = clusters(columns)[:2]
-    upper_left = rows[(columns <= right) & (rows < picture.shape[0] / 2)]
-    below = rows[(columns <= right) & (rows > picture.shape[0] / 2)]
+    upper_left = rows[(columns <= right) & (rows < figure.shape[0] / 2)]
+    below = rows[(columns <= right) & (rows > figure.shape[0] / 2)]
     heights = [np.ptp(upper_left), np.ptp(below)]
     for length in (right - left, *heights):
         assert length == pytest.approx(right - left, rel=0.08)
 
 
-def test_slices_hang_as_radiologists_hang_them(tmp_path, image):
+def test_slices_follow_the_radiological_convention(tmp_path, image):
     """The left posterior superior octant of a ball is right above and, in the axial slice, right below."""
     body = ball((21.0, 20.0, 24.0), 13.0).astype(np.uint8)
     octant = np.array(np.nonzero(body)).T
     octant = octant[(octant * SPACING > (20.0, 19.0, 22.0)).all(axis=1)]
     body[tuple(octant.T)] = 2
     plots.slices_figure(tmp_path / "s.png", image, None, body, SPACING)
-    picture = pixels(tmp_path / "s.png")
+    figure = pixels(tmp_path / "s.png")
     size, boxes, _ = plots._slices_layout(SHAPE, SPACING, 0, 2)
     for name, lower in (("coronal", False), ("sagittal", False), ("axial", True)):
         left, bottom, width, height = (int(inches * plots.DOTS_PER_INCH) for inches in boxes[name])
         top = int(size[1] * plots.DOTS_PER_INCH) - bottom - height
-        part = picture[top : top + height, left : left + width]
+        part = figure[top : top + height, left : left + width]
         rows, columns = where(part, plots.label_colour(2))
         other_rows, other_columns = where(part, plots.label_colour(1))
         assert columns.mean() > other_columns.mean() + 10
         assert (rows.mean() > other_rows.mean() + 10) if lower else (rows.mean() < other_rows.mean() - 10)
 
 
-def test_truth_and_prediction_have_their_colours(tmp_path, image):
+def test_reference_and_prediction_have_their_colours(tmp_path, image):
     reference, prediction = ball((20.0, 19.0, 24.0), 12.0), ball((20.0, 19.0, 24.0), 8.0)
     plots.slices_figure(tmp_path / "s.png", image, reference, prediction, SPACING)
-    picture = pixels(tmp_path / "s.png")
-    outer, inner = where(picture, plots.REFERENCE_COLOUR)[0], where(picture, plots.PREDICTION_COLOUR)[0]
+    figure = pixels(tmp_path / "s.png")
+    outer, inner = where(figure, plots.REFERENCE_COLOUR)[0], where(figure, plots.PREDICTION_COLOUR)[0]
     assert len(outer) > 200 and len(inner) > 100
     size, boxes, _ = plots._slices_layout(SHAPE, SPACING, 0, 2)
     low = (size[1] - boxes["coronal"][1]) * plots.DOTS_PER_INCH
@@ -130,11 +130,11 @@ def test_preview_is_round_and_shows_every_label(tmp_path, image):
     mask[ball((21.0, 19.0, 24.0), 13.0)] = 1
     mask[ball((21.0, 19.0, 24.0), 6.0)] = 2
     plots.preview_figure(tmp_path / "p.png", image, mask, SPACING, ("shell", "core", "none"), "case $1$")
-    picture = pixels(tmp_path / "p.png")
+    figure = pixels(tmp_path / "p.png")
     size, boxes, _ = plots._preview_layout(SHAPE, SPACING, True, 3)
-    assert picture.shape[:2] == (int(size[1] * plots.DOTS_PER_INCH), int(size[0] * plots.DOTS_PER_INCH))
+    assert figure.shape[:2] == (int(size[1] * plots.DOTS_PER_INCH), int(size[0] * plots.DOTS_PER_INCH))
     for label, radius in ((1, 13.0), (2, 6.0)):
-        rows, columns = where(picture, plots.label_colour(label))
+        rows, columns = where(figure, plots.label_colour(label))
         for left, bottom, width, height in boxes.values():
             pixel_mm = SHAPE[0] * SPACING[0] / (boxes["axial"][2] * plots.DOTS_PER_INCH)
             inside = (columns > left * plots.DOTS_PER_INCH) & (columns < (left + width) * plots.DOTS_PER_INCH)
@@ -144,7 +144,7 @@ def test_preview_is_round_and_shows_every_label(tmp_path, image):
                 assert np.ptp(found) * pixel_mm == pytest.approx(2 * radius, abs=2.2)
 
 
-def test_a_mask_at_the_border_does_not_shrink_the_picture(tmp_path, image):
+def test_a_mask_at_the_border_does_not_shrink_the_figure(tmp_path, image):
     full = np.ones(SHAPE, bool)
     plots.preview_figure(tmp_path / "p.png", image, full, SPACING)
     plots.slices_figure(tmp_path / "s.png", image, full, None, SPACING)
@@ -153,11 +153,11 @@ def test_a_mask_at_the_border_does_not_shrink_the_picture(tmp_path, image):
         plots._slices_layout(SHAPE, SPACING, 0, 1),
     )
     for name, (_, boxes, _), empty in (("p", preview, 0.0), ("s", slices, 1.0)):
-        picture = pixels(tmp_path / f"{name}.png")
+        figure = pixels(tmp_path / f"{name}.png")
         for left, bottom, width, height in np.array(list(boxes.values())) * plots.DOTS_PER_INCH:
-            top = picture.shape[0] - bottom - height
+            top = figure.shape[0] - bottom - height
             for row in (int(top) + 3, int(top + height) - 3):
-                line = picture[row, int(left) + 3 : int(left + width) - 3]
+                line = figure[row, int(left) + 3 : int(left + width) - 3]
                 assert (np.abs(line - empty).max(axis=1) > 0.1).mean() > 0.9
 
 
@@ -185,15 +185,15 @@ def test_surface_colours_grow_with_the_distance(tmp_path):
     plots.surface_distance_figure(
         path, prediction, found.prediction_points_vox, found.prediction_to_reference_mm, SPACING, "title", 3.0
     )
-    picture = pixels(path)
+    figure = pixels(path)
     # The displaced sides are left and right; the views from there show them in full.
-    colourful = picture.max(axis=2) - picture.min(axis=2) > 0.6
+    colourful = figure.max(axis=2) - figure.min(axis=2) > 0.6
     assert colourful.sum() > 1000
     same = surface_distances(reference, reference, SPACING)
     plots.surface_distance_figure(path, reference, same.reference_points_vox, same.reference_to_prediction_mm, SPACING)
-    picture = pixels(path)
-    bar = int(0.85 * picture.shape[1])
-    assert (picture.max(axis=2) - picture.min(axis=2))[:, :bar].max() < 0.3
+    figure = pixels(path)
+    bar = int(0.85 * figure.shape[1])
+    assert (figure.max(axis=2) - figure.min(axis=2))[:, :bar].max() < 0.3
 
 
 def test_surface_of_an_empty_mask(tmp_path):

@@ -1,4 +1,4 @@
-"""Skeletons, PCK curves, ways of refinements and their tables: geometry by hand, and pictures read back as pixels."""
+"""Skeletons, PCK curves, paths of refinements and their tables: geometry by hand, and figures read back as pixels."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ BODY = np.array([PLACES[name] for name in LANDMARKS], float)
 
 
 def pixels(path):
-    picture = imread(path)[..., :3]
-    assert picture.reshape(-1, 3).std(axis=0).max() > 0.02, "the picture is blank"
-    return picture
+    figure = imread(path)[..., :3]
+    assert figure.reshape(-1, 3).std(axis=0).max() > 0.02, "the figure is blank"
+    return figure
 
 
-def count(picture, colour, tolerance=0.06):
-    return int((np.abs(picture - np.array(to_rgb(colour))).max(axis=2) < tolerance).sum())
+def count(figure, colour, tolerance=0.06):
+    return int((np.abs(figure - np.array(to_rgb(colour))).max(axis=2) < tolerance).sum())
 
 
 # --- views, colours, digits
 
 
-def test_views_are_right_handed_and_turn_with_the_body():
-    turn = Rotation.from_rotvec([0.4, 1.2, -2.0]).as_matrix()
-    for points in (BODY, BODY @ turn.T + [40, 50, 60]):
+def test_views_are_right_handed_and_rotate_with_the_body():
+    rotation = Rotation.from_rotvec([0.4, 1.2, -2.0]).as_matrix()
+    for points in (BODY, BODY @ rotation.T + [40, 50, 60]):
         for view in skeleton.body_views(points):
             frame = np.array([view.right, view.up, view.towards])
             np.testing.assert_allclose(frame @ frame.T, np.eye(3), atol=1e-12)
             assert np.linalg.det(frame) == pytest.approx(1)  # -1 would exchange left and right
-    one, other = (skeleton.projected(points, skeleton.body_views(points)[0])[0] for points in (BODY, BODY @ turn.T))
+    one, other = (skeleton.projected(points, skeleton.body_views(points)[0])[0] for points in (BODY, BODY @ rotation.T))
     apart = [np.linalg.norm(places[:, None] - places[None], axis=-1) for places in (one, other)]
     np.testing.assert_allclose(*apart, atol=1e-9)
     places, _ = skeleton.projected(BODY, skeleton.body_views(BODY)[0])
@@ -74,7 +74,7 @@ def test_limbs_have_their_colours_and_sides_theirs():
     assert len(set(skeleton.segment_colours(("x", "y", "z"), (("x", "y"), ("y", "z"))))) == 2
 
 
-def test_texts_keep_apart_and_near_their_anchors():
+def test_texts_do_not_overlap_and_are_near_their_anchors():
     generator = np.random.default_rng(3)
     anchors = list(generator.random((14, 2)) * 3)
     sizes = [np.array([0.2, 0.12])] * 14
@@ -86,7 +86,7 @@ def test_texts_keep_apart_and_near_their_anchors():
         assert np.abs(centre - anchor).max() > 0.05 and np.linalg.norm(centre - anchor) < 0.6
 
 
-# --- pictures
+# --- figures
 
 
 def test_the_figure_of_skeletons(tmp_path):
@@ -96,14 +96,14 @@ def test_the_figure_of_skeletons(tmp_path):
     panels = [skeleton.Panel("Reference", BODY), skeleton.Panel("found", found, BODY),
               skeleton.Panel("way", BODY, BODY, np.stack([found, BODY]))]
     skeleton.skeleton_figure(tmp_path / "s.png", [panels], LANDMARKS, SEGMENTS, "Fig. 6")
-    picture = pixels(tmp_path / "s.png")
-    third = picture.shape[1] // 3
-    red = [count(part, skeleton.ERROR_COLOUR) for part in (picture[:, :third], picture[:, third:2 * third])]
+    figure = pixels(tmp_path / "s.png")
+    third = figure.shape[1] // 3
+    red = [count(part, skeleton.ERROR_COLOUR) for part in (figure[:, :third], figure[:, third:2 * third])]
     assert red[0] == 0 and red[1] > 150
     for colour in (skeleton.INDEX_COLOUR, skeleton.LENGTH_COLOUR):
-        assert all(count(picture[:, third * n:third * (n + 1)], colour) > 200 for n in range(3))
+        assert all(count(figure[:, third * n:third * (n + 1)], colour) > 200 for n in range(3))
     skeleton.skeleton_figure(tmp_path / "front.png", [panels], LANDMARKS, SEGMENTS, both_views=False)
-    assert pixels(tmp_path / "front.png").shape[0] < picture.shape[0]
+    assert pixels(tmp_path / "front.png").shape[0] < figure.shape[0]
 
 
 def test_nothing_found_and_other_landmarks_are_drawn_too(tmp_path):
@@ -118,21 +118,22 @@ def test_nothing_found_and_other_landmarks_are_drawn_too(tmp_path):
     assert (tmp_path / "none.png").stat().st_size > 1000 and (tmp_path / "all_missing.png").stat().st_size > 1000
 
 
-def test_a_prediction_beside_its_slices(tmp_path):
+def test_a_prediction_with_its_slices(tmp_path):
     image = np.random.default_rng(0).normal(90, 20, (61, 45, 50)).astype(np.float32)
     points = BODY / (0.8, 1.2, 1.5) + (30, 22, 25)
-    skeleton.pose_preview(tmp_path / "p.png", image, points, (0.8, 1.2, 1.5), LANDMARKS, SEGMENTS, "case_1   faint: x")
-    picture = pixels(tmp_path / "p.png")
-    assert count(picture, skeleton.INDEX_COLOUR) > 200 and count(picture, skeleton.LENGTH_COLOUR) > 200
-    upper = picture[:picture.shape[0] // 3]
+    skeleton.pose_preview(tmp_path / "p.png", image, points, (0.8, 1.2, 1.5), LANDMARKS, SEGMENTS,
+                          "case_1   low confidence: x")
+    figure = pixels(tmp_path / "p.png")
+    assert count(figure, skeleton.INDEX_COLOUR) > 200 and count(figure, skeleton.LENGTH_COLOUR) > 200
+    upper = figure[:figure.shape[0] // 3]
     grey = (np.abs(upper - upper.mean(axis=2, keepdims=True)).max(axis=2) < 0.02) & (upper.mean(axis=2) < 0.9)
     assert grey.mean() > 0.2
 
 
 def test_poses_are_moved_onto_one_another_and_never_mirrored(tmp_path):
     generator = np.random.default_rng(1)
-    turns = Rotation.random(12, random_state=2).as_matrix()
-    poses = np.stack([BODY @ turn.T + generator.normal(size=3) * 40 for turn in turns])
+    rotations = Rotation.random(12, random_state=2).as_matrix()
+    poses = np.stack([BODY @ rotation.T + generator.normal(size=3) * 40 for rotation in rotations])
     aligned = skeleton.aligned_poses(poses, range(16))
     assert np.ptp(aligned, axis=0).max() < 1e-9
     distances = np.linalg.norm(aligned[0, :, None] - aligned[0, None], axis=-1)
@@ -170,9 +171,9 @@ def test_the_figure_of_curves(tmp_path):
     curves = {name: pck.Curve(generator.gamma(1.2, 4, (20, 16)), None, "", name.endswith("R4"))
               for name in ("Land-R4", "LandGCP", "SSL-R4", "SSLGCP")}
     pck.pck_figure(tmp_path / "p.png", curves, LANDMARKS, ("wrist_a", "knee_a"), 10, "Fig. 5")
-    picture = pixels(tmp_path / "p.png")
+    figure = pixels(tmp_path / "p.png")
     looks = pck.curve_looks(curves)
-    assert len(set(looks.values())) == 4 and all(count(picture, colour) > 100 for colour, _ in looks.values())
+    assert len(set(looks.values())) == 4 and all(count(figure, colour) > 100 for colour, _ in looks.values())
     with pytest.raises(ValueError, match="tail"):
         pck.pck_figure(tmp_path / "x.png", curves, LANDMARKS, ("tail",))
     with pytest.raises(ValueError, match=r"\[N, 16\]"):
@@ -204,18 +205,18 @@ def predictions(count, names=("p", "q"), seeds=2):
     return rows
 
 
-def test_groups_hold_every_answer_once_and_say_who_gains():
+def test_groups_hold_every_prediction_once_and_their_gain():
     rows = predictions(20)
     table = refinement.benefit_table({"SSLGCP": rows}, ("p", "q"))
     lines = {(line[1], line[2]): line[3:] for line in table.rows}
-    all_of = lines["answers", "all"]
+    all_of = lines["predictions", "all"]
     assert all_of[:2] == (40, 20)
     cases = [[row for row in rows if row["case"] == f"c{number}"] for number in range(20)]
     change = [np.mean([row["mre_mm"] - row["initial_mm"] for row in group]) for group in cases]
     assert all_of[4].mean == pytest.approx(np.mean(change)) and all_of[4].count == 20
     assert all_of[3] - all_of[2] == pytest.approx(np.mean(change))
-    by_error = [line for (what, name), line in lines.items() if what == "answers" and "initial" in name]
-    by_atlas = [line for (what, name), line in lines.items() if "library" in name]
+    by_error = [line for (what, name), line in lines.items() if what == "predictions" and "initial" in name]
+    by_atlas = [line for (what, name), line in lines.items() if "atlas set" in name]
     assert sum(line[0] for line in by_error) == sum(line[0] for line in by_atlas) == 40
     points = {name: line for (what, name), line in lines.items() if what == "landmarks"}
     assert sum(line[0] for line in points.values()) == 80
@@ -226,7 +227,7 @@ def test_groups_hold_every_answer_once_and_say_who_gains():
         assert "SSLGCP" in text
 
 
-def test_undefined_answers_are_left_out_of_the_groups():
+def test_undefined_predictions_are_excluded_from_the_groups():
     rows = predictions(3, seeds=1)
     rows[0]["mre_mm"] = rows[1]["initial_mm"] = NAN
     line = refinement.benefit_table({"SSL": rows}, ("p", "q")).rows[0]
@@ -234,14 +235,14 @@ def test_undefined_answers_are_left_out_of_the_groups():
     assert np.isnan(line[10].value)
 
 
-def test_the_figure_of_ways(tmp_path):
+def test_the_figure_of_refinements(tmp_path):
     rows = predictions(12)
-    rows[0] |= {"iteration_1_mm": NAN, "iteration_2_mm": NAN}  # fell back
+    rows[0] |= {"iteration_1_mm": NAN, "iteration_2_mm": NAN}  # not refined
     errors = refinement.iteration_errors(rows)
     assert errors.shape == (24, 3) and np.isnan(errors[0]).tolist() == [False, True, True]
     refinement.refinement_figure(tmp_path / "r.png", {"SSL-R4": rows, "SSLGCP": rows[:1]}, "title")
-    picture = pixels(tmp_path / "r.png")
-    assert count(picture, refinement.BETTER, 0.25) > 100 and count(picture, refinement.WORSE, 0.3) > 20
+    figure = pixels(tmp_path / "r.png")
+    assert count(figure, refinement.BETTER, 0.25) > 100 and count(figure, refinement.WORSE, 0.3) > 20
 
 
 # --- tables with a column a landmark

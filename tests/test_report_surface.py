@@ -1,4 +1,4 @@
-"""The surface of masks with known geometry, and its picture."""
+"""The surface of masks with known geometry, and its rendering."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_ball_is_drawn_round(ball, view):
 
 
 def test_what_is_nearer_hides_what_is_behind():
-    """Two balls one behind the other along y, the anterior one smaller; their values tell them apart."""
+    """Two balls one behind the other along y, the anterior one smaller; their values differ."""
     front = ellipsoid((41, 71, 25), (12.0, 9.0, 20.0), (5.0, 5.0, 5.0))
     back = ellipsoid((41, 71, 25), (12.0, 40.0, 20.0), (10.0, 10.0, 10.0))
     surface = surfaces.surface_nets(front | back, SPACING)
@@ -118,7 +118,7 @@ def test_what_is_nearer_hides_what_is_behind():
     assert set(np.unique(posterior[np.isfinite(posterior)].round(9))) == {2.0}
 
 
-def test_up_and_right_in_the_picture():
+def test_up_and_right_in_the_rendering():
     """A knob to superior left of a ball is above right of it from anterior, above left from posterior."""
     body = ellipsoid((61, 43, 35), (15.0, 19.0, 20.0), (10.0, 10.0, 10.0))
     knob = ellipsoid((61, 43, 35), (27.0, 19.0, 44.0), (5.0, 5.0, 5.0))

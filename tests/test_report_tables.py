@@ -190,7 +190,7 @@ def test_no_cases(tmp_path):
     [
         (b"", "needs a column 'case'.*found nothing"),
         (b"name,dice\na,1\n", "found name, dice"),
-        (b"case,dice,dice\na,1,2\n", "may stand once"),
+        (b"case,dice,dice\na,1,2\n", "must differ"),
         (b"case,dice\na,1\nb\n", "line 3 must have 2 cells.*found 1"),
         (b"case,dice\n\xff\xfe,1\n", "UTF-8"),
     ],

@@ -1,4 +1,4 @@
-"""The whole way of `face` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+"""`face` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
 import csv
 import json
@@ -109,7 +109,7 @@ def test_rows_figures_and_landmarks(results):
     assert set(read_landmarks(kept)) == set(LANDMARKS)
 
 
-def test_an_evaluation_goes_on_where_it_stopped(place, results, capsys):
+def test_a_stopped_evaluation_resumes(place, results, capsys):
     script("evaluate", "face").main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in VARIANTS), "--out", str(results)])
     assert "1/2" not in capsys.readouterr().out

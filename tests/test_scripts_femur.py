@@ -1,4 +1,4 @@
-"""The whole way of `femur` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+"""`femur` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def evaluate(place, names, out, *more, cache="small.h5"):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A dataset, its cache, the first stage, and runs of the second one: refined, in true boxes, of one branch."""
+    """A dataset, its cache, the first stage, and runs of the second one: refined, in reference boxes, of one branch."""
     place = tmp_path_factory.mktemp("femur")
     write_small_femur_dataset(place / "dataset")
     assert tfsono(["audit", str(place / "dataset")]) == 0
@@ -57,7 +57,7 @@ def results(place):
     return place / "results"
 
 
-def test_a_run_says_what_it_was_and_is_whole_by_itself(place):
+def test_a_run_records_its_settings_and_is_complete_by_itself(place):
     run = place / "runs" / "brndc"
     assert {path.name for path in run.iterdir()} >= {"config.json", "split.json", "data.json", "history.csv", "roi",
                                                     "last.weights.h5", "initialisation.txt"}
@@ -112,7 +112,7 @@ def test_an_evaluation_is_read_back(place, results, capsys):
     assert " left" not in capsys.readouterr().out
 
 
-def test_in_true_boxes_the_same_runs_are_other_rows(place):
+def test_in_reference_boxes_the_same_runs_are_other_rows(place):
     evaluate(place, ("roi", "brndc"), "boxes", "--region", "reference")
     rows = rows_of(place / "boxes" / "cases.csv")
     assert {(row["method"], row["region"]) for row in rows} == {
@@ -127,7 +127,7 @@ def exported(place):
     return place / "saved_model"
 
 
-def test_a_saved_model_and_its_run_answer_alike(place, exported, capsys):
+def test_a_saved_model_and_its_run_predict_alike(place, exported, capsys):
     volume = place / "dataset" / "images" / "bone_1.nii.gz"
     assert tfsono(["predict", str(exported), str(volume), "--out", str(place / "from_export")]) == 0
     assert tfsono(["predict", str(place / "runs" / "brndc"), str(volume), "--out", str(place / "from_run")]) == 0
@@ -158,7 +158,7 @@ def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
 
 
 @pytest.mark.parametrize("run", ["roi", "unet_s", "unet_l"])
-def test_networks_of_one_answer_predict_it(place, run):
+def test_networks_of_one_output_predict_it(place, run):
     volume = place / "dataset" / "images" / "bone_2.nii.gz"
     assert tfsono(["predict", str(place / "runs" / run), str(volume), "--out", str(place / f"only_{run}")]) == 0
     names = {path.name for path in (place / f"only_{run}").iterdir()}

@@ -1,4 +1,4 @@
-"""The whole way of `head` through its scripts, on tiny phantoms: what a user types, and what it leaves."""
+"""`head` end to end through its scripts, on tiny phantoms: what a user types, and what it leaves."""
 
 import csv
 import json
@@ -153,7 +153,7 @@ def test_a_row_a_case_and_run_and_the_ensembles(results, place):
 def test_numbers_are_those_of_the_files(results, place):
     """Against the dataset's own tables and masks, and the written masks and points, by NumPy alone."""
     sizes = {row["image_name"]: row for row in rows_of(place / "dataset" / "pixel_sizes.csv")}
-    true = {row["image_name"]: row for row in rows_of(place / "dataset" / "landmarks.csv")}
+    expected = {row["image_name"]: row for row in rows_of(place / "dataset" / "landmarks.csv")}
     for row in rows_of(results / "cases.csv"):
         name = f"{row['case']}.png"
         pixel, official = (float(sizes[name][key]) for key in ("pixel_size_mm", "head_circumference_mm"))
@@ -167,7 +167,7 @@ def test_numbers_are_those_of_the_files(results, place):
         if row["part"] == "landmarks":
             found, points = (np.reshape([float(held[f"{key}_{axis}{unit}"]) for key in
                                          ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy"], (4, 2))
-                             for held, unit in ((row, "_px"), (true[name], "")))
+                             for held, unit in ((row, "_px"), (expected[name], "")))
             distances = np.linalg.norm(found - points, axis=1)
             # The reference is the mask's ellipse: within a pixel of the phantom's own.
             assert float(row["mre_exchanged_px"]) <= distances.mean() + 1
@@ -200,12 +200,12 @@ def test_tables_page_and_figures(results):
     assert {"agreement.png", "methods.png", "1_best.png", "1_median.png", "2_worst.png", "history_unet.png"} <= figures
 
 
-def test_an_evaluation_goes_on_where_it_stopped(results, place, capsys):
+def test_a_stopped_evaluation_resumes(results, place, capsys):
     rows, path = rows_of(results / "cases.csv"), next((results / "runs").glob("coordinate_*")) / "cases.csv"
     path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:2]) + "\n")  # one of two cases
     evaluate(place, EVALUATED, "results", "--ensemble")
-    said = capsys.readouterr().out
-    assert "1/1" in said and "1/2" not in said
+    printed = capsys.readouterr().out
+    assert "1/1" in printed and "1/2" not in printed
     again = rows_of(results / "cases.csv")
     for one, other in zip(rows, again, strict=True):
         assert float(one["mre_px"]) == pytest.approx(float(other["mre_px"]), nan_ok=True)
@@ -232,8 +232,8 @@ def bare(place):
 
 def test_without_pixel_sizes_and_masks_points_and_pixels_remain(bare, capsys):
     train(bare, "bare", "--variant", "coordinate", cache="bare.h5")
-    said = capsys.readouterr().out
-    assert "8 of 8 cases have no pixel size" in said and "(0 of 8 cases)" in said and "names exchanged" in said
+    printed = capsys.readouterr().out
+    assert "8 of 8 cases have no pixel size" in printed and "(0 of 8 cases)" in printed and "names exchanged" in printed
     assert "validation_mre_px" in read_history(bare / "runs" / "bare" / "history.csv")[0]
     evaluate(bare, ("bare",), "bare_results", "--samples", "0", cache="bare.h5")
     for table in (bare / "bare_results").glob("*.csv"):
@@ -259,7 +259,7 @@ def test_what_a_policy_makes_of_the_labels(bare):
     assert "0 of 8 cases, 8 left out" in policy_line(heads, list(heads), "ellipse")
 
 
-def test_labels_that_are_kept_are_validated_with_others_are_not_believed(place):
+def test_kept_labels_are_validated_with_and_others_are_not(place):
     module = script("train", "head")
     ellipse = Ellipse((50.0, 50.0), 40.0, 30.0, 0.1)
     wrong = ellipse.end_points()[[2, 3, 1, 0]] + 1.0  # names exchanged, ends too
@@ -272,7 +272,7 @@ def test_labels_that_are_kept_are_validated_with_others_are_not_believed(place):
     np.testing.assert_allclose(found["keep"][0], found["keep"][1])
     assert np.linalg.norm(found["keep"][0][1] - found["keep"][0][0]) == pytest.approx(60)  # named OFD, and is BPD
     masked = choose(HEAD, "quick", "unet").config
-    assert module.points_of(head, "train", masked, order) is None  # the mask says more
+    assert module.points_of(head, "train", masked, order) is None  # the mask is better
     assert module.points_of(KnownHead(None, wrong, 0.5, None), "train", masked, order) is not None
 
 
@@ -299,12 +299,12 @@ def test_the_margin_of_a_drawn_outline():
     inner = Ellipse((50.0, 50.0), 38.5, 28.5, 0.0).circumference_px()
     heads = {str(i): head(inner, 0.2 + 0.1 * i) for i in range(5)}
     assert outline_margin_px(heads, heads) == pytest.approx(1.5, abs=0.01)
-    assert outline_margin_px({**heads, "4": head(None)}, heads) is None  # of four cases nothing is concluded
+    assert outline_margin_px({**heads, "4": head(None)}, heads) is None  # four cases are too few
     exact = {str(i): head(Ellipse((50.0, 50.0), 40.0, 30.0, 0.0).circumference_px()) for i in range(5)}
     assert outline_margin_px(exact, exact) is None
 
 
-def test_what_a_mask_has_too_much_is_taken_off_its_ellipse_and_the_mask_is_redrawn():
+def test_a_masks_margin_is_taken_off_its_ellipse_and_the_mask_is_redrawn():
     train_module, evaluate_module = script("train", "head"), script("evaluate", "head")
     heads = {"a": KnownHead(Ellipse((50.0, 52.0), 40.0, 30.0, 0.3), None, 0.5, None),
              "small": KnownHead(Ellipse((50.0, 52.0), 4.0, 1.4, 0.3), None, 0.5, None),
@@ -338,7 +338,7 @@ def test_what_cannot_be_leaves_no_folder(place, more, message):
     assert not (place / "runs" / "bad").exists()
 
 
-def test_a_policy_that_leaves_nothing_is_said(bare):
+def test_a_policy_that_accepts_nothing_is_refused(bare):
     with pytest.raises(UserError, match="none of the .* training cases has points that --landmark_policy ellipse"):
         train(bare, "bad", "--variant", "heatmap", "--landmark_policy", "ellipse", cache="bare.h5")
 

@@ -1,4 +1,4 @@
-"""The whole way of `hip` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+"""`hip` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
 import csv
 import importlib.util
@@ -42,7 +42,7 @@ def place(tmp_path_factory):
     return place
 
 
-def test_a_run_says_what_it_was(place):
+def test_a_run_records_its_settings(place):
     run = place / "runs" / "one"
     assert {path.name for path in run.iterdir()} >= {
         "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "tensorboard",
@@ -81,7 +81,7 @@ def results(place):
     return place / "results"
 
 
-def test_tables_stand_beside_the_papers(results):
+def test_tables_have_the_papers_rows_beside_ours(results):
     table = (results / "table2.md").read_text(encoding="utf-8")
     assert "without transfer" in table and "with transfer (stand-in, not C3D)" in table
     assert "0.987" in table and "12.4" in table and "paper" in table
@@ -133,7 +133,7 @@ def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(results / "runs" / row["mask"]))).transpose(2, 1, 0)
     assert (found == expected).mean() > 0.999  # but for ties in rounding
     assert int(row["members"]) == 3
-    assert float(row["case_dice"]) <= float(row["moved_dice"])
+    assert float(row["case_dice"]) <= float(row["shifted_dice"])
 
 
 def test_page_and_figures(results):
@@ -143,7 +143,7 @@ def test_page_and_figures(results):
     assert {"1_worst_slices.png", "1_median_slices.png", "1_best_slices.png", "methods.png"} <= names
 
 
-def test_an_evaluation_goes_on_where_it_stopped(results, place, capsys):
+def test_a_stopped_evaluation_resumes(results, place, capsys):
     runs = [str(place / "runs" / name) for name in ("one", "two", "three")]
     script("evaluate").main(["--data", str(place / "small.h5"), "--runs", *runs, "--out", str(results), "--ensemble"])
     assert "1/2" not in capsys.readouterr().out
@@ -155,7 +155,7 @@ def saved(place):
     return place / "saved"
 
 
-def test_export_and_predict_answer_as_the_evaluation(place, saved):
+def test_export_and_predict_agree_with_the_evaluation(place, saved):
     for source, out in ((saved, "a"), (place / "runs" / "one", "b")):
         image = place / "dataset" / "images" / "case_0.nii.gz"
         assert tfsono(["predict", str(source), str(image), "--out", str(place / out)]) == 0
@@ -167,7 +167,7 @@ def test_export_and_predict_answer_as_the_evaluation(place, saved):
     assert (place / "a" / "measurements.csv").is_file()
 
 
-def test_runs_predict_together_and_so_does_their_export(place):
+def test_runs_are_ensembled_and_so_is_their_export(place):
     one, *others = (str(place / "runs" / name) for name in ("one", "two", "three"))
     image = place / "dataset" / "images" / "case_0.nii.gz"
     tfsono(["export", one, str(place / "saved_together"), "--also", *others])
@@ -179,7 +179,7 @@ def test_runs_predict_together_and_so_does_their_export(place):
     assert [source["run"] for source in manifest["together_with"]] == ["two", "three"]
 
 
-def test_what_cannot_answer_together_is_refused(place, saved):
+def test_runs_that_cannot_be_ensembled_are_refused(place, saved):
     one, two = (str(place / "runs" / name) for name in ("one", "two"))
     image = str(place / "dataset" / "images" / "case_0.nii.gz")
     with pytest.raises(UserError, match="was exported"):

@@ -1,4 +1,4 @@
-"""The whole way of `pose` through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
+"""`pose` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
 import csv
 import json
@@ -61,10 +61,10 @@ def results(place):
 
 def test_a_run_keeps_the_poses_that_it_was_trained_on(place):
     run = read_run(place / "runs" / "land", POSE)
-    library = read_atlases(run.folder / ATLASES, LANDMARKS)
-    assert library.cases == tuple(run.split["train"]) and len(library) == 4
-    reference = read_landmarks(place / "dataset" / "landmarks" / f"{library.cases[1]}.mrk.json")
-    own = library.poses_mm[1]
+    atlases = read_atlases(run.folder / ATLASES, LANDMARKS)
+    assert atlases.cases == tuple(run.split["train"]) and len(atlases) == 4
+    reference = read_landmarks(place / "dataset" / "landmarks" / f"{atlases.cases[1]}.mrk.json")
+    own = atlases.poses_mm[1]
     between = np.linalg.norm(own[0] - own[7])
     assert between == pytest.approx(np.linalg.norm(reference["head"] - reference["sacrum"]), abs=1e-3)
     assert "fewer" not in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_the_adversarial_run_started_from_the_detector(place):
 
 def test_the_recurrence_starts_from_the_detectors_weights(place):
     run = read_run(place / "runs" / "rnn_land", POSE)
-    assert "; from a random start: heatmaps" in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
+    assert "; initialised at random: heatmaps" in (run.folder / "initialisation.txt").read_text(encoding="utf-8")
     assert [row["step"] for row in read_history(run.folder / "history.csv")] == [2]
     network, detector = build(run.config), build(read_run(place / "runs" / "land", POSE).config)
     network.load_weights(run.weights("last"))
@@ -110,11 +110,11 @@ def test_tables_have_the_papers_rows_beside_ours(results):
         assert len(paper) == 1 and str(value) in paper[0].values()
 
 
-def test_the_refinements_title_tells_methods_apart():
+def test_the_refinements_title_names_each_method():
     rows = {"SSL-R4": [{"refined": 1.0, "seconds": 1.26}, {"refined": 0.0, "seconds": 1.26}],
             "SSLGCP": [{"refined": 1.0, "seconds": 3.0}]}
     title = refinement_title(rows)
-    assert "1 of 3 answers fell back" in title and title.endswith("in the median: SSL-R4 1.3 s, SSLGCP 3.0 s")
+    assert "1 of 3" in title and title.endswith("SSL-R4 1.3 s, SSLGCP 3.0 s")
 
 
 def test_the_page_and_its_figures(results):
@@ -123,7 +123,7 @@ def test_the_page_and_its_figures(results):
     assert {row["run"] for row in rows} >= {"land", "land_r4", "rnn", "gan"}
 
 
-def test_a_refinement_changes_the_answer_and_not_the_network(place):
+def test_a_refinement_changes_the_prediction_and_not_the_network(place):
     run, module = load_run(place / "runs" / "land")
     before = [value.copy() for value in module.network.get_weights()]
     refiner = load_refiner(run, module)
@@ -142,7 +142,7 @@ def exported(place):
     return place / "saved_model"
 
 
-def test_a_saved_model_and_its_run_answer_alike(place, exported):
+def test_a_saved_model_and_its_run_predict_alike(place, exported):
     volume = str(place / "dataset" / "images" / "body_1.nii.gz")
     assert tfsono(["predict", str(exported), volume, "--out", str(place / "from_export")]) == 0
     assert tfsono(["predict", str(place / "runs" / "land"), volume, "--out", str(place / "from_run")]) == 0

@@ -1,6 +1,6 @@
 """The wiring of `train/face.py` and `evaluate/face.py`: whose eye is whose in a mirror image, and millimetres.
 
-Every landmark is a block of its own brightness, so an image itself says which landmark a point is.
+Every landmark is a block of its own brightness, so the image shows which landmark a point is.
 """
 
 import json

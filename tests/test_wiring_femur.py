@@ -1,6 +1,6 @@
 """The wiring of `train/femur.py` and `evaluate/femur.py`: image, mask and tips move together, and millimetres.
 
-The mask is made of blocks, each of its own brightness in the image, so that an image itself says what was moved where.
+The mask is made of blocks, each of its own brightness in the image, so that the image shows what was moved where.
 """
 
 import json
@@ -90,7 +90,7 @@ def test_mask_tips_and_image_are_rotated_scaled_and_mirrored_together(place, aug
 
 
 def test_slices_of_the_first_stage_move_with_their_mask(place):
-    """Preset paper: each slice rotated, scaled by 0.9 to 1.1 and mirrored; a block's area says by how much."""
+    """Preset paper: each slice rotated, scaled by 0.9 to 1.1 and mirrored; a block's area shows by how much."""
     image, label = (cached(place / "small.h5", "case_0", name) for name in ("image", "label"))
     areas = [part.sum() / part.any((0, 1)).sum() for part in parts_of(label, image)]
     ratios = []

@@ -1,6 +1,6 @@
 """The wiring of `train/head.py` and `evaluate/head.py`: ends in mirror images, letterboxes, millimetres by the case.
 
-Every end of an axis is a dot of its own brightness, so an image itself says which end a point is. No image has the
+Every end of an axis is a dot of its own brightness, so the image shows which end a point is. No image has the
 sides of the network's frame, and each has its own size and its own millimetres in a pixel.
 """
 
@@ -15,7 +15,7 @@ NAMES = ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
 IN_A_MIRROR = [1, 0, 2, 3]  # the long axis goes from left to right again, the short one still downwards
 POINT, ERROR_PX, ERROR_MM = "{}_{}_px", "{}_px", "{}_mm"
 FOUND, REFERENCE, DICE = "{}_mm", "{}_reference_mm", "dice_percent"
-FRAME, AXES, TURN = (64, 96), (38, 29), 20.0
+FRAME, AXES, ANGLE = (64, 96), (38, 29), 20.0
 CASES = {f"head_{number}": ((91 + 4 * number, 133 + 14 * number), (58 + 6 * number, 45 + 2 * number),
                             0.2 + 0.05 * number) for number in range(6)}
 """Name -> rows and columns; the middle (x, y); millimetres in a pixel."""
@@ -28,13 +28,13 @@ QUIET = ["--speckle_share", "0", "--noise_share", "0", "--blur_share", "0", "--s
 
 def ends(middle):
     """[4, 2]: of the long axis from left to right, of the short one downwards."""
-    angle = np.radians(TURN)
+    angle = np.radians(ANGLE)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     return np.array(middle) + [-AXES[0] * along, AXES[0] * along, -AXES[1] * across, AXES[1] * across]
 
 
 def mask_of(size, middle):
-    return cv2.ellipse(np.zeros(size, np.uint8), middle, AXES, TURN, 0, 360, 1, -1)
+    return cv2.ellipse(np.zeros(size, np.uint8), middle, AXES, ANGLE, 0, 360, 1, -1)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The wiring of `train/hip.py` and `evaluate/hip.py`: what the network gets, and on which grid its masks are measured.
 
-Every label is a block of its own brightness, so an image says where its labels are.
+Every label is a block of its own brightness, so the image shows where its labels are.
 """
 
 import numpy as np

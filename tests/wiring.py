@@ -1,6 +1,6 @@
-"""What the tests of the scripts' wiring share: files that say what is where, batches as a network gets them, measures.
+"""What the tests of the scripts' wiring share: files with known contents, batches as a network gets them, measures.
 
-Volumes hold blocks of constant brightness, one a landmark or label, so that an image itself says which landmark a
+Volumes hold blocks of constant brightness, one a landmark or label, so that the image shows which landmark a
 point is. Files are written and read by SimpleITK and json alone: tilted, in another orientation than the caches',
 away from the origin, of unequal spacing.
 """

@@ -1,12 +1,12 @@
 """Trains `face` (IG-RPN, ISBI 2020) on a cache: python train/face.py --data FILE.h5 --run_dir DIR [--preset quick].
 
-    [--variant ig_rpn | rpn]       one-stage 3D region proposal network, with IoU-balanced classification or without
+    [--variant ig_rpn | rpn]       one-stage 3D region proposal network, with or without IoU-balanced classification
     [--variant ig_ssd | ssd]       anchors on two maps
     [--variant faster_rcnn]        two stages
     [--variant heatmap]            heatmap regression
 
-The graph prior is fitted and saved with every run of boxes; it trains nothing, so that rows with it and without are one
-run: evaluate/face.py. The same command resumes an interrupted training. The functions follow sections 2 and 3 of the
+The graph prior is fitted and saved with every run of boxes. It is not trained: evaluate/face.py measures one run with
+and without it. The same command resumes an interrupted training. The functions follow sections 2 and 3 of the
 paper.
 """
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
-    """Sec. 3: whole volumes, flipped and rotated, with their targets; and who has no landmark."""
+    """Sec. 3: whole volumes, flipped and rotated, with their targets; and the cases without landmarks."""
     from tfsono.data.boxes import BoxSampling, box_dataset
     from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
 
@@ -61,14 +61,14 @@ def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
 
 
 def initialise(network, config: FaceConfig, run_dir: Path) -> str:
-    """Sec. 3 names no other start than random weights."""
+    """Sec. 3 names no initialisation: random weights."""
     from tfsono.training.start import resumed
 
-    return resumed(run_dir) or "every weight from a random start"
+    return resumed(run_dir) or "all weights initialised at random"
 
 
 def graph_prior(cache, config: FaceConfig, names: list[str]):
-    """Sec. 2.3: the ratios of distances in the training cases, as they are; None for heatmaps, which do not choose."""
+    """Sec. 2.3: the ratios of distances in the training cases; None for heatmaps, which have no candidates."""
     from tfsono.inference.face_prior import prior_of
 
     if not (config.boxes and config.use_prior):

@@ -1,7 +1,7 @@
 """Trains `femur` (BRNDC-D, BHI 2019) on a cache: python train/femur.py --data FILE.h5 --run_dir DIR [--preset quick].
 
     [--variant unet_roi]                                            the first stage, which finds the region
-    [--variant brndc | unet_s | unet_l | brn | brnd] --roi_run DIR   the second one, and the rows of Tables 1 and 2
+    [--variant brndc | unet_s | unet_l | brn | brnd] --roi_run DIR   the second stage: the rows of Tables 1 and 2
     [--variant brndc_d] --roi_run DIR [--start_from DIR]            with adversarial refinement
 
 The same command resumes an interrupted training. The functions follow sections II and III of the paper.
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check(cache, config: FemurConfig, split: dict) -> None:
-    """What the network learns must be in the cache; a first stage must not have seen the test cases."""
+    """The cache must hold the network's targets; the first stage must not have seen the test cases."""
     from tfsono.systems.femur import checked_first_stage
 
     for output, held, folder in (("mask", cache.labels, "labels/"), ("heatmaps", cache.landmarks, "landmarks/")):
@@ -58,12 +58,12 @@ def initialise(network, config: FemurConfig, run_dir: Path) -> str:
 
     before = resumed(run_dir)
     if before or not config.start_from:
-        return before or "every weight from a random start"
+        return before or "all weights initialised at random"
     return load_start(network, config.start_from, FEMUR, config, LIKE_ITS_START)
 
 
 def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
-    """Sec. II-A and III-A: slices, or 28 versions of each region; and who is excluded."""
+    """Sec. II-A and III-A: slices, or 28 versions of each region; and the excluded cases."""
     from tfsono.data.regions import RegionSampling, region_dataset, region_sources
     from tfsono.data.slices import SliceSampling, load_slices, slice_dataset
 
@@ -85,7 +85,7 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
 
 
 def check_regions(sources: list, config: FemurConfig) -> None:
-    """What TensorFlow's CPU kernels do wrongly without a word, seen on 2.21 with oneDNN: see docs/traps.md."""
+    """Refuses what TensorFlow's CPU kernels silently compute wrongly (2.21 with oneDNN): see docs/traps.md."""
     from tfsono.geometry.regions import network_grid
     from tfsono.training.start import has_gpu
 
@@ -141,7 +141,7 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
 
 
 def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
-    """The mean of the score over cases that have what it needs, before clean-up."""
+    """The mean score over the cases with its labels, before postprocessing."""
     import numpy as np
 
     from tfsono.geometry.regions import box_of
@@ -149,20 +149,20 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
 
     values = []
     for name in names:
-        case = cache.read(name)  # as the cache holds it, at the network's spacing
+        case = cache.read(name)  # at the network's spacing
         box = box_of(case.label, case.points_vox)
         if box is None:
             continue
         given = (case.image, np.float32(case.spacing_mm))
-        prediction = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
-        found = MaskAndPoints(*(prediction[key].numpy() if key in prediction else None for key in ("mask", "points_vox")))
+        raw = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
+        found = MaskAndPoints(*(raw[key].numpy() if key in raw else None for key in ("mask", "points_vox")))
         classes = {label: value for value, label in enumerate(config.label_names, 1)}
         row = joint_metrics(found, MaskAndPoints(case.label, case.points_vox), case.spacing_mm, classes,
                             config.landmark_names)
         values.append(row["dice" if "mask" in config.outputs else "mre_mm"])
     values = [value for value in values if np.isfinite(value)]
     if not values:
-        raise UserError(f"{cache.path}: no validation case has what {config.network} is measured by")
+        raise UserError(f"{cache.path}: no validation case has the labels that {config.network} is measured by")
     return float(np.mean(values))
 
 

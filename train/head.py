@@ -21,7 +21,7 @@ from tfsono.quiet import quiet_tensorflow
 
 
 class Labels(NamedTuple):
-    """What is learned from: each case's ellipse and points, which end of a pair comes first, and the masks' margin."""
+    """The training labels: each case's ellipse and points, the order of a pair's ends, and the masks' margin."""
 
     heads: dict
     order: object
@@ -37,8 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.training.start import started
 
     with started(arguments, HEAD) as start:
-        config = start.config
-        split, labels = split_and_labels(start)
+        config, (split, labels) = start.config, split_and_labels(start)
         train, held_out = load_parts(start.cache, labels, split, config)
         network = build(config)
         data = described(start.cache, labels, split, config)
@@ -49,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def split_and_labels(start) -> tuple[dict, Labels]:
-    """Training Strategy: 5-fold stratified, a test part held out first; then the labels, by the training part."""
+    """Training Strategy: 5-fold stratified, a test part held out first; then the labels, from the training part."""
     from tfsono.data.heads import known_heads, official_outlines, outline_margin_px
 
     cache, config = start.cache, start.config
@@ -78,7 +77,7 @@ def split_by_examination(start, sizes: dict) -> dict:
 
 
 def end_order(heads: dict, names: list[str], config: HeadConfig):
-    """Which end of a pair comes first: learned from the training points (BiometryNet)."""
+    """The order of a pair's ends: learned from the training points (BiometryNet)."""
     from tfsono.data.heads import learned_order
     from tfsono.geometry.head_labels import DEFAULT_ORDER
 
@@ -88,7 +87,7 @@ def end_order(heads: dict, names: list[str], config: HeadConfig):
 
 
 def load_parts(cache, labels: Labels, split: dict, config: HeadConfig) -> list:
-    """Training and validation images with what they are compared with; cases without it are excluded."""
+    """Training and validation images with their labels; cases without usable labels are excluded."""
     from tfsono.data.images_2d import load_images
 
     parts, heads = [], labels.heads
@@ -105,13 +104,13 @@ def load_parts(cache, labels: Labels, split: dict, config: HeadConfig) -> list:
             print(f"{len(split[part]) - len(names)} of {len(split[part])} cases of the {part} part are excluded: "
                   "they have no usable label")
         images = load_images(cache, names, input_size=config.input_size, clahe_clip=config.clahe_clip,
-                                 clahe_tiles=config.clahe_tiles, points_px=points) if names else None
+                             clahe_tiles=config.clahe_tiles, points_px=points) if names else None
         parts.append(with_drawn_masks(images) if images and config.part == "segmentation" else images)
     return parts
 
 
 def points_of(head, part: str, config: HeadConfig, order):
-    """The points [4, 2] that a case is compared with; None where it has none, or its mask says more."""
+    """The points [4, 2] that a case is compared with; None without any, or where its mask is better."""
     from tfsono.geometry.ellipse import ellipse_of_points
 
     if config.part == "landmarks":
@@ -120,27 +119,27 @@ def points_of(head, part: str, config: HeadConfig, order):
             points = head.learned_points(config.landmark_policy, order)
             return None if points is None else order.ordered(points)
         return head.reference_points(config.landmark_policy, order)
-    if head.ellipse is not None:  # of which the mask is redrawn where it is not the official outline
+    if head.ellipse is not None:  # the mask is redrawn where it is not the official outline
         return head.ellipse.end_points() if head.margin_px else None
     points = head.learned_points(config.landmark_policy, order)
     return points if points is not None and ellipse_of_points(points) is not None else None
 
 
 def with_drawn_masks(images):
-    """Data: where a case has no mask, or not the official one, the ellipse of its four points."""
+    """Data: where a case has no mask, or not the official outline, the ellipse of its four points."""
     import numpy as np
 
     from tfsono.geometry.ellipse import ellipse_of_points
 
     masks = images.masks.copy()
-    # A mask that no ellipse fits is not believed where there are points.
+    # Points replace a mask that no ellipse fits.
     for index in np.flatnonzero(np.isfinite(images.points_px).all(axis=(1, 2)) & (images.points_px.shape[1] > 0)):
         masks[index] = ellipse_of_points(images.points_px[index]).mask(masks.shape[1:])
     return dataclasses.replace(images, masks=masks, points_px=np.zeros((len(masks), 0, 2), np.float32))
 
 
 def described(cache, labels: Labels, split: dict, config: HeadConfig) -> dict:
-    """What data.json says: which labels were learned from, and what validation and test compare with."""
+    """The contents of data.json: the labels of training, and the references of validation and test."""
     from tfsono.data.heads import policy_line
 
     heads, order, margin = labels
@@ -155,17 +154,17 @@ def described(cache, labels: Labels, split: dict, config: HeadConfig) -> dict:
         lines = [f"labels: masks ({with_mask} of {len(heads)} cases), else the ellipse of the points after "
                  f"--landmark_policy {config.landmark_policy}"]
     if margin is not None:
-        lines.append(f"{margin:.2f} pixels are taken off the masks' edge: so far it lies outside the ellipse of the "
-                     "official circumference (median of the training cases)")
+        lines.append(f"the masks are shrunk by {margin:.2f} pixels, the median distance of their edge from the ellipse "
+                     "of the official circumference in the training cases")
     unknown = sum(not head.pixel_size_mm for head in heads.values())
     if unknown:
-        lines.append(f"{unknown} of {len(heads)} cases have no pixel size: no millimetres for them")
+        lines.append(f"{unknown} of {len(heads)} cases have no pixel size and are not measured in millimetres")
     return {"labels": cache.labels, "labels_used": lines, "outline_margin_px": margin,
             "end_order": {"ofd_direction": list(order.ofd_direction), "bpd_direction": list(order.bpd_direction)}}
 
 
 def initialise(network, config: HeadConfig, run_dir: Path) -> str:
-    """Landmark Detection, approaches 1 and 2: ImageNet weights where there is a file, said plainly where not."""
+    """Landmark Detection, approaches 1 and 2: ImageNet weights where there is a file; the report says where not."""
     from tfsono.models.head import BACKBONES, load_backbone
     from tfsono.training.start import resumed
 
@@ -175,13 +174,13 @@ def initialise(network, config: HeadConfig, run_dir: Path) -> str:
     if config.backbone_weights:
         return load_backbone(network, config.backbone_weights)
     if config.backbone == "imagenet" and config.network in BACKBONES:
-        return (f"backbone {BACKBONES[config.network]} WITHOUT ImageNet weights, from random ones: no "
-                "--backbone_weights was given; the text takes ImageNet's")
-    return "every weight from a random start"
+        return (f"backbone {BACKBONES[config.network]} WITHOUT ImageNet weights, initialised at random: no "
+                "--backbone_weights was given; the text uses ImageNet's")
+    return "all weights initialised at random"
 
 
 def batches(images, config: HeadConfig, order):
-    """Data Augmentation: all pictures in turn, shuffled in each epoch, each time in another version."""
+    """Data Augmentation: all images in turn, shuffled in each epoch, augmented anew each time."""
     from tfsono.augment_2d import Augmentation2D
     from tfsono.data.images_2d import mask_and_distance_target, mask_target, image_dataset, points_target
 
@@ -193,8 +192,8 @@ def batches(images, config: HeadConfig, order):
         targets = mask_and_distance_target if config.boundary_weight else mask_target
 
     def made(steps: range):
-        return image_dataset(images, targets, augmentation=augmentation, order=order.ordered,
-                               batch=config.batch, seed=config.seed, steps=steps)
+        return image_dataset(images=images, targets=targets, augmentation=augmentation, order=order.ordered,
+                             batch=config.batch, seed=config.seed, steps=steps)
 
     return made
 
@@ -232,7 +231,7 @@ def validation(network, config: HeadConfig, images) -> tuple:
 
 
 def predictions(network, config: HeadConfig, images):
-    """The network's predictions for all images, [N, ...] in its frame, as they are."""
+    """The network's predictions for all images, [N, ...] in its frame."""
     import numpy as np
     import tensorflow as tf
 
@@ -250,7 +249,7 @@ def predictions(network, config: HeadConfig, images):
 
 
 def mean_dice(network, config: HeadConfig, images) -> float:
-    """The mean over pictures of the Dice of mask and thresholded probability, in the network's frame."""
+    """The mean over images of the Dice of mask and thresholded probability, in the network's frame."""
     import numpy as np
 
     logits = predictions(network, config, images)
@@ -261,7 +260,7 @@ def mean_dice(network, config: HeadConfig, images) -> float:
 
 
 def mean_radial_error(network, config: HeadConfig, images, unit: str) -> float:
-    """MRE: the mean distance over pictures and landmarks, in the picture's own pixels or in millimetres."""
+    """MRE: the mean distance over images and landmarks, in the image's own pixels or in millimetres."""
     import numpy as np
 
     errors = []

@@ -34,19 +34,19 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check(cache, config: HipConfig) -> None:
-    """A cache without masks teaches nothing; some patches are what TensorFlow's CPU kernels do wrongly."""
+    """Refuses a cache without masks, and patches for which TensorFlow's CPU kernels compute wrong gradients."""
     from tfsono.training.start import has_gpu
 
     if not cache.labels:
         raise UserError(f"{cache.path}: hip learns from masks; the dataset has no labels/ folder with any")
     if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride and not has_gpu():
-        # seen on TensorFlow 2.21 with oneDNN: the kernel's gradient of such a layer is wrong by its own size
+        # TensorFlow 2.21 with oneDNN: the error of such a layer's kernel gradient is as large as the gradient
         raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for patches of {config.patch[0]} "
                         "voxels along x (2 at the lowest level); take another --patch, or float32")
 
 
 def batches(cache, config: HipConfig, names: list[str]) -> tuple:
-    """Sec. 3.2: random patches, a few batches from each version of each image in turn, zero mean and unit variance."""
+    """Sec. 3.2: random patches, a few batches from each version of each image in turn, standardised."""
     from tfsono.augment import Augmentation
     from tfsono.data.patches import Sampling, patch_dataset
 
@@ -67,7 +67,7 @@ def initialise(network, config: HipConfig, run_dir: Path) -> str:
     """Sec. 3.3: the encoder from C3D where there is a file, everything else from a Gaussian of deviation 0.01."""
     from tfsono.training.start import resumed
 
-    before = resumed(run_dir)  # the file of C3D may be gone
+    before = resumed(run_dir)  # C3D's file may be gone
     if before or not config.c3d_weights:
         return before or "without transfer: no --c3d_weights was given"
     return transfer(network, config)
@@ -104,7 +104,7 @@ def compiled(network, config: HipConfig):
 
 
 def validation(network, config: HipConfig, cache, names: list[str]) -> tuple:
-    """Mean foreground Dice of the held-out cases, through the same inference as at test (Sec. 3.4), before clean-up."""
+    """Mean foreground Dice of the held-out cases, by the same inference as at test (Sec. 3.4), not postprocessed."""
     import numpy as np
 
     from tfsono.inference.hip import HipModule

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
-    """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and who has no landmark."""
+    """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and the cases without landmarks."""
     from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
 
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
@@ -55,7 +55,7 @@ def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
 
 
 def atlas_set(cache, names: list[str]):
-    """Sec. 2.2: the poses of the training cases, as they are, for the refinement of test cases."""
+    """Sec. 2.2: the poses of the training cases, for the refinement of test cases."""
     from tfsono.inference.atlases import atlas_set_of
 
     poses = ((name, cache.points_vox(name), cache.spacing_mm(name)) for name in names)
@@ -63,7 +63,7 @@ def atlas_set(cache, names: list[str]):
 
 
 def keep(atlases, run) -> None:
-    """Writes the atlas set into the run folder; a line says where it is too small for the refinement."""
+    """Writes the atlas set into the run folder; warns if it is too small for the refinement."""
     from tfsono.inference.atlases import ATLASES, write_atlases
 
     write_atlases(run.folder / ATLASES, atlases)
@@ -73,20 +73,20 @@ def keep(atlases, run) -> None:
 
 
 def initialise(network, config: PoseConfig, run_dir: Path) -> str:
-    """Sec. 3: what rnn and gan add may be trained on a trained detector; all else starts from random weights."""
+    """Sec. 3: rnn and gan may start from a trained detector; all other weights are initialised at random."""
     from tfsono.models.pose import build
-    from tfsono.training.start import load_start, resumed, copy_weights
+    from tfsono.training.start import copy_weights, load_start, resumed
 
     before = resumed(run_dir)
     if before or not config.start_from:
-        return before or "every weight from a random start"
+        return before or "all weights initialised at random"
     detector = network if config.method == "gan" else build(replace(config, method="land", start_from=""))
     report = load_start(detector, config.start_from, POSE, config, LIKE_ITS_START)
-    return f"{report}; from a random start: {', '.join(copy_weights(network, detector)) or 'none'}"
+    return f"{report}; initialised at random: {', '.join(copy_weights(network, detector)) or 'none'}"
 
 
 def compiled(network, config: PoseConfig):
-    """Sec. 2.1 and 3: the L2 loss of the heatmaps, Adam; of `gan` after `branch_steps` the discriminator."""
+    """Sec. 2.1 and 3: the L2 loss of the heatmaps, Adam; for `gan` after `branch_steps` the discriminator."""
     from tfsono.losses.joint import heatmap_error
     from tfsono.models.pose import discriminator
     from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates, image_and_maps

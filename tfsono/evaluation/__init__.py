@@ -1,8 +1,9 @@
-"""The loop of an evaluation: which runs share a row, whether they are comparable, and every test case measured once.
+"""The loop of an evaluation: which runs share a row, whether they are comparable, and every test case once.
 
-    methods      a name for each run: what tells it from the others
-    comparable   whether runs may stand in one table
+    evaluation   an evaluation from its runs to its tables and page
+    methods      a name for each run: how it differs from the others
+    comparable   whether runs may share a table
     ensembles    the runs that predict together
-    measured     test cases measured one after the other; an evaluation that was interrupted resumes
+    measured     test cases measured one by one; an interrupted evaluation resumes
     displaced    reference masks that may be misaligned with their image
 """

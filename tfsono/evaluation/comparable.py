@@ -1,4 +1,4 @@
-"""Whether runs may stand in one table."""
+"""Whether runs may share a table."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from tfsono.errors import UserError
 
 
 def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str = "auto") -> None:
-    """Runs in one table must have weights and the same test cases, which the cache must hold as they were seen.
+    """Runs in one table must have weights and the same test cases, which the cache must hold as in training.
 
     Args:
       runs: `tfsono.training.run.Run`s.
       cache: open.
       kinds: what their networks predict: `labels`, `landmarks`, both, or neither for 2D images.
-      weights: which of them are measured: `best`, `last` or `auto`.
+      weights: which are measured: `best`, `last` or `auto`.
 
     Raises:
-      UserError: they may not.
+      UserError: they may not share a table.
     """
     first = runs[0].split["test"]
     if not first:
@@ -25,7 +25,7 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
     for run in runs:
         run.weights(weights)
         if run.split["test"] != first:
-            raise UserError(f"{run.folder}: other test cases than {runs[0].folder}; train both with one --split")
+            raise UserError(f"{run.folder}: has other test cases than {runs[0].folder}; train both with one --split")
         names = [(kind, tuple(getattr(cache, kind)), getattr(run.config, f"{kind[:-1]}_names")) for kind in kinds]
         if kinds:
             names.append(("orientation", cache.settings.orientation, run.config.orientation))
@@ -39,10 +39,10 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
 
 
 def check_one_value(runs: Sequence, name: str, why: str) -> None:
-    """Raises `UserError` for runs that differ in a field which a table can have once."""
+    """Raises `UserError` for runs that differ in a field which must be equal in one table."""
     first = runs[0]
     for run in runs[1:]:
         found, wanted = getattr(run.config, name), getattr(first.config, name)
         if found != wanted:
-            raise UserError(f"{run.folder}: --{name} {found}, and {first.folder} has {wanted}; {why}, evaluate them "
-                            "one by one")
+            raise UserError(f"{run.folder}: --{name} {found}, and {first.folder} has {wanted}: {why}; evaluate them "
+                            "separately")

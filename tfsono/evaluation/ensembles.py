@@ -1,4 +1,4 @@
-"""What is measured in an evaluation: each run, and on demand the runs that predict together."""
+"""The groups that an evaluation measures: each run, and on demand ensembles of runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Group(NamedTuple):
     Attributes:
       name: of its folder, and of the run in the tables.
       method: its row in the tables.
-      runs: the members; the first one's config measures what they predict together.
-      option: what is measured besides the plain prediction (`refined`, say); "" for nothing.
+      runs: the members; the first one's config is used for their ensemble.
+      option: a variant of the prediction, such as `refined`; "" for the plain one.
     """
 
     name: str
@@ -28,13 +28,13 @@ class Group(NamedTuple):
 
 
 def groups_of(runs: Sequence, methods: Sequence[str], ensemble: bool, kinds: Sequence[str] = ()) -> list[Group]:
-    """Each run; and with `ensemble` the runs of each row together, and all runs of each kind.
+    """Each run; with `ensemble` also the runs of each row together, and all runs of each kind.
 
     Args:
       runs: `tfsono.training.run.Run`s.
       methods: the row of each.
-      ensemble: whether there are any but single runs.
-      kinds: what each predicts, where runs of one table may predict different things.
+      ensemble: whether to add ensembles.
+      kinds: what each run predicts, where runs of one table differ in it.
     """
     groups = [Group(run.folder.name, method, (run,)) for run, method in zip(runs, methods, strict=True)]
     if not ensemble:

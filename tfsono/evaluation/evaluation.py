@@ -1,4 +1,4 @@
-"""An evaluation from its first line to its page: what the scripts of all systems do alike."""
+"""An evaluation from its runs to its page: what the scripts of all systems share."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Evaluation:
     Attributes:
       runs: in the order of the command line.
       cache: open.
-      out: the folder of all that is written.
+      out: the output folder.
       weights: which of each run are measured: `best`, `last` or `auto`.
-      ensemble: whether runs are measured together as well.
+      ensemble: whether ensembles of runs are measured too.
     """
 
     runs: list[Run]
@@ -46,12 +46,12 @@ class Evaluation:
         return groups_of(self.runs, methods, self.ensemble, kinds)
 
     def folder(self, group: Group, files: Iterable[Path] = (), settings: object = None) -> Path:
-        """Where the predictions of a group are kept.
+        """The folder of a group's predictions.
 
         Args:
           group: of `groups`.
-          files: besides its weights, what its predictions depend on.
-          settings: besides its configs, the same; anything whose `repr` says all of it.
+          files: besides the weights, what the predictions depend on.
+          settings: besides the configs, the same; anything with a complete `repr`.
         """
         return predictions_folder(self.out, group.name, self.cache.path,
                                   [*(run.weights(self.weights) for run in group.runs), *files],
@@ -71,7 +71,7 @@ class Evaluation:
         return rows
 
     def write_tables(self, rows: Sequence[Mapping], tables: Mapping[str, Table], shown: Sequence[str]) -> list[Table]:
-        """Writes cases.csv and every table, prints those whose file name begins with one of `shown`, returns all."""
+        """Writes cases.csv and all tables, prints those whose file name starts with one of `shown`, returns all."""
         write_cases(self.out / "cases.csv", rows)
         for stem, table in tables.items():
             write_table(self.out, stem, table)
@@ -81,22 +81,22 @@ class Evaluation:
 
     @property
     def figures_folder(self) -> Path:
-        """Made where it is not there yet."""
+        """Created on first use."""
         return make_folder(self.out / "figures")
 
     def write_page(self, groups: Sequence[Group], tables: Sequence[Table], figures: Sequence[Figure], kept: str,
-                   said: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
+                   notes_of: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
         """Writes report.html, with every training's history, and prints where everything is.
 
         Args:
-          groups: that were measured.
+          groups: the measured ones.
           tables: to show.
           figures: to show, before the histories.
           kept: what is kept of each case, in words.
-          said: what else is to be said of a run.
+          notes_of: further notes on a run.
         """
         first = self.runs[0]
-        lines = ["; ".join([f"{group.method}: {group.first.folder.name}", *said(group.first),
+        lines = ["; ".join([f"{group.method}: {group.first.folder.name}", *notes_of(group.first),
                             initialisation_of(group.first.folder)]) if len(group.runs) == 1 else
                  f"{group.method}: {', '.join(run.folder.name for run in group.runs)}" for group in groups]
         write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables=tables,
@@ -111,7 +111,7 @@ class Evaluation:
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str] = ()) -> Iterator[Evaluation]:
-    """Reads the runs, opens the cache, and makes the output folder once both are known to fit together.
+    """Reads the runs, opens the cache, and creates the output folder once both match.
 
     Args:
       arguments: of `tfsono.config.evaluation_parser`.

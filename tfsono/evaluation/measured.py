@@ -1,4 +1,4 @@
-"""The test cases of a method, measured one after the other; an evaluation that was interrupted resumes."""
+"""The test cases of a method, measured one by one; an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfsono.report.tables import read_cases, write_cases
 
 
 def predictions_folder(out: Path, name: str, cache: str | os.PathLike, weights: Iterable[Path], settings) -> Path:
-    """The folder of a method's predictions under `out`: another one for other weights, settings or another cache.
+    """The folder of a method's predictions under `out`, which depends on weights, settings and cache.
 
     Args:
       out: of the evaluation.
       name: of the method's run or runs.
-      cache: the file that the cases are read from, told from others by its size and date.
+      cache: the file of the cases, identified by its size and date.
       weights: the files of weights.
-      settings: what else changes a prediction; anything whose `repr` says all of it.
+      settings: what else changes a prediction; anything with a complete `repr`.
     """
     state = os.stat(cache)
     digest = hashlib.sha256(repr((settings, state.st_size, state.st_mtime_ns)).encode())
@@ -30,12 +30,12 @@ def predictions_folder(out: Path, name: str, cache: str | os.PathLike, weights: 
 
 def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Callable[[str], list[dict]]],
              summary: Callable[[list[dict]], str]) -> list[dict]:
-    """The rows of all cases; those that an earlier call measured are read back from the folder's cases.csv.
+    """The rows of all cases; those of an earlier call are read from the folder's cases.csv.
 
     Args:
       folder: of `predictions_folder`.
       names: the cases.
-      open_measure: loads the method, and returns what makes the rows of a case; called only where a case is missing.
+      open_measure: loads the method, and returns the function that measures a case; called only if a case is missing.
       summary: of a case's rows, in words, for the line that is printed.
     """
     done = read_cases(folder / "cases.csv") if (folder / "cases.csv").is_file() else []

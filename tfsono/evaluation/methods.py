@@ -1,4 +1,4 @@
-"""Rows of a comparison: what the runs that share a row have in common, and the mean of their seeds and labels."""
+"""The rows of a comparison: a name for the runs that share a row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ UNNAMED = ("seed", "c3d_weights")
 
 def method_names(settings: Sequence[Settings], transfers: Sequence[str],
                  unnamed: Sequence[str] = UNNAMED) -> list[str]:
-    """A name for each run: what tells it from the others. Runs that differ in the seed alone share a name.
+    """A name for each run: how it differs from the others. Runs that differ in the seed alone share a name.
 
     Args:
       settings: of the runs.
-      transfers: of each run, `with transfer`, `without transfer` or `` for a system without transfer.
+      transfers: of each run, `with transfer`, `without transfer`, or "" for a system without transfer.
       unnamed: fields in which runs of one name may differ.
     """
     parts = []
@@ -27,7 +27,7 @@ def method_names(settings: Sequence[Settings], transfers: Sequence[str],
     common = frozenset.intersection(*(part[3] for part in parts))
     columns = list(zip(*parts, strict=True))
     shown = [len(set(column)) > 1 for column in columns[:3]]
-    shown[1] |= columns[1][0] != "paper"  # a method of ours must not stand under the paper's name
+    shown[1] |= columns[1][0] != "paper"  # our method must not have the paper's name
     names = []
     for part in parts:
         words = [word for word, differs in zip(part[:3], shown, strict=True) if differs and word]
@@ -41,7 +41,7 @@ def paper_names(runs: Sequence, names: Sequence[str], papers: Mapping[str, str])
     Args:
       runs: `tfsono.training.run.Run`s.
       names: of `method_names`, one a run.
-      papers: variant -> the paper's name; a variant that is not in it keeps its own.
+      papers: variant -> the paper's name; other variants keep their own.
     """
     found = []
     for run, name in zip(runs, names, strict=True):

@@ -1,8 +1,15 @@
-"""Measures of one case at a time, in millimetres, without TensorFlow or Keras: `overlap` counts voxels,
-`surface` measures the distances between two boundaries (and has `segmentation_metrics`, everything at once),
-`agreement` says what a list of cases amounts to and whether two methods differ; `landmarks`, `biometry` and
-`head_case` measure points and heads in pictures [y, x], `femur_case` a mask and landmarks together, `pose_case` the
-landmarks and segments of a body. Other masks are boolean and [x, y, z], spacings may be unequal, and one policy holds
-for empty masks: both empty is a perfect answer; one empty is the worst one (overlap 0, every distance the diagonal of
-the volume) and is flagged `undefined`, so that a table counts it instead of losing it in an average.
+"""Metrics of one case at a time, in millimetres, without TensorFlow or Keras.
+
+    overlap        Dice, Jaccard, precision, recall and volumes of two masks
+    surface        distances between the surfaces of two masks; `segmentation_metrics` is everything at once
+    displacement   the shift of a reference mask that agrees best with a prediction
+    landmarks      radial errors, and the area under the PCK curve
+    detection      hit rate and average precision of boxes
+    biometry       BPD, OFD, HC and gestational age
+    face_case, femur_case, head_case, pose_case   all metrics of one case of a system
+    agreement      mean, interval, Wilcoxon's test and Bland-Altman limits over the cases
+
+Masks are boolean and [x, y, z], images of heads [y, x]; spacings may be unequal. One policy holds for empty masks: both
+empty is perfect agreement; one empty is the worst value (overlap 0, every distance the diagonal of the volume) and is
+flagged `undefined`, so that a table counts it instead of losing it in a mean.
 """

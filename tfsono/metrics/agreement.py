@@ -1,7 +1,7 @@
-"""What the cases' values amount to, and whether two methods differ. Lists hold one number a case.
+"""Statistics over the cases, and whether two methods differ. Lists hold one number a case.
 
-Undefined cases are the caller's to leave out and to count: every function refuses NaN and infinity, so that
-no average loses a case in silence.
+The caller excludes and counts undefined cases: every function refuses NaN and infinity, so that no mean loses a
+case in silence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIMITS_IN_STD = 1.96
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (ddof 1) over the cases [N]; NaN for what too few do not give."""
+    """Mean and sample standard deviation (ddof 1) over the cases [N]; NaN with too few cases."""
     values = _check_values(values, "values")
     mean = float(values.mean()) if values.size else float("nan")
     return mean, float(values.std(ddof=1)) if values.size > 1 else float("nan")
@@ -27,7 +27,7 @@ def bootstrap_interval(values: Sequence[float], seed: int, confidence: float = 0
 
     The cases are drawn with replacement 9999 times, and the interval lies between the quantiles
     (1 - confidence) / 2 and (1 + confidence) / 2 of the means. One seed gives one interval. With few cases it
-    is too narrow: of samples of ten, the interval called 95 % holds the true mean some 90 % of the time.
+    is too narrow: for samples of ten, the 95 % interval covers the population's mean some 90 % of the time.
 
     Args:
         values: One number a case [N].
@@ -55,8 +55,8 @@ def bootstrap_interval(values: Sequence[float], seed: int, confidence: float = 0
 def paired_wilcoxon(a: Sequence[float], b: Sequence[float]) -> float:
     """The two-sided p of Wilcoxon's signed-rank test between two methods on the same cases.
 
-    Cases where both are equal are left out (Wilcoxon's own rule, SciPy's `zero_method="wilcox"`). With five
-    cases p cannot fall under 0.0625 and with four not under 0.125: read it beside the number of cases.
+    Cases where both are equal are excluded (Wilcoxon's own rule, SciPy's `zero_method="wilcox"`). With five
+    cases p cannot fall under 0.0625 and with four not under 0.125: read it with the number of cases.
 
     Args:
         a: One number a case [N].
@@ -84,7 +84,7 @@ def bland_altman(a: Sequence[float], b: Sequence[float]) -> dict[str, float | in
     Returns:
         `mean` (a + b) / 2 [N] and `difference` a - b [N], the plot's points; `bias`, the mean difference;
         `std`, of the differences (ddof 1); `lower` and `upper`, bias -+ 1.96 std; `share_inside`, of the
-        cases on or between these two; `cases`, N. What fewer than two cases do not give is NaN.
+        cases on or between these two; `cases`, N. Undefined with fewer than two cases: NaN.
 
     Raises:
         ValueError: The lists differ in length, or a value is NaN or infinite.
@@ -111,7 +111,7 @@ def _check_values(values: Sequence[float], name: str) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(f"{name} must be one list of numbers; found the shape {array.shape}")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite (leave undefined cases out and count them); "
+        raise ValueError(f"{name} must be finite (exclude undefined cases and count them); "
                          f"found {int(np.count_nonzero(~np.isfinite(array)))} that are not")
     return array
 

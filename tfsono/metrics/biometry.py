@@ -18,7 +18,7 @@ from tfsono.metrics.overlap import overlap_metrics
 MEASUREMENTS = ("bpd", "ofd", "hc")
 
 # Hadlock, Deter, Harrist, Park: Estimating fetal age: computer-assisted analysis of multiple fetal growth parameters,
-# Radiology 152:497-501, 1984: 361 fetuses of 14 to 42 menstrual weeks. Lengths in centimetres, weeks come out.
+# Radiology 152:497-501, 1984: 361 fetuses of 14 to 42 menstrual weeks. Lengths in centimetres, ages in weeks.
 HADLOCK_WEEKS = (14.0, 42.0)
 # The ends of the first and second trimester are 13 weeks 6 days and 27 weeks 6 days (ACOG).
 TRIMESTER_WEEKS = (14.0, 28.0)
@@ -54,15 +54,15 @@ def biometry_of_ellipse(ellipse: Ellipse | None, unit_size: float = 1.0) -> Biom
 
 
 def measurement_errors(prediction: Biometry, reference: Biometry) -> dict[str, float]:
-    """For each of bpd, ofd, hc: `bpd_error` (prediction less reference), `bpd_abs_error`, and both in % of the reference.
+    """For bpd, ofd and hc: `bpd_error` (prediction minus reference), `bpd_abs_error`, and both in % of the reference.
 
-    NaN where either is; `undefined` is 1 where the prediction misses a measurement that the reference has, else 0.
+    NaN where either is; `undefined` is 1 where the prediction lacks a measurement that the reference has, else 0.
     """
     errors: dict[str, float] = {}
     for name in MEASUREMENTS:
-        found, right = getattr(prediction, name), getattr(reference, name)
-        error = found - right
-        percent = 100 * error / right if right > 0 else math.nan
+        found, expected = getattr(prediction, name), getattr(reference, name)
+        error = found - expected
+        percent = 100 * error / expected if expected > 0 else math.nan
         errors |= {f"{name}_error": error, f"{name}_abs_error": abs(error),
                    f"{name}_error_percent": percent, f"{name}_abs_error_percent": abs(percent)}
     missing = [not math.isfinite(getattr(prediction, name)) and math.isfinite(getattr(reference, name))
@@ -77,18 +77,18 @@ def hc18_metrics(
     size_yx: tuple[int, int],
     hc_mm: float | None = None,
 ) -> dict[str, float]:
-    """The four measures of the HC18 challenge (van den Heuvel et al., PLoS ONE 13(8), 2018) for one picture.
+    """The four measures of the HC18 challenge (van den Heuvel et al., PLoS ONE 13(8), 2018) for one image.
 
-    - `df_mm`: circumference of the prediction less the true one; `adf_mm`: its absolute value. NaN if undefined.
+    - `df_mm`: circumference of the prediction minus the reference's; `adf_mm`: its absolute value. NaN if undefined.
     - `hd_mm`: Hausdorff distance between the two outlines.
-    - `dsc_percent`: overlap of the two filled ellipses, on the picture's pixels.
-    - `undefined`: 1 without a prediction: overlap 0, and the picture's diagonal as the distance.
+    - `dsc_percent`: overlap of the two filled ellipses, on the image's pixels.
+    - `undefined`: 1 without a prediction: overlap 0, and the image's diagonal as the distance.
 
     Args:
-        prediction: In the picture's pixels; None where no ellipse fits.
-        reference: In the picture's pixels.
+        prediction: In the image's pixels; None where no ellipse fits.
+        reference: In the image's pixels.
         pixel_size_mm: Millimetres a pixel.
-        size_yx: Rows and columns of the picture.
+        size_yx: Rows and columns of the image.
         hc_mm: The table's circumference, where it is not the reference's own.
 
     Raises:
@@ -98,8 +98,8 @@ def hc18_metrics(
     if prediction is None:
         return {"df_mm": math.nan, "adf_mm": math.nan, "hd_mm": math.hypot(*size_yx) * size, "dsc_percent": 0.0,
                 "undefined": 1}
-    right = reference.circumference_px() * size if hc_mm is None else hc_mm
-    error = prediction.circumference_px() * size - right
+    expected = reference.circumference_px() * size if hc_mm is None else hc_mm
+    error = prediction.circumference_px() * size - expected
     overlap = overlap_metrics(prediction.mask(size_yx), reference.mask(size_yx))
     return {"df_mm": error, "adf_mm": abs(error), "hd_mm": outline_distance_px(prediction, reference) * size,
             "dsc_percent": 100 * overlap["dice"], "undefined": 0}
@@ -115,10 +115,10 @@ def outline_distance_px(a: Ellipse, b: Ellipse) -> float:
 
 
 def gestational_age_by_bpd(bpd_mm: float) -> float | None:
-    """Hadlock 1984: 9.54 + 1.482 BPD + 0.1676 BPD^2, in weeks; None outside 14 to 42, where nothing was measured.
+    """Hadlock 1984: 9.54 + 1.482 BPD + 0.1676 BPD^2, in weeks; None outside 14 to 42, the range of its data.
 
-    Hadlock measured BPD from the outer to the inner edge of the skull: one from outer to outer is larger by the
-    thickness of a skull, and the age by some days.
+    Hadlock measured BPD from the outer to the inner edge of the skull: from outer to outer it is larger by the
+    thickness of the skull, and the age by some days.
     """
     bpd = bpd_mm / 10
     return _within_range(9.54 + 1.482 * bpd + 0.1676 * bpd**2)
@@ -144,8 +144,8 @@ def gestational_age_by_fl(fl_mm: float) -> float | None:
 def trimester(hc_mm: float) -> int | None:
     """1, 2 or 3 by the head circumference: Hadlock's age under 14, under 28, or from 28 weeks (89.4 and 257.6 mm).
 
-    The cut-offs are ours: HC18 tells its trimesters by ages that are not in its files. Below 14 weeks the
-    formula serves as nothing but an order. None for NaN or what is not above 0.
+    The cut-offs are ours: HC18 defines its trimesters by ages that are not in its files. Below 14 weeks the
+    formula only orders the cases. None for NaN or what is not above 0.
     """
     if not (math.isfinite(hc_mm) and hc_mm > 0):
         return None

@@ -1,8 +1,8 @@
 """Boxes against their reference: the hit rate of `face`, and average precision as COCO and as VOC count it. NumPy.
 
-The columns AP, AP35, AP50 and AP75 of the paper's tables are multiples of 1/160 = 1/(32 volumes x 5 landmarks): no
-average precision, but the share of the final boxes, one a landmark and volume, that overlap the reference enough. Here that
-is `hit_rate`; `average_precision` is what the name says, of all candidates with their scores.
+The columns AP, AP35, AP50 and AP75 of the paper's tables are multiples of 1/160 = 1/(32 volumes x 5 landmarks): not
+average precision, but the share of the final boxes, one a landmark and volume, that overlap the reference enough. Here
+that is `hit_rate`; `average_precision` is the real one, of all candidates with their scores.
 
 Boxes are two corners (x0, y0, z0, x1, y1, z1); their unit does not matter. What is missing is NaN.
 """
@@ -22,18 +22,18 @@ PRINTED_THRESHOLDS = (0.35, 0.5, 0.75)
 """Of the columns AP35, AP50 and AP75 (face, Tables 1 and 2)."""
 STYLES = ("coco", "voc")
 MOST_OF_A_CASE = 100
-"""Candidates of a class that COCO counts in one image, from the best on."""
+"""Candidates of a class that COCO counts in one image, the best ones."""
 RECALLS = np.linspace(0, 1, 101)
-"""Where COCO reads the curve."""
+"""Where COCO samples the curve."""
 
 
 class CaseDetections(NamedTuple):
-    """All candidates and all true boxes of one volume; K classes (landmarks).
+    """All candidates and all reference boxes of one volume; K classes (landmarks).
 
     Attributes:
-        boxes: [K, N, 6], in any order; one with a NaN is none.
-        scores: [K, N]; a candidate with NaN is none.
-        references: [K, 6], or [K, G, 6] with several of a class; one with a NaN is none.
+        boxes: [K, N, 6], in any order; boxes with NaN are ignored.
+        scores: [K, N]; candidates with NaN are ignored.
+        references: [K, 6], or [K, G, 6] with several of a class; boxes with NaN are ignored.
     """
 
     boxes: np.ndarray
@@ -48,13 +48,13 @@ def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS,
              ) -> np.ndarray:
     """The share of the final boxes that overlap the reference at least so much: AP in the tables of face.
 
-    The mean over `IOU_THRESHOLDS` is what the paper says of its column AP; what it prints there is the share at 0.5.
+    The paper defines its column AP as the mean over `IOU_THRESHOLDS`; what it prints there is the share at 0.5.
 
     Args:
         ious: [N, ...] of the final boxes with their references, NaN where undefined.
         thresholds: [T].
-        known: bool, the same shape: where there is a reference; an undefined IoU is a miss there. None: where the IoU is a
-            number.
+        known: bool, the same shape: where there is a reference; an undefined IoU is a miss there. None: where the IoU
+            is a number.
 
     Returns:
         [T] from 0 to 1; NaN without a known box.
@@ -65,7 +65,7 @@ def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS,
     values = _known(ious, known)
     if not values.size:
         return np.full(len(thresholds), np.nan)
-    # NaN compares as False: a missing answer is a miss at every threshold.
+    # NaN compares as False: a missing prediction is a miss at every threshold.
     return (values >= np.asarray(thresholds, np.float64)[:, None]).mean(axis=1)
 
 
@@ -117,13 +117,13 @@ def class_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float]
                     ) -> np.ndarray:
     """The area under the curve of precision over recall, of each class over all volumes.
 
-    - `coco` (cocoeval): of a volume the 100 best; from the best on, each takes of the references that are still free the
-      one that it overlaps most, if enough (>=; of equals the last); the mean of the precision at 101 recalls.
-    - `voc` (the devkit since 2010): each takes the reference that it overlaps most, and is wrong where an earlier one has
-      it; the area under all points of the curve.
+    - `coco` (cocoeval): the 100 best of a volume; in order of score, each matches the unmatched reference that it
+      overlaps most, if enough (>=; the last of equals); the mean of the precision at 101 recalls.
+    - `voc` (the devkit since 2010): each matches the reference that it overlaps most, and is a false positive where
+      that is matched already; the area under all points of the curve.
 
-    In both the precision at a recall is the highest at that or any higher one, and candidates of one score stay in the
-    order of the volumes.
+    In both the precision at a recall is the highest at that or any higher one, and candidates of equal score stay in
+    the order of the volumes.
 
     Args:
         cases: All volumes.
@@ -134,7 +134,7 @@ def class_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float]
         [T, K] from 0 to 1; NaN for a class without a reference.
 
     Raises:
-        ValueError: No volume, another style, or arrays of other shapes.
+        ValueError: No volume, an unknown style, or arrays of other shapes.
     """
     if style not in STYLES:
         raise ValueError(f"style must be one of {', '.join(STYLES)}; found {style!r}")
@@ -159,8 +159,8 @@ def _checked(case: CaseDetections, classes: int) -> CaseDetections:
 def _of_class(case: CaseDetections, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes [D, 6] and scores [D] of one class, the best first, and its references [G, 6]; all of them finite."""
     boxes, scores, references = (each[place] for each in case)
-    there = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
-    boxes, scores = boxes[there], scores[there]
+    known = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    boxes, scores = boxes[known], scores[known]
     order = np.argsort(-scores, kind="stable")
     return boxes[order], scores[order], references[np.isfinite(references).all(axis=1)]
 
@@ -173,9 +173,9 @@ def _precision(volumes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], lim
         return np.full(len(limits), np.nan)
     most = MOST_OF_A_CASE if style == "coco" else None
     scores = np.concatenate([scores[:most] for _, scores, _ in volumes])
-    found = [_found(pairwise_iou(boxes[:most], references), limits, style) for boxes, _, references in volumes]
-    true = np.concatenate(found, axis=1)[:, np.argsort(-scores, kind="stable")].cumsum(axis=1)
-    recall, precision = true / total, true / np.arange(1, len(scores) + 1)
+    hits = [_hits(pairwise_iou(boxes[:most], references), limits, style) for boxes, _, references in volumes]
+    hits = np.concatenate(hits, axis=1)[:, np.argsort(-scores, kind="stable")].cumsum(axis=1)
+    recall, precision = hits / total, hits / np.arange(1, len(scores) + 1)
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     if style == "voc":
         return (np.diff(recall, axis=1, prepend=0) * highest).sum(axis=1)
@@ -183,8 +183,8 @@ def _precision(volumes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], lim
     return np.take_along_axis(np.pad(highest, ((0, 0), (0, 1))), places, axis=1).mean(axis=1)  # 0 beyond the last
 
 
-def _found(ious: np.ndarray, limits: np.ndarray, style: str) -> np.ndarray:
-    """[T, D] whether each candidate finds a reference, from the best on; [D, G] their IoUs."""
+def _hits(ious: np.ndarray, limits: np.ndarray, style: str) -> np.ndarray:
+    """[T, D] whether each candidate matches a reference, the best first; `ious` are [D, G]."""
     found, taken = np.zeros((len(limits), len(ious)), bool), np.zeros((len(limits), ious.shape[1]), bool)
     if not ious.size:
         return found

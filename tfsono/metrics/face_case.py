@@ -1,4 +1,4 @@
-"""One case of a face: distances in millimetres, overlaps of the boxes, and what went wrong.
+"""One case of a face: distances in millimetres, overlaps of the boxes, and errors of the choice.
 
 Points and boxes lie on the volume's own grid as voxel-centre indices. Sec. 3 and Tables 1 and 2 of the face paper.
 """
@@ -16,7 +16,7 @@ from tfsono.metrics.landmarks import finite_mean, radial_errors, whole_points
 from tfsono.metrics.overlap import check_spacing
 
 HIT = 0.5
-"""From this IoU on a box is where its landmark is (face, Sec. 3: positive above 0.5)."""
+"""From this IoU on a box counts as found (face, Sec. 3: positive above 0.5)."""
 
 
 def face_metrics(
@@ -31,28 +31,28 @@ def face_metrics(
 
     - `error_NAME_mm`: the distance of a landmark to its reference, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
-    - `iou_NAME`: of the final box with the box of its side around the true landmark, as it is and not cut at the
-      volume's border; 0 where the answer is missing, NaN where the reference is, or where a landmark has a place and no
-      box (heatmaps); `mean_iou` the mean of those that are defined.
+    - `iou_NAME`: of the final box with the box of its side around the reference landmark, not cut at the volume's
+      border; 0 where the prediction is missing, NaN where the reference is, or where a method has no boxes
+      (heatmaps); `mean_iou` the mean of those that are defined.
     - `hit_35`, `hit_50`, `hit_75`, `hit_mean`: the share of the defined IoUs that reach the threshold, and the mean of
       the shares over .50:.05:.95 (`tfsono.metrics.detection`).
     - `score_NAME`: of the final box, NaN where it is missing.
     - `missing`: landmarks with a reference and no prediction. `without_reference`: those without a reference, which
-      count nowhere.
-    - `sides_exchanged`: mirrored pairs of which both ends were found nearer to the other's reference than to their own.
-    - `second_taken`: landmarks of which the prior took another candidate than the one with the highest score.
-    - `hit_not_taken`: landmarks whose final box overlaps the reference by less than 0.5 or is missing, though a listed
-      candidate reaches that. Both are NaN without boxes or candidates, and where no landmark has a reference.
+      are excluded.
+    - `sides_exchanged`: mirrored pairs of which both ends are nearer to the other's reference than to their own.
+    - `second_taken`: landmarks for which the prior chose a candidate other than the one with the highest score.
+    - `hit_not_taken`: landmarks whose final box overlaps the reference by less than 0.5 or is missing, though one of
+      the top-k candidates reaches that. Both are NaN without boxes or candidates, and without any reference.
 
     Args:
-        answer: `points_vox` [K, 3] and `scores` [K]; and, of methods with boxes, `boxes_vox` [K, 6],
+        prediction: `points_vox` [K, 3] and `scores` [K]; for methods with boxes also `boxes_vox` [K, 6],
             `candidate_boxes_vox` [K, N, 6], `chosen` [K]. NaN where there is none; heatmaps have no boxes, or boxes
             without sides.
         reference_vox: [K, 3], NaN for a missing landmark.
-        sides: Of the true boxes, in voxels: [K], or [K, 3] where voxels are not cubes.
+        sides: Of the reference boxes, in voxels: [K], or [K, 3] where voxels are not cubes.
         spacing_mm: Of the grid of both.
         names: [K], in the points' order.
-        mirrored: Pairs of names of one landmark on both sides; those of which an end is no landmark are left out.
+        mirrored: Pairs of names of one landmark on both sides; pairs with an end that is no landmark are ignored.
 
     Raises:
         ValueError: An array has not a row for each name, the spacing is not three positive numbers, or a side not above
@@ -64,11 +64,11 @@ def face_metrics(
     if sides.shape not in ((len(names),), (len(names), 3)) or not (sides > 0).all():
         raise ValueError(f"sides must be {len(names)} numbers above 0, one for each of {list(names)}, or three; "
                          f"found {sides}")
-    known, answered = np.isfinite(reference).all(axis=1), np.isfinite(found).all(axis=1)
+    known, predicted = np.isfinite(reference).all(axis=1), np.isfinite(found).all(axis=1)
     errors = radial_errors(found * spacing, reference * spacing)
     targets = centred_boxes(reference, sides)
-    ious = final_ious(prediction.get("boxes_vox"), answered, targets)
-    scores = np.where(answered, np.asarray(prediction["scores"], np.float64), math.nan)
+    ious = final_ious(prediction.get("boxes_vox"), predicted, targets)
+    scores = np.where(predicted, np.asarray(prediction["scores"], np.float64), math.nan)
     row = {f"error_{name}_mm": float(error) for name, error in zip(names, errors, strict=True)}
     row["mre_mm"] = finite_mean(errors)
     row |= {f"iou_{name}": float(overlap) for name, overlap in zip(names, ious, strict=True)}
@@ -77,30 +77,31 @@ def face_metrics(
             for at, rate in zip(PRINTED_THRESHOLDS, hit_rate(ious, PRINTED_THRESHOLDS), strict=True)}
     row["hit_mean"] = float(hit_rate(ious, IOU_THRESHOLDS).mean())
     row |= {f"score_{name}": float(score) for name, score in zip(names, scores, strict=True)}
-    row |= {"missing": float((known & ~answered).sum()), "without_reference": float((~known).sum()),
+    row |= {"missing": float((known & ~predicted).sum()), "without_reference": float((~known).sum()),
             "sides_exchanged": float(exchanged_sides(found * spacing, reference * spacing, names, mirrored))}
-    return row | _choices(prediction, answered, ious, targets)
+    return row | _choices(prediction, predicted, ious, targets)
 
 
-def final_ious(boxes_vox: np.ndarray | None, answered: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def final_ious(boxes_vox: np.ndarray | None, predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The IoU of each landmark's final box [K] with its target.
 
     Args:
-        boxes_vox: [K, 6], NaN where there is none; None of a method without boxes, or all of them without sides.
-        answered: bool [K], where there is a point.
+        boxes_vox: [K, 6], NaN where there is none; None for a method without boxes.
+        predicted: bool [K], where there is a point.
         targets: [K, 6], NaN without a reference.
 
     Returns:
-        0 where nothing was found, NaN without a reference; all NaN of points without boxes.
+        0 where nothing was predicted, NaN without a reference; all NaN for a method without boxes, or boxes without
+        sides.
     """
     if boxes_vox is None:
         return np.full(len(targets), math.nan)
     boxes = np.asarray(boxes_vox, np.float64)
     if boxes.shape != targets.shape:
         raise ValueError(f"boxes_vox must be {list(targets.shape)}; found {boxes.shape}")
-    boxed = (box_sides(boxes) > 0).all(axis=1).any() or not answered.any()
+    boxed = (box_sides(boxes) > 0).all(axis=1).any() or not predicted.any()
     known = np.isfinite(targets).all(axis=1)
-    return np.where(known & boxed, iou(boxes, targets), math.nan)  # 0 of a box with NaN
+    return np.where(known & boxed, iou(boxes, targets), math.nan)  # a box with NaN has 0
 
 
 def exchanged_sides(found_mm: np.ndarray, reference_mm: np.ndarray, names: Sequence[str],
@@ -116,17 +117,17 @@ def exchanged_sides(found_mm: np.ndarray, reference_mm: np.ndarray, names: Seque
     return count
 
 
-def _choices(prediction: Mapping, answered: np.ndarray, ious: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """What the prior took, and what it could have taken; NaN of a method without boxes or candidates."""
+def _choices(prediction: Mapping, predicted: np.ndarray, ious: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """How often the prior chose another candidate or missed a better one; NaN without boxes or candidates."""
     candidates, chosen = prediction.get("candidate_boxes_vox"), prediction.get("chosen")
     row = {"second_taken": math.nan, "hit_not_taken": math.nan}
     if not np.isfinite(ious).any():
         return row
     if chosen is not None:
-        row["second_taken"] = float((answered & (np.asarray(chosen) > 0)).sum())
+        row["second_taken"] = float((predicted & (np.asarray(chosen) > 0)).sum())
     if candidates is None:
         return row
     count = 0
     for place in np.flatnonzero(np.isfinite(ious) & (ious < HIT)):
-        count += bool((iou(np.asarray(candidates[place], np.float64), targets[place]) >= HIT).any())  # 0 of NaN
+        count += bool((iou(np.asarray(candidates[place], np.float64), targets[place]) >= HIT).any())  # NaN has 0
     return row | {"hit_not_taken": float(count)}

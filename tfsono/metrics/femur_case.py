@@ -1,4 +1,4 @@
-"""One case of a joint segmentation and localisation: Tables 1 and 2 of the femur paper, and whether the two agree.
+"""One case of a joint segmentation and localisation: Tables 1 and 2 of the femur paper, and their agreement.
 
 Masks and points lie on the volume's own grid; points are voxel-centre indices.
 """
@@ -15,16 +15,16 @@ from tfsono.metrics.landmarks import radial_errors
 from tfsono.metrics.surface import boundary, segmentation_metrics
 
 CONTRADICTION_MM = 5.0
-"""A tip that is farther than this from the mask contradicts it."""
+"""A tip farther than this from the mask contradicts it."""
 
 
 @dataclass(frozen=True)
 class MaskAndPoints:
-    """A mask and landmarks, found or true.
+    """A mask and landmarks, predicted or reference.
 
     Attributes:
-        mask: [X, Y, Z] integers, 0 background; None where there is none.
-        points_vox: [K, 3], NaN for a missing one; None where there are none.
+        mask: [X, Y, Z] integers, 0 background; None without a mask.
+        points_vox: [K, 3], NaN for a missing one; None without landmarks.
     """
 
     mask: np.ndarray | None
@@ -38,18 +38,18 @@ def joint_metrics(
     labels: Mapping[str, int],
     landmarks: Sequence[str],
 ) -> dict[str, float]:
-    """The numbers of one case; NaN where an answer or its reference is missing.
+    """The numbers of one case; NaN where a prediction or its reference is missing.
 
-    - The entries of `segmentation_metrics`, means over the labels; `undefined` is the number of labels of which one
-      mask is empty.
+    - The entries of `segmentation_metrics`, means over the labels; `undefined` is the number of labels with one
+      empty mask.
     - `error_NAME_mm` of each landmark, `mre_mm` their mean. Errors are index to index; `exchanged_mm` is the mean
       with the first two exchanged, where that is less: a diagnosis, no result.
     - With two landmarks: `length_reference_mm`, `length_mm`, `length_error_mm` (signed), `length_abs_error_mm`.
-    - `apart_NAME_mm`: from each found landmark to the found mask, 0 inside; `contradiction`: 1 where a
-      landmark that truly lies within 5 mm of the true mask was found farther than that from the found one.
+    - `mask_distance_NAME_mm`: from each predicted landmark to the predicted mask, 0 inside; `contradiction`: 1 where
+      a landmark within 5 mm of the mask in the reference is predicted farther than that from the predicted mask.
 
     Args:
-        found: The answer.
+        found: The prediction.
         reference: What it is compared with.
         spacing_mm: Of both.
         labels: Name -> value in the masks.
@@ -59,10 +59,10 @@ def joint_metrics(
     row = _mask_metrics(found.mask, reference.mask, spacing, labels)
     row |= _point_metrics(_millimetres(found.points_vox, spacing, len(landmarks)),
                           _millimetres(reference.points_vox, spacing, len(landmarks)), landmarks)
-    apart, near = distances_to_mask(found, spacing, len(landmarks)), distances_to_mask(reference, spacing, len(landmarks))
-    row |= {f"apart_{name}_mm": float(value) for name, value in zip(landmarks, apart, strict=True)}
-    judged = np.isfinite(apart) & (near <= CONTRADICTION_MM)
-    row["contradiction"] = float((apart[judged] > CONTRADICTION_MM).any()) if judged.any() else math.nan
+    distances, expected = (distances_to_mask(one, spacing, len(landmarks)) for one in (found, reference))
+    row |= {f"mask_distance_{name}_mm": float(value) for name, value in zip(landmarks, distances, strict=True)}
+    judged = np.isfinite(distances) & (expected <= CONTRADICTION_MM)
+    row["contradiction"] = float((distances[judged] > CONTRADICTION_MM).any()) if judged.any() else math.nan
     return row
 
 
@@ -105,8 +105,8 @@ def _point_metrics(found: np.ndarray, reference: np.ndarray, landmarks: Sequence
     if len(landmarks) != 2:
         return row
     row["exchanged_mm"] = float(min(errors.mean(), radial_errors(found[::-1], reference).mean()))
-    (found_1, found_2), (true_1, true_2) = found, reference
-    row["length_reference_mm"] = float(np.linalg.norm(true_2 - true_1))
+    (found_1, found_2), (expected_1, expected_2) = found, reference
+    row["length_reference_mm"] = float(np.linalg.norm(expected_2 - expected_1))
     row["length_mm"] = float(np.linalg.norm(found_2 - found_1))
     row["length_error_mm"] = row["length_mm"] - row["length_reference_mm"]
     return row | {"length_abs_error_mm": abs(row["length_error_mm"])}

@@ -1,7 +1,7 @@
-"""Everything that is measured of one answer of `head` against its reference, as one row of numbers.
+"""All metrics of one prediction of `head` against its reference, as one row of numbers.
 
-Keys end in their unit, `_px`, `_mm` or `_percent`. What is undefined is NaN: millimetres without a pixel size, and all
-that needs an ellipse where none fits, but for overlap (0) and outline distance (the diagonal), as HC18 ranks them.
+Keys end in their unit, `_px`, `_mm` or `_percent`. Undefined values are NaN: millimetres without a pixel size, and what
+needs an ellipse where none fits, except overlap (0) and outline distance (the diagonal), as HC18 ranks them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MISSING = np.full((4, 2), np.nan)
 
 @dataclass(frozen=True)
 class HeadOutline:
-    """A head as found, or as it is, in the picture's own pixels.
+    """A head, predicted or reference, in the image's own pixels.
 
     Attributes:
         ellipse: None where undefined.
         points_px: [4, 2] (x, y), OFD 1, OFD 2, BPD 1, BPD 2; None where undefined.
-        mask: bool [Y, X], of what was found the largest piece with its holes filled; None for landmarks.
+        mask: bool [Y, X]; of a prediction the largest component with its holes filled; None for landmarks.
     """
 
     ellipse: Ellipse | None
@@ -46,25 +46,26 @@ def head_metrics(
 ) -> dict[str, float]:
     """The numbers of one case.
 
-    - `mre_U`, `mre_exchanged_U` (ends of a pair whichever way they are nearer), `mre_renamed_U` (the same with the
+    - `mre_U`, `mre_exchanged_U` (ends of a pair in the order that is nearer), `mre_renamed_U` (the same with the
       longer pair as OFD), `ofd_1_U` ...: radial errors, U being px or mm. `sdr_2` ...: percent of the four points
-      within 2 mm ...; an undefined point is within none.
+      within 2 mm ...; an undefined point is in none.
     - `dice_percent`: of the masks. `dsc_percent`, `hd_U`: of the ellipses, filled, and their outlines.
     - `bpd_reference_U`, `bpd_U`, `bpd_error_U`, `bpd_abs_error_U`, and the last two in percent; ofd and hc alike.
-    - `trimester`, by the true circumference. `undefined`: 1 where no ellipse was found.
+    - `trimester`, by the reference circumference. `undefined`: 1 where no ellipse fits the prediction.
 
     Args:
-        found: The answer.
+        found: The prediction.
         reference: With an ellipse and points.
-        size_yx: Rows and columns of the picture.
+        size_yx: Rows and columns of the image.
         pixel_size_mm: None where unknown.
-        hc_mm: The official circumference; else it is that of the true ellipse.
+        hc_mm: The official circumference; None takes that of the reference ellipse.
     """
     row: dict[str, float] = {"undefined": float(found.ellipse is None)}
     for unit, size in (("px", 1.0), ("mm", pixel_size_mm or math.nan)):
         row |= _point_errors(found, reference, unit, size)
         row |= _lengths(found, reference, unit, size, hc_mm if unit == "mm" else None)
-    row |= {f"sdr_{threshold:g}": _share_within(found, reference, threshold, pixel_size_mm) for threshold in THRESHOLDS_MM}
+    row |= {f"sdr_{threshold:g}": _share_within(found, reference, threshold, pixel_size_mm)
+            for threshold in THRESHOLDS_MM}
     outlines = hc18_metrics(found.ellipse, reference.ellipse, 1.0, size_yx)
     row |= {"dsc_percent": outlines["dsc_percent"], "hd_px": outlines["hd_mm"],
             "hd_mm": outlines["hd_mm"] * (pixel_size_mm or math.nan), "dice_percent": _dice_percent(found, reference)}
@@ -90,17 +91,18 @@ def _share_within(found: HeadOutline, reference: HeadOutline, threshold: float, 
     return 100 * float((radial_errors(found.points_px, reference.points_px, pixel_size_mm) <= threshold).mean())
 
 
-def _lengths(found: HeadOutline, reference: HeadOutline, unit: str, size: float, hc_mm: float | None) -> dict[str, float]:
-    """BPD, OFD and HC, true and found, and their errors; the percentages are the same in every unit that is known."""
+def _lengths(found: HeadOutline, reference: HeadOutline, unit: str, size: float, hc_mm: float | None
+             ) -> dict[str, float]:
+    """BPD, OFD and HC of reference and prediction, and their errors; percentages do not depend on the unit."""
     if math.isnan(size):
-        known = right = UNDEFINED
+        known = expected = UNDEFINED
     else:
-        right, known = biometry_of_ellipse(reference.ellipse, size), biometry_of_ellipse(found.ellipse, size)
-        right = Biometry(right.bpd, right.ofd, hc_mm or right.hc)
-    errors = measurement_errors(known, right)
+        expected, known = biometry_of_ellipse(reference.ellipse, size), biometry_of_ellipse(found.ellipse, size)
+        expected = Biometry(expected.bpd, expected.ofd, hc_mm or expected.hc)
+    errors = measurement_errors(known, expected)
     row = {}
     for name in MEASUREMENTS:
-        row |= {f"{name}_reference_{unit}": getattr(right, name), f"{name}_{unit}": getattr(known, name),
+        row |= {f"{name}_reference_{unit}": getattr(expected, name), f"{name}_{unit}": getattr(known, name),
                 f"{name}_error_{unit}": errors[f"{name}_error"],
                 f"{name}_abs_error_{unit}": errors[f"{name}_abs_error"]}
         if not math.isnan(size):
@@ -109,7 +111,7 @@ def _lengths(found: HeadOutline, reference: HeadOutline, unit: str, size: float,
 
 
 def _dice_percent(found: HeadOutline, reference: HeadOutline) -> float:
-    """Of the masks, before any ellipse; NaN for landmarks, and without a true mask."""
+    """Of the masks, before any ellipse; NaN for landmarks, and without a reference mask."""
     if found.mask is None or reference.mask is None:
         return math.nan
     return 100 * overlap_metrics(found.mask, reference.mask)["dice"]

@@ -1,7 +1,7 @@
 """Distances between landmarks and their reference. NumPy, any number of axes; the unit is that of `unit_size`.
 
-A missing point is NaN. Where the reference has none there is nothing to measure; where the prediction has none, the point
-is undefined: it is counted, it is no part of a mean, and no distance detects it.
+A missing point is NaN. Without a reference there is nothing to measure; without a prediction the point is undefined: it
+is counted, is in no mean, and is detected within no distance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAIRS = ((0, 1), (2, 3))
 
 
 def whole_points(points_vox: np.ndarray, landmarks: Sequence[str]) -> np.ndarray:
-    """[K, 3] float64 with all of a point NaN where any of it is.
+    """[K, 3] float64; a point with any NaN becomes all NaN.
 
     Raises:
         ValueError: There is not a row for each landmark.
@@ -42,7 +42,7 @@ def radial_errors(prediction: np.ndarray, reference: np.ndarray, unit_size: floa
     Args:
         prediction: [..., K, D] indices of pixel or voxel centres.
         reference: The same shape.
-        unit_size: Millimetres a pixel, for an answer in millimetres; 1 for one in pixels.
+        unit_size: Millimetres a pixel, for errors in millimetres; 1 for pixels.
 
     Returns:
         [..., K]; NaN where either point is missing.
@@ -60,10 +60,10 @@ def exchangeable_errors(
     unit_size: float = 1.0,
     pairs: Sequence[tuple[int, int]] = PAIRS,
 ) -> np.ndarray:
-    """The same, with the two ends of a pair the other way round where that makes their sum less.
+    """`radial_errors`, with the two ends of a pair exchanged where that makes their sum less.
 
-    A length does not depend on which of its ends comes first: beside `radial_errors` this says how much of them is
-    a matter of order.
+    A length does not depend on which of its ends comes first: the difference from `radial_errors` is due to order
+    alone.
 
     Args:
         prediction: [..., K, D].
@@ -81,11 +81,11 @@ def exchangeable_errors(
     other = np.asarray(prediction, np.float64).copy()
     for first, second in pairs:
         other[..., [first, second], :] = other[..., [second, first], :]
-    turned = radial_errors(other, reference, unit_size)
+    swapped = radial_errors(other, reference, unit_size)
     for pair in (list(pair) for pair in pairs):
         # NaN compares as False: a pair with a missing end stays in the order given.
-        better = turned[..., pair].sum(axis=-1, keepdims=True) < errors[..., pair].sum(axis=-1, keepdims=True)
-        errors[..., pair] = np.where(better, turned[..., pair], errors[..., pair])
+        better = swapped[..., pair].sum(axis=-1, keepdims=True) < errors[..., pair].sum(axis=-1, keepdims=True)
+        errors[..., pair] = np.where(better, swapped[..., pair], errors[..., pair])
     return errors
 
 
@@ -101,7 +101,7 @@ def area_scores(errors: np.ndarray, limit: float, known: np.ndarray | None = Non
         known: bool, the same shape: where there is a reference; None for everywhere.
 
     Returns:
-        [...] from 0 to 1; 0 for a known point without an answer, NaN where there is no reference.
+        [...] from 0 to 1; 0 for a known point without a prediction, NaN where there is no reference.
 
     Raises:
         ValueError: The shapes differ, or the limit is not above 0.

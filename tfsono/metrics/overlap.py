@@ -1,4 +1,4 @@
-"""How far two masks share their voxels, and how far their volumes differ. NumPy, one case."""
+"""The overlap of two masks, and the difference of their volumes. NumPy, one case."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, 
         ValueError: The masks are not boolean, differ in shape or have no voxel.
     """
     check_masks(prediction, reference)
-    predicted, true = _count(prediction), _count(reference)
-    if predicted == 0 or true == 0:
-        return dict.fromkeys(("dice", "jaccard", "precision", "recall"), float(predicted == true))
+    predicted, expected = _count(prediction), _count(reference)
+    if predicted == 0 or expected == 0:
+        return dict.fromkeys(("dice", "jaccard", "precision", "recall"), float(predicted == expected))
     shared = _count(prediction & reference)
     return {
-        "dice": 2 * shared / (predicted + true),
-        "jaccard": shared / (predicted + true - shared),
+        "dice": 2 * shared / (predicted + expected),
+        "jaccard": shared / (predicted + expected - shared),
         "precision": shared / predicted,
-        "recall": shared / true,
+        "recall": shared / expected,
     }
 
 
@@ -62,19 +62,19 @@ def volume_metrics(
     if prediction.ndim != 3:
         raise ValueError(f"a volume needs masks of 3 axes; found {prediction.ndim}")
     voxel_ml = float(np.prod(check_spacing(spacing_mm, 3))) / CUBIC_MM_PER_ML
-    predicted, true = _count(prediction), _count(reference)
+    predicted, expected = _count(prediction), _count(reference)
     return {
         "volume_ml": predicted * voxel_ml,
-        "reference_volume_ml": true * voxel_ml,
-        "volume_error_ml": abs(predicted - true) * voxel_ml,
-        "volume_difference_ml": (predicted - true) * voxel_ml,
+        "reference_volume_ml": expected * voxel_ml,
+        "volume_error_ml": abs(predicted - expected) * voxel_ml,
+        "volume_difference_ml": (predicted - expected) * voxel_ml,
     }
 
 
 def check_mask(mask: np.ndarray, name: str = "mask") -> None:
     """Raises ValueError unless `mask` is a boolean array of 2 or 3 axes with at least one voxel.
 
-    Integers are refused because a label image would pass for a mask: `label == 1` says which label is meant.
+    Integers are refused because a label image would pass as a mask: write `label == 1`.
     """
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         raise ValueError(f"{name} must be a boolean array (write label == value); "

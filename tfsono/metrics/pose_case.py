@@ -1,6 +1,6 @@
 """One case of a pose: distances, the area under the PCK curve, and the lengths of the segments.
 
-Points lie on the volume's own grid as voxel-centre indices; everything comes out in millimetres. Sec. 3 and Tables 1
+Points are voxel-centre indices on the volume's own grid; results are in millimetres. Sec. 3 and Tables 1
 and 2 of the pose paper.
 """
 
@@ -57,21 +57,21 @@ def pose_metrics(
 
     - `error_NAME_mm`: the distance of a landmark to its reference, NaN where either is missing; `mre_mm` the mean of
       those that are defined.
-    - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the answer is missing,
-      NaN where the reference is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each tenth of the
-      limit.
+    - `auc_NAME`: the exact area under the PCK curve from 0 to `limit_mm`, as a share: 0 where the prediction is
+      missing, NaN where the reference is; `auc` their mean, and `auc_trapezoid` that of the curve sampled at each
+      tenth of the limit.
     - `length_A_B_mm`, `length_reference_A_B_mm` and `length_error_A_B_mm` (signed) of each segment, NaN where an
       end is missing; `length_abs_error_mm` the mean of the absolute errors.
-    - `missing`: landmarks without a reference. `undefined`: those with a reference and without an answer.
-    - `exchanged`: mirrored pairs of which both ends are nearer to the reference, taken together, the other way round; a
-      diagnosis, no result.
+    - `missing`: landmarks without a reference. `undefined`: those with a reference and without a prediction.
+    - `exchanged`: mirrored pairs whose two ends together are nearer to the reference when exchanged; a diagnosis, not a
+      result.
 
     Args:
-        found_vox: [K, 3] the answer, NaN for a missing landmark.
+        found_vox: [K, 3] the prediction, NaN for a missing landmark.
         reference_vox: [K, 3] the reference, NaN for a missing landmark.
         spacing_mm: Of the grid of both.
         landmarks: [K] names, in the points' order.
-        segments: Pairs of names whose distance is a length; those of which an end is no landmark are left out.
+        segments: Pairs of names whose distance is a length; pairs with an end that is no landmark are ignored.
         mirrored: Pairs of names of one landmark on both sides; likewise.
         limit_mm: End of the PCK curve.
 
@@ -96,7 +96,7 @@ def pose_metrics(
 
 def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: Sequence[str],
                     mirrored: Segments) -> int:
-    """How many mirrored pairs were found nearer to the reference, both ends taken together, the other way round."""
+    """How many mirrored pairs are nearer to the reference, both ends together, when exchanged."""
     count = 0
     for first, last in known_segments(mirrored, landmarks):
         pair = [landmarks.index(first), landmarks.index(last)]
@@ -105,11 +105,12 @@ def exchanged_pairs(found_mm: np.ndarray, reference_mm: np.ndarray, landmarks: S
     return count
 
 
-def _lengths(found: np.ndarray, reference: np.ndarray, landmarks: Sequence[str], segments: Segments) -> dict[str, float]:
+def _lengths(found: np.ndarray, reference: np.ndarray, landmarks: Sequence[str], segments: Segments
+             ) -> dict[str, float]:
     row, differences = {}, []
     measured = (segment_lengths(points, landmarks, segments) for points in (found, reference))
-    for (first, last), length, true in zip(segments, *measured, strict=True):
-        row |= {f"length_{first}_{last}_mm": float(length), f"length_reference_{first}_{last}_mm": float(true),
-                f"length_error_{first}_{last}_mm": float(length - true)}
-        differences.append(abs(length - true))
+    for (first, last), length, expected in zip(segments, *measured, strict=True):
+        row |= {f"length_{first}_{last}_mm": float(length), f"length_reference_{first}_{last}_mm": float(expected),
+                f"length_error_{first}_{last}_mm": float(length - expected)}
+        differences.append(abs(length - expected))
     return row | ({"length_abs_error_mm": finite_mean(np.array(differences))} if segments else {})

@@ -1,8 +1,7 @@
 """Distances between the boundaries of two masks, in millimetres. NumPy and SciPy, one case.
 
 A boundary is a set of voxels and each counts once: numbers weighted by the area of surface elements
-(DeepMind's surface-distance) or taken between meshes are other numbers and must not stand in one column with
-these.
+(DeepMind's surface-distance) or taken between meshes differ and must not share a column with these.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ def segmentation_metrics(
 
     Returns:
         The entries of `overlap_metrics`, `surface_metrics` and `volume_metrics`, and `undefined`: 1 where
-        exactly one of the masks is empty, so that overlap 0 and the distances are the policy's and were not
-        measured, else 0.
+        exactly one of the masks is empty, so that overlap and distances are set by the policy, else 0.
 
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
@@ -74,16 +72,16 @@ def surface_metrics(
 
     - `assd_mm`: half the sum of the two directed means, so that both surfaces weigh the same;
       SimpleITK's average Hausdorff distance of two boundary images.
-    - `surface_mean_pooled_mm`: the mean of both lists thrown together (MONAI's symmetric average).
+    - `surface_mean_pooled_mm`: the mean of both lists pooled (MONAI's symmetric average).
     - `assd_std_mm`: the standard deviation of both lists together (a population's, ddof 0: every voxel is
       in it); the column STD of the hip paper's Table 1.
     - `hausdorff_mm`: the larger of the two directed maxima, as SimpleITK gives for two boundary images.
       (On filled masks SimpleITK counts the inside as distance 0, and may give less.)
     - `hausdorff95_mm`: the larger of the two directed 95th percentiles, linearly interpolated, as in MONAI.
-      SimpleITK has no percentile; MedPy takes it of both lists together, which is another number.
+      SimpleITK has no percentile; MedPy's percentile of both lists together differs.
 
     Both masks empty: all 0. One empty: all, the standard deviation too, are the diagonal of the volume, so
-    that no column is flattered by a failure.
+    that no failure improves a column.
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).
@@ -118,8 +116,8 @@ def surface_distances(
     """The distance in millimetres from each boundary voxel of one mask to the other's boundary, both ways.
 
     Distances are between voxel centres. Where the other mask is empty, each is the diagonal of the volume.
-    The masks are cropped to their common box first, which changes no boundary: past the box there is
-    background, or the volume's border, and both make a boundary.
+    The masks are cropped to their common box first, which changes no boundary: beyond the box is background
+    or the volume's border, and both make a boundary.
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).
@@ -183,7 +181,7 @@ def _boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the true voxels, a slice an axis; slices of no length where there are none."""
+    """The smallest box around the foreground, a slice an axis; empty slices without foreground."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)

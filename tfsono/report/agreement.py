@@ -1,4 +1,4 @@
-"""Bland and Altman's table and plots: how far measurements and their reference agree, by method."""
+"""Bland and Altman's table and plots: the agreement of measurements with their reference, by method."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tfsono.report.tables import Metric, Table, metric_values
 
 
 class Measurement(NamedTuple):
-    """A measurement: its name, the columns of the answer and of the reference in `cases.csv`, and their unit."""
+    """A measurement: its name, its columns of prediction and reference in `cases.csv`, and their unit."""
 
     name: str
     found: str
-    true: str
+    reference: str
     unit: str
 
 
@@ -30,11 +30,11 @@ Agreements = Mapping[str, Mapping[Measurement, Mapping]]
 
 
 def agreement(rows: Sequence[Mapping], measurement: Measurement) -> dict:
-    """`bland_altman` of one measurement over the cases: the runs' mean answer against the reference."""
-    means = case_means(rows, [measurement.found, measurement.true])
-    found, true = (metric_values(means, Metric(key, "", 0)) for key in (measurement.found, measurement.true))
-    defined = np.isfinite(found) & np.isfinite(true)
-    return bland_altman(found[defined], true[defined])
+    """`bland_altman` of one measurement over the cases: the runs' mean prediction against the reference."""
+    means = case_means(rows, [measurement.found, measurement.reference])
+    found, expected = (metric_values(means, Metric(key, "", 0)) for key in (measurement.found, measurement.reference))
+    defined = np.isfinite(found) & np.isfinite(expected)
+    return bland_altman(found[defined], expected[defined])
 
 
 def agreements_of(methods: Mapping[str, Sequence[Mapping]], measurements: Sequence[Measurement]) -> Agreements:
@@ -49,7 +49,7 @@ def agreement_table(agreements: Agreements) -> Table:
         for measurement, one in own.items():
             rows.append((name, measurement.name, measurement.unit, one["cases"], one["bias"], one["std"], one["lower"],
                          one["upper"], 100 * one["share_inside"]))
-    note = "Answer less reference; limits are the bias ± 1.96 standard deviations over the cases."
+    note = "Prediction minus reference; limits are the bias ± 1.96 standard deviations over the cases."
     headings = ("Method", "Measurement", "Unit", "Cases", "Bias", "Deviation", "Lower limit", "Upper limit", "Inside %")
     return Table("Agreement (Bland and Altman)", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 2, 2, 0))
 
@@ -60,20 +60,20 @@ def agreement_figure(path: str | Path, agreements: Agreements, title: str = "") 
     Args:
         path: of the PNG.
         agreements: of `agreements_of`.
-        title: above the picture.
+        title: above.
     """
     columns = list(next(iter(agreements.values())))
     with png_figure(path, 3.9 * len(columns), 2.9 * len(agreements) + 0.5) as figure:
         grid = figure.subplots(len(agreements), len(columns), squeeze=False, sharex="col", sharey="col")
         for row, (method, own) in enumerate(agreements.items()):
             for axes, column in zip(grid[row], columns, strict=True):
-                axes.set_visible(own[column]["cases"] > 0)  # a method may not answer it
+                axes.set_visible(own[column]["cases"] > 0)  # a method may not predict it
                 _panel(axes, own[column], label_colour(row + 1))
                 heading = shorten(f"{column.name} ({own[column]['cases']} cases): {method}", 84, placeholder=" ...")
                 axes.set_title(fill(heading, 44), fontsize=9.5, parse_math=False)
-                axes.set_ylabel(f"answer less reference ({column.unit})")
+                axes.set_ylabel(f"prediction minus reference ({column.unit})")
         for axes, column in zip(grid[-1], columns, strict=True):
-            axes.set_xlabel(f"mean of answer and reference ({column.unit})")
+            axes.set_xlabel(f"mean of prediction and reference ({column.unit})")
         figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / figure.get_figheight()))
         write_line(figure, title, 0.15)
 

@@ -1,7 +1,7 @@
 """Landmarks as boxes over slices: Fig. 4 of the face paper, and a prediction.
 
 Arrays and boxes are on one LPS grid; a box is two corners (x0, y0, z0, x1, y1, z1) in voxel-centre indices, NaN where
-there is none. A box that a slice cuts is drawn with a full line, one before or behind it pale and thin.
+there is none. A box that a slice cuts has a full line; one in front of or behind the slice a pale, thin one.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Look(NamedTuple):
 
 
 class BoxPanel(NamedTuple):
-    """An answer over three slices.
+    """A prediction over three slices.
 
     Attributes:
         title: Above it; one line.
         image: [X, Y, Z].
         spacing_mm: Of the three axes.
         at_vox: [3] where the slices cut, such as a landmark.
-        boxes_vox: [K, 6] found.
-        references_vox: [K, 6] true.
+        boxes_vox: [K, 6] predicted.
+        references_vox: [K, 6].
     """
 
     title: str
@@ -56,18 +56,19 @@ class BoxPanel(NamedTuple):
 
 
 def boxes_figure(path: str | Path, panels: Sequence[BoxPanel], title: str = "", names: Sequence[str] = ()) -> None:
-    """Writes true (red) and found (blue) boxes in three orthogonal slices, a row an answer (Fig. 4).
+    """Writes reference (red) and predicted (blue) boxes in three orthogonal slices, a row a prediction (Fig. 4).
 
     Args:
         path: Of the PNG.
-        panels: From above: methods on one case, and other cases. Their first digit is the landmark's number.
+        panels: Top down: methods on one case, or several cases. A box carries its landmark's number.
         title: Above.
-        names: The landmarks, explained below; () for none.
+        names: The landmarks, for the key below; () for none.
     """
     scales = [_scale(panel.image.shape, panel.spacing_mm) for panel in panels]
     talls = [_tallest(panel.image.shape, panel.spacing_mm) * scale for panel, scale in zip(panels, scales, strict=True)]
     numbers = "   ".join(f"{number} {_words(name)}" for number, name in enumerate(names, 1))
-    key = ["Red: reference, blue: found, each with its centre; pale: before or behind the slice."] + [numbers] * bool(names)
+    key = ["Red: reference, blue: prediction, each with its centre; pale: in front of or behind the slice.",
+           *[numbers] * bool(names)]
     top = 0.45 if title else 0.1
     height = top + sum(talls) + 0.34 * len(panels) + KEY_LINE * len(key) + 0.15
     with png_figure(path, WIDE + 2 * GAP, height) as figure:
@@ -86,17 +87,17 @@ def face_preview(path: str | Path, volume: np.ndarray, points_vox: np.ndarray, b
                  candidates: np.ndarray | None = None) -> None:
     """Writes a prediction: the boxes with their landmarks' names in three orthogonal slices.
 
-    Each slice lies where it cuts the boxes best (`best_place`).
+    Each slice is where it cuts the boxes best (`best_place`).
 
     Args:
         path: Of the PNG.
         volume: [X, Y, Z], LPS.
-        points_vox: [K, 3], NaN for a missing one: the key says so.
-        boxes_vox: [K, 6]; None, or boxes without sides, of a method without boxes.
+        points_vox: [K, 3], NaN for a missing one, named in the key.
+        boxes_vox: [K, 6]; None, or boxes without sides, for a method without boxes.
         spacing_mm: Of the three axes.
         names: [K].
         title: A heading, such as the file's name.
-        candidates: [K, N, 6], of which those that are not the landmark's box are dashed; None for none.
+        candidates: [K, N, 6], dashed where they are not the landmark's box; None for none.
     """
     points = np.asarray(points_vox, np.float64)
     boxes = np.full((len(names), 6), np.nan) if boxes_vox is None else np.array(boxes_vox, np.float64)
@@ -127,8 +128,8 @@ def face_preview(path: str | Path, volume: np.ndarray, points_vox: np.ndarray, b
 def best_place(boxes_vox: np.ndarray, points_vox: np.ndarray, axis: int, count: int) -> int:
     """The index along an axis of `count` voxels at which a slice passes through many boxes, near their middles.
 
-    A box counts 1 in its middle and less towards its faces; without boxes it is the points' middle, without these the
-    volume's.
+    A box counts 1 in its middle and less towards its faces. Without boxes it is the points' middle, without points
+    the volume's.
     """
     boxes, points = (each[np.isfinite(each).all(axis=1)] for each in (boxes_vox, points_vox))
     places = np.arange(count)
@@ -173,7 +174,7 @@ def _draw_panel(figure: Figure, panel: BoxPanel, scale: float, above: float) -> 
         axes, wide = _slice_axes(figure, panel.image, panel.spacing_mm, plane, (place, left, above, scale))
         pairs = zip(np.asarray(panel.references_vox, np.float64), np.asarray(panel.boxes_vox, np.float64), strict=True)
         for number, (reference, found) in enumerate(pairs, 1):
-            lost = str(number) if not np.isfinite(found).all() else ""  # its number stands at the reference then
+            lost = str(number) if not np.isfinite(found).all() else ""  # the reference carries the number then
             _draw_box(axes, reference, spacing_mm=panel.spacing_mm, plane=plane, place=place,
                       look=Look(REFERENCE_COLOUR, mark=lost), centre=True)
             _draw_box(axes, found, spacing_mm=panel.spacing_mm, plane=plane, place=place,
@@ -185,7 +186,7 @@ def _slice_axes(figure: Figure, image: np.ndarray, spacing_mm: Sequence[float], 
                 place: tuple[int, float, float, float]) -> tuple[Axes, float]:
     """Axes in millimetres with the grey slice, and their width in inches.
 
-    `place` is the slice's index, and where it stands: inches from the left, from above, and inches a millimetre.
+    `place` is the slice's index, its inches from the left and from above, and inches a millimetre.
     """
     index, left, above, scale = place
     width, height = figure.get_size_inches()
@@ -211,7 +212,7 @@ def _write(axes: Axes, x: float, y: float, text: str, colour: str, align: str) -
 
 def _draw_box(axes: Axes, box_vox: np.ndarray, spacing_mm: Sequence[float], plane: Plane, place: int, look: Look,
               centre: bool = False) -> None:
-    """A box as its slice shows it, with its mark and, if asked for, its centre; nothing of one with NaN."""
+    """A box as its slice shows it, with its mark and, with `centre`, its centre; a box with NaN is skipped."""
     if not np.isfinite(box_vox).all():
         return
     cut = bool(box_vox[plane.cut] <= place <= box_vox[plane.cut + 3])
@@ -229,7 +230,7 @@ def _draw_box(axes: Axes, box_vox: np.ndarray, spacing_mm: Sequence[float], plan
 
 def _draw_points(axes: Axes, points: np.ndarray, spacing_mm: Sequence[float], plane: Plane, place: int,
                  count: int) -> None:
-    """The landmarks as crosses, the paler the farther they lie from the slice."""
+    """The landmarks as crosses, the paler the farther from the slice."""
     for number in range(count):
         if np.isfinite(points[number]).all():
             away = abs(points[number][plane.cut] - place) * spacing_mm[plane.cut]
@@ -242,7 +243,7 @@ def _key(points: np.ndarray, boxes: np.ndarray, names: Sequence[str], dashed: bo
     """The lines below a prediction: (colour, text) side by side."""
     found = [(label_colour(number + 1), f"{_words(name)}{'' if np.isfinite(points[number]).all() else ': not found'}")
              for number, name in enumerate(names)]
-    words = ["pale: before or behind the slice"] if np.isfinite(boxes).any() else []
+    words = ["pale: in front of or behind the slice"] if np.isfinite(boxes).any() else []
     words += ["dashed: other candidates"] * dashed
     return [found, [("#aaaaaa", "; ".join(words))]] if words else [found]
 

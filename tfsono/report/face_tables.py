@@ -44,41 +44,41 @@ PAPER_TABLE_2 = {  # I: with IoU-balance, G: with the graph prior, as the paper'
 }
 ORDER = ("Faster R-CNN", "SSD", "I-SSD", "G-SSD", "IG-SSD", "Heatmap", "RPN", "I-RPN", "G-RPN", "IG-RPN")
 FAR_MM = 10.0
-"""From here on an error is a wrong place, and no longer an inexact one."""
-COMPARED = (("mre_mm", "Distance mm", 2), ("mean_iou", "mIoU points", 1, 100.0),
+"""From here on an error counts as large."""
+COMPARED = (("mre_mm", "MRE mm", 2), ("mean_iou", "mIoU points", 1, 100.0),
             ("hit_50", "AP50 points", 1, 100.0))
 HEADINGS = ("AP %", "AP35 %", "AP50 %", "AP75 %", "mIoU %", "d-mean mm", "Time ms")
 DIGITS = (2, 2, 2, 2, 2, 2, 0)
 NOTE = (
-    "AP35, AP50 and AP75 are the paper's arithmetic and no average precision: the share of the final boxes, one a "
-    "landmark and volume, with at least that IoU. AP is the mean of the shares over .50:.05:.95, as the paper's text "
-    "says; what its column prints cannot be that (IG-RPN's AP50 and AP75 allow 55 at most) and is nearly its AP50. "
-    "mIoU is the mean over the landmarks. Of several runs (seeds) of a method their mean. In brackets the 95 % "
-    "bootstrap interval over the cases; ± of the distance, standard deviation over them. Missing: landmarks without "
-    "an answer, a miss with IoU 0 and in no mean of distances. Paper: as printed, measured on the paper's own data, "
-    "which are not ours."
+    "AP35, AP50 and AP75 follow the paper and are not average precision: the share of the final boxes, one a landmark "
+    "and volume, with at least that IoU. AP is the mean of the shares over .50:.05:.95, as the paper's text defines "
+    "it; its printed column cannot be that (IG-RPN's AP50 and AP75 allow 55 at most) and is nearly its AP50. mIoU is "
+    "the mean over the landmarks, d-mean the mean radial error (MRE). With several runs (seeds) of a method, their "
+    "mean. In brackets the 95 % bootstrap interval over the cases; ± standard deviation over them. Missing: landmarks "
+    "without a prediction; they have an IoU of 0 and are in no mean of distances. Paper: as printed, measured on the "
+    "paper's own data, which are not ours."
 )
 PRECISION_NOTE = (
-    "Average precision of all candidates that an answer lists, with their scores: the mean over the landmarks. COCO: "
+    "Average precision of all candidates of a prediction, with their scores: the mean over the landmarks. COCO: "
     "precision at 101 recalls, at most 100 candidates of a landmark and volume, at the IoUs .50:.05:.95 (AP) and at "
-    "the one named; VOC: all points of the curve. Of several runs the mean ± standard deviation over the runs. The "
-    "prior changes neither boxes nor scores: a row with it and one without have the same values where they list the "
-    "same candidates."
+    "the one named; VOC: all points of the curve. With several runs, mean ± standard deviation over the runs. The "
+    "prior changes neither boxes nor scores: rows with and without it have the same values where the candidates are "
+    "the same."
 )
 LANDMARK_NOTE = (
-    "Means over the cases, each the mean of its runs; of the last column ± standard deviation over them (95 % "
-    "bootstrap interval of the mean). Missing: landmarks without a reference, which count nowhere. Undefined: landmarks "
-    "without an answer; they have no distance, and an IoU of 0."
+    "Means over the cases, each the mean of its runs; in the last column ± standard deviation over them (95 % "
+    "bootstrap interval of the mean). Missing: landmarks without a reference, excluded. Undefined: landmarks without "
+    "a prediction; they have no distance, and an IoU of 0."
 )
-FLAWS = (("unanswered", "Missing", 2), ("sides_exchanged", "Sides exchanged", 2),
-         ("far", f"Errors of {FAR_MM:g} mm and more, %", 1, 100.0), ("second_taken", "Not the best score", 2),
-         ("hit_not_taken", "Found, not taken", 2), ("lowest_score", "Lowest score", 2))
+FLAWS = (("without_prediction", "Missing", 2), ("sides_exchanged", "Sides exchanged", 2),
+         ("far", f"Errors of {FAR_MM:g} mm or more, %", 1, 100.0), ("second_taken", "Not the best score", 2),
+         ("hit_not_taken", "Found, not chosen", 2), ("lowest_score", "Lowest score", 2))
 FLAWS_NOTE = (
     "Means over the cases, each the mean of its runs, ± standard deviation over them (95 % bootstrap interval), of "
     "landmarks in a case. Sides exchanged: pairs of which both ends are nearer to the other's reference. Not the best "
-    "score: another candidate was taken than the one with the highest score, by the prior. Found, not taken: the "
-    "answer overlaps the reference by less than 0.5 or is missing, and a candidate by more. A dash: the method has none "
-    "of it."
+    "score: the prior chose a candidate other than the one with the highest score. Found, not chosen: the prediction "
+    "overlaps the reference by less than 0.5 or is missing, and a candidate overlaps it by more. A dash: not "
+    "applicable."
 )
 
 
@@ -87,11 +87,11 @@ def face_tables(rows: Rows, detections: Detections, names: Sequence[str], papers
 
     Args:
         rows: Of cases.csv; runs that differ in the seed alone share a `method`. Methods are named as the keys of
-            `PAPER_TABLE_1` and `PAPER_TABLE_2`; what follows a comma (a width, a preset) keeps the paper's row away.
-        detections: Method -> run -> of each of its cases the candidates and the references. A method without boxes is left
-            out; none of them gives no table `average_precision`.
+            `PAPER_TABLE_1` and `PAPER_TABLE_2`; anything after a comma (a width, a preset) omits the paper's row.
+        detections: Method -> run -> candidates and references of each case. Methods without boxes are absent; without
+            any the table `average_precision` is omitted.
         names: The landmarks.
-        papers: Whether the landmarks are the paper's, and its rows stand beside ours.
+        papers: Whether the landmarks are the paper's, so that its rows are shown beside ours.
     """
     methods = by_method(in_order(rows))
     means = means_of(rows, names)
@@ -99,15 +99,15 @@ def face_tables(rows: Rows, detections: Detections, names: Sequence[str], papers
              if base_of(name) in PAPER_TABLE_1 or base_of(name) not in PAPER_TABLE_2}
     second = {name: group for name, group in methods.items() if base_of(name) in PAPER_TABLE_2}
     boxed = {name: cases for name, cases in means.items() if np.isfinite([case["mean_iou"] for case in cases]).any()}
-    listed = {name: detections[name] for name in methods if detections.get(name)}
+    detected = {name: detections[name] for name in methods if detections.get(name)}
     note = NOTE + time_note(rows)
     tables = {
         "table1": paper_table("Table 1. Comparison among methods", first, means=means, names=names,
                               printed=PAPER_TABLE_1 if papers else {}, note=note),
         "table2": marked(paper_table("Table 2. IoU-balance loss and graph prior", second, means=means, names=names,
                                      printed=PAPER_TABLE_2 if papers else {}, note=note)) if second else None,
-        "average_precision": precision_table(listed) if listed else None,
-        "landmarks": landmark_table("Distance to the true landmark, mm", means, {}, landmark_columns(names, "error"),
+        "average_precision": precision_table(detected) if detected else None,
+        "landmarks": landmark_table("Distance to the reference, mm", means, {}, landmark_columns(names, "error"),
                                     note=LANDMARK_NOTE),
         "overlaps": landmark_table("IoU of the final box, %", boxed, {}, landmark_columns(names, "iou"),
                                    note=LANDMARK_NOTE) if boxed else None,
@@ -126,12 +126,12 @@ def base_of(method: str) -> str:
 
 
 def in_order(rows: Rows) -> list[Mapping]:
-    """The rows with the methods in the order of the paper's tables; others after them, as they came."""
+    """The rows with the methods in the order of the paper's tables; others after them, in their own order."""
     return sorted(rows, key=lambda row: _place(row["method"]))
 
 
 def _place(method: str) -> tuple[int, bool]:
-    """The paper's order, and what has more than the paper's name behind it."""
+    """The paper's order, a plain name before one with more after the comma."""
     return ORDER.index(base_of(method)) if base_of(method) in ORDER else len(ORDER), method not in ORDER
 
 
@@ -188,7 +188,7 @@ def _with_interval(share: float, means: Rows, key: str) -> Summary:
 
 
 def _ious(rows: Rows, names: Sequence[str]) -> np.ndarray:
-    """[N, K]; 0 where the answer is missing, NaN without a reference."""
+    """[N, K]; 0 where the prediction is missing, NaN without a reference."""
     return np.array([[float(row[f"iou_{name}"]) for name in names] for row in rows]).reshape(-1, len(names))
 
 
@@ -201,9 +201,9 @@ def by_run(rows: Rows) -> dict[str, list[Mapping]]:
 
 
 def _time_ms(runs: Mapping[str, Rows]) -> float:
-    """The mean over the runs of what a volume takes; NaN where it was not measured.
+    """The mean over the runs of the time of a volume; NaN where it was not measured.
 
-    An evaluation that was stopped measures again when it goes on: of a run's rows the median.
+    A resumed evaluation measures the time again: of a run's rows the median.
     """
     measured = (metric_values(group, Metric("time_ms", "", 0)) for group in runs.values())
     times = [float(np.median(values[np.isfinite(values)])) for values in measured if np.isfinite(values).any()]
@@ -211,13 +211,13 @@ def _time_ms(runs: Mapping[str, Rows]) -> float:
 
 
 def time_note(rows: Rows) -> str:
-    """On which device the time was taken; "" where it was not."""
+    """The device of the timing; "" without timing."""
     timed = np.isfinite(metric_values(rows, Metric("time_ms", "", 0)))
-    devices = sorted({str(row.get("device") or "a device that is not named")
+    devices = sorted({str(row.get("device") or "an unnamed device")
                       for row, known in zip(rows, timed, strict=True) if known})
     if not devices:
         return ""
-    return f" Time: of a volume, the median after a warm-up, on {'; '.join(devices)}; the paper does not name its own."
+    return f" Time: median of a volume after a warm-up, on {'; '.join(devices)}; the paper does not name its device."
 
 
 # --- average precision --------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def _precisions(cases: Sequence[CaseDetections]) -> list[float]:
 def landmark_columns(names: Sequence[str], kind: str) -> list[tuple]:
     """A column a landmark and their mean: `error`, millimetres, or `iou`, percent."""
     if kind == "error":
-        return [*((f"error_{name}_mm", name.replace("_", " "), 2) for name in names), ("mre_mm", "Mean mm", 2)]
+        return [*((f"error_{name}_mm", name.replace("_", " "), 2) for name in names), ("mre_mm", "MRE mm", 2)]
     return [*((f"iou_{name}", name.replace("_", " "), 1, 100.0) for name in names),
             ("mean_iou", "Mean %", 1, 100.0)]
 
@@ -261,32 +261,32 @@ def landmark_columns(names: Sequence[str], kind: str) -> list[tuple]:
 def means_of(rows: Rows, names: Sequence[str]) -> dict[str, list[dict]]:
     """Method -> a row a case, the mean over its runs.
 
-    As in the shared tables `missing` are landmarks without a reference, and `undefined` (the sum of the runs) those without
-    an answer, whose mean is `unanswered`.
+    As in the shared tables `missing` are landmarks without a reference, and `undefined` (the sum of the runs) those
+    without a prediction, whose mean is `without_prediction`.
     """
     keys = [column[0] for kind in ("error", "iou") for column in landmark_columns(names, kind)]
-    keys += ["hit_mean", "hit_35", "hit_50", "hit_75", "missing", "unanswered", "far", "sides_exchanged",
+    keys += ["hit_mean", "hit_35", "hit_50", "hit_75", "missing", "without_prediction", "far", "sides_exchanged",
              "second_taken", "hit_not_taken", "lowest_score"]
     longer = [_longer(row, names) for row in in_order(rows)]
     return {method: case_means(group, keys) for method, group in by_method(longer).items()}
 
 
 def _longer(row: Mapping, names: Sequence[str]) -> dict:
-    """The row with the share of far landmarks and the lowest score, and with the words of the shared tables."""
+    """The row with the share of large errors, the lowest score, and the keys of the shared tables."""
     errors, scores = (np.array([float(row[key.format(name)]) for name in names])
                       for key in ("error_{}_mm", "score_{}"))
     errors, scores = errors[np.isfinite(errors)], scores[np.isfinite(scores)]
     return {**row, "far": float((errors >= FAR_MM).mean()) if errors.size else NAN,
             "lowest_score": float(scores.min()) if scores.size else NAN,
-            "unanswered": row["missing"], "undefined": row["missing"], "missing": row["without_reference"]}
+            "without_prediction": row["missing"], "undefined": row["missing"], "missing": row["without_reference"]}
 
 
 def flaws_table(means: Mapping[str, Rows]) -> Table:
-    """Missing landmarks, exchanged sides, far ones, and what became of the candidates; a row a method."""
+    """Missing landmarks, exchanged sides, large errors, and choices among candidates; a row a method."""
     metrics = [Metric(*flaw) for flaw in FLAWS]
     rows = [(name, len(cases), *(_unless_none(summarise(metric_values(cases, metric))) for metric in metrics))
             for name, cases in means.items()]
-    return Table("Where the answers go wrong", ("Method", "Cases", *(metric.heading for metric in metrics)),
+    return Table("Where predictions fail", ("Method", "Cases", *(metric.heading for metric in metrics)),
                  tuple(rows), FLAWS_NOTE, (None, 0, *(metric.digits for metric in metrics)))
 
 
@@ -295,6 +295,6 @@ def _unless_none(summary: Summary) -> Summary:
 
 
 def difference_table(means: Mapping[str, Rows]) -> Table:
-    """Every two methods on the same cases, in what both of them have."""
+    """Every two methods on the same cases, in the metrics that both have."""
     table = paired_table("Paired differences", means, COMPARED)
     return replace(table, rows=tuple(row for row in table.rows if row[2]))

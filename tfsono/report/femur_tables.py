@@ -39,7 +39,7 @@ def femur_tables(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, Table]:
 
     Args:
         rows: Of cases.csv.
-        landmarks: Names; of two the length is measured as well.
+        landmarks: Names; with two the length is measured as well.
     """
     means, methods = means_of(rows, landmarks), by_method(rows)
     masks = {name: cases for name, cases in means.items() if has(methods[name], "dice")}
@@ -50,7 +50,7 @@ def femur_tables(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, Table]:
         tables["contradictions"] = comparison_table(
             "Contradictions: a landmark farther than 5 mm from the mask", both, {},
             (("contradiction", "Cases %", 1, 100.0),
-             *((f"apart_{name}_mm", f"{name} apart mm", 2) for name in landmarks)))
+             *((f"mask_distance_{name}_mm", f"{name} to mask mm", 2) for name in landmarks)))
     if len(masks) > 1:
         tables["differences1"] = paired_table("Paired differences of Table 1", masks, TABLE_1)
     if len(points) > 1:
@@ -59,7 +59,7 @@ def femur_tables(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, Table]:
 
 
 def paper_tables(masks: Mapping[str, Rows], points: Mapping[str, Rows], landmarks: tuple[str, ...]) -> dict[str, Table]:
-    """Table 1 of the methods with masks, Table 2 of those with landmarks."""
+    """Table 1 for the methods with masks, Table 2 for those with landmarks."""
     tables, columns = {}, table_2(landmarks)
     if masks:
         tables["table1"] = comparison_table("Table 1. Segmentation", masks, paper_rows(PAPER_TABLE_1, TABLE_1), TABLE_1)
@@ -78,7 +78,7 @@ def table_2(landmarks: tuple[str, ...]) -> tuple:
 def means_of(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, list[dict]]:
     """Method -> a row a case, the mean over its runs."""
     keys = [*(column[0] for column in TABLE_1 + table_2(landmarks)), "mre_mm", "contradiction",
-            *(f"apart_{name}_mm" for name in landmarks)]
+            *(f"mask_distance_{name}_mm" for name in landmarks)]
     return {method: case_means(group, keys) for method, group in by_method(rows).items()}
 
 
@@ -88,7 +88,7 @@ def has(rows: Rows, key: str) -> bool:
 
 
 def measurements_of(landmarks: tuple[str, ...]) -> tuple:
-    """Fig. 4: volume, and of two landmarks the length."""
+    """Fig. 4: volume, and with two landmarks the length."""
     volume = Measurement("volume", "volume_ml", "reference_volume_ml", "mL")
     length = Measurement("length", "length_mm", "length_reference_mm", "mm")
     return (volume, length) if len(landmarks) == 2 else (volume,)
@@ -108,7 +108,7 @@ def region_table(methods: Mapping[str, Rows]) -> Table:
         nothing = sum(row["region"] == WHOLE for row in group)
         region = REFERENCE_BOX if group[0]["region"] == REFERENCE_BOX else FOUND_BOX
         rows.append((name, region, len(group), nothing, found))
-    note = (f"IoU of the boxes before they are enlarged; the paper: {PAPER_IOU_PERCENT} %. Where nothing was found the "
-            "whole volume was searched.")
+    note = (f"IoU of the boxes before enlargement; the paper: {PAPER_IOU_PERCENT} %. Where nothing is found, the "
+            "region is the whole volume.")
     return Table("Regions", ("Method", "Region", "Predictions", "Nothing found", "IoU %"), tuple(rows), note,
                  (None, None, 0, 0, 1))

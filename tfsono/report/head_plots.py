@@ -1,4 +1,4 @@
-"""The figure of `head`: one answer over its picture beside the reference."""
+"""The figure of `head`: prediction and reference over the image."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LINE = 0.25
 
 def comparison_figure(path: str | Path, pixels: np.ndarray, reference: HeadOutline, found: HeadOutline, title: str = "",
                       lines: Sequence[str] = ()) -> None:
-    """Writes a picture with the true ellipse and points and the ones found, and the outline of the mask found.
+    """Writes an image with the ellipse and points of reference and prediction, and the outline of the predicted mask.
 
     Args:
         path: of the PNG.
         pixels: [Y, X] grey levels 0..255.
-        reference, found: in the picture's pixels.
+        reference, found: in the image's pixels.
         title: above.
         lines: below, such as the measurements.
     """
@@ -60,8 +60,8 @@ def _draw_head(axes: Axes, head: HeadOutline, colour: str, width: float, marker:
 
 
 def _legend(figure, mask: bool, ellipse: bool, below: float) -> None:
-    words = [("reference", REFERENCE_COLOUR), ("found" if ellipse else "nothing found", PREDICTION_COLOUR)]
-    words += [("outline of the mask found", "#f0e442")] * mask
+    words = [("reference", REFERENCE_COLOUR), ("prediction" if ellipse else "no prediction", PREDICTION_COLOUR)]
+    words += [("outline of the predicted mask", "#f0e442")] * mask
     left = 0.12
     for word, colour in words:
         write_line(figure, f"— {word}", left=left, below=below, size=10.5, colour=colour)

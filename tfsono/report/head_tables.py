@@ -1,4 +1,4 @@
-"""The tables of `head`: one row a method, the mean of its runs (folds) with their deviation; and what runs agree on.
+"""The tables of `head`: one row a method, the mean of its runs (folds) with their deviation.
 
 Rows are those of `metrics.head_case.head_metrics`, one a test case and run, with `case`, `run` and `method`.
 """
@@ -24,10 +24,10 @@ LENGTHS = ("bpd", "ofd", "hc")
 TRIMESTERS = ("first", "second", "third")
 FOLD_NOTE = (
     "Each run's mean over the test cases, and the mean of these: ± standard deviation over the runs of a method (its "
-    "folds), where there are several; in brackets the 95 % bootstrap interval over the cases. Undefined: answers in "
-    "which no ellipse fits; they are in no mean of lengths, have a Dice of the ellipses of 0, the picture's diagonal "
-    "as outline distance, and are detected within no distance. Any order: the ends of a pair whichever way they are "
-    "nearer; any name: besides, the longer pair as OFD."
+    "folds), where there are several; in brackets the 95 % bootstrap interval over the cases. Undefined: predictions "
+    "that no ellipse fits; they are in no mean of lengths, have a Dice of the ellipses of 0, the image's diagonal as "
+    "outline distance, and are detected within no distance. Any order: the ends of a pair in the order that is "
+    "nearer; any name: also the longer pair as OFD."
 )
 RATES = (("sdr_2", "SDR 2 mm %", 1), ("sdr_2.5", "SDR 2.5 mm %", 1), ("sdr_3", "SDR 3 mm %", 1),
          ("sdr_4", "SDR 4 mm %", 1))
@@ -85,7 +85,7 @@ def fold_summary(rows: Rows, metric: Metric, seed: int = 0) -> Summary:
     """The mean of the runs' means, their deviation (ddof 1), and the interval of the mean over the cases.
 
     Args:
-        rows: of one method, a row a case and run; undefined values are left out of every mean and counted.
+        rows: of one method, a row a case and run; undefined values are counted, and excluded from every mean.
         metric: the column.
         seed: of the bootstrap.
     """
@@ -109,9 +109,9 @@ def fold_summary(rows: Rows, metric: Metric, seed: int = 0) -> Summary:
 
 
 def fold_table(title: str, methods: Methods, metrics: Sequence[Metric], note: str = FOLD_NOTE) -> Table:
-    """One row a method: how many runs and cases, answers without an ellipse, and the means of its columns.
+    """One row a method: how many runs and cases, predictions without an ellipse, and the means of its columns.
 
-    A column that no method has is left out.
+    A column that no method has is omitted.
     """
     cells = {name: [fold_summary(rows, metric) for metric in metrics] for name, rows in methods.items()}
     shown = [i for i in range(len(metrics)) if any(cells[name][i].count for name in methods)]
@@ -125,7 +125,7 @@ def fold_table(title: str, methods: Methods, metrics: Sequence[Metric], note: st
 
 
 def _without_count(summary: Summary, rows: Rows) -> Summary:
-    """A cell that says its own count of undefined values only where it is not that of the row."""
+    """The cell without its count of undefined values where that is the row's."""
     of_row = int(sum(float(row["undefined"]) for row in rows))
     same = summary.undefined == of_row or summary.count == 0
     return Summary(mean=summary.mean, std=summary.std, low=summary.low, high=summary.high, count=summary.count,
@@ -133,7 +133,7 @@ def _without_count(summary: Summary, rows: Rows) -> Summary:
 
 
 def trimester_table(methods: Methods, unit: str) -> Table | None:
-    """The compared columns by trimester of the true head circumference; None without millimetres."""
+    """The compared columns by trimester of the reference head circumference; None without millimetres."""
     groups = {}
     for name, rows in methods.items():
         for number, word in enumerate(TRIMESTERS, 1):
@@ -142,7 +142,7 @@ def trimester_table(methods: Methods, unit: str) -> Table | None:
                 groups[f"{name}, {word}"] = held
     if not groups:
         return None
-    note = ("Trimester by the true head circumference: under 14 weeks, under 28, and from 28 by Hadlock's formula "
+    note = ("Trimester by the reference head circumference: under 14 weeks, under 28, and from 28 by Hadlock's formula "
             "(1984). " + FOLD_NOTE)
     return fold_table("By trimester", groups, compared_metrics(unit), note)
 
@@ -155,25 +155,26 @@ def difference_table(methods: Methods, unit: str) -> Table:
 
 
 def uncertainty_table(methods: Methods, unit: str) -> Table | None:
-    """The mean deviation over dropout's samples and over members, and whether it tells large errors from small ones.
+    """The mean deviation over dropout's samples and over members, and its rank correlation with the error.
 
-    None where nothing was sampled and nothing has members.
+    None without samples and members.
     """
     rows = []
     for name, group in methods.items():
         for key in LENGTHS:
-            for spread, words in (("dropout", "dropout"), ("members", "members")):
-                said = metric_values(group, Metric(f"{key}_sd_{spread}_{unit}", "", 0))
-                error = metric_values(group, Metric(f"{key}_abs_error_{unit}", "", 0))
-                both = np.isfinite(said) & np.isfinite(error)
+            for spread in ("dropout", "members"):
+                spreads = metric_values(group, Metric(f"{key}_sd_{spread}_{unit}", "", 0))
+                errors = metric_values(group, Metric(f"{key}_abs_error_{unit}", "", 0))
+                both = np.isfinite(spreads) & np.isfinite(errors)
                 if both.sum() > 2:
-                    rows.append((name, key.upper(), words, int(both.sum()), float(said[both].mean()),
-                                 float(error[both].mean()), *_rank_correlation(said[both], error[both])))
+                    rows.append((name, key.upper(), spread, int(both.sum()), float(spreads[both].mean()),
+                                 float(errors[both].mean()), *_rank_correlation(spreads[both], errors[both])))
     if not rows:
         return None
     note = ("Standard deviation of the measurement over passes with dropout on, or over the members of an ensemble, "
-            "beside the error that was made; rho is Spearman's between the two over the answers.")
-    headings = ("Method", "Measurement", "Over", "Answers", f"Deviation {unit}", f"Absolute error {unit}", "rho", "p")
+            "and the absolute error; rho is Spearman's rank correlation of the two over the predictions.")
+    headings = ("Method", "Measurement", "Over", "Predictions", f"Deviation {unit}", f"Absolute error {unit}", "rho",
+                "p")
     return Table("Uncertainty", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 2, None))
 
 
@@ -185,14 +186,14 @@ def _rank_correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, Probab
 
 
 def floor_table(floors_mm: Mapping[str, Sequence[float]]) -> Table:
-    """The label floor: what the true masks' ellipses themselves differ from the official circumference, in mm."""
+    """The label floor: how far the reference masks' own ellipses are from the official circumference, in mm."""
     rows = []
     for name, values in floors_mm.items():
         values = np.asarray(values, float)
         rows.append((name, len(values), float(values.mean()), float(np.abs(values).mean()),
                      float(np.abs(values).max())))
-    note = "No network that learns the masks can be expected to be nearer to the official circumference."
-    headings = ("Circumference less the official one", "Cases", "Mean mm", "Mean absolute mm", "Largest mm")
+    note = "A network trained on the masks cannot be expected to be nearer to the official circumference."
+    headings = ("Circumference minus the official one", "Cases", "Mean mm", "Mean absolute mm", "Largest mm")
     return Table("Label floor", headings, tuple(rows), note, (None, 0, 3, 3, 3))
 
 
@@ -221,7 +222,7 @@ def head_tables(rows: Rows, floors_mm: Mapping[str, Sequence[float]]) -> dict[st
 
 
 def missing_note(rows: Rows, unit: str) -> str:
-    """A sentence on the cases without a pixel size; "" where all have one."""
+    """A sentence on the cases without a pixel size; "" if all have one."""
     cases = {str(row["case"]) for row in rows}
     lacking = {str(row["case"]) for row in rows if not math.isfinite(float(row["hc_reference_mm"]))}
     if not lacking:

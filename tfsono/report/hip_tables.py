@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tfsono.report.rows import by_method, case_means
-from tfsono.report.tables import Table, case_table, comparison_table, paired_table
+from tfsono.report.tables import COMPARISON_NOTE, Table, case_table, comparison_table, paired_table
 
 Rows = Sequence[Mapping]
 
@@ -17,7 +17,9 @@ COLUMNS = (  # key in cases.csv, heading of the paper's tables, digits
     ("assd_mm", "Mean mm", 2), ("assd_std_mm", "STD mm", 2), ("hausdorff_mm", "Hausdorff mm", 1),
     ("dice", "DICE", 3), ("jaccard", "Jaccard", 3), ("precision", "Precision", 3), ("recall", "Recall", 3),
 )
+OUR_COLUMNS = (("assd_mm", "ASSD mm", 2), *COLUMNS[1:])  # outside the paper's tables
 MORE_COLUMNS = (("hausdorff95_mm", "HD95 mm", 2), ("volume_error_ml", "Volume error mL", 2))
+ASSD_NOTE = "Mean: the average symmetric surface distance (ASSD); STD: of the surface distances."
 PAPER_TABLE_1 = {
     "Pat01": (0.17, 0.31, 3.8, 0.989, 0.978, 0.992, 0.985), "Pat02": (0.27, 0.46, 5.3, 0.986, 0.973, 0.985, 0.987),
     "Pat03": (0.19, 0.35, 4.1, 0.987, 0.975, 0.995, 0.979), "Pat04": (0.23, 0.67, 13.0, 0.987, 0.974, 0.992, 0.982),
@@ -37,17 +39,18 @@ def hip_tables(rows: Rows, labels: Sequence[str]) -> dict[str, Table]:
 
     Args:
         rows: Of cases.csv.
-        labels: Names; of several each has a table of its own.
+        labels: Names; with several each has its own table.
     """
     means = means_of(rows)
     paper = {name: dict(zip((column[0] for column in COLUMNS), values, strict=True))
              for name, values in PAPER_TABLE_2.items()}
-    tables = {"table2": comparison_table("Table 2. Methods", means, paper, COLUMNS + MORE_COLUMNS)}
+    tables = {"table2": comparison_table("Table 2. Methods", means, paper, COLUMNS + MORE_COLUMNS,
+                                          f"{COMPARISON_NOTE} {ASSD_NOTE}")}
     if len(means) > 1:
-        tables["differences"] = paired_table("Paired differences", means, COLUMNS)
+        tables["differences"] = paired_table("Paired differences", means, OUR_COLUMNS)
     for label in labels if len(labels) > 1 else ():
         own = means_of([row for row in rows if row["label"] == label])
-        tables[f"label_{label}"] = comparison_table(f"Label {label}", own, {}, COLUMNS + MORE_COLUMNS)
+        tables[f"label_{label}"] = comparison_table(f"Label {label}", own, {}, OUR_COLUMNS + MORE_COLUMNS)
     return tables | patient_tables(means)
 
 
@@ -65,5 +68,5 @@ def patient_tables(means: Mapping[str, Rows]) -> dict[str, Table]:
         printed = tuple((f"{name} (paper)", *values) for name, values in PAPER_TABLE_1.items())
         tables["table1" if len(means) == 1 else f"table1_{number}"] = Table(
             own.title, own.columns, own.rows + printed,
-            "The paper's patients are not ours; its rows stand below ours.", own.digits)
+            f"The paper's patients are not ours; its rows are below ours. {ASSD_NOTE}", own.digits)
     return tables

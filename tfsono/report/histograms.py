@@ -19,16 +19,16 @@ REACH = 3.5  # standard deviations of the curve that are shown at least
 
 def ratio_histograms(path: str | Path, values: Mapping[str, np.ndarray], normals: Mapping[str, tuple[float, float]],
                      title: str = "", counted: str = "faces") -> None:
-    """Writes a panel for each ratio: a histogram, and the fitted curve as high as as many normal values would be.
+    """Writes a panel for each ratio: a histogram, and the fitted curve scaled to the number of values.
 
-    The paper shows three ratios; here are all.
+    The paper shows three ratios; this figure shows all.
 
     Args:
         path: Of the PNG.
-        values: Ratio, in words -> [N] values; those that are not finite are left out and told.
+        values: Ratio, in words -> [N] values; those that are not finite are excluded and counted.
         normals: Ratio -> mean and standard deviation of the fitted distribution.
         title: Above.
-        counted: What a value belongs to, at the axis.
+        counted: What the values are of, at the axis.
 
     Raises:
         ValueError: There is no ratio, or one has no fitted distribution.
@@ -53,9 +53,9 @@ def ratio_histograms(path: str | Path, values: Mapping[str, np.ndarray], normals
 
 
 def edges_of(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:
-    """The bins' edges: half a standard deviation wide, with the mean at an edge; the outermost take what lies beyond.
+    """The bins' edges: half a standard deviation wide, with the mean at an edge; the outermost bins include all beyond.
 
-    Bins reach to 3.5 standard deviations, and as far as six where values are there.
+    Bins reach to 3.5 standard deviations, and to six if values do.
     """
     away = np.abs(values - mean).max(initial=0) / deviation
     half = int(np.ceil(2 * np.clip(away, REACH, 6)))
@@ -63,7 +63,7 @@ def edges_of(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:
 
 
 def label_of(name: str) -> str:
-    """A ratio's words on lines of 46 letters, broken neither inside brackets nor at an equals sign."""
+    """A ratio's name on lines of 46 letters, broken neither inside brackets nor at an equals sign."""
     kept = re.sub(r"\([^)]*\)| = ", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), name.replace("_", " "))
     return fill(kept, 46, break_long_words=False, break_on_hyphens=False)
 

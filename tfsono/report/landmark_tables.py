@@ -8,8 +8,8 @@ from dataclasses import replace
 from tfsono.report.tables import NAN, Metric, Summary, Table, metric_values, summarise
 
 NOTE = (
-    "Means over the cases; of the last column ± standard deviation over them (95 % bootstrap interval of the mean). "
-    "Missing: landmarks without a reference, which count nowhere. Undefined: landmarks without an answer. "
+    "Means over the cases; in the last column ± standard deviation over them (95 % bootstrap interval of the mean). "
+    "Missing: landmarks without a reference, excluded. Undefined: landmarks without a prediction. "
     "Paper: as printed, measured on the paper's own data, which are not ours."
 )
 
@@ -28,7 +28,7 @@ def landmark_table(title: str, ours: Mapping[str, Sequence[Mapping]], paper_rows
         note: Below the table.
 
     Raises:
-        ValueError: A paper's row has not one number a column.
+        ValueError: A paper's row does not have one number a column.
     """
     metrics = [Metric(*column) for column in columns]
     wrong = [name for name, values in paper_rows.items() if len(values) != len(metrics)]
@@ -50,7 +50,7 @@ def _our_row(name: str, cases: Sequence[Mapping], metrics: Sequence[Metric]) -> 
                           for key in ("missing", "undefined"))
     means = [summarise(metric_values(cases, metric), interval=False) for metric in metrics[:-1]]
     return (name, "ours", len(cases), missing, undefined, *(Summary(cell.mean, count=cell.count) for cell in means),
-            replace(summarise(metric_values(cases, metrics[-1])), undefined=0))  # they have a column of their own
+            replace(summarise(metric_values(cases, metrics[-1])), undefined=0))  # undefined has its own column
 
 
 def _printed(value: float | None) -> Summary:

@@ -1,6 +1,6 @@
-"""A picture of a head with what was found in it: outline, ellipse, the two axes and the numbers.
+"""An image of a head with its prediction: outline, ellipse, the two axes and the numbers.
 
-Images2D are [Y, X], rows first, and points (x, y), as in every other file of `head`.
+Images are [Y, X], rows first, and points (x, y), as in every other module of `head`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ LINE_INCHES = 0.24
 
 def head_overlay(path: str | Path, pixels: np.ndarray, mask: np.ndarray | None, ellipse: Ellipse | None,
                  points_px: np.ndarray | None, lines: Sequence[str] = (), title: str = "") -> None:
-    """Writes a PNG of the picture with what was found, and lines of text below it.
+    """Writes a PNG of the image with the prediction, and lines of text below it.
 
     Args:
-      path: of the PNG; written beside and renamed.
+      path: of the PNG.
       pixels: [Y, X] grey levels 0..255.
       mask: [Y, X] boolean, its outline is drawn; None without one.
-      ellipse: in the picture's pixels; None where none fits.
+      ellipse: in the image's pixels; None where none fits.
       points_px: [4, 2] (x, y), OFD 1, OFD 2, BPD 1, BPD 2; None without them.
-      lines: what stands below.
-      title: what stands above.
+      lines: below.
+      title: above.
     """
     rows, columns = pixels.shape
     above, below = LINE_INCHES + 0.08, LINE_INCHES * (len(lines) + 1) + 0.1
@@ -69,8 +69,8 @@ def _draw(axes: Axes, pixels, mask, ellipse: Ellipse | None, points_px) -> None:
 
 
 def _legend(figure: Figure, outline: bool, ellipse, points_px, at: float) -> None:
-    """What the colours mean, in one row of words."""
-    words = [("outline found", OUTLINE)] * outline
+    """The meaning of the colours, in one line."""
+    words = [("predicted outline", OUTLINE)] * outline
     words += [("ellipse", ELLIPSE)] * (ellipse is not None)
     words += [("OFD", OFD), ("BPD", BPD)] * (points_px is not None)
     for place, (word, colour) in enumerate(words):

@@ -1,4 +1,4 @@
-"""One HTML page that holds everything it shows: no scripts, no fonts, pictures or styles from elsewhere."""
+"""One HTML page that holds everything it shows: no scripts, and no fonts, images or styles from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture file, embedded in the page, and the text below it."""
+    """An image file, embedded in the page, and the text below it."""
 
     path: str | Path
     caption: str = ""
@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Files:
-    """Files beside the page that it points to, relative to its folder."""
+    """Files that the page links to, relative to its folder."""
 
     paths: Sequence[str | Path]
     text: str = "Files"
@@ -41,8 +41,8 @@ class Html:
     markup: str
 
 
-# What a section holds, or a list of these. Text becomes paragraphs; a bare path is a picture if its suffix
-# says so, else a pointer.
+# What a section holds, or a list of these. Text becomes paragraphs; a bare path is a figure or a link,
+# by its suffix.
 Piece: TypeAlias = Table | Figure | Files | Html | Path | str
 Content: TypeAlias = Piece | Sequence[Piece]
 
@@ -78,7 +78,7 @@ figcaption { margin-top: .4rem; max-width: 75ch; }
   nav { display: none; } }
 """.strip()
 
-# The policy is the guard behind the promise: a browser that reads the page asks nobody for anything.
+# The policy enforces it: a browser that shows the page loads nothing from elsewhere.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -86,13 +86,13 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple[str, Conte
     """Writes the page and returns its path.
 
     Args:
-        path: of the HTML file; pointers to files are relative to its folder.
+        path: of the HTML file; links to files are relative to its folder.
         title: the page's heading.
         sections: (heading, content). Text is escaped, an empty line begins a paragraph.
 
     Raises:
-        FileNotFoundError: a picture that is not there.
-        ValueError: a picture of an unknown kind, or content of an unknown kind.
+        FileNotFoundError: a figure's file is missing.
+        ValueError: a figure or content of an unknown kind.
     """
     path = Path(path)
     anchors = [f"{_anchor(heading)}-{number}" for number, (heading, _) in enumerate(sections, start=1)]
@@ -112,15 +112,15 @@ def write_page(path: str | Path, title: str, sections: Sequence[tuple[str, Conte
 def write_evaluation_page(
     out: Path, title: str, tables: Sequence[Table], figures: Sequence[Figure], runs: Sequence[str], predictions: str
 ) -> None:
-    """`report.html` of an evaluation, and where everything is, on the screen.
+    """Writes `report.html` of an evaluation, and prints where everything is.
 
     Args:
         out: its folder, with `cases.csv` and the tables.
         title: the page's heading.
         tables: to show.
         figures: to show.
-        runs: what is to be said of each run.
-        answers: what the evaluation kept of each case.
+        runs: a line of text for each run.
+        predictions: what the evaluation kept of each case, in words.
     """
     write_page(out / "report.html", title, [
         ("Tables", list(tables)), ("Figures", list(figures)), ("Runs", "\n\n".join(runs)),
@@ -166,7 +166,7 @@ def _content(content: Content, folder: Path) -> str:
     if isinstance(content, (list, tuple)):
         return "\n".join(_content(item, folder) for item in content)
     kind = type(content).__name__
-    raise ValueError(f"a section holds tables, pictures, files, text or lists of them; found {kind}")
+    raise ValueError(f"a section holds tables, figures, files, text or lists of them; found {kind}")
 
 
 def _paragraphs(text: str) -> str:

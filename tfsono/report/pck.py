@@ -1,4 +1,4 @@
-"""PCK curves: the percentage of landmarks found nearer than a distance, over that distance (pose, Fig. 5)."""
+"""PCK curves: the percentage of landmarks predicted nearer than a distance, over that distance (pose, Fig. 5)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PLAIN = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  
 
 
 class Curve(NamedTuple):
-    """A method's answers.
+    """A method's predictions.
 
     Attributes:
-        errors_mm: [N, K] distances, NaN where an answer or its reference is missing.
+        errors_mm: [N, K] distances, NaN where a prediction or its reference is missing.
         known: [N, K] bool, where there is a reference; None for everywhere.
-        colour: Of its line, where none before has it; "" takes a free one.
-        dashed: Whether its line is.
+        colour: Of its line, unless an earlier one has it; "" for a free one.
+        dashed: Whether its line is dashed.
     """
 
     errors_mm: np.ndarray
@@ -43,14 +43,14 @@ def pck_figure(path: str | Path, curves: Mapping[str, Curve], landmarks: Sequenc
 
     Args:
         path: Of the PNG.
-        curves: Method -> its answers, in the order of the legend.
+        curves: Method -> its predictions, in the order of the legend.
         landmarks: [K] names of the columns.
         shown: Those that get a panel.
         limit_mm: End of the axis and of the area.
         title: Above.
 
     Raises:
-        ValueError: A shown name is no landmark, or errors have not K columns.
+        ValueError: A shown name is no landmark, or errors do not have K columns.
     """
     if set(shown) - set(landmarks):
         raise ValueError(f"shown must be landmarks {list(landmarks)}; found {sorted(set(shown) - set(landmarks))}")
@@ -74,7 +74,7 @@ def pck_figure(path: str | Path, curves: Mapping[str, Curve], landmarks: Sequenc
 
 
 def curve_looks(curves: Mapping[str, Curve]) -> dict[str, tuple[str, object]]:
-    """Colour and dashes of each method's line, no two alike as far as the colours reach."""
+    """Colour and dashes of each method's line, all different while the colours last."""
     looks: dict[str, tuple[str, object]] = {}
     for name, curve in curves.items():
         dashes = DASHED if curve.dashed else "solid"

@@ -1,8 +1,8 @@
 """The figures: PNG files drawn with matplotlib's Agg, without its global state or a window.
 
 Slices and previews take LPS arrays (`tfsono.volumes.image.reorient`): x to the patient's left, y to
-posterior, z to superior. They are drawn as radiologists hang them: the patient's left on the right, anterior
-and superior above.
+posterior, z to superior. They are drawn in radiological convention: the patient's left on the right, anterior
+and superior at the top.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def label_colour(label: int) -> str:
 
 @contextmanager
 def png_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Gives a figure of that many inches and writes it."""
+    """Yields a figure of that size in inches, then writes it."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
         yield figure
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Noise does not compress: harder tries take twice the time and gain a tenth.
+        # Noise does not compress: higher levels take twice the time and gain a tenth.
         with replacing(path) as partial:
             figure.savefig(partial, format="png", pil_kwargs={"compress_level": 3})
 
@@ -112,7 +112,7 @@ def _extent(
 
 
 def _grey_range(image: np.ndarray) -> tuple[float, float]:
-    """Returns the 0.5 % and 99.5 % quantiles, so that single bright voxels do not darken the picture."""
+    """Returns the 0.5 % and 99.5 % quantiles, so that single bright voxels do not darken the figure."""
     low, high = np.percentile(image[np.isfinite(image)], (0.5, 99.5)) if image.size else (0.0, 1.0)
     return float(low), float(high if high > low else low + 1)
 
@@ -125,7 +125,7 @@ def _draw_plane(
     index: int,
     grey: tuple[float, float],
 ) -> None:
-    """Draws the grey slice with edges in mm; equal millimetres are equal lengths in the picture."""
+    """Draws the grey slice with edges in mm; a millimetre has one length along both axes."""
     _, cut, right, side, down = plane
     extent = _extent(image.shape, spacing_mm, right, side)
     axes.imshow(
@@ -154,7 +154,7 @@ def _outline(
     look = {"colors": [line["color"]], "linewidths": [line["linewidth"]], "linestyles": [line["linestyle"]]}
     limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     axes.contour(x, y, piece, levels=[0.5], **look)
-    axes.set(**limits)  # the border of zeros would widen the picture by a voxel all round
+    axes.set(**limits)  # the border of zeros would widen the axes by a voxel all round
 
 
 def _draw_points(
@@ -167,10 +167,10 @@ def _draw_points(
     limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     x, y = points[:, plane.right], points[:, plane.side]
     axes.plot(x, y, color=colour, linestyle="-" if len(points) == 2 else "", linewidth=1, alpha=0.8)
-    # The first one's mark is another: which end is which matters.
+    # The first one has another mark: which end is which matters.
     axes.plot(x[:1], y[:1], color=colour, linestyle="", marker="o", markersize=8, fillstyle="none", markeredgewidth=1.6)
     axes.plot(x[1:], y[1:], color=colour, linestyle="", marker="x", markersize=8, markeredgewidth=1.6)
-    axes.set(**limits)  # points outside the volume would widen the picture
+    axes.set(**limits)  # points outside the volume would widen the axes
 
 
 def _labels_in(*masks: np.ndarray | None) -> list[int]:
@@ -248,11 +248,11 @@ def slices_figure(
         reference: `[X, Y, Z]` labels (or boolean), or None.
         prediction: the same.
         spacing_mm: of the three axes.
-        title: above the picture; several lines are allowed.
+        title: above; several lines are allowed.
         label_names: names of labels 1, 2, ...
-        orientation: where x, y, z point, named at the axes; "" for volumes without a known orientation.
-        points_vox: under "reference" and "prediction" landmarks `[K, 3]`, drawn where they lie as seen along the cut
-            axis, whichever slice they are in; two of them are joined by a line.
+        orientation: the directions of x, y, z, named at the axes; "" for volumes without a known orientation.
+        points_vox: under "reference" and "prediction" landmarks `[K, 3]`, all projected along the cut axis onto
+            the slice; two of them are joined by a line.
     """
     kinds = {"reference": reference, "prediction": prediction}
     given = [mask for mask in kinds.values() if mask is not None and np.any(mask)]
@@ -266,7 +266,7 @@ def slices_figure(
         for plane in PLANES:
             axes = _axes(figure, boxes[plane.name])
             _draw_plane(axes, image, spacing_mm=spacing_mm, plane=plane, index=middle[plane.cut], grey=grey)
-            # The reference's lines are thicker: all of them first, so that they hide no prediction.
+            # The reference's thicker lines are drawn first, or they would hide the prediction's.
             for outline in sorted(outlines, key=lambda one: one.kind != "reference"):
                 piece = _cut(kinds[outline.kind], plane.cut, middle[plane.cut]) == outline.label
                 _outline(axes, piece, spacing_mm, plane, outline.line)
@@ -283,8 +283,8 @@ def _slices_layout(
 ) -> tuple[tuple[float, float], dict[str, tuple], tuple[float, float]]:
     """Returns, in inches: the figure's size, each plane's box, and the legend's upper left corner.
 
-    All planes have one scale. Coronal and sagittal stand side by side on one z, the axial plane below the
-    coronal on one x; the free quarter takes the legend.
+    All planes have one scale. Coronal and sagittal are side by side on one z, the axial plane is below the
+    coronal on one x; the legend is in the free quarter.
     """
     sides = np.multiply(shape, spacing_mm)
     scale = min(8.5 / (sides[0] + sides[1]), 8.0 / (sides[1] + sides[2]))
@@ -322,7 +322,7 @@ def write_line(
     longest = max((len(line) for line in text.splitlines()), default=1) or 1
     size = min(size, max(6, (width - left - 0.1) * 72 / (0.6 * longest)))
     place = (left / width, 1 - below / height)
-    # Dollar signs in a file's name are no mathematics.
+    # A dollar sign in a file's name must not start mathematics.
     figure.text(*place, text, va="top", ha=align, fontsize=size, color=colour, parse_math=False)
 
 
@@ -333,7 +333,7 @@ def _name_axes(axes: Axes, plane: Plane, place_mm: float, orientation: str) -> N
 
 
 def _slices_legend(figure: Figure, outlines: Sequence[Outline], corner: tuple[float, float]) -> None:
-    """Puts the legend into the free quarter; its lines are made for a grey image and need a dark ground."""
+    """Puts the legend into the free quarter; its lines are made for a grey image and need a dark background."""
     width, height = figure.get_size_inches()
     handles = [Line2D([], [], label=outline.text, **outline.line) for outline in outlines]
     legend = figure.legend(
@@ -366,7 +366,7 @@ def preview_figure(
     orientation: str = "LPS",
     points_vox: np.ndarray | None = None,
 ) -> None:
-    """Writes a compact picture of a prediction: three planes in colour, and each label's volume.
+    """Writes a compact preview of a prediction: three planes in colour, and each label's volume.
 
     Args:
         path: of the PNG.
@@ -375,7 +375,7 @@ def preview_figure(
         spacing_mm: of the three axes.
         label_names: names of labels 1, 2, ...
         text: a heading, such as the file's name.
-        orientation: where x, y, z point, written at the edges; "" for volumes without a known orientation.
+        orientation: the directions of x, y, z, written at the edges; "" for volumes without a known orientation.
         points_vox: landmarks `[K, 3]`, as in `slices_figure`.
     """
     mask = np.asarray(mask).astype(np.int64)
@@ -441,7 +441,7 @@ def _name_edges(axes: Axes, plane: Plane, orientation: str) -> None:
 def _volume_lines(
     mask: np.ndarray, spacing_mm: Sequence[float], label_names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Returns (colour, `femur 83.2 mL`) per label; of an empty mask one line that says so."""
+    """Returns (colour, `femur 83.2 mL`) per label; for an empty mask one line, `nothing found`."""
     labels = sorted({*range(1, len(label_names) + 1), *_labels_in(mask)})
     millilitres = float(np.prod(np.asarray(spacing_mm, dtype=float))) / 1000
     lines = []
@@ -467,10 +467,13 @@ def surface_distance_figure(
     """Writes the mask's surface, from four sides, coloured by its distance to the other one (hip, Fig. 2).
 
     Args:
-        path: of the PNG. mask: `[X, Y, Z]` boolean, one label of an LPS volume. points_vox: `[N, 3]` the
-        mask's boundary voxels, as `tfsono.metrics.surface.surface_distances` gives them. distances_mm: `[N]`
-        their distances. spacing_mm: of the three axes. title: above the picture. maximum_mm: end of the
-        colour bar; None: the 99.5 % quantile of the distances, at least 1 mm.
+        path: of the PNG.
+        mask: `[X, Y, Z]` boolean, one label of an LPS volume.
+        points_vox: `[N, 3]` the mask's boundary voxels, of `tfsono.metrics.surface.surface_distances`.
+        distances_mm: `[N]` their distances.
+        spacing_mm: of the three axes.
+        title: above.
+        maximum_mm: end of the colour bar; None: the 99.5 % quantile of the distances, at least 1 mm.
     """
     surface = surface_nets(mask, spacing_mm)
     if not len(surface.points_mm):
@@ -490,7 +493,7 @@ def _distance_text(distances_mm: np.ndarray) -> str:
 def _draw_views(
     path: str | Path, surface: Surface, values: np.ndarray, highest: float, texts: tuple[str, str]
 ) -> None:
-    """Sets the four views side by side at one scale, with a colour bar and a scale bar."""
+    """Draws the four views side by side at one scale, with a colour bar and a scale bar."""
     sides = [np.subtract(*extent_mm(surface, view)[::-1]) for view in VIEWS]
     # Inches a millimetre.
     scale = min(10.5 / sum(side[0] for side in sides), 6.0 / max(side[1] for side in sides))
@@ -516,7 +519,7 @@ def _draw_views(
 
 
 def _shaded(value: np.ndarray, light: np.ndarray, norm: Normalize) -> np.ndarray:
-    """Returns the picture `[rows, columns, 4]`, clear where there is no surface."""
+    """Returns the RGBA image `[rows, columns, 4]`, transparent where there is no surface."""
     rgba = DISTANCE_COLOURS(norm(np.nan_to_num(value)))
     rgba[np.isnan(value), :3] = 0.8
     rgba[..., :3] = np.clip(rgba[..., :3] * np.nan_to_num(light)[..., None], 0, 1)
@@ -579,10 +582,10 @@ def history_figure(
 
     Args:
         path: of the PNG.
-        rows: one dict a recorded step; a missing, empty or NaN value is left out of its curve.
+        rows: one dict a recorded step; missing, empty and NaN values are excluded.
         step: the column along x.
-        panels: from above; a column without a value, and a panel without a column, is left out.
-        title: above the picture.
+        panels: top down; columns without values and panels without columns are omitted.
+        title: above.
     """
     curves = [{c: _curve(rows, step, c) for c in panel.columns} for panel in panels]
     curves = [{c: xy for c, xy in columns.items() if len(xy[0])} for columns in curves]
@@ -654,7 +657,7 @@ def cases_figure(
         ours: per variant its cases.
         metrics: `Metric`s, or tuples (key, heading, digits[, scale]), a panel each.
         paper_rows: per variant the paper's values, as for `comparison_table`.
-        title: above the picture.
+        title: above.
     """
     metrics = [Metric(*metric) for metric in metrics]
     panel = max(3.2, 0.8 + 1.1 * len(ours))

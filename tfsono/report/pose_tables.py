@@ -41,13 +41,13 @@ PAPER_TABLE_2 = {  # area under the PCK curve in % of L1 to L16, and their mean
     "SSLGCP": (82.6, 57.7, 75.6, 66.1, 63.4, 55.0, 77.5, 76.9, 56.0, 43.6, 73.6, 47.4, 45.1, 80.5, 55.3, 50.5, 62.9),
 }
 LARGE_MM = 10.0
-"""From here on an error is a wrong place, and no longer an inexact one."""
-COMPARED = (("mre_mm", "Distance mm", 2), ("auc", "AUC points", 1, 100.0))
+"""From here on an error counts as large."""
+COMPARED = (("mre_mm", "MRE mm", 2), ("auc", "AUC points", 1, 100.0))
 FLAWS_NOTE = (
     "Means over the cases, each the mean of its runs, ± standard deviation over them (95 % bootstrap interval). Pairs "
-    "exchanged: of a case, landmarks on two sides whose places are nearer to the reference the other way round. "
+    "exchanged: in a case, left and right landmarks that are nearer to the reference when exchanged. "
     "Trapezoids: the curve sampled at each tenth of its limit, for one point up to half a tenth more or less. "
-    "Undefined: cases with a landmark without an answer, or without a value here."
+    "Undefined: cases with a landmark without a prediction, or without a value here."
 )
 
 
@@ -58,9 +58,9 @@ def pose_tables(rows: Rows, landmarks: Sequence[str], segments: Segments, limit_
     Args:
         rows: Of cases.csv.
         landmarks: Names.
-        segments: Pairs of names; those of which an end is no landmark are left out.
+        segments: Pairs of names; pairs with an end that is no landmark are ignored.
         limit_mm: End of the PCK curve.
-        papers: Whether the landmarks are the paper's, and its rows stand beside ours.
+        papers: Whether the landmarks are the paper's, so that its rows are shown beside ours.
     """
     means = means_of(rows, landmarks, segments)
     printed = (PAPER_TABLE_1, PAPER_TABLE_2) if papers else ({}, {})
@@ -70,13 +70,13 @@ def pose_tables(rows: Rows, landmarks: Sequence[str], segments: Segments, limit_
         "table2": landmark_table(f"Table 2. Area under the PCK curve from 0 to {limit_mm:g} mm, %", means, printed[1],
                                  landmark_columns(landmarks, "auc"), PAPER_CASES),
     }
-    flaws = [("large", f"Errors of {LARGE_MM:g} mm and more, %", 1, 100.0), ("exchanged", "Pairs exchanged", 2),
+    flaws = [("large", f"Errors of {LARGE_MM:g} mm or more, %", 1, 100.0), ("exchanged", "Pairs exchanged", 2),
              ("auc_trapezoid", "AUC by trapezoids, %", 1, 100.0), ("lowest_peak", "Lowest peak", 2)]
     lengths = length_columns(landmarks, segments)
     if lengths:
         tables["lengths"] = landmark_table("Absolute errors of the lengths of the segments, mm", means, {}, lengths)
         flaws.append(("length_abs_error_mm", "Length error, mm", 2))
-    tables["flaws"] = comparison_table("Where the answers go wrong", means, {}, flaws, FLAWS_NOTE)
+    tables["flaws"] = comparison_table("Where predictions fail", means, {}, flaws, FLAWS_NOTE)
     if len(means) > 1:
         tables["differences"] = paired_table("Paired differences", means, COMPARED)
     refined = refined_rows(by_method(rows))
@@ -86,7 +86,7 @@ def pose_tables(rows: Rows, landmarks: Sequence[str], segments: Segments, limit_
 
 
 def in_order(rows: Rows) -> list[Mapping]:
-    """The rows with the methods in the order of the paper's tables; others after them, as they came."""
+    """The rows with the methods in the order of the paper's tables; others after them, in their own order."""
     place = {name: number for number, name in enumerate(ORDER)}
     return sorted(rows, key=lambda row: place.get(row["method"].split(",")[0], len(ORDER)))
 
@@ -116,7 +116,7 @@ def means_of(rows: Rows, landmarks: Sequence[str], segments: Segments) -> dict[s
 
 
 def _with_absolutes(row: Mapping, landmarks: Sequence[str], segments: Segments) -> dict:
-    """The row with absolute errors of the lengths beside the signed ones, and the share of large errors."""
+    """The row with the absolute errors of the lengths and the share of large errors."""
     errors = np.array([row[f"error_{name}_mm"] for name in landmarks])
     known = np.isfinite(errors)
     lengths = {f"length_abs_error_{first}_{last}_mm": abs(row[f"length_error_{first}_{last}_mm"])
@@ -125,15 +125,15 @@ def _with_absolutes(row: Mapping, landmarks: Sequence[str], segments: Segments) 
 
 
 def refined_rows(methods: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The methods whose rows are of refined answers."""
+    """The methods whose rows are of refined predictions."""
     return {name: rows for name, rows in methods.items() if "initial_mm" in rows[0]}
 
 
 def refinement_title(refined: Mapping[str, Rows]) -> str:
-    """What was refined, how often that failed, and how long a volume took: methods are of other sizes."""
+    """The title, with how often the refinement failed and how long a volume took by method."""
     rows = [row for group in refined.values() for row in group]
     failed = sum(not row["refined"] for row in rows)
     seconds = ", ".join(f"{name} {np.median([row['seconds'] for row in group]):.1f} s"
                         for name, group in refined.items())
-    return (f"Refinement on the test volume: before and after; {failed} of {len(rows)} answers fell back to the one "
-            f"before; a volume in the median: {seconds}")
+    return (f"Refinement on the test volume: before and after; {failed} of {len(rows)} predictions were left "
+            f"unrefined; median time of a volume: {seconds}")

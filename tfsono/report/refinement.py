@@ -1,7 +1,7 @@
-"""When the refinement of a test volume helps and when it harms: by iteration, first error and distance to the library.
+"""When the refinement of a test volume helps: by iteration, initial error and distance to the atlas set.
 
-Rows are those of cases.csv of refined answers, with `mre_mm`, `initial_mm` (the mean error before),
-`atlas_mm` (the mean distance of a landmark of the true pose to that of the nearest atlas, moved onto it), and
+Rows are those of cases.csv of refined predictions, with `mre_mm`, `initial_mm` (the MRE before), `atlas_mm` (the mean
+distance of a landmark of the reference pose to that of the nearest atlas, registered to it), and
 `iteration_0_mm`, `iteration_1_mm` ...; and of each landmark `error_NAME_mm` and `initial_NAME_mm`.
 """
 
@@ -24,18 +24,18 @@ INITIAL_MM = (2.5, 5.0, 10.0)
 
 BETTER, WORSE = "#0072b2", "#d55e00"
 NOTE = (
-    "Number: answers (one run on one case) or landmarks of the group, and the shares of them that became better and "
-    "worse. The errors are means over cases, each the mean of what it has in the group; change: after less before, "
+    "Number: predictions (one run on one case) or landmarks of the group, and the shares of them that improved and "
+    "worsened. The errors are means over cases, each the mean of its values in the group; change: after minus before, "
     "mean ± standard deviation (95 % bootstrap interval), less is better; p of the two-sided paired Wilcoxon "
-    "signed-rank test, not corrected for the number of tests. Where groups are made by the initial error, a part of "
-    "the change is chance that does not strike twice. Distance to the library: from the true pose to the nearest atlas "
-    "moved onto it, mean of its landmarks; thirds of the answers."
+    "signed-rank test, not corrected for the number of tests. In groups by initial error, part of the change is "
+    "regression to the mean. Distance to the atlas set: from the reference pose to the nearest atlas registered to "
+    "it, mean of its landmarks; thirds of the predictions."
 )
 
 
 def benefit_table(methods: Mapping[str, Rows], landmarks: Sequence[str], title: str = "Refinement: before and after",
                   seed: int = 0) -> Table:
-    """Errors before and after of every group of answers, by initial error and by distance to the library.
+    """Errors before and after in every group of predictions, by initial error and by distance to the atlas set.
 
     Args:
         methods: Refined method -> its rows.
@@ -48,8 +48,8 @@ def benefit_table(methods: Mapping[str, Rows], landmarks: Sequence[str], title: 
         before, after = (_values(predictions, key) for key in ("initial_mm", "mre_mm"))
         cases = np.array([str(row["case"]) for row in predictions])
         groups = [("all", np.ones(len(predictions), bool)), *_by_limits(before, INITIAL_MM, "initial error"),
-                  *_by_thirds(_values(predictions, "atlas_mm"), "distance to the library")]
-        rows += [_group_row((method, "answers", name), before[chosen], after[chosen], cases[chosen], seed)
+                  *_by_thirds(_values(predictions, "atlas_mm"), "distance to the atlas set")]
+        rows += [_group_row((method, "predictions", name), before[chosen], after[chosen], cases[chosen], seed)
                  for name, chosen in groups]
         before, after = (np.concatenate([_values(predictions, f"{word}_{name}_mm") for name in landmarks])
                          for word in ("initial", "error"))
@@ -67,7 +67,7 @@ def _group_row(names: tuple[str, ...], before: np.ndarray, after: np.ndarray, ca
     if not len(before):
         return (*names, 0, 0, NAN, NAN, summarise([]), NAN, NAN, Probability(NAN))
     change = after - before
-    # What one case has in the group is one value: its landmarks and its runs are not independent.
+    # A case gives one value to the group: its landmarks and runs are not independent.
     first, last = (np.array([values[cases == case].mean() for case in np.unique(cases)]) for values in (before, after))
     return (*names, len(before), len(first), float(first.mean()), float(last.mean()), summarise(last - first, seed),
             100 * float((change < 0).mean()), 100 * float((change > 0).mean()),
@@ -75,7 +75,7 @@ def _group_row(names: tuple[str, ...], before: np.ndarray, after: np.ndarray, ca
 
 
 def _by_limits(values: np.ndarray, limits: Sequence[float], what: str) -> list[tuple[str, np.ndarray]]:
-    """Groups between limits: the lower one inside, the upper one outside."""
+    """Groups between limits: the lower one included, the upper one excluded."""
     ends = [0.0, *limits, np.inf]
     names = [f"under {limits[0]:g}", *(f"{low:g} to {high:g}" for low, high in zip(limits, limits[1:])),
              f"{limits[-1]:g} and more"]
@@ -84,7 +84,7 @@ def _by_limits(values: np.ndarray, limits: Sequence[float], what: str) -> list[t
 
 
 def _by_thirds(values: np.ndarray, what: str) -> list[tuple[str, np.ndarray]]:
-    """The nearest, middle and farthest third; none where there are fewer than three values, or all are one."""
+    """The nearest, middle and farthest third; none for fewer than three values or equal ones."""
     known = values[np.isfinite(values)]
     if len(known) < 3 or np.ptp(known) == 0:
         return []
@@ -95,7 +95,7 @@ def _by_thirds(values: np.ndarray, what: str) -> list[tuple[str, np.ndarray]]:
 
 
 def refinement_figure(path: str | Path, methods: Mapping[str, Rows], title: str = "") -> None:
-    """Writes, a row for each refined method: errors by iteration, and the change by initial error and by library.
+    """Writes, a row for each refined method: errors by iteration, and the change by initial error and atlas distance.
 
     Args:
         path: Of the PNG.
@@ -109,8 +109,8 @@ def refinement_figure(path: str | Path, methods: Mapping[str, Rows], title: str 
             change = _values(rows, "mre_mm") - _values(rows, "initial_mm")
             _draw_iterations(line[0], rows, change)
             _draw_change(line[1], _values(rows, "initial_mm"), change, "mean error before (mm)")
-            _draw_change(line[2], _values(rows, "atlas_mm"), change, "distance to the library (mm)")
-            line[0].set_title(f"{method}, {len(rows)} answers", loc="left", parse_math=False)
+            _draw_change(line[2], _values(rows, "atlas_mm"), change, "distance to the atlas set (mm)")
+            line[0].set_title(f"{method}, {len(rows)} predictions", loc="left", parse_math=False)
         write_line(figure, title, 0.15)
         figure.tight_layout(rect=(0, 0, 1, 1 - top / figure.get_figheight()))
 
@@ -125,10 +125,10 @@ def iteration_errors(rows: Rows) -> np.ndarray:
 
 
 def _draw_iterations(axes: Axes, rows: Rows, change: np.ndarray) -> None:
-    """Every answer as a thin line, better or worse at the end, and their mean."""
+    """Every prediction as a thin line, coloured by better or worse at the end, and their mean."""
     errors = iteration_errors(rows)
-    for way, worse in zip(errors, change > 0, strict=True):
-        axes.plot(way, color=WORSE if worse else BETTER, linewidth=0.7, alpha=0.45)
+    for line, worse in zip(errors, change > 0, strict=True):
+        axes.plot(line, color=WORSE if worse else BETTER, linewidth=0.7, alpha=0.45)
     whole = errors[np.isfinite(errors).all(axis=1)]
     if whole.size:
         axes.plot(whole.mean(axis=0), color="#222222", linewidth=2.4, marker="o", markersize=4, label="mean")

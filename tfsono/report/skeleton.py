@@ -1,7 +1,7 @@
-"""Skeletons in three dimensions: Figs. 1b, 1c and 6 of the pose paper, and a prediction beside its slices.
+"""Skeletons in three dimensions: Figs. 1b, 1c and 6 of the pose paper, and a prediction with its slices.
 
-Orthographic, without mirrors: `right`, `up` and `towards` (the eye) of a `View` are a right-handed frame, or the two
-sides of a body would be exchanged in the picture. Nearer parts are thicker and darker, and cut those behind them.
+Orthographic, never mirrored: `right`, `up` and `towards` (the eye) of a `View` are a right-handed frame, or the two
+sides of a body would be exchanged in the figure. Nearer parts are thicker and darker, and hide those behind them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ INDEX_COLOUR, LENGTH_COLOUR, ERROR_COLOUR = "#1f3fd0", "#14792b", "#d02020"  # t
 TRUNK_COLOUR, GHOST_COLOUR = "#5f6673", "#c4c8d0"
 SIDES = ("_a", "_b")  # endings of the two sides of one landmark
 LIMB_COLOURS = {"_a": ("#0072b2", "#35a7dd"), "_b": ("#d55e00", "#e69f00")}
-PIECES = 14  # a segment is cut into, so that two which cross hide one another where they do
+PIECES = 14  # of a segment, so that of two which cross the nearer hides the other
 WIDE, TALL = 3.2, 3.5  # inches, at most, of a skeleton in its panel
-ROOM = 0.36  # around it, for its digits
+MARGIN = 0.36  # around it, for its digits
 NARROWEST = 2.3  # panel, for its title
 KEY_LINE, KEY_LETTER = 0.21, 0.077
 NO_BREAK = "\u00a0"
-LEGEND = "Blue: landmark; green: length in mm; red: from the true place (pale) to the one found."
+LEGEND = "Blue: landmark; green: length in mm; red: from reference (pale) to prediction."
 
 
 class Panel(NamedTuple):
@@ -42,8 +42,8 @@ class Panel(NamedTuple):
     Attributes:
         title: Above it; several lines are allowed.
         points_mm: [K, 3], NaN for a missing one; all panels of a row in one frame.
-        reference_mm: [K, 3], drawn pale behind with a red line from each landmark to where it was found; None for none.
-        paths_mm: [T, K, 3], where each landmark was on the way; None for none.
+        reference_mm: [K, 3], drawn pale, with a red line from each landmark to its prediction; None for none.
+        paths_mm: [T, K, 3], each landmark's path; None for none.
     """
 
     title: str
@@ -56,13 +56,13 @@ class Panel(NamedTuple):
 
 
 def body_views(points_mm: np.ndarray) -> tuple[View, View]:
-    """Two views of a pose: onto its flattest side, and from the right of that.
+    """Two views of a pose: of its flattest side, and from the right of that.
 
-    The first one looks along the direction in which the points vary least; up is that in which they vary most, with the
+    The first one is along the direction in which the points vary least; up is that in which they vary most, with the
     first landmark above the middle.
 
     Args:
-        points_mm: [K, 3], or [N, K, 3] of many aligned poses; those with NaN are left out.
+        points_mm: [K, 3], or [N, K, 3] of many aligned poses; points with NaN are ignored.
     """
     points = np.asarray(points_mm, np.float64).reshape(-1, 3)
     points = points[np.isfinite(points).all(axis=1)]
@@ -79,16 +79,16 @@ def body_views(points_mm: np.ndarray) -> tuple[View, View]:
 
 
 def projected(points_mm: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the picture [..., 2], right and up, and heights towards the eye [...], in millimetres."""
+    """Places in the view's plane [..., 2], right and up, and heights towards the eye [...], in millimetres."""
     points = np.asarray(points_mm, np.float64)
     return points @ np.array([view.right, view.up], np.float64).T, points @ np.array(view.towards, np.float64)
 
 
 def segment_colours(landmarks: Sequence[str], segments: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """A colour for each segment: of one limb the same, of one side akin; the trunk grey.
+    """A colour for each segment: one a limb, similar on one side; the trunk grey.
 
-    Sides are told by the names' endings `_a` and `_b`; a limb is what hangs together without the middle. Where no name
-    has such an ending every segment has its own colour.
+    Sides are the names' endings `_a` and `_b`; a limb is a connected part without the middle. Where no name has such
+    an ending, every segment has its own colour.
     """
     sided = {name for name in landmarks if name.endswith(SIDES)}
     if not sided:
@@ -139,8 +139,8 @@ def draw_skeleton(axes: Axes, panel: Panel, view: View, landmarks: Sequence[str]
         _draw_ghost(axes, np.asarray(panel.reference_mm, np.float64), found=points, view=view, landmarks=landmarks,
                     segments=segments)
     if panel.paths_mm is not None:
-        ways = np.moveaxis(projected(panel.paths_mm, view)[0], 0, 1)
-        axes.add_collection(LineCollection(list(ways), colors="#333333", linewidths=0.8, zorder=4))
+        paths = np.moveaxis(projected(panel.paths_mm, view)[0], 0, 1)
+        axes.add_collection(LineCollection(list(paths), colors="#333333", linewidths=0.8, zorder=4))
     _draw_segments(axes, points, view, landmarks, segments)
     places, _ = projected(points, view)
     fills = landmark_colours(landmarks, segments)
@@ -155,17 +155,17 @@ def _ends(points: np.ndarray, landmarks: Sequence[str], segments: Sequence[tuple
 
 
 def _draw_ghost(axes: Axes, reference: np.ndarray, found: np.ndarray, view: View, landmarks, segments) -> None:
-    """The reference, pale, and a red line from each of its landmarks to where it was found."""
+    """The reference, pale, and a red line from each of its landmarks to the prediction."""
     bones, _ = projected(_ends(reference, landmarks, segments), view)
     axes.add_collection(LineCollection(list(bones), colors=GHOST_COLOUR, linewidths=3, capstyle="round", zorder=1))
     there, here = projected(reference, view)[0], projected(found, view)[0]
-    ways = list(np.stack([there, here], 1))
-    axes.add_collection(LineCollection(ways, colors=ERROR_COLOUR, linewidths=1.3, zorder=6))
+    errors = list(np.stack([there, here], 1))
+    axes.add_collection(LineCollection(errors, colors=ERROR_COLOUR, linewidths=1.3, zorder=6))
     axes.scatter(*there.T, s=15, facecolors="white", edgecolors=GHOST_COLOUR, linewidths=1, zorder=2)
 
 
 def _draw_segments(axes: Axes, points: np.ndarray, view: View, landmarks, segments) -> None:
-    """Every segment in pieces, from the farthest to the nearest, each with a white rim that cuts what lies behind."""
+    """Every segment in pieces, from the farthest to the nearest, each with a white rim that cuts those behind it."""
     ends = _ends(points, landmarks, segments)
     whole = np.isfinite(ends).all(axis=(1, 2))
     if not whole.any():
@@ -219,7 +219,7 @@ def _draw_digits(axes: Axes, points: np.ndarray, places: np.ndarray, landmarks, 
 
 
 def projected_ends(places: np.ndarray, landmarks: Sequence[str], segments: Sequence[tuple[str, str]]) -> np.ndarray:
-    """[S, 2, 2] the places in the picture of both ends of each segment."""
+    """[S, 2, 2] the places of both ends of each segment."""
     place = {name: index for index, name in enumerate(landmarks)}
     return places[np.array([[place[name] for name in pair] for pair in segments], int).reshape(-1, 2)]
 
@@ -230,12 +230,12 @@ def _text_size(digit: Digit) -> np.ndarray:
 
 
 def place_texts(anchors: Sequence[np.ndarray], sizes: Sequence[np.ndarray], obstacles: np.ndarray) -> list[np.ndarray]:
-    """A centre for each text near its anchor, where it covers few obstacles and no other text; one after the other.
+    """A centre for each text near its anchor, where it covers few obstacles and no other text.
 
     Args:
         anchors: N places [2].
         sizes: N widths and heights [2], in the anchors' unit.
-        obstacles: [M, 2] places that are better left free.
+        obstacles: [M, 2] places to leave free.
 
     Returns:
         N centres [2].
@@ -246,14 +246,14 @@ def place_texts(anchors: Sequence[np.ndarray], sizes: Sequence[np.ndarray], obst
     centres = []
     for anchor, size in zip(anchors, sizes, strict=True):
         half = np.asarray(size, np.float64) / 2
-        # The box just clears the anchor in each direction, then is further and further away.
+        # The box just clears the anchor in each direction, then moves farther away.
         reach = np.minimum(half[0] / np.maximum(np.abs(around[:, 0]), 1e-9),
                            half[1] / np.maximum(np.abs(around[:, 1]), 1e-9)) + 0.06
         candidates = np.concatenate([anchor + around * (reach * far)[:, None] for far in (1.0, 1.5, 2.1, 2.8)])
-        price = np.repeat([0.0, 1.5, 3.5, 6.0], len(around))
-        price += (np.abs(candidates[:, None] - obstacles) < half + 0.03).all(axis=2).sum(axis=1)
-        price += 20 * (np.abs(candidates[:, None] - taken_at) < half + taken_half).all(axis=2).sum(axis=1)
-        best = candidates[int(np.argmin(price))]
+        cost = np.repeat([0.0, 1.5, 3.5, 6.0], len(around))
+        cost += (np.abs(candidates[:, None] - obstacles) < half + 0.03).all(axis=2).sum(axis=1)
+        cost += 20 * (np.abs(candidates[:, None] - taken_at) < half + taken_half).all(axis=2).sum(axis=1)
+        best = candidates[int(np.argmin(cost))]
         centres.append(best)
         taken_at, taken_half = np.vstack([taken_at, best]), np.vstack([taken_half, half])
     return centres
@@ -268,7 +268,7 @@ def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks
 
     Args:
         path: Of the PNG.
-        rows: A list of panels for each case; its first panel (the reference) gives the views, and all have one scale.
+        rows: A list of panels for each case; its first panel (the reference) defines the views, and all have one scale.
         landmarks: [K] names, in the points' order.
         segments: Pairs of names.
         title: Above.
@@ -281,7 +281,7 @@ def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks
     panel = _panel_width(frames)
     wide = panel * max(len(panels) for panels in rows)
     key = _key_lines(landmarks, wide, LEGEND)
-    talls = [head + frame.size[1] * frame.scale + 2 * ROOM for head, frame in zip(heads, frames, strict=True)]
+    talls = [head + frame.size[1] * frame.scale + 2 * MARGIN for head, frame in zip(heads, frames, strict=True)]
     top = 0.45 if title else 0.1
     height = top + sum(talls) + KEY_LINE * len(key) + 0.2
     with png_figure(path, wide, height) as figure:
@@ -295,7 +295,7 @@ def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks
 
 
 class Frame(NamedTuple):
-    """Of the panels of a row: the middle and the size in millimetres of the view [2], and inches a millimetre."""
+    """The middle and the size of a row's panels, in millimetres of the view [2], and inches a millimetre."""
 
     middle: np.ndarray
     size: np.ndarray
@@ -314,8 +314,8 @@ def _frame(panels: Sequence[Panel], view: View) -> Frame:
 
 
 def _panel_width(frames: Sequence[Frame]) -> float:
-    """Inches that hold the widest of the frames."""
-    return max(NARROWEST, max(frame.size[0] * frame.scale for frame in frames) + 2 * ROOM)
+    """The width in inches of the widest frame."""
+    return max(NARROWEST, max(frame.size[0] * frame.scale for frame in frames) + 2 * MARGIN)
 
 
 def _head(panels: Sequence[Panel], first: bool) -> float:
@@ -378,7 +378,7 @@ def poses_figure(path: str | Path, poses_mm: np.ndarray, landmarks: Sequence[str
     views, colours = body_views(poses), segment_colours(landmarks, segments)
     frames = [_frame([Panel("", pose) for pose in poses], view) for view in views]
     frames = [frame._replace(scale=min(each.scale for each in frames)) for frame in frames]
-    tall = max(frame.size[1] * frame.scale for frame in frames) + 2 * ROOM
+    tall = max(frame.size[1] * frame.scale for frame in frames) + 2 * MARGIN
     wide, top = _panel_width(frames), 0.75
     key = _key_lines(landmarks, 3 * wide)
     strength = float(np.clip(6 / np.sqrt(max(len(poses), 1)) / 3, 0.12, 0.8))
@@ -400,12 +400,12 @@ def poses_figure(path: str | Path, poses_mm: np.ndarray, landmarks: Sequence[str
 
 
 def aligned_poses(poses_mm: np.ndarray, places: Sequence[int], rounds: int = 3) -> np.ndarray:
-    """Poses moved rigidly onto their mean: rotation and translation, neither scale nor mirror.
+    """Poses registered rigidly to their mean: rotation and translation, neither scale nor mirror.
 
     Args:
         poses_mm: [N, K, 3], NaN where missing.
-        places: Landmarks that they are moved by.
-        rounds: Times that the mean is taken anew; it begins as the first pose.
+        places: Landmarks of the fit.
+        rounds: Updates of the mean, which starts as the first pose.
 
     Returns:
         [N, K, 3].
@@ -430,7 +430,7 @@ def pose_preview(path: str | Path, image: np.ndarray, points_vox: np.ndarray, sp
                  landmarks: Sequence[str], segments: Sequence[tuple[str, str]], text: str = "") -> None:
     """Writes a prediction: the skeleton over three slices through its middle, and from two sides with its lengths.
 
-    A landmark is the paler in a slice the farther it lies from it.
+    A landmark is the paler the farther it is from the slice.
 
     Args:
         path: Of the PNG.
@@ -448,7 +448,7 @@ def pose_preview(path: str | Path, image: np.ndarray, points_vox: np.ndarray, sp
     sides = np.array(image.shape) * spacing
     scale = min(9.6 / sum(sides[plane.right] for plane in PLANES), 3.6 / max(sides[plane.side] for plane in PLANES))
     slices_tall = scale * max(sides[plane.side] for plane in PLANES)
-    body_tall = max(frame.size[1] * frame.scale for frame in frames) + 2 * ROOM
+    body_tall = max(frame.size[1] * frame.scale for frame in frames) + 2 * MARGIN
     panel = _panel_width(frames)
     wide = max(scale * sum(sides[plane.right] for plane in PLANES) + 0.4, 2 * panel + 0.2)
     key = _key_lines(landmarks, wide)

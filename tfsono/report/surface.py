@@ -1,10 +1,10 @@
-"""A closed surface from a mask, and its picture, in NumPy.
+"""A closed surface from a mask, and its rendering, in NumPy.
 
 Surface nets (Gibson, "Constrained elastic surface nets", 1998): one point in each cube of eight voxel centres
 that the mask's boundary crosses, one quadrilateral at each voxel edge that it crosses. Taubin's smoothing
-(1995) takes the voxels' stairs away without shrinking the body. The picture is orthographic with a depth
-buffer; a plotting library that sorts polygons needs minutes for a femur's 10^5 of them and lets them pierce
-each other.
+(1995) removes the voxels' stairs without shrinking the body. The rendering is orthographic with a depth
+buffer; a plotting library that sorts polygons needs minutes for a femur's 10^5 of them, and draws some
+wrongly.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Surface:
     """A closed surface of quadrilaterals.
 
     Attributes:
-        points_mm: `[N, 3]` positions from the first voxel's centre, voxel axes times spacing. quads: `[M, 4]`
-        indices of points, anticlockwise seen from outside. cells_vox: `[N, 3]` voxel index of each point's
-        cube (its lowest corner, -1 beside the volume's border).
+        points_mm: `[N, 3]` positions from the first voxel's centre, voxel axes times spacing.
+        quads: `[M, 4]` indices of points, anticlockwise seen from outside.
+        cells_vox: `[N, 3]` voxel index of each point's cube (its lowest corner, -1 outside the volume's border).
     """
 
     points_mm: np.ndarray
@@ -34,7 +34,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class View:
-    """A direction to look at LPS arrays from: unit vectors to the picture's right, up, and to the camera."""
+    """A direction to look at LPS arrays from: unit vectors to the right, up, and to the camera."""
 
     name: str
     right: tuple[float, float, float]
@@ -122,7 +122,7 @@ def _quads(box: np.ndarray, number: np.ndarray) -> np.ndarray:
             around[:, (0, 3), first] -= 1
             around[:, (0, 1), second] -= 1
             quad = number[around[..., 0], around[..., 1], around[..., 2]]
-            # step -1: the mask ends along the axis, and its outside lies ahead; +1: behind.
+            # step -1: the mask ends along the axis, its outside is ahead; +1: behind.
             quads.append(quad if sign < 0 else quad[:, ::-1])
     return np.concatenate(quads)
 
@@ -136,7 +136,7 @@ def _smooth(points: np.ndarray, quads: np.ndarray, rounds: int) -> np.ndarray:
 
 def _neighbours_mean(values: np.ndarray, quads: np.ndarray) -> np.ndarray:
     """Returns `[N, A]`: at each point the mean of its neighbours' values `[N, A]`."""
-    # Each edge belongs to two quads, which run along it in opposite directions: so every neighbour comes up
+    # Each edge belongs to two quads, which run along it in opposite directions: so every neighbour counts
     # once.
     start, end = quads.ravel(), np.roll(quads, -1, axis=1).ravel()
     count = np.maximum(np.bincount(start, minlength=len(values)), 1)
@@ -145,7 +145,7 @@ def _neighbours_mean(values: np.ndarray, quads: np.ndarray) -> np.ndarray:
 
 
 def smooth_values(surface: Surface, values: np.ndarray, rounds: int = 3) -> np.ndarray:
-    """Returns values `[N]` evened out over a few neighbours.
+    """Returns values `[N]` smoothed over a few neighbours.
 
     Distances between voxel centres come in steps of the spacing; drawn as they are, a good surface shows wood
     grain.
@@ -175,8 +175,9 @@ def point_values(
     """Returns `[N]`: at each point the mean of the values at those of its cube's eight voxels that have one.
 
     Args:
-        surface: of a mask. shape: of the mask. points_vox: `[K, 3]` integer voxels, the mask's boundary: then
-        every point finds a value, since every cube that
+        surface: of a mask.
+        shape: of the mask.
+        points_vox: `[K, 3]` integer voxels. With the mask's whole boundary every point has a value: each cube that
             the surface crosses holds a voxel with a neighbour outside.
         values: `[K]`.
 
@@ -192,12 +193,12 @@ def point_values(
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
-# --- its picture --------------------------------------------------------------------------------------------
+# --- rendering ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Two pictures `[rows, columns]`, first row above: each pixel's value (NaN: nothing) and its light."""
+    """Two images `[rows, columns]`, first row at the top: each pixel's value (NaN: nothing) and its light."""
 
     value: np.ndarray
     light: np.ndarray
@@ -250,7 +251,7 @@ def _fill(
 
 
 def _parts(position: np.ndarray, quads: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields quads of one size and the weights `[S, 4]` of samples that lie closer than a pixel."""
+    """Yields quads of one size and the weights `[S, 4]` of samples closer than a pixel."""
     corners = position[quads][..., :2]
     longest = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=2).max(axis=1)
     steps = np.ceil(1.5 * longest).astype(int) + 1

@@ -1,8 +1,7 @@
 """Tables: per case first, then mean, standard deviation and interval, and the paper's row beside ours.
 
 A `Table` keeps values, not text. `to_csv` writes them in full, `to_markdown`, `to_latex` and the page round
-them to the digits of their column. A value that is not a number (NaN) is shown as a dash, None as an empty
-cell.
+them to the digits of their column. NaN is shown as a dash, None as an empty cell.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from tfsono.metrics.agreement import bootstrap_interval, paired_wilcoxon
 DASH = "–"
 NAN = float("nan")
 
-# Columns of `cases.csv` that name something: read as text even where every name happens to be a number
-# ("001").
+# Columns of `cases.csv` that are read as text even where every entry is a number ("001").
 TEXT_COLUMNS = (
     "case",
     "subject",
@@ -50,8 +48,8 @@ TEXT_COLUMNS = (
 class Summary:
     """A cell: mean and standard deviation of the defined values, and a 95 % interval of the mean.
 
-    `count` values were defined and `undefined` were not; a paper's cell knows only its mean, perhaps its
-    deviation. `digits` are the cell's own where a column's rows measure different things; None: the column's.
+    `count` values were defined and `undefined` were not; a paper's cell has only a mean, perhaps a deviation.
+    `digits` are the cell's own where a column's rows measure different things; None: the column's.
     """
 
     mean: float
@@ -73,7 +71,7 @@ class Probability:
 class Metric(NamedTuple):
     """A column of measured values: its key in `cases.csv`, its heading, the digits shown, and a factor.
 
-    The factor turns our unit into the heading's (100 for a Dice in percent). The paper's values are not
+    The factor converts our unit into the heading's (100 for a Dice in percent). The paper's values are not
     multiplied.
     """
 
@@ -90,7 +88,7 @@ class Table:
     Cells are text, numbers, None (empty), `Summary` or `Probability`.
 
     Raises:
-        ValueError: a row, or `digits`, has not one entry a column.
+        ValueError: a row, or `digits`, does not have one entry a column.
     """
 
     title: str
@@ -115,7 +113,7 @@ class Table:
         return self.digits or (None,) * len(self.columns)
 
     def numeric_columns(self) -> tuple[bool, ...]:
-        """Returns, per column, whether it holds values and no text: it is then set to the right."""
+        """Returns, per column, whether it holds values and no text: it is then aligned right."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
         return tuple(not all(map(_is_empty, c)) and all(map(_is_value, c)) for c in map(list, columns))
 
@@ -142,7 +140,7 @@ def number_text(value: object, digits: int | None = None) -> str:
 
 
 def summary_lines(summary: Summary, digits: int | None) -> tuple[str, tuple[str, ...]]:
-    """Returns `mean ± deviation`, and what stands behind or below it: interval and count of undefined."""
+    """Returns `mean ± deviation`, and what follows it: interval and count of undefined."""
     digits = digits if summary.digits is None else summary.digits
     main = number_text(summary.mean, digits)
     if not math.isnan(summary.mean) and not math.isnan(summary.std):
@@ -156,7 +154,7 @@ def summary_lines(summary: Summary, digits: int | None) -> tuple[str, tuple[str,
 
 
 def probability_text(probability: Probability) -> str:
-    """Returns a p value with three digits, `<0.001` below that, a dash where there is none."""
+    """Returns a p value with three digits, `<0.001` below that, a dash for NaN."""
     return "<0.001" if probability.value < 0.001 else number_text(probability.value, 3)
 
 
@@ -178,7 +176,7 @@ def cell_text(cell: object, digits: int | None = None) -> str:
 
 
 def _plain(cell: object) -> object:
-    """Returns what a CSV file holds of a cell: numbers in full, `nan` where there is none."""
+    """Returns a cell as a CSV file holds it: numbers in full, NaN as `nan`."""
     if isinstance(cell, Probability):
         cell = cell.value
     if isinstance(cell, (bool, np.bool_, np.integer)):
@@ -219,7 +217,7 @@ def to_csv(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Returns text that Markdown shows as it is, in a table too. Underscores in a word need no escape."""
+    """Returns text escaped for Markdown, tables too. Underscores in a word need no escape."""
     text = re.sub(r"([\\`*|\[\]])", r"\\\1", text)
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
     return text.replace("<", "&lt;").replace("\r", "").replace("\n", "<br>")
@@ -265,12 +263,12 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Returns text that LaTeX sets as it is."""
+    """Returns text escaped for LaTeX."""
     return "".join(_LATEX.get(character, character) for character in text).replace("\n", " ")
 
 
 def _latex_row(row: Sequence[object], digits: Sequence[int | None]) -> list[str]:
-    """Returns a row's lines; intervals stand in a second, small line, or the table would not fit a page."""
+    """Returns a row's lines; intervals are in a second, small line, or the table would not fit a page."""
     pairs = [
         summary_lines(cell, d) if isinstance(cell, Summary) else (cell_text(cell, d), ())
         for cell, d in zip(row, digits, strict=True)
@@ -284,7 +282,7 @@ def _latex_row(row: Sequence[object], digits: Sequence[int | None]) -> list[str]
 
 
 def _latex_text(text: str, number: bool) -> str:
-    """Returns escaped text; the minus of a number is set as a minus, not as a hyphen."""
+    """Returns escaped text; a number's minus sign is no hyphen."""
     text = escape_latex(text)
     return re.sub(r"(^|[ (])-(?=[\d$])", r"\1$-$", text) if number else text
 
@@ -312,7 +310,7 @@ def to_latex(table: Table) -> str:
 
 
 def write_table(folder: str | Path, stem: str, table: Table) -> tuple[Path, Path, Path]:
-    """Writes `folder/stem.csv`, `.md` and `.tex` (the folder is made if needed); returns the three paths."""
+    """Writes `folder/stem.csv`, `.md` and `.tex` (the folder is created if needed); returns the three paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return (
@@ -326,9 +324,9 @@ def write_table(folder: str | Path, stem: str, table: Table) -> tuple[Path, Path
 
 
 def write_cases(path: str | Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Writes one line a case; columns in the order in which the rows first name them; the folder if needed.
+    """Writes one line a case; columns in the order of their first appearance; creates the folder.
 
-    Floats are written in full, so that `read_cases` gives back the same numbers. A key that a row lacks stays
+    Floats are written in full, so that `read_cases` returns the same numbers. A key that a row lacks is
     empty.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["case"]
@@ -365,7 +363,7 @@ def _read_lines(path: Path) -> tuple[list[str], list[list[str]]]:
         found = ", ".join(header) or "nothing"
         raise UserError(f"{path}: needs a column 'case' in its first line; found {found}")
     if len(set(header)) != len(header):
-        raise UserError(f"{path}: a column name may stand once; found {', '.join(header)}")
+        raise UserError(f"{path}: column names must differ; found {', '.join(header)}")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             rule = f"must have {len(header)} cells, as the first line has"
@@ -395,7 +393,7 @@ def metric_values(cases: Sequence[Mapping[str, object]], metric: Metric) -> np.n
 def summarise(values: Sequence[float] | np.ndarray, seed: int = 0, interval: bool = True) -> Summary:
     """Returns mean, standard deviation (N - 1) and the 95 % bootstrap interval of the defined values.
 
-    One value has neither deviation nor interval; no value has no mean either.
+    One value has neither deviation nor interval, no value no mean either.
     """
     values = np.asarray(values, dtype=float)
     defined = values[np.isfinite(values)]
@@ -419,7 +417,7 @@ def count_undefined(cases: Sequence[Mapping[str, object]], metrics: Sequence[Met
 
 
 def _paper_cell(value: object, count: int) -> Summary:
-    """Returns the paper's value, or pair of mean and deviation, as a cell; a dash where it printed none."""
+    """Returns the paper's value, or pair of mean and deviation, as a cell; NaN where it printed none."""
     if value is None:
         return Summary(NAN)
     mean, std = value if isinstance(value, (tuple, list)) else (value, NAN)
@@ -441,7 +439,7 @@ def _our_row(
 
 COMPARISON_NOTE = (
     "Mean ± standard deviation over cases (95 % bootstrap interval of the mean). "
-    "Undefined: cases in which one of the masks is empty or a value is missing. "
+    "Undefined: cases with one empty mask or a missing value. "
     "Paper: as printed, measured on the paper's own data, which are not ours."
 )
 
@@ -458,9 +456,9 @@ def comparison_table(
 
     Args:
         title: the table's heading.
-        ours: per variant its cases, as `read_cases` gives them.
+        ours: per variant its cases, as of `read_cases`.
         paper_rows: per variant the paper's printed values by metric key: a number or (mean, deviation), in
-            the heading's unit; `"cases"` may give their number. Variants that we did not run come last.
+            the heading's unit; `"cases"` may hold their number. Variants that we did not run come last.
         metrics: `Metric`s, or tuples (key, heading, digits[, scale]).
         note: printed below the table.
         seed: of the bootstrap.

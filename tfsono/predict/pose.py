@@ -95,7 +95,7 @@ class PosePredictor:
         points_mm = points_to_mm(prediction.points_vox, volume)
         turned = reorient(volume, "LPS")
         pose_preview(image, turned.array, points_to_vox(points_mm, turned), turned.spacing_mm, self.landmarks,
-                     self.segments, "   ".join([name, *prediction.flags]))
+                     segments=self.segments, text="   ".join([name, *prediction.flags]))
         write_markups(markups, dict(zip(self.landmarks, points_mm, strict=True)), self.segments)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 

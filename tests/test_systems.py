@@ -35,7 +35,7 @@ BONE = {"label_names": ("femur",), "landmark_names": ("proximal", "distal"), "wi
         "roi_widths": (4, 6, 8), "roi_margin": 2, "slice_batch": 4}
 EYES = {"landmark_names": FACE_POINTS, "widths": (3, 4, 5), "head_width": 6, "anchor_sides": (6.0, 10.0),
         "box_sides": (6.0, 9.0, 6.0, 9.0, 9.0), "proposals": 8, "proposal_pool": 60, "roi_side": 2, "roi_width": 8,
-        "listed": 3, "use_prior": False}
+        "top_k": 3, "use_prior": False}
 SKULL = {"input_size": (64, 96), "unet_widths": (4, 6, 8), "monte_carlo_samples": 2}
 KINDS = {  # system, variant, what builds its network, values of the config
     "hip": ("hip", "paper", hip.build, {"label_names": ("femur",), "patch": (16, 16, 16), "widths": (4, 4, 4, 4),
@@ -228,7 +228,7 @@ def test_points_are_averaged_in_the_first_members_order():
     ("brndc", {"network": "unet_l"}, "outputs"), ("brndc", {"roi_ratio": 0.5}, "roi_ratio"),
     ("land", {"spacing_mm": (1.0, 1.0, 1.0)}, "spacing_mm"), ("land", {"ratio": 0.3}, "ratio"),
     ("land", {"widths": (4, 4, 6, 6)}, "stride"), ("rpn", {"anchor_sides": (6.0, 9.0)}, "anchor_sides"),
-    ("rpn", {"method": "ssd"}, "method"), ("unet", {"denoise": "median"}, "denoise")])
+    ("rpn", {"method": "ssd"}, "method"), ("unet", {"network": "coordinate"}, "part")])
 def test_runs_that_do_not_agree_are_refused(place, kind, changes, words, tmp_path):
     other = make_run(tmp_path / "other", kind, **changes)
     one = system(KINDS[kind][0])

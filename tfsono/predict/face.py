@@ -90,8 +90,8 @@ class FacePredictor:
         rows = self.measure(name, path, volume, prediction)
         image, markups = (out_dir / file for file in OUTPUTS.files(name))
         flags = rows[MEASUREMENTS][0]["flags"]
-        boxes = regions(prediction, self.landmarks)
-        shown = (prediction.boxes_vox, prediction.candidates[:, :self.listed]) if boxes else (None, None)  # points alone
+        boxes = regions(prediction, self.landmarks)  # none where there are points alone
+        shown = (prediction.boxes_vox, prediction.candidates[:, :self.listed]) if boxes else (None, None)
         face_preview(
             image, prediction.turned.array, prediction.points_vox, boxes_vox=shown[0], candidates=shown[1],
             spacing_mm=prediction.turned.spacing_mm, names=self.landmarks,
@@ -117,7 +117,8 @@ class FacePredictor:
         row = {"case": name, "found": int(there.sum()), "missing": "; ".join(missing), "file": file,
                "lowest_score": rounded(scores.min() if len(scores) else np.nan),
                "mean_score": rounded(scores.mean() if len(scores) else np.nan),
-               "changed_by_prior": int((prediction.chosen > 0).sum()), "flags": "; ".join(self.flags(prediction, missing))}
+               "changed_by_prior": int((prediction.chosen > 0).sum()),
+               "flags": "; ".join(self.flags(prediction, missing))}
         landmarks, candidates = [], []
         for number, landmark in enumerate(self.landmarks):
             landmarks.append({"case": name, "landmark": landmark, "file": file, **box_columns(

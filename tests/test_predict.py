@@ -20,7 +20,7 @@ from tfsono.predict.inputs import find_inputs, unique_names
 from tfsono.predict.masks import label_values
 from tfsono.predict.sources import Options
 from tfsono.systems.commands import export_run, predict
-from tfsono.systems.hip import load_run, load_runs
+from tfsono.systems.hip import load_runs
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
 
@@ -77,7 +77,7 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, exported, tmp_path):
     assert (masks[0] == masks[1]).all() and set(np.unique(masks[0])) <= {0, 3, 7} and masks[0].any()
     assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
     assert (tmp_path / "from_run" / "case.png").stat().st_size > 1000
-    _, module = load_run(run_dir)
+    _, module = load_runs([run_dir])
     expected = segment_volume(module, volume, "LPS", 3)
     assert (masks[0] == np.array([0, 3, 7])[expected]).all()
     voxels = [int((expected == label).sum()) for label in (1, 2)]

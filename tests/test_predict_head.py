@@ -28,7 +28,7 @@ from tfsono.predict.head import MEASURING, aligned, found_points, is_input, spre
 from tfsono.predict.pixel_sizes import read_pixel_sizes
 from tfsono.predict.sources import Options
 from tfsono.systems.commands import export_run, predict
-from tfsono.systems.head import load_run, manifest_of, measuring_of
+from tfsono.systems.head import load_runs, manifest_of, measuring_of
 from tfsono.training.run import Run, open_run
 from tfsono.volumes.landmarks import read_landmarks
 
@@ -286,7 +286,7 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, image, tmp_path):
     content = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert content["system"] == "head" and content["measuring"]["part"] == "segmentation"
     assert content["source"]["variant"] == "unet" and "clinical use" in content["use"]
-    assert content == {**content, **json.loads(json.dumps(manifest_of([load_run(run_dir)[0]])))}
+    assert content == {**content, **json.loads(json.dumps(manifest_of(load_runs([run_dir])[0])))}
     for source, out in ((run_dir, "from_run"), (exported, "from_export")):
         assert predict(source, [image], tmp_path / out, Options(pixel_size_mm="0.2")) == 0
     assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")

@@ -211,19 +211,18 @@ def place(tmp_path_factory):
 def systems(monkeypatch):
     """`tfsono.systems.pose` with marks instead of networks; counts what is opened."""
     from tfsono.inference.atlases import AtlasSet
-    from tfsono.training.run import read_run
 
     opened = []
 
-    def load_run(folder, which="auto"):
-        opened.append(folder)
-        return read_run(folder, POSE), Shifted(1.0 if folder.name == "r4" else 3.0)
+    def module_of(runs, which="auto"):
+        opened.append(runs[0].folder)
+        return Shifted(1.0 if runs[0].folder.name == "r4" else 3.0)
 
     def load_refiner(run, module):
         pose = np.random.default_rng(0).normal(size=(1, 16, 3)) * 10
         return Refiner(True, 0.0 if run.folder.name == "r4" else 2.0, AtlasSet(LANDMARKS, pose))
 
-    stand_in = types.SimpleNamespace(load_run=load_run, load_refiner=load_refiner)
+    stand_in = types.SimpleNamespace(module_of=module_of, load_refiner=load_refiner, check_together=lambda runs: None)
     monkeypatch.setitem(sys.modules, "tfsono.systems.pose", stand_in)
     return opened
 

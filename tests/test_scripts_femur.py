@@ -14,7 +14,7 @@ from test_scripts_hip import script
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError
-from tfsono.systems.femur import load_run
+from tfsono.systems.femur import load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 
@@ -63,8 +63,8 @@ def test_a_run_records_its_settings_and_is_complete_by_itself(place):
                                                     "last.weights.h5", "initialisation.txt"}
     assert {path.name for path in (run / "roi").iterdir()} == {"config.json", "data.json", "split.json",
                                                               "last.weights.h5"}
-    _, module = load_run(run)
-    assert module.finder is not None and load_run(place / "runs" / "unet_s")[1].finder is None
+    _, module = load_runs([run])
+    assert module.finder is not None and load_runs([place / "runs" / "unet_s"])[1].finder is None
     assert read_run(run, FEMUR).config.landmark_names == NAMES
 
 

@@ -117,7 +117,7 @@ def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
     from tfsono.configs.hip import HIP
     from tfsono.data.cache import Cache
     from tfsono.inference.segmentation import postprocess_mask
-    from tfsono.systems.hip import load_run
+    from tfsono.systems.hip import load_runs
     from tfsono.training.run import read_run
 
     folders = [place / "runs" / name for name in ("one", "two", "three")]
@@ -126,7 +126,7 @@ def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
     with Cache(place / "small.h5", "hip") as cache:
         case = cache.read(row["case"])
     config = read_run(folders[0], HIP).config
-    modules = [load_run(folder)[1] for folder in folders]
+    modules = [load_runs([folder])[1] for folder in folders]
     single = [module.probabilities(tf.constant(case.image)).numpy() for module in modules]
     assert np.abs(single[0] - single[1]).max() > 0.01
     expected = postprocess_mask(np.mean(single, 0).argmax(-1).astype(np.uint8), config.classes)

@@ -16,7 +16,7 @@ from tfsono.errors import UserError
 from tfsono.inference.atlases import ATLASES, read_atlases
 from tfsono.models.pose import build
 from tfsono.report.pose_tables import refinement_title
-from tfsono.systems.pose import load_refiner, load_run
+from tfsono.systems.pose import load_refiner, load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 
@@ -124,7 +124,7 @@ def test_the_page_and_its_figures(results):
 
 
 def test_a_refinement_changes_the_prediction_and_not_the_network(place):
-    run, module = load_run(place / "runs" / "land")
+    (run,), module = load_runs([place / "runs" / "land"])
     before = [value.copy() for value in module.network.get_weights()]
     refiner = load_refiner(run, module)
     volume = np.random.default_rng(0).normal(60, 20, (25, 23, 27)).astype(np.float32)

@@ -90,10 +90,12 @@ class FacePredictor:
         rows = self.measure(name, path, volume, prediction)
         image, markups = (out_dir / file for file in OUTPUTS.files(name))
         flags = rows[MEASUREMENTS][0]["flags"]
-        boxes = regions(prediction, self.landmarks)
-        shown = (prediction.boxes_vox, prediction.candidates[:, :self.listed]) if boxes else (None, None)  # points alone
-        face_preview(image, prediction.turned.array, prediction.points_vox, shown[0], prediction.turned.spacing_mm,
-                     self.landmarks, "   ".join(filter(None, (name, flags))), shown[1])
+        boxes = regions(prediction, self.landmarks)  # none where there are points alone
+        shown = (prediction.boxes_vox, prediction.candidates[:, :self.listed]) if boxes else (None, None)
+        face_preview(
+            image, prediction.turned.array, prediction.points_vox, boxes_vox=shown[0], candidates=shown[1],
+            spacing_mm=prediction.turned.spacing_mm, names=self.landmarks,
+            title="   ".join(filter(None, (name, flags))))
         named = dict(zip(self.landmarks, points_to_mm(prediction.points_vox, prediction.turned), strict=True))
         write_markups(markups, named, boxes=boxes)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
@@ -101,8 +103,10 @@ class FacePredictor:
     def predict_volume(self, volume: Volume) -> FacePrediction:
         """The module's answer, in the orientation that it was given in."""
         turned, found = run_module(self.module, volume, self.orientation)
-        return FacePrediction(turned, found["points_vox"], found["scores"], found["boxes_vox"],
-                              found["candidate_boxes_vox"], found["candidate_scores"], found["chosen"])
+        return FacePrediction(
+            turned=turned, points_vox=found["points_vox"], scores=found["scores"], boxes_vox=found["boxes_vox"],
+            candidates=found["candidate_boxes_vox"], candidate_scores=found["candidate_scores"],
+            chosen=found["chosen"])
 
     def measure(self, name: str, path: Path, volume: Volume, prediction: FacePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
@@ -113,7 +117,8 @@ class FacePredictor:
         row = {"case": name, "found": int(there.sum()), "missing": "; ".join(missing), "file": file,
                "lowest_score": rounded(scores.min() if len(scores) else np.nan),
                "mean_score": rounded(scores.mean() if len(scores) else np.nan),
-               "changed_by_prior": int((prediction.chosen > 0).sum()), "flags": "; ".join(self.flags(prediction, missing))}
+               "changed_by_prior": int((prediction.chosen > 0).sum()),
+               "flags": "; ".join(self.flags(prediction, missing))}
         landmarks, candidates = [], []
         for number, landmark in enumerate(self.landmarks):
             landmarks.append({"case": name, "landmark": landmark, "file": file, **box_columns(

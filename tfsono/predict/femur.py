@@ -150,5 +150,5 @@ def _write_preview(path: Path, volume: Volume, prediction: MaskAndPoints, labels
     points = None
     if prediction.points_vox is not None:
         points = points_to_vox(points_to_mm(prediction.points_vox, volume), image)
-    preview_figure(path, image.array, turned, image.spacing_mm, labels, "   ".join([path.stem, *flags]),
-                    points_vox=points)
+    preview_figure(path, image.array, turned, image.spacing_mm, labels,
+                   text="   ".join([path.stem, *flags]), points_vox=points)

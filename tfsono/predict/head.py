@@ -145,8 +145,8 @@ class HeadPredictor:
         pixel_size_mm = self.pixel_sizes.of(Path(path), image.pixel_size_mm)
         found, members, dropout = self.measure(image.pixels)
         flags = flags_of(found, image, pixel_size_mm, dropout, members)
-        row = measurement_row(name, path, found, pixel_size_mm, dropout, members, flags)
-        _write_files(out_dir, name, image, found, pixel_size_mm, row, self.members[0])
+        row = measurement_row(name, path, found, pixel_size_mm, dropout=dropout, members=members, flags=flags)
+        _write_files(out_dir, name, image, found, pixel_size_mm, row=row, first=self.members[0])
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
         if found.points_px is not None:
             point_row |= zip(POINT_COLUMNS[2:], (rounded(value, 3) for value in found.points_px.ravel()), strict=True)
@@ -365,7 +365,8 @@ def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_s
         write_markups(markups, dict(zip(LANDMARKS, points_mm, strict=True)), (LANDMARKS[:2], LANDMARKS[2:]))
     else:
         markups.unlink(missing_ok=True)
-    head_overlay(overlay, image.pixels, mask, found.ellipse, found.points_px, [line for line in lines if line], name)
+    head_overlay(overlay, image.pixels, mask, found.ellipse, found.points_px,
+                 lines=[line for line in lines if line], title=name)
 
 
 def _write_mask(path: Path, mask: np.ndarray) -> None:

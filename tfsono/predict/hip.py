@@ -52,7 +52,8 @@ class HipPredictor:
         """Segments one input, writes its mask and its picture, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        mask = segment_volume(self.module, volume, self.orientation, len(self.labels) + 1, self.largest, self.holes)
+        mask = segment_volume(self.module, volume, self.orientation, len(self.labels) + 1,
+                              largest=self.largest, holes=self.holes)
         rows = measure(name, path, volume, mask, self.labels)
         mask_path, preview_path = (out_dir / file for file in OUTPUTS.files(name))
         _write_preview(preview_path, volume, mask, tuple(self.labels), rows)
@@ -93,4 +94,5 @@ def _write_preview(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[s
     image = reorient(volume, "LPS")
     turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
     flags = "; ".join(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])
-    preview_figure(path, image.array, turned, image.spacing_mm, labels, path.stem + (f"   {flags}" if flags else ""))
+    preview_figure(path, image.array, turned, image.spacing_mm, labels,
+                   text=path.stem + (f"   {flags}" if flags else ""))

@@ -95,7 +95,7 @@ class PosePredictor:
         points_mm = points_to_mm(prediction.points_vox, volume)
         turned = reorient(volume, "LPS")
         pose_preview(image, turned.array, points_to_vox(points_mm, turned), turned.spacing_mm, self.landmarks,
-                     self.segments, "   ".join([name, *prediction.flags]))
+                     segments=self.segments, text="   ".join([name, *prediction.flags]))
         write_markups(markups, dict(zip(self.landmarks, points_mm, strict=True)), self.segments)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
@@ -133,8 +133,8 @@ class PosePredictor:
                "atlas_mm": rounded(prediction.to_atlas_mm), "flags": "; ".join(prediction.flags), "file": file}
         landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
                       **place_columns(point, voxel)}
-                     for landmark, point, voxel, peak in zip(self.landmarks, points_mm, prediction.points_vox, prediction.peaks,
-                                                             strict=True)]
+                     for landmark, point, voxel, peak in zip(self.landmarks, points_mm, prediction.points_vox,
+                                                             prediction.peaks, strict=True)]
         lengths = segment_lengths(points_mm, self.landmarks, self.segments)
         segments = [{"case": name, "segment": f"{first} - {last}", "from": first, "to": last,
                      "length_mm": rounded(length), "file": file}

@@ -16,7 +16,7 @@ the functions. A face has
                     `predictions`, each model on its own, runs and exports alike
     DEMO            words of the demo
     outputs()       what a prediction writes
-    load_runs(...)  run folders -> the runs and one module; load_run of one folder, module_of runs that are read
+    load_runs(...)  run folders -> the runs and one module; module_of: of runs that are read
     check_together  refuses runs that cannot predict together
     manifest_of     what a SavedModel of runs says
     predictor(...)  models, opened as it asks for them -> what predicts a file, the same for runs and exports

@@ -28,14 +28,6 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, ages and views are untested. A landmark of a low score may be wrong without another sign.")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto", with_prior: bool = True) -> tuple[Run, FaceModule]:
-    """A run and its module, as `load_runs`; without `with_prior` the first candidate of each landmark is taken."""
-    from tfsono.inference.face import FaceModule
-
-    (run,), module = load_runs([run_dir], which)
-    return run, module if with_prior else FaceModule(module.reader)
-
-
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], FaceModule]:
     """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""

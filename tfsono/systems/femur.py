@@ -66,12 +66,6 @@ def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) ->
     return first
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, SliceModule | FemurModule]:
-    """A run and its module; see `load_runs`."""
-    (run,), module = load_runs([run_dir], which)
-    return run, module
-
-
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], SliceModule | FemurModule]:
     """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""

@@ -32,13 +32,6 @@ MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "rans
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto"
-             ) -> tuple[Run, HeadSegmentationModule | HeadLandmarkModule]:
-    """A run and its module; see `load_runs`."""
-    (run,), module = load_runs([run_dir], which)
-    return run, module
-
-
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule]:
     """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""

@@ -30,12 +30,6 @@ USE = ("Research use only, not a medical device: no diagnosis. Trained on one ki
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, HipModule]:
-    """A run and its module; see `load_runs`."""
-    (run,), module = load_runs([run_dir], which)
-    return run, module
-
-
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HipModule]:
     """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated.
@@ -56,9 +50,6 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
 
     check_together(runs)
     return HipModule.build(hip.main_network(*networks_of(runs, hip.build, which)), runs[0].config)
-
-
-segmenter_of = module_of
 
 
 def check_together(runs: Sequence[Run]) -> None:

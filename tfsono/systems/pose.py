@@ -31,12 +31,6 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, ages and poses are untested, and the answer gives no sign of its own failure.")
 
 
-def load_run(run_dir: str | os.PathLike, which: str = "auto") -> tuple[Run, PoseModule]:
-    """A run and its module; see `load_runs`."""
-    (run,), module = load_runs([run_dir], which)
-    return run, module
-
-
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], PoseModule | PoseRefiner]:
     """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated.

@@ -1,4 +1,6 @@
-"""Networks of `head`: four that find landmarks, three that segment, each with one output named in `config.output`.
+"""Networks of `head`: four that find landmarks (`localisation`), three that segment (`segmentation`), on `backbones`.
+
+Each has one output, named in `config.output`.
 
     image [B, Y, X, 1] grey, standardised -> {"heatmaps": [B, Y / 4, X / 4, 4]}
                                            | {"points": [B, 4, 2], (x, y) pixels of the network's frame}

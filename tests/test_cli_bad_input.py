@@ -111,16 +111,16 @@ def test_a_bad_case(place, code, capsys):
     """`cache` refuses and writes nothing; `audit` says it too, after its table and its two files are written."""
     SPOILED[code](place / "dataset")
     text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5")
-    assert str(place / "dataset") in text and f"case_1 ({code})" in text and "--leave_out_bad" in text
+    assert str(place / "dataset") in text and f"case_1 ({code})" in text and "--exclude_bad" in text
     audit = place / "dataset" / "audit"
     text = refusal(place, tfsono, "audit", place / "dataset", new=(audit, audit / "audit.json", audit / "audit.png"))
-    assert "1 of 4 cases have errors" in text and "--leave_out_bad" in text
+    assert "1 of 4 cases have errors" in text and "--exclude_bad" in text
     assert f"error: case_1: {code}: " in capsys.readouterr().out
 
 
 def test_a_dataset_without_masks(place):
     shutil.rmtree(place / "dataset" / "labels")
-    text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5", "--leave_out_bad")
+    text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5", "--exclude_bad")
     assert "4 of 4 cases" in text and "no_mask" in text and "none is left" in text
 
 

@@ -39,10 +39,10 @@ def quiet(line: str) -> None:
     """Instead of print."""
 
 
-def write(root: Path, path: Path, settings: CacheSettings = HIP, leave_out_bad: bool = False) -> list[str]:
+def write(root: Path, path: Path, settings: CacheSettings = HIP, exclude_bad: bool = False) -> list[str]:
     """Writes the cache of the folder `root`; what was said."""
     lines: list[str] = []
-    write_cache(open_dataset(root), path, settings, None, leave_out_bad, lines.append)
+    write_cache(open_dataset(root), path, settings, None, exclude_bad, lines.append)
     return lines
 
 
@@ -202,7 +202,7 @@ def test_the_split_is_kept_without_the_cases_left_out(root, path):
     split = {"train": ["case_00", "case_01"], "validation": [], "test": ["case_02"]}
     write_json(root / "dataset.json", {"labels": {"femur": 1}, "split": split})
     (root / "labels" / "case_01.nii.gz").unlink()
-    write(root, path, leave_out_bad=True)
+    write(root, path, exclude_bad=True)
     assert Cache(path, "hip").split == {"train": ["case_00"], "validation": [], "test": ["case_02"]}
 
 
@@ -347,9 +347,9 @@ def test_bad_cases_are_refused_or_left_out(root, path):
         UserError, match=r"2 of 3 cases.*case_00 \(unknown_label\), case_02 \(no_mask\)"
     ) as error:
         write(root, path)
-    assert "\n" not in str(error.value) and "--leave_out_bad" in str(error.value)
+    assert "\n" not in str(error.value) and "--exclude_bad" in str(error.value)
     assert [found.name for found in path.parent.iterdir()] == ["data"]
-    lines = write(root, path, leave_out_bad=True)
+    lines = write(root, path, exclude_bad=True)
     assert any(line.startswith("left out 2 of 3") for line in lines)
     assert Cache(path, "hip").names == ["case_01"]
 
@@ -358,7 +358,7 @@ def test_no_case_left(root, path):
     for mask in (root / "labels").iterdir():
         mask.unlink()
     with pytest.raises(UserError, match="none is left"):
-        write(root, path, leave_out_bad=True)
+        write(root, path, exclude_bad=True)
     assert not path.exists()
 
 

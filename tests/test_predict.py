@@ -132,15 +132,15 @@ def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
 def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys):
     path, out = write(tmp_path / "case.nii.gz", make_volume()), tmp_path / "out"
 
-    def said(source, options=Options(), again=False):
-        assert predict(source, [path], out, options, again) == 0
+    def said(source, options=Options(), overwrite=False):
+        assert predict(source, [path], out, options, overwrite) == 0
         return capsys.readouterr().out
 
     assert " mL" in said(exported)
     before = (out / "case_mask.nii.gz").stat().st_mtime_ns
     assert "answered already" in said(exported)
     assert (out / "case_mask.nii.gz").stat().st_mtime_ns == before and len(rows_of(out)) == 2
-    assert " mL" in said(exported, again=True)
+    assert " mL" in said(exported, overwrite=True)
     assert " mL" in said(run_dir)
     assert " mL" in said(run_dir, Options(tiling="fast"))
     write(path, make_volume(1))
@@ -166,7 +166,7 @@ def test_what_only_another_system_has(exported, tmp_path):
         with pytest.raises(UserError, match=f"only for a model of {owner}, and .* is one of hip"):
             predict(exported, [path], tmp_path / "out", options)
     with pytest.raises(UserError, match="was exported"):
-        predict(exported, [path], tmp_path / "out", Options(also=(str(exported),)))
+        predict(exported, [path], tmp_path / "out", Options(ensemble_with=(str(exported),)))
 
 
 def test_another_tiling(run_dir, exported, tmp_path):

@@ -189,7 +189,7 @@ def test_what_a_reader_should_know(models, tmp_path, ellipse, flag):
 
 
 def test_several_models_answer_together(models, image, tmp_path):
-    others = Options(pixel_size_mm="0.2", also=tuple(str(models / name) for name in ("two", "three")))
+    others = Options(pixel_size_mm="0.2", ensemble_with=tuple(str(models / name) for name in ("two", "three")))
     assert predict(models / "one", [image], tmp_path / "together", others) == 0
     together, = rows_of(tmp_path / "together")
     single = []
@@ -205,7 +205,7 @@ def test_several_models_answer_together(models, image, tmp_path):
 
 
 def test_points_of_several_models_have_one_order(models, image, tmp_path):
-    with_other = Options(pixel_size_mm="0.5", also=(str(models / "moved"),))
+    with_other = Options(pixel_size_mm="0.5", ensemble_with=(str(models / "moved"),))
     assert predict(models / "points", [image], tmp_path / "out", with_other) == 0
     row, = rows_of(tmp_path / "out")
     assert float(row["ofd_mm"]) == pytest.approx(REFERENCE.semi_major_px, abs=0.01)
@@ -214,20 +214,20 @@ def test_points_of_several_models_have_one_order(models, image, tmp_path):
     assert float(point_row["ofd_1_x"]) == pytest.approx(REFERENCE.end_points()[0, 0] + 1, abs=0.01)
     assert not (tmp_path / "out" / "head_1_mask.png").exists() and row["samples"] == "0"
     with pytest.raises(UserError, match="one kind"):
-        predict(models / "points", [image], tmp_path / "out", Options(also=(str(models / "one"),)))
+        predict(models / "points", [image], tmp_path / "out", Options(ensemble_with=(str(models / "one"),)))
 
 
 def test_a_rerun_does_only_what_has_changed(models, image, tmp_path, capsys):
     out, options = tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)
 
-    def said(source="one", options=options, again=False):
-        assert predict(models / source, [image.parent], out, options, again) == 0
+    def said(source="one", options=options, overwrite=False):
+        assert predict(models / source, [image.parent], out, options, overwrite) == 0
         return capsys.readouterr().out
 
     assert "HC" in said()
     before = (out / "head_1_mask.png").stat().st_mtime_ns
     assert "answered already" in said() and (out / "head_1_mask.png").stat().st_mtime_ns == before
-    assert "answered already" not in said(again=True)
+    assert "answered already" not in said(overwrite=True)
     assert "answered already" not in said(options=Options(pixel_size_mm="0.3", samples=0))
     assert float(rows_of(out)[0]["pixel_size_mm"]) == 0.3
     assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
@@ -344,7 +344,7 @@ def test_an_export_is_answered_without_keras(models, image, tmp_path):
 @pytest.mark.parametrize("options, words", [
     ({"tiling": "fast"}, "--tiling: only for a model of hip"), ({"samples": -1}, "--samples -1"),
     ({"pixel_size_mm": "none.csv"}, "found neither"), ({"pixel_size_mm": "120"}, "millimetres a pixel"),
-    ({"also": ("nowhere",)}, "nowhere: expected a run folder")])
+    ({"ensemble_with": ("nowhere",)}, "nowhere: expected a run folder")])
 def test_options_that_cannot_be(models, image, tmp_path, options, words):
     with pytest.raises(UserError, match=words):
         predict(models / "one", [image], tmp_path / "out", Options(**options))

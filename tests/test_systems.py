@@ -174,7 +174,7 @@ def test_two_second_stages_speak_of_the_proposals_of_the_mean_first_stage(place)
 @pytest.mark.parametrize("kind", ["brndc", "rpn", "unet"])
 def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
     one, folders = system(KINDS[kind][0]), [place / f"{kind}_{seed}" for seed in (0, 1)]
-    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", Options(also=(str(folders[1]),))))
+    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", Options(ensemble_with=(str(folders[1]),))))
     assert [run["run"] for run in manifest["together_with"]] == [folders[1].name]
     random = np.random.default_rng(0)
     given = [random.uniform(0, 255, (70, 90)).astype(np.float32)]
@@ -197,16 +197,16 @@ def test_modules_of_images_give_the_mean_probability(place):
 
 def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
     first, second = place / "land_0", str(place / "land_1")
-    exported = export_run(first, tmp_path / "model", Options(also=(second,)))
-    for source, also, out in ((first, (second,), "runs"), (exported, (), "export"), (first, (), "alone")):
-        assert predict(source, [place / "volume.nii.gz"], tmp_path / out, Options(also=also)) == 0
+    exported = export_run(first, tmp_path / "model", Options(ensemble_with=(second,)))
+    for source, others, out in ((first, (second,), "runs"), (exported, (), "export"), (first, (), "alone")):
+        assert predict(source, [place / "volume.nii.gz"], tmp_path / out, Options(ensemble_with=others)) == 0
     tables = {out: [numbers(tmp_path / out / name) for name in system("pose").outputs().tables]
               for out in ("runs", "export", "alone")}
     for runs, export in zip(tables["runs"], tables["export"], strict=True):
         np.testing.assert_allclose(export, runs, atol=2e-3)
     assert np.abs(tables["runs"][1] - tables["alone"][1]).max() > 1
     with pytest.raises(UserError, match="was exported"):
-        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(also=(str(exported),)))
+        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=(str(exported),)))
 
 
 def numbers(path):
@@ -247,4 +247,4 @@ def test_a_key_changes_with_the_weights_the_runs_and_the_options(place, tmp_path
         table.write_text(text, encoding="utf-8")
         keys.append(model_key(sources[:1], Options(pixel_size_mm=str(table))))
     assert len(set(keys)) == len(keys)
-    assert model_key(sources, Options(also=("x",))) == model_key(sources, Options())
+    assert model_key(sources, Options(ensemble_with=("x",))) == model_key(sources, Options())

@@ -82,7 +82,7 @@ def _audit(arguments) -> int:
     bad = [entry for entry in report["cases"] if errors_of(entry)]
     if bad:
         raise UserError(f"{arguments.dataset}: {len(bad)} of {len(report['cases'])} cases have errors, listed above; "
-                        "mend them, or leave them out with `tfsono cache --leave_out_bad`")
+                        "mend them, or leave them out with `tfsono cache --exclude_bad`")
     return 0
 
 
@@ -94,7 +94,7 @@ def _add_cache(commands) -> None:
         one.add_argument("dataset")
         one.add_argument("file", help="FILE.h5; written beside and renamed when whole")
         one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json where it is")
-        one.add_argument("--leave_out_bad", action="store_true", help="go on without the cases that have errors")
+        one.add_argument("--exclude_bad", action="store_true", help="go on without the cases that have errors")
         one.add_argument("--verify", action="store_true", help="check the checksums of the file when it is written")
         add_config_arguments(one, system(name).CHOICES)
         one.set_defaults(run=_cache)
@@ -120,7 +120,7 @@ def _cache(arguments) -> None:
         found = "volumes" if one.TAKES == "images" else "images"
         raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "
                         f"{strange[0]}")
-    write_cache(dataset, Path(arguments.file), settings, audit, arguments.leave_out_bad)
+    write_cache(dataset, Path(arguments.file), settings, audit, arguments.exclude_bad)
     if arguments.verify:
         problems = verify_cache(arguments.file)
         if problems:
@@ -133,7 +133,7 @@ def _add_export(commands) -> None:
     parser.add_argument("run_dir")
     parser.add_argument("folder")
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
-    parser.add_argument("--also", nargs="+", default=(), metavar="RUN_DIR",
+    parser.add_argument("--ensemble_with", nargs="+", default=(), metavar="RUN_DIR",
                         help="further runs, which predict together with the first one in one SavedModel")
     parser.set_defaults(run=_export)
 
@@ -143,7 +143,7 @@ def _export(arguments) -> None:
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
-    options = Options(tiling=arguments.tiling, also=tuple(arguments.also))
+    options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with))
     print(f"wrote {export_run(arguments.run_dir, arguments.folder, options)}")
 
 
@@ -152,12 +152,12 @@ def _add_predict(commands) -> None:
     parser.add_argument("source", help="a run folder, or a folder of `tfsono export`")
     parser.add_argument("inputs", nargs="+", help="volumes or pictures, DICOM folders, or folders of these")
     parser.add_argument("--out", required=True, help="folder for the answers")
-    parser.add_argument("--again", action="store_true", help="also what the same model answered for the same file")
+    parser.add_argument("--overwrite", action="store_true", help="also what the same model answered for the same file")
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.add_argument("--pixel_size_mm", default="", metavar="MM",
                         help="head: millimetres a pixel, or a CSV file of them; default: what "
                              "a DICOM file says, else answers are in pixels alone")
-    parser.add_argument("--also", nargs="+", default=(), metavar="SOURCE",
+    parser.add_argument("--ensemble_with", nargs="+", default=(), metavar="SOURCE",
                         help="further runs (head: or exports), which predict together with the first one")
     parser.add_argument("--samples", type=int, default=None,
                         help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
@@ -174,9 +174,9 @@ def _predict(arguments) -> int:
     from tfsono.systems.commands import predict
 
     options = Options(
-        tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, also=tuple(arguments.also),
+        tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates)
-    return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.again)
+    return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.overwrite)
 
 
 def _add_doctor(commands) -> None:

@@ -38,7 +38,7 @@ def write_cache(
     path,
     settings: CacheSettings,
     audit: dict | None = None,
-    leave_out_bad: bool = False,
+    exclude_bad: bool = False,
     progress: Callable[[str], None] = print,
 ) -> None:
     """Writes the cache of `dataset`: into `path` + ".partial", case by case, renamed to `path` when whole.
@@ -53,7 +53,7 @@ def write_cache(
         path: the file to write; a cache of the same system that is there is replaced at the end.
         settings: system, orientation and spacing.
         audit: an audit's dict; it spares reading twice the cases whose files are unchanged since.
-        leave_out_bad: writes the cases without errors, instead of refusing.
+        exclude_bad: writes the cases without errors, instead of refusing.
         progress: takes each line for the user.
 
     Raises:
@@ -63,7 +63,7 @@ def write_cache(
     path = Path(path)
     _check_target(path, settings)
     entries = audit_cases(dataset, audit, progress)
-    cases = _good_cases(dataset, entries, leave_out_bad, progress)
+    cases = _good_cases(dataset, entries, exclude_bad, progress)
     checksums = {case.name: str(entries[case.name]["checksum_source"]) for case in cases}
     header = _header(dataset, settings, set(checksums))
     if _is_up_to_date(path, header, checksums):
@@ -117,7 +117,7 @@ def _check_target(path: Path, settings: CacheSettings) -> None:
         raise UserError(f"{rule}; found {what}: choose another name or remove it")
 
 
-def _good_cases(dataset: Dataset, entries: dict, leave_out_bad: bool, progress) -> list[Case]:
+def _good_cases(dataset: Dataset, entries: dict, exclude_bad: bool, progress) -> list[Case]:
     """The cases to write; UserError for errors that the user has not asked to leave out."""
     bad = {name: errors_of(entry) for name, entry in entries.items() if errors_of(entry)}
     if not bad:
@@ -126,9 +126,9 @@ def _good_cases(dataset: Dataset, entries: dict, leave_out_bad: bool, progress) 
     listed = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
     good = [case for case in dataset.cases if case.name not in bad]
     found = f"{dataset.root}: {len(bad)} of {len(entries)} cases have errors: {listed}"
-    if not leave_out_bad:
+    if not exclude_bad:
         raise UserError(
-            f"{found}; see 'tfsono audit {dataset.root}', mend them, or leave them out with --leave_out_bad"
+            f"{found}; see 'tfsono audit {dataset.root}', mend them, or leave them out with --exclude_bad"
         )
     if not good:
         raise UserError(f"{found}; none is left to write: see 'tfsono audit {dataset.root}' and mend them")

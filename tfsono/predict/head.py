@@ -190,7 +190,7 @@ def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", sam
     members = [_member_of(model) for model in models]
     for model, member in zip(models, members, strict=True):
         if member.part != members[0].part:
-            raise UserError(f"--also {model.source}: predicts {member.part}, and {models[0].source} {members[0].part}; "
+            raise UserError(f"--ensemble_with {model.source}: predicts {member.part}, and {models[0].source} {members[0].part}; "
                             "give models of one kind")
     return HeadPredictor(members, key, pixel_sizes, samples)
 

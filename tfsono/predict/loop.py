@@ -55,7 +55,7 @@ class Predictor(Protocol):
 
 
 def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
-                out_dir: str | os.PathLike, again: bool = False) -> int:
+                out_dir: str | os.PathLike, overwrite: bool = False) -> int:
     """Predicts every input; a bad one is reported in one line and the others go on.
 
     A folder that predictions lie in already is added to: the rows of other files stay, those of the same file
@@ -66,7 +66,7 @@ def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], i
       open_predictor: loads the model.
       inputs: files, DICOM folders, or folders of either.
       out_dir: where the answers go.
-      again: also what the same model has answered for the same file before.
+      overwrite: also what the same model has answered for the same file before.
 
     Returns:
       The exit status: 0, or 2 if any input failed.
@@ -83,7 +83,7 @@ def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], i
     predictor = open_predictor()
     made = not out_dir.exists()
     make_folder(out_dir)
-    failed = _predict_each(_Folder(out_dir, tables, predictions, predictor), paths, names, again)
+    failed = _predict_each(_Folder(out_dir, tables, predictions, predictor), paths, names, overwrite)
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others lie in {out_dir}", file=sys.stderr)
     if made and not any(out_dir.iterdir()):
@@ -91,15 +91,15 @@ def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], i
     return 2 if failed else 0
 
 
-def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], again: bool) -> int:
+def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], overwrite: bool) -> int:
     """Returns how many failed."""
     failed, count, countdown = 0, len(paths), Countdown(len(paths))
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
         countdown.count += 1
         try:
             content = checksum(path) if path.exists() else ""
-            if not again and folder.has(name, path, content):
-                print(f"[{index}/{count}] {name}: answered already by the same model; --again does it again",
+            if not overwrite and folder.has(name, path, content):
+                print(f"[{index}/{count}] {name}: answered already by the same model; --overwrite does it again",
                       flush=True)
                 countdown.total, countdown.count = countdown.total - 1, countdown.count - 1
                 continue

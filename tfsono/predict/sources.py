@@ -22,7 +22,7 @@ class Options:
     Attributes:
       tiling: hip: another tiling than the run's: `paper`, `half`, `fast` or `whole`.
       pixel_size_mm: head: millimetres a pixel, or a CSV file with those of many images.
-      also: further sources, which predict together with the first one.
+      ensemble_with: further sources, which predict together with the first one.
       samples: head: passes with dropout on, for the uncertainty.
       refine: pose: whether each prediction is refined on its volume.
       candidates: face: how many of each landmark are listed.
@@ -30,7 +30,7 @@ class Options:
 
     tiling: str = ""
     pixel_size_mm: str = ""
-    also: tuple[str, ...] = ()
+    ensemble_with: tuple[str, ...] = ()
     samples: int | None = None
     refine: bool = False
     candidates: int | None = None
@@ -61,7 +61,7 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
     files = [path for source in sources for path in _model_files(Path(source))]
     table = Path(options.pixel_size_mm)
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
-    asked = dataclasses.asdict(dataclasses.replace(options, also=()))
+    asked = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
     return hashlib.sha256(json.dumps([content, asked]).encode()).hexdigest()
 
 

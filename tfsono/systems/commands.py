@@ -18,7 +18,7 @@ OF_A_RUN = {"tiling": "is fixed at the export", "refine": "trains on the volume,
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
-            options: Options = Options(), again: bool = False) -> int:
+            options: Options = Options(), overwrite: bool = False) -> int:
     """Predicts every input with the model of a run folder or of an exported folder; see `loop.predict_all`.
 
     Raises:
@@ -26,7 +26,7 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
     """
     check_options(source, options)
     outputs = system(system_of(source)).outputs()
-    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, again)
+    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, overwrite)
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options()) -> Path:
@@ -42,16 +42,16 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     """
     check_free(Path(out_dir))  # before minutes are spent
     one = system(system_of(run_dir))
-    for folder in (run_dir, *options.also):
+    for folder in (run_dir, *options.ensemble_with):
         if is_exported(folder):
             raise UserError(f"{folder}: exported already; give a run folder (with config.json)")
     check_options(run_dir, options)
-    runs, module = one.load_runs([run_dir, *options.also], options=options)
+    runs, module = one.load_runs([run_dir, *options.ensemble_with], options=options)
     return export_module(module, out_dir, one.manifest_of(runs))
 
 
 def _open_predictor(source: str | os.PathLike, options: Options) -> Predictor:
-    one, sources = system(system_of(source)), [source, *options.also]
+    one, sources = system(system_of(source)), [source, *options.ensemble_with]
     groups = [sources] if one.TOGETHER == "networks" else [[each] for each in sources]
     return one.predictor((_opened(one, group, options) for group in groups), model_key(sources, options), options)
 
@@ -95,11 +95,11 @@ def check_options(source: str | os.PathLike, options: Options) -> None:
             if option in OF_A_RUN and is_exported(source):
                 raise UserError(f"--{option}: {OF_A_RUN[option]}; found {source}, give the run folder that it was "
                                 "exported from")
-    for other in options.also:
+    for other in options.ensemble_with:
         if system_of(other) != name:
-            raise UserError(f"--also {other}: a model of {system_of(other)}, and {source} is one of {name}; "
+            raise UserError(f"--ensemble_with {other}: a model of {system_of(other)}, and {source} is one of {name}; "
                             "give models of one system")
         if system(name).TOGETHER == "networks" and (is_exported(source) or is_exported(other)):
             exported = source if is_exported(source) else other
-            raise UserError(f"--also {other}: {exported} was exported, and of {name} only run folders predict "
-                            "together; give run folders, or export them as one: tfsono export RUN DIR --also RUN")
+            raise UserError(f"--ensemble_with {other}: {exported} was exported, and of {name} only run folders predict "
+                            "together; give run folders, or export them as one: tfsono export RUN DIR --ensemble_with RUN")

@@ -133,9 +133,9 @@ def test_proportions_are_those_of_real_fetuses(fetuses):
     ours = {name: [] for name in parts}
     for fetus in fetuses:
         radii = fetus.bodies()["head"].radii_mm - flesh.SKULL_DEPTH * fetus.build.crown_rump_mm
-        organs = {"heart": fetus.beside("neck", fetus.chest, flesh.HEART), "neck": fetus.at("neck"),
-                  "liver": fetus.beside("sacrum", fetus.pelvis, (0, -0.105, 0.165)),
-                  "eyes": fetus.beside("head", fetus.head, np.asarray(flesh.EYE) * [0, 1, 1])}
+        organs = {"heart": fetus.next_to("neck", fetus.chest, flesh.HEART), "neck": fetus.at("neck"),
+                  "liver": fetus.next_to("sacrum", fetus.pelvis, (0, -0.105, 0.165)),
+                  "eyes": fetus.next_to("head", fetus.head, np.asarray(flesh.EYE) * [0, 1, 1])}
         for name, found in ours.items():
             found.append((organs[name] - fetus.at("head")) / np.cbrt(np.prod(radii)))
     ours = {name: np.asarray(found) for name, found in ours.items()}

@@ -161,7 +161,7 @@ def _export(arguments) -> None:
 
 
 def _add_predict(commands) -> None:
-    parser = commands.add_parser("predict", help="predict masks or landmarks of files, with measurements.csv and previews")
+    parser = commands.add_parser("predict", help="predict masks or landmarks of files, with measurements and previews")
     parser.add_argument("source", help="a run folder, or an exported model")
     parser.add_argument("inputs", nargs="+", help="volumes or images, DICOM folders, or folders of these")
     parser.add_argument("--out", required=True, help="output folder")

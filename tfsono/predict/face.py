@@ -140,9 +140,7 @@ class FacePredictor:
 
 
 def box_columns(box_vox: np.ndarray, score: float, oriented: Volume, volume: Volume) -> dict:
-    """The columns `BOX` of a box [6] on the grid of `oriented`: its centre, also on the volume's own grid, and its sides.
-
-    Sides are along the axes of `oriented`.
+    """The columns `BOX` of a box [6] on the grid of `oriented`: centre, and sides along its axes.
     """
     box = box_to_mm(box_vox, oriented)
     voxel = points_to_vox(box.centre_mm[None], volume)[0]
@@ -153,7 +151,8 @@ def box_columns(box_vox: np.ndarray, score: float, oriented: Volume, volume: Vol
 
 def regions(prediction: FacePrediction, landmarks: tuple[str, ...]) -> dict[str, Box]:
     """The boxes that have sides, in patient coordinates, by landmark."""
-    boxes = {name: box_to_mm(box, prediction.oriented) for name, box in zip(landmarks, prediction.boxes_vox, strict=True)}
+    boxes = {name: box_to_mm(box, prediction.oriented)
+             for name, box in zip(landmarks, prediction.boxes_vox, strict=True)}
     return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not
 
 

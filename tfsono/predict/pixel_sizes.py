@@ -46,8 +46,8 @@ def read_pixel_sizes(given: str) -> PixelSizes:
     except ValueError:
         pass
     if not Path(given).is_file():
-        raise UserError(f"--pixel_size_mm {given}: expected millimetres per pixel, such as 0.12, or a CSV file of them; "
-                        "found neither")
+        raise UserError(f"--pixel_size_mm {given}: expected millimetres per pixel, such as 0.12, or a CSV file of "
+                        "them; found neither")
     return PixelSizes(given, named=_read_table(Path(given)))
 
 

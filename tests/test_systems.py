@@ -1,4 +1,4 @@
-"""The faces of the systems: the same names with the same signatures, and runs of every system that predict together."""
+"""The modules of the systems: the same names with the same signatures; ensembles of runs of every system."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BONE = {"label_names": ("femur",), "landmark_names": ("proximal", "distal"), "wi
         "roi_widths": (4, 6, 8), "roi_margin": 2, "slice_batch": 4}
 EYES = {"landmark_names": FACE_POINTS, "widths": (3, 4, 5), "head_width": 6, "anchor_sides": (6.0, 10.0),
         "box_sides": (6.0, 9.0, 6.0, 9.0, 9.0), "proposals": 8, "proposal_pool": 60, "roi_side": 2, "roi_width": 8,
-        "listed": 3, "use_prior": False}
+        "top_k": 3, "use_prior": False}
 SKULL = {"input_size": (64, 96), "unet_widths": (4, 6, 8), "monte_carlo_samples": 2}
 KINDS = {  # system, variant, what builds its network, values of the config
     "hip": ("hip", "paper", hip.build, {"label_names": ("femur",), "patch": (16, 16, 16), "widths": (4, 4, 4, 4),
@@ -48,11 +48,11 @@ KINDS = {  # system, variant, what builds its network, values of the config
 VOLUMES = [kind for kind in KINDS if kind not in ("hip", "unet")]  # whose networks `models.mean` puts together
 
 
-# --- the faces
+# --- the modules
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_face_has_the_same_names(name):
+def test_every_system_has_the_same_names(name):
     one = system(name)
     for value, kind in VALUES.items():
         assert isinstance(getattr(one, value), kind), value
@@ -71,7 +71,7 @@ def test_there_is_no_other_system():
         system("knee")
 
 
-def test_a_face_loads_without_tensorflow_and_keras():
+def test_a_system_loads_without_tensorflow_and_keras():
     code = ("import sys; from tfsono.systems import NAMES, system\n"
             "for name in NAMES: system(name)\n"
             "import tfsono.__main__, tfsono.demo\n"
@@ -81,7 +81,7 @@ def test_a_face_loads_without_tensorflow_and_keras():
     assert done.returncode == 0, done.stderr
 
 
-# --- several runs together
+# --- ensembles
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def random_weights(run, kind, seed):
 
 
 def outputs_of(place, kind, *seeds) -> dict:
-    """What the network of runs of these seeds says of one image."""
+    """The outputs of the network of runs of these seeds for one image."""
     one = system(KINDS[kind][0])
     _, module = one.load_runs([place / f"{kind}_{seed}" for seed in seeds])
     shape = (3, 16, 16, 1) if kind == "unet_roi" else (1, 16, 24, 16, 1)
@@ -153,7 +153,7 @@ def test_two_runs_give_the_mean_of_probabilities_heatmaps_and_offsets(place, kin
         np.testing.assert_allclose(value, np.mean(members, 0), atol=1e-5, err_msg=name)
 
 
-def test_two_second_stages_speak_of_the_proposals_of_the_mean_first_stage(place):
+def test_two_second_stages_share_the_proposals_of_the_mean_first_stage(place):
     from tfsono.layers.proposals import SECOND_STAGE
 
     runs, module = system("face").load_runs([place / f"faster_rcnn_{seed}" for seed in (0, 1)])
@@ -174,7 +174,8 @@ def test_two_second_stages_speak_of_the_proposals_of_the_mean_first_stage(place)
 @pytest.mark.parametrize("kind", ["brndc", "rpn", "unet"])
 def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
     one, folders = system(KINDS[kind][0]), [place / f"{kind}_{seed}" for seed in (0, 1)]
-    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", Options(ensemble_with=(str(folders[1]),))))
+    options = Options(ensemble_with=(str(folders[1]),))
+    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", options))
     assert [run["run"] for run in manifest["together_with"]] == [folders[1].name]
     random = np.random.default_rng(0)
     given = [random.uniform(0, 255, (70, 90)).astype(np.float32)]
@@ -229,7 +230,7 @@ def test_points_are_averaged_in_the_first_members_order():
     ("brndc", {"network": "unet_l"}, "outputs"), ("brndc", {"roi_ratio": 0.5}, "roi_ratio"),
     ("land", {"spacing_mm": (1.0, 1.0, 1.0)}, "spacing_mm"), ("land", {"ratio": 0.3}, "ratio"),
     ("land", {"widths": (4, 4, 6, 6)}, "stride"), ("rpn", {"anchor_sides": (6.0, 9.0)}, "anchor_sides"),
-    ("rpn", {"method": "ssd"}, "method"), ("unet", {"denoise": "median"}, "denoise")])
+    ("rpn", {"method": "ssd"}, "method"), ("unet", {"part": "landmarks"}, "part")])
 def test_runs_that_do_not_agree_are_refused(place, kind, changes, words, tmp_path):
     other = make_run(tmp_path / "other", kind, **changes)
     one = system(KINDS[kind][0])

@@ -65,7 +65,8 @@ def _trunk_parts(fetus: Fetus):
     size = fetus.build.crown_rump_mm
     for body in fetus.bodies().values():
         yield (lambda points, body=body: ellipsoid(points, *body)), body.middle_mm, max(body.radii_mm)
-    low, high = fetus.next_to("neck", fetus.chest, (0, -0.03, -0.08)), fetus.next_to("head", fetus.head, (0, 0.02, -0.1))
+    low = fetus.next_to("neck", fetus.chest, (0, -0.03, -0.08))
+    high = fetus.next_to("head", fetus.head, (0, 0.02, -0.1))
     reach = 0.5 * np.linalg.norm(high - low) + 0.08 * size
     yield (lambda points: capsule(points, low, high, (0.08 * size, 0.075 * size))), 0.5 * (low + high), reach
     for offset, radius in (((0, -0.135, -0.09), 0.088), (CHIN, 0.04), (NOSE, 0.02)):

@@ -139,7 +139,8 @@ def test_the_mask_has_the_ellipse_of_the_reference(phantoms):
         np.testing.assert_allclose(region.centroid[::-1], reference.ellipse.center_px, atol=0.1)
         assert region.axis_major_length / 2 == pytest.approx(reference.ellipse.semi_major_px, abs=0.25)
         assert region.axis_minor_length / 2 == pytest.approx(reference.ellipse.semi_minor_px, abs=0.25)
-        assert mask.sum() == pytest.approx(np.pi * reference.ellipse.semi_major_px * reference.ellipse.semi_minor_px, rel=0.01)
+        area = np.pi * reference.ellipse.semi_major_px * reference.ellipse.semi_minor_px
+        assert mask.sum() == pytest.approx(area, rel=0.01)
         direction = np.pi / 2 - region.orientation  # skimage: from the row axis, anticlockwise
         assert abs(np.sin(direction - reference.ellipse.angle_rad)) < 0.03
 
@@ -234,7 +235,8 @@ def ring(image, reference, part):
     major, minor = reference.ellipse.semi_major_px, reference.ellipse.semi_minor_px
     cosine, sine = np.cos(reference.ellipse.angle_rad), np.sin(reference.ellipse.angle_rad)
     u, v = part * major * np.cos(turn), part * minor * np.sin(turn)
-    x, y = reference.ellipse.center_px[0] + u * cosine - v * sine, reference.ellipse.center_px[1] + u * sine + v * cosine
+    x, y = reference.ellipse.center_px
+    x, y = x + u * cosine - v * sine, y + u * sine + v * cosine
     grey = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR).ravel()
     normal_u, normal_v = np.cos(turn) / major, np.sin(turn) / minor
     return grey, np.abs(normal_u * sine + normal_v * cosine) / np.hypot(normal_u, normal_v)

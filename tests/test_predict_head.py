@@ -105,7 +105,8 @@ def test_millimetres_points_and_mask(models, image, tmp_path, capsys):
     out = tmp_path / "out"
     assert tfsono(["predict", str(models / "one"), str(image), "--out", str(out), "--pixel_size_mm", "0.2"]) == 0
     row, = rows_of(out)
-    expected = {"bpd": 2 * REFERENCE.semi_minor_px, "ofd": 2 * REFERENCE.semi_major_px, "hc": REFERENCE.circumference_px()}
+    expected = {"bpd": 2 * REFERENCE.semi_minor_px, "ofd": 2 * REFERENCE.semi_major_px,
+                "hc": REFERENCE.circumference_px()}
     for key, length in expected.items():
         assert float(row[f"{key}_px"]) == pytest.approx(length, rel=0.01)
         assert float(row[f"{key}_mm"]) == pytest.approx(float(row[f"{key}_px"]) * 0.2, abs=1e-3)

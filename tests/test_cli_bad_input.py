@@ -44,7 +44,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def place(made, tmp_path):
-    """A copy of them for one test to spoil."""
+    """A copy of them that a test may damage."""
     return shutil.copytree(made, tmp_path / "place")
 
 
@@ -111,16 +111,31 @@ def test_a_bad_case(place, code, capsys):
     """`cache` refuses and writes nothing; `audit` says it too, after its table and its two files are written."""
     SPOILED[code](place / "dataset")
     text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5")
-    assert str(place / "dataset") in text and f"case_1 ({code})" in text and "--leave_out_bad" in text
+    assert str(place / "dataset") in text and f"case_1 ({code})" in text and "--exclude_bad" in text
     audit = place / "dataset" / "audit"
     text = refusal(place, tfsono, "audit", place / "dataset", new=(audit, audit / "audit.json", audit / "audit.png"))
-    assert "1 of 4 cases have errors" in text and "--leave_out_bad" in text
+    assert "1 of 4 cases have errors" in text and "--exclude_bad" in text
     assert f"error: case_1: {code}: " in capsys.readouterr().out
+
+
+def test_options_of_the_release_before(place, capsys):
+    empty_mask(place / "dataset")
+    assert not tfsono(["cache", "hip", str(place / "dataset"), str(place / "new.h5"), "--leave_out_bad"])
+    assert capsys.readouterr().err == "note: --leave_out_bad is now --exclude_bad\n" and (place / "new.h5").is_file()
+    words = ("predict", place / "run", place / "dataset" / "images", "--out", place / "out", "--again")
+    for also in (("--also", place / "none"), (f"--also={place / 'none'}",)):
+        assert str(place / "none") in refusal(place, tfsono, *words, *also)
+        notes = capsys.readouterr().err.splitlines()
+        assert notes == ["note: --again is now --overwrite", "note: --also is now --ensemble_with"]
+    with pytest.raises(SystemExit):
+        tfsono(["predict", "--help"])
+    shown = capsys.readouterr().out
+    assert "--overwrite" in shown and "--ensemble_with" in shown and "--again" not in shown and "--also" not in shown
 
 
 def test_a_dataset_without_masks(place):
     shutil.rmtree(place / "dataset" / "labels")
-    text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5", "--leave_out_bad")
+    text = refusal(place, tfsono, "cache", "hip", place / "dataset", place / "new.h5", "--exclude_bad")
     assert "4 of 4 cases" in text and "no_mask" in text and "none is left" in text
 
 
@@ -137,7 +152,7 @@ def test_a_folder_that_is_no_dataset(place):
     assert str(place / "run") in text and "images/" in text
 
 
-def test_a_cache_of_pictures_where_volumes_are_and_the_other_way_round(place, tmp_path):
+def test_a_cache_of_images_for_a_system_of_volumes_and_vice_versa(place, tmp_path):
     text = refusal(place, tfsono, "cache", "head", place / "dataset", place / "new.h5")
     assert "head takes images; found volumes, such as case_0" in text
     write_small_head_dataset(tmp_path / "heads", 1)
@@ -160,10 +175,10 @@ def test_places_that_cannot_be_written(place):
     for main, *words in ((tfsono, "audit", place / "dataset", "--out", place / "small.h5"),
                          (evaluate, "--data", place / "small.h5", "--runs", place / "run", "--out", place / "small.h5"),
                          (train, "--data", place / "small.h5", "--run_dir", place / "small.h5", *SHORT)):
-        assert f"{place / 'small.h5'}: the folder cannot be made" in refusal(place, main, *words)
+        assert f"{place / 'small.h5'}: the folder" in refusal(place, main, *words)
 
 
-def test_a_phantom_where_something_else_lies(place):
+def test_a_phantom_in_a_folder_of_other_data(place):
     text = refusal(place, tfsono, "phantom", "hip", place / "dataset", "--cases", "1", "--preset", "quick")
     assert "dataset.json" in text and "choose another folder" in text
     for system in ("hip", "femur", "head"):
@@ -253,13 +268,13 @@ def test_a_run_of_another_configuration(place):
 def test_export_and_predict_need_a_run_with_weights(place, words):
     at = {"OUT": place / "out", "IMAGE": place / "dataset" / "images" / "case_0.nii.gz"}
 
-    def said(run):
+    def refused(run):
         return refusal(place, tfsono, *[{**at, "RUN": run}.get(word, word) for word in words])
 
-    assert str(place / "none") in said(place / "none") and "run folder" in said(place / "none")
-    assert str(place / "dataset") in said(place / "dataset") and "run folder" in said(place / "dataset")
+    assert str(place / "none") in refused(place / "none") and "run folder" in refused(place / "none")
+    assert str(place / "dataset") in refused(place / "dataset") and "run folder" in refused(place / "dataset")
     (place / "run" / "last.weights.h5").unlink()
-    assert str(place / "run") in said(place / "run") and "run `train/hip.py` on" in said(place / "run")
+    assert str(place / "run") in refused(place / "run") and "run `train/hip.py` on" in refused(place / "run")
 
 
 def test_evaluation_looks_at_every_run_before_it_measures_the_first(place):
@@ -290,7 +305,7 @@ def test_evaluation_on_the_cache_of_something_else(place):
     assert "('neck', 'body')" in text and "give the cache of that run" in text
 
 
-# --- predictions: each file is answered or refused for itself
+# --- predictions: each file is predicted or refused separately
 
 
 @pytest.mark.parametrize("name, words", [
@@ -308,7 +323,7 @@ def test_a_file_that_is_no_volume(place, name, words, capsys):
 
 
 def test_the_exit_status(tmp_path):
-    """Of the real command, without the libraries' own chatter: one line on stderr, status 2, no traceback."""
+    """Of the real command: one line on stderr, status 2, no traceback."""
     done = subprocess.run([sys.executable, "-m", "tfsono", "cache", "hip", "/nowhere", "x.h5"], text=True,
                           capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and done.stdout == ""

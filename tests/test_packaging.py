@@ -102,7 +102,7 @@ def foreign_imports(tops: tuple[str, ...]) -> dict[str, str]:
     return {name: path for name, path in found.items() if name not in ours}
 
 
-def test_every_room_is_installed():
+def test_every_package_is_installed():
     """`packages = find:` passes over a folder without __init__.py, and over files that are not Python's."""
     files = [path for path in (ROOT / "tfsono").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert not [str(path.relative_to(ROOT)) for path in files if path.suffix != ".py"]

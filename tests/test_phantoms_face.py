@@ -262,7 +262,7 @@ def test_the_promised_form_and_one_seed_is_one_volume(phantom):
     assert not np.allclose(other.points_vox, phantom.points_vox, atol=1)
 
 
-def test_the_truths_distances_are_those_of_its_points(phantom):
+def test_the_reference_distances_are_those_of_its_points(phantom):
     points = dict(zip(LANDMARKS, phantom.points_vox * SPACING_MM, strict=True))
     assert list(phantom.about.distances_mm) == list(combinations(LANDMARKS, 2))
     for (first, second), millimetres in phantom.about.distances_mm.items():
@@ -357,7 +357,7 @@ def test_eyes_are_seen_dark_with_bright_rims_in_dark_fluid():
     assert np.mean(skins) > 3 * np.mean(fluids), (skins, fluids)
 
 
-def test_the_picture_is_darker_behind_bones(monkeypatch):
+def test_the_image_is_darker_behind_bones(monkeypatch):
     """The same scene with and without the bones' loss differs behind the face, not before it."""
     size, spacing_mm = (43, 41, 45), (2.9, 2.9, 2.9)
     reference = face_reference(2, size, spacing_mm, turn_degrees=0)[0]
@@ -391,7 +391,7 @@ def test_hands_and_cord_lie_free_before_the_face():
             radii = [np.linspace(*bone.radii_mm, 7) for bone in hand]
             solids.append((np.concatenate(rods), np.concatenate(radii)))
             palm = hand[0].end_mm - face.at((0, 0, -0.4))
-            assert palm @ face.axes[1] < 0.3 * face.eyes_mm  # before the face or beside it
+            assert palm @ face.axes[1] < 0.3 * face.eyes_mm  # in front of the face or next to it
         solids += [(cord.course_mm, np.full(len(cord.course_mm), cord.radius_mm)) for cord in around.cords]
         for places, radii in solids:
             assert (anatomy.skin_mm(tuple(places.T), face) - radii).min() > 0

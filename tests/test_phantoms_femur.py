@@ -229,7 +229,7 @@ def test_every_direction_and_both_sides_with_the_whole_bone_in_the_field_of_view
 
 def test_bone_is_bright_before_and_dark_behind(phantoms):
     """Medians of several volumes: what faces the probe, the thigh around it, what lies in the shadow."""
-    bright, around, behind, beside = [], [], [], []
+    bright, around, behind, aside = [], [], [], []
     for phantom in phantoms:
         mask, image = phantom.mask > 0, phantom.image.astype(float)
         first = mask & (np.cumsum(mask, axis=1) <= 2)
@@ -244,9 +244,9 @@ def test_bone_is_bright_before_and_dark_behind(phantoms):
         below = below[below[:, 1] < SIZE[1]]
         behind.append(np.median(image[tuple(below.T)]))
         above = np.argwhere(middle & ~np.roll(middle, 1, axis=1)) - [0, 3, 0]
-        beside.append(np.median(image[tuple(above.T)]))
+        aside.append(np.median(image[tuple(above.T)]))
     assert np.median(bright) > 130 and np.min(np.subtract(bright, around)) > 30
-    assert np.median(behind) < 0.7 * np.median(beside)
+    assert np.median(behind) < 0.7 * np.median(aside)
 
 
 def test_tips_are_dimmer_than_the_shaft_and_some_are_lost(phantoms):

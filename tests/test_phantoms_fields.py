@@ -23,11 +23,11 @@ def test_sphere_capsule_torus_and_box_solved_by_hand():
     np.testing.assert_allclose(body, [-1, 3, 2])
 
 
-def test_ellipsoid_is_zero_on_its_surface_and_right_beside_it():
+def test_ellipsoid_is_zero_on_its_surface_and_exact_near_it():
     surface = distance.ellipsoid(at((2, 0, 0), (0, 3, 0), (0, 0, 5), (2.1, 0, 0)), (0, 0, 0), (2, 3, 5))
     np.testing.assert_allclose(surface, [0, 0, 0, 0.1], atol=2e-3)
-    turned = distance.ellipsoid(at((0, 2, 0)), (0, 0, 0), (2, 3, 5), ((0, 1, 0), (1, 0, 0), (0, 0, 1)))
-    np.testing.assert_allclose(turned, [0], atol=1e-6)
+    rotated = distance.ellipsoid(at((0, 2, 0)), (0, 0, 0), (2, 3, 5), ((0, 1, 0), (1, 0, 0), (0, 0, 1)))
+    np.testing.assert_allclose(rotated, [0], atol=1e-6)
 
 
 def test_flat_rod_has_an_elliptic_section():

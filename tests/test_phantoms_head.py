@@ -124,7 +124,7 @@ def test_scan_conversion_keeps_a_plane_and_is_black_outside():
 # ----------------------------------------------------------------------------------------------------------- reference
 
 
-def test_picture_and_mask_have_the_promised_form(phantoms):
+def test_image_and_mask_have_the_documented_form(phantoms):
     for phantom in phantoms:
         assert phantom.image.shape == phantom.mask.shape == SIZE_YX
         assert phantom.image.dtype == phantom.mask.dtype == np.uint8
@@ -132,14 +132,15 @@ def test_picture_and_mask_have_the_promised_form(phantoms):
         assert json.loads(json.dumps(phantom.description)) == phantom.description
 
 
-def test_the_mask_has_the_ellipse_of_the_truth(phantoms):
+def test_the_mask_has_the_ellipse_of_the_reference(phantoms):
     for _, mask, reference, _ in phantoms:
         assert components(mask).max() == 1
         (region,) = regionprops(mask)
         np.testing.assert_allclose(region.centroid[::-1], reference.ellipse.center_px, atol=0.1)
         assert region.axis_major_length / 2 == pytest.approx(reference.ellipse.semi_major_px, abs=0.25)
         assert region.axis_minor_length / 2 == pytest.approx(reference.ellipse.semi_minor_px, abs=0.25)
-        assert mask.sum() == pytest.approx(np.pi * reference.ellipse.semi_major_px * reference.ellipse.semi_minor_px, rel=0.01)
+        area = np.pi * reference.ellipse.semi_major_px * reference.ellipse.semi_minor_px
+        assert mask.sum() == pytest.approx(area, rel=0.01)
         direction = np.pi / 2 - region.orientation  # skimage: from the row axis, anticlockwise
         assert abs(np.sin(direction - reference.ellipse.angle_rad)) < 0.03
 
@@ -175,7 +176,7 @@ def test_sizes_of_heads_and_pixels_are_those_of_the_set():
     assert pixel.min() >= PIXEL_RANGE_MM[0] and pixel.max() <= PIXEL_RANGE_MM[1] and np.median(pixel) < 0.15
 
 
-def test_all_of_the_head_is_in_the_picture():
+def test_all_of_the_head_is_in_the_image():
     for seed in range(200):
         reference = head_reference(seed)
         ellipse, turn = reference.ellipse, np.linspace(0, 2 * np.pi, 100)
@@ -194,7 +195,7 @@ def test_a_head_too_large_for_the_largest_pixel_gets_a_larger_one():
 # ----------------------------------------------------------------------------------------------------------- looks
 
 
-def test_one_seed_is_one_picture_and_another_seed_another(phantoms):
+def test_one_seed_is_one_image_and_another_seed_another(phantoms):
     again = head_phantom(SEEDS[0], SIZE_YX, RANGE_MM)
     np.testing.assert_array_equal(again.image, phantoms[0].image)
     np.testing.assert_array_equal(again.mask, phantoms[0].mask)
@@ -205,7 +206,7 @@ def test_one_seed_is_one_picture_and_another_seed_another(phantoms):
     assert alone.circumference_mm == again.reference.circumference_mm
 
 
-def test_one_picture_at_every_resolution():
+def test_one_image_at_every_resolution():
     for seed in (50, 51):
         fine = head_phantom(seed)
         coarse = head_phantom(seed, (270, 400), tuple(2 * pixel_mm for pixel_mm in PIXEL_RANGE_MM))
@@ -218,7 +219,7 @@ def test_one_picture_at_every_resolution():
         assert (shrunk != coarse.mask).sum() < 6 * coarse.reference.ellipse.semi_major_px
 
 
-def test_views_of_one_fetus_have_one_head_in_different_pictures():
+def test_views_of_one_fetus_have_one_head_in_different_images():
     views = [head_phantom(seed, SIZE_YX, RANGE_MM, subject=7) for seed in (1, 2)]
     first, second = (view.reference.circumference_mm for view in views)
     assert first != second and first == pytest.approx(second, rel=0.06)
@@ -229,32 +230,33 @@ def test_views_of_one_fetus_have_one_head_in_different_pictures():
 
 
 def ring(image, reference, part):
-    """Grey values [360] on the reference's ellipse shrunk to `part`, and how steeply its normal stands up [360]."""
+    """Grey values [360] on the reference's ellipse shrunk to `part`, and how upright its normal is [360]."""
     turn = np.linspace(0, 2 * np.pi, 360, endpoint=False)
     major, minor = reference.ellipse.semi_major_px, reference.ellipse.semi_minor_px
     cosine, sine = np.cos(reference.ellipse.angle_rad), np.sin(reference.ellipse.angle_rad)
     u, v = part * major * np.cos(turn), part * minor * np.sin(turn)
-    x, y = reference.ellipse.center_px[0] + u * cosine - v * sine, reference.ellipse.center_px[1] + u * sine + v * cosine
+    x, y = reference.ellipse.center_px
+    x, y = x + u * cosine - v * sine, y + u * sine + v * cosine
     grey = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR).ravel()
     normal_u, normal_v = np.cos(turn) / major, np.sin(turn) / minor
     return grey, np.abs(normal_u * sine + normal_v * cosine) / np.hypot(normal_u, normal_v)
 
 
-def test_the_skull_is_bright_where_the_sound_meets_it_and_fades_beside():
-    front, beside, within, without = [], [], [], []
+def test_the_skull_is_bright_where_the_sound_meets_it_and_fades_at_the_sides():
+    front, aside, within, without = [], [], [], []
     for seed in range(12):
         image, _, reference, _ = head_phantom(seed, (270, 400))
         wall, upright = ring(image, reference, 0.965)
         front.append(wall[upright > 0.9].mean())
-        beside.append(wall[upright < 0.3].mean())
+        aside.append(wall[upright < 0.3].mean())
         within.append(ring(image, reference, 0.8)[0].mean())
         without.append(ring(image, reference, 1.12)[0].mean())
     assert 110 < np.mean(front) < 210
-    assert np.mean(beside) < 0.75 * np.mean(front)
+    assert np.mean(aside) < 0.75 * np.mean(front)
     assert max(np.mean(within), np.mean(without)) < 0.5 * np.mean(front)
 
 
-def test_grey_values_are_those_of_real_pictures(shared_data):
+def test_grey_values_are_those_of_real_images(shared_data):
     table = list(csv.DictReader(open(shared_data / "hc18" / "pixel_size_and_hc.csv")))[::20]
     real = [cv2.imread(str(shared_data / "hc18" / "images" / row["image_name"]), 0) for row in table]
     drawn = [head_phantom(seed).image for seed in range(8)]
@@ -302,7 +304,7 @@ def table(path):
         return {row["image_name"]: row for row in csv.DictReader(file)}
 
 
-def test_pictures_masks_and_tables_are_those_of_the_phantoms(tmp_path):
+def test_images_masks_and_tables_are_those_of_the_phantoms(tmp_path):
     lines = []
     root = write(tmp_path / "heads", progress=lines.append)
     names = [f"head_{number:03d}.png" for number in range(1, 5)]
@@ -325,7 +327,7 @@ def test_pictures_masks_and_tables_are_those_of_the_phantoms(tmp_path):
         np.testing.assert_allclose(written, reference.points_px, atol=1e-3)
 
 
-def test_some_pictures_share_a_fetus(tmp_path):
+def test_some_images_share_a_fetus(tmp_path):
     first = _first_frames(5, 900)
     assert np.mean([first[number] != number for number in range(900)]) == pytest.approx(0.18, abs=0.05)
     assert all(first[first[number]] == first[number] <= number for number in range(900))

@@ -133,9 +133,9 @@ def test_proportions_are_those_of_real_fetuses(fetuses):
     ours = {name: [] for name in parts}
     for fetus in fetuses:
         radii = fetus.bodies()["head"].radii_mm - flesh.SKULL_DEPTH * fetus.build.crown_rump_mm
-        organs = {"heart": fetus.beside("neck", fetus.chest, flesh.HEART), "neck": fetus.at("neck"),
-                  "liver": fetus.beside("sacrum", fetus.pelvis, (0, -0.105, 0.165)),
-                  "eyes": fetus.beside("head", fetus.head, np.asarray(flesh.EYE) * [0, 1, 1])}
+        organs = {"heart": fetus.next_to("neck", fetus.chest, flesh.HEART), "neck": fetus.at("neck"),
+                  "liver": fetus.next_to("sacrum", fetus.pelvis, (0, -0.105, 0.165)),
+                  "eyes": fetus.next_to("head", fetus.head, np.asarray(flesh.EYE) * [0, 1, 1])}
         for name, found in ours.items():
             found.append((organs[name] - fetus.at("head")) / np.cbrt(np.prod(radii)))
     ours = {name: np.asarray(found) for name, found in ours.items()}
@@ -189,8 +189,8 @@ def test_head_nods_and_back_curls_to_the_front():
                       (((0, 0, 0), (0, 0, 0)), (np.deg2rad((20, 0, 0)), np.deg2rad((50, 0, 0)))))
     for name in ("head", "sacrum", "hip_a"):  # forwards is -y
         assert bent.at(name)[1] < straight.at(name)[1] - 5
-    turned = skeleton.pose(Build(12, 100.0), STRAIGHT._replace(head=np.deg2rad((0, 30, 0))))
-    assert turned.head[1] @ [0, 1, 0] == pytest.approx(np.cos(np.deg2rad(30))) and turned.head[2] @ [0, 0, 1] == 1
+    rotated = skeleton.pose(Build(12, 100.0), STRAIGHT._replace(head=np.deg2rad((0, 30, 0))))
+    assert rotated.head[1] @ [0, 1, 0] == pytest.approx(np.cos(np.deg2rad(30))) and rotated.head[2] @ [0, 0, 1] == 1
 
 
 def test_joint_angles_stay_within_their_limits_and_vary():
@@ -389,7 +389,7 @@ def test_bones_echo_and_cast_shadows():
     assert painted(fetus, 2.0, 62, without).loss.max() == 0 < painted(fetus, 2.0, 62).loss.max()
 
 
-def test_the_picture_is_darker_behind_bones(monkeypatch):
+def test_the_image_is_darker_behind_bones(monkeypatch):
     """The same scene with and without the bones' loss differs behind the fetus, not before it."""
     size, spacing_mm = (37, 34, 43), (3.0, 3.0, 3.0)
     scene = fetus_module._draw(2, size, spacing_mm, (13, 14), 180, 1)[0]

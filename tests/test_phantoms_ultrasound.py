@@ -186,7 +186,7 @@ def test_noise_grows_with_depth_and_fluid_is_dark_without_it():
     np.testing.assert_allclose(decibels(power), -40 + 0.5 * away, atol=0.5)
 
 
-def test_clutter_hazes_fluid_behind_and_beside_an_echo_but_not_before_it():
+def test_clutter_hazes_fluid_behind_and_next_to_an_echo_but_not_before_it():
     tissue = even(level_db=-95.0)
     x, y, z = coordinates()
     tissue.scatter_db[(np.abs(x - 22) < 6) & (np.abs(y - 20) < 2) & (np.abs(z - 15) < 6)] = 0
@@ -196,8 +196,8 @@ def test_clutter_hazes_fluid_behind_and_beside_an_echo_but_not_before_it():
     at = {mm: np.square(heard[int(mm / step), 58:63, 43:48]).mean() for mm in (12, 20, 28, 40)}
     assert at[20] > 0.3 and at[12] < 1e-8 and at[40] < 1e-8
     assert -50 < decibels(at[28]) < -20
-    beside = np.square(heard[int(20 / step), 88:92, 43:48]).mean()
-    assert -45 < decibels(beside) < -20
+    aside = np.square(heard[int(20 / step), 88:92, 43:48]).mean()
+    assert -45 < decibels(aside) < -20
 
 
 # ---------------------------------------------------------------------------------------------------------- mirrors
@@ -252,7 +252,7 @@ def test_thin_mirrors_send_back_the_whole_pulse():
 
 
 def test_beams_are_turns_of_a_plane_fan():
-    """Each point of the grid, from rotation matrices; where the sound goes is the next sample."""
+    """Each point of the grid, from rotation matrices; the next sample is in the direction of the sound."""
     probe = Sweep((5.0, -2.0, 9.0), (3.0, 43.0), (0.6, 0.4), (20.0, 12.0), 11, 9, 7, 20.0)
     points = np.stack(np.broadcast_arrays(*probe.points()), axis=-1)
     assert points.shape == (11, 9, 7, 3)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
+from tfsono.__main__ import run as tfsono
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
@@ -95,17 +97,29 @@ def test_the_manifest_of_a_run(exported):
     assert "not a medical device" in manifest["use"]
 
 
+def test_an_export_of_the_release_before_gives_the_same_files(exported, tmp_path):
+    old = shutil.copytree(exported, tmp_path / "old")
+    manifest = json.loads((old / "manifest.json").read_text(encoding="utf-8"))
+    manifest["cleaning"] = manifest.pop("postprocessing")
+    assert manifest["cleaning"] == {"largest_component": True, "fill_holes": True}
+    (old / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    path = write(tmp_path / "case.nii.gz", make_volume())
+    for source, out in ((exported, "new_out"), (old, "old_out")):
+        assert predict(source, [path], tmp_path / out) == 0
+    assert rows_of(tmp_path / "old_out") == rows_of(tmp_path / "new_out")
+
+
 def test_one_bad_file_does_not_stop_the_others(exported, tmp_path, capsys):
     folder = tmp_path / "in"
     for name in ("a", "c"):
         write(folder / f"{name}.nii.gz", make_volume())
     (folder / "b.nii.gz").write_text("no volume")
     assert predict(exported, [folder, tmp_path / "absent.mha"], tmp_path / "out") == 2
-    said = capsys.readouterr()
-    assert len(said.err.strip().splitlines()) == 3  # two files and the sum
-    assert "b.nii.gz" in said.err and "absent.mha" in said.err and "2 of 4 failed" in said.err
+    printed = capsys.readouterr()
+    assert len(printed.err.strip().splitlines()) == 3  # two files and the sum
+    assert "b.nii.gz" in printed.err and "absent.mha" in printed.err and "2 of 4 failed" in printed.err
     assert {row["case"] for row in rows_of(tmp_path / "out")} == {"a", "c"}
-    assert "left" in said.out
+    assert "left" in printed.out
 
 
 def test_equal_names_stay_apart_and_a_second_call_adds(exported, tmp_path):
@@ -132,28 +146,31 @@ def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
 def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys):
     path, out = write(tmp_path / "case.nii.gz", make_volume()), tmp_path / "out"
 
-    def said(source, options=Options(), again=False):
-        assert predict(source, [path], out, options, again) == 0
+    def printed(source, options=Options(), overwrite=False):
+        assert predict(source, [path], out, options, overwrite) == 0
         return capsys.readouterr().out
 
-    assert " mL" in said(exported)
+    assert " mL" in printed(exported)
     before = (out / "case_mask.nii.gz").stat().st_mtime_ns
-    assert "answered already" in said(exported)
+    assert "already" in printed(exported)
     assert (out / "case_mask.nii.gz").stat().st_mtime_ns == before and len(rows_of(out)) == 2
-    assert " mL" in said(exported, again=True)
-    assert " mL" in said(run_dir)
-    assert " mL" in said(run_dir, Options(tiling="fast"))
+    assert " mL" in printed(exported, overwrite=True)
+    for option in ("--overwrite", "--again"):  # the second is its name of the release before
+        assert tfsono(["predict", str(exported), str(path), "--out", str(out), option]) == 0
+        assert " mL" in capsys.readouterr().out
+    assert " mL" in printed(run_dir)
+    assert " mL" in printed(run_dir, Options(tiling="fast"))
     write(path, make_volume(1))
-    assert " mL" in said(run_dir, Options(tiling="fast"))
+    assert " mL" in printed(run_dir, Options(tiling="fast"))
     (out / "case_mask.nii.gz").unlink()
-    assert " mL" in said(run_dir, Options(tiling="fast"))
+    assert " mL" in printed(run_dir, Options(tiling="fast"))
     path.write_text("no volume")
     assert predict(run_dir, [path], out) == 2
     capsys.readouterr()
-    # nothing is known of its files any more
+    # the record of its files is gone
     assert json.loads((out / "predictions.json").read_text(encoding="utf-8")) == {}
     write(path, make_volume(1))
-    assert " mL" in said(run_dir, Options(tiling="fast"))
+    assert " mL" in printed(run_dir, Options(tiling="fast"))
     (out / "predictions.json").write_text("[]")
     with pytest.raises(UserError, match="predictions.json"):
         predict(run_dir, [path], out)
@@ -166,7 +183,7 @@ def test_what_only_another_system_has(exported, tmp_path):
         with pytest.raises(UserError, match=f"only for a model of {owner}, and .* is one of hip"):
             predict(exported, [path], tmp_path / "out", options)
     with pytest.raises(UserError, match="was exported"):
-        predict(exported, [path], tmp_path / "out", Options(also=(str(exported),)))
+        predict(exported, [path], tmp_path / "out", Options(ensemble_with=(str(exported),)))
 
 
 def test_another_tiling(run_dir, exported, tmp_path):

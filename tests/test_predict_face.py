@@ -1,6 +1,6 @@
 """`predict` of `face` with a module that reads its landmarks from marked voxels: files, frames, what is missing.
 
-The module stands in for a trained network, so that the right answer is known to the voxel.
+The module stands in for a trained network, so that the correct prediction is known to the voxel.
 """
 
 import csv
@@ -62,16 +62,16 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_landmarks_and_boxes_lie_where_the_marks_are(tmp_path, capsys):
+def test_landmarks_and_boxes_are_where_the_marks_are(tmp_path, capsys):
     path, points_mm = marked_file(tmp_path)
     predictor = FacePredictor(Marks(0.2), "key", "LPS", LANDMARKS, 2)
     assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
-    assert "5 of 5 landmarks, lowest score 0.20 (faint: chin)" in capsys.readouterr().out
+    assert "5 of 5 landmarks, lowest score 0.20 (low confidence: chin)" in capsys.readouterr().out
     found = read_landmarks(tmp_path / "out" / "face.mrk.json")
     np.testing.assert_allclose([found[name] for name in LANDMARKS], points_mm, atol=1e-3)
     markups = json.loads((tmp_path / "out" / "face.mrk.json").read_text(encoding="utf-8"))["markups"]
     assert [markup["type"] for markup in markups] == ["Fiducial"] + ["ROI"] * 5
-    # The module's grid is the file's turned to LPS: its axes are the file's third, first and second.
+    # The module's grid is the file's, reoriented to LPS: its axes are the file's third, first and second.
     rotated_mm = np.array(SPACING)[[2, 0, 1]]
     np.testing.assert_allclose(sorted(markups[1]["size"]), sorted(np.array(SIDES) * rotated_mm), atol=1e-3)
     np.testing.assert_allclose(markups[1]["center"], points_mm[0], atol=1e-3)
@@ -81,19 +81,20 @@ def test_landmarks_and_boxes_lie_where_the_marks_are(tmp_path, capsys):
     voxels = np.array([[float(row[f"{axis}_vox"]) for axis in "xyz"] for row in written])
     assert (voxels == voxels.round()).all() and (voxels < SIZE).all()
     row = rows_of(tmp_path / "out" / "measurements.csv")[0]
-    assert (row["found"], row["missing"], row["flags"], row["changed_by_prior"]) == ("5", "", "faint: chin", "0")
+    assert (row["found"], row["missing"], row["changed_by_prior"]) == ("5", "", "0")
+    assert row["flags"] == "low confidence: chin"
     assert (tmp_path / "out" / "face.png").stat().st_size > 10000
 
 
-@pytest.mark.parametrize("listed, rows", [(1, 5), (2, 10), (3, 10)])
-def test_candidates_are_listed_and_the_taken_one_is_marked(tmp_path, listed, rows):
+@pytest.mark.parametrize("top_k, rows", [(1, 5), (2, 10), (3, 10)])
+def test_candidates_are_written_and_the_selected_one_is_marked(tmp_path, top_k, rows):
     path, points_mm = marked_file(tmp_path)
-    predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, listed)
+    predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, top_k)
     assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
     found = rows_of(tmp_path / "out" / "candidates.csv")
     assert len(found) == rows  # there is no third one
-    assert [(row["candidate"], row["taken"]) for row in found] == [("1", "yes"), ("2", "no")][:listed] * 5
-    if listed > 1:
+    assert [(row["candidate"], row["taken"]) for row in found] == [("1", "yes"), ("2", "no")][:top_k] * 5
+    if top_k > 1:
         away = np.subtract(*([float(found[place][f"{axis}_mm"]) for axis in "xyz"] for place in (1, 0)))
         np.testing.assert_allclose(away, (3 * SPACING[2], 0, 0), atol=1e-3)
 
@@ -120,12 +121,12 @@ def test_points_alone_have_no_boxes(tmp_path):
     assert {row["side_x_mm"] for row in rows_of(tmp_path / "out" / "landmarks.csv")} == {""}
 
 
-def test_eyes_in_one_place_are_flagged():
+def test_coinciding_eyes_are_flagged():
     predictor = FacePredictor(Marks(), "key", "LPS", LANDMARKS, 1)
     array = np.full(SIZE, 100, np.float32)
     array[3, 4, 5], array[3, 4, 6] = 1000, 1100
     prediction = predictor.predict_volume(Volume(array, (0.5, 0.5, 0.5), (0.0, 0, 0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1)))
-    assert "left_eye and right_eye in one place" in predictor.flags(prediction, [])
+    assert "left_eye and right_eye coincide" in predictor.flags(prediction, [])
 
 
 def test_a_saved_model_gives_the_same_files(tmp_path):

@@ -1,4 +1,4 @@
-"""`tfsono predict` for `head`: millimetres, points and masks in the picture's pixels, ensembles, what is undefined."""
+"""`tfsono predict` for `head`: millimetres, points and masks in the image's pixels, ensembles, undefined values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tensorflow as tf
 
 from tfsono.__main__ import run as tfsono
 from tfsono.config import choose
@@ -57,8 +58,8 @@ def rows_of(out_dir, name="measurements.csv"):
 
 def manifest(variant="unet", **changes):
     settings = choose(HEAD, "quick", variant).replaced("test", monte_carlo_samples=4, **changes)
-    turned = {"ofd_direction": [-1.0, 0.0], "bpd_direction": [0.0, 1.0]}  # OFD 1 on the right
-    run = Run(Path("run"), settings, {}, {"end_order": turned})
+    mirrored = {"ofd_direction": [-1.0, 0.0], "bpd_direction": [0.0, 1.0]}  # OFD 1 on the right
+    run = Run(Path("run"), settings, {}, {"end_order": mirrored})
     return {"system": "head", "input": {}, "output": {}, "measuring": measuring_of(run)}
 
 
@@ -71,7 +72,7 @@ def brightness_module(offset=-1.9, noise=0.5):
 
 
 def point_module(points_px):
-    """Answers the same points of a picture of `SIZE`."""
+    """Predicts the same points for each image of `SIZE`."""
     from tfsono.geometry.letterbox import Letterbox
 
     image = keras.Input((*FRAME, 1))
@@ -104,7 +105,8 @@ def test_millimetres_points_and_mask(models, image, tmp_path, capsys):
     out = tmp_path / "out"
     assert tfsono(["predict", str(models / "one"), str(image), "--out", str(out), "--pixel_size_mm", "0.2"]) == 0
     row, = rows_of(out)
-    expected = {"bpd": 2 * REFERENCE.semi_minor_px, "ofd": 2 * REFERENCE.semi_major_px, "hc": REFERENCE.circumference_px()}
+    expected = {"bpd": 2 * REFERENCE.semi_minor_px, "ofd": 2 * REFERENCE.semi_major_px,
+                "hc": REFERENCE.circumference_px()}
     for key, length in expected.items():
         assert float(row[f"{key}_px"]) == pytest.approx(length, rel=0.01)
         assert float(row[f"{key}_mm"]) == pytest.approx(float(row[f"{key}_px"]) * 0.2, abs=1e-3)
@@ -134,8 +136,8 @@ def test_without_a_pixel_size_there_are_no_millimetres(models, image, tmp_path, 
     assert row["flags"] == "no pixel size" and float(row["hc_px"]) > 0
     assert all(row[key] == "" for key in row if key.endswith(("_mm", "_weeks")))
     assert not (tmp_path / "out" / "head_1_landmarks.mrk.json").exists()
-    said = capsys.readouterr().out
-    assert "no pixel size" in said and " px" in said and " mm" not in said
+    printed = capsys.readouterr().out
+    assert "no pixel size" in printed and " px" in printed and " mm" not in printed
 
 
 def test_dicom_brings_its_pixel_size(models, tmp_path):
@@ -152,7 +154,7 @@ def test_dicom_brings_its_pixel_size(models, tmp_path):
     assert float(row["ofd_mm"]) == pytest.approx(2 * REFERENCE.semi_major_px * 0.25, rel=0.01)
     assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
     row, = rows_of(tmp_path / "out")
-    assert float(row["pixel_size_mm"]) == 0.2 and "the file says 0.25 mm a pixel" in row["flags"]
+    assert float(row["pixel_size_mm"]) == 0.2 and "the file says 0.25" in row["flags"]
 
 
 def test_the_demo_predicts_with_the_phantoms_pixel_sizes(tmp_path):
@@ -172,9 +174,9 @@ def test_a_table_of_pixel_sizes(models, image, tmp_path):
 
 
 @pytest.mark.parametrize("ellipse, flag", [
-    (None, "undefined: no ellipse fits"), (Ellipse((330.0, 118.0), 91.0, 70.5, 0.0), "leaves the picture"),
+    (None, "undefined: no ellipse fits"), (Ellipse((330.0, 118.0), 91.0, 70.5, 0.0), "extends beyond the image"),
     (Ellipse((180.0, 121.0), 110.0, 50.0, 0.0), "unusual shape")])
-def test_what_a_reader_should_know(models, tmp_path, ellipse, flag):
+def test_flags(models, tmp_path, ellipse, flag):
     far_too_small = Ellipse((180.0, 121.0), 12.0, 10.0, 0.0)
     path = write(tmp_path / "in" / "odd.png", ellipse_image(ellipse or far_too_small))
     assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
@@ -188,8 +190,8 @@ def test_what_a_reader_should_know(models, tmp_path, ellipse, flag):
     assert (tmp_path / "out" / "odd.png").is_file()
 
 
-def test_several_models_answer_together(models, image, tmp_path):
-    others = Options(pixel_size_mm="0.2", also=tuple(str(models / name) for name in ("two", "three")))
+def test_an_ensemble_of_several_models(models, image, tmp_path):
+    others = Options(pixel_size_mm="0.2", ensemble_with=tuple(str(models / name) for name in ("two", "three")))
     assert predict(models / "one", [image], tmp_path / "together", others) == 0
     together, = rows_of(tmp_path / "together")
     single = []
@@ -205,7 +207,7 @@ def test_several_models_answer_together(models, image, tmp_path):
 
 
 def test_points_of_several_models_have_one_order(models, image, tmp_path):
-    with_other = Options(pixel_size_mm="0.5", also=(str(models / "moved"),))
+    with_other = Options(pixel_size_mm="0.5", ensemble_with=(str(models / "moved"),))
     assert predict(models / "points", [image], tmp_path / "out", with_other) == 0
     row, = rows_of(tmp_path / "out")
     assert float(row["ofd_mm"]) == pytest.approx(REFERENCE.semi_major_px, abs=0.01)
@@ -214,36 +216,36 @@ def test_points_of_several_models_have_one_order(models, image, tmp_path):
     assert float(point_row["ofd_1_x"]) == pytest.approx(REFERENCE.end_points()[0, 0] + 1, abs=0.01)
     assert not (tmp_path / "out" / "head_1_mask.png").exists() and row["samples"] == "0"
     with pytest.raises(UserError, match="one kind"):
-        predict(models / "points", [image], tmp_path / "out", Options(also=(str(models / "one"),)))
+        predict(models / "points", [image], tmp_path / "out", Options(ensemble_with=(str(models / "one"),)))
 
 
 def test_a_rerun_does_only_what_has_changed(models, image, tmp_path, capsys):
     out, options = tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)
 
-    def said(source="one", options=options, again=False):
-        assert predict(models / source, [image.parent], out, options, again) == 0
+    def printed(source="one", options=options, overwrite=False):
+        assert predict(models / source, [image.parent], out, options, overwrite) == 0
         return capsys.readouterr().out
 
-    assert "HC" in said()
+    assert "HC" in printed()
     before = (out / "head_1_mask.png").stat().st_mtime_ns
-    assert "answered already" in said() and (out / "head_1_mask.png").stat().st_mtime_ns == before
-    assert "answered already" not in said(again=True)
-    assert "answered already" not in said(options=Options(pixel_size_mm="0.3", samples=0))
+    assert "already" in printed() and (out / "head_1_mask.png").stat().st_mtime_ns == before
+    assert "already" not in printed(overwrite=True)
+    assert "already" not in printed(options=Options(pixel_size_mm="0.3", samples=0))
     assert float(rows_of(out)[0]["pixel_size_mm"]) == 0.3
-    assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
+    assert "already" not in printed("two", Options(pixel_size_mm="0.3", samples=0))
     write(image, ellipse_image(seed=3))
-    assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
+    assert "already" not in printed("two", Options(pixel_size_mm="0.3", samples=0))
     (out / "head_1.png").unlink()
-    assert "answered already" not in said("two", Options(pixel_size_mm="0.3", samples=0))
+    assert "already" not in printed("two", Options(pixel_size_mm="0.3", samples=0))
     write(image.parent / "head_2.png", ellipse_image(seed=4))
-    text = said("two", Options(pixel_size_mm="0.3", samples=0))
-    assert text.count("answered already") == 1 and len(rows_of(out)) == 2
+    text = printed("two", Options(pixel_size_mm="0.3", samples=0))
+    assert text.count("already") == 1 and len(rows_of(out)) == 2
     # points instead of a mask: the mask of before is gone
-    said("points", Options(pixel_size_mm="0.3"))
+    printed("points", Options(pixel_size_mm="0.3"))
     assert not (out / "head_1_mask.png").exists()
 
 
-def test_one_bad_picture_does_not_stop_the_others(models, image, tmp_path, capsys):
+def test_one_bad_image_does_not_stop_the_others(models, image, tmp_path, capsys):
     folder = image.parent
     (folder / "letter.png").write_text("This is a letter.\n" * 40)
     (folder / "cut.png").write_bytes(image.read_bytes()[:2000])
@@ -251,15 +253,15 @@ def test_one_bad_picture_does_not_stop_the_others(models, image, tmp_path, capsy
     write(folder / "head_1_Annotation.png", np.zeros(SIZE, np.uint8))
     write(folder / "colour.png", np.stack([ellipse_image(seed=channel) for channel in range(3)], -1))
     assert predict(models / "one", [folder, tmp_path / "absent.png"], tmp_path / "out", Options(samples=0)) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 5 and "4 of 6 failed" in said[-1]
-    assert all(any(name in line for line in said) for name in ("letter.png", "cut.png", "grey.png", "absent.png"))
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 5 and "4 of 6 failed" in printed[-1]
+    assert all(any(name in line for line in printed) for name in ("letter.png", "cut.png", "grey.png", "absent.png"))
     rows = {row["case"]: row for row in rows_of(tmp_path / "out")}
     assert set(rows) == {"head_1", "colour"}
     assert len(rows["colour"]["flags"].split("; ")) == 2  # no pixel size, and what was done to the colours
 
 
-def test_what_is_the_users_is_not_overwritten(models, image, tmp_path, capsys):
+def test_files_of_the_user_are_not_overwritten(models, image, tmp_path, capsys):
     before = image.read_bytes()
     assert predict(models / "one", [image], image.parent, Options(samples=0)) == 2
     assert "choose another --out" in capsys.readouterr().err and image.read_bytes() == before
@@ -287,6 +289,8 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, image, tmp_path):
     assert content["system"] == "head" and content["measuring"]["part"] == "segmentation"
     assert content["source"]["variant"] == "unet" and "clinical use" in content["use"]
     assert content == {**content, **json.loads(json.dumps(manifest_of(load_runs([run_dir])[0])))}
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    assert set(signature.structured_input_signature[1]) == set(content["input"]) == {"image"}
     for source, out in ((run_dir, "from_run"), (exported, "from_export")):
         assert predict(source, [image], tmp_path / out, Options(pixel_size_mm="0.2")) == 0
     assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
@@ -296,7 +300,7 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, image, tmp_path):
     assert masks[0] == masks[1]
 
 
-def test_a_card_beside_an_export_is_no_damage(models, image, tmp_path):
+def test_a_card_next_to_an_export_is_no_damage(models, image, tmp_path):
     folder = shutil.copytree(models / "one", tmp_path / "model")
     (folder / "README.md").write_text("# Card")
     assert predict(folder, [image], tmp_path / "out", Options(samples=0)) == 0
@@ -319,6 +323,7 @@ def test_a_manifest_that_lacks_something(models, image, tmp_path, missing):
 def test_an_export_of_the_release_before(models, image, tmp_path):
     folder = shutil.copytree(models / "one", tmp_path / "model")
     content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    content["input"] = {"picture": {"dtype": "float32"}}
     for kind in ("none", "median"):
         content["measuring"]["denoise"] = kind
         (folder / "manifest.json").write_text(json.dumps(content))
@@ -328,11 +333,11 @@ def test_an_export_of_the_release_before(models, image, tmp_path):
         predict(folder, [image], tmp_path / "out2")
 
 
-def test_what_is_written_and_read_of_the_measuring_is_the_same():
+def test_the_measuring_that_is_written_is_the_one_that_is_read():
     assert set(manifest()["measuring"]) == set(MEASURING)
 
 
-def test_an_export_is_answered_without_keras(models, image, tmp_path):
+def test_an_export_predicts_without_keras(models, image, tmp_path):
     """Keras takes seconds to load, and a SavedModel has no use for it."""
     code = ("import sys; sys.modules['keras'] = None; from tfsono.__main__ import run; sys.exit(run(sys.argv[1:]))")
     done = subprocess.run([sys.executable, "-c", code, "predict", str(models / "one"), str(image), "--out",
@@ -343,8 +348,8 @@ def test_an_export_is_answered_without_keras(models, image, tmp_path):
 
 @pytest.mark.parametrize("options, words", [
     ({"tiling": "fast"}, "--tiling: only for a model of hip"), ({"samples": -1}, "--samples -1"),
-    ({"pixel_size_mm": "none.csv"}, "found neither"), ({"pixel_size_mm": "120"}, "millimetres a pixel"),
-    ({"also": ("nowhere",)}, "nowhere: expected a run folder")])
+    ({"pixel_size_mm": "none.csv"}, "found neither"), ({"pixel_size_mm": "120"}, "millimetres"),
+    ({"ensemble_with": ("nowhere",)}, "nowhere: expected a run folder")])
 def test_options_that_cannot_be(models, image, tmp_path, options, words):
     with pytest.raises(UserError, match=words):
         predict(models / "one", [image], tmp_path / "out", Options(**options))
@@ -386,7 +391,7 @@ def test_the_order_of_ends_and_the_spread_by_hand():
     assert np.isnan(spread_of([found_points(points)]).deviation_px).all()
 
 
-def test_pictures_in_a_folder(tmp_path):
+def test_images_in_a_folder(tmp_path):
     assert is_input(tmp_path / "010_HC.png") and is_input(tmp_path / "a.jpg")
     assert not is_input(tmp_path / "010_HC_Annotation.png") and not is_input(tmp_path / "a_mask.png")
     assert not is_input(tmp_path / "table.csv")

@@ -1,6 +1,6 @@
 """`predict` and `evaluate` of `pose` with a module that reads its landmarks from marked voxels: files, frames, tables.
 
-The module stands in for a trained network, so that the right answer is known to the voxel.
+The module stands in for a trained network, so that the correct prediction is known to the voxel.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def rows_of(path):
 # --- predict
 
 
-def test_the_answer_lies_where_the_marks_are(volume_file, tmp_path, capsys):
+def test_the_prediction_is_where_the_marks_are(volume_file, tmp_path, capsys):
     path, points_mm = volume_file
     predictor = PosePredictor(Marks(0.1), "key", "LPS", LANDMARKS)
     assert predict_all(OUTPUTS, lambda: predictor, [path], tmp_path / "out") == 0
-    said = capsys.readouterr().out
-    assert "16 landmarks, lowest peak 0.10" in said and "faint: ankle_b" in said
+    printed = capsys.readouterr().out
+    assert "16 landmarks, lowest peak 0.10" in printed and "low confidence: ankle_b" in printed
     found = read_landmarks(tmp_path / "out" / "fetus.mrk.json")
     assert list(found) == list(LANDMARKS)
     np.testing.assert_allclose([found[name] for name in LANDMARKS], points_mm, atol=1e-3)
@@ -97,7 +97,7 @@ def test_the_answer_lies_where_the_marks_are(volume_file, tmp_path, capsys):
         ends = [points_mm[LANDMARKS.index(row[end])] for end in ("from", "to")]
         assert float(row["length_mm"]) == pytest.approx(np.linalg.norm(np.subtract(*ends)), abs=1e-3)
     row = rows_of(tmp_path / "out" / "measurements.csv")[0]
-    assert float(row["lowest_peak"]) == pytest.approx(0.1) and row["flags"] == "faint: ankle_b"
+    assert float(row["lowest_peak"]) == pytest.approx(0.1) and row["flags"] == "low confidence: ankle_b"
     assert (row["refined"], row["moved_mm"], row["atlas_mm"]) == ("", "", "")
     assert (tmp_path / "out" / "fetus.png").stat().st_size > 10000
 
@@ -117,7 +117,7 @@ def test_a_saved_model_gives_the_same_files(volume_file, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_refined_answer_and_one_that_fell_back(volume_file, tmp_path):
+def test_a_refined_prediction_and_one_that_fell_back(volume_file, tmp_path):
     path, points_mm = volume_file
     for refined in (True, False):
         out = tmp_path / str(refined)
@@ -127,7 +127,7 @@ def test_a_refined_answer_and_one_that_fell_back(volume_file, tmp_path):
         found = np.array(list(read_landmarks(out / "fetus.mrk.json").values()))
         apart = np.linalg.norm(found - points_mm, axis=1)
         if refined:
-            # Two voxels along the turned volume's first axis, which is LPS x: the file's third axis, 1.25 mm.
+            # Two voxels along the reoriented volume's first axis, which is LPS x: the file's third axis, 1.25 mm.
             np.testing.assert_allclose(apart, 2.5, atol=1e-3)
             assert row["refined"] == "yes" and float(row["moved_mm"]) == pytest.approx(2.5)
             assert float(row["atlas_mm"]) == 1.5 and row["flags"] == ""
@@ -155,15 +155,15 @@ class Refiner:
                            np.float32([2.5, 1.5]), self.refined, "" if self.refined else "not finite")
 
 
-def test_flags_of_faint_and_coinciding_landmarks():
+def test_flags_of_low_confidence_and_coinciding_landmarks():
     points = np.random.default_rng(0).normal(size=(16, 3)) * 50
     peaks = np.ones(16)
     assert point_flags(points, peaks, LANDMARKS) == []
     points[5] = points[9] + [0.5, 0, 0]  # both wrists
     peaks[[0, 2]] = [0.29, NAN]
-    assert point_flags(points, peaks, LANDMARKS) == ["faint: head, neck", "wrist_a and wrist_b in one place"]
+    assert point_flags(points, peaks, LANDMARKS) == ["low confidence: head, neck", "wrist_a and wrist_b coincide"]
     peaks[:5] = 0
-    assert point_flags(points, peaks, LANDMARKS)[0] == "faint: 5 of 16 landmarks"
+    assert point_flags(points, peaks, LANDMARKS)[0] == "low confidence: 5 of 16 landmarks"
     assert point_flags(points[:2], np.ones(2), ("x", "y")) == []
 
 

@@ -43,7 +43,7 @@ REAL = (
     "E0000 00:00:1796006333.639877    6421 cuda_dnn.cc:522] Could not load dynamic library 'libcudnn.so.9'",
     "W0000 00:00:1796006333.639878    6421 gpu_device.cc:2341] Cannot dlopen some GPU libraries.",
     "E0000 00:00:1796006333.639879    6421 cuda_platform.cc:52] failed call to cuInit: CUDA_ERROR_UNKNOWN",
-    "WARNING:tensorflow:5 out of the last 5 calls to <function answer> triggered tf.function retracing.",
+    "WARNING:tensorflow:5 out of the last 5 calls to <function predict> triggered tf.function retracing.",
 )
 
 COMMANDS = """
@@ -65,9 +65,9 @@ for _ in tf.data.Dataset.range(9).cache().take(2): pass
 
 
 def python(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs code as a user's process would be, free of what pytest's own processes are told."""
-    told = ("TFSONO_VERBOSE", "TF_CPP_MIN_LOG_LEVEL")
-    inherited = {key: value for key, value in os.environ.items() if key not in told}
+    """Runs code as a user's process would be, without the variables of pytest's own processes."""
+    own = ("TFSONO_VERBOSE", "TF_CPP_MIN_LOG_LEVEL")
+    inherited = {key: value for key, value in os.environ.items() if key not in own}
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False,
                           env=inherited | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"} | environment)
 
@@ -126,7 +126,7 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
 
 
 def quiet_before_imports(function: ast.FunctionDef) -> bool:
-    """Whether `quiet_tensorflow()` stands before the first import in a function."""
+    """Whether `quiet_tensorflow()` comes before the first import in a function."""
     for statement in function.body:
         if isinstance(statement, ast.Expr) and ast.unparse(statement) == "quiet_tensorflow()":
             return True

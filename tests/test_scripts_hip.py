@@ -170,8 +170,8 @@ def test_export_and_predict_agree_with_the_evaluation(place, saved):
 def test_runs_are_ensembled_and_so_is_their_export(place):
     one, *others = (str(place / "runs" / name) for name in ("one", "two", "three"))
     image = place / "dataset" / "images" / "case_0.nii.gz"
-    tfsono(["export", one, str(place / "saved_together"), "--also", *others])
-    tfsono(["predict", one, str(image), "--out", str(place / "c"), "--also", *others])
+    tfsono(["export", one, str(place / "saved_together"), "--ensemble_with", *others])
+    tfsono(["predict", one, str(image), "--out", str(place / "c"), "--ensemble_with", *others])
     tfsono(["predict", str(place / "saved_together"), str(image), "--out", str(place / "d")])
     masks = [sitk.GetArrayFromImage(sitk.ReadImage(str(place / out / "case_0_mask.nii.gz"))) for out in "cd"]
     np.testing.assert_array_equal(*masks)
@@ -183,14 +183,14 @@ def test_runs_that_cannot_be_ensembled_are_refused(place, saved):
     one, two = (str(place / "runs" / name) for name in ("one", "two"))
     image = str(place / "dataset" / "images" / "case_0.nii.gz")
     with pytest.raises(UserError, match="was exported"):
-        tfsono(["predict", one, image, "--out", str(place / "e"), "--also", str(saved)])
+        tfsono(["predict", one, image, "--out", str(place / "e"), "--ensemble_with", str(saved)])
     coarse = place / "runs" / "coarse"
     shutil.copytree(two, coarse)
     config = json.loads((coarse / "config.json").read_text(encoding="utf-8"))
     config["values"]["spacing_mm"] = [2.0, 2.0, 2.0]
     (coarse / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(UserError, match="coarse: spacing_mm"):
-        tfsono(["export", one, str(place / "saved_odd"), "--also", str(coarse)])
+        tfsono(["export", one, str(place / "saved_odd"), "--ensemble_with", str(coarse)])
     assert not (place / "saved_odd").exists()
 
 

@@ -47,7 +47,7 @@ def assert_predicts_as_before(name, place, module):
 
 def test_a_run_opens_and_predicts_as_before(stored):
     name, place = stored
-    run, module = system(name).load_run(place / "run")
+    (run,), module = system(name).load_runs([place / "run"])
     assert run.config == load_settings(place / "run" / "config.json", system(name).CHOICES).config
     assert_predicts_as_before(name, place, module)
 

@@ -1,4 +1,4 @@
-"""The faces of the systems: the same names with the same signatures, and runs of every system that predict together."""
+"""The modules of the systems: the same names with the same signatures; ensembles of runs of every system."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ KINDS = {  # system, variant, what builds its network, values of the config
 VOLUMES = [kind for kind in KINDS if kind not in ("hip", "unet")]  # whose networks `models.mean` puts together
 
 
-# --- the faces
+# --- the modules
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_face_has_the_same_names(name):
+def test_every_system_has_the_same_names(name):
     one = system(name)
     for value, kind in VALUES.items():
         assert isinstance(getattr(one, value), kind), value
@@ -70,7 +70,7 @@ def test_there_is_no_other_system():
         system("knee")
 
 
-def test_a_face_loads_without_tensorflow_and_keras():
+def test_a_system_loads_without_tensorflow_and_keras():
     code = ("import sys; from tfsono.systems import NAMES, system\n"
             "for name in NAMES: system(name)\n"
             "import tfsono.__main__, tfsono.demo\n"
@@ -80,7 +80,7 @@ def test_a_face_loads_without_tensorflow_and_keras():
     assert done.returncode == 0, done.stderr
 
 
-# --- several runs together
+# --- ensembles
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def random_weights(run, kind, seed):
 
 
 def outputs_of(place, kind, *seeds) -> dict:
-    """What the network of runs of these seeds says of one image."""
+    """The outputs of the network of runs of these seeds for one image."""
     one = system(KINDS[kind][0])
     _, module = one.load_runs([place / f"{kind}_{seed}" for seed in seeds])
     shape = (3, 16, 16, 1) if kind == "unet_roi" else (1, 16, 24, 16, 1)
@@ -152,7 +152,7 @@ def test_two_runs_give_the_mean_of_probabilities_heatmaps_and_offsets(place, kin
         np.testing.assert_allclose(value, np.mean(members, 0), atol=1e-5, err_msg=name)
 
 
-def test_two_second_stages_speak_of_the_proposals_of_the_mean_first_stage(place):
+def test_two_second_stages_share_the_proposals_of_the_mean_first_stage(place):
     from tfsono.layers.proposals import SECOND_STAGE
 
     runs, module = system("face").load_runs([place / f"faster_rcnn_{seed}" for seed in (0, 1)])
@@ -173,7 +173,8 @@ def test_two_second_stages_speak_of_the_proposals_of_the_mean_first_stage(place)
 @pytest.mark.parametrize("kind", ["brndc", "rpn", "unet"])
 def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
     one, folders = system(KINDS[kind][0]), [place / f"{kind}_{seed}" for seed in (0, 1)]
-    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", Options(also=(str(folders[1]),))))
+    options = Options(ensemble_with=(str(folders[1]),))
+    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", options))
     assert [run["run"] for run in manifest["together_with"]] == [folders[1].name]
     random = np.random.default_rng(0)
     given = [random.uniform(0, 255, (70, 90)).astype(np.float32)]
@@ -196,16 +197,16 @@ def test_modules_of_images_give_the_mean_probability(place):
 
 def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
     first, second = place / "land_0", str(place / "land_1")
-    exported = export_run(first, tmp_path / "model", Options(also=(second,)))
-    for source, also, out in ((first, (second,), "runs"), (exported, (), "export"), (first, (), "alone")):
-        assert predict(source, [place / "volume.nii.gz"], tmp_path / out, Options(also=also)) == 0
+    exported = export_run(first, tmp_path / "model", Options(ensemble_with=(second,)))
+    for source, others, out in ((first, (second,), "runs"), (exported, (), "export"), (first, (), "alone")):
+        assert predict(source, [place / "volume.nii.gz"], tmp_path / out, Options(ensemble_with=others)) == 0
     tables = {out: [numbers(tmp_path / out / name) for name in system("pose").outputs().tables]
               for out in ("runs", "export", "alone")}
     for runs, export in zip(tables["runs"], tables["export"], strict=True):
         np.testing.assert_allclose(export, runs, atol=2e-3)
     assert np.abs(tables["runs"][1] - tables["alone"][1]).max() > 1
     with pytest.raises(UserError, match="was exported"):
-        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(also=(str(exported),)))
+        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=(str(exported),)))
 
 
 def numbers(path):
@@ -246,4 +247,4 @@ def test_a_key_changes_with_the_weights_the_runs_and_the_options(place, tmp_path
         table.write_text(text, encoding="utf-8")
         keys.append(model_key(sources[:1], Options(pixel_size_mm=str(table))))
     assert len(set(keys)) == len(keys)
-    assert model_key(sources, Options(also=("x",))) == model_key(sources, Options())
+    assert model_key(sources, Options(ensemble_with=("x",))) == model_key(sources, Options())

@@ -1,21 +1,25 @@
 """Five published medical-imaging systems in TensorFlow and Keras 3, from a folder of volumes to a SavedModel.
 
-The rooms of the package, from the ground up; imports go down only, or stay in one room:
+The packages and modules from the lowest layer up; imports go down only, or stay in one package:
 
-    errors, files, config       mistakes of the user's; files whole or not at all; numbers with where they come from
-    progress, quiet             times in words; stderr without the lines that TensorFlow always writes
+    errors, files               user errors as one line; files that are written whole or not at all
+    progress, quiet             remaining time; stderr without the lines that TensorFlow always writes
+    config                      numbers with their sources, presets, variants, the command line
     configs, geometry           one flat dataclass of numbers per paper; coordinates, without weights
     layers, losses              Keras blocks and loss functions that several papers share
-    augment, augment_picture    one random transform of image, mask and landmarks: of volumes, of pictures
-    contrast                    a picture's contrast and its place in the network's frame, in the graph
-    metrics, volumes, c3d       one case measured in millimetres; files read and written; C3D weights
-    data, phantoms, models      dataset -> audit -> cache -> tf.data; synthetic volumes; the papers' networks
-    training, report            a run that records, saves and goes on; tables, figures and one page
+    augment, augment_2d         one random transform of image, mask and landmarks: of volumes, of 2D images
+    contrast                    CLAHE and letterboxing of a 2D image, in the graph
+    metrics, volumes, c3d       metrics of one case in millimetres; reading and writing files; C3D weights
+    data, phantoms, models      dataset -> cache -> tf.data; synthetic datasets; the papers' networks
+    report                      tables, figures and the HTML page
+    training                    a run: records, checkpoints, resuming
+    audit, evaluation           errors in a dataset, and the cache's writer; the loop of an evaluation
     inference -> export         one tf.Module per system, and the SavedModel that it becomes
-    systems -> predict          a run's module and manifest, by system; files in, answers out
+    predict -> systems          files -> predictions and measurements; the table of systems
+    doctor, demo                what would go wrong on this machine; all steps on phantoms
     __main__, train, evaluate   the commands
 
-A paper never imports another paper; what two of them need moves down a floor.
+A paper never imports another paper; what two papers share moves to a lower layer.
 """
 
 __version__ = "0.1.0"

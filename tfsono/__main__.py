@@ -1,4 +1,4 @@
-"""The command `tfsono`: phantom, audit, cache, predict, export, doctor, demo. `tfsono COMMAND --help` tells more."""
+"""The command `tfsono`: phantom, audit, cache, predict, export, doctor, demo. See `tfsono COMMAND --help`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tfsono.quiet import quiet_tensorflow
 from tfsono.systems import NAMES, system
 
 TILINGS = ("", "paper", "half", "fast", "whole")
+# Options of the release before; they work for this release.
+RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_bad": "--exclude_bad"}
 
 
 def main() -> int:
@@ -22,18 +24,29 @@ def main() -> int:
 
 
 def run(argv: list[str]) -> int | None:
-    """Runs one command given as the words after `tfsono`; raises `UserError` for a user's mistake."""
+    """Runs one command, given as the arguments after `tfsono`; raises `UserError` for a user's mistake."""
     parser = Parser(prog="tfsono", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="of tfsono, TensorFlow and Keras")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_phantom, _add_audit, _add_cache, _add_export, _add_predict, _add_doctor, _add_demo):
         add(commands)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(by_current_names(argv))
     return arguments.run(arguments)
 
 
+def by_current_names(argv: list[str]) -> list[str]:
+    """The arguments with `RENAMED` options under their current names; one note on stderr for each."""
+    found = []
+    for word in argv:
+        name, *value = word.split("=", 1)
+        if name in RENAMED:
+            print(f"note: {name} is now {RENAMED[name]}", file=sys.stderr)
+        found.append("=".join((RENAMED.get(name, name), *value)))
+    return found
+
+
 class _Version(argparse.Action):
-    """Prints the installed versions without loading TensorFlow, and looks them up only when asked for."""
+    """Prints the installed versions without loading TensorFlow; reads them only when they are requested."""
 
     def __call__(self, parser, *_) -> None:
         from tfsono.doctor import installed_version
@@ -44,13 +57,13 @@ class _Version(argparse.Action):
 
 
 def _add_phantom(commands) -> None:
-    parser = commands.add_parser("phantom", help="write a dataset of synthetic volumes or pictures")
+    parser = commands.add_parser("phantom", help="write a dataset of synthetic volumes or images")
     parser.add_argument("system", choices=[*NAMES, "shapes"],
-                        help="whose anatomy; shapes: simple bodies, to pre-train an encoder on")
-    parser.add_argument("folder", help="dataset folder; made, or gone on with")
-    parser.add_argument("--cases", type=int, default=None, help="how many; default: the paper's number")
+                        help="anatomy; shapes: simple bodies, to pre-train an encoder on")
+    parser.add_argument("folder", help="dataset folder; created, or resumed if it exists")
+    parser.add_argument("--cases", type=int, default=None, help="number of cases; default: the paper's")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--preset", default="paper", choices=sorted(HIP.presets), help="their size")
+    parser.add_argument("--preset", default="paper", choices=sorted(HIP.presets), help="image size")
     parser.set_defaults(run=_phantom)
 
 
@@ -68,7 +81,7 @@ def _phantom(arguments) -> None:
 
 
 def _add_audit(commands) -> None:
-    parser = commands.add_parser("audit", help="read a dataset once and say what is wrong with it")
+    parser = commands.add_parser("audit", help="check every case of a dataset and report errors")
     parser.add_argument("dataset")
     parser.add_argument("--out", default=None, help="folder for audit.json and audit.png; default: DATASET/audit")
     parser.set_defaults(run=_audit)
@@ -82,20 +95,20 @@ def _audit(arguments) -> int:
     bad = [entry for entry in report["cases"] if errors_of(entry)]
     if bad:
         raise UserError(f"{arguments.dataset}: {len(bad)} of {len(report['cases'])} cases have errors, listed above; "
-                        "mend them, or leave them out with `tfsono cache --leave_out_bad`")
+                        "fix them, or exclude them with `tfsono cache --exclude_bad`")
     return 0
 
 
 def _add_cache(commands) -> None:
-    parser = commands.add_parser("cache", help="write what training reads, in one HDF5 file")
+    parser = commands.add_parser("cache", help="write the training data of a dataset to one HDF5 file")
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")
     for name in NAMES:
         one = systems.add_parser(name)
         one.add_argument("dataset")
-        one.add_argument("file", help="FILE.h5; written beside and renamed when whole")
-        one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json where it is")
-        one.add_argument("--leave_out_bad", action="store_true", help="go on without the cases that have errors")
-        one.add_argument("--verify", action="store_true", help="check the checksums of the file when it is written")
+        one.add_argument("file", help="FILE.h5; appears only when it is complete")
+        one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json if it exists")
+        one.add_argument("--exclude_bad", action="store_true", help="exclude cases with errors instead of refusing")
+        one.add_argument("--verify", action="store_true", help="check the checksums of the file after writing")
         add_config_arguments(one, system(name).CHOICES)
         one.set_defaults(run=_cache)
 
@@ -109,78 +122,79 @@ def _cache(arguments) -> None:
 
     one = system(arguments.system)
     config = settings_from(arguments, one.CHOICES).config
-    settings = CacheSettings(arguments.system)  # of images: kept as they are
+    settings = CacheSettings(arguments.system)  # images are not resampled
     if one.TAKES == "volumes":
         settings = CacheSettings(arguments.system, config.orientation, config.spacing_mm)
     path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
     audit = read_audit(path) if arguments.audit or path.is_file() else None
     dataset = open_dataset(arguments.dataset)
-    strange = [case.name for case in dataset.cases if case.is_2d != (one.TAKES == "images")]
-    if strange:
+    unfit = [case.name for case in dataset.cases if case.is_2d != (one.TAKES == "images")]
+    if unfit:
         found = "volumes" if one.TAKES == "images" else "images"
         raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "
-                        f"{strange[0]}")
-    write_cache(dataset, Path(arguments.file), settings, audit, exclude_bad=arguments.leave_out_bad)
+                        f"{unfit[0]}")
+    write_cache(dataset, Path(arguments.file), settings, audit, exclude_bad=arguments.exclude_bad)
     if arguments.verify:
         problems = verify_cache(arguments.file)
         if problems:
-            raise UserError(f"{arguments.file}: {'; '.join(problems)}; delete it and write it again")
-        print(f"{arguments.file}: every checksum holds")
+            raise UserError(f"{arguments.file}: {'; '.join(problems)}; delete it and run `tfsono cache` again")
+        print(f"{arguments.file}: all checksums match")
 
 
 def _add_export(commands) -> None:
-    parser = commands.add_parser("export", help="make a SavedModel of a run, with its pre- and post-processing")
+    parser = commands.add_parser("export", help="export a run as a SavedModel with its pre- and postprocessing")
     parser.add_argument("run_dir")
     parser.add_argument("folder")
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
-    parser.add_argument("--also", nargs="+", default=(), metavar="RUN_DIR",
-                        help="further runs, which predict together with the first one in one SavedModel")
+    parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="RUN_DIR",
+                        help="additional runs to ensemble with RUN_DIR in one SavedModel")
     parser.set_defaults(run=_export)
 
 
 def _export(arguments) -> None:
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after parsing, as --help must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
-    options = Options(tiling=arguments.tiling, also=tuple(arguments.also))
+    options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with))
     print(f"wrote {export_run(arguments.run_dir, arguments.folder, options)}")
 
 
 def _add_predict(commands) -> None:
-    parser = commands.add_parser("predict", help="answer files: masks or landmarks, measurements.csv and pictures")
-    parser.add_argument("source", help="a run folder, or a folder of `tfsono export`")
-    parser.add_argument("inputs", nargs="+", help="volumes or pictures, DICOM folders, or folders of these")
-    parser.add_argument("--out", required=True, help="folder for the answers")
-    parser.add_argument("--again", action="store_true", help="also what the same model answered for the same file")
+    parser = commands.add_parser("predict", help="predict masks or landmarks of files, with measurements and previews")
+    parser.add_argument("source", help="a run folder, or an exported model")
+    parser.add_argument("inputs", nargs="+", help="volumes or images, DICOM folders, or folders of these")
+    parser.add_argument("--out", required=True, help="output folder")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="process inputs again even if this model has already processed them")
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.add_argument("--pixel_size_mm", default="", metavar="MM",
-                        help="head: millimetres a pixel, or a CSV file of them; default: what "
-                             "a DICOM file says, else answers are in pixels alone")
-    parser.add_argument("--also", nargs="+", default=(), metavar="SOURCE",
-                        help="further runs (head: or exports), which predict together with the first one")
+                        help="head: millimetres per pixel, or a CSV file of them; default: that of a DICOM "
+                             "file, otherwise measurements are in pixels only")
+    parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="SOURCE",
+                        help="additional models to ensemble with SOURCE: runs, for head also exported models")
     parser.add_argument("--samples", type=int, default=None,
-                        help="head: passes with dropout on, for the uncertainty; 0 is off; default: the run's")
+                        help="head: forward passes with dropout, for the uncertainty; 0 is off; default: the run's")
     parser.add_argument("--refine", action="store_true",
-                        help="pose: refine the answer on each volume with the run's poses; of a run folder")
+                        help="pose: fine-tune the network on each volume, with the run's atlas set; run folders only")
     parser.add_argument("--candidates", type=int, default=None, metavar="N",
-                        help="face: how many boxes of each landmark to list, the best first; default: 2")
+                        help="face: boxes of each landmark in candidates.csv, best first; default: 2")
     parser.set_defaults(run=_predict)
 
 
 def _predict(arguments) -> int:
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    quiet_tensorflow()  # after parsing, as --help must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import predict
 
     options = Options(
-        tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, also=tuple(arguments.also),
+        tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates)
-    return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.again)
+    return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.overwrite)
 
 
 def _add_doctor(commands) -> None:
-    parser = commands.add_parser("doctor", help="versions, devices, memory, and what would silently go wrong")
+    parser = commands.add_parser("doctor", help="check versions, devices and memory of this machine")
     parser.set_defaults(run=_doctor)
 
 
@@ -191,9 +205,9 @@ def _doctor(arguments) -> int:
 
 
 def _add_demo(commands) -> None:
-    parser = commands.add_parser("demo", help="the whole way on phantoms, in minutes")
+    parser = commands.add_parser("demo", help="run all steps on phantoms, in minutes")
     parser.add_argument("system", nargs="?", default="hip", choices=sorted(NAMES))
-    parser.add_argument("--out", default=None, help="folder; default: demo/SYSTEM; the same command goes on in it")
+    parser.add_argument("--out", default=None, help="folder; default: demo/SYSTEM; the same command resumes")
     parser.set_defaults(run=_demo)
 
 

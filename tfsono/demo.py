@@ -1,4 +1,4 @@
-"""The whole way on phantoms: each step is the command that a user would type, printed before it runs."""
+"""All steps on phantoms: each is the command that a user would type, printed before it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def steps(name: str, out: Path) -> list[list[str]]:
-    """The commands of a system, each as words; `tfsono` and `python` stand for this interpreter."""
+    """The commands of a system, each as a list of arguments; `tfsono` and `python` stand for this interpreter."""
     words, data, cache, runs = system(name).DEMO, f"{out}/dataset", f"{out}/{name}.h5", f"{out}/runs"
 
     def filled(more: Iterable[str]) -> list[str]:
@@ -37,24 +37,24 @@ def steps(name: str, out: Path) -> list[list[str]]:
 
 
 def demo(name: str, out: Path) -> None:
-    """Runs the steps, then says what was written and how long it took.
+    """Runs the steps, then prints what was written and how long it took.
 
     Raises:
-      UserError: the scripts are not beside the package (an installed wheel), or a step failed.
+      UserError: there is no checkout (an installed wheel), or a step failed.
     """
     if not (ROOT / "train" / f"{name}.py").is_file():
-        raise UserError(f"{ROOT}: the demo needs train/ and evaluate/ of a checkout; clone the repository")
+        raise UserError(f"{ROOT}: the demo needs train/ and evaluate/, which a checkout has; clone the repository")
     began = time.monotonic()
     for words in steps(name, out):
         print(f"\n$ {shlex.join(words)}", flush=True)
         _run(words)
     seconds = time.monotonic() - began
-    print(f"\nThe whole way took {seconds:.0f} s, on phantoms (synthetic data).\n"
+    print(f"\nFinished in {seconds:.0f} s, on phantoms (synthetic data).\n"
           f"  table and figures   {out}/results/report.html, tables, figures/\n"
           f"  audit               {out}/dataset/audit/audit.png\n"
           f"  run                 {out}/runs/{name} (history.csv, weights, tensorboard)\n"
           f"  SavedModel          {out}/saved_model (manifest.json)\n"
-          f"  answers, preview    {out}/predictions")
+          f"  predictions         {out}/predictions")
 
 
 def _run(words: list[str]) -> None:
@@ -64,4 +64,4 @@ def _run(words: list[str]) -> None:
         command = [sys.executable, str(ROOT / words[1]), *words[2:]]
     status = subprocess.run(command, check=False).returncode
     if status:
-        raise UserError(f"{shlex.join(words)}: exit status {status}; its message stands above")
+        raise UserError(f"{shlex.join(words)}: exit status {status}; see its message above")

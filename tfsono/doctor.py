@@ -1,8 +1,8 @@
-"""`tfsono doctor`: versions, devices and memory, and what would go wrong here without a message.
+"""`tfsono doctor`: versions, devices and memory, and problems that would go unnoticed.
 
-Each `*_findings` function is given what was seen and judges it, so that a test can show it a machine that is not
-there; each `probe_*` function looks and judges nothing. TensorFlow is loaded in a process of its own: where it fails
-for the CPU or the driver it ends that process, and the report must still be written.
+Each `*_findings` function judges values that it is given, so that tests can describe any machine; each `probe_*`
+function reads values of this machine. TensorFlow is loaded in a separate process: if the CPU or the driver makes it
+crash, the report is still written.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Driver:
-    """What the system itself shows of NVIDIA GPUs, whatever TensorFlow makes of them.
+    """NVIDIA GPUs that the operating system shows, whether TensorFlow uses them or not.
 
     Attributes:
       loaded: the kernel module is loaded (/proc/driver/nvidia/version); in a container this is the host's.
-      gpus: one line per GPU from nvidia-smi, else its device file; none in a container that was given no GPU.
-      error: nvidia-smi's own complaint, if it ran and failed.
+      gpus: one line per GPU from nvidia-smi, else its device file; none in a container without GPU access.
+      error: nvidia-smi's message, if it failed.
     """
 
     loaded: bool = False
@@ -57,12 +57,12 @@ class Driver:
 
 @dataclass(frozen=True)
 class Framework:
-    """TensorFlow and Keras as they load here; `error` is set where they do not.
+    """TensorFlow and Keras as they load here; `error` is set if they do not.
 
     Attributes:
-      gpus: name and CUDA's compute capability of each GPU that TensorFlow uses; (0, 0) where unknown.
+      gpus: name and CUDA's compute capability of each GPU that TensorFlow uses; (0, 0) if unknown.
       build: tf.sysconfig.get_build_info(), whose keys differ between versions.
-      messages: what TensorFlow wrote about the GPU while it loaded.
+      messages: lines about the GPU that TensorFlow wrote while loading.
     """
 
     error: str = ""
@@ -82,7 +82,7 @@ def run_doctor() -> int:
 
 
 def report(findings: Iterable[Finding], write: Callable[[str], object] = print) -> int:
-    """Writes one line per finding, its advice below it, and the warnings once more at the end; 1 if there are any."""
+    """Writes one line per finding with its advice, and the warnings again at the end; returns 1 if there are any."""
     findings = list(findings)
     for finding in findings:
         write(f"{finding.level:<8}{finding.name:<24}{finding.value}")
@@ -90,7 +90,7 @@ def report(findings: Iterable[Finding], write: Callable[[str], object] = print) 
             write(f"{'':<8}{'':<24}-> {finding.advice}")
     warnings = [finding for finding in findings if finding.level == WARNING]
     if not warnings:
-        write("nothing stands in the way")
+        write("no problems found")
         return 0
     write(f"\n{len(warnings)} WARNING{'S' if len(warnings) > 1 else ''}:")
     for finding in warnings:
@@ -99,7 +99,7 @@ def report(findings: Iterable[Finding], write: Callable[[str], object] = print) 
 
 
 def examine() -> list[Finding]:
-    """Looks at this machine; returns all findings in the order of the report."""
+    """Examines this machine; returns all findings in the order of the report."""
     driver, framework, environment = probe_driver(), probe_tensorflow(), dict(os.environ)
     requirements = probe_requirements()
     return [
@@ -119,7 +119,7 @@ def examine() -> list[Finding]:
 
 
 def version_findings(requirements: Iterable[Requirement], versions: Mapping[str, str]) -> list[Finding]:
-    """Compares each installed version, "" where it is not installed, with what setup.cfg asks for."""
+    """Compares each installed version, "" if not installed, with the requirements in setup.cfg."""
     findings = []
     for requirement in requirements:
         found = versions.get(requirement.name, "")
@@ -132,7 +132,7 @@ def version_findings(requirements: Iterable[Requirement], versions: Mapping[str,
 
 
 def probe_requirements() -> list[Requirement]:
-    """What the installed package requires on this Python, without its extras; nothing where it is not installed."""
+    """Requirements of the installed package on this Python, without extras; none if it is not installed."""
     try:
         requirements = map(Requirement, importlib.metadata.requires("tfsono") or [])
     except importlib.metadata.PackageNotFoundError:
@@ -152,10 +152,10 @@ def installed_version(name: str) -> str:
 
 
 def framework_findings(framework: Framework, environment: Mapping[str, str]) -> list[Finding]:
-    """Judges whether TensorFlow and Keras load, and with which settings; KERAS_BACKEND may be why they do not."""
+    """Judges whether TensorFlow and Keras load, and their settings; KERAS_BACKEND may be why they do not."""
     loaded = Finding(OK, "TensorFlow loads", f"{framework.tensorflow}, Keras {framework.keras}")
     if framework.error:
-        loaded = Finding(WARNING, "TensorFlow loads", framework.error, "nothing trains or predicts: fix this first")
+        loaded = Finding(WARNING, "TensorFlow loads", framework.error, "nothing works without it: fix this first")
     settings = (("Keras backend", environment.get("KERAS_BACKEND") or framework.backend, "tensorflow"),
                 ("Keras float type", framework.float_type, "float32"),
                 ("Keras data format", framework.data_format, "channels_last"))
@@ -165,40 +165,40 @@ def framework_findings(framework: Framework, environment: Mapping[str, str]) -> 
 
 
 def probe_tensorflow() -> Framework:
-    """Loads TensorFlow and Keras in another process and returns what they are."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}  # what it says of missing libraries is a warning
+    """Loads TensorFlow and Keras in another process and returns their versions, settings and GPUs."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}  # messages on missing libraries are warnings
     try:
         done = subprocess.run([sys.executable, "-m", "tfsono.doctor"], capture_output=True, text=True, timeout=300,
                               check=False, cwd=Path(__file__).resolve().parents[1], env=environment)
     except subprocess.TimeoutExpired:
-        return Framework(error="no end of loading after 5 minutes")
+        return Framework(error="loading takes more than 5 minutes")
     return parse_framework(done.returncode, done.stdout, done.stderr)
 
 
 def parse_framework(status: int, output: str, messages: str) -> Framework:
-    """Reads what the process that loaded TensorFlow left: exit status (negative: a signal), JSON line, stderr."""
+    """Parses the result of the process that loaded TensorFlow: exit status (negative: signal), JSON line, stderr."""
     lines = [line for line in messages.splitlines() if line.strip()]
     if status < 0:
         reason = "; this CPU lacks instructions that TensorFlow's wheel needs (AVX)" if status == -4 else ""
-        return Framework(error=f"loading it ends Python with signal {-status}{reason}")
+        return Framework(error=f"loading it kills Python with signal {-status}{reason}")
     try:
         found = json.loads(output.strip().splitlines()[-1])
     except (IndexError, ValueError):
         return Framework(error=lines[-1] if lines else f"loading it ends with exit status {status}")
-    # Without the prefix of the log: level, time, process and source line.
+    # Without the log prefix: level, time, process and source line.
     words = [re.sub(r"^.*?\.cc:\d+\] ", "", line) for line in lines if re.search("(?i)cuda|cudnn|gpu", line)]
     gpus = tuple((name, tuple(capability)) for name, capability in found["gpus"])
     return Framework(**found | {"gpus": gpus, "messages": tuple(dict.fromkeys(words))})
 
 
 def load_framework() -> Framework:
-    """Loads TensorFlow and Keras and asks for their versions and GPUs; reserves no GPU memory."""
+    """Loads TensorFlow and Keras; returns their versions and GPUs without reserving GPU memory."""
     try:
         import keras
         import tensorflow as tf
 
         details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    # Whatever a broken installation raises is the finding: a missing library, two versions that do not fit.
+    # Any error of a broken installation is the finding: a missing library, incompatible versions.
     except Exception as error:
         return Framework(error=" ".join(f"{type(error).__name__}: {error}".split())[:300])
     return Framework(
@@ -216,21 +216,21 @@ def load_framework() -> Framework:
 
 
 def driver_findings(driver: Driver) -> list[Finding]:
-    """Shows the driver's GPUs and their memory, and judges a driver that has none to show."""
+    """Lists the driver's GPUs and their memory; judges a driver without GPUs."""
     if driver.error:
-        advice = "the driver does not respond; after an update of the driver, restart the machine"
+        advice = "the driver does not respond; after a driver update, restart the machine"
         level = WARNING if driver.loaded or driver.gpus else NOTE
         return [Finding(level, "GPU (driver)", f"nvidia-smi: {driver.error}", advice)]
     if driver.loaded and not driver.gpus:
         advice = "in a container: docker run --gpus all, with the NVIDIA Container Toolkit on the host"
-        return [Finding(WARNING, "GPU (driver)", "a driver, but no GPU for this process", advice)]
+        return [Finding(WARNING, "GPU (driver)", "driver found, but no GPU for this process", advice)]
     return [Finding(OK, "GPU (driver)", line) for line in driver.gpus]
 
 
 def gpu_findings(seen: int, framework: Framework, environment: Mapping[str, str]) -> list[Finding]:
-    """Compares the number of the driver's GPUs with those that TensorFlow uses: it gives no error if it uses none."""
+    """Compares the number of the driver's GPUs with those that TensorFlow uses: using none is no error for it."""
     if framework.error:
-        return []  # said already, and loudly: a TensorFlow that does not load sees nothing
+        return []  # reported already: a TensorFlow that does not load uses no GPU
     setting, used = environment.get("CUDA_VISIBLE_DEVICES"), len(framework.gpus)
     visible = visible_gpus(seen, setting)
     findings = [Finding(OK, "GPU (TensorFlow)", f"{name}, compute capability {major}.{minor}")
@@ -240,11 +240,11 @@ def gpu_findings(seen: int, framework: Framework, environment: Mapping[str, str]
     elif visible < seen:
         value = f"CUDA_VISIBLE_DEVICES={setting} leaves {visible} of {seen}"
         findings.append(Finding(NOTE, "GPU (TensorFlow)", value, "unset it to use all"))
-    return findings or [Finding(NOTE, "GPU", "none in use: all runs on the CPU")]
+    return findings or [Finding(NOTE, "GPU", "none in use: everything runs on the CPU")]
 
 
 def visible_gpus(seen: int, setting: str | None) -> int:
-    """How many of the GPUs CUDA_VISIBLE_DEVICES leaves: CUDA reads its list up to the first wrong entry."""
+    """The number of GPUs that CUDA_VISIBLE_DEVICES leaves: CUDA reads its list up to the first invalid entry."""
     if setting is None:
         return seen
     left = 0
@@ -256,22 +256,22 @@ def visible_gpus(seen: int, setting: str | None) -> int:
 
 
 def unused_gpu_finding(visible: int, framework: Framework) -> Finding:
-    """The finding for a machine whose driver offers more GPUs than TensorFlow uses."""
+    """The finding for a driver that offers more GPUs than TensorFlow uses."""
     offered = f"{visible} GPU{'S' if visible > 1 else ''}"
     value = f"THE DRIVER OFFERS {offered}, TENSORFLOW USES {len(framework.gpus) or 'NONE'}"
     without = "" if framework.build.get("is_cuda_build", True) else "this TensorFlow is built without CUDA; "
-    says = f". TensorFlow says: {' | '.join(framework.messages[-3:])}" if framework.messages else ""
-    return Finding(WARNING, "GPU (TensorFlow)", value, f"{without}{INSTALL_GPU}{says}")
+    messages = f". TensorFlow's messages: {' | '.join(framework.messages[-3:])}" if framework.messages else ""
+    return Finding(WARNING, "GPU (TensorFlow)", value, f"{without}{INSTALL_GPU}{messages}")
 
 
 def probe_driver() -> Driver:
-    """Asks the system for NVIDIA GPUs without TensorFlow."""
+    """Looks for NVIDIA GPUs without TensorFlow."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
         gpus, error = parse_nvidia_smi(done.returncode, done.stdout + done.stderr)
     except subprocess.TimeoutExpired:
-        gpus, error = (), "no end after 30 seconds"
+        gpus, error = (), "no response after 30 seconds"
     except OSError:  # not installed
         gpus, error = (), ""
     return Driver(os.path.exists("/proc/driver/nvidia/version"),
@@ -279,7 +279,7 @@ def probe_driver() -> Driver:
 
 
 def parse_nvidia_smi(status: int, output: str) -> tuple[tuple[str, ...], str]:
-    """Reads what nvidia-smi printed of name, memory, free memory and driver: a line per GPU, and its complaint."""
+    """Parses nvidia-smi's output of name, memory, free memory and driver: a line per GPU, and an error message."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if status != 0 or any("failed" in line.lower() for line in lines):
         return (), lines[0] if lines else f"exit status {status}"
@@ -288,12 +288,12 @@ def parse_nvidia_smi(status: int, output: str) -> tuple[tuple[str, ...], str]:
 
 
 def cudnn_findings(framework: Framework, found: str, wanted: bool) -> list[Finding]:
-    """Says which CUDA this TensorFlow is built for, and whether cuDNN loads.
+    """Reports the CUDA that this TensorFlow is built for, and whether cuDNN loads.
 
     Args:
-      framework: gives the build's own dictionary.
-      found: version of the cuDNN that was found, "" if none.
-      wanted: there is a GPU that needs it.
+      framework: with the build's dictionary.
+      found: version of cuDNN, "" if none was found.
+      wanted: whether a GPU needs it.
     """
     if framework.error:
         return []
@@ -303,13 +303,13 @@ def cudnn_findings(framework: Framework, found: str, wanted: bool) -> list[Findi
                       for name, key in (("CUDA", "cuda_version"), ("cuDNN", "cudnn_version")))
     if wanted and not found:
         return [Finding(WARNING, "cuDNN", f"does not load; TensorFlow is built for {built}", INSTALL_GPU)]
-    return [Finding(OK, "cuDNN", f"{found or 'none, and not needed without a GPU'}; TensorFlow is built for {built}")]
+    return [Finding(OK, "cuDNN", f"{found or 'none, not needed without a GPU'}; TensorFlow is built for {built}")]
 
 
 def probe_cudnn(build: Mapping[str, object]) -> str:
-    """Loads cuDNN as TensorFlow would: the system's, else that of the wheels, which no search path names."""
+    """Loads cuDNN as TensorFlow would: the system's, else that of the wheels, which is on no search path."""
     major = re.match(r"\d+", str(build.get("cudnn_version")))
-    name = f"libcudnn.so.{major.group() if major else 9}"  # 9: of TensorFlow 2.18 and later
+    name = f"libcudnn.so.{major.group() if major else 9}"  # 9: for TensorFlow 2.18 and later
     wheels = [str(Path(folder) / "nvidia" / "cudnn" / "lib" / name) for folder in sys.path if folder]
     for path in (name, *filter(os.path.exists, wheels)):
         try:
@@ -324,7 +324,7 @@ def probe_cudnn(build: Mapping[str, object]) -> str:
 
 
 def bfloat16_findings(cpu_flags: frozenset[str], framework: Framework) -> list[Finding]:
-    """Says where `mixed_bfloat16` is the hardware's own: some CPUs, GPUs from compute capability 8.0."""
+    """Reports hardware support of `mixed_bfloat16`: some CPUs, GPUs from compute capability 8.0."""
     findings = []
     for name, capability in framework.gpus:
         if capability >= (8, 0):
@@ -340,7 +340,7 @@ def bfloat16_findings(cpu_flags: frozenset[str], framework: Framework) -> list[F
 
 
 def probe_cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
-    """The CPU's flags; none where the system does not tell."""
+    """The CPU's flags; none if the system does not list them."""
     text = Path(path).read_text(encoding="utf-8", errors="replace") if os.path.exists(path) else ""
     match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return frozenset(match.group(1).split() if match else ())
@@ -349,18 +349,18 @@ def probe_cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
 def memory_finding(memory_gb: Mapping[str, float]) -> Finding:
     """Judges memory from `total`, `available` and `limit` in GiB, any of which may be missing."""
     if not {"total", "available"} <= set(memory_gb):
-        return Finding(NOTE, "memory", "not known on this system")
+        return Finding(NOTE, "memory", "unknown on this system")
     total, available = memory_gb["total"], memory_gb["available"]
     limit = memory_gb.get("limit", total)
     value = f"{total:.1f} GB, {available:.1f} free{f', this container may use {limit:.1f}' if limit < total else ''}"
     if min(available, limit) < LEAST_MEMORY_GB:
-        advice = f"training takes {LEAST_MEMORY_GB:.0f} GB; the system kills what exceeds its memory, without a message"
+        advice = f"training takes {LEAST_MEMORY_GB:.0f} GB; a process that exceeds it is killed without a message"
         return Finding(WARNING, "memory", value, advice)
     return Finding(OK, "memory", value)
 
 
 def probe_memory(meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/memory.max") -> dict[str, float]:
-    """Memory in GiB: total, available, and the limit of a container where one is set."""
+    """Memory in GiB: total, available, and the limit of a container, if set."""
     memory_gb = {}
     try:
         found = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path(meminfo).read_text(encoding="utf-8"), re.MULTILINE))
@@ -368,7 +368,7 @@ def probe_memory(meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/me
                      "available": int(found["MemAvailable"]) * 1024 / GIBIBYTE}
         memory_gb["limit"] = int(Path(limit).read_text(encoding="utf-8")) / GIBIBYTE
     except (OSError, KeyError, ValueError):
-        pass  # another system, or no control group or no limit ("max"): what was read until then is what is known
+        pass  # another system, no control group, or no limit ("max"): keep what was read so far
     return memory_gb
 
 

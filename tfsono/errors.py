@@ -1,4 +1,4 @@
-"""The one error that a user can cause and mend. Standard library only."""
+"""The one error that a user can cause and fix. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class UserError(Exception):
 
 
 def run_command(main: Callable[[], int | None]) -> int:
-    """Runs `main`; a mistake of the user's becomes one line on stderr and exit status 2, Ctrl-C 130."""
+    """Runs `main`; a user's mistake becomes one line on stderr and exit status 2, Ctrl-C 130."""
     try:
         return main() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; every file that is there is whole, and the same command may be run again", file=sys.stderr)
+        print("interrupted; no partial files were left. Run the same command to resume.", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""Folders and files: made, read and written so that they are whole or not there at all. Standard library only."""
+"""Reading and writing of files and folders; a file is written whole or not at all. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tfsono.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a hidden name beside `path` to write under; at the end of the block the file there becomes `path`.
+    """Yields a hidden path next to `path` to write to; at the end of the block that file becomes `path`.
 
-    The hidden name ends as `path` does, since many writers choose the format by the suffix. An exception, Ctrl-C
-    too, removes what was written; what a kill leaves is overwritten next time. The file reaches the disk before
+    The hidden name has the suffix of `path`, since many writers choose the format by it. An exception, also Ctrl-C,
+    removes what was written; what a kill leaves is overwritten next time. The file is flushed to the disk before
     it is renamed, so that a power cut leaves no empty one.
 
     Raises:
-      OSError: the folder does not exist (it is not made: a mistyped one would be too), or cannot be written.
+      OSError: the folder does not exist (it is not created, as it may be a typing error), or cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".partial_{path.name}")
@@ -36,14 +36,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Writes `text` as it is (UTF-8, no change of line ends) by `replacing`, and returns the path."""
+    """Writes `text` unchanged (UTF-8, no change of line ends) with `replacing`, and returns the path."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
     return Path(path)
 
 
 def read_json(path: str | os.PathLike, advice: str):
-    """What a JSON file holds; `advice` says what to do where there is none.
+    """The content of a JSON file; an error message ends with `advice`.
 
     Raises:
       UserError: the file cannot be read, or is not JSON.
@@ -57,7 +57,7 @@ def read_json(path: str | os.PathLike, advice: str):
 
 
 def read_rows(path: str | os.PathLike) -> list[list[str]]:
-    """The lines of a CSV file as lists of cells; that of an empty line is empty.
+    """The lines of a CSV file as lists of cells; an empty line gives an empty list.
 
     Raises:
       UserError: the file cannot be read, or is not CSV in UTF-8, with or without a byte order mark.
@@ -71,10 +71,10 @@ def read_rows(path: str | os.PathLike) -> list[list[str]]:
 
 
 def make_folder(path: str | os.PathLike) -> Path:
-    """Makes a folder and those above it, where they are not there yet.
+    """Creates a folder and its parents, unless they exist.
 
     Raises:
-      UserError: there is a file in the way, or the place cannot be written.
+      UserError: a file is in the way, or the place is not writable.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How long a work of many steps will still take."""
+"""The remaining time of a job of many steps."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable
 
 
 class Countdown:
-    """Counts the steps of a work, and says how long the others will take at the pace so far.
+    """Counts the steps of a job and estimates the remaining time from the pace so far.
 
     Attributes:
-      total: steps there are.
-      count: steps that are done.
+      total: number of steps.
+      count: number of finished steps.
     """
 
     def __init__(self, total: int, word: str = "done", progress: Callable[[str], None] = print,
                  interval_s: float = 5.0) -> None:
-        """`word` is what `step` says of a finished case ("written"), every `interval_s` and at the end."""
+        """`word` is what `step` prints of finished cases ("written"), every `interval_s` and at the end."""
         self.total, self.word, self.progress, self.interval_s = total, word, progress, interval_s
         self.count = 0
-        self.began = self.said = time.monotonic()
+        self.began = self.printed = time.monotonic()
 
     def left(self) -> str:
-        """The time until the last step is done, as 1:02:03 or 2:03."""
+        """The time until the last step is finished, as 1:02:03 or 2:03."""
         return clock((time.monotonic() - self.began) / max(self.count, 1) * (self.total - self.count))
 
     def step(self, name: str) -> None:
-        """One more case, `name`, is done."""
+        """Counts one more case, `name`."""
         self.count += 1
         now = time.monotonic()
         if self.count == self.total:
             self.progress(f"{self.word} {self.count} of {self.total} cases in {clock(now - self.began)}")
-        elif now - self.said >= self.interval_s:
+        elif now - self.printed >= self.interval_s:
             self.progress(f"{self.word} {self.count} of {self.total} ({name}), {self.left()} left")
-            self.said = now
+            self.printed = now
 
 
 def clock(seconds: float) -> str:

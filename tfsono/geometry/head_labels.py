@@ -199,8 +199,9 @@ def judge(
         reasons = _reasons_of_ellipse(error, error_mm, ellipse.semi_minor_px)
     else:
         reasons = _reasons_of_shape(angle, offset, ratio)
-    return Judgement(angle_degrees=angle, middle_offset=offset, ratio=ratio, mean_error_px=error, mean_error_mm=error_mm,
-                     names_exchanged=named_wrong, ends_exchanged=not ordered, fits=not reasons, reasons=tuple(reasons))
+    return Judgement(angle_degrees=angle, middle_offset=offset, ratio=ratio, mean_error_px=error,
+                     mean_error_mm=error_mm, names_exchanged=named_wrong, ends_exchanged=not ordered,
+                     fits=not reasons, reasons=tuple(reasons))
 
 
 def apply_policy(

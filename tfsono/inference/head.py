@@ -20,7 +20,7 @@ from tfsono.geometry.heatmaps import argmax_points, centroid_points, soft_argmax
 from tfsono.layers.standardise import standardise
 from tfsono.models.head import CELL, LANDMARKS
 
-IMAGE = tf.TensorSpec([None, None], tf.float32, "picture")  # its name in SavedModels and their manifests
+IMAGE = tf.TensorSpec([None, None], tf.float32, "image")
 SEED = tf.TensorSpec([], tf.int32, "seed")
 
 

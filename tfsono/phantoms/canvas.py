@@ -1,6 +1,6 @@
-"""A painted volume: what tissue scatters, reflects and loses, and windows of it in which single bodies are drawn.
+"""A painted volume: scatter, reflection and loss of tissue, and windows of it in which single bodies are drawn.
 
-Bodies are signed distances (`distance`), painted from the outside in: what comes later lies over what was there.
+Bodies are signed distances (`distance`), painted from the outside in: later ones cover earlier ones.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ MARGIN_MM = 2.0
 
 
 def check_grid(size, spacing_mm) -> None:
-    """Raises ValueError where a phantom's sides or spacings are none."""
+    """Raises ValueError for invalid sizes or spacings of a phantom."""
     if len(size) != 3 or min(size) < 8 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
         raise ValueError(f"size must be 3 sides of at least 8 voxels and spacing_mm 3 positive numbers: "
                          f"{size}, {spacing_mm}")
 
 
 def check_weeks(weeks, lowest: float, highest: float) -> None:
-    """Raises ValueError where a range of gestational ages is none, or out of that which an anatomy has."""
+    """Raises ValueError for an invalid range of gestational ages, or one outside of the anatomy's."""
     if len(weeks) != 2 or not lowest <= weeks[0] <= weeks[1] <= highest:
         raise ValueError(f"weeks must be 2 ages from {lowest} to {highest}, the lower first: {weeks}")
 
@@ -40,8 +40,8 @@ class Canvas:
         axes: the voxel centres' coordinates along each axis, millimetres.
         voxel_mm: the mean side of a voxel.
         fields: random textures [X, Y, Z], about zero mean and unit deviation, broad to fine; none in a whole whose
-            parts bring their own.
-        scatter: the amplitude of what scatters.
+            parts have their own.
+        scatter: the amplitude of scattering.
         surface, loss, body: as in `sweep.Tissue`; `body` is the distance to the nearest interface, for its normal.
     """
 
@@ -55,7 +55,7 @@ class Canvas:
 
     @classmethod
     def blank(cls, axes, voxel_mm: float, fields: tuple[np.ndarray, ...] = ()) -> Canvas:
-        """Nothing painted yet."""
+        """An empty canvas."""
         scatter, surface, loss = (np.zeros([axis.size for axis in axes], np.float32) for _ in range(3))
         return cls(axes=tuple(axes), voxel_mm=voxel_mm, fields=fields, scatter=scatter, surface=surface, loss=loss,
                    body=np.full(scatter.shape, FAR_MM))
@@ -71,7 +71,7 @@ class Canvas:
         return tuple(np.meshgrid(*axes, indexing="ij", sparse=True))
 
     def place(self, low_mm, high_mm) -> tuple[slice, slice, slice] | None:
-        """The part between two corners and `MARGIN_MM` around it; None where nothing of the volume lies there."""
+        """The part between two corners and `MARGIN_MM` around it; None if that is outside the volume."""
         margin = MARGIN_MM + self.voxel_mm
         ends = [np.searchsorted(axis, (low - margin, high + margin)).tolist()
                 for axis, low, high in zip(self.axes, low_mm, high_mm, strict=True)]
@@ -83,7 +83,7 @@ class Canvas:
         return None if place is None else self.part(place)
 
     def slabs(self, planes: int) -> Iterator[Canvas]:
-        """The whole in windows of some planes along x, which stay in the processor's cache."""
+        """The whole in windows of some planes along x, which fit in the processor's cache."""
         for first in range(0, self.axes[0].size, planes):
             yield self.part((slice(first, first + planes), slice(None), slice(None)))
 
@@ -94,7 +94,7 @@ class Canvas:
         return Canvas(axes, self.voxel_mm, tuple(field[place] for field in self.fields), *arrays)
 
     def cover(self, distance: np.ndarray, level_db) -> None:
-        """Fills a body with tissue; the interfaces that were in it are gone."""
+        """Fills a body with tissue; removes the interfaces in it."""
         part = coverage(distance, self.voxel_mm)
         self.scatter[...] += part * (amplitude(level_db) - self.scatter)
         self.surface[...] *= 1 - part
@@ -108,11 +108,11 @@ class Canvas:
         np.copyto(self.body, distance, where=np.abs(distance) < np.abs(self.body))
 
     def absorb(self, distance: np.ndarray, loss_db_mm: float, edge_mm: float = 0.0) -> None:
-        """Takes sound away in a body, on top of what is lost there already; its edge is `edge_mm` wide or a voxel."""
+        """Adds to the loss of sound in a body; its edge is `edge_mm` wide or a voxel."""
         self.loss[...] += np.float32(loss_db_mm) * coverage(distance, max(edge_mm, self.voxel_mm))
 
     def tissue(self) -> Tissue:
-        """What the probe meets; the canvas is used up, as its amplitudes become decibels in place."""
+        """The tissue for the probe; invalidates the canvas, as its amplitudes become decibels in place."""
         np.maximum(self.scatter, SMALLEST_AMPLITUDE, out=self.scatter)
         np.log10(self.scatter, out=self.scatter)
         np.multiply(self.scatter, np.float32(20), out=self.scatter)

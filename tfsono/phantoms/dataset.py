@@ -1,4 +1,4 @@
-"""Phantoms written in the dataset layout; a run that was stopped goes on where it was."""
+"""Writes phantoms in the dataset layout; resumes if it was interrupted."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 from tfsono.progress import Countdown
 from tfsono.volumes.landmarks import write_markups
 
-# To be raised when a seed gives another volume than before, so that no folder is filled half with each.
+# Increase it when a seed gives another volume than before, so that no folder mixes both.
 DRAWING_VERSION = 1
 
-# The share of pictures that show the head of the one before: in HC18's training set about as many.
+# The share of images that show the same head as the one before, about as in HC18's training set.
 SECOND_FRAMES = 0.18
 LANDMARK_COLUMNS = ("image_name", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
 
@@ -44,7 +44,7 @@ def write_hip_dataset(
     """Writes hips hip_001, hip_002, ... with the label "femur", each from its own seed, drawn from `seed`.
 
     Raises:
-        UserError: `cases` is not positive, or the folder holds something else (other settings, more cases).
+        UserError: `cases` is not positive, or the folder holds other data (other settings, more cases).
     """
     settings = _settings("hip", seed, size, spacing_mm)
 
@@ -58,10 +58,10 @@ def write_hip_dataset(
 def write_shapes_dataset(
     root: str | Path, cases: int, seed: int, size, spacing_mm, progress: Progress = print, *, classes: int = 4
 ) -> Path:
-    """Writes shapes_001, ...: simple bodies, our own stand-in for C3D's videos, to pre-train an encoder on.
+    """Writes shapes_001, ...: simple bodies, our replacement for C3D's videos, to pre-train an encoder on.
 
     Raises:
-        UserError: `cases` is not positive, or the folder holds something else (other settings, more cases).
+        UserError: `cases` is not positive, or the folder holds other data (other settings, more cases).
     """
     settings = _settings("shapes", seed, size, spacing_mm) | {"classes": classes}
     labels = {name: value for value, name in enumerate(SHAPES[: classes - 1], start=1)}
@@ -76,18 +76,18 @@ def write_shapes_dataset(
 def write_head_dataset(
     root: str | Path, cases: int, seed: int, size_yx, pixel_range_mm, progress: Progress = print
 ) -> Path:
-    """Writes pictures head_001.png, ... with masks, millimetres a pixel, circumferences and four points.
+    """Writes images head_001.png, ... with masks, pixel sizes, circumferences and four points.
 
-    About one picture in six shows the head of the one before: dataset.json's "subjects" says which. Beside the
-    folders stand `pixel_sizes.csv` (image_name, pixel_size_mm, head_circumference_mm) and `landmarks.csv` in the
-    columns of the public table (image_name, ofd_1_x, ... bpd_2_y; pixels of the picture). Masks hold 0 and 1.
+    About one image in six shows the same head as the one before, as listed in dataset.json's "subjects". Also writes
+    `pixel_sizes.csv` (image_name, pixel_size_mm, head_circumference_mm) and `landmarks.csv` with the columns of the
+    public table (image_name, ofd_1_x, ... bpd_2_y; pixels of the image). Masks hold 0 and 1.
 
     Args:
-        size_yx: rows and columns of the pictures.
+        size_yx: rows and columns of the images.
         pixel_range_mm: the smallest and the largest pixel at this size.
 
     Raises:
-        UserError: `cases` is not positive, or the folder holds something else (other settings, more cases).
+        UserError: `cases` is not positive, or the folder holds other data (other settings, more cases).
     """
     root = Path(root)
     size_yx, pixel_range_mm = tuple(map(int, size_yx)), tuple(map(float, pixel_range_mm))
@@ -106,8 +106,8 @@ def write_head_dataset(
     _write_tables(root, entry, _only(references, present), subjects)
     for number in _counted(names, missing, progress):
         image, mask = head_phantom(*drawn_from[number])[:2]
-        _write_preview(root / "images" / f"{names[number]}.png", image)
-        _write_preview(root / "labels" / f"{names[number]}.png", mask)
+        _write_png(root / "images" / f"{names[number]}.png", image)
+        _write_png(root / "labels" / f"{names[number]}.png", mask)
         present.add(names[number])
         _write_tables(root, entry, _only(references, present), subjects)
     return root
@@ -118,15 +118,15 @@ def write_femur_dataset(
 ) -> Path:
     """Writes ultrasound volumes femur_001, femur_002, ... with masks (label "femur") and both tips.
 
-    The tips stand in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as two points and the line between
-    them. Beside the folders `femurs.csv` tells what was drawn: case, weeks (gestational age), length_mm, volume_ml.
+    The tips are in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as two points and the line between
+    them. `femurs.csv` lists what was drawn: case, weeks (gestational age), length_mm, volume_ml.
 
     Args:
         weeks: the lowest and the highest gestational age.
 
     Raises:
-        UserError: `cases` is not positive, the field of view is too small for a femur, or the folder holds something
-            else (other settings, more cases).
+        UserError: `cases` is not positive, the field of view is too small for a femur, or the folder holds other
+            data (other settings, more cases).
     """
     return _write_landmark_volumes(Path(root), _FEMUR, cases=cases, seed=seed, given=_given(size, spacing_mm, weeks),
                                    progress=progress)
@@ -138,18 +138,17 @@ def write_pose_dataset(
 ) -> Path:
     """Writes ultrasound volumes fetus_001, fetus_002, ... with 16 landmarks each, and no masks.
 
-    The landmarks stand in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as a list of points and the
-    skeleton's 15 lines. Beside the folders `fetuses.csv` tells what was drawn: case, weeks (gestational age),
-    crown_rump_mm.
+    The landmarks are in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as a list of points and the
+    skeleton's 15 lines. `fetuses.csv` lists what was drawn: case, weeks (gestational age), crown_rump_mm.
 
     Args:
         weeks: the lowest and the highest gestational age.
-        turn_degrees: how far they are turned out of a sagittal view; 180 takes all directions alike.
-        variety: of the postures: 1 as usual; towards 0 ever more alike.
+        turn_degrees: largest rotation out of a sagittal view; with 180 all directions are equally likely.
+        variety: of the postures; 1 is usual, 0 makes them all alike.
 
     Raises:
-        UserError: `cases` is not positive, the field of view is too small for a fetus, or the folder holds something
-            else (other settings, more cases).
+        UserError: `cases` is not positive, the field of view is too small for a fetus, or the folder holds other
+            data (other settings, more cases).
     """
     given = _given(size, spacing_mm, weeks) | {"turn_degrees": float(turn_degrees), "variety": float(variety)}
     return _write_landmark_volumes(Path(root), _POSE, cases=cases, seed=seed, given=given, progress=progress)
@@ -161,11 +160,11 @@ def write_face_dataset(
 ) -> Path:
     """Writes ultrasound volumes face_001, face_002, ... with five landmarks each, and no masks.
 
-    The landmarks stand in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as a list of points. Beside
-    the folders `faces.csv` tells what was drawn: case, weeks (gestational age), the skull's two diameters, three
-    distances of landmarks, how many hands and loops of the cord lie before the face.
+    The landmarks are in landmarks/CASE.mrk.json (3D Slicer's markups, LPS millimetres) as a list of points.
+    `faces.csv` lists what was drawn: case, weeks (gestational age), the skull's two diameters, three distances of
+    landmarks, and the number of hands and cord loops in front of the face.
 
-    Arguments and errors are those of `write_pose_dataset`; `variety` is of faces and of what lies before them.
+    Arguments and errors are those of `write_pose_dataset`; `variety` is of faces and of what is in front of them.
     """
     given = _given(size, spacing_mm, weeks) | {"turn_degrees": float(turn_degrees), "variety": float(variety)}
     return _write_landmark_volumes(Path(root), _FACE, cases=cases, seed=seed, given=given, progress=progress)
@@ -173,19 +172,19 @@ def write_face_dataset(
 
 @dataclass(frozen=True)
 class _Kind:
-    """Volumes with landmarks of one system, and how one of them is drawn from its own seed and the settings.
+    """Volumes with landmarks of one system, and how to draw one from its seed and the settings.
 
     Attributes:
-        system: whose phantoms they are.
-        case: what a volume shows; cases are called by it.
-        table: the file that tells what was drawn.
-        columns: of the table, after the case's name.
+        system: name of the system.
+        case: what a volume shows; prefix of the case names.
+        table: the file that lists what was drawn.
+        columns: of the table, after the case name.
         landmarks: their names.
         lines: pairs of them, for the markups.
         masks: whether there are masks, with the label `case`.
-        draw: a phantom.
-        reference: its points and what it shows, without painting it.
-        row: what it shows -> its row of the table.
+        draw: draws a phantom.
+        reference: its points and description, without painting it.
+        row: description -> row of the table.
     """
 
     system: str
@@ -206,7 +205,7 @@ def _given(size, spacing_mm, weeks) -> dict:
 
 
 def _write_landmark_volumes(root: Path, kind: _Kind, cases: int, seed: int, given: dict, progress: Progress) -> Path:
-    """Writes volumes with markups, and masks where there are some; `given` are the settings of the drawing."""
+    """Writes volumes with markups, and masks if the kind has them; `given` are the settings of the drawing."""
     size, spacing_mm = given["size"], given["spacing_mm"]
     folders = ("images", "labels") if kind.masks else ("images",)
     names, missing = _missing_cases(root, kind.case, cases=cases, suffix=".nii.gz",
@@ -244,9 +243,8 @@ def write_dataset(
 ) -> Path:
     """Writes every (case, image [X, Y, Z], label [X, Y, Z], spacing_mm) of `volumes`.
 
-    Each file is written beside its place and renamed, so that it is there whole or not at all; what
-    `volumes` does not name is left alone. Images of whole numbers are stored as int16, others as float32;
-    the direction is the identity (LPS).
+    Each file is written atomically; other files in the folder are not changed. Images of whole numbers are stored
+    as int16, others as float32; the direction is the identity (LPS).
 
     Args:
         phantom: the settings that made the volumes, for dataset.json; a folder made with others is refused.
@@ -278,7 +276,7 @@ def _settings(kind: str, seed: int, size, spacing_mm) -> dict:
 
 
 def _claim(root: Path, entry: dict, folders: tuple[str, ...] = ("images", "labels")) -> None:
-    """Makes the folder this data set's, with its `folders`, or finds that it is already."""
+    """Creates dataset.json and `folders`, or checks that the folder is of the same settings."""
     path = root / "dataset.json"
     found = _read_entry(path)
     if found is None:
@@ -286,25 +284,25 @@ def _claim(root: Path, entry: dict, folders: tuple[str, ...] = ("images", "label
         write_text(path, json.dumps(entry, indent=2) + "\n")
     elif _without_subjects(found) != json.loads(json.dumps(_without_subjects(entry))):
         raise UserError(
-            f"{path}: made with other settings ({_difference(found, entry)}); choose another folder"
+            f"{path}: written with other settings ({_difference(found, entry)}); choose another folder"
         )
 
 
 def _without_subjects(entry: dict) -> dict:
-    """Which subject a picture shows follows from the settings, and the list grows with the cases."""
+    """The subjects follow from the settings, and their list grows with the cases."""
     return {key: value for key, value in entry.items() if key != "subjects"}
 
 
 def _make_folders(root: Path, names: tuple[str, ...]) -> None:
-    """images/, labels/ and others, unless they hold somebody's files already."""
+    """Creates images/, labels/ and others, unless they hold files already."""
     for folder in (root / name for name in names):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{folder}: must be a folder that can be made, but {error.strerror}") from error
+            raise UserError(f"{folder}: the folder cannot be made ({error.strerror}); choose another") from error
         if any(folder.iterdir()):
             raise UserError(
-                f"{folder}: holds files but no dataset.json stands beside it; choose another folder"
+                f"{folder}: holds files, but there is no dataset.json next to it; choose another folder"
             )
 
 
@@ -319,18 +317,18 @@ def _read_entry(path: Path) -> dict | None:
 
 
 def _difference(found: dict, wanted: dict) -> str:
-    """The first setting in which two dataset.json differ, in words."""
+    """The first setting in which two dataset.json differ, as text."""
     flat_found, flat_wanted = (entry | (entry.get("phantom") or {}) for entry in (found, wanted))
     for key in [*(wanted.get("phantom") or {}), *wanted]:
         if flat_found.get(key) != flat_wanted[key]:
-            return f"{key} {flat_found.get(key)!r} there, {flat_wanted[key]!r} asked"
-    return "it has entries of its own"
+            return f"{key} {flat_found.get(key)!r} there, {flat_wanted[key]!r} requested"
+    return "it has further entries"
 
 
 def _missing_volumes(
     root: Path, prefix: str, cases: int, settings: dict, draw, progress: Progress
 ) -> Iterator[CaseVolumes]:
-    """Draws the cases that are not there yet; checks at once, not only when the first is asked for."""
+    """Draws the missing cases lazily; the checks run at once."""
     size = tuple(settings["size"])
     names, missing = _missing_cases(root, prefix, cases=cases, suffix=".nii.gz",
                                     is_whole=lambda path: _size_in_file(path) == size, progress=progress)
@@ -349,11 +347,10 @@ def _missing_cases(
     others: tuple[str, ...] = (),
     folders: tuple[str, ...] = ("images", "labels"),
 ) -> tuple[list[str], list[int]]:
-    """All names, and the numbers (from 0) of those of which image or label is not there as it should be.
+    """All names, and the numbers (from 0) of the cases of which a file is missing or of another size.
 
-    `others` are files that each case has besides, with {} for its name; `folders` hold its arrays.
-
-    A name appears only when its file is whole, so a look at its head is enough.
+    `folders` hold a case's arrays; `others` are its other files, with {} for its name. Files appear only when they
+    are complete, so reading their headers is enough.
     """
     if cases < 1:
         raise UserError(f"--cases: must be at least 1; found {cases}")
@@ -362,7 +359,7 @@ def _missing_cases(
     extra = [name for name in present if name not in names]
     if extra:
         raise UserError(
-            f"{root}: {cases} cases asked, but it holds more ({min(extra)}); choose another folder"
+            f"{root}: {cases} cases requested, but it holds more ({min(extra)}); choose another folder"
         )
     missing = [
         number
@@ -371,7 +368,7 @@ def _missing_cases(
         or not all((root / other.format(name)).is_file() for other in others)
     ]
     if len(missing) < cases:
-        progress(f"{root}: {cases - len(missing)} of {cases} cases are there already")
+        progress(f"{root}: {cases - len(missing)} of {cases} cases exist already")
     return names, missing
 
 
@@ -380,7 +377,7 @@ def _is_file_and(is_whole: Callable[[Path], bool], path: Path) -> bool:
 
 
 def _counted(names: list[str], missing: list[int], progress: Progress) -> Iterator[int]:
-    """The missing numbers one after the other; when the next is asked for, the last one has been written."""
+    """Yields the missing numbers; counts each as written when the next one is requested."""
     countdown = Countdown(len(missing), "written", progress, interval_s=0)
     for number in missing:
         yield number
@@ -392,12 +389,12 @@ def _case_seed(seed: int, number: int) -> int:
 
 
 def _first_frames(seed: int, cases: int) -> list[int]:
-    """For each case the number of the first picture of its head; more cases do not change the earlier ones."""
+    """For each case the number of the first image of its head; more cases do not change the earlier ones."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0, 1]))
     first: list[int] = []
     for number in range(cases):
-        again = rng.random() < SECOND_FRAMES and number > 0
-        first.append(first[-1] if again else number)
+        repeated = rng.random() < SECOND_FRAMES and number > 0
+        first.append(first[-1] if repeated else number)
     return first
 
 
@@ -416,7 +413,7 @@ def _size_of_image(path: Path) -> tuple[int, int] | None:
     return None if image is None else image.shape
 
 
-def _write_preview(path: Path, image: np.ndarray) -> None:
+def _write_png(path: Path, image: np.ndarray) -> None:
     with replacing(path) as partial:
         if not cv2.imwrite(str(partial), image):
             raise OSError(f"{partial}: could not be written")
@@ -465,7 +462,7 @@ _FACE = _Kind(system="face", case="face", table="faces.csv", landmarks=FACE_POIN
 
 
 def _write_rows(path: Path, columns: str, rows: dict[str, str], present: set[str]) -> None:
-    """A table of what was drawn, of the cases that are there, in order."""
+    """Writes the table of what was drawn, for the cases that exist, in order."""
     lines = [f"case,{columns}", *(f"{name},{row}" for name, row in rows.items() if name in present)]
     write_text(path, "\n".join(lines) + "\n")
 
@@ -490,7 +487,7 @@ def _as_stored(image: np.ndarray) -> np.ndarray:
 
 
 def _origin_mm(case: str, size, spacing_mm) -> tuple[float, ...]:
-    """An origin as in a scanner: the volume around its middle, off by centimetres that the name decides."""
+    """An origin as in a scanner: the centred volume, shifted by centimetres that depend on the name."""
     shift = np.random.default_rng(zlib.crc32(case.encode())).uniform(-60, 60, 3).round(1)
     return tuple(
         float(move - (count - 1) / 2 * step)

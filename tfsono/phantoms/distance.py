@@ -1,7 +1,7 @@
 """Signed distances of simple bodies in millimetres (negative inside), their unions and differences.
 
-`points` is everywhere a tuple of three arrays of one shape, the coordinates in millimetres. Distances of
-ellipsoids, of tapered or flat rods and of blended bodies are to first order: right near the surface,
+`points` is always a tuple of three arrays of one shape, the coordinates in millimetres. Distances of
+ellipsoids, of tapered or flat rods and of blended bodies are to first order: exact near the surface,
 approximate far away.
 """
 
@@ -43,7 +43,7 @@ def sphere(points: Points, center, radius_mm: float) -> np.ndarray:
 
 
 def ellipsoid(points: Points, center, radii_mm, axes=((1, 0, 0), (0, 1, 0), (0, 0, 1))) -> np.ndarray:
-    """An ellipsoid whose half axes `radii_mm` [3] lie along the rows of `axes`; to first order."""
+    """An ellipsoid whose half axes `radii_mm` [3] are along the rows of `axes`; to first order."""
     offset = minus(points, center)
     scaled = tuple(along(offset, axis) / _f(radius) for axis, radius in zip(axes, radii_mm, strict=True))
     unit = length(scaled)
@@ -52,7 +52,7 @@ def ellipsoid(points: Points, center, radii_mm, axes=((1, 0, 0), (0, 1, 0), (0, 
 
 
 def capsule(points: Points, start, end, radii_mm: tuple[float, float], flat=None) -> np.ndarray:
-    """A rod from `start` to `end` with round ends, its radius going linearly between `radii_mm`.
+    """A rod from `start` to `end` with round ends; its radius is linear between `radii_mm`.
 
     Args:
         flat: a vector [3], or None; the section is thinner along it, by its length (1.5: 1.5 to 1).
@@ -80,7 +80,7 @@ def torus(points: Points, center, axis, radii_mm: tuple[float, float]) -> np.nda
 
 
 def box(points: Points, center, half_sides_mm, axes) -> np.ndarray:
-    """A box whose half sides [3] lie along the rows of `axes` [3, 3]; exact but beyond edges and corners."""
+    """A box whose half sides [3] are along the rows of `axes` [3, 3]; exact but beyond edges and corners."""
     offset = minus(points, center)
     faces = [np.abs(along(offset, axis)) - _f(half) for axis, half in zip(axes, half_sides_mm, strict=True)]
     return np.maximum(np.maximum(faces[0], faces[1]), faces[2])
@@ -93,7 +93,7 @@ def blend(first: np.ndarray, second: np.ndarray, radius_mm: float) -> np.ndarray
 
 
 def trim(body: np.ndarray, keep: np.ndarray, radius_mm: float) -> np.ndarray:
-    """What of `body` lies inside `keep`, its new edge rounded by about `radius_mm`."""
+    """The part of `body` inside `keep`, its new edge rounded by about `radius_mm`."""
     return -blend(-body, -keep, radius_mm)
 
 

@@ -1,12 +1,12 @@
 """One synthetic ultrasound volume of a fetal face of 16 to 36 weeks, with its five landmarks.
 
 It stands in for the 152 volumes of the face paper (Sec. 3: voxels of 1.3 mm; their size and the ages are not stated). A
-head (`face_anatomy`, `face_flesh`) lies in any direction, or not far from that of a sagittal view of a face that looks
-at the probe, in the fluid of the womb, with hands and the cord before it and the placenta and the mother's tissue
-around (`face_surroundings`); the probe (`sweep`) then sees what sound lets it see.
+head (`face_anatomy`, `face_flesh`) lies in any direction, or close to that of a sagittal view of a face that looks at
+the probe, in the fluid of the womb, with hands and the cord in front of it and the placenta and the mother's tissue
+around (`face_surroundings`); the probe (`sweep`) then images it.
 
-Everything is drawn in millimetres from the middle of the field of view, so one seed is one face at every resolution;
-the speckle is another one. Landmarks are where they are, also where a shadow hides them: the middles of the globes, and
+Everything is drawn in millimetres from the middle of the field of view, so one seed gives one face at every resolution;
+only the speckle differs. Landmarks are exact, also where a shadow hides them: the middles of the globes, and
 on the skin the middle between the eyebrows (glabella), the nose's most forward point, and the chin's most forward and
 lowest one (gnathion). Left is the fetus's own.
 """
@@ -32,15 +32,15 @@ from tfsono.phantoms.view import ANY_DIRECTION, check_turn, draw_direction, draw
 
 PAPER_SIZE, PAPER_SPACING_MM = (128, 128, 128), (1.3, 1.3, 1.3)
 WEEKS = (20.0, 30.0)
-# Directions that are tried before a field of view counts as too small for a face, places of each.
+# Directions that are tried before a field of view counts as too small for a face, and positions for each.
 DIRECTIONS, PLACES = 60, 64
 # How far landmarks stay off the sides of the volume: half the side of the paper's larger boxes, 12 voxels of 1.3 mm.
 # They are as far within the sector as the smaller boxes' half. The skin of the head stays off the probe's face.
 OFF_SIDES_MM, OFF_BEAMS_MM, OFF_PROBE_MM = 15.6, 9.1, 9.0
-# How much of the head's outline is in the volume, where there is a place for so much.
+# How much of the head's outline is in the volume, if there is room for it.
 SHOWN = 0.8
-# Voxels that are larger are painted in parts, with fewer beams, and averaged: what is grey then are not the amplitudes
-# of thin bright walls spread over a dark eye, but as in a scanner the brightness of both.
+# Larger voxels are painted in parts, with fewer beams, and averaged, so that as in a scanner the brightness of thin
+# bright walls and a dark eye is averaged, not their amplitudes.
 COARSEST_MM, FEWER_BEAMS = 1.7, 0.6
 
 
@@ -53,7 +53,7 @@ class FaceReference:
         biparietal_mm, occipitofrontal_mm: the skull's diameters.
         distances_mm: between each two landmarks, by their names in the order of `LANDMARKS`.
         axes: where the face's left, back and upwards point in the volume, three rows.
-        hands, cords: how many hands and loops of the cord lie before the face.
+        hands, cords: number of hands and loops of the cord in front of the face.
     """
 
     weeks: float
@@ -77,7 +77,7 @@ class FacePhantom(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """The head where it lies, what surrounds it, and how both look; millimetres from the middle of the view."""
+    """The placed head, its surroundings, and their levels; millimetres from the middle of the view."""
 
     face: Face
     around: Surroundings
@@ -96,16 +96,16 @@ def face_phantom(
     """A face drawn from `seed`, in a sector of `size * spacing_mm` in which all its landmarks lie.
 
     Args:
-        seed: what decides the face, its direction, its surroundings and the speckle; not the resolution.
+        seed: determines the face, its direction, its surroundings and the speckle; not the resolution.
         size: voxels along x, y (the depth) and z.
         spacing_mm: the voxel's sides.
         weeks: the lowest and the highest gestational age.
-        variety: of faces and of what lies before them: 1 as usual; towards 0 ever more alike.
-        turn_degrees: how far, about any axis, it may be turned out of a sagittal view of a face that looks at the
-            probe; with 180 all directions are alike.
+        variety: of faces and of what is in front of them; 1 is usual, 0 makes them all alike.
+        turn_degrees: largest rotation, about any axis, out of a sagittal view of a face that looks at the probe;
+            with 180 all directions are equally likely.
 
     Raises:
-        ValueError: sizes, spacings, weeks, degrees or a variety that are none.
+        ValueError: invalid sizes, spacings, weeks, degrees or variety.
         UserError: the field of view is too small for the face.
     """
     scene, sweep, textures = _draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, variety=variety,
@@ -125,7 +125,7 @@ def face_phantom(
 def face_reference(seed: int, size: Sequence[int] = PAPER_SIZE, spacing_mm: Sequence[float] = PAPER_SPACING_MM,
                weeks: tuple[float, float] = WEEKS, variety: float = 1.0,
                turn_degrees: float = ANY_DIRECTION) -> tuple[np.ndarray, FaceReference]:
-    """The landmarks of `face_phantom` with the same arguments and what it draws, without painting it."""
+    """The landmarks and description of `face_phantom` with the same arguments, without painting it."""
     return _reference(_draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, variety=variety,
                         turn_degrees=turn_degrees)[0], size, spacing_mm)
 
@@ -162,7 +162,7 @@ def _draw(seed: int, size, spacing_mm, weeks, variety, turn_degrees) -> tuple[_S
 
 
 def _finer(size, spacing_mm) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
-    """By how many each voxel is divided along each axis, and the grid on which is painted: sides and spacings."""
+    """The parts of a voxel along each axis, and the grid to paint on: sides and spacings."""
     parts = tuple(int(np.ceil(step / COARSEST_MM)) for step in spacing_mm)
     fine_size = tuple(int(side) * part for side, part in zip(size, parts, strict=True))
     return parts, fine_size, tuple(float(step) / part for step, part in zip(spacing_mm, parts, strict=True))
@@ -178,20 +178,20 @@ def _averaged(image: np.ndarray, parts: tuple[int, ...]) -> np.ndarray:
 
 
 def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, face: Face, turn_degrees: float) -> Face:
-    """The face in a direction and a place in which its landmarks are well within the field of view."""
+    """The face, rotated and placed so that its landmarks are well within the field of view."""
     middle = middle_mm(size, spacing_mm)
     for _ in range(DIRECTIONS):
-        turned = face.moved(draw_direction(rng, turn_degrees), 0)
-        shift = _draw_place(rng, turned, sweep, middle, spacing_mm)
+        rotated = face.moved(draw_direction(rng, turn_degrees), 0)
+        shift = _draw_place(rng, rotated, sweep, middle, spacing_mm)
         if shift is not None:
-            return turned.moved(np.eye(3), shift)
+            return rotated.moved(np.eye(3), shift)
     reach = np.linalg.norm(face.landmark("mid_eyebrow") - face.landmark("chin")) + 2 * OFF_SIDES_MM
     raise UserError(f"size and spacing_mm: the field of view must hold a face of {reach:.0f} mm with its boxes; found "
                     f"{' x '.join(f'{side:.0f}' for side in size * spacing_mm)} mm, too small for it")
 
 
 def _draw_place(rng: np.random.Generator, face: Face, sweep: Sweep, middle, spacing_mm) -> np.ndarray | None:
-    """A shift that puts the landmarks well into the volume and the sector; None where none was found."""
+    """A shift that puts the landmarks well into the volume and the sector; None if none was found."""
     points, half = face.points_mm, middle + 0.5 * spacing_mm
     low, high = -half + OFF_SIDES_MM - points.min(axis=0), half - OFF_SIDES_MM - points.max(axis=0)
     low[1] = max(low[1], -half[1] + OFF_PROBE_MM - face.outline_mm()[:, 1].min())

@@ -1,9 +1,9 @@
 """One fetal head of 16 to 36 weeks: sizes by age, what differs between faces, its skin, and the five landmarks.
 
 The head's own frame is in millimetres with its origin in the middle of the skull's vault, and as a patient's: x to the
-left, y to the back, z upwards (right-handed). Places of the face are offsets from the middle between the eyes, in parts
-of the distance between the eyes' middles. Both sides are mirror images of one another but for what one face differs
-from the average, so that nothing but handedness tells left from right.
+left, y to the back, z upwards (right-handed). Positions in the face are offsets from the middle between the eyes, in
+parts of the distance between the eyes' middles. Apart from individual differences both sides are mirror images of one
+another, so that only handedness tells left from right.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ NOSE_RADIUS, CHIN_RADIUS = 0.13, 0.155
 ANCHORS = {"brow": (BROW, (0.010, 0.012, 0.035)), "left": (EYE, (0.012, 0.012, 0.010)),
            "right": ((-0.50, 0.0, 0.0), (0.012, 0.012, 0.010)), "nose": (NOSE, (0.012, 0.035, 0.030)),
            "mouth": (MOUTH, (0.012, 0.020, 0.020)), "chin": (CHIN, (0.018, 0.040, 0.050))}
-# How far an anchor takes along what lies around it; how firmly the rest stays where it is.
+# How far an anchor moves its surroundings; how firmly the rest stays.
 REACH, FIRMNESS = 0.30, 0.10
-# Where the chin's tip lies on its round: the most forward and lowest point (gnathion), 40 degrees below forwards.
+# The chin's tip on its round: the most forward and lowest point (gnathion), 40 degrees below forwards.
 CHIN_TIP = (0.0, -np.cos(np.deg2rad(40)), -np.sin(np.deg2rad(40)))
 FORWARDS = (0.0, -1.0, 0.0)
 # How far the head is bent back at most to free its chin, radians.
@@ -52,14 +52,14 @@ FILLET = 0.10
 
 
 class Ball(NamedTuple):
-    """An ellipsoid along the head's axes: its middle and half widths; one beside the midline has a mirror image."""
+    """An ellipsoid along the head's axes: its middle and half widths; one off the midline has a mirror image."""
 
     middle: tuple[float, float, float]
     radii: tuple[float, float, float]
 
 
 class Rod(NamedTuple):
-    """A rod with round ends: both ends and the radii there; one beside the midline has a mirror image."""
+    """A rod with round ends: both ends and the radii there; one off the midline has a mirror image."""
 
     start: tuple[float, float, float]
     end: tuple[float, float, float]
@@ -97,7 +97,7 @@ class Face:
         nasal_mm: the length of the nasal bone.
         shifts: [6, 3], by how much the anchors of this face are off those of the average, in parts of `eyes_mm`.
         open: how far the lips are apart, in parts of `eyes_mm`; 0 for a closed mouth.
-        gaze: to where the eyes look: angles to the left and upwards, radians.
+        gaze: direction of the eyes: angles to the left and upwards, radians.
         flexion: how far the chin is bent towards the chest, and the head to its left; radians.
         middle_mm: of the vault.
         axes: rows left, back, up.
@@ -125,7 +125,7 @@ class Face:
         return np.asarray([0, -front, height]) - self.eyes_mm * np.asarray(BROW)
 
     def at(self, offset) -> np.ndarray:
-        """The place [3] of this face that lies at `offset` in the average one; its anchors take it along."""
+        """The position [3] in this face that is at `offset` in the average one, moved by the anchors."""
         offset = np.asarray(offset, np.float64)
         anchors = np.asarray([place for place, _ in ANCHORS.values()])
         weights = np.exp(-0.5 * np.sum(np.square((anchors - offset) / REACH), axis=1))
@@ -133,16 +133,16 @@ class Face:
         return self.middle_mm + (self.between_mm + self.eyes_mm * (offset + shift)) @ self.axes
 
     def landmark(self, name: str) -> np.ndarray:
-        """A landmark's place [3], millimetres."""
+        """A landmark's position [3], millimetres."""
         return self.points_mm[LANDMARKS.index(name)]
 
     def moved(self, rotation: np.ndarray, shift_mm) -> Face:
-        """Resampled and shifted: a point p goes to p @ rotation + shift_mm."""
+        """Rotated and shifted: a point p goes to p @ rotation + shift_mm."""
         return replace(self, middle_mm=self.middle_mm @ rotation + shift_mm, axes=self.axes @ rotation,
                        points_mm=self.points_mm @ rotation + shift_mm)
 
     def vault(self, beyond_mm: float = 0.0) -> Body:
-        """The vault, or what lies around it at a distance."""
+        """The vault, or a body around it at a distance."""
         return Body(self.middle_mm, self.vault_mm + beyond_mm, self.axes)
 
     def spine_axes(self) -> np.ndarray:
@@ -153,7 +153,7 @@ class Face:
         return aside @ back @ self.axes
 
     def neck_mm(self, parts: np.ndarray) -> np.ndarray:
-        """Places [N, 3] along the middle of the neck: part 0 is under the skull, 1 between the shoulders."""
+        """Positions [N, 3] along the middle of the neck: part 0 is under the skull, 1 between the shoulders."""
         low = self.eyes_mm * np.asarray((0, 0.10, -1.05)) @ self.spine_axes()
         return self.at((0, 0.62, -0.75)) + np.asarray(parts, np.float64)[:, None] * low
 
@@ -228,7 +228,7 @@ def _clear_of_chest(face: Face) -> Face:
 
 
 def with_landmarks(face: Face) -> Face:
-    """The face with its landmarks: the globes' middles, and points of the skin, found along straight ways outwards."""
+    """The face with its landmarks: the globes' middles, and points of the skin, found along rays outwards."""
     ways = {"mid_eyebrow": (np.asarray(BROW) + [0, 0.30, 0], FORWARDS), "nose_tip": (NOSE, FORWARDS),
             "chin": (CHIN, CHIN_TIP)}
     found = to_skin(face, np.stack([face.at(start) for start, _ in ways.values()]),
@@ -238,7 +238,7 @@ def with_landmarks(face: Face) -> Face:
 
 
 def to_skin(face: Face, starts: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """Where straight ways [N, 3] from inside the head leave it for good within the eyes' distance, [N, 3]."""
+    """Where rays [N, 3] from inside the head finally leave it, within the eyes' distance; [N, 3]."""
     parts, reach = list(skin_parts(face)), face.eyes_mm
     for _ in range(4):
         steps = np.linspace(0, reach, 24)
@@ -249,7 +249,7 @@ def to_skin(face: Face, starts: np.ndarray, ways: np.ndarray) -> np.ndarray:
     return starts
 
 
-# --- the skin as a signed distance; its parts in their order, so that painting blends them as landmarks were found
+# --- the skin as a signed distance; its parts in order, so that painting blends them as the search for landmarks does
 
 
 Part = tuple[Callable[[Points], np.ndarray], np.ndarray, float]
@@ -264,7 +264,7 @@ def skin_parts(face: Face) -> Iterator[Part]:
 
 
 def solid(face: Face, body: Ball | Rod) -> Part:
-    """A body of a table, with its mirror image where it lies beside the midline, as in `skin_parts`."""
+    """A body of a table, with its mirror image where it is off the midline, as in `skin_parts`."""
     size, found = face.eyes_mm, []
     for mirror in sides(body.middle[0] if isinstance(body, Ball) else max(body.start[0], body.end[0])):
         if isinstance(body, Ball):
@@ -291,7 +291,7 @@ def _both(first: Part, second: Part) -> Part:
 
 
 def sides(aside: float) -> tuple[np.ndarray, ...]:
-    """What offsets are multiplied with: once for what lies on the midline, else for the left and the right."""
+    """Factors of offsets: one for a body on the midline, else one each for left and right."""
     left = np.ones(3)
     return (left, np.asarray([-1.0, 1, 1])) if aside > 0 else (left,)
 

@@ -1,7 +1,7 @@
-"""What a fetal head is made of, painted on a canvas: flesh, skull and brain, orbits and eyes, jaws, nose, throat.
+"""The tissue of a fetal head, painted on a canvas: flesh, skull and brain, orbits and eyes, jaws, nose, throat.
 
-Places are those of `face_anatomy`: in parts of the distance between the eyes, from the middle between them. All of it
-is mirror symmetric where the face is.
+Positions are those of `face_anatomy`: in parts of the distance between the eyes, from the middle between them. It is
+mirror symmetric if the face is.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BONES = (
     Rod((0.18, 0.62, -0.42), (0.72, 0.85, -0.42), (0.075, 0.060)),
 )
 PALATE, SEPTUM = Ball((0, 0.02, -0.50), (0.29, 0.34, 0.028)), Ball((0, 0.00, -0.30), (0.018, 0.32, 0.20))
-# Nasal passages and nostrils, what lies between tongue and palate, the throat: free of echoes but for debris.
+# Nasal passages and nostrils, the gap between tongue and palate, the throat: free of echoes but for debris.
 HOLLOWS = (Ball((0.09, -0.03, -0.30), (0.055, 0.27, 0.15)), Ball((0.065, -0.44, -0.475), (0.032, 0.055, 0.045)),
            Ball((0, 0.10, -0.61), (0.20, 0.30, 0.035)), Rod((0, 0.46, -0.45), (0, 0.50, -1.15), (0.055, 0.075)))
 TONGUE = Ball((0, 0.08, -0.82), (0.25, 0.34, 0.17))
@@ -57,7 +57,7 @@ FALX = np.asarray((0.5, 0.72, 0.55))
 
 
 class FaceLook(NamedTuple):
-    """How the head looks: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
+    """Levels of the head: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
 
     flesh_db: float
     skin_db: float
@@ -69,7 +69,7 @@ class FaceLook(NamedTuple):
 
 
 def draw_face_look(rng: np.random.Generator) -> FaceLook:
-    """Levels that tissue has in pictures."""
+    """Random levels as in real images."""
     flesh = rng.uniform(-38, -31)
     return FaceLook(
         flesh_db=flesh,
@@ -83,7 +83,7 @@ def draw_face_look(rng: np.random.Generator) -> FaceLook:
 
 
 def paint_face(canvas: Canvas, face: Face, look: FaceLook) -> None:
-    """Paints the head, the neck and what of the chest is in view over what is there."""
+    """Paints the head, the neck and the visible part of the chest."""
     _paint_skin(canvas, face, look)
     _paint_throat(canvas, face, look)
     _paint_spine(canvas, face, look)
@@ -125,7 +125,7 @@ def _ears_mm(face: Face) -> list[np.ndarray]:
 
 
 def united(part: Canvas, parts: Iterable[Part], fillet: float) -> np.ndarray:
-    """The smooth union of bodies on a canvas; far away where none is near."""
+    """The smooth union of bodies on a canvas; a large distance where none is near."""
     distance = np.full(part.scatter.shape, FAR_MM)
     for body, middle, reach in parts:
         near = part.place(middle - reach - fillet, middle + reach + fillet)
@@ -251,7 +251,7 @@ def _paint_eye(canvas: Canvas, face: Face, mirror: np.ndarray) -> None:
 
 
 def paint_bone(part: Canvas, distance: np.ndarray, level_db, loss: float) -> None:
-    """A body that sends back much at any angle, is a mirror besides, and takes away what goes through."""
+    """A body that scatters strongly, reflects as a mirror, and absorbs."""
     part.cover(distance, level_db)
     part.film(distance, np.float32(0.5))
     part.absorb(distance, loss)

@@ -1,7 +1,7 @@
-"""What lies before a fetal face and around it: hands, loops of the cord, the womb with its fluid and the placenta.
+"""The surroundings of a fetal face: hands, loops of the cord, the womb with its fluid and the placenta.
 
-Hands and cord are drawn free of the face and of one another. They are there to be taken for parts of it: a finger's or
-the cord's section is a dark round with a bright rim, as an orbit, and a knuckle stands out into the fluid, as a nose.
+Hands and cord touch neither the face nor one another. They are there to be confused with parts of it: a finger's or the
+cord's section is a dark round with a bright rim, as an orbit, and a knuckle protrudes into the fluid, as a nose.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tfsono.phantoms.womb import Womb, draw_shadows, reach_mm, smallest_ellipsoi
 
 # How often none, one and two of them are drawn; the cord's radius in parts of the distance between the eyes.
 HANDS, CORDS, CORD_RADIUS = (0.30, 0.45, 0.25), (0.35, 0.45, 0.20), (0.20, 0.27)
-# Before what a hand is held, as offsets from the middle between the eyes, on either side: mouth, cheek, eye, brow,
-# chin, straight before the nose.
+# Where a hand is held, as offsets from the middle between the eyes, on either side: mouth, cheek, eye, brow,
+# chin, straight in front of the nose.
 HELD = ((0.22, -0.42, -0.75), (0.62, -0.20, -0.50), (0.55, -0.30, 0.0), (0.40, -0.40, 0.50), (0.30, -0.35, -1.20),
         (0.05, -0.65, -0.35))
 # A hand, in parts of the distance between the eyes: along the fingers, across, and of a finger's three phalanges; the
@@ -30,15 +30,15 @@ HELD = ((0.22, -0.42, -0.75), (0.62, -0.20, -0.50), (0.55, -0.30, 0.0), (0.40, -
 FINGERS_ACROSS, PHALANGES, THUMB = (-0.23, -0.08, 0.07, 0.21), (0.29, 0.19, 0.15), (0.22, 0.18)
 FINGER, PALM, FOREARM, PHALANX_BONE, FOREARM_BONE = 0.080, 0.115, (0.16, 0.25), 0.036, 0.055
 KNUCKLES, WRIST, FOREARM_LENGTH = 0.30, -0.30, 1.5
-# How many are drawn before one is left out for want of room; how often one is moved further away, how far in parts of
-# the distance between the eyes, and what must lie between, millimetres.
+# How many are tried before one is omitted for lack of room; how often one is moved further away, how far in parts of
+# the distance between the eyes, and the least gap, millimetres.
 TRIES, MOST_MOVES, FARTHEST, APART_MM = 4, 12, 1.6, 0.8
 CORD_STEPS = 56
 
 
 class Bone(NamedTuple):
     """A rod of flesh with one or two bones in it: its ends [3], its radii, the bones' radius, and [3] by how much two
-    lie beside its middle; 0 where it holds one, and a radius of 0 where none."""
+    are off its middle; 0 where it holds one, and a radius of 0 where none."""
 
     start_mm: np.ndarray
     end_mm: np.ndarray
@@ -57,7 +57,7 @@ class Cord(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What is drawn beside the head; hands of rods each, and loops of the cord."""
+    """Bodies around the head; hands of rods each, and loops of the cord."""
 
     hands: tuple[tuple[Bone, ...], ...]
     cords: tuple[Cord, ...]
@@ -65,12 +65,12 @@ class Surroundings(NamedTuple):
 
 
 def draw_surroundings(rng: np.random.Generator, face: Face, top_mm: float, variety: float = 1.0) -> Surroundings:
-    """Hands and cord before a placed face, and a womb around them; `top_mm` is where the probe's face lies along y."""
+    """Hands and cord in front of a placed face, and a womb around them; `top_mm` is the probe's face along y."""
     hands: list[tuple[Bone, ...]] = []
     cords: list[Cord] = []
 
     def free(points: np.ndarray) -> np.ndarray:
-        """How far points [N, 3] are from all that is drawn so far."""
+        """The distance of points [N, 3] from all that is drawn so far."""
         found = [skin_mm(tuple(points.T), face)]
         found += [capsule(tuple(points.T), *bone[:3]) for hand in hands for bone in hand]
         found += [np.linalg.norm(points[:, None] - cord.course_mm, axis=-1).min(axis=1) - cord.radius_mm
@@ -88,7 +88,7 @@ def draw_surroundings(rng: np.random.Generator, face: Face, top_mm: float, varie
 
 
 def _likely(odds: Sequence[float], variety: float) -> np.ndarray:
-    """With less variety what is usual is more so."""
+    """Less variety makes the usual more frequent."""
     powers = np.asarray(odds) ** (1 / variety)
     return powers / powers.sum()
 
@@ -97,7 +97,7 @@ def _likely(odds: Sequence[float], variety: float) -> np.ndarray:
 
 
 def _draw_hand(rng: np.random.Generator, face: Face, side: int, free: Callable) -> tuple[Bone, ...] | None:
-    """A hand, bent more or less, held before the face; None where it finds no room."""
+    """A hand, bent more or less, held in front of the face; None if there is no room."""
     size = face.eyes_mm
     held = np.asarray(HELD[rng.integers(len(HELD))]) * [side, 1, 1]
     away = held - [0, 0.5, 0.6 * held[2]] + rng.normal(0, 0.12, 3)
@@ -117,7 +117,7 @@ def _draw_hand(rng: np.random.Generator, face: Face, side: int, free: Callable) 
 
 
 def _free_place(place: np.ndarray, away: np.ndarray, face: Face, short: Callable) -> np.ndarray | None:
-    """A place moved further away until nothing is `short` of room there any more; None where that is too far."""
+    """A position moved further away until nothing is `short` of room; None if that is too far."""
     farthest = FARTHEST * face.eyes_mm
     moved = 0.0
     for _ in range(MOST_MOVES):
@@ -131,7 +131,7 @@ def _free_place(place: np.ndarray, away: np.ndarray, face: Face, short: Callable
 
 
 def _pose_hand(rng: np.random.Generator, size: float, axes: np.ndarray, curl: float) -> list[Bone]:
-    """A hand around its palm's middle; rows of `axes`: along the fingers, across, off the face that the palm turns to.
+    """A hand around its palm's middle; rows of `axes`: along the fingers, across, away from the face.
 
     `curl` is by how much a finger's first joint is bent, radians.
     """
@@ -167,7 +167,7 @@ def _pose_hand(rng: np.random.Generator, size: float, axes: np.ndarray, curl: fl
 
 
 def _draw_cord(rng: np.random.Generator, face: Face, free: Callable) -> Cord | None:
-    """A loop before the face whose ends lead aside, of three wound vessels; None where it finds no room."""
+    """A loop in front of the face whose ends lead aside, of three wound vessels; None if there is no room."""
     size = face.eyes_mm
     radius = size * rng.uniform(*CORD_RADIUS)
     away = _unit((np.asarray((0, -1.0, 0)) + rng.normal(0, 0.35, 3)) @ face.axes)
@@ -276,7 +276,7 @@ def paint_cords(canvas: Canvas, cords: Iterable[Cord]) -> None:
 
 
 def tube(part: Canvas, course: np.ndarray, radius: float) -> np.ndarray:
-    """The distance to a tube along a course [N, 3]; far away where it is not near."""
+    """The distance to a tube along a course [N, 3]; a large distance where it is not near."""
     distance = np.full(part.scatter.shape, FAR_MM)
     for start, end in zip(course[:-1], course[1:], strict=True):
         near = part.place(np.minimum(start, end) - radius, np.maximum(start, end) + radius)
@@ -291,5 +291,5 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def _aside(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """What of a vector is at right angles to a unit vector."""
+    """The part of a vector at right angles to a unit vector."""
     return vector - (vector @ axis) * axis

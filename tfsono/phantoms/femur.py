@@ -1,14 +1,14 @@
 """One synthetic ultrasound volume of a fetal thigh, with the mask of its femur and the femur's two tips.
 
 It stands in for the 50 volumes of the femur paper (Sec. III-A: 416x416x284 voxels of 0.38 mm, 23 to 31 weeks). A leg
-(`femur_anatomy`) lies in the fluid of the womb in any direction, with what is around it: the fetus's pelvis, lower
-leg, trunk and an arm, placenta, membranes, the mother's tissue. The probe (`sweep`) then sees what sound lets it see.
-Tips are hard on purpose, as the paper says of its own: bone fades towards them, cartilage without contrast follows,
-and shadows of what lies before them fall on many.
+(`femur_anatomy`) lies in the fluid of the womb in any direction, surrounded by the fetus's pelvis, lower
+leg, trunk and an arm, placenta, membranes, the mother's tissue. The probe (`sweep`) then images it.
+Tips are difficult on purpose, as the paper reports of its own: bone fades towards them, cartilage without contrast
+follows, and shadows of bodies in front fall on many.
 
-The anatomy is drawn in millimetres from the middle of the field of view, so one seed is one leg at every resolution;
-the speckle is another one. A mask is the bone as a scan shows it, about as thick as an expert would draw it, and not
-what of it a shadow leaves: a reference that a picture alone would not tell.
+The anatomy is drawn in millimetres from the middle of the field of view, so one seed gives one leg at every resolution;
+only the speckle differs. A mask is the bone as a scan shows it, about as thick as an expert would draw it, including
+what a shadow hides.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tfsono.phantoms.view import draw_sweep, middle_mm
 
 PAPER_SIZE, PAPER_SPACING_MM = (416, 416, 284), (0.38, 0.38, 0.38)
 PAPER_WEEKS = (23.0, 31.0)
-# The side of the blocks that are painted one by one: small ones stay in the processor's cache, and what is far from a
-# block is not computed there.
+# The side of the blocks that are painted one by one: small ones fit in the processor's cache, and bodies far from a
+# block are not computed there.
 BLOCK_SIDE = 52
 FLUID_DB = -75.0
 # Poses that are tried before a field of view counts as too small for the bone.
@@ -88,7 +88,7 @@ class _Limb(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """How the tissues look: decibels below white; the bone's loss in dB a millimetre; how the tips fade."""
+    """Levels of the tissues: decibels below white; the bone's loss in dB a millimetre; how the tips fade."""
 
     mother_db: float
     wall_db: float
@@ -107,10 +107,10 @@ class _Look(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """A leg, where it lies, and all that surrounds it; millimetres from the middle of the field of view.
+    """A placed leg and all that surrounds it; millimetres from the middle of the field of view.
 
     `rotation` has the rows u, v, w of the femur's frame; a right leg has u mirrored. `shadows` are balls (middle,
-    radius, dB a millimetre) that take sound away, as gas, a scar or poor contact do.
+    radius, dB a millimetre) that absorb sound, as gas, a scar or poor contact do.
     """
 
     leg: Leg
@@ -136,13 +136,13 @@ def femur_phantom(
     """A fetal femur drawn from `seed`, in a sector of `size * spacing_mm` in which all of it lies.
 
     Args:
-        seed: what decides the leg, its pose, its surroundings and the speckle; not the resolution.
+        seed: determines the leg, its pose, its surroundings and the speckle; not the resolution.
         size: voxels along x, y (the depth) and z.
         spacing_mm: the voxel's sides.
         weeks: the lowest and the highest gestational age.
 
     Raises:
-        ValueError: sizes, spacings or weeks that are none.
+        ValueError: invalid sizes, spacings or weeks.
         UserError: the field of view is too small for the bone.
     """
     scene, sweep, textures = _draw(seed, size, spacing_mm, weeks)
@@ -196,7 +196,7 @@ def _draw_pose(rng: np.random.Generator, leg: Leg, right: bool, sweep: Sweep, ex
     """A frame [3, 3] (rows u, v, w) and a middle [mm]: any direction and roll, the whole bone in the field of view.
 
     Three of four lie across the beam within some 40 degrees, as a sonographer turns the probe until they do; the
-    others in any direction but along it, where nothing of the shaft would be seen.
+    others in any direction but along it, where the shaft would be invisible.
     """
     bone = leg.femur
     around = np.asarray(list(product((-1, 1), repeat=3))) * 0.16 * bone.length_mm
@@ -247,7 +247,7 @@ def _draw_mother(rng: np.random.Generator, length_mm: float, center, extent_mm) 
 
 
 def _draw_limb(rng: np.random.Generator, length_mm: float, center, tips, beams) -> _Limb:
-    """An arm before the thigh or beside it; half of them lie between the probe and one of the tips."""
+    """An arm in front of the thigh or next to it; half of them are between the probe and one of the tips."""
     which = rng.integers(2)
     if rng.random() < 0.5:
         middle = tips[which] - beams[which] * length_mm * rng.uniform(0.42, 0.75)
@@ -265,7 +265,7 @@ def _draw_limb(rng: np.random.Generator, length_mm: float, center, tips, beams) 
 
 
 def _draw_shadows(rng: np.random.Generator, tips, beams) -> tuple[tuple[np.ndarray, float, float], ...]:
-    """Balls that take 8 to 22 dB from what lies behind: before a tip in a third of the cases, and anywhere."""
+    """Balls that absorb 8 to 22 dB: in front of a tip in a third of the cases, and anywhere."""
     shadows = []
     for tip, beam in zip(tips, beams, strict=True):
         radius, hit, away = rng.uniform(4, 8), rng.random() < 0.35, rng.uniform(28, 50)
@@ -305,7 +305,7 @@ def _draw_look(rng: np.random.Generator, leg: Leg) -> _Look:
 
 
 def _paint(scene: _Scene, fields: tuple[Field, ...], size, spacing_mm) -> tuple[Tissue, np.ndarray]:
-    """What the sound meets, and the femur's mask; block by block, each with its part of the fields, broad to fine."""
+    """The tissue and the femur's mask; block by block, each with its part of the fields, broad to fine."""
     canvas = Canvas.blank(centers_mm(size, spacing_mm), float(np.mean(spacing_mm)))
     mask = np.zeros(size, np.uint8)
     for corner in product(*(range(0, side, BLOCK_SIDE) for side in size)):
@@ -324,7 +324,7 @@ def _near(canvas: Canvas, center_mm, radius_mm: float) -> bool:
 
 
 def _paint_block(scene: _Scene, canvas: Canvas) -> np.ndarray:
-    """Paints from the outside in: what comes later lies over what was there. Returns the femur's mask."""
+    """Paints from the outside in: later bodies cover earlier ones. Returns the femur's mask."""
     _mother(scene, canvas)
     for limb in scene.limbs:
         _limb(scene, canvas, limb)
@@ -430,7 +430,7 @@ def _bone(scene: _Scene, canvas: Canvas, distance: np.ndarray, change_db=0.0) ->
 
 
 def _fading_db(scene: _Scene, points: Points) -> np.ndarray:
-    """What the femur's echo loses towards the tips, dB: there it is porous, and its edge is cartilage."""
+    """The loss of the femur's echo towards the tips, dB: there it is porous, and its edge is cartilage."""
     change = np.zeros(points[0].shape, np.float32)
     look = scene.look
     for tip, fade, width in zip(scene.leg.femur.tips_mm, look.tips_db, look.fading_mm, strict=True):

@@ -1,8 +1,8 @@
 """One fetal leg as signed distances: numbers drawn from anatomy's ranges, and the bodies they make.
 
 Everything is in the femur's own frame in millimetres: the origin midway between the two tips, u medial, v anterior,
-w proximal, so that the proximal tip lies near +w and the distal one near -w. A right leg is the mirror image of a
-left one. Sizes go with the femur's length: a number in a body's description is a part of it.
+w proximal, so that the proximal tip is near +w and the distal one near -w. A right leg is the mirror image of a
+left one. Sizes scale with the femur's length: numbers in a body's description are parts of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfsono.phantoms.distance import Points, along, blend, capsule, ellipsoid, l
 HADLOCK = (-3.91, 0.427, -0.0034)
 # How far femora of one age differ, as part of the length: about as much as a length's ages do (one to two weeks).
 LENGTH_SPREAD = 0.03
-# Where the tips lie, as parts of the length: the trochanter's top, lateral of the axis; the end plate, behind it.
+# Positions of the tips, as parts of the length: the trochanter's top, lateral of the axis; the end plate, behind it.
 PROXIMAL_U, DISTAL_V = -0.035, -0.02
 
 OUTWARD, FORWARD, UPWARD = np.eye(3)
@@ -34,7 +34,7 @@ class Femur:
         shaft_mm: the radius of the shaft's middle.
         bow_mm: how far the middle is bowed forwards.
         neck: how far the neck reaches inwards, as part of the length.
-        flare: the half widths of both ends, as parts of what is usual.
+        flare: the half widths of both ends, as parts of the usual ones.
     """
 
     weeks: float
@@ -53,7 +53,7 @@ class Femur:
 
 @dataclass(frozen=True)
 class Leg:
-    """A femur and what lies around it: bodies by the femur's frame, angles in radians.
+    """A femur and its surroundings: bodies by the femur's frame, angles in radians.
 
     Attributes:
         thigh: the radii of the flesh at the hip and at the knee, as parts of the femur's length.
@@ -83,7 +83,7 @@ class Leg:
 
     @property
     def hip_mm(self) -> np.ndarray:
-        """The middle of the femoral head, which is cartilage yet."""
+        """The middle of the femoral head, which is still cartilage."""
         femur = self.femur
         return femur.length_mm * np.asarray([femur.neck + 0.05, 0.0, 0.47])
 
@@ -163,7 +163,7 @@ def _distal_end(points: Points, bone: Femur, behind: float, bottom: float) -> np
 
 
 def volume_ml(bone: Femur) -> float:
-    """What the femur fills, counted on cubes of a hundredth of its length; millilitres."""
+    """The femur's volume, counted on cubes of a hundredth of its length; millilitres."""
     step = bone.length_mm / 100
     axes = (np.arange(-half, half, step, dtype=np.float32) for half in bone.length_mm * np.asarray([0.25, 0.2, 0.55]))
     inside = femur(tuple(np.meshgrid(*axes, indexing="ij", sparse=True)), bone) < 0
@@ -233,7 +233,7 @@ def trunk(points: Points, leg: Leg) -> np.ndarray:
 
 
 def septa(points: Points, leg: Leg) -> np.ndarray:
-    """The distance to the sheets of fascia that part the thigh's muscles: three, that run along the bone."""
+    """The distance to the three sheets of fascia that separate the thigh's muscles along the bone."""
     size = leg.femur.length_mm
     sheets = []
     for angle, away in ((0.4, 0.14), (2.4, 0.15), (4.6, 0.13)):

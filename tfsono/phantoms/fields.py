@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-# The squared weights of a cubic B-spline sum to 151/315 in the mean, an axis: what is left of the variance.
+# The squared weights of a cubic B-spline sum to 151/315 in the mean, per axis: the remaining variance.
 SPLINE_DEVIATION = (151 / 315) ** 1.5
 
 
@@ -21,7 +21,7 @@ def centers_mm(size: tuple[int, int, int], spacing_mm: tuple[float, float, float
 
 @dataclass(frozen=True)
 class Field:
-    """White noise on a periodic lattice, seen through cubic B-splines: about zero mean and unit deviation."""
+    """White noise on a periodic lattice, interpolated by cubic B-splines: about zero mean and unit deviation."""
 
     values: np.ndarray
     scale_mm: tuple[float, float, float]
@@ -36,7 +36,7 @@ class Field:
 
 
 def draw_field(rng: np.random.Generator, scale_mm, cells: int = 24) -> Field:
-    """A field of lattice pitch `scale_mm` (a number, or one an axis), periodic in `cells` points."""
+    """A field of lattice pitch `scale_mm` (a number, or one per axis), periodic in `cells` points."""
     scales = tuple(float(scale) for scale in np.broadcast_to(scale_mm, 3))
     values = rng.standard_normal((cells, cells, cells), dtype=np.float32) / np.float32(SPLINE_DEVIATION)
     return Field(values, scales)

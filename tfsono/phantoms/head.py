@@ -1,12 +1,12 @@
-"""One synthetic ultrasound picture of a fetal head in an axial plane, with its mask, ellipse and four points.
+"""One synthetic ultrasound image of a fetal head in an axial plane, with its mask, ellipse and four points.
 
-It stands in for the pictures of the HC18 set (800x540, 0.05 to 0.33 mm a pixel), on which the figures below
-were fitted by eye and by number: a curved array's sector, the skull bright where the sound meets it at right
-angles and all but lost where it grazes, the shadows beside and under it, midline, cavum, choroid plexus, fluid
-and uterine wall around, speckle, and the scanner's own marks. The picture is painted along the rays in
-millimetres and converted last, so one seed is one picture at every resolution.
+It stands in for the images of the HC18 set (800x540, 0.05 to 0.33 mm per pixel), to which the numbers below
+were fitted: a curved array's sector, the skull bright where the sound meets it at right angles and almost invisible
+where it grazes, the shadows at its sides and under it, midline, cavum, choroid plexus, fluid and uterine wall around,
+speckle, and the scanner's own marks. The image is painted along the rays in millimetres and converted last, so one
+seed gives one image at every resolution.
 
-Images2D are [Y, X] here (rows, columns), unlike the volumes elsewhere in this package; points are (x, y).
+Images are [Y, X] here (rows, columns), unlike the volumes elsewhere in this package; points are (x, y).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ ZERO = np.float32(0)
 
 
 class HeadReference(NamedTuple):
-    """What a measurement of the picture should give.
+    """The reference measurements of the image.
 
     The ellipse is the skull's outer edge. `points_px` [4, 2] are the ends of its axes as `head_labels.LANDMARKS`:
-    ofd the long axis, bpd the short one; ofd_1 is left of ofd_2, and bpd_1 above bpd_2, as most of the public
-    points are.
+    ofd the long axis, bpd the short one; ofd_1 is left of ofd_2, and bpd_1 above bpd_2, like most of the public
+    points.
     """
 
     ellipse: Ellipse
@@ -50,7 +50,7 @@ class HeadReference(NamedTuple):
 
 
 class HeadPhantom(NamedTuple):
-    """A picture uint8 [Y, X], its filled mask uint8 [Y, X] (0 or 1), the reference, and what was drawn (for JSON)."""
+    """An image uint8 [Y, X], its filled mask uint8 [Y, X] (0 or 1), the reference, and what was drawn (for JSON)."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -59,7 +59,7 @@ class HeadPhantom(NamedTuple):
 
 
 class _Surroundings(NamedTuple):
-    """The amniotic cavity, the bands of skin and uterus above it, and limbs: millimetres of the picture."""
+    """The amniotic cavity, the bands of skin and uterus above it, and limbs: millimetres of the image."""
 
     tissue_db: float
     cavity_center_mm: np.ndarray
@@ -85,7 +85,7 @@ class _Scanner(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """A head, where it lies (millimetres from the picture's middle), and how it is looked at."""
+    """A placed head (millimetres from the image's middle), and how it is viewed."""
 
     head: Head
     pixel_mm: float
@@ -106,15 +106,15 @@ def head_phantom(
     """A head in an axial plane drawn from `seed`.
 
     Args:
-        seed: what decides the picture; not the resolution.
+        seed: determines the image; not the resolution.
         size_yx: rows and columns. With half of the paper's 540x800 and pixels twice as large the field of view
             is the same; another shape shows more at two sides.
         pixel_range_mm: the smallest and the largest pixel at this size. A head that is too large for the
-            largest gets a larger one: all of it is in every picture.
-        subject: the seed of the fetus, for several pictures of one head; default: `seed`.
+            largest gets a larger one: all of it is in every image.
+        subject: the seed of the fetus, for several images of one head; default: `seed`.
 
     Raises:
-        ValueError: a side of less than 16 pixels, or a range that is none.
+        ValueError: a side of less than 16 pixels, or an invalid range.
     """
     scene, reference = _scene_and_reference(seed, size_yx, pixel_range_mm, subject)
     x_mm, y_mm = _pixel_axes(size_yx, reference.pixel_size_mm)
@@ -160,7 +160,7 @@ def _reference(scene: _Scene, size_yx, pixel_mm: float) -> HeadReference:
 
 
 def _pixel_axes(size_yx, pixel_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """The columns' x and the rows' y, millimetres from the picture's middle."""
+    """The columns' x and the rows' y, millimetres from the image's middle."""
     rows, columns = size_yx
     return (np.arange(columns) - (columns - 1) / 2) * pixel_mm, (np.arange(rows) - (rows - 1) / 2) * pixel_mm
 
@@ -190,7 +190,7 @@ def _seen_from(rng: np.random.Generator, head: Head) -> Head:
 def _draw_position(
     rng: np.random.Generator, head: Head, angle: float, pixel_range_mm: tuple[float, float]
 ) -> tuple[float, np.ndarray]:
-    """The paper-size pixel [mm] and the head's middle [mm], so that all of the head is in the picture."""
+    """The paper-size pixel [mm] and the head's middle [mm], so that all of the head is in the image."""
     target = rng.normal(165, 38) if head.early else rng.normal(240, 34)
     pixel_mm = head.semi_axes_mm[0] / np.clip(target, 97, 325)
     extent = Ellipse((0, 0), *head.semi_axes_mm, angle).contour().max(axis=0)
@@ -201,7 +201,7 @@ def _draw_position(
 
 
 def _draw_sector(rng: np.random.Generator, head: Head, pixel_mm: float, center_mm, angle: float) -> Sector:
-    """A field of view of which the skull leaves at most a twentieth out, the widest of those tried if none does."""
+    """A field of view that excludes at most a twentieth of the skull; if none does, the widest of those tried."""
     x, y = Ellipse(tuple(center_mm), *head.semi_axes_mm, angle).contour(180).T
     best, most = None, -1.0
     for _ in range(60):
@@ -275,7 +275,7 @@ def _draw_scanner(rng: np.random.Generator, head: Head) -> _Scanner:
 
 
 class _Canvas(NamedTuple):
-    """The rays' points in millimetres of the picture (x, y) and of the head (u, v), and random fields there."""
+    """The rays' points in millimetres of the image (x, y) and of the head (u, v), and random fields there."""
 
     x: np.ndarray
     y: np.ndarray
@@ -289,7 +289,7 @@ class _Canvas(NamedTuple):
 
 
 def _rays(scene: _Scene, pixel_mm: float) -> np.ndarray:
-    """Brightness 0 to 1 along the rays, float32 [SAMPLES, RAYS]; what is finer than a pixel is blurred away."""
+    """Brightness 0 to 1 along the rays, float32 [SAMPLES, RAYS]; details finer than a pixel are blurred."""
     sector, scanner = scene.sector, scene.scanner
     textures, noise = (np.random.default_rng(part) for part in scene.texture_seed.spawn(2))
     canvas = _canvas(scene, textures)
@@ -321,7 +321,7 @@ def _canvas(scene: _Scene, rng: np.random.Generator) -> _Canvas:
 
 
 def _cover(scatter: np.ndarray, part: np.ndarray, level_db) -> None:
-    """Puts what fills `part` (0 to 1) of each point over what is there."""
+    """Blends in a body that fills `part` (0 to 1) of each point."""
     scatter += part * (amplitude(level_db) - scatter)
 
 
@@ -333,7 +333,7 @@ def _ellipse(x: np.ndarray, y: np.ndarray, center, radii, angle: float) -> np.nd
 
 
 def _surroundings(scene: _Scene, canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """What lies around the head: amplitudes, and what it takes from the sound in dB a millimetre."""
+    """The surroundings of the head: amplitudes, and the loss in dB per millimetre."""
     around, step = scene.around, canvas.step_mm
     level_db = np.float32(around.tissue_db) + np.float32(3.5) * canvas.coarse + np.float32(5) * canvas.broad
     scatter = amplitude(level_db + np.float32(2) * canvas.fine + np.float32(3) * canvas.streaks)
@@ -357,7 +357,7 @@ def _surroundings(scene: _Scene, canvas: _Canvas) -> tuple[np.ndarray, np.ndarra
 
 
 def _head(scene: _Scene, canvas: _Canvas, scatter: np.ndarray) -> np.ndarray:
-    """Paints brain and skull over `scatter`; returns the bone's loss in dB a millimetre."""
+    """Paints brain and skull over `scatter`; returns the bone's loss in dB per millimetre."""
     head, step = scene.head, canvas.step_mm
     turn = np.arctan2(canvas.v * np.float32(head.semi_axes_mm[0]), canvas.u * np.float32(head.semi_axes_mm[1]))
     outside = _ellipse(canvas.u, canvas.v, (0, 0), head.semi_axes_mm, 0.0)
@@ -389,7 +389,7 @@ def _facing(scene: _Scene, canvas: _Canvas) -> np.ndarray:
 
 
 def _brain(scene: _Scene, canvas: _Canvas, outside: np.ndarray) -> np.ndarray:
-    """Amplitudes of what fills the skull."""
+    """Amplitudes of the inside of the skull."""
     head = scene.head
     depth = (canvas.y - np.float32(scene.center_mm[1])) / np.float32(head.semi_axes_mm[1])
     haze = np.float32(head.haze_db) * np.clip(np.float32(0.25) - np.float32(0.75) * depth, 0, 1)

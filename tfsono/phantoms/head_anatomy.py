@@ -1,7 +1,7 @@
-"""One fetal head in an axial plane: its skull, and what lies in it, in millimetres of the head's own frame.
+"""One fetal head in an axial plane: its skull and its content, in millimetres of the head's own frame.
 
-u runs along the long axis (OFD), v along the short one (BPD), the middle is 0. Echo levels are in dB of what a
-picture shows as white.
+u runs along the long axis (OFD), v along the short one (BPD), the middle is 0. Echo levels are in dB
+relative to white.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Head:
         semi_axes_mm: of the skull's outer edge, the long one first.
         wall_mm: the bone's thickness.
         skull_db: its echo where the sound meets it at right angles.
-        grazing_db: how much less comes back where it grazes.
-        loss_db_mm: what a millimetre of bone takes from an echo, both ways.
-        ripple: (order, phase, part of the short axis) of waves by which the skull is no perfect ellipse.
+        grazing_db: how much weaker it is where the sound grazes.
+        loss_db_mm: loss of an echo per millimetre of bone, both ways.
+        ripple: (order, phase, part of the short axis) of waves in the skull's ellipse.
         gaps: (angle, half width, dB) of arcs where it echoes less: sutures, fontanelles, shadows from outside.
-        brain_db: the echo of what fills the skull.
+        brain_db: the echo of the inside of the skull.
         haze_db: how much brighter the part under the near wall is, by reverberation.
         parts: bodies in the skull, later over earlier.
         lines: falx, cavum, ventricle walls, sulci, over the bodies.
@@ -105,7 +105,7 @@ def draw_head(rng: np.random.Generator) -> Head:
 
 
 def _draw_gaps(rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:
-    """Narrow sutures, and in a third of the heads one wide arc that hardly shows."""
+    """Narrow sutures, and in a third of the heads one wide arc that is hardly visible."""
     gaps = [(rng.uniform(-np.pi, np.pi), rng.uniform(0.02, 0.09), rng.uniform(-24, -8)) for _ in range(rng.integers(5))]
     if rng.random() < 0.35:
         gaps.append((rng.uniform(-np.pi, np.pi), rng.uniform(0.15, 0.5), rng.uniform(-26, -10)))
@@ -179,7 +179,7 @@ def _sulci(rng: np.random.Generator, axes: np.ndarray, size: float) -> tuple[Lin
 
 
 def _draw_early(rng: np.random.Generator, axes: np.ndarray) -> tuple[tuple[Part, ...], tuple[Line, ...]]:
-    """Two large choroid plexuses beside the falx in dark fluid, and coarse echoes at the base."""
+    """Two large choroid plexuses next to the falx in dark fluid, and coarse echoes at the base."""
     size = float(np.abs(axes).min())
     parts, level = [], rng.uniform(-44, -33)
     for side in (-1, 1):

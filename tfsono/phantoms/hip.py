@@ -2,7 +2,7 @@
 
 It stands in for the 20 unilateral hips of the hip paper (Sec. 3: T1-weighted, about 300x200x100 voxels):
 marrow and fat bright, cortex dark, the acetabulum a thin joint space away from the head, muscles in
-between, shading, partial volume and Rician noise. The anatomy is drawn in millimetres, so one seed is
+between, shading, partial volume and Rician noise. The anatomy is drawn in millimetres, so one seed gives
 one person at every resolution.
 """
 
@@ -23,8 +23,8 @@ from tfsono.phantoms.hip_tissue import Tissue
 # Signals in T1-weighted spin echo without fat suppression, subcutaneous fat = 1.
 FAT, SKIN, FASCIA, FATTY_MARROW, RED_MARROW = 1.0, 0.4, 0.25, 0.95, 0.55
 MUSCLE, FLUID, SYNOVIUM, LABRUM, CAPSULE, URINE, LIGAMENT = 0.33, 0.24, 0.5, 0.1, 0.13, 0.2, 0.12
-# The side of the blocks worked on one by one: their temporaries stay in the processor's cache, which is
-# several times as fast, and what is far from a block is not computed there.
+# The side of the blocks that are computed one by one: their temporaries fit in the processor's cache, which is
+# several times as fast, and bodies far from a block are not computed there.
 BLOCK_SIDE = 50
 
 
@@ -47,7 +47,7 @@ class _Texture(NamedTuple):
 
 
 class _Contrast(NamedTuple):
-    """How the signals differ between scans and persons, and small findings in the femoral head and neck."""
+    """Signal differences between scans and persons, and small findings in the femoral head and neck."""
 
     cortex: float
     cartilage: float
@@ -59,7 +59,7 @@ class _Contrast(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """Where this person lies in the scanner, and everything that was drawn."""
+    """The position of this person in the scanner, and everything that was drawn."""
 
     bones: Bones
     tissue: Tissue
@@ -82,14 +82,14 @@ def hip_phantom(
     """A left or right hip drawn from `seed`.
 
     Args:
-        seed: what decides the person, the position and the noise; not the resolution.
+        seed: determines the person, the position and the noise; not the resolution.
         size: voxels along x, y, z. The field of view is `size * spacing_mm`, around one middle.
         spacing_mm: the voxel's sides.
         bias: whether the coil shades the image (up to 30 %).
         noise: whether Rician noise is added (signal-to-noise ratio of fatty marrow 8 to 25).
 
     Returns:
-        float32 image, uint8 label (0 background, 1 femur with its cortex), a description that JSON can hold.
+        float32 image, uint8 label (0 background, 1 femur with its cortex), a description for JSON.
     """
     if len(size) != 3 or min(size) < 1 or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
         raise ValueError(
@@ -130,7 +130,7 @@ def _draw_scene(rng: np.random.Generator, voxel_mm: float) -> _Scene:
 
 
 def _draw_contrast(rng: np.random.Generator, bones: Bones) -> _Contrast:
-    """Cysts, bone islands and bruises appear in about half of the hips: the mask does not mind them."""
+    """Cysts, bone islands and bruises appear in about half of the hips; they do not change the mask."""
     findings = []
     for _ in range(rng.choice([0, 0, 0, 1, 2, 3])):
         place = hip_bones.unit(rng.normal(size=3)) * bones.head_radius_mm * rng.uniform(0.3, 0.95)
@@ -204,7 +204,7 @@ def _paint_block(scene: _Scene, points: Points, fields) -> tuple[np.ndarray, np.
 
 
 def _cover(image: np.ndarray, part: np.ndarray, signal) -> None:
-    """Puts a tissue that fills `part` (0 to 1) of each voxel over what is there."""
+    """Blends in a tissue that fills `part` (0 to 1) of each voxel."""
     image += part * (np.float32(1) * signal - image)
 
 
@@ -300,7 +300,7 @@ def _trabeculae(contrast: _Contrast, fields) -> np.ndarray:
 
 
 def _largest_component(mask: np.ndarray) -> np.ndarray:
-    """The mask as uint8 without the crumbs that an oblique edge of the field of view may cut off a bone."""
+    """The mask as uint8 without fragments that an oblique edge of the field of view may cut off a bone."""
     parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
     if count <= 1:
         return mask.astype(np.uint8)

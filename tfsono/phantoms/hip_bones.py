@@ -69,7 +69,7 @@ class Bones:
 
     @property
     def scale(self) -> float:
-        """The size of this person beside a head of 24 mm radius."""
+        """The size of this person relative to a head of 24 mm radius."""
         return self.head_radius_mm / REFERENCE_HEAD_MM
 
 
@@ -128,7 +128,7 @@ def femur(points: Points, bones: Bones) -> np.ndarray:
 
 
 def head_and_neck(points: Points, bones: Bones) -> np.ndarray:
-    """The ball and the neck without the trochanters: what the joint's capsule encloses."""
+    """The ball and the neck without the trochanters: the inside of the joint's capsule."""
     head = length(points) - np.float32(bones.head_radius_mm)
     inward = unit(np.cross(bones.neck_axis, bones.shaft_up))
     neck = capsule(points, bones.base, np.zeros(3), bones.neck_radii_mm[::-1], flat=1.2 * inward)
@@ -221,7 +221,7 @@ def _cup_axis(inclination_deg: float, version_deg: float) -> np.ndarray:
 
 
 def _cam(points: Points, bones: Bones) -> np.ndarray:
-    """A bump on the junction of head and neck, standing `cam_mm` out of it."""
+    """A bump on the junction of head and neck, `cam_mm` high."""
     radius = bones.head_radius_mm
     center = -0.62 * radius * bones.neck_axis + (0.45 * radius + bones.cam_mm) * bones.cam_direction
     return sphere(points, center, 0.42 * radius)

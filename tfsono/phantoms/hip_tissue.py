@@ -1,4 +1,4 @@
-"""What lies around the bones of one hip: skin, fat, muscles parted by fatty septa, vessels, nerves, bladder.
+"""The tissue around the bones of one hip: skin, fat, muscles separated by fatty septa, vessels, nerves, bladder.
 
 The same body frame as in `hip_bones`: millimetres from the femoral head's centre, u lateral, v posterior,
 w superior.
@@ -45,7 +45,7 @@ class Tissue:
 
 
 def draw_tissue(rng: np.random.Generator, bones: Bones) -> Tissue:
-    """Soft tissue that fits these bones: muscles run between their attachments, the skin lies around them."""
+    """Soft tissue that fits these bones: muscles run between their attachments, the skin encloses them."""
     scale = bones.scale
     bulk = rng.uniform(0.88, 1.15)
     fat_mm = float(rng.triangular(8, 16, 38))
@@ -66,7 +66,7 @@ def draw_tissue(rng: np.random.Generator, bones: Bones) -> Tissue:
 
 
 # Name, from, to, radii, flattening. Points in millimetres for a head of 24 mm radius; those called "base" are
-# counted from where the neck's axis meets the shaft's, the others from the head's centre.
+# relative to where the neck's axis meets the shaft's, the others from the head's centre.
 MUSCLES = (
     ("iliopsoas, pelvic part", (-34, -26, 70), (-6, -37, 4), (19, 15), None),
     ("iliopsoas, lower part", (-6, -37, 4), "base (-12, 8, -32)", (15, 8), None),
@@ -105,7 +105,7 @@ def _draw_muscle(rng: np.random.Generator, bones: Bones, bulk: float, row) -> Ro
 
 
 def _place(point, bones: Bones) -> np.ndarray:
-    """A point of the table in millimetres: counted from the head's centre, or from the base of the neck."""
+    """A point of the table in millimetres: from the head's centre, or from the base of the neck."""
     if isinstance(point, str):
         numbers = [float(number) for number in point[len("base (") : -1].split(",")]
         return bones.base + bones.scale * np.asarray(numbers)
@@ -157,7 +157,7 @@ def muscle_layer(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All muscles together: their distance, that from the septum to the neighbour, the nearest one's signal.
 
-    Neighbours that overlap are parted halfway, where the distances to both surfaces are the same.
+    Neighbours that overlap are separated halfway, where the distances to both surfaces are the same.
     """
     nearest = np.full(points[0].shape, 1e3, np.float32)
     second = nearest.copy()
@@ -172,7 +172,7 @@ def muscle_layer(
 
 
 def within_reach(rods: tuple[Rod, ...], points: Points, margin_mm: float) -> list[Rod]:
-    """The rods that come within `margin_mm` of a block of points: the others need not be computed there."""
+    """The rods that come within `margin_mm` of a block of points; the others are not computed there."""
     corners = [
         np.asarray([axis[x, y, z] for axis in points]) for x in (0, -1) for y in (0, -1) for z in (0, -1)
     ]
@@ -193,6 +193,6 @@ def bladder(points: Points, tissue: Tissue) -> np.ndarray:
 
 
 def septa(part_mm: np.ndarray, width_mm: float, voxel_mm: float) -> np.ndarray:
-    """The part of a voxel within half of `width_mm` of the plane that lies `part_mm` away, 0 to 1."""
+    """The part of a voxel within half of `width_mm` of the plane at `part_mm`, 0 to 1."""
     half = np.float32(width_mm / 2)
     return coverage(part_mm - half, voxel_mm) - coverage(part_mm + half, voxel_mm)

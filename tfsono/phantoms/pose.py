@@ -1,12 +1,12 @@
 """One synthetic ultrasound volume of a whole fetus of 10 to 14 weeks, with its 16 landmarks.
 
 It stands in for the 152 volumes of the pose paper (Sec. 3: 220x205x260 voxels of 0.5 mm on average). A fetus
-(`pose_skeleton`) lies in any posture and direction, or not far from that of a sagittal view, in the fluid of the womb,
-with the cord, the placenta, the amnion, a yolk sac and the mother's tissue around it; the probe (`sweep`) then sees
-what sound lets it see.
+(`pose_skeleton`) lies in any posture and direction, or close to that of a sagittal view, in the fluid of the womb,
+with the cord, the placenta, the amnion, a yolk sac and the mother's tissue around it; the probe (`sweep`) then images
+it.
 
-Everything is drawn in millimetres from the middle of the field of view, so one seed is one fetus at every resolution;
-the speckle is another one. Landmarks are the joints where they are, also where a shadow hides them.
+Everything is drawn in millimetres from the middle of the field of view, so one seed gives one fetus at every
+resolution; only the speckle differs. Landmarks are exact, also where a shadow hides them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tfsono.phantoms.womb import Womb, WombLook, draw_womb_look, paint_womb
 
 PAPER_SIZE, PAPER_SPACING_MM = (220, 205, 260), (0.5, 0.5, 0.5)
 PAPER_WEEKS = (10.0, 14.0)
-# Postures that are tried before a field of view counts as too small for the fetus, directions of each, places of each.
+# Postures that are tried before a field of view counts as too small for the fetus, directions and positions for each.
 MOST_POSTURES, DIRECTIONS, PLACES = 40, 12, 24
 # How far all of the skin stays off the sides of the volume, and off the probe's face; landmarks in voxels.
 OFF_SIDES_MM, OFF_PROBE_MM, INSIDE_VOXELS = 2.5, 9.0, 2.0
@@ -55,7 +55,7 @@ class FetusPhantom(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """The fetus where it lies, what surrounds it, and how both look; millimetres from the middle of the view."""
+    """The placed fetus, its surroundings, and their levels; millimetres from the middle of the view."""
 
     fetus: Fetus
     womb: Womb
@@ -74,16 +74,16 @@ def fetus_phantom(
     """A fetus drawn from `seed`, in a sector of `size * spacing_mm` in which all of it lies.
 
     Args:
-        seed: what decides the fetus, its posture, its surroundings and the speckle; not the resolution.
+        seed: determines the fetus, its posture, its surroundings and the speckle; not the resolution.
         size: voxels along x, y (the depth) and z.
         spacing_mm: the voxel's sides.
         weeks: the lowest and the highest gestational age.
-        turn_degrees: how far, about any axis, it may be turned out of a sagittal view of a fetus on its back; with 180
-            all directions are alike.
-        variety: of the postures: 1 as usual; towards 0 ever more alike.
+        turn_degrees: largest rotation, about any axis, out of a sagittal view of a fetus on its back; with 180 all
+            directions are equally likely.
+        variety: of the postures; 1 is usual, 0 makes them all alike.
 
     Raises:
-        ValueError: sizes, spacings, weeks, degrees or a variety that are none.
+        ValueError: invalid sizes, spacings, weeks, degrees or variety.
         UserError: the field of view is too small for the fetus.
     """
     scene, sweep, textures = _draw(seed, size, spacing_mm=spacing_mm, weeks=weeks, turn_degrees=turn_degrees,
@@ -129,26 +129,26 @@ def _draw(seed: int, size, spacing_mm, weeks, turn_degrees, variety) -> tuple[_S
 
 def _draw_placed(rng: np.random.Generator, sweep: Sweep, size, spacing_mm, build: Build, turn_degrees: float,
                  variety: float) -> Fetus:
-    """A fetus of these sizes, all of it in the field of view; posture, direction and place are drawn.
+    """A fetus of these sizes, all of it in the field of view; posture, direction and position are drawn.
 
-    Where the view has no room for a posture in any of some directions, another posture is drawn: old fetuses with
-    stretched legs are rarer than young ones.
+    If a posture does not fit in any of some directions, another one is drawn: old fetuses with stretched legs are
+    rarer than young ones.
     """
     middle = middle_mm(size, spacing_mm)
     for _ in range(MOST_POSTURES):
         posed = draw_fetus(rng, build, variety)
         for _ in range(DIRECTIONS):
-            turned = posed.moved(draw_direction(rng, turn_degrees), 0)
-            shift = _draw_place(rng, turned, sweep, middle, spacing_mm)
+            rotated = posed.moved(draw_direction(rng, turn_degrees), 0)
+            shift = _draw_place(rng, rotated, sweep, middle, spacing_mm)
             if shift is not None:
-                return turned.moved(np.eye(3), shift)
+                return rotated.moved(np.eye(3), shift)
     raise UserError(f"size and spacing_mm: the field of view must hold a fetus of {build.crown_rump_mm:.0f} mm "
                     f"crown-rump length; found {' x '.join(f'{side:.0f}' for side in size * spacing_mm)} mm, "
                     "too small for it")
 
 
 def _draw_place(rng: np.random.Generator, fetus: Fetus, sweep: Sweep, middle, spacing_mm) -> np.ndarray | None:
-    """A shift that puts all of the fetus into the volume and the sector; None where none was found."""
+    """A shift that puts all of the fetus into the volume and the sector; None if none was found."""
     outline, half = fetus.outline_mm(), middle + 0.5 * spacing_mm
     low, high = -half + OFF_SIDES_MM - outline.min(axis=0), half - OFF_SIDES_MM - outline.max(axis=0)
     low[1] = max(low[1], -half[1] + OFF_PROBE_MM - outline[:, 1].min())

@@ -1,7 +1,7 @@
-"""What a posed fetus is made of, painted on a canvas: flesh, skull and face, spine, ribs, limb bones, organs.
+"""The tissue of a posed fetus, painted on a canvas: flesh, skull and face, spine, ribs, limb bones, organs.
 
-Numbers in the bodies' descriptions are parts of the crown-rump length, in the frames of `fetus_skeleton`. All of it is
-mirror symmetric, the organs too, so that nothing but the body's handedness tells left from right.
+Numbers in the bodies' descriptions are parts of the crown-rump length, in the frames of `pose_skeleton`. All of it is
+mirror symmetric, the organs too, so that only the body's handedness tells left from right.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tfsono.phantoms.distance import along, blend, capsule, ellipsoid, minus, sp
 from tfsono.phantoms.pose_skeleton import BUTTOCK, Fetus, Segment
 from tfsono.phantoms.womb import FLUID_DB
 
-# How far flesh is rounded where bodies meet; the skin's thickness; where the skull and the ribs lie under the skin.
+# Rounding of the flesh where bodies meet; the skin's thickness; the depth of skull and ribs under the skin.
 FILLET, SKIN_MM, SKULL_DEPTH, RIB_DEPTH = 0.035, 0.9, 0.014, 0.030
 SKULL_MM = 1.0
 RIB_PITCH, RIB_TILT = 0.038, 0.35
@@ -24,14 +24,14 @@ VERTEBRAE, NECK_VERTEBRAE = 20, 5
 BONES = {"upper_arm": (0.10, 0.88, 0.015, 0.0), "forearm": (0.08, 0.92, 0.011, 0.022),
          "hand": (0.15, 0.85, 0.008, 0.016), "thigh": (0.12, 0.90, 0.017, 0.0), "shin": (0.08, 0.92, 0.012, 0.024),
          "foot": (0.05, 0.85, 0.009, 0.016)}
-# Where organs lie: in the chest's frame from the neck, in the pelvis's from the sacrum.
+# Positions of organs: in the chest's frame from the neck, in the pelvis's from the sacrum.
 HEART, BLADDER, NAVEL = (0.0, -0.10, -0.122), (0.0, -0.105, 0.015), (0.0, -0.232, 0.11)
 # From the head's middle, in its own frame: an eye (of the left side), chin, nose.
 EYE, CHIN, NOSE = (0.068, -0.162, -0.072), (0.0, -0.145, -0.158), (0.0, -0.218, -0.095)
 
 
 class FleshLook(NamedTuple):
-    """How the fetus looks: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
+    """Levels of the fetus: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
 
     flesh_db: float
     skin_db: float
@@ -43,7 +43,7 @@ class FleshLook(NamedTuple):
 
 
 def paint_fetus(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
-    """Paints the whole fetus over what is there."""
+    """Paints the whole fetus."""
     _paint_flesh(canvas, fetus, look)
     _paint_organs(canvas, fetus, look)
     _paint_ribs(canvas, fetus, look)
@@ -57,7 +57,7 @@ def paint_fetus(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
 
 def navel_mm(fetus: Fetus) -> np.ndarray:
     """Where the cord leaves the belly, [3]."""
-    return fetus.beside("sacrum", fetus.pelvis, NAVEL)
+    return fetus.next_to("sacrum", fetus.pelvis, NAVEL)
 
 
 def _trunk_parts(fetus: Fetus):
@@ -65,11 +65,12 @@ def _trunk_parts(fetus: Fetus):
     size = fetus.build.crown_rump_mm
     for body in fetus.bodies().values():
         yield (lambda points, body=body: ellipsoid(points, *body)), body.middle_mm, max(body.radii_mm)
-    low, high = fetus.beside("neck", fetus.chest, (0, -0.03, -0.08)), fetus.beside("head", fetus.head, (0, 0.02, -0.1))
+    low = fetus.next_to("neck", fetus.chest, (0, -0.03, -0.08))
+    high = fetus.next_to("head", fetus.head, (0, 0.02, -0.1))
     reach = 0.5 * np.linalg.norm(high - low) + 0.08 * size
     yield (lambda points: capsule(points, low, high, (0.08 * size, 0.075 * size))), 0.5 * (low + high), reach
     for offset, radius in (((0, -0.135, -0.09), 0.088), (CHIN, 0.04), (NOSE, 0.02)):
-        yield _ball(fetus.beside("head", fetus.head, offset), radius * size)
+        yield _ball(fetus.next_to("head", fetus.head, offset), radius * size)
 
 
 def _side_parts(fetus: Fetus):
@@ -90,7 +91,7 @@ def _ball(middle, radius_mm: float):
 def _paint_flesh(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
     """One body of flesh, its skin at 0, uneven by the textures.
 
-    Limbs have a fillet with the trunk, not with one another, so that it does not matter which side comes first.
+    Limbs have a fillet with the trunk, not with one another, so that the order of the sides does not matter.
     """
     outline = fetus.outline_mm()
     part = canvas.window(outline.min(axis=0) - 1, outline.max(axis=0) + 1)
@@ -124,13 +125,13 @@ def _paint_organs(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
         if part is not None:
             distance = ellipsoid(part.points, body.middle_mm, scale * body.radii_mm, body.axes)
             part.cover(distance, np.float32(look.flesh_db + change) + np.float32(2.5) * part.fields[1])
-    heart = fetus.beside("neck", fetus.chest, HEART)
+    heart = fetus.next_to("neck", fetus.chest, HEART)
     balls = [(heart, 0.054 * girth, look.flesh_db + 5)]
     balls += [(heart + size * np.asarray((side * 0.021, 0.0, up)) @ fetus.chest, 0.017, -62.0)
               for side in (-1, 1) for up in (-0.018, 0.02)]
-    bowel = fetus.beside("sacrum", fetus.pelvis, (0.0, -0.115, 0.06))
-    balls += [(bowel, 0.055, look.flesh_db + 6), (fetus.beside("sacrum", fetus.pelvis, BLADDER), 0.030, FLUID_DB)]
-    balls += [(fetus.beside("sacrum", fetus.pelvis, (side * 0.055, -0.035, 0.10)), 0.026, look.flesh_db + 4)
+    bowel = fetus.next_to("sacrum", fetus.pelvis, (0.0, -0.115, 0.06))
+    balls += [(bowel, 0.055, look.flesh_db + 6), (fetus.next_to("sacrum", fetus.pelvis, BLADDER), 0.030, FLUID_DB)]
+    balls += [(fetus.next_to("sacrum", fetus.pelvis, (side * 0.055, -0.035, 0.10)), 0.026, look.flesh_db + 4)
               for side in (-1, 1)]  # kidneys
     for middle, radius, level in balls:
         part = _ball_window(canvas, middle, radius * size)
@@ -158,7 +159,7 @@ def _paint_spine(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
     size = fetus.build.crown_rump_mm
     places = fetus.spine_mm(np.linspace(0.0, 1.12, VERTEBRAE))
     upper = np.linspace(0.62, 0.10, NECK_VERTEBRAE)[:, None]
-    base = fetus.beside("head", fetus.head, (0, 0.05, -0.17))
+    base = fetus.next_to("head", fetus.head, (0, 0.05, -0.17))
     places = np.concatenate([upper * base + (1 - upper) * fetus.at("neck"), places])
     part = np.linspace(0, 1, len(places))[:, None]
     frames = [(1 - part) * fetus.chest[row] + part * fetus.pelvis[row] for row in (0, 1)]
@@ -177,13 +178,13 @@ def _paint_spine(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
 def _paint_girdles(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
     """Collar bones, shoulder blades, and the wings of the pelvis."""
     for side, sign in (("a", 1), ("b", -1)):
-        shoulder = fetus.beside(f"shoulder_{side}", fetus.chest, (-0.02 * sign, -0.01, 0.012))
-        middle = fetus.beside("neck", fetus.chest, (0.02 * sign, -0.085, -0.045))
+        shoulder = fetus.next_to(f"shoulder_{side}", fetus.chest, (-0.02 * sign, -0.01, 0.012))
+        middle = fetus.next_to("neck", fetus.chest, (0.02 * sign, -0.085, -0.045))
         _rod(canvas, fetus, (middle, shoulder, 0.009), look)
-        blade = fetus.beside(f"shoulder_{side}", fetus.chest, (-0.035 * sign, 0.045, -0.015))
+        blade = fetus.next_to(f"shoulder_{side}", fetus.chest, (-0.035 * sign, 0.045, -0.015))
         _rod(canvas, fetus, (blade, blade + fetus.build.crown_rump_mm * -0.05 * fetus.chest[2], 0.010), look)
-        wing = fetus.beside(f"hip_{side}", fetus.pelvis, (-0.012 * sign, 0.015, 0.012))
-        top = fetus.beside(f"hip_{side}", fetus.pelvis, (0.004 * sign, 0.0, 0.055))
+        wing = fetus.next_to(f"hip_{side}", fetus.pelvis, (-0.012 * sign, 0.015, 0.012))
+        top = fetus.next_to(f"hip_{side}", fetus.pelvis, (0.004 * sign, 0.0, 0.055))
         _rod(canvas, fetus, (wing, top, 0.013), look)
 
 
@@ -221,7 +222,7 @@ def _paint_skull(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
         middle = head.middle_mm + size * np.asarray((side * 0.062, 0.01, 0.035)) @ head.axes
         plexus = ellipsoid(points, middle, size * np.asarray((0.034, 0.098, 0.05)), head.axes)
         part.cover(np.maximum(plexus + np.float32(0.3) * coarse, inside), np.float32(look.flesh_db + 9))
-    stem = capsule(points, head.middle_mm, fetus.beside("head", head.axes, (0, 0.05, -0.16)), (0.05 * size,) * 2)
+    stem = capsule(points, head.middle_mm, fetus.next_to("head", head.axes, (0, 0.05, -0.16)), (0.05 * size,) * 2)
     part.cover(np.maximum(stem, inside), np.float32(look.flesh_db - 4))
     below = np.float32(-0.04 * size) - up - np.float32(0.5) * back  # from the brow to the nape
     shell = np.abs(vault + np.float32(0.5 * SKULL_MM)) - np.float32(0.5 * SKULL_MM)
@@ -234,7 +235,7 @@ def _paint_face(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:
     size, head = fetus.build.crown_rump_mm, fetus.head
 
     def place(*offset):
-        return fetus.beside("head", head, offset)
+        return fetus.next_to("head", head, offset)
 
     for sign in (-1, 1):
         eye = place(EYE[0] * sign, *EYE[1:])
@@ -266,7 +267,7 @@ def _rod(canvas: Canvas, fetus: Fetus, rod, look: FleshLook) -> None:
 
 
 def _bone(part: Canvas, distance: np.ndarray, look: FleshLook, level_db, loss: float | None = None) -> None:
-    """A body that sends back much at any angle, is a mirror besides, and takes away what goes through."""
+    """A body that scatters strongly, reflects as a mirror, and absorbs."""
     part.cover(distance, level_db)
     part.film(distance, np.float32(0.5))
     part.absorb(distance, look.bone_loss if loss is None else loss)

@@ -2,7 +2,7 @@
 
 The fetus's own frame is in millimetres with its origin at the neck, and as a patient's: x to the left, y to the back,
 z to the head (right-handed). Lengths are parts of the crown-rump length. Both sides are mirror images of one another,
-and side A is the fetus's left: nothing but handedness (belly, face, the way in which knees bend) tells it from B.
+and side A is the fetus's left: only handedness (belly, face, direction of the knees) tells it from B.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHIN, UPPER_ARM, FOREARM, HAND, FOOT = 0.90, 0.98, 0.86, 0.36, 0.52
 # 14 weeks), chest and belly: left, back, up.
 HEAD_RADII = (0.175, 0.215, 0.19)
 CHEST_RADII, BELLY_RADII = (0.135, 0.122, 0.185), (0.148, 0.132, 0.180)
-# Places: the head seen from the neck, in the head's frame; shoulder (of the left side) and chest from the neck, in the
+# Positions: the head from the neck, in the head's frame; shoulder (of the left side) and chest from the neck, in the
 # chest's frame; hip and belly from the sacrum, in the pelvis's frame.
 HEAD, SHOULDER, CHEST = (0.0, -0.045, 0.205), (0.128, -0.03, -0.062), (0.0, -0.083, -0.155)
 HIP, BELLY = (0.075, -0.05, -0.05), (0.0, -0.098, 0.125)
@@ -48,8 +48,9 @@ SIDES = {"a": 1, "b": -1}
 
 
 class Bend(NamedTuple):
-    """How a limb is held, radians: `lift` from hanging down, in a plane turned by `aside` from forwards to outwards;
-    `inwards` is the turn about its upper part that brings the lower part to the middle; `flexion` of elbow or knee."""
+    """The position of a limb, radians: `lift` from hanging down, in a plane rotated by `aside` from forwards to
+    outwards; `inwards` is the rotation about its upper part that brings the lower part to the middle; `flexion` of
+    elbow or knee."""
 
     lift: float
     aside: float
@@ -66,18 +67,18 @@ class Posture(NamedTuple):
     legs: tuple[Bend, Bend]
 
 
-# Limits of the joints, degrees: what is rarer than these is not drawn.
+# Limits of the joints, degrees.
 HEAD_LIMITS = ((-18, 22), (-45, 45), (-16, 16))
 BACK_LIMITS = ((0, 60), (-15, 15), (-15, 15))
 ARM_LIMITS = Bend((0, 165), (-25, 110), (-75, 80), (8, 142))
 LEG_LIMITS = Bend((5, 125), (-12, 70), (-45, 50), (6, 138))
-# How limbs are usually held, degrees, and how often: hand before the face, on the chest, at the side, above the head;
-# legs drawn up, feet crossed, knees half bent, stretched.
+# Usual positions of limbs, degrees, and their frequency: hand in front of the face, on the chest, at the side,
+# above the head; legs drawn up, feet crossed, knees half bent, stretched.
 ARM_HABITS = ((0.42, Bend(65, 41, 20, 108)), (0.24, Bend(50, 53, 40, 88)), (0.20, Bend(38, 70, 6, 32)),
               (0.14, Bend(122, 62, 4, 62)))
 LEG_HABITS = ((0.42, Bend(97, 45, 2, 108)), (0.26, Bend(82, 42, 28, 82)), (0.18, Bend(66, 20, 4, 44)),
               (0.14, Bend(26, 18, 0, 22)))
-# How far one differs from the habit, degrees, and how often both sides do the same.
+# Deviation from these, degrees, and how often both sides have the same.
 ARM_SPREAD, LEG_SPREAD = Bend(9, 9, 9, 11), Bend(9, 8, 8, 11)
 SAME_HABIT = 0.72
 
@@ -123,7 +124,7 @@ class Fetus:
     Attributes:
         build: its sizes.
         points_mm: the landmarks [16, 3], in the order of `LANDMARKS`.
-        tips_mm: where hands A and B and feet A and B end, [4, 3].
+        tips_mm: ends of hands A and B and feet A and B, [4, 3].
         head, chest, pelvis: frames [3, 3], rows left, back, up.
     """
 
@@ -135,15 +136,15 @@ class Fetus:
     pelvis: np.ndarray
 
     def at(self, name: str) -> np.ndarray:
-        """A landmark's place [3], millimetres."""
+        """A landmark's position [3], millimetres."""
         return self.points_mm[LANDMARKS.index(name)]
 
-    def beside(self, name: str, axes: np.ndarray, offset) -> np.ndarray:
-        """The place [3] that lies off a landmark by `offset`, in parts of the crown-rump length along `axes`."""
+    def next_to(self, name: str, axes: np.ndarray, offset) -> np.ndarray:
+        """The position [3] at `offset` from a landmark, in parts of the crown-rump length along `axes`."""
         return self.at(name) + self.build.crown_rump_mm * np.asarray(offset) @ axes
 
     def moved(self, rotation: np.ndarray, shift_mm) -> Fetus:
-        """Resampled and shifted: a point p goes to p @ rotation + shift_mm."""
+        """Rotated and shifted: a point p goes to p @ rotation + shift_mm."""
         return replace(self, points_mm=self.points_mm @ rotation + shift_mm, tips_mm=self.tips_mm @ rotation + shift_mm,
                        head=self.head @ rotation, chest=self.chest @ rotation, pelvis=self.pelvis @ rotation)
 
@@ -152,8 +153,8 @@ class Fetus:
         size, girth = self.build.crown_rump_mm, self.build.girth
         return {
             "head": Body(self.at("head"), size * self.build.head * np.asarray(HEAD_RADII), self.head),
-            "chest": Body(self.beside("neck", self.chest, CHEST), size * girth * np.asarray(CHEST_RADII), self.chest),
-            "belly": Body(self.beside("sacrum", self.pelvis, BELLY), size * girth * np.asarray(BELLY_RADII),
+            "chest": Body(self.next_to("neck", self.chest, CHEST), size * girth * np.asarray(CHEST_RADII), self.chest),
+            "belly": Body(self.next_to("sacrum", self.pelvis, BELLY), size * girth * np.asarray(BELLY_RADII),
                           self.pelvis),
         }
 
@@ -168,7 +169,7 @@ class Fetus:
                     yield Segment(f"{limb}_{side}", name, start, end, self.build.radii_mm(name))
 
     def spine_mm(self, parts: np.ndarray) -> np.ndarray:
-        """Places [N, 3] along the curve of the back: part 0 is the neck, 0.5 the spine's landmark, 1 the sacrum."""
+        """Positions [N, 3] along the curve of the back: part 0 is the neck, 0.5 the spine's landmark, 1 the sacrum."""
         neck, middle, sacrum = (self.at(name) for name in ("neck", "spine", "sacrum"))
         bent = 2 * middle - 0.5 * (neck + sacrum)  # the Bezier curve's middle control point
         t = np.asarray(parts, np.float64)[:, None]
@@ -200,7 +201,7 @@ def draw_build(rng: np.random.Generator, weeks: tuple[float, float]) -> Build:
 
 
 def draw_fetus(rng: np.random.Generator, build: Build, variety: float = 1.0) -> Fetus:
-    """A fetus in a usual posture, whose limbs go neither through one another nor through trunk and head."""
+    """A fetus in a usual posture, whose limbs intersect neither one another nor trunk and head."""
     for _ in range(MOST_DRAWS):
         fetus = pose(build, draw_posture(rng, variety))
         if clearance_mm(fetus) >= 0:
@@ -211,7 +212,7 @@ def draw_fetus(rng: np.random.Generator, build: Build, variety: float = 1.0) -> 
 def draw_posture(rng: np.random.Generator, variety: float = 1.0) -> Posture:
     """Joint angles about usual habits, within the limits; limbs may still touch.
 
-    `variety` scales how far angles differ from the habit; the less it is, the rarer are the habits that are rare.
+    `variety` scales the deviation from the usual positions; with less of it, rare positions are rarer.
     """
     curl = 0.5 + variety * (rng.beta(2, 2) - 0.5)
     head = _within(rng.normal([4, 0, 0], variety * np.array([9, 16, 6])), HEAD_LIMITS)
@@ -226,7 +227,7 @@ def _draw_limbs(rng: np.random.Generator, habits, spread, limits: Bend, variety:
     odds /= odds.sum()
     first, other = rng.choice(len(habits), 2, p=odds)
     chosen = (first, first if rng.random() < SAME_HABIT else other)
-    both = rng.normal(size=4)  # what both sides have in common
+    both = rng.normal(size=4)  # shared by both sides
     bends = []
     for habit in chosen if rng.random() < 0.5 else chosen[::-1]:
         apart = 0.75 * both + 0.66 * rng.normal(size=4)
@@ -268,13 +269,13 @@ def pose(build: Build, posture: Posture) -> Fetus:
 
 
 def _turned(axes: np.ndarray, about_up: float, about_back: float, about_left: float) -> np.ndarray:
-    """A frame turned about its own axes: rows left, back, up of the new one."""
+    """A frame rotated about its own axes: rows left, back, up of the new one."""
     turn = Rotation.from_euler("ZYX", [about_up, about_back, about_left])
     return turn.as_matrix().T @ axes
 
 
 def _limb(root: np.ndarray, axes: np.ndarray, bend: Bend, sign: int, lengths, joint) -> list[np.ndarray]:
-    """Four places of a limb: root, joint, end, tip.
+    """Four points of a limb: root, joint, end, tip.
 
     Args:
         axes: of the trunk at the root.
@@ -299,10 +300,10 @@ def _limb(root: np.ndarray, axes: np.ndarray, bend: Bend, sign: int, lengths, jo
 
 
 def clearance_mm(fetus: Fetus) -> float:
-    """The smallest gap between a limb and another, the trunk or the head; below 0 where they go into one another.
+    """The smallest gap between a limb and another, the trunk or the head; below 0 where they intersect.
 
-    Skin that touches gives way a little: radii count as 0.85 of themselves. The half of a limb's upper part that
-    grows out of the trunk is not looked at, nor what one limb does to itself: the limits of elbow and knee see to it.
+    Touching skin yields a little: radii are scaled by 0.85. The half of a limb's upper part next to the trunk is not
+    checked, nor a limb against itself: the limits of elbow and knee prevent that.
     """
     limbs: dict[str, list[np.ndarray]] = {}
     for segment in fetus.segments():

@@ -12,7 +12,7 @@ CORD_STEPS = 40
 
 
 def draw_womb(rng: np.random.Generator, fetus: Fetus, top_mm: float) -> Womb:
-    """A womb around a placed fetus; `top_mm` is where the probe's face lies along y."""
+    """A womb around a placed fetus; `top_mm` is the probe's face along y."""
     size, outline = fetus.build.crown_rump_mm, fetus.outline_mm()
     middle, radii, axes = smallest_ellipsoid(outline)
     radii = np.maximum(radii, 0.62 * radii.max()) + rng.uniform(1.5, 3)
@@ -37,7 +37,7 @@ def draw_womb(rng: np.random.Generator, fetus: Fetus, top_mm: float) -> Womb:
 
 
 def _draw_cord(rng: np.random.Generator, fetus: Fetus, middle, radii, axes, end) -> np.ndarray:
-    """From the navel outwards, through a few places in the fluid, to the placenta; a wound course [N, 3]."""
+    """From the navel outwards, through a few points in the fluid, to the placenta; a wound course [N, 3]."""
     size, start = fetus.build.crown_rump_mm, navel_mm(fetus)
     places = [start, start - 0.14 * size * fetus.pelvis[1]]
     for _ in range(rng.integers(1, 4)):

@@ -1,8 +1,7 @@
-"""Volumes of simple bodies: OUR stand-in for the videos of C3D, to pre-train an encoder without its weights.
+"""Volumes of simple bodies: OUR replacement for the videos of C3D, to pre-train an encoder without its weights.
 
 Ellipsoids, rods, boxes and rings in clutter, with several textures, some bright with a dark shell; the
-label is the kind of body. There is no anatomy in it: what an encoder learns here is no rehearsal of the
-hip.
+label is the kind of body. They contain no anatomy.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A swept probe: what a mechanical 3D ultrasound transducer makes of a volume of tissue.
+"""A swept probe: the image of a volume of tissue in a mechanical 3D ultrasound transducer.
 
-The physics runs where a scanner's runs, on the grid of its beams [samples, lines, frames], and is scan converted into
+The physics is computed as in a scanner, on the grid of its beams [samples, lines, frames], and is scan converted into
 the volume at the end. A frame is a plane sector (`ultrasound.Sector`) that looks along +y with x to the right; the
-frames follow one another by turning it about an axis parallel to x, so that they fan out along z.
+frames are rotated about an axis parallel to x, so that they fan out along z.
 
-Lengths are millimetres in the volume's own frame: its origin is the first voxel's centre, a voxel's centre lies at
+Lengths are millimetres in the volume's own frame: its origin is the first voxel's centre, a voxel's centre is at
 index * spacing. Amplitudes are relative: 1 (0 dB) is white.
 """
 
@@ -30,16 +30,16 @@ from tfsono.phantoms.ultrasound import (
 # Standard deviations of the pulse's Gaussian amplitude in its focus: along the beam, across it, across the frames.
 PULSE_MM = (0.3, 0.7, 1.1)
 SILENT_DB = -90.0
-# What a surface sends back where the sound grazes it; 45 degrees from the normal half as many decibels.
+# The echo of a surface that the sound grazes; 45 degrees from the normal half as many decibels.
 GRAZING_DB = -30.0
-# The volume's axes (x, y, z) along which the pulse's axes (axial, lateral, elevational) lie in the middle.
+# The volume's axes (x, y, z) along which the pulse's axes (axial, lateral, elevational) are in the middle.
 AXES = (1, 0, 2)
 POINTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """What sound meets, everything [X, Y, Z] on the volume's own grid, float32.
+    """Tissue as arrays [X, Y, Z] on the volume's own grid, float32.
 
     Attributes:
         scatter_db: diffuse echogenicity in dB below white (0 is white); `SILENT_DB` and below, -inf too, is free of
@@ -47,9 +47,9 @@ class Tissue:
         surface: reflectivity 0 to 1 of smooth interfaces, peaked at the interface and a voxel or more wide; 0
             elsewhere. An interface of 1 met at right angles, without loss on the way, is white; a small or curved
             one is dimmer, as only part of the beam meets it at right angles at one time, and may have more than 1.
-            What rough bone sends back at any angle is diffuse: a shell of some millimetre in `scatter_db`.
-        loss_db_mm: what an echo loses on the way there and back, dB a millimetre, beyond what time gain makes up:
-            bone 10 to 20, soft tissue 0 to 0.3. What lies behind is in its shadow.
+            The echo of rough bone at any angle is diffuse: a shell of about a millimetre in `scatter_db`.
+        loss_db_mm: loss of an echo there and back, dB per millimetre, beyond what time gain compensates:
+            bone 10 to 20, soft tissue 0 to 0.3. Tissue behind it is in its shadow.
         normal: [X, Y, Z, 3] unit normals where `surface` is above 0, float16 or float32; or None.
         body: where `normal` is None, anything whose gradient is normal to the interfaces near them, such as a signed
             distance in millimetres. Needed where there is a surface.
@@ -68,18 +68,18 @@ class Sweep:
 
     Attributes:
         position_mm: the middle (x, y, z) of the probe's face.
-        depth_mm: distances from the face, measured along a beam, at which the picture begins and ends.
+        depth_mm: distances from the face, measured along a beam, at which the image begins and ends.
         half_angles: radians between the middle and the outer lines of a frame, and the outer frames.
         bend_mm: the radii of the face's curvature, within a frame and across frames: 0 for a phased array.
         samples, lines, frames: points along a beam, beams of a frame, frames; ends included.
         focus_mm: the distance from the face where the beams are narrowest.
         focal_mm: how far from the focus, lateral and elevational, they are sqrt(2) times as wide.
-        gain_db: the sliders of time gain, near to far, spread evenly over the depth; what the average tissue loses
-            is made up for without them.
+        gain_db: the sliders of time gain, near to far, spread evenly over the depth; the loss in
+            average tissue is compensated without them.
         noise_db: the receiver's noise at the far end, dB below white.
-        noise_db_mm: how much weaker the noise is nearer by, for time gain lifts it with depth.
+        noise_db_mm: how much weaker the noise is closer to the probe, as time gain amplifies it with depth.
         clutter_db: haze that side lobes and reverberation spread around echoes, dB below their mean power.
-        clutter_mm: how far it spreads: backwards along the beam, and in all across it, in the middle of the depth.
+        clutter_mm: how far it spreads: backwards along the beam, and in total across it, in the middle of the depth.
     """
 
     position_mm: tuple[float, float, float]
@@ -164,7 +164,7 @@ class Sweep:
         return sample, line, (np.arctan2(aside, below) + self.half_angles[1]) / pitch
 
     def holds(self, points_mm: np.ndarray) -> np.ndarray:
-        """Whether points [..., 3] in millimetres lie in the field of view; bool [...]."""
+        """Whether points [..., 3] in millimetres are in the field of view; bool [...]."""
         return self.reaches(self.places(*np.moveaxis(np.asarray(points_mm, np.float32), -1, 0)))
 
     def directions(self, points_mm: np.ndarray) -> np.ndarray:
@@ -198,7 +198,7 @@ class Sweep:
         return steps
 
     def reaches(self, places) -> np.ndarray:
-        """Whether fractional indices (sample, line, frame) lie on the grid, its border included."""
+        """Whether fractional indices (sample, line, frame) are on the grid, its border included."""
         inside = [(place >= 0) & (place <= count - 1) for place, count in zip(places, self.shape, strict=True)]
         return inside[0] & inside[1] & inside[2]
 
@@ -212,15 +212,15 @@ def ultrasound_volume(
     psf_mm: Sequence[float] = PULSE_MM,
     looks: int = 1,
 ) -> np.ndarray:
-    """The picture that the probe makes of the tissue, uint8 [X, Y, Z]; 0 outside the field of view.
+    """The probe's image of the tissue, uint8 [X, Y, Z]; 0 outside the field of view.
 
     Args:
         range_db: the range of amplitudes that is shown, from black to white; 50 to 60 dB is usual.
         psf_mm: the pulse's standard deviations (axial, lateral, elevational) in the focus.
-        looks: pictures whose intensities are averaged (spatial compounding): smoother speckle.
+        looks: images whose intensities are averaged (spatial compounding): smoother speckle.
 
     Raises:
-        ValueError: where the arrays of `tissue` do not fit together, or a surface has neither normals nor a body.
+        ValueError: the arrays of `tissue` do not match, or a surface has neither normals nor a body.
     """
     shown = log_compress(envelope(rng, tissue, sweep=sweep, spacing_mm=spacing_mm, psf_mm=psf_mm,
                                   looks=looks), range_db)
@@ -236,10 +236,10 @@ def envelope(
     psf_mm: Sequence[float] = PULSE_MM,
     looks: int = 1,
 ) -> np.ndarray:
-    """What the probe hears, before compression: amplitudes float32 [samples, lines, frames].
+    """The received echoes before compression: amplitudes float32 [samples, lines, frames].
 
     The tissue scatters with a complex Gaussian amplitude at each point of the grid (fully developed speckle, Goodman
-    1976), interfaces add an echo of fixed phase, bone dims what is behind it, and the pulse blurs them all.
+    1976), interfaces add an echo of fixed phase, bone dims what is behind it, and the pulse blurs all.
     """
     _check(tissue)
     scatter, mirrors, passed = _along_beams(tissue, sweep, spacing_mm)
@@ -260,7 +260,7 @@ def envelope(
         blur_by_depth(echo, elevational, 2)
         echo += rng.standard_normal(sweep.shape, dtype=np.float32) * noise
         echo = _along(echo, pulse(axial))
-        if part % 2 == 0:  # the power is halved below, that of a single part too
+        if part % 2 == 0:  # the power is halved below, also that of a single part
             echo += np.float32(np.sqrt(2)) * mirrors
         power += np.square(echo, out=echo)
     power *= np.float32(1 / (2 * looks))
@@ -292,9 +292,9 @@ def _along(field: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _along_beams(tissue: Tissue, sweep: Sweep, spacing_mm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """On the beams' grid: the amplitude of scattering, that of the interfaces, and what comes back of them.
+    """On the beams' grid: the amplitudes of scattering and of the interfaces, and the remaining part of both.
 
-    Beyond the volume its outer tissue goes on, without interfaces and loss.
+    Beyond the volume its outer tissue continues, without interfaces and loss.
     """
     scatter = amplitude(tissue.scatter_db)
     scatter[tissue.scatter_db <= SILENT_DB] = 0
@@ -313,7 +313,7 @@ def _along_beams(tissue: Tissue, sweep: Sweep, spacing_mm) -> tuple[np.ndarray, 
 
 
 def _add_clutter(scatter: np.ndarray, mirrors: np.ndarray, sweep: Sweep) -> None:
-    """Adds to `scatter`, in place, what side lobes bring from beside it and reverberation from before it."""
+    """Adds to `scatter`, in place, the haze of side lobes and of reverberation."""
     part = amplitude(sweep.clutter_db) ** 2
     if part == 0:
         return
@@ -323,7 +323,7 @@ def _add_clutter(scatter: np.ndarray, mirrors: np.ndarray, sweep: Sweep) -> None
     sizes = [np.median(steps) for steps in sweep.across((beside, beside))]
     for axis, size in enumerate((back / sweep.frame.step_mm, *sizes)):
         size = max(1, int(round(size)))
-        origin = (size - 1) // 2 if axis == 0 else 0  # the window ends at the sample, reverberation comes late
+        origin = (size - 1) // 2 if axis == 0 else 0  # the window ends at the sample, as reverberation is late
         ndimage.uniform_filter1d(power, size, axis=axis, output=power, mode="nearest", origin=origin)
     np.maximum(power, 0, out=power)  # running sums round to just below
     power *= np.float32(part)
@@ -332,7 +332,7 @@ def _add_clutter(scatter: np.ndarray, mirrors: np.ndarray, sweep: Sweep) -> None
 
 
 def _mirrors(tissue: Tissue, sweep: Sweep, spacing_mm) -> np.ndarray:
-    """What each voxel's interface sends back to the probe, by the angle at which the sound meets it; [X, Y, Z]."""
+    """The echo of each voxel's interface, by the angle at which the sound meets it; [X, Y, Z]."""
     result = np.zeros(tissue.surface.shape, np.float32)
     places = np.nonzero(tissue.surface > 0)
     if not places[0].size:
@@ -363,7 +363,7 @@ def _gradient(body: np.ndarray, places, spacing_mm) -> np.ndarray:
 
 
 def _smooth_for_voxels(shown: np.ndarray, sweep: Sweep, spacing_mm, psf_mm) -> None:
-    """Averages, in place, what is finer than the voxels: a Gaussian that with the pulse is half a voxel wide."""
+    """Averages, in place, details finer than the voxels: a Gaussian that with the pulse is half a voxel wide."""
     axial, *across = (
         np.sqrt(max(0.0, (0.5 * spacing_mm[axis]) ** 2 - width**2)) for axis, width in zip(AXES, psf_mm, strict=True)
     )

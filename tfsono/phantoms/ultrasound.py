@@ -1,8 +1,8 @@
-"""How a scanner turns tissue into an ultrasound picture: rays, shadow, speckle, logarithmic compression.
+"""From tissue to an ultrasound image: rays, shadow, speckle, logarithmic compression.
 
 Arrays are of any rank, [X, Y] as well as [X, Y, Z]; `axis` is the one along which the sound travels. On the
 grid of the beams, [samples, rays] of a `Sector` or [samples, lines, frames] of a sweep (`phantoms/sweep.py`), the
-depth comes first. Amplitudes are relative: 1 (0 dB) is what a picture shows as white.
+depth comes first. Amplitudes are relative: 1 (0 dB) is white in the image.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Sector:
         return (sample >= 0) & (sample <= self.samples - 1) & (ray >= 0) & (ray <= self.rays - 1)
 
     def scan_convert(self, rays: np.ndarray, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
-        """What was sampled along the rays, at the points of a picture; linear, 0 outside the field of view.
+        """Samples along the rays at the points of an image; linear, 0 outside the field of view.
 
         Args:
             rays: [samples, rays], or [samples, rays, Z] for Z planes side by side.
@@ -101,10 +101,10 @@ class Sector:
 
 
 def transmission(loss_db: np.ndarray, axis: int = 0) -> np.ndarray:
-    """The amplitude that comes back from each voxel, as part of what came back without loss: the shadow.
+    """The amplitude of each voxel's echo relative to that without loss: the shadow.
 
     Args:
-        loss_db: what a voxel takes from an echo that passes it on the way there and back, in dB.
+        loss_db: loss in each voxel of an echo that passes it there and back, in dB.
         axis: the one along which the sound travels, from index 0 on.
     """
     behind = np.cumsum(loss_db, axis=axis, dtype=np.float32) - loss_db
@@ -122,8 +122,8 @@ def speckle(
 
     Args:
         scatter: the tissue's amplitude, 0 and above, of any rank.
-        cell: the Gaussian pulse's standard deviation in voxels, a number or one an axis; 0 is no blur.
-        looks: pictures whose intensities are averaged (spatial compounding); their speckle is independent.
+        cell: the Gaussian pulse's standard deviation in voxels, a number or one per axis; 0 is no blur.
+        looks: images whose intensities are averaged (spatial compounding); their speckle is independent.
 
     Returns:
         float32 of the same shape.
@@ -144,7 +144,7 @@ def speckle(
 def pulse(sigma: float, order: int = 2) -> np.ndarray:
     """A Gaussian's samples; their powers of `order` sum to 1.
 
-    With 2, white noise keeps its variance under it; with 1, an even surface keeps its amplitude. A standard
+    With 2, white noise keeps its variance; with 1, an even surface keeps its amplitude. A standard
     deviation of 0 samples gives the single weight 1.
     """
     reach = int(np.ceil(3.5 * max(sigma, 0)))
@@ -153,7 +153,7 @@ def pulse(sigma: float, order: int = 2) -> np.ndarray:
 
 
 def blur_by_depth(field: np.ndarray, sigmas: np.ndarray, axis: int, order: int = 2) -> None:
-    """Blurs `field` [samples, ...] in place across the beams, as wide as each depth asks.
+    """Blurs `field` [samples, ...] in place across the beams, by a width that depends on the depth.
 
     Beyond the field of view there is nothing; the kernel is scaled up where its end is cut off, so that the border is
     as bright as the middle.
@@ -161,7 +161,7 @@ def blur_by_depth(field: np.ndarray, sigmas: np.ndarray, axis: int, order: int =
     Args:
         sigmas: [samples], the Gaussian's standard deviation at each depth, in steps along `axis`.
         axis: 1 or more; the depth is axis 0.
-        order: what the blur keeps: 2 the variance of white noise, 1 an even amplitude (see `pulse`).
+        order: what the blur preserves: 2 the variance of white noise, 1 an even amplitude (see `pulse`).
     """
     shape = [-1 if position == axis - 1 else 1 for position in range(field.ndim - 1)]
     ones = np.ones(field.shape[axis], np.float32)
@@ -176,8 +176,8 @@ def blur_by_depth(field: np.ndarray, sigmas: np.ndarray, axis: int, order: int =
 def echo_of_surfaces(reflectivity: np.ndarray, sigma: float) -> np.ndarray:
     """The echoes of thin interfaces along axis 0: the pulse's envelope about each, as high as the interface reflects.
 
-    An interface sends back the whole pulse, however thin it was drawn: the largest of the envelopes counts, not their
-    sum.
+    An interface returns the whole pulse, however thin it was drawn: the result is the largest of the envelopes, not
+    their sum.
 
     Args:
         reflectivity: float32 [samples, ...], 0 and above.
@@ -203,7 +203,7 @@ def specular_db(cosine: np.ndarray, floor_db: float, power: float = 2.0) -> np.n
 
     Args:
         cosine: of the angle between ray and surface normal; its sign does not matter.
-        floor_db: what is left, in dB, where the sound grazes the surface.
-        power: how fast it falls off as the surface turns away.
+        floor_db: the remaining echo, in dB, where the sound grazes the surface.
+        power: how fast it falls off as the surface tilts away.
     """
     return np.float32(floor_db) * (np.float32(1) - np.abs(cosine) ** np.float32(power))

@@ -1,4 +1,4 @@
-"""The field of view of a whole body's volume: its middle, the probe above it, what it sees, how a body may lie."""
+"""The field of view of a whole body's volume: its middle, the probe above it, the image, the body's orientation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAGITTAL = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 
 
 def check_turn(turn_degrees: float, variety: float) -> None:
-    """Raises ValueError where a turn out of the standard view, or a variety, is none."""
+    """Raises ValueError for an invalid rotation out of the standard view, or an invalid variety."""
     if not 0 <= turn_degrees <= ANY_DIRECTION:
         raise ValueError(f"turn_degrees must be from 0 to {ANY_DIRECTION:g}: {turn_degrees}")
     if not 0 < variety <= 1:
@@ -26,17 +26,17 @@ def check_turn(turn_degrees: float, variety: float) -> None:
 
 
 def middle_mm(size, spacing_mm) -> np.ndarray:
-    """The middle of the field of view, seen from the first voxel's centre."""
+    """The middle of the field of view, relative to the first voxel's centre."""
     return (np.asarray(size) - 1) / 2 * np.asarray(spacing_mm)
 
 
 def draw_sweep(rng: np.random.Generator, size, spacing_mm, aside=0.02, wider=(1.0, 1.12),
                gain_db=((-4, -1, -4), (1, 2, 3)), noise_db=(-56, -47), clutter_db=(-29, -22)) -> Sweep:
-    """The probe, held not quite in the middle, with its sliders somewhere; by default wide, as for a whole body.
+    """The probe, not quite in the middle, with random settings; by default wide, as for a whole body.
 
     Args:
         aside: how far off the middle at most, in parts of the field of view.
-        wider, gain_db, noise_db, clutter_db: the ends of what is drawn: the angles' factor, the sliders of three
+        wider, gain_db, noise_db, clutter_db: ranges that are drawn from: the angles' factor, the gains of three
             depths, and the noise's and the clutter's level.
     """
     sweep = Sweep.over(size, spacing_mm)
@@ -55,7 +55,7 @@ def draw_sweep(rng: np.random.Generator, size, spacing_mm, aside=0.02, wider=(1.
 
 def scanned(textures: np.random.SeedSequence, sweep: Sweep, size, spacing_mm,
             paint: Callable[[Canvas], None]) -> np.ndarray:
-    """The image uint8 [X, Y, Z] of what `paint` paints, textures and speckle from the seed."""
+    """The image uint8 [X, Y, Z] of the canvas that `paint` fills, textures and speckle from the seed."""
     texture_rng, speckle_rng = (np.random.default_rng(part) for part in textures.spawn(2))
     axes = centers_mm(size, spacing_mm)
     fields = tuple(draw_field(texture_rng, scale, cells).sample(axes) for scale, cells in ((26, 12), (6, 32)))
@@ -71,10 +71,10 @@ def scanned(textures: np.random.SeedSequence, sweep: Sweep, size, spacing_mm,
 def draw_direction(rng: np.random.Generator, turn_degrees: float) -> np.ndarray:
     """A rotation [3, 3] from a body's frame (left, back, upwards): a point p goes to p @ rotation.
 
-    It is turned by up to `turn_degrees` out of `SAGITTAL` about any axis; with 180 all directions are alike.
+    It deviates by up to `turn_degrees` from `SAGITTAL` about any axis; with 180 all directions are equally likely.
     """
     if turn_degrees == ANY_DIRECTION:
-        return Rotation.from_quat(rng.normal(size=4)).as_matrix()  # all alike
+        return Rotation.from_quat(rng.normal(size=4)).as_matrix()  # all equally likely
     axis = rng.normal(size=3)
     angle = np.deg2rad(rng.uniform(0, turn_degrees))
     return SAGITTAL @ Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()

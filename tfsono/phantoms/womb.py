@@ -1,4 +1,4 @@
-"""What surrounds the fetus: the womb with its fluid, placenta, cord, amnion and yolk sac, and the mother's tissue."""
+"""The surroundings of the fetus: the womb with its fluid, placenta, cord, amnion, yolk sac, the mother's tissue."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Womb(NamedTuple):
             there, and along the wall.
         amnion: how large the amnion is as part of the cavity, and [3] by how much it is off its middle.
         layers_mm: depths of the layers of the belly's wall.
-        shadows: balls (middle, radius, dB a millimetre) that take sound away, as gas or poor contact do.
-        yolk_mm, yolk_radius_mm: the yolk sac; None where there is none, as later on.
-        cord_mm, cord_radius_mm: the course [N, 3] of the cord from the navel, and its radius; None where none is drawn.
+        shadows: balls (middle, radius, dB a millimetre) that absorb sound, as gas or poor contact do.
+        yolk_mm, yolk_radius_mm: the yolk sac; None if there is none, as at later ages.
+        cord_mm, cord_radius_mm: the course [N, 3] of the cord from the navel, and its radius; None if none is drawn.
     """
 
     middle_mm: np.ndarray
@@ -45,7 +45,7 @@ class Womb(NamedTuple):
 
 
 class WombLook(NamedTuple):
-    """How it looks: decibels below white."""
+    """Levels: decibels below white."""
 
     mother_db: float
     wall_db: float
@@ -54,7 +54,7 @@ class WombLook(NamedTuple):
 
 
 def draw_womb_look(rng: np.random.Generator) -> WombLook:
-    """Levels that tissue has in pictures."""
+    """Random levels as in real images."""
     return WombLook(rng.uniform(-42, -34), rng.uniform(-36, -29), rng.uniform(-33, -26), rng.uniform(-36, -29))
 
 
@@ -88,7 +88,7 @@ def reach_mm(direction: np.ndarray, radii: np.ndarray, axes: np.ndarray) -> floa
 
 
 def draw_shadows(rng: np.random.Generator, points_mm: np.ndarray, top_mm: float):
-    """Up to two balls above the fetus that take 6 to 16 dB from what lies behind."""
+    """Up to two balls above the fetus that absorb 6 to 16 dB."""
     shadows = []
     for _ in range(rng.integers(3)):
         radius = rng.uniform(3, 6)
@@ -99,7 +99,7 @@ def draw_shadows(rng: np.random.Generator, points_mm: np.ndarray, top_mm: float)
 
 
 def paint_womb(canvas: Canvas, womb: Womb, look: WombLook) -> None:
-    """Paints everything but the fetus over the whole canvas."""
+    """Paints everything but the fetus on the whole canvas."""
     for slab in canvas.slabs(SLAB):
         _paint_mother(slab, womb, look)
     if womb.yolk_mm is not None:

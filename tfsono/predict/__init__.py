@@ -1,13 +1,13 @@
-"""`tfsono predict`: a run or a SavedModel, and files of any kind -> answers in their own geometry, and measurements.
+"""`tfsono predict`: a run or a SavedModel, and files -> predictions in each file's own geometry, and measurements.
 
-    sources      the options, an opened model, and what predictions depend on
-    pixel_sizes  head: millimetres a pixel, of the user or of a table
-    inputs       the files that are meant, and a name for each
-    tables       measurements.csv and its like: what is there is kept, one case replaced at a time
-    loop         every input in turn: skipped where it is answered already, reported where it fails
-    masks        what is done with a mask before it becomes a file
-    landmarks    what the systems of volumes with landmarks share
-    hip, femur, pose, face, head   one input of a system -> its files, its rows, and a line to print
+    sources      the options, an opened model, and the key of a model
+    inputs       the files to predict, and a name for each
+    tables       measurements.csv and the other tables: existing rows stay, one case is replaced at a time
+    loop         predicts each input; skips what is predicted already, reports what fails
+    masks        label values and border contact of a mask
+    landmarks    shared by the systems with landmarks in volumes
+    pixel_sizes  the option --pixel_size_mm
+    hip, femur, pose, face, head   one input of a system -> its files, its table rows, and a line to print
 
 `tfsono.systems.commands` opens the models.
 """

@@ -1,10 +1,10 @@
-"""One volume for `femur`: its mask, its landmarks, a picture of both, and its measurements.
+"""One volume for `femur`: its mask, its landmarks, a preview of both, and its measurements.
 
-    OUT/CASE_mask.nii.gz     in the input's own grid, with the dataset's label values
-    OUT/CASE.mrk.json        the landmarks, and of two of them the line between, for 3D Slicer
-    OUT/CASE.png             three planes to look at before anything is believed
-    OUT/measurements.csv     one row a case: length, volume, gestational age (Hadlock; not for clinical use), flags
-    OUT/landmarks.csv        one row a case and landmark: its place in LPS millimetres and in voxels, and its peak
+    OUT/CASE_mask.nii.gz     on the input's own grid, with the dataset's label values
+    OUT/CASE.mrk.json        the landmarks, and the line between two of them, for 3D Slicer
+    OUT/CASE.png             preview of three planes; check it before using the numbers
+    OUT/measurements.csv     one row per case: length, volume, gestational age (Hadlock; not for clinical use), flags
+    OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
 LOW_PEAK = 0.3
-"""Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
+"""Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.nii.gz", f"{name}.mrk.json"))
 
 
 @dataclasses.dataclass(frozen=True)
 class FemurPredictor:
-    """A module and what stands around it.
+    """A module with its pre- and postprocessing.
 
     Attributes:
-      module: (volume, spacing_mm) -> {"box", "found"} with "mask", "points_vox" and "peaks" as the network gives them.
+      module: (volume, spacing_mm) -> {"box", "found"} and, by network, "mask", "points_vox", "peaks".
       key: changes with the model and its options.
-      orientation: the orientation that it takes.
-      labels: name -> value in the user's files, in the order of the classes from 1.
+      orientation: of the volumes that it takes.
+      labels: name -> value in the dataset's masks, in the order of the classes from 1.
       landmarks: names, in the order of the points.
-      largest, holes: what of the mask is cleaned.
+      largest, holes: postprocessing: keep the largest component, fill holes.
     """
 
     module: Callable
@@ -84,19 +84,19 @@ class FemurPredictor:
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0])}; {time.monotonic() - began:.1f} s"
 
     def predict_volume(self, volume: Volume) -> tuple[MaskAndPoints, list[float], list[str]]:
-        """The answer on the volume's own grid, its mask cleaned; the heatmaps' peaks; and what is to be said of it."""
-        turned, raw = run_module(self.module, volume, self.orientation)
-        flags = [] if bool(raw["found"]) else ["no region found: the whole volume was searched"]
+        """The prediction on the volume's own grid, its mask postprocessed; the heatmaps' peaks; and flags."""
+        oriented, raw = run_module(self.module, volume, self.orientation)
+        flags = [] if bool(raw["found"]) else ["no region found: searched the whole volume"]
         mask, points, peaks = None, None, []
         if "mask" in raw:
-            cleaned = postprocess_mask(raw["mask"], len(self.labels) + 1, self.largest, self.holes)
-            mask = restore_orientation(cleaned, volume, self.orientation)
+            processed = postprocess_mask(raw["mask"], len(self.labels) + 1, self.largest, self.holes)
+            mask = restore_orientation(processed, volume, self.orientation)
             flags += ["empty mask"] * (not mask.any()) + ["touches border"] * touches_border(mask > 0)
         if "points_vox" in raw:
-            points = points_to_vox(points_to_mm(raw["points_vox"], turned), volume)
+            points = points_to_vox(points_to_mm(raw["points_vox"], oriented), volume)
             peaks = [float(peak) for peak in raw["peaks"]]
-            faint = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < LOW_PEAK]
-            flags += [f"faint: {', '.join(faint)}"] if faint else []
+            unsure = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < LOW_PEAK]
+            flags += [f"low confidence: {', '.join(unsure)}"] if unsure else []
         prediction = MaskAndPoints(mask, points)
         apart = distances_to_mask(prediction, np.asarray(volume.spacing_mm), len(self.landmarks))
         if len(self.landmarks) == 2:
@@ -127,11 +127,11 @@ class FemurPredictor:
 def predictor_of(model: Model, key: str) -> FemurPredictor:
     """The predictor of an opened model."""
     manifest = model.manifest
-    check_keys(model.source / MANIFEST, manifest, ("labels", "landmarks", "cleaning"))
+    check_keys(model.source / MANIFEST, manifest, ("labels", "landmarks", "postprocessing"))
     return FemurPredictor(
         module=model.module, key=key, orientation=manifest["input"]["volume"]["orientation"],
         labels=manifest["labels"], landmarks=tuple(manifest["landmarks"]),
-        largest=manifest["cleaning"]["largest_component"], holes=manifest["cleaning"]["fill_holes"])
+        largest=manifest["postprocessing"]["largest_component"], holes=manifest["postprocessing"]["fill_holes"])
 
 
 def _summary(row: dict) -> str:
@@ -146,9 +146,9 @@ def _write_preview(path: Path, volume: Volume, prediction: MaskAndPoints, labels
                    flags: list[str]) -> None:
     image = reorient(volume, "LPS")
     mask = np.zeros(volume.array.shape, np.uint8) if prediction.mask is None else prediction.mask
-    turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
+    oriented = reorient(dataclasses.replace(volume, array=mask), "LPS").array
     points = None
     if prediction.points_vox is not None:
         points = points_to_vox(points_to_mm(prediction.points_vox, volume), image)
-    preview_figure(path, image.array, turned, image.spacing_mm, labels,
-                   text="   ".join([path.stem, *flags]), points_vox=points)
+    preview_figure(path, image.array, oriented, image.spacing_mm, labels, text="   ".join([path.stem, *flags]),
+                   points_vox=points)

@@ -1,13 +1,13 @@
-"""One picture for `head`: the ellipse, its four points, BPD, OFD and HC with their uncertainty, and a picture of it.
+"""One image for `head`: the ellipse, its four points, BPD, OFD and HC with their uncertainty, and a preview.
 
-    OUT/CASE.png                  the picture with what was found: to be looked at before anything is believed
-    OUT/CASE_mask.png             0 and 255 on the picture's own pixels (segmentation)
+    OUT/CASE.png                  the image with the prediction; check it before using the numbers
+    OUT/CASE_mask.png             0 and 255 on the image's own pixels (segmentation)
     OUT/CASE_landmarks.mrk.json   points and axes in millimetres, for 3D Slicer (with a pixel size)
-    OUT/landmarks.csv             one row a case: the points in pixels, in the columns of the public BPD/OFD table
-    OUT/measurements.csv          one row a case
+    OUT/landmarks.csv             one row per case: the points in pixels, in the columns of the public BPD/OFD table
+    OUT/measurements.csv          one row per case
 
-Several sources answer together: probabilities are averaged before the ellipse is sought, points before they are
-measured. What is undefined is empty in the tables, never a number.
+An ensemble averages probabilities before the ellipse is fitted, and points before they are measured. Undefined values
+are empty in the tables.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ POINTS = "landmarks.csv"
 
 
 def is_input(path: Path) -> bool:
-    """Whether a file in a folder is a picture to answer, by its name: HC18 keeps annotations beside the pictures."""
+    """Whether a file in a folder is an input, by its name: HC18 keeps annotations next to the images."""
     return is_image_2d_file(path) and not image_2d_name(path).endswith(("_Annotation", "_mask"))
 
 
-OUTPUTS = Outputs("picture", is_input, image_2d_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
+OUTPUTS = Outputs("image", is_input, image_2d_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json"))
 CLINICAL = "not for clinical use"
-# What a manifest says under "measuring"; `tfsono.systems.head.measuring_of` writes it.
+# The entries of a manifest's "measuring"; `tfsono.systems.head.measuring_of` writes it.
 MEASURING = ("part", "end_order", "threshold", "morphology_px", "area_px", "ransac_iterations",
              "ransac_points", "ransac_inlier_px", "axis_ratio", "dropout", "monte_carlo_samples", "seed")
 
-# When an answer is flagged; none of these is the text's.
+# Limits beyond which a prediction is flagged; none is the paper's.
 LEAST_OVERLAP = 0.95  # Dice of the mask and its ellipse
 USUAL_RATIO = (0.65, 0.95)  # BPD over OFD
-LARGEST_SPREAD = 0.05  # deviation of a length over the length
+LARGEST_SPREAD = 0.05  # standard deviation of a length, relative to the length
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Member:
     """One model of an ensemble.
 
     Attributes:
-      module: picture [Y, X] float32 -> {"probability"} or {"points_px"}; `module.sample(picture, seed)` with dropout.
+      module: image [Y, X] float32 -> {"probability"} or {"points_px"}; `module.sample(image, seed)` with dropout.
       part: `segmentation` or `landmarks`.
-      search: the numbers of the ellipse.
-      seed: of its random trials.
-      samples: passes with dropout on that the model asks for; 0 where it has no dropout.
+      search: settings of the ellipse fit.
+      seed: of the random trials of the fit.
+      samples: the model's number of forward passes with dropout; 0 without dropout.
       order: which end of an axis is the first.
     """
 
@@ -88,7 +88,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one picture.
+    """The prediction for one image.
 
     Attributes:
       probability: [Y, X]; None for landmarks.
@@ -110,12 +110,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far repeated answers lie apart.
+    """The spread of repeated predictions.
 
     Attributes:
-      deviation_px: of BPD, OFD, HC; NaN with fewer than two defined answers.
-      count: answers.
-      undefined: of these without an ellipse.
+      deviation_px: of BPD, OFD, HC; NaN with fewer than two defined predictions.
+      count: number of predictions.
+      undefined: number of these without an ellipse.
     """
 
     deviation_px: np.ndarray
@@ -124,29 +124,29 @@ class Spread:
 
 
 class HeadPredictor:
-    """One or several models, and what stands around them."""
+    """One or several models with their pre- and postprocessing."""
 
     def __init__(self, members: Sequence[Member], key: str, pixel_sizes: PixelSizes = PixelSizes(),
                  samples: int | None = None):
-        """Takes the parts.
+        """Creates the predictor.
 
         Args:
-          members: of one part; the first one's numbers measure what all found together.
-          key: changes with whatever changes an answer.
-          pixel_sizes: what the user said of them.
-          samples: passes with dropout on; None takes each member's own number.
+          members: of one part; the first one's settings measure the ensemble's prediction.
+          key: identifies all that a prediction depends on.
+          pixel_sizes: from the command line.
+          samples: forward passes with dropout; None: each member's own number.
         """
         self.members, self.key, self.pixel_sizes, self.samples = tuple(members), key, pixel_sizes, samples
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Predicts one picture, writes its files, and returns its rows and a line to print."""
+        """Predicts one image, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         image = read_image_2d(path)
         pixel_size_mm = self.pixel_sizes.of(Path(path), image.pixel_size_mm)
         found, members, dropout = self.measure(image.pixels)
         flags = flags_of(found, image, pixel_size_mm, dropout, members)
         row = measurement_row(name, path, found, pixel_size_mm, dropout=dropout, members=members, flags=flags)
-        _write_files(out_dir, name, image, found, pixel_size_mm, row=row, first=self.members[0])
+        _write_files(out_dir, name, image, found, pixel_size_mm=pixel_size_mm, row=row, first=self.members[0])
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
         if found.points_px is not None:
             point_row |= zip(POINT_COLUMNS[2:], (rounded(value, 3) for value in found.points_px.ravel()), strict=True)
@@ -154,7 +154,7 @@ class HeadPredictor:
         return {MEASUREMENTS: [row], POINTS: [point_row]}, f"{text}; {time.monotonic() - began:.1f} s"
 
     def measure(self, pixels: np.ndarray) -> tuple[Found, Spread, Spread]:
-        """What all members found together in uint8 [Y, X], and the spread over members and over dropout's samples."""
+        """The ensemble's prediction of uint8 [Y, X], and its spread over members and over dropout samples."""
         image, first = pixels.astype(np.float32), self.members[0]
         single, within, undefined, count = [], [], 0, 0
         for member in self.members:
@@ -165,7 +165,7 @@ class HeadPredictor:
             within.append(spread.deviation_px)
             undefined, count = undefined + spread.undefined, count + spread.count
         together = single[0] if len(single) == 1 else combined(first, single)
-        # The mean of the members' variances; NaN where one of them has none.
+        # The mean of the members' variances; NaN if a member has none.
         dropout = Spread(np.sqrt(np.mean(np.square(within), axis=0)), count, undefined)
         return together, spread_of(single), dropout
 
@@ -175,10 +175,10 @@ def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", sam
     """The predictor of one or several opened models.
 
     Args:
-      models: each is a member; opened once the options are known to be possible, as that takes seconds.
-      key: changes with whatever changes a prediction.
+      models: one per member; opened after the options are checked, as that takes seconds.
+      key: identifies all that a prediction depends on.
       pixel_size_mm: the option; see `read_pixel_sizes`.
-      samples: the option; None leaves it to the models.
+      samples: the option; None: the models' own.
 
     Raises:
       UserError: models of different parts, or an impossible option.
@@ -190,8 +190,8 @@ def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", sam
     members = [_member_of(model) for model in models]
     for model, member in zip(models, members, strict=True):
         if member.part != members[0].part:
-            raise UserError(f"--also {model.source}: predicts {member.part}, and {models[0].source} {members[0].part}; "
-                            "give models of one kind")
+            raise UserError(f"--ensemble_with {model.source}: predicts {member.part}, and {models[0].source} "
+                            f"{members[0].part}; give models of one kind")
     return HeadPredictor(members, key, pixel_sizes, samples)
 
 
@@ -214,25 +214,25 @@ def _member_of(model: Model) -> Member:
 
 
 def prediction_of(member: Member, prediction: dict) -> Found:
-    """A module's answer as points and an ellipse."""
+    """A module's output as points and an ellipse."""
     if member.part == "landmarks":
         return found_points(prediction["points_px"].numpy())
     return found_mask(member, prediction["probability"].numpy())
 
 
 def found_points(points_px: np.ndarray) -> Found:
-    """Points [4, 2] and the ellipse that they span."""
+    """Points [4, 2] and the ellipse through them."""
     return Found(None, np.asarray(points_px, np.float64), ellipse_of_points(points_px))
 
 
 def found_mask(member: Member, probability: np.ndarray) -> Found:
-    """A map [Y, X], its ellipse, and the ends of the ellipse's axes."""
+    """A probability map [Y, X], its ellipse, and the ends of the ellipse's axes."""
     ellipse = ellipse_of_probabilities(probability, member.seed, member.search)
     return Found(probability, None if ellipse is None else member.order.ordered(ellipse.end_points()), ellipse)
 
 
 def combined(first: Member, single: Sequence[Found]) -> Found:
-    """The mean of the members' answers: of the maps, or of the points with their ends in the first member's order."""
+    """The members' mean: of the maps, or of the points with their ends in the first member's order."""
     if first.part == "segmentation":
         return found_mask(first, np.mean([found.probability for found in single], axis=0))
     points = [single[0].points_px, *(aligned(found.points_px, single[0].points_px) for found in single[1:])]
@@ -240,7 +240,7 @@ def combined(first: Member, single: Sequence[Found]) -> Found:
 
 
 def aligned(points_px: np.ndarray, reference_px: np.ndarray) -> np.ndarray:
-    """Points [4, 2] with the ends of each pair in the order that is nearer to a reference's."""
+    """Points [4, 2] with the ends of each pair in the order that is closer to the reference points."""
     pairs = []
     for pair, other in ((points_px[:2], reference_px[:2]), (points_px[2:], reference_px[2:])):
         kept, exchanged = (np.linalg.norm(each - other, axis=-1).sum() for each in (pair, pair[::-1]))
@@ -249,7 +249,7 @@ def aligned(points_px: np.ndarray, reference_px: np.ndarray) -> np.ndarray:
 
 
 def spread_of(found: Sequence[Found]) -> Spread:
-    """The standard deviation (n - 1) of the lengths over several answers."""
+    """The standard deviation (n - 1) of the lengths over several predictions."""
     lengths = np.array([each.lengths() for each in found]).reshape(-1, 3)
     defined = lengths[np.isfinite(lengths).all(axis=1)]
     deviation = defined.std(axis=0, ddof=1) if len(defined) > 1 else np.full(3, np.nan)
@@ -258,16 +258,16 @@ def spread_of(found: Sequence[Found]) -> Spread:
 
 def flags_of(found: Found, image: Image2D, pixel_size_mm: float | None, dropout: Spread,
              members: Spread) -> list[str]:
-    """What a reader should know before the numbers are believed; empty where there is nothing."""
+    """Warnings about the measurements of one image."""
     flags = [] if pixel_size_mm else ["no pixel size"]
-    stated = image.pixel_size_mm
-    if stated and pixel_size_mm and abs(stated / pixel_size_mm - 1) > 0.01:
-        flags.append(f"the file says {stated:.4g} mm a pixel")
+    in_file = image.pixel_size_mm
+    if in_file and pixel_size_mm and abs(in_file / pixel_size_mm - 1) > 0.01:
+        flags.append(f"the file says {in_file:.4g} mm per pixel")
     flags += _shape_flags(found, image.pixels.shape)
     lengths = found.lengths()
     spreads = np.stack([dropout.deviation_px, members.deviation_px]) / lengths
     if (spreads > LARGEST_SPREAD).any() or (found.ellipse is not None and dropout.undefined + members.undefined):
-        flags.append(f"uncertain: a deviation over {100 * LARGEST_SPREAD:.0f} %, or answers without an ellipse")
+        flags.append(f"uncertain: a deviation over {100 * LARGEST_SPREAD:.0f} %, or predictions without an ellipse")
     return [*flags, *image.notes]
 
 
@@ -277,26 +277,26 @@ def _shape_flags(found: Found, size_yx: tuple[int, int]) -> list[str]:
     flags, (rows, columns) = [], size_yx
     x, y = found.ellipse.contour(360).T
     if min(x.min(), y.min()) < -0.5 or x.max() > columns - 0.5 or y.max() > rows - 0.5:
-        flags.append("leaves the picture")
+        flags.append("extends beyond the image")
     bpd, ofd, _ = found.lengths()
     if not USUAL_RATIO[0] <= bpd / ofd <= USUAL_RATIO[1]:
         flags.append("unusual shape")
     if found.probability is None:
         lengths = np.linalg.norm(found.points_px[1::2] - found.points_px[::2], axis=-1)
-        return flags + ["the pairs are exchanged"] * bool(lengths[0] < lengths[1])
+        return flags + ["BPD and OFD points exchanged"] * bool(lengths[0] < lengths[1])
     mask, inside = mask_of(found), found.ellipse.mask(size_yx)
     overlap = 2 * np.count_nonzero(mask & inside) / max(np.count_nonzero(mask) + np.count_nonzero(inside), 1)
-    return flags + ["mask is no ellipse"] * bool(overlap < LEAST_OVERLAP)
+    return flags + ["mask is not elliptical"] * bool(overlap < LEAST_OVERLAP)
 
 
 def mask_of(found: Found, threshold: float = 0.5) -> np.ndarray:
-    """The largest piece of the mask with its holes filled, bool [Y, X]."""
+    """The largest component of the mask with its holes filled, bool [Y, X]."""
     return head_of_mask(found.probability >= threshold, 0)
 
 
 def measurement_row(name: str, path: Path, found: Found, pixel_size_mm: float | None, dropout: Spread,
                     members: Spread, flags: Sequence[str]) -> dict:
-    """The row of `measurements.csv`; what is undefined or unknown is empty."""
+    """The row of `measurements.csv`; undefined and unknown values are empty."""
     row = dict.fromkeys(COLUMNS, "") | {
         "case": name, "pixel_size_mm": pixel_size_mm or "", "samples": dropout.count,
         "samples_undefined": dropout.undefined, "members": members.count, "members_undefined": members.undefined,
@@ -321,7 +321,7 @@ def measurement_row(name: str, path: Path, found: Found, pixel_size_mm: float | 
 
 
 def ages(found: Found, pixel_size_mm: float) -> dict:
-    """Weeks by Hadlock's formulas of BPD, of HC and of both; empty outside of the range that they were made for."""
+    """Weeks by Hadlock's formulas of BPD, of HC and of both; empty outside of the formulas' range."""
     bpd_mm, _, hc_mm = found.lengths() * pixel_size_mm
     weeks = {"gestational_age_bpd_weeks": gestational_age_by_bpd(bpd_mm),
              "gestational_age_hc_weeks": gestational_age_by_hc(hc_mm),
@@ -330,7 +330,7 @@ def ages(found: Found, pixel_size_mm: float) -> dict:
 
 
 def lengths_text(row: dict) -> str:
-    """BPD, OFD and HC in words, in millimetres where they are known, and what their uncertainty is."""
+    """BPD, OFD and HC with their uncertainty, in millimetres if the pixel size is known, else in pixels."""
     unit = "mm" if row["hc_mm"] != "" else "px"
     if row[f"hc_{unit}"] == "":
         return "undefined"
@@ -343,7 +343,7 @@ def lengths_text(row: dict) -> str:
 
 
 def age_text(row: dict) -> str:
-    """Gestational age in words; "" where it is unknown."""
+    """Gestational age by each formula; "" if unknown."""
     words = (("BPD", "gestational_age_bpd_weeks"), ("HC", "gestational_age_hc_weeks"),
              ("both", "gestational_age_weeks"))
     known = [f"{row[key]:.1f} weeks by {word}" for word, key in words if row[key] != ""]
@@ -352,7 +352,7 @@ def age_text(row: dict) -> str:
 
 def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_size_mm: float | None, row: dict,
                  first: Member) -> None:
-    """The case's files; those of an earlier prediction that this one has not got are removed."""
+    """Writes the case's files; removes those of an earlier prediction that this one does not have."""
     overlay, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
     mask = None if found.probability is None else mask_of(found, first.search.threshold)
     lines = [lengths_text(row), "; ".join(filter(None, (age_text(row), CLINICAL))), row["flags"]]
@@ -370,7 +370,7 @@ def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_s
 
 
 def _write_mask(path: Path, mask: np.ndarray) -> None:
-    """0 and 255; a mask that cannot be written is an `OSError`, which the loop reports."""
+    """Writes 0 and 255; a mask that cannot be written is an `OSError`, which the loop reports."""
     with replacing(path) as partial:
         if not cv2.imwrite(str(partial), mask.astype(np.uint8) * 255):
             raise OSError(f"{path}: could not be written")

@@ -1,8 +1,8 @@
-"""One volume for `hip`: its mask, a picture of it, and a row of measurements a label.
+"""One volume for `hip`: its mask, a preview, and one row of measurements per label.
 
-    OUT/CASE_mask.nii.gz     in the input's own grid, with the dataset's label values
-    OUT/CASE.png             three planes to look at before anything is believed
-    OUT/measurements.csv     one row a case and label
+    OUT/CASE_mask.nii.gz     on the input's own grid, with the dataset's label values
+    OUT/CASE.png             preview of three planes; check it before using the numbers
+    OUT/measurements.csv     one row per case and label
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS},
 
 @dataclasses.dataclass(frozen=True)
 class HipPredictor:
-    """A module and what stands around it.
+    """A module with its pre- and postprocessing.
 
     Attributes:
       module: (volume, spacing_mm) -> {"mask"}.
       key: changes with the model and its options.
-      orientation: the orientation that it takes.
-      labels: name -> value in the user's files, in the order of the classes from 1.
-      largest, holes: what of the mask is cleaned.
+      orientation: of the volumes that it takes.
+      labels: name -> value in the dataset's masks, in the order of the classes from 1.
+      largest, holes: postprocessing: keep the largest component, fill holes.
     """
 
     module: Callable
@@ -49,10 +49,10 @@ class HipPredictor:
     holes: bool
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Segments one input, writes its mask and its picture, and returns its rows and a line to print."""
+        """Segments one input, writes its mask and preview, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
-        mask = segment_volume(self.module, volume, self.orientation, len(self.labels) + 1,
+        mask = segment_volume(self.module, volume, self.orientation, classes=len(self.labels) + 1,
                               largest=self.largest, holes=self.holes)
         rows = measure(name, path, volume, mask, self.labels)
         mask_path, preview_path = (out_dir / file for file in OUTPUTS.files(name))
@@ -66,15 +66,15 @@ class HipPredictor:
 def predictor_of(model: Model, key: str) -> HipPredictor:
     """The predictor of an opened model."""
     manifest = model.manifest
-    check_keys(model.source / MANIFEST, manifest, ("labels", "cleaning"))
+    check_keys(model.source / MANIFEST, manifest, ("labels", "postprocessing"))
     return HipPredictor(
         module=model.module, key=key, orientation=manifest["input"]["volume"]["orientation"],
-        labels=manifest["labels"], largest=manifest["cleaning"]["largest_component"],
-        holes=manifest["cleaning"]["fill_holes"])
+        labels=manifest["labels"], largest=manifest["postprocessing"]["largest_component"],
+        holes=manifest["postprocessing"]["fill_holes"])
 
 
 def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:
-    """One row a label: voxels, volume in mL, and flags: `empty`, or `touches border` (perhaps cut off)."""
+    """One row per label: voxels, volume in mL, and the flag `empty` or `touches border` (perhaps truncated)."""
     voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
     spacing = {f"spacing_{axis}_mm": float(step) for axis, step in zip("xyz", volume.spacing_mm, strict=True)}
     rows = []
@@ -92,7 +92,7 @@ def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dic
 
 def _write_preview(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], rows: list[dict]) -> None:
     image = reorient(volume, "LPS")
-    turned = reorient(dataclasses.replace(volume, array=mask), "LPS").array
+    oriented = reorient(dataclasses.replace(volume, array=mask), "LPS").array
     flags = "; ".join(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])
-    preview_figure(path, image.array, turned, image.spacing_mm, labels,
+    preview_figure(path, image.array, oriented, image.spacing_mm, labels,
                    text=path.stem + (f"   {flags}" if flags else ""))

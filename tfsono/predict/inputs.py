@@ -1,4 +1,4 @@
-"""The files that are meant, each once, and a name for each, none twice."""
+"""The files to predict, each once, and a unique name for each."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tfsono.volumes.image import case_name, is_volume_file
 
 def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = "volume",
                 is_input: Callable[[Path], bool] = is_volume_file) -> list[Path]:
-    """The inputs that are meant: files, DICOM folders, and what lies directly in folders of them; each once.
+    """Files, DICOM folders, and those directly in the given folders; each once.
 
-    A named file is taken as it is, so that a wrong one is reported when its turn comes.
+    A file that is named is not checked here; a wrong one is reported when it is predicted.
 
     Args:
-      inputs: what the user named.
-      out_dir: the folder for the answers.
-      what: the inputs in a word, for messages.
-      is_input: whether a file in a folder is one, by its name.
+      inputs: paths from the command line.
+      out_dir: the output folder.
+      what: `volume` or `image`, for messages.
+      is_input: whether a file in a folder is an input, by its name.
 
     Raises:
-      UserError: none at all, or a folder of inputs that is also the output folder.
+      UserError: no input, or a folder of inputs that is also the output folder.
     """
     found: dict[Path, Path] = {}
     for each in map(Path, inputs):
@@ -40,7 +40,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
 
 
 def _members(folder: Path, is_input: Callable[[Path], bool]) -> list[Path]:
-    """The inputs directly in a folder, else its sub-folders if there is nothing else, else itself: DICOM."""
+    """The inputs directly in a folder; else its sub-folders, if it has nothing else; else the folder itself (DICOM)."""
     content = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     files = [path for path in content if path.is_file() and is_input(path)]
     if files:
@@ -50,12 +50,12 @@ def _members(folder: Path, is_input: Callable[[Path], bool]) -> list[Path]:
 
 def unique_names(paths: Sequence[Path], taken: dict[str, str],
                  name_of: Callable[[Path], str] = case_name) -> list[str]:
-    """A case name for every path, none twice: equal names get the names of their folders in front.
+    """A unique case name for each path: equal names get the names of their folders in front.
 
     Args:
       paths: different files or folders.
-      taken: names of earlier cases -> their files; the same file keeps its name, and no other gets it.
-      name_of: a path's own name without its suffix.
+      taken: names of earlier cases -> their files; a file keeps its earlier name, which no other file gets.
+      name_of: path -> name without suffix.
     """
     earlier = {file: name for name, file in taken.items()}
     used = {name.lower() for name in taken}
@@ -72,12 +72,12 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
 
 
 def _names_with_folders(path: Path, name_of: Callable[[Path], str]) -> list[str]:
-    """The case's name alone, with its folder in front, with two folders, and so on."""
+    """The case's name alone, with one folder in front, with two folders, and so on."""
     folders = path.resolve().parent.parts[1:]
     return ["_".join([*folders[len(folders) - depth:], name_of(path)]) for depth in range(len(folders) + 1)]
 
 
 def _numbered(name: str, used: set[str]) -> str:
-    """For files of one name in one folder (`a.nii.gz` and `a.mha`): the first free one of a, a_2, a_3 ..."""
+    """The first free one of a, a_2, a_3, ...: for files of one name in one folder (`a.nii.gz` and `a.mha`)."""
     candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
     return next(candidate for candidate in candidates if candidate.lower() not in used)

@@ -1,4 +1,4 @@
-"""What the systems of volumes with landmarks share: the call of the module, the columns of a place, a flag."""
+"""Shared by the systems with landmarks in volumes: the call of the module, the columns of a position, flags."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tfsono.volumes.image import Volume, reorient
 
 LANDMARKS = "landmarks.csv"
 PLACE = ("x_mm", "y_mm", "z_mm", "x_vox", "y_vox", "z_vox")
-ONE_PLACE_MM = 1.0
-"""A landmark and its mirrored one nearer than this were found in one place: one of the two is wrong."""
+COINCIDING_MM = 1.0
+"""Where a landmark and its mirrored one are closer than this, one of them is wrong."""
 
 
 def run_module(module: Callable, volume: Volume, orientation: str) -> tuple[Volume, dict[str, np.ndarray]]:
@@ -24,16 +24,16 @@ def run_module(module: Callable, volume: Volume, orientation: str) -> tuple[Volu
 
 
 def place_columns(point_mm: np.ndarray, voxel: np.ndarray) -> dict:
-    """The columns `PLACE` of a landmark: LPS millimetres, and indices of the file's own voxels; "" for NaN."""
+    """The columns `PLACE` of a landmark: LPS millimetres, and voxel indices of the file; "" for NaN."""
     return {**{f"{axis}_mm": rounded(value) for axis, value in zip("xyz", point_mm, strict=True)},
             **{f"{axis}_vox": rounded(value, 3) for axis, value in zip("xyz", voxel, strict=True)}}
 
 
-def in_one_place(points_mm: np.ndarray, landmarks: Sequence[str], mirrored: Iterable[tuple[str, str]]) -> list[str]:
-    """A flag for every mirrored pair whose two landmarks, both known, were found in one place."""
+def coinciding(points_mm: np.ndarray, landmarks: Sequence[str], mirrored: Iterable[tuple[str, str]]) -> list[str]:
+    """A flag for each mirrored pair of known landmarks whose positions coincide."""
     flags = []
     for first, last in mirrored:
         if first in landmarks and last in landmarks:
             apart = np.linalg.norm(points_mm[landmarks.index(first)] - points_mm[landmarks.index(last)])
-            flags += [f"{first} and {last} in one place"] if apart < ONE_PLACE_MM else []  # NaN is not
+            flags += [f"{first} and {last} coincide"] if apart < COINCIDING_MM else []  # NaN is not
     return flags

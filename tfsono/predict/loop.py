@@ -1,4 +1,4 @@
-"""Every input in turn: skipped where it is answered already, reported in one line where it fails."""
+"""Predicts each input; skips what is predicted already, and reports in one line what fails."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tfsono.predict.inputs import find_inputs, unique_names
 from tfsono.predict.tables import Tables
 from tfsono.progress import Countdown
 
-# A file of many may be unreadable or too large, and a disk full; anything else is a mistake of ours.
+# A file may be unreadable or too large, or the disk full; any other error is a bug.
 FAILURES = (UserError, OSError, MemoryError, tf.errors.ResourceExhaustedError)
-RECORD = "predictions.json"  # of which file and which model each case is: what a rerun need not do again
+RECORD = "predictions.json"  # file and model of each case, so that a rerun can skip it
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a system takes and leaves, known before its model is loaded.
+    """The inputs and output files of a system, known before its model is loaded.
 
     Attributes:
-      what: an input in a word: volume, picture.
-      is_input: whether a file in a folder is one, by its name.
+      what: `volume` or `image`.
+      is_input: whether a file in a folder is an input, by its name.
       name_of: a file's name without its suffix.
       tables: file name -> columns; `measurements.csv` first, with the columns `case` and `file`.
-      files: a case's name -> the names of the files that it may get; the first one always.
+      files: case name -> names of the files that may be written; the first one always is.
     """
 
     what: str
@@ -45,28 +45,28 @@ class Outputs:
 
 
 class Predictor(Protocol):
-    """A loaded model of a system with all that stands around it."""
+    """A loaded model of a system with its pre- and postprocessing."""
 
     key: str
-    """Changes with whatever changes an answer: the weights and the options."""
+    """Identifies all that a prediction depends on: weights and options."""
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Predicts one input: writes its files, and returns its rows by table and a line to print."""
+        """Predicts one input, writes its files, and returns its rows by table and a line to print."""
 
 
-def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
-                out_dir: str | os.PathLike, again: bool = False) -> int:
-    """Predicts every input; a bad one is reported in one line and the others go on.
+def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
+                out_dir: str | os.PathLike, overwrite: bool = False) -> int:
+    """Predicts every input; one that fails is reported in one line, and the others are still predicted.
 
-    A folder that predictions lie in already is added to: the rows of other files stay, those of the same file
-    are replaced, and an equal name from elsewhere becomes another name.
+    An output folder with earlier predictions is extended: rows of other files stay, rows of the same file
+    are replaced, and a file of an equal name gets another case name.
 
     Args:
-      answers: of the system.
+      outputs: of the system.
       open_predictor: loads the model.
       inputs: files, DICOM folders, or folders of either.
-      out_dir: where the answers go.
-      again: also what the same model has answered for the same file before.
+      out_dir: the output folder.
+      overwrite: predict again what the same model has predicted already.
 
     Returns:
       The exit status: 0, or 2 if any input failed.
@@ -77,29 +77,29 @@ def predict_all(predictions: Outputs, open_predictor: Callable[[], Predictor], i
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"--out {out_dir}: must be a folder; found a file")
-    paths = find_inputs(inputs, out_dir, predictions.what, predictions.is_input)
-    tables = Tables(out_dir, predictions.tables)
-    names = unique_names(paths, tables.files(), predictions.name_of)
+    paths = find_inputs(inputs, out_dir, outputs.what, outputs.is_input)
+    tables = Tables(out_dir, outputs.tables)
+    names = unique_names(paths, tables.files(), outputs.name_of)
     predictor = open_predictor()
-    made = not out_dir.exists()
+    created = not out_dir.exists()
     make_folder(out_dir)
-    failed = _predict_each(_Folder(out_dir, tables, predictions, predictor), paths, names, again)
+    failed = _predict_each(_Folder(out_dir, tables, outputs, predictor), paths, names, overwrite)
     if 0 < failed < len(paths):
-        print(f"{failed} of {len(paths)} failed; the others lie in {out_dir}", file=sys.stderr)
-    if made and not any(out_dir.iterdir()):
+        print(f"{failed} of {len(paths)} failed; the others are in {out_dir}", file=sys.stderr)
+    if created and not any(out_dir.iterdir()):
         out_dir.rmdir()
     return 2 if failed else 0
 
 
-def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], again: bool) -> int:
+def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], overwrite: bool) -> int:
     """Returns how many failed."""
     failed, count, countdown = 0, len(paths), Countdown(len(paths))
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
         countdown.count += 1
         try:
             content = checksum(path) if path.exists() else ""
-            if not again and folder.has(name, path, content):
-                print(f"[{index}/{count}] {name}: answered already by the same model; --again does it again",
+            if not overwrite and folder.has(name, path, content):
+                print(f"[{index}/{count}] {name}: predicted already by this model; --overwrite predicts it again",
                       flush=True)
                 countdown.total, countdown.count = countdown.total - 1, countdown.count - 1
                 continue
@@ -113,27 +113,27 @@ def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], 
 
 
 class _Folder:
-    """The output folder: its tables, and the record of what was answered for which file by which model."""
+    """The output folder: its tables, and the record of the file and model of each case."""
 
-    def __init__(self, path: Path, tables: Tables, predictions: Outputs, predictor: Predictor):
-        self.path, self.tables, self.predictions, self.predictor = path, tables, predictions, predictor
+    def __init__(self, path: Path, tables: Tables, outputs: Outputs, predictor: Predictor):
+        self.path, self.tables, self.outputs, self.predictor = path, tables, outputs, predictor
         record = path / RECORD
         self.record = read_json(record, "delete it, or choose another --out") if record.is_file() else {}
         if not isinstance(self.record, dict):
             raise UserError(f"{record}: not the record of an earlier prediction; choose another --out")
 
     def has(self, name: str, path: Path, content: str) -> bool:
-        """Whether this very file was answered by this very model, and the answer is still there."""
-        there = (self.path / self.predictions.files(name)[0]).exists() and name in self.tables.files()
-        return there and self.record.get(name) == self._entry(path, content)
+        """Whether this model has predicted this file, and its files still exist."""
+        exists = (self.path / self.outputs.files(name)[0]).exists() and name in self.tables.files()
+        return exists and self.record.get(name) == self._entry(path, content)
 
     def predict(self, path: Path, name: str, content: str) -> str:
-        """Predicts one input and writes it down; returns the line to print."""
-        present = [file for file in self.predictions.files(name) if (self.path / file).exists()]
+        """Predicts and records one input; returns the line to print."""
+        present = [file for file in self.outputs.files(name) if (self.path / file).exists()]
         if present and name not in self.tables.files():
-            raise UserError(f"{self.path / present[0]}: there already, and not of an earlier prediction; "
+            raise UserError(f"{self.path / present[0]}: exists, and is not from an earlier prediction; "
                             "choose another --out")
-        if self.record.pop(name, None):  # its files are about to change, and this one may fail half way
+        if self.record.pop(name, None):  # its files change now, and the prediction may fail half way
             self._write_record()
         rows, text = self.predictor.predict(path, name, self.path)
         self.tables.replace(name, rows)

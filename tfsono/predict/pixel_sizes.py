@@ -1,4 +1,4 @@
-"""`--pixel_size_mm`: one number for every picture, or a CSV file with one for each."""
+"""The option `--pixel_size_mm`: one number for all images, or a CSV file with one for each."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tfsono.files import read_rows
 
 NAMES = ("image_name", "filename")
 SIZES = ("pixel_size_mm", "pixel size(mm)")
-SMALLEST_MM, LARGEST_MM = 0.005, 5.0  # beyond these it is another unit
+SMALLEST_MM, LARGEST_MM = 0.005, 5.0  # outside of these it is another unit
 
 
 @dataclass(frozen=True)
 class PixelSizes:
-    """Millimetres a pixel: `single` for every picture, or `named` ones by the names of the files.
+    """Millimetres per pixel: `single` for all images, or `named` by file name.
 
     Attributes:
-      given: the option as it was given; "" leaves it to the file.
-      single: None where a table or nothing was given.
-      named: file name -> millimetres a pixel.
+      given: the option's text; "": the size in each file is used.
+      single: None if a table or nothing was given.
+      named: file name -> millimetres per pixel.
     """
 
     given: str = ""
@@ -29,12 +29,12 @@ class PixelSizes:
     named: dict[str, float] = field(default_factory=dict)
 
     def of(self, path: Path, from_file: float | None) -> float | None:
-        """What holds for a picture: what the user gave, else what its file says; None where neither says anything."""
+        """The size for one image: the user's, else the file's; None if neither is known."""
         return self.named.get(path.name, from_file) if self.single is None else self.single
 
 
 def read_pixel_sizes(given: str) -> PixelSizes:
-    """The option's value; "" leaves it to the files.
+    """Parses the option; "": the size in each file is used.
 
     Raises:
       UserError: neither a plausible number nor a CSV file with names and sizes.
@@ -46,8 +46,8 @@ def read_pixel_sizes(given: str) -> PixelSizes:
     except ValueError:
         pass
     if not Path(given).is_file():
-        raise UserError(f"--pixel_size_mm {given}: expected millimetres a pixel, such as 0.12, or a CSV file of them; "
-                        "found neither")
+        raise UserError(f"--pixel_size_mm {given}: expected millimetres per pixel, such as 0.12, or a CSV file of "
+                        "them; found neither")
     return PixelSizes(given, named=_read_table(Path(given)))
 
 
@@ -71,11 +71,11 @@ def _add(found: dict[str, float], name: str, text: str, where: str) -> None:
     except ValueError:
         raise UserError(f"{where}: the pixel size must be a number; found {text!r}") from None
     if not name or found.get(name, size) != size:
-        raise UserError(f"{where}: each picture needs one size; found {name!r} {'twice' if name else 'as its name'}")
+        raise UserError(f"{where}: each image needs one size; found {name!r} {'twice' if name else 'as its name'}")
     found[name] = size
 
 
 def _checked(size: float, where: str) -> float:
     if not (math.isfinite(size) and SMALLEST_MM <= size <= LARGEST_MM):
-        raise UserError(f"{where}: must be {SMALLEST_MM:g} to {LARGEST_MM:g} millimetres a pixel; found {size:g}")
+        raise UserError(f"{where}: must be {SMALLEST_MM:g} to {LARGEST_MM:g} millimetres per pixel; found {size:g}")
     return size

@@ -1,10 +1,10 @@
-"""One volume for `pose`: its landmarks, the skeleton that they are joints of, a picture, and its lengths.
+"""One volume for `pose`: its landmarks, a preview of the skeleton, and the segment lengths.
 
     OUT/CASE.mrk.json        the landmarks, and the segments between them as lines, for 3D Slicer
     OUT/CASE.png             the skeleton over three slices, and in three dimensions with indices and lengths
-    OUT/measurements.csv     one row a case: how sure the landmarks are, whether they were refined, flags
-    OUT/landmarks.csv        one row a case and landmark: its place in LPS millimetres and in voxels, and its peak
-    OUT/segments.csv         one row a case and segment: its length
+    OUT/measurements.csv     one row per case: heatmap peaks, refinement, flags
+    OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak
+    OUT/segments.csv         one row per case and segment: its length
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfsono.configs.pose import MIRRORED, SEGMENTS
 from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.module_input import module_input
 from tfsono.metrics.pose_case import known_segments, segment_lengths
-from tfsono.predict.landmarks import LANDMARKS, PLACE, in_one_place, place_columns, run_module
+from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
@@ -33,9 +33,9 @@ COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "atlas_mm"
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
 LENGTH_COLUMNS = ("case", "segment", "from", "to", "length_mm", "file")
 LOW_PEAK = 0.3
-"""Of a heatmap that learned an amplitude of 1: a lower peak is a guess."""
+"""Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
 MOST_NAMED = 4
-"""Of more faint landmarks a flag gives the number; each one's peak stands in landmarks.csv."""
+"""A flag names at most this many landmarks, else it gives their number; all peaks are in landmarks.csv."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, LENGTHS: LENGTH_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
@@ -48,10 +48,10 @@ class PosePrediction:
     Attributes:
       points_vox: [K, 3], NaN for a missing one.
       peaks: [K] the highest values of the heatmaps.
-      refined: "yes" or "no", of an answer that was to be refined; else "".
-      moved_mm: how far the refinement moved a landmark, in the mean; NaN without one.
+      refined: "yes" or "no" where refinement was requested; else "".
+      moved_mm: mean displacement of a landmark by the refinement; NaN without one.
       to_atlas_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
-      flags: what is to be said of it.
+      flags: warnings about the prediction.
     """
 
     points_vox: np.ndarray
@@ -64,12 +64,12 @@ class PosePrediction:
 
 @dataclasses.dataclass(frozen=True)
 class PosePredictor:
-    """A module and what stands around it.
+    """A module with its pre- and postprocessing.
 
     Attributes:
       module: (volume, spacing_mm) -> {"points_vox", "peaks"}; with `refines` -> `inference.pose.RefinedPose`.
       key: changes with the model and its options.
-      orientation: the orientation that it takes.
+      orientation: of the volumes that it takes.
       landmarks: names, in the order of the points.
       refines: whether the module refines each prediction on its volume.
     """
@@ -82,7 +82,7 @@ class PosePredictor:
 
     @property
     def segments(self) -> tuple[tuple[str, str], ...]:
-        """The paper's, as far as both ends are landmarks of the model."""
+        """The paper's segments of which both ends are landmarks of the model."""
         return known_segments(SEGMENTS, self.landmarks)
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
@@ -93,8 +93,8 @@ class PosePredictor:
         rows = self.measure(name, path, volume, prediction)
         image, markups = (out_dir / file for file in OUTPUTS.files(name))
         points_mm = points_to_mm(prediction.points_vox, volume)
-        turned = reorient(volume, "LPS")
-        pose_preview(image, turned.array, points_to_vox(points_mm, turned), turned.spacing_mm, self.landmarks,
+        oriented = reorient(volume, "LPS")
+        pose_preview(image, oriented.array, points_to_vox(points_mm, oriented), oriented.spacing_mm, self.landmarks,
                      segments=self.segments, text="   ".join([name, *prediction.flags]))
         write_markups(markups, dict(zip(self.landmarks, points_mm, strict=True)), self.segments)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
@@ -111,14 +111,14 @@ class PosePredictor:
         found = self.module(*module_input(oriented.array, oriented.spacing_mm))
         if not found.refined:
             return self._placed(oriented, volume, found.points_vox, found.peaks, "no", flags=(found.note,))
-        way = (found.points_vox - found.path_vox[0]) * np.asarray(oriented.spacing_mm)
+        moved = (found.points_vox - found.path_vox[0]) * np.asarray(oriented.spacing_mm)
         nearest = float(found.distances_mm[-1]) if len(found.distances_mm) else np.nan
         return self._placed(oriented, volume, found.points_vox, found.peaks, "yes",
-                            moved_mm=float(np.linalg.norm(way, axis=1).mean()), to_atlas_mm=nearest)
+                            moved_mm=float(np.linalg.norm(moved, axis=1).mean()), to_atlas_mm=nearest)
 
     def _placed(self, oriented: Volume, volume: Volume, points: np.ndarray, peaks: np.ndarray, refined: str = "",
                 moved_mm: float = np.nan, to_atlas_mm: float = np.nan, flags: tuple[str, ...] = ()) -> PosePrediction:
-        """Points on the module's grid, on the volume's own."""
+        """Moves points from the module's grid to the volume's own."""
         points_mm = points_to_mm(points, oriented)
         flags = (*flags, *point_flags(points_mm, peaks, self.landmarks))
         return PosePrediction(points_vox=points_to_vox(points_mm, volume), peaks=np.asarray(peaks, np.float64),
@@ -133,8 +133,8 @@ class PosePredictor:
                "atlas_mm": rounded(prediction.to_atlas_mm), "flags": "; ".join(prediction.flags), "file": file}
         landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
                       **place_columns(point, voxel)}
-                     for landmark, point, voxel, peak in zip(self.landmarks, points_mm, prediction.points_vox,
-                                                             prediction.peaks, strict=True)]
+                     for landmark, point, voxel, peak in zip(
+                         self.landmarks, points_mm, prediction.points_vox, prediction.peaks, strict=True)]
         lengths = segment_lengths(points_mm, self.landmarks, self.segments)
         segments = [{"case": name, "segment": f"{first} - {last}", "from": first, "to": last,
                      "length_mm": rounded(length), "file": file}
@@ -143,11 +143,11 @@ class PosePredictor:
 
 
 def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, ...]) -> list[str]:
-    """What is to be said of landmarks: faint ones, and mirrored ones that were found in one place."""
-    faint = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= LOW_PEAK]  # NaN is faint too
-    named = ", ".join(faint) if len(faint) <= MOST_NAMED else f"{len(faint)} of {len(landmarks)} landmarks"
-    flags = [f"faint: {named}"] if faint else []
-    return flags + in_one_place(points_mm, landmarks, MIRRORED)
+    """Flags for landmarks of low confidence, and for mirrored landmarks that coincide."""
+    unsure = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= LOW_PEAK]  # or NaN
+    named = ", ".join(unsure) if len(unsure) <= MOST_NAMED else f"{len(unsure)} of {len(landmarks)} landmarks"
+    flags = [f"low confidence: {named}"] if unsure else []
+    return flags + coinciding(points_mm, landmarks, MIRRORED)
 
 
 def predictor_of(model: Model, key: str, refines: bool = False) -> PosePredictor:

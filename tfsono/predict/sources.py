@@ -1,6 +1,6 @@
-"""What a prediction is made with: the options, and what the folder of a model is.
+"""Options of a prediction, an opened model, and the key of a model.
 
-Neither TensorFlow nor Keras is imported, so that a command line can name the options.
+Imports neither TensorFlow nor Keras, so that the command line can use it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What may be asked of a prediction; the defaults leave it to the model.
+    """Options of a prediction; the defaults leave them to the model.
 
     Attributes:
-      tiling: hip: another tiling than the run's: `paper`, `half`, `fast` or `whole`.
-      pixel_size_mm: head: millimetres a pixel, or a CSV file with those of many images.
-      also: further sources, which predict together with the first one.
-      samples: head: passes with dropout on, for the uncertainty.
-      refine: pose: whether each prediction is refined on its volume.
-      candidates: face: how many of each landmark are listed.
+      tiling: hip: replaces the run's: `paper`, `half`, `fast` or `whole`.
+      pixel_size_mm: head: millimetres per pixel, or a CSV file of them.
+      ensemble_with: additional models to ensemble with the first one.
+      samples: head: forward passes with dropout, for the uncertainty.
+      refine: pose: whether to refine each prediction on its volume.
+      candidates: face: boxes of each landmark in candidates.csv.
     """
 
     tiling: str = ""
     pixel_size_mm: str = ""
-    also: tuple[str, ...] = ()
+    ensemble_with: tuple[str, ...] = ()
     samples: int | None = None
     refine: bool = False
     candidates: int | None = None
@@ -38,12 +38,12 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """An opened model, of a run or of an exported folder alike.
+    """An opened model, of a run or of an exported folder.
 
     Attributes:
       source: its folder, for messages.
-      module: what the manifest's "input" and "output" describe.
-      manifest: that of the exported folder, or what an export of the run would say.
+      module: its arguments and outputs are described in the manifest.
+      manifest: of the exported folder, or what an export of the run would write.
     """
 
     source: Path
@@ -57,12 +57,12 @@ def is_exported(source: str | os.PathLike) -> bool:
 
 
 def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
-    """What predictions depend on, as one SHA-256: the files of each source, and the options."""
+    """One SHA-256 of all that predictions depend on: the files of each source, and the options."""
     files = [path for source in sources for path in _model_files(Path(source))]
     table = Path(options.pixel_size_mm)
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
-    asked = dataclasses.asdict(dataclasses.replace(options, also=()))
-    return hashlib.sha256(json.dumps([content, asked]).encode()).hexdigest()
+    given = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
+    return hashlib.sha256(json.dumps([content, given]).encode()).hexdigest()
 
 
 def _model_files(source: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The tables of a folder of predictions: one or more rows a case, whole on the disk after every case."""
+"""The tables of an output folder: one or more rows per case, saved completely after every case."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MEASUREMENTS = "measurements.csv"
 
 
 def rounded(value: float, digits: int = 4) -> float | str:
-    """A number for a table; "" where there is none."""
+    """A number for a table; "" for NaN."""
     return round(float(value), digits) if np.isfinite(value) else ""
 
 
 class Tables:
-    """The tables of an output folder by their file names; each has the column `case`, the first one `file` too."""
+    """The tables of an output folder by file name; each has the column `case`, the first one also `file`."""
 
     def __init__(self, folder: Path, columns: dict[str, tuple[str, ...]]):
-        """Reads what an earlier prediction left.
+        """Reads the tables of earlier predictions.
 
         Args:
-          folder: of the tables; need not be there yet.
+          folder: of the tables; need not exist.
           columns: file name -> columns; `measurements.csv` comes first.
 
         Raises:
@@ -37,11 +37,11 @@ class Tables:
         self.rows = {name: read_table(folder / name, wanted) for name, wanted in columns.items()}
 
     def files(self) -> dict[str, str]:
-        """The name of every earlier case -> the file that it was."""
+        """Name of every earlier case -> its file."""
         return {row["case"]: row["file"] for row in self.rows[MEASUREMENTS]}
 
     def replace(self, case: str, rows: dict[str, list[dict]]) -> None:
-        """Puts a case's new rows in the place of its old ones, and writes every table."""
+        """Replaces the rows of a case, and writes every table."""
         for name, columns in self.columns.items():
             kept = [row for row in self.rows[name] if row["case"] != case]
             self.rows[name] = kept + rows[name]
@@ -49,7 +49,7 @@ class Tables:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:
-    """The rows of an earlier table; none where there is no file.
+    """The rows of an earlier table; none if there is no file.
 
     Raises:
       UserError: a file of this name with other columns.
@@ -63,7 +63,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
-    """Writes a table whole, beside and renamed."""
+    """Writes a table atomically."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()

@@ -1,26 +1,26 @@
-"""The five systems behind one face: `system(name)` is the only place where the name of a system chooses code.
+"""One interface for the five systems: `system(name)` is the only place where the name of a system chooses code.
 
-    hip, femur, pose, face, head   the face of each: the same names with the same signatures
+    hip, femur, pose, face, head   the module of each system: the same names with the same signatures
     commands                       `tfsono predict` and `tfsono export`, of any system
-    runs                           run folders -> networks with their weights, and whether runs predict together
-    manifest                       what the manifests of several systems say
-    demo_words                     what a system adds to the commands of the demo
+    runs                           run folders -> networks with their weights; whether runs can form an ensemble
+    manifest                       entries that several systems' manifests share; reading those of the release before
+    demo_words                     arguments that a system adds to the commands of the demo
 
-Each module loads without TensorFlow and Keras, so that a command line can ask it; what needs them is imported inside of
-the functions. A face has
+Each module loads without TensorFlow and Keras, so that the command line can use it; what needs them is imported inside
+the functions. The module of a system has
 
     CHOICES         the config with its presets and variants
     TAKES           `volumes` or `images`
-    OPTIONS         the options of a prediction that it has and others have not
-    TOGETHER        how several sources predict together: as `networks`, one network of several runs, or by their
-                    `predictions`, each model on its own, runs and exports alike
-    DEMO            words of the demo
-    outputs()       what a prediction writes
+    OPTIONS         options of a prediction that only this system has
+    TOGETHER        how an ensemble is formed: of `networks`, as one network of several runs, or of `predictions`,
+                    each model on its own, be it a run or an export
+    DEMO            arguments of the demo
+    outputs()       the files of a prediction
     load_runs(...)  run folders -> the runs and one module; module_of: of runs that are read
-    check_together  refuses runs that cannot predict together
-    manifest_of     what a SavedModel of runs says
-    predictor(...)  models, opened as it asks for them -> what predicts a file, the same for runs and exports
-    write_phantoms  a dataset of phantoms
+    check_together  refuses runs that cannot form an ensemble
+    manifest_of     the manifest of the runs' SavedModel
+    predictor(...)  models, opened when they are iterated -> the predictor of a file, the same for runs and exports
+    write_phantoms  writes a dataset of phantoms
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = ("hip", "femur", "pose", "face", "head")
 
 
 def system(name: str) -> ModuleType:
-    """The face of a system.
+    """The module of a system.
 
     Raises:
       ValueError: there is no such system.

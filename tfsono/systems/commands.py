@@ -1,4 +1,4 @@
-"""`tfsono predict` and `tfsono export` of any system: a folder -> its system, and the model in it."""
+"""`tfsono predict` and `tfsono export` for any system."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tfsono.files import read_json
 from tfsono.predict.loop import Predictor, predict_all
 from tfsono.predict.sources import Model, Options, is_exported, model_key
 from tfsono.systems import NAMES, system
+from tfsono.systems.manifest import with_current_keys
 
 OF_A_RUN = {"tiling": "is fixed at the export", "refine": "trains on the volume, which an exported model cannot"}
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
-            options: Options = Options(), again: bool = False) -> int:
+            options: Options = Options(), overwrite: bool = False) -> int:
     """Predicts every input with the model of a run folder or of an exported folder; see `loop.predict_all`.
 
     Raises:
@@ -26,32 +27,32 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
     """
     check_options(source, options)
     outputs = system(system_of(source)).outputs()
-    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, again)
+    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, overwrite)
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options()) -> Path:
-    """Writes a run's SavedModel and manifest and says where.
+    """Writes the SavedModel and manifest of a run, and returns the folder.
 
     Args:
       run_dir: the run folder.
       out_dir: a new or an empty folder.
-      options: `tiling`, and `also`: further run folders, which predict together with it in one SavedModel.
+      options: `tiling`, and `ensemble_with`: additional runs for the SavedModel.
 
     Raises:
-      UserError: not a run folder, a run without weights, runs that cannot predict together, or `out_dir` is not empty.
+      UserError: not a run folder, a run without weights, runs that cannot form an ensemble, or `out_dir` is not empty.
     """
-    check_free(Path(out_dir))  # before minutes are spent
+    check_free(Path(out_dir))  # first, as the rest takes minutes
     one = system(system_of(run_dir))
-    for folder in (run_dir, *options.also):
+    for folder in (run_dir, *options.ensemble_with):
         if is_exported(folder):
-            raise UserError(f"{folder}: exported already; give a run folder (with config.json)")
+            raise UserError(f"{folder}: is exported already; give a run folder (with config.json)")
     check_options(run_dir, options)
-    runs, module = one.load_runs([run_dir, *options.also], options=options)
+    runs, module = one.load_runs([run_dir, *options.ensemble_with], options=options)
     return export_module(module, out_dir, one.manifest_of(runs))
 
 
 def _open_predictor(source: str | os.PathLike, options: Options) -> Predictor:
-    one, sources = system(system_of(source)), [source, *options.also]
+    one, sources = system(system_of(source)), [source, *options.ensemble_with]
     groups = [sources] if one.TOGETHER == "networks" else [[each] for each in sources]
     return one.predictor((_opened(one, group, options) for group in groups), model_key(sources, options), options)
 
@@ -59,7 +60,8 @@ def _open_predictor(source: str | os.PathLike, options: Options) -> Predictor:
 def _opened(one: ModuleType, folders: Sequence[str | os.PathLike], options: Options) -> Model:
     """An exported folder, or one or more run folders as one module."""
     if is_exported(folders[0]):
-        return Model(Path(folders[0]), *load_exported(folders[0]))
+        module, manifest = load_exported(folders[0])
+        return Model(Path(folders[0]), module, with_current_keys(manifest))
     runs, module = one.load_runs(folders, options=options)
     return Model(Path(folders[0]), module, one.manifest_of(runs))
 
@@ -68,7 +70,7 @@ def system_of(source: str | os.PathLike) -> str:
     """The system of a run folder or of an exported folder.
 
     Raises:
-      UserError: neither of the two, or of a system that is none of ours.
+      UserError: neither of the two, or of an unknown system.
     """
     source = Path(source)
     path = source / (MANIFEST if is_exported(source) else "config.json")
@@ -76,7 +78,7 @@ def system_of(source: str | os.PathLike) -> str:
         if is_exported(source):
             raise UserError(f"{source}: no {MANIFEST}; expected a folder that `tfsono export` wrote")
         raise UserError(f"{source}: expected a run folder (with config.json) or one of `tfsono export`")
-    content = read_json(path, "delete its folder and make it again")
+    content = read_json(path, "delete its folder and create it again")
     name = content.get("system") if isinstance(content, dict) else None
     if name not in NAMES:
         raise UserError(f"{path}: expected a model of {', '.join(NAMES)}, found one of {name!r}; give another folder")
@@ -84,22 +86,23 @@ def system_of(source: str | os.PathLike) -> str:
 
 
 def check_options(source: str | os.PathLike, options: Options) -> None:
-    """Raises `UserError` for an option of another system or of runs alone, or further sources that do not fit."""
+    """Raises `UserError` for an option of another system or only for runs, or models that cannot form an ensemble."""
     name = system_of(source)
     for owner in NAMES:
         for option in system(owner).OPTIONS:
             if getattr(options, option) == getattr(Options(), option):
                 continue
             if owner != name:
-                raise UserError(f"--{option}: only for a model of {owner}, and {source} is one of {name}; leave it out")
+                raise UserError(f"--{option}: only for a model of {owner}, and {source} is one of {name}; omit it")
             if option in OF_A_RUN and is_exported(source):
                 raise UserError(f"--{option}: {OF_A_RUN[option]}; found {source}, give the run folder that it was "
                                 "exported from")
-    for other in options.also:
+    for other in options.ensemble_with:
         if system_of(other) != name:
-            raise UserError(f"--also {other}: a model of {system_of(other)}, and {source} is one of {name}; "
+            raise UserError(f"--ensemble_with {other}: a model of {system_of(other)}, and {source} is one of {name}; "
                             "give models of one system")
         if system(name).TOGETHER == "networks" and (is_exported(source) or is_exported(other)):
             exported = source if is_exported(source) else other
-            raise UserError(f"--also {other}: {exported} was exported, and of {name} only run folders predict "
-                            "together; give run folders, or export them as one: tfsono export RUN DIR --also RUN")
+            raise UserError(f"--ensemble_with {other}: {exported} was exported, and for {name} only run folders can "
+                            "form an ensemble; give run folders, or export them as one: tfsono export RUN DIR "
+                            "--ensemble_with RUN")

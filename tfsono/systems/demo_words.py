@@ -1,4 +1,4 @@
-"""What a system adds to the commands of the demo."""
+"""Arguments that a system adds to the commands of the demo."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class DemoWords:
-    """Words in which {data} stands for the dataset's folder, {runs} for that of the runs.
+    """Arguments; {data} stands for the folder of the dataset, {runs} for that of the runs.
 
     Attributes:
-      predict: the file that is predicted, and what has to be known of it.
-      phantom: where the phantoms of `quick` alone would take minutes.
-      train: where `quick`, which is meant for a few hundred real cases, would take minutes.
-      before: trainings that the run needs, by their names, with their words.
-      evaluate: of the evaluation.
+      predict: the file to predict, and options for it.
+      phantom: fewer cases, where those of `quick` would take minutes.
+      train: a shorter training, as `quick` is meant for a few hundred real cases.
+      before: name -> arguments of trainings that the run needs.
+      evaluate: options of the evaluation.
     """
 
     predict: tuple[str, ...]

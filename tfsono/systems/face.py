@@ -1,4 +1,4 @@
-"""The face of `face`; `tfsono.systems` says what its names mean."""
+"""The system `face`; see `tfsono.systems` for what its names mean."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OPTIONS = ("candidates",)
 TOGETHER = "networks"
 DEMO = DemoWords(predict=("{data}/images/face_001.nii.gz",), phantom=("--cases", "60"), train=("--test_cases", "10"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
-       "other scanners, ages and views are untested. A landmark of a low score may be wrong without another sign.")
+       "other scanners, ages and views are untested. A low score may be the only sign of a wrong landmark.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], FaceModule]:
-    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""
+    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
     runs = read_runs(folders, FACE)
     return runs, module_of(runs, which)
 
@@ -38,7 +38,7 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
 def module_of(runs: Sequence[Run], which: str = "auto") -> FaceModule:
     """The module of runs: the mean of their heatmaps, or of their probabilities and offsets.
 
-    The first run's graph prior chooses among candidates, which heatmaps have none of, where its `use_prior` says so.
+    With `use_prior`, the first run's graph prior chooses among the candidates; heatmaps have none.
     """
     from tfsono.inference.face import FaceModule
     from tfsono.inference.face_prior import PRIOR, read_prior
@@ -53,13 +53,13 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> FaceModule:
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs of other landmarks, anchors or stages, or made for other volumes, than the first."""
+    """Raises `UserError` for runs whose landmarks, anchors, stages or volumes differ from the first one's."""
     check_agree(runs, ("method", "landmark_names", "orientation", "spacing_mm", "strides", "anchor_sides",
                        "offset_deviations"))
 
 
 def reader_of(network, config: FaceConfig) -> FaceReader:
-    """The network and what it is fed with, by the config."""
+    """The network with its input and decoding, by the config."""
     from tfsono.inference.face import FaceReader
 
     return FaceReader(
@@ -71,7 +71,7 @@ def reader_of(network, config: FaceConfig) -> FaceReader:
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
-    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
     return {
         **about(runs, USE),
@@ -84,8 +84,8 @@ def manifest_of(runs: Sequence[Run]) -> dict:
 
 
 def arrays(config: FaceConfig) -> dict:
-    """The module's outputs, as the manifest tells them."""
-    landmarks, listed = config.landmarks, config.top_k
+    """The module's outputs, for the manifest."""
+    landmarks, top_k = config.landmarks, config.top_k
     box = "two corners x0,y0,z0,x1,y1,z1, indices of voxel centres" + ("" if config.boxes else "; without sides")
 
     def array(shape: list[int], values: str, dtype: str = "float32") -> dict:
@@ -95,21 +95,21 @@ def arrays(config: FaceConfig) -> dict:
         "points_vox": array([landmarks, 3], "`landmarks`; indices of the volume's own voxel centres; NaN: not found"),
         "scores": array([landmarks], "probability of the landmark" if config.boxes else "the heatmaps' highest values"),
         "boxes_vox": array([landmarks, 6], box),
-        "candidate_boxes_vox": array([landmarks, listed, 6], f"the best first, NaN where there are fewer; {box}"),
-        "candidate_scores": array([landmarks, listed], "0 where there is no candidate"),
-        "chosen": array([landmarks], "which candidate is taken; above 0 where the prior chose another", "int32"),
+        "candidate_boxes_vox": array([landmarks, top_k, 6], f"best first, NaN where there are fewer; {box}"),
+        "candidate_scores": array([landmarks, top_k], "0 where there is no candidate"),
+        "chosen": array([landmarks], "index of the selected candidate; above 0 if the prior changed it", "int32"),
     }
 
 
 def outputs() -> Outputs:
-    """What a prediction takes and leaves."""
+    """The inputs and output files of a prediction."""
     from tfsono.predict.face import OUTPUTS
 
     return OUTPUTS
 
 
 def predictor(models: Iterable[Model], key: str, options: Options) -> FacePredictor:
-    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    """The predictor of one model; `key` identifies all that a prediction depends on."""
     from tfsono.predict.face import predictor_of
 
     (model,) = models

@@ -1,6 +1,6 @@
-"""The face of `femur`; `tfsono.systems` says what its names mean.
+"""The system `femur`; see `tfsono.systems` for what its names mean.
 
-A run of the second stage keeps a copy of the first stage's run, so that it is whole by itself.
+A run of the second stage keeps a copy of the first stage's run, so that it needs no other folder.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ DEMO = DemoWords(
     predict=("{data}/images/femur_001.nii.gz",), before={"roi": ("--variant", "unet_roi", *SHORT)},
     train=("--roi_run", "{runs}/roi", "--split", "{runs}/roi/split.json", *SHORT))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
-       "other scanners, ages and diseases are untested, and the answer gives no sign of its own failure.")
-FIRST_STAGE = "roi"  # folder in a run of the second stage: the first one's run, so that the run is whole by itself
+       "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
+FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
 KEPT = ("config.json", "data.json", "split.json")
 
 
 def adopt_first_stage(run: Run) -> None:
-    """Copies the run of `--roi_run` into the folder of a run of the second stage, unless it is there.
+    """Copies the run of `--roi_run` into the folder of a run of the second stage, unless it is there already.
 
     Raises:
       UserError: not a run of unet_roi, without weights, or trained on cases that this run tests.
@@ -50,7 +50,7 @@ def adopt_first_stage(run: Run) -> None:
     first = checked_first_stage(run.config.roi_run, run.split)
     folder = make_folder(run.folder / FIRST_STAGE)
     shutil.copyfile(first.weights(), folder / first.weights().name)
-    for name in reversed(KEPT):  # the config last: a folder with it is whole
+    for name in reversed(KEPT):  # the config last: it marks the folder as complete
         shutil.copyfile(first.folder / name, folder / name)
 
 
@@ -68,7 +68,7 @@ def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) ->
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], SliceModule | FemurModule]:
-    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""
+    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
     runs = read_runs(folders, FEMUR)
     return runs, module_of(runs, which)
 
@@ -76,7 +76,7 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
 def module_of(runs: Sequence[Run], which: str = "auto") -> SliceModule | FemurModule:
     """The module of runs: the mean of their probabilities and heatmaps in one region.
 
-    The region is where the first run's own copy of the first stage finds bone; without one, everywhere.
+    The region is where the first run's copy of the first stage finds bone; without one, the whole volume.
     """
     from tfsono.inference.femur import FemurModule, RegionReader, SliceModule
     from tfsono.models import femur
@@ -110,17 +110,17 @@ def has_first_stage(run: Run) -> bool:
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs of other labels, landmarks, outputs, or made for other volumes, than the first."""
+    """Raises `UserError` for runs whose labels, landmarks, outputs or volumes differ from the first one's."""
     check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio"))
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
-    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
     output = {
         "box": {"dtype": "int32", "shape": [6], "axes": "x,y,z",
-                "values": "first and last + 1 voxel of where the first stage found bone, before it is enlarged"},
-        "found": {"dtype": "bool", "shape": [], "values": "whether it found any; else the box is the whole volume"},
+                "values": "where the first stage found bone: first and last + 1 voxel, without margin"},
+        "found": {"dtype": "bool", "shape": [], "values": "whether it found any; if not, the box is the whole volume"},
     }
     if "mask" in config.outputs:
         output["mask"] = mask_output()
@@ -128,7 +128,7 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         output |= landmark_outputs(config.landmarks)
     functions = {"serving_default": "the prediction"}
     if config.network != "unet_roi":
-        functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the prediction in a box that is known"
+        functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the prediction in a given box"
     return {
         **about(runs, USE),
         "input": volume_input(config.orientation),
@@ -136,7 +136,7 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         "functions": functions,
         "labels": labels_of(runs[0]) if "mask" in config.outputs else {},
         "landmarks": list(config.landmark_names) if "heatmaps" in config.outputs else [],
-        "cleaning": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
+        "postprocessing": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
         "network": {"name": config.network, "spacing_mm": list(config.spacing_mm), "roi_margin": config.roi_margin,
                     "roi_ratio": config.roi_ratio, "precision": config.precision,
                     "first_stage": has_first_stage(runs[0])},
@@ -144,14 +144,14 @@ def manifest_of(runs: Sequence[Run]) -> dict:
 
 
 def outputs() -> Outputs:
-    """What a prediction takes and leaves."""
+    """The inputs and output files of a prediction."""
     from tfsono.predict.femur import OUTPUTS
 
     return OUTPUTS
 
 
 def predictor(models: Iterable[Model], key: str, options: Options) -> FemurPredictor:
-    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    """The predictor of one model; `key` identifies all that a prediction depends on."""
     from tfsono.predict.femur import predictor_of
 
     (model,) = models

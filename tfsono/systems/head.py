@@ -1,4 +1,4 @@
-"""The face of `head`; `tfsono.systems` says what its names mean."""
+"""The system `head`; see `tfsono.systems` for what its names mean."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 CHOICES = HEAD
 TAKES = "images"
 OPTIONS = ("pixel_size_mm", "samples")
-TOGETHER = "predictions"  # so that their spread is known
+TOGETHER = "predictions"  # to measure their spread
 DEMO = DemoWords(
     predict=("{data}/images/head_001.png", "--pixel_size_mm", "{data}/pixel_sizes.csv"),
     train=("--test_cases", "12", "--input_size", "96,128", "--segmentation_iterations", "480"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of image; "
-       "other scanners, planes, ages and diseases are untested, and the answer gives no sign of its own failure.")
+       "other scanners, planes, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points", "ransac_inlier_px",
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule]:
-    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated."""
+    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
     runs = read_runs(folders, HEAD)
     return runs, module_of(runs, which)
 
@@ -52,12 +52,12 @@ def module_of(runs: Sequence[Run], which: str = "auto"
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs of another part than the first one."""
+    """Raises `UserError` for runs whose part differs from the first one's."""
     check_agree(runs, ("part",))
 
 
 def measuring_of(run: Run) -> dict:
-    """What turns the module's outputs into measurements, as a manifest holds it; `predict` reads it from there."""
+    """The manifest's settings that `predict` measures the module's outputs with."""
     from tfsono.geometry.head_labels import DEFAULT_ORDER
 
     values = {name: getattr(run.config, name) for name in MEASURING}
@@ -68,7 +68,7 @@ def measuring_of(run: Run) -> dict:
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
-    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     first, config = runs[0], runs[0].config
     output = {"probability": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
                               "values": "of the head with all that is inside the skull, on the image's own pixels"}}
@@ -77,27 +77,27 @@ def manifest_of(runs: Sequence[Run]) -> dict:
                                 "values": "OFD 1, OFD 2, BPD 1, BPD 2; indices of the image's own pixel centres"}}
     return {
         **about(runs, USE),
-        "input": {"picture": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
-                              "values": "grey levels 0 to 255; any size"}},
+        "input": {"image": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
+                            "values": "grey levels 0 to 255; any size"}},
         "output": output,
-        "functions": {"serving_default": "the prediction", "sample": "(picture, seed int32): with dropout on"},
+        "functions": {"serving_default": "the prediction", "sample": "(image, seed int32): with dropout"},
         "measuring": measuring_of(first),
         "labels_used": first.data.get("labels_used", []),
-        "outline_margin_px": first.data.get("outline_margin_px"),  # taken off the training masks
+        "outline_margin_px": first.data.get("outline_margin_px"),  # removed from the training masks
         "network": {"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
                     "clahe_tiles": config.clahe_tiles, "precision": config.precision},
     }
 
 
 def outputs() -> Outputs:
-    """What a prediction takes and leaves."""
+    """The inputs and output files of a prediction."""
     from tfsono.predict.head import OUTPUTS
 
     return OUTPUTS
 
 
 def predictor(models: Iterable[Model], key: str, options: Options) -> HeadPredictor:
-    """What predicts a file with all models; `key` changes with whatever changes a prediction."""
+    """The predictor of all models; `key` identifies all that a prediction depends on."""
     from tfsono.predict.head import predictor_of
 
     return predictor_of(models, key, options.pixel_size_mm, options.samples)

@@ -1,4 +1,4 @@
-"""The face of `hip`; `tfsono.systems` says what its names mean."""
+"""The system `hip`; see `tfsono.systems` for what its names mean."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ USE = ("Research use only, not a medical device: no diagnosis. Trained on one ki
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HipModule]:
-    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated.
+    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation.
 
     `options.tiling` replaces that of the first run.
     """
     runs = read_runs(folders, HIP)
     if options.tiling:
-        settings = runs[0].settings.replaced("asked for at prediction", tiling=options.tiling)
+        settings = runs[0].settings.replaced("--tiling at prediction", tiling=options.tiling)
         runs[0] = dataclasses.replace(runs[0], settings=settings)
     return runs, module_of(runs, which)
 
 
 def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
-    """The module of runs: the mean of their probabilities, tiled as the first one's config says."""
+    """The module of runs: the mean of their probabilities, tiled by the first one's config."""
     from tfsono.inference.hip import HipModule
     from tfsono.models import hip
 
@@ -53,23 +53,23 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs of other labels, or made for other volumes or tiles, than the first one."""
+    """Raises `UserError` for runs whose labels, volumes or tiles differ from the first one's."""
     check_agree(runs, ("label_names", "orientation", "spacing_mm"))
     for run in runs[1:]:
         if any(side % run.config.stride for side in runs[0].config.patch):
-            raise UserError(f"{run.folder}: takes multiples of {run.config.stride} voxels, and the --patch of "
+            raise UserError(f"{run.folder}: needs multiples of {run.config.stride} voxels, and the --patch of "
                             f"{runs[0].folder} is {runs[0].config.patch}; name {run.folder} first")
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
-    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
     return {
         **about(runs, USE),
         "input": volume_input(config.orientation),
         "output": {"mask": mask_output()},
         "labels": labels_of(runs[0]),
-        "cleaning": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
+        "postprocessing": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
         "network": {"spacing_mm": list(config.spacing_mm), "patch": list(config.patch),
                     "tiling": config.tiling, "tile_weighting": config.tile_weighting,
                     "tile_batch": config.tile_batch, "precision": config.precision},
@@ -77,14 +77,14 @@ def manifest_of(runs: Sequence[Run]) -> dict:
 
 
 def outputs() -> Outputs:
-    """What a prediction takes and leaves."""
+    """The inputs and output files of a prediction."""
     from tfsono.predict.hip import OUTPUTS
 
     return OUTPUTS
 
 
 def predictor(models: Iterable[Model], key: str, options: Options) -> HipPredictor:
-    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    """The predictor of one model; `key` identifies all that a prediction depends on."""
     from tfsono.predict.hip import predictor_of
 
     (model,) = models

@@ -1,4 +1,4 @@
-"""What the manifests of several systems say: where a model came from, its inputs, its outputs."""
+"""Entries that several systems' manifests share, and manifests of the release before."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ if TYPE_CHECKING:
 
 
 def about(runs: Sequence[Run], use: str) -> dict:
-    """The beginning of every manifest: the system, what the model is for, and the runs that it is made of."""
+    """The first entries of every manifest: the system, its intended use, and the runs that it was made from."""
     first, *others = runs
     return {"system": first.settings.system, "use": use, "source": source_of(first),
             "together_with": [source_of(run) for run in others]}
+
+
+def with_current_keys(manifest: dict) -> dict:
+    """A manifest under the names of this version; the one before had "cleaning", and "picture" as input of `head`."""
+    found = {"postprocessing" if key == "cleaning" else key: value for key, value in manifest.items()}
+    found["input"] = {"image" if key == "picture" else key: value for key, value in manifest["input"].items()}
+    return found
 
 
 def source_of(run: Run) -> dict:
@@ -24,7 +31,7 @@ def source_of(run: Run) -> dict:
 
 
 def labels_of(run: Run) -> dict[str, int]:
-    """Name -> value in the user's files, in the order of the network's classes from 1."""
+    """Name -> value in the dataset's masks, in the order of the network's classes from 1."""
     return {name: int(run.data["labels"][name]) for name in run.config.label_names}
 
 
@@ -40,7 +47,7 @@ def volume_input(orientation: str) -> dict:
 def mask_output() -> dict:
     """A mask among the outputs of a system of volumes."""
     return {"dtype": "uint8", "shape": ["X", "Y", "Z"], "axes": "x,y,z",
-            "values": "0 background, k the k-th of `labels`; on the volume's own grid, not cleaned"}
+            "values": "0 background, k the k-th of `labels`; on the volume's own grid, before postprocessing"}
 
 
 def landmark_outputs(landmarks: int) -> dict:
@@ -49,5 +56,5 @@ def landmark_outputs(landmarks: int) -> dict:
         "points_vox": {"dtype": "float32", "shape": [landmarks, 3], "axes": "x,y,z",
                        "values": "`landmarks`; indices of the volume's own voxel centres"},
         "peaks": {"dtype": "float32", "shape": [landmarks],
-                  "values": "the heatmaps' highest values; 1 is what was learned"},
+                  "values": "the heatmaps' highest values; they are trained to 1"},
     }

@@ -1,4 +1,4 @@
-"""The face of `pose`; `tfsono.systems` says what its names mean. A run has a refiner beside its module."""
+"""The system `pose`; see `tfsono.systems` for what its names mean. A run also has a refiner."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ DEMO = DemoWords(
     predict=("{data}/images/fetus_001.nii.gz",), phantom=("--cases", "60"),
     train=("--test_cases", "10", "--iterations", "600"), evaluate=("--refine",))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
-       "other scanners, ages and poses are untested, and the answer gives no sign of its own failure.")
+       "other scanners, ages and poses are untested, and the prediction gives no sign of its own failure.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], PoseModule | PoseRefiner]:
-    """Runs and their module, with `best` weights, `last` ones, or `auto`, the best where they validated.
+    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation.
 
-    With `options.refine` their refiner stands in the module's place.
+    With `options.refine` their refiner replaces the module.
     """
     runs = read_runs(folders, POSE)
     module = module_of(runs, which)
@@ -53,32 +53,32 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> PoseModule:
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs of other landmarks, or made for other volumes, than the first one."""
+    """Raises `UserError` for runs whose landmarks or volumes differ from the first one's."""
     check_agree(runs, ("landmark_names", "orientation", "spacing_mm", "ratio", "stride"))
 
 
 def reader_of(network, config: PoseConfig) -> PoseReader:
-    """The network and what it is fed with, by the config."""
+    """The network with its input and decoding, by the config."""
     from tfsono.inference.pose import PoseReader
 
     return PoseReader(network, config.stride, config.ratio, config.heatmap_decode, config.spacing_mm)
 
 
 def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
-    """What refines the module's predictions on each volume (Sec. 2.2), with the poses that the run was trained on.
+    """The refiner of the module's predictions on each volume (Sec. 2.2), with the run's training poses as atlases.
 
     Raises:
-      UserError: the run has no library, or one of other landmarks.
+      UserError: the run has no atlas set, or one of other landmarks.
     """
-    from tfsono.inference.pose import PoseRefiner
     from tfsono.inference.atlases import atlases_file, read_atlases
+    from tfsono.inference.pose import PoseRefiner
 
-    library = read_atlases(atlases_file(run.folder), run.config.landmark_names)
-    return PoseRefiner(module, library, refinement_of(run.config))
+    atlases = read_atlases(atlases_file(run.folder), run.config.landmark_names)
+    return PoseRefiner(module, atlases, refinement_of(run.config))
 
 
 def refinement_of(config: PoseConfig) -> RefineSettings:
-    """The numbers of the refinement, by the config."""
+    """The settings of the refinement, by the config."""
     from tfsono.inference.atlases import robust_places
     from tfsono.inference.refine import RefineSettings
 
@@ -89,13 +89,13 @@ def refinement_of(config: PoseConfig) -> RefineSettings:
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
-    """What the SavedModel of runs says; `export_module` adds files, versions and the date."""
+    """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
     return {
         **about(runs, USE),
         "input": volume_input(config.orientation),
         "output": landmark_outputs(config.landmarks),
-        "functions": {"serving_default": "the prediction, without refinement, which trains and needs the run folder"},
+        "functions": {"serving_default": "the prediction without refinement, which trains and needs the run folder"},
         "landmarks": list(config.landmark_names),
         "network": {"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,
                     "precision": config.precision},
@@ -103,14 +103,14 @@ def manifest_of(runs: Sequence[Run]) -> dict:
 
 
 def outputs() -> Outputs:
-    """What a prediction takes and leaves."""
+    """The inputs and output files of a prediction."""
     from tfsono.predict.pose import OUTPUTS
 
     return OUTPUTS
 
 
 def predictor(models: Iterable[Model], key: str, options: Options) -> PosePredictor:
-    """What predicts a file with the one model; `key` changes with whatever changes a prediction."""
+    """The predictor of one model; `key` identifies all that a prediction depends on."""
     from tfsono.predict.pose import predictor_of
 
     (model,) = models

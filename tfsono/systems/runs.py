@@ -1,4 +1,4 @@
-"""Run folders -> networks with their weights, and whether several runs can predict together."""
+"""Run folders -> networks with their weights, and whether runs can form an ensemble."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_runs(folders: Sequence[str | os.PathLike], choices: Choices) -> list[Ru
 
 
 def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto") -> list[keras.Model]:
-    """The network of each run with its weights: `best`, `last`, or `auto`, the best where the run validated.
+    """The network of each run with its weights: `best`, `last`, or `auto`, the best if there was validation.
 
     Raises:
       UserError: a run without weights.
@@ -42,11 +42,11 @@ def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto") -> li
 
 
 def check_agree(runs: Sequence[Run], names: Sequence[str]) -> None:
-    """Raises `UserError` for a run that differs from the first one in one of these values of its config."""
+    """Raises `UserError` for a run that differs from the first one in one of these fields of its config."""
     first = runs[0]
     for run in runs[1:]:
         for name in names:
             found, wanted = getattr(run.config, name), getattr(first.config, name)
             if found != wanted:
                 raise UserError(f"{run.folder}: {name} {found}, and {first.folder} has {wanted}; "
-                                "only runs that agree in it predict together")
+                                "only runs that agree in it can form an ensemble")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from test_data_whole import HANDS, NAMES, points_of, write_bodies
+from test_data_landmark_volumes import HANDS, NAMES, points_of, write_bodies
 from tfsono.data.boxes import BoxSampling, box_dataset
 from tfsono.data.cache import Cache, CacheSettings
 from tfsono.audit.cache_writer import write_cache

@@ -65,6 +65,7 @@ class Evaluation:
     def rows(self, groups: Sequence[Group], measure: Callable[[Evaluation, Group], Rows]) -> Rows:
         """The rows of all groups; a group's method is the row's, unless `measure` names another."""
         rows = []
+        make_folder(self.out)  # after all that may refuse
         for group in groups:
             print(f"{', '.join(str(run.folder) for run in group.runs)}: {group.method}")
             rows += [{"method": group.method, **row} for row in measure(self, group)]
@@ -111,7 +112,7 @@ class Evaluation:
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str] = ()) -> Iterator[Evaluation]:
-    """Reads the runs, opens the cache, and creates the output folder once both match.
+    """Reads the runs and opens the cache, which must match.
 
     Args:
       arguments: of `tfsono.config.evaluation_parser`.
@@ -124,4 +125,4 @@ def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str]
     runs = [read_run(folder, choices) for folder in arguments.runs]
     with Cache(arguments.data, choices.system) as cache:
         check_comparable(runs, cache, kinds, arguments.weights)
-        yield Evaluation(runs, cache, make_folder(arguments.out), arguments.weights, arguments.ensemble)
+        yield Evaluation(runs, cache, Path(arguments.out), arguments.weights, arguments.ensemble)

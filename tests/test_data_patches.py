@@ -107,12 +107,8 @@ def test_the_share_of_patches_with_foreground(cache_path):
     assert found < 1.0
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(15.0, 0.2, 0.5, 0.3)],
                          ids=["right_angles", "all"])
-=======
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(15.0, 0.2, 0.5, 0.3)], ids=["exact", "all"])
->>>>>>> h/w1
 def test_a_restart_gives_the_same_batches(cache_path, augmentation):
     whole, rest = batches(cache_path, range(6), augmentation), batches(cache_path, range(4, 6), augmentation)
     for (image, label), (image_again, label_again) in zip(whole[4:], rest, strict=True):

@@ -66,8 +66,8 @@ def landmark_lines(audit: dict) -> list[str]:
         f"exchanged in {counts['names_exchanged']}, ends in {counts['ends_exchanged']}; {len(judged) - counts['fits']} "
         f"do not fit, so that the policy drop keeps {counts['fits']}"
     ]
-    for key, unit in (("mean_error_px", "px"), ("mre_mm", "mm")):
-        errors = [one[key] for one in found if one[key] is not None]
+    for unit in ("px", "mm"):
+        errors = [one[f"mean_error_{unit}"] for one in found if one[f"mean_error_{unit}"] is not None]
         if errors and not (unit == "px" and all(entry["pixel_size_mm"] for entry in judged)):
             lines.append(f"landmarks: {np.median(errors):.1f} {unit} from the ends of the ellipse's axes in the median "
                          f"of {len(errors)} cases, at most {max(errors):.1f} {unit}")

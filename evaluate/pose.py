@@ -53,7 +53,8 @@ def groups_of(evaluation, refine: bool) -> list:
     from tfsono.systems.pose import check_together
 
     check_one_value(evaluation.runs, "auc_limit_mm", "the areas of one table need one limit")
-    groups = evaluation.groups(methods_of(evaluation.runs))
+    groups = evaluation.groups(methods_of(evaluation.runs),
+                               [f"ratio {run.config.ratio:g}" for run in evaluation.runs])  # one grid each
     for group in groups:
         check_together(group.runs)
     if not refine:

@@ -202,7 +202,7 @@ image = np.load(given)
 module = tf.saved_model.load(folder)
 found = [next(iter(one.values())).numpy() for one in (
     module(image), module.sample(image, 5), module.sample(image, 5), module.sample(image, 6))]
-served = module.signatures["serving_default"](picture=tf.constant(image))
+served = module.signatures["serving_default"](image=tf.constant(image))
 assert (next(iter(served.values())).numpy() == found[0]).all()
 assert not [name for name, held in sys.modules.items() if name.split(".")[0] in ("keras", "tfsono") and held]
 np.savez(out, *found)

@@ -115,6 +115,16 @@ def test_a_stopped_evaluation_resumes(place, results, capsys):
     assert "1/2" not in capsys.readouterr().out
 
 
+def test_runs_are_measured_together(place):
+    script("evaluate", "face").main(["--data", str(place / "small.h5"), "--runs", *(
+        str(place / "runs" / name) for name in ("ig_rpn", "rpn", "heatmap")), "--out", str(place / "together"),
+        "--ensemble"])
+    rows = rows_of(place / "together" / "cases.csv")
+    assert {row["method"] for row in rows if row["members"] == "2"} == {
+        "all 2 of rpn together", "all 2 of rpn together with the prior"}
+    assert {row["method"] for row in rows if row["members"] == "1"} >= {"RPN", "I-RPN", "IG-RPN", "Heatmap"}
+
+
 @pytest.fixture(scope="module")
 def exported(place):
     tfsono(["export", str(place / "runs" / "ig_rpn"), str(place / "saved_model")])

@@ -127,6 +127,15 @@ def exported(place):
     return place / "saved_model"
 
 
+def test_runs_are_measured_together(place):
+    evaluate(place, ("roi", "brndc", "refined"), "together", "--ensemble")
+    rows = rows_of(place / "together" / "cases.csv")
+    assert {(row["method"], row["members"]) for row in rows} == {
+        ("Unet-ROI", "1"), ("BRNDC", "1"), ("BRNDC-D", "1"), ("all 2 of mask and heatmaps together", "2")}
+    mean = next(row for row in rows if row["members"] == "2")
+    assert mean["region"] in ("found by the first stage", "nothing found: the whole volume") and mean["mask"]
+
+
 def test_a_saved_model_and_its_run_predict_alike(place, exported, capsys):
     volume = place / "dataset" / "images" / "bone_1.nii.gz"
     assert tfsono(["predict", str(exported), str(volume), "--out", str(place / "from_export")]) == 0

@@ -123,6 +123,17 @@ def test_the_page_and_its_figures(results):
     assert {row["run"] for row in rows} >= {"land", "land_r4", "rnn", "gan"}
 
 
+def test_runs_are_measured_together(place):
+    script("evaluate", "pose").main(["--data", str(place / "small.h5"), "--runs", *(
+        str(place / "runs" / name) for name in ("land", "gan", "land_r4")), "--out", str(place / "together"),
+        "--ensemble"])
+    rows = rows_of(place / "together" / "cases.csv")
+    assert {(row["method"], row["members"]) for row in rows} == {
+        ("LandGCP", "1"), ("GANGCP", "1"), ("Land-R4", "1"), ("all 2 of ratio 0.5 together", "2")}
+    one, mean = (next(row for row in rows if row["members"] == count) for count in "12")
+    assert one["case"] == mean["case"] and one["mre_mm"] != mean["mre_mm"]
+
+
 def test_a_refinement_changes_the_prediction_and_not_the_network(place):
     (run,), module = load_runs([place / "runs" / "land"])
     before = [value.copy() for value in module.network.get_weights()]

@@ -319,7 +319,7 @@ def test_other_grids_hold_the_boxes_too():
             assert points.min() >= 14 and (points <= ends - 14).all()
 
 
-def test_a_face_lies_as_near_to_the_standard_view_as_is_asked():
+def test_a_face_lies_as_near_to_the_standard_view_as_requested():
     for degrees in (0, 50):
         angles = []
         for seed in range(10):
@@ -487,10 +487,10 @@ def test_what_is_missing_is_written_again_and_more_may_follow(dataset, tmp_path)
     (tmp_path / "images" / "face_002.nii.gz").write_bytes(b"half")
     lines = []
     write(tmp_path, cases=3, progress=lines.append)
-    assert len(lines) == 3  # none of the first two is whole, so nothing is "there already"
+    assert len(lines) == 3  # none of the first two is whole, so no case exists already
     assert files(tmp_path) == files(dataset)
     write(tmp_path, cases=3, progress=lines.append)
-    assert "3 of 3 cases are there already" in lines[3] and len(lines) == 4
+    assert "3 of 3 cases exist" in lines[3] and len(lines) == 4
     with pytest.raises(UserError, match="weeks .* there"):
         write(tmp_path, cases=3, weeks=(20, 23))
     with pytest.raises(UserError, match="face_003"):

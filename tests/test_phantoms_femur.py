@@ -346,7 +346,7 @@ def test_what_is_missing_is_written_again_and_more_may_follow(dataset, tmp_path)
     (tmp_path / "landmarks" / "femur_001.mrk.json").unlink()
     lines = []
     write(tmp_path, cases=3, progress=lines.append)
-    assert "1 of 3 cases are there already" in lines[0] and len(lines) == 3
+    assert "1 of 3 cases exist" in lines[0] and len(lines) == 3
     assert files(tmp_path) == whole
     with pytest.raises(UserError, match="weeks .* there"):
         write(tmp_path, cases=3, weeks=(23, 30))

@@ -357,7 +357,7 @@ def test_the_package_reads_its_heads(tmp_path):
         assert case.hc_mm == pytest.approx(float(row["head_circumference_mm"]))
 
 
-def test_an_interrupted_run_is_whole_so_far_and_goes_on_to_the_same_files(tmp_path):
+def test_an_interrupted_run_is_whole_so_far_and_resumes_to_the_same_files(tmp_path):
     whole = files(write(tmp_path / "whole"))
 
     def stop(line):
@@ -371,7 +371,7 @@ def test_an_interrupted_run_is_whole_so_far_and_goes_on_to_the_same_files(tmp_pa
     (root / "images" / "head_002.png").write_bytes(b"\x89PNG")
     lines = []
     write(root, progress=lines.append)
-    assert "1 of 4 cases are there already" in lines[0] and files(root) == whole
+    assert "1 of 4 cases exist" in lines[0] and files(root) == whole
 
 
 def test_more_heads_may_follow_but_not_fewer(tmp_path):
@@ -386,7 +386,7 @@ def test_more_heads_may_follow_but_not_fewer(tmp_path):
 def test_a_folder_of_other_heads_is_refused(tmp_path):
     write(tmp_path, cases=1)
     before = files(tmp_path)
-    with pytest.raises(UserError, match="seed 5 there, 6 asked"):
+    with pytest.raises(UserError, match="seed 5 there, 6"):
         write(tmp_path, cases=1, seed=6)
     with pytest.raises(UserError, match="size_yx"):
         write(tmp_path, cases=1, size_yx=(27, 40))

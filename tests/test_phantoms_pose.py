@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 
 from tfsono.configs.pose import LANDMARKS, MIRRORED, ROBUST, SEGMENTS
 from tfsono.data.layout import case_landmarks, open_dataset
-from tfsono.demo import inputs
 from tfsono.errors import UserError
 from tfsono.phantoms import pose as fetus_module
 from tfsono.phantoms import pose_flesh as flesh
@@ -27,6 +26,7 @@ from tfsono.phantoms.pose import fetus_phantom, fetus_reference
 from tfsono.phantoms.pose_skeleton import Bend, Build, Posture
 from tfsono.phantoms.fields import centers_mm
 from tfsono.phantoms.sweep import Sweep
+from tfsono.systems import system
 from tfsono.volumes.image import read_volume
 from tfsono.volumes.landmarks import points_to_vox
 
@@ -466,7 +466,7 @@ def test_less_variety_makes_postures_alike():
     assert spreads[0] > 1.4 * spreads[1] > 1.4 * 2 * spreads[2] > 0
 
 
-def test_a_fetus_lies_as_near_to_a_sagittal_view_as_is_asked():
+def test_a_fetus_lies_as_near_to_a_sagittal_view_as_requested():
     for degrees in (0, 60):
         tilts = []  # of hips and back; the posture itself bends a body too
         for seed in range(12):
@@ -519,7 +519,7 @@ def test_layout_is_read_as_it_was_written(dataset):
     opened = open_dataset(dataset)
     assert [case.name for case in opened.cases] == ["fetus_001", "fetus_002", "fetus_003"]
     assert opened.landmarks == LANDMARKS and opened.labels == {} and opened.notes == ()
-    assert Path(inputs("pose", str(dataset))[0]).is_file()  # what the demo predicts
+    assert Path(system("pose").DEMO.predict[0].format(data=dataset)).is_file()  # what the demo predicts
     table = list(csv.DictReader((dataset / "fetuses.csv").read_text(encoding="utf-8").splitlines()))
     for number, (case, row) in enumerate(zip(opened.cases, table, strict=True)):
         seed = int(np.random.SeedSequence([5, number]).generate_state(1)[0])
@@ -552,10 +552,10 @@ def test_what_is_missing_is_written_again_and_more_may_follow(dataset, tmp_path)
     (tmp_path / "images" / "fetus_002.nii.gz").write_bytes(b"half")
     lines = []
     write(tmp_path, cases=3, progress=lines.append)
-    assert len(lines) == 3  # none of the first two is whole, so nothing is "there already"
+    assert len(lines) == 3  # none of the first two is whole, so no case exists already
     assert files(tmp_path) == files(dataset)
     write(tmp_path, cases=3, progress=lines.append)
-    assert "3 of 3 cases are there already" in lines[3] and len(lines) == 4
+    assert "3 of 3 cases exist" in lines[3] and len(lines) == 4
     with pytest.raises(UserError, match="weeks .* there"):
         write(tmp_path, cases=3, weeks=(10, 13))
     with pytest.raises(UserError, match="fetus_003"):

@@ -175,7 +175,7 @@ def test_networks_of_one_output_predict_it(place, run):
     row = rows_of(place / f"only_{run}" / "measurements.csv")[0]
     assert (row["length_mm"] == "") == (run != "unet_l") and (row["volume_ml"] == "") == (run == "unet_l")
     if run != "roi":
-        assert "whole volume was searched" in row["flags"]
+        assert "searched the whole volume" in row["flags"]
 
 
 def test_cases_with_one_of_the_two_are_trained_and_scored_on_it(place):

@@ -256,7 +256,7 @@ def test_what_a_policy_makes_of_the_labels(bare):
         np.testing.assert_allclose(head.learned_points("keep"), right[name][[2, 3, 0, 1]], atol=1e-3)
         assert head.learned_points("ellipse") is None
     assert "8 of 8 cases; of the labels used, 8 names exchanged" in policy_line(heads, list(heads), "repair")
-    assert "0 of 8 cases, 8 left out" in policy_line(heads, list(heads), "ellipse")
+    assert "0 of 8 cases, 8 excluded" in policy_line(heads, list(heads), "ellipse")
 
 
 def test_kept_labels_are_validated_with_and_others_are_not(place):
@@ -283,8 +283,8 @@ def test_a_mask_is_drawn_where_there_are_points_alone(bare, place):
         with Cache(place / name, "head") as cache:
             heads = known_heads(cache, cache.names)
             split = {"train": cache.names, "validation": []}
-            order = module.end_order(heads, cache.names, config)
-            train_part, validation = module.load_parts(cache, heads, split, config, order)
+            labels = module.Labels(heads, module.end_order(heads, cache.names, config), None)
+            train_part, validation = module.load_parts(cache, labels, split, config)
         assert validation is None and train_part.points_px.shape == (8, 0, 2)
         masks.append(train_part.masks > 0)
     overlap = 2 * (masks[0] & masks[1]).sum((1, 2)) / (masks[0].sum((1, 2)) + masks[1].sum((1, 2)))

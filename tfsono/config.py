@@ -234,8 +234,8 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
 def add_empty_is(parser: argparse.ArgumentParser) -> None:
     """`--empty_is`, for the systems whose masks have labels that a case may lack."""
     parser.add_argument("--empty_is", default="absent", choices=("absent", "perfect"),
-                        help="what a label in neither reference nor prediction is: absent, excluded from every mean and "
-                             "counted; or perfect, Dice 1 and 0 mm")
+                        help="what a label in neither reference nor prediction is: absent, excluded from every mean "
+                             "and counted; or perfect, Dice 1 and 0 mm")
 
 
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:

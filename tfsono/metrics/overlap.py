@@ -17,7 +17,8 @@ def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, 
     With A the prediction's voxels and B the reference's: Dice = 2|A&B| / (|A|+|B|), Jaccard = |A&B| / |A or B|,
     precision P = |A&B| / |A|, recall R = |A&B| / |B|. So Jaccard = D / (2-D) and D = 2PR / (P+R) in every
     case, though not in means over cases. Both masks empty: all NaN, as in nnU-Net's evaluation, whose
-    means exclude such cases. One empty: all 0, also where the fraction is 0/0. Columns DICE, Jaccard, Precision and Recall of the hip paper's Tables 1 and 2.
+    means exclude such cases. One empty: all 0, also where the fraction is 0/0. Columns DICE, Jaccard,
+    Precision and Recall of the hip paper's Tables 1 and 2.
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).

@@ -9,11 +9,12 @@ grid.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.config import evaluation_parser
+from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(FEMUR, __doc__, "masks")
     parser.add_argument("--region", default="found", choices=("found", "reference"), type=reference_for_true,
                         help="region of the second stages: where the first stage finds bone, or the reference boxes")
+    add_empty_is(parser)
     arguments = parser.parse_args(argv)
 
     quiet_tensorflow()  # after --help, which must not wait for TensorFlow
@@ -37,9 +39,9 @@ def main(argv: list[str] | None = None) -> None:
 
     with opened(arguments, FEMUR, ("labels", "landmarks")) as evaluation:
         groups = groups_of(evaluation, arguments.region)
-        rows = evaluation.rows(groups, measure)
-        tables = evaluation.write_tables(rows, femur_tables(rows, tuple(evaluation.cache.landmarks)),
-                                         ("table", "regions", "contradictions"))
+        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
+        tables = femur_tables(rows, tuple(evaluation.cache.landmarks), arguments.empty_is)
+        tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions"))
         evaluation.write_page(groups, tables, figures(evaluation, rows), "masks, landmarks")
 
 
@@ -71,22 +73,23 @@ def methods_of(runs, region: str) -> list[str]:
     return paper_names(runs, method_names([run.settings for run in runs], regions, UNNAMED), NAMES)
 
 
-def measure(evaluation, group) -> list[dict]:
+def measure(evaluation, group, empty_is: str) -> list[dict]:
     """One row per test case; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.femur import FIRST_STAGE, module_of
 
     stages = sorted((group.first.folder / FIRST_STAGE).glob("*.weights.h5"))
-    folder = evaluation.folder(group, stages, group.option)
+    folder = evaluation.folder(group, stages, (group.option, empty_is))
 
     def open_measure():
         module = module_of(group.runs, evaluation.weights)
         with_box = group.option == "reference" or group.first.config.network != "unet_roi" and not module.finder
-        return lambda name: [measure_case(module, group, evaluation.cache.read(name), folder, with_box)]
+        measured = partial(measure_case, module, group, folder=folder, with_box=with_box, empty_is=empty_is)
+        return lambda name: [measured(evaluation.cache.read(name))]
 
     return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]))
 
 
-def measure_case(module, group, case, folder: Path, with_box: bool) -> dict:
+def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: str) -> dict:
     """Sec. II-A to II-C: region, prediction, postprocessing; measured on the case's own grid, and written.
 
     `with_box` takes the reference box instead of the first stage's.
@@ -96,6 +99,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool) -> dict:
     from tfsono.report.femur_tables import FOUND_BOX, REFERENCE_BOX, WHOLE
 
     config, own = group.first.config, case.own
+    classes = {name: value for value, name in enumerate(config.label_names, 1)}
     reference = MaskAndPoints(own.label, reference_points(case, len(config.landmark_names)))
     box = box_of(reference.mask, reference.points_vox)
     if with_box and box is None:
@@ -104,8 +108,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool) -> dict:
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
            "members": len(group.runs), "region": REFERENCE_BOX if with_box else FOUND_BOX if seen else WHOLE,
            "box_iou": box_iou(Box(ends[:3], ends[3:]), box) if box and not with_box else float("nan"),
-           **joint_metrics(found, reference, own.spacing_mm,
-                           {name: value for value, name in enumerate(config.label_names, 1)}, config.landmark_names)}
+           **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is)}
     return row | keep(folder, case.name, found, own, config.landmark_names)
 
 
@@ -155,13 +158,13 @@ def summary_text(row: dict) -> str:
     parts = [f"{word} {row[key]:.{digits}f}{unit}" for key, word, digits, unit in (
         ("dice", "Dice", 3, ""), ("mre_mm", "landmarks", 2, " mm"), ("length_error_mm", "length", 2, " mm"),
         ("box_iou", "box", 2, "")) if key in row and not math.isnan(row[key])]
-    return ", ".join(parts)
+    return ", ".join(parts + [f"{row['absent']:.0f} labels absent"] * bool(row["absent"]))
 
 
 def figures(evaluation, rows: list[dict]) -> list:
     """Fig. 4: agreement; Fig. 5: six cases with masks, landmarks and lengths; every case by method."""
     from tfsono.report.agreement import agreement_figure, agreements_of
-    from tfsono.report.femur_tables import TABLE_1, has, means_of, measurements_of, table_2
+    from tfsono.report.femur_tables import TABLE_1, landmark_means, mask_means, measurements_of, table_2
     from tfsono.report.page import Figure
     from tfsono.report.plots import cases_figure
     from tfsono.report.rows import by_method
@@ -171,9 +174,8 @@ def figures(evaluation, rows: list[dict]) -> list:
                      "Fig. 4: agreement with the reference")
     found = [Figure(folder / "agreement.png", "Fig. 4. Bland and Altman: prediction minus reference over their mean, "
                     "with the bias and its limits (1.96 standard deviations).")]
-    means = means_of(rows, landmarks)
-    for stem, columns, key in (("methods1", TABLE_1, "dice"), ("methods2", table_2(landmarks), "mre_mm")):
-        shown = {name: cases for name, cases in means.items() if has(methods[name], key)}
+    for stem, columns, shown in (("methods1", TABLE_1, mask_means(rows)),
+                                 ("methods2", table_2(landmarks), landmark_means(rows, landmarks))):
         if shown:
             cases_figure(folder / f"{stem}.png", shown, columns)
             found.append(Figure(folder / f"{stem}.png", "Every test case, by method."))
@@ -190,8 +192,8 @@ def draw_examples(evaluation, number: int, method: str, rows: list[dict]) -> lis
     from tfsono.report.page import Figure
 
     key, sign = ("dice", -1) if has(rows, "dice") else ("mre_mm", 1)
-    own = sorted((row for row in rows if row["run"] == rows[0]["run"]),
-                 key=lambda row: (sign * row[key] if row[key] == row[key] else np.inf, row["case"]))
+    own = sorted((row for row in rows if row["run"] == rows[0]["run"] and row[key] == row[key]),
+                 key=lambda row: (sign * row[key], row["case"]))
     chosen = sorted({round(place) for place in np.linspace(0, len(own) - 1, min(SHOWN, len(own)))})
     found = []
     for place in chosen:

@@ -8,18 +8,21 @@ probabilities, in a row of its own. The same command resumes an interrupted eval
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.config import evaluation_parser
+from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
 from tfsono.quiet import quiet_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = evaluation_parser(HIP, __doc__, "masks").parse_args(argv)
+    parser = evaluation_parser(HIP, __doc__, "masks")
+    add_empty_is(parser)
+    arguments = parser.parse_args(argv)
 
     quiet_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.displaced import displaced_tables
@@ -28,8 +31,8 @@ def main(argv: list[str] | None = None) -> None:
 
     with opened(arguments, HIP, ("labels",)) as evaluation:
         groups = groups_of(evaluation)
-        rows = evaluation.rows(groups, measure)
-        tables = hip_tables(rows, tuple(evaluation.cache.labels)) | displaced_tables(rows)
+        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
+        tables = hip_tables(rows, tuple(evaluation.cache.labels), arguments.empty_is) | displaced_tables(rows)
         written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "masks")
 
@@ -61,20 +64,20 @@ def transfer_of(run) -> str:
     return "with transfer (stand-in, not C3D)" if stand_in else "with transfer"
 
 
-def measure(evaluation, group) -> list[dict]:
+def measure(evaluation, group, empty_is: str) -> list[dict]:
     """One row per test case and label; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.hip import module_of
 
-    folder = evaluation.folder(group)
+    folder = evaluation.folder(group, settings=empty_is)
 
     def open_measure():
         module = module_of(group.runs, evaluation.weights)
-        return lambda name: measure_case(module, group, evaluation.cache.read(name), folder)
+        return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, empty_is)
 
     return evaluation.measured(group, folder, open_measure, summary_text)
 
 
-def measure_case(module, group, case, folder: Path) -> list[dict]:
+def measure_case(module, group, case, folder: Path, empty_is: str) -> list[dict]:
     """Sec. 3.4: segment, postprocess, measure on the case's own grid, and write the mask."""
     from tfsono.evaluation.displaced import displacement_columns
     from tfsono.files import make_folder
@@ -89,13 +92,14 @@ def measure_case(module, group, case, folder: Path) -> list[dict]:
     of_case = displacement_columns(mask, reference.label)
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
              "mask": f"{folder.name}/{case.name}_mask.nii.gz",
-             **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm), **of_case}
+             **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm, empty_is), **of_case}
             for value, label in enumerate(config.label_names, 1)]
 
 
 def summary_text(rows: list[dict]) -> str:
     """A case's Dice, in words."""
-    return "Dice " + ", ".join(f"{row['label']} {row['dice']:.3f}" for row in rows)
+    return "Dice " + ", ".join(f"{row['label']} {'absent' if row['absent'] else format(row['dice'], '.3f')}"
+                               for row in rows)
 
 
 def figures(evaluation, rows: list[dict]) -> list:
@@ -107,8 +111,9 @@ def figures(evaluation, rows: list[dict]) -> list:
 
     found, means = [], means_of(rows)
     for number, (method, group) in enumerate(by_method(rows).items(), 1):
-        ranked = sorted(means[method], key=lambda row: row["dice"])
-        chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+        ranked = sorted((row for row in means[method] if row["dice"] == row["dice"]), key=lambda row: row["dice"])
+        places = {"worst": 0, "median": len(ranked) // 2, "best": -1} if ranked else {}
+        chosen = {rank: ranked[place] for rank, place in places.items()}
         for rank, row in chosen.items():
             first = next(r for r in group if r["case"] == row["case"])
             found += draw_case(evaluation, f"{number}_{rank}", f"{method}: {rank} of {len(ranked)}", first)

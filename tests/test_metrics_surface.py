@@ -259,7 +259,7 @@ def test_everything_at_once_is_its_parts() -> None:
     parts = overlap_metrics(prediction, reference)
     parts |= surface_metrics(prediction, reference, SPACING_MM) | volume_metrics(prediction, reference, SPACING_MM)
     together = segmentation_metrics(prediction, reference, SPACING_MM)
-    assert together == {**parts, "undefined": 0}
+    assert together == {**parts, "undefined": 0, "absent": 0}
     assert all(type(value) in (int, float) for value in together.values())  # as JSON and CSV take them
 
 
@@ -271,12 +271,23 @@ DISTANCES = [
 ]
 
 
-def test_both_empty_is_perfect_agreement() -> None:
+def test_both_empty_is_no_number_and_flagged() -> None:
     empty = np.zeros(SHAPE, bool)
     values = segmentation_metrics(empty, empty, SPACING_MM)
-    assert [values[name] for name in DISTANCES] == [0.0] * 5
-    assert (values["dice"], values["recall"], values["volume_ml"], values["undefined"]) == (1.0, 1.0, 0.0, 0)
+    flags = {"volume_ml": 0.0, "reference_volume_ml": 0.0, "undefined": 0, "absent": 1}
+    assert {name: value for name, value in values.items() if not math.isnan(value)} == flags
+    assert set(DISTANCES) <= values.keys()
     assert [len(found) for found in surface_distances(empty, empty, SPACING_MM)] == [0] * 4
+
+
+def test_both_empty_is_perfect_agreement_on_demand() -> None:
+    empty = np.zeros(SHAPE, bool)
+    values = segmentation_metrics(empty, empty, SPACING_MM, empty_is="perfect")
+    overlap = {"dice", "jaccard", "precision", "recall"}
+    assert values == {name: float(name in overlap) for name in values} | {"absent": 1}
+    full = np.ones(SHAPE, bool)
+    for pair in ((empty, full), (full, empty), (full, full)):  # the option concerns no other pair
+        assert segmentation_metrics(*pair, SPACING_MM, "perfect") == segmentation_metrics(*pair, SPACING_MM)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -288,7 +299,7 @@ def test_one_empty_is_the_worst_value_and_flagged(swapped: bool) -> None:
     values = segmentation_metrics(*pair, SPACING_MM)
     assert [values[name] for name in DISTANCES] == pytest.approx([DIAGONAL_MM] * 5)
     assert (values["dice"], values["jaccard"], values["precision"], values["recall"]) == (0, 0, 0, 0)
-    assert values["undefined"] == 1
+    assert values["undefined"] == 1 and values["absent"] == 0
     assert values["volume_error_ml"] == pytest.approx(0.006)
     found = surface_distances(*pair, SPACING_MM)
     assert found[int(swapped)] == pytest.approx([DIAGONAL_MM] * 2)

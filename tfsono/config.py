@@ -231,6 +231,13 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     return parser
 
 
+def add_empty_is(parser: argparse.ArgumentParser) -> None:
+    """`--empty_is`, for the systems whose masks have labels that a case may lack."""
+    parser.add_argument("--empty_is", default="absent", choices=("absent", "perfect"),
+                        help="what a label in neither reference nor prediction is: absent, excluded from every mean "
+                             "and counted; or perfect, Dice 1 and 0 mm")
+
+
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:
     """Writes every value, and which were overridden on the command line; atomically."""
     overridden = [name for name, (origin, _) in settings.origins.items() if origin == "command line"]

@@ -44,10 +44,13 @@ def main(argv: list[str] | None = None) -> None:
 def check(cache, config: FemurConfig, split: dict) -> None:
     """The cache must hold the network's targets; the first stage must not have seen the test cases."""
     from tfsono.systems.femur import checked_first_stage
+    from tfsono.training.start import check_validation_labels
 
     for output, held, folder in (("mask", cache.labels, "labels/"), ("heatmaps", cache.landmarks, "landmarks/")):
         if output in config.outputs and not held:
             raise UserError(f"{cache.path}: {config.network} learns {output}; the dataset has no {folder} with any")
+    if "mask" in config.outputs:
+        check_validation_labels(cache, split["validation"])
     if config.roi_run:
         checked_first_stage(config.roi_run, split)
 

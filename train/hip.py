@@ -26,19 +26,20 @@ def main(argv: list[str] | None = None) -> None:
 
     with started(arguments, HIP, ("labels",)) as start:
         config, split = start.config, split_by_subject(start)  # Sec. 3.1: at random; here by subject
-        check(start.cache, config)
+        check(start.cache, config, split["validation"])
         data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
 
 
-def check(cache, config: HipConfig) -> None:
+def check(cache, config: HipConfig, validation_cases: list[str]) -> None:
     """Refuses a cache without masks, and patches for which TensorFlow's CPU kernels compute wrong gradients."""
-    from tfsono.training.start import has_gpu
+    from tfsono.training.start import check_validation_labels, has_gpu
 
     if not cache.labels:
         raise UserError(f"{cache.path}: hip learns from masks; the dataset has no labels/ folder with any")
+    check_validation_labels(cache, validation_cases)
     if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride and not has_gpu():
         # TensorFlow 2.21 with oneDNN: the error of such a layer's kernel gradient is as large as the gradient
         raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for patches of {config.patch[0]} "
@@ -104,7 +105,10 @@ def compiled(network, config: HipConfig):
 
 
 def validation(network, config: HipConfig, cache, names: list[str]) -> tuple:
-    """Mean foreground Dice of the held-out cases, by the same inference as at test (Sec. 3.4), not postprocessed."""
+    """Mean foreground Dice of the held-out cases, by the same inference as at test (Sec. 3.4), not postprocessed.
+
+    Over the labels that are in reference or prediction, as at test.
+    """
     import numpy as np
 
     from tfsono.inference.hip import HipModule
@@ -121,7 +125,7 @@ def validation(network, config: HipConfig, cache, names: list[str]) -> tuple:
             case = cache.read(name)
             mask = segmenter(case.image, case.spacing_mm)["mask"].numpy()
             scores += [overlap_metrics(mask == k, case.label == k)["dice"] for k in range(1, config.classes)]
-        return float(np.mean(scores))
+        return float(np.mean([score for score in scores if score == score]))
 
     return schedule_of(config, Score("validation_dice")), validate if names else None
 

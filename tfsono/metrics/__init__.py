@@ -9,7 +9,9 @@
     face_case, femur_case, head_case, pose_case   all metrics of one case of a system
     agreement      mean, interval, Wilcoxon's test and Bland-Altman limits over the cases
 
-Masks are boolean and [x, y, z], images of heads [y, x]; spacings may be unequal. One policy holds for empty masks: both
-empty is perfect agreement; one empty is the worst value (overlap 0, every distance the diagonal of the volume) and is
-flagged `undefined`, so that a table counts it instead of losing it in a mean.
+Masks are boolean and [x, y, z], images of heads [y, x]; spacings may be unequal. One policy holds for empty masks. Both
+empty: there is nothing to agree on, so overlap and distances are NaN and `absent` is 1, as in nnU-Net
+(nnunetv2/evaluation/evaluate_predictions.py: the Dice of 0/0 is NaN, and means are `nanmean`). One empty is the worst
+value (overlap 0, every distance the diagonal of the volume) and `undefined` is 1, so that a table counts it instead of
+losing it in a mean.
 """

@@ -37,11 +37,12 @@ def joint_metrics(
     spacing_mm: Sequence[float],
     labels: Mapping[str, int],
     landmarks: Sequence[str],
+    empty_is: str = "absent",
 ) -> dict[str, float]:
     """The numbers of one case; NaN where a prediction or its reference is missing.
 
-    - The entries of `segmentation_metrics`, means over the labels; `undefined` is the number of labels with one
-      empty mask.
+    - The entries of `segmentation_metrics`, means over the labels that are in reference or prediction; `undefined`
+      is the number of labels with one empty mask, `absent` of those in neither.
     - `error_NAME_mm` of each landmark, `mre_mm` their mean. Errors are index to index; `exchanged_mm` is the mean
       with the first two exchanged, where that is less: a diagnosis, no result.
     - With two landmarks: `length_reference_mm`, `length_mm`, `length_error_mm` (signed), `length_abs_error_mm`.
@@ -54,9 +55,10 @@ def joint_metrics(
         spacing_mm: Of both.
         labels: Name -> value in the masks.
         landmarks: Names, in the points' order.
+        empty_is: What a label in neither mask is: `absent` or `perfect`, as in `segmentation_metrics`.
     """
     spacing = np.asarray(spacing_mm, np.float64)
-    row = _mask_metrics(found.mask, reference.mask, spacing, labels)
+    row = _mask_metrics(found.mask, reference.mask, spacing, labels, empty_is)
     row |= _point_metrics(_millimetres(found.points_vox, spacing, len(landmarks)),
                           _millimetres(reference.points_vox, spacing, len(landmarks)), landmarks)
     distances, expected = (distances_to_mask(one, spacing, len(landmarks)) for one in (found, reference))
@@ -83,14 +85,16 @@ def distances_to_mask(prediction: MaskAndPoints, spacing_mm: np.ndarray, count: 
     return np.array(found)
 
 
-def _mask_metrics(found, reference, spacing: np.ndarray, labels: Mapping[str, int]) -> dict[str, float]:
+def _mask_metrics(found, reference, spacing: np.ndarray, labels: Mapping[str, int], empty_is: str
+                  ) -> dict[str, float]:
     one = np.zeros((1, 1, 1), bool)
     names = segmentation_metrics(one, one, (1, 1, 1))
     if found is None or reference is None:
-        return dict.fromkeys(names, math.nan) | {"undefined": 0.0}
-    rows = [segmentation_metrics(found == value, reference == value, spacing) for value in labels.values()]
-    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
-    return means | {"undefined": float(sum(row["undefined"] for row in rows))}
+        return dict.fromkeys(names, math.nan) | {"undefined": 0.0, "absent": 0.0}
+    rows = [segmentation_metrics(found == value, reference == value, spacing, empty_is) for value in labels.values()]
+    counted = [row for row in rows if empty_is == "perfect" or not row["absent"]]
+    means = {name: float(np.mean([row[name] for row in counted])) if counted else math.nan for name in names}
+    return means | {flag: float(sum(row[flag] for row in rows)) for flag in ("undefined", "absent")}
 
 
 def _millimetres(points_vox, spacing: np.ndarray, count: int) -> np.ndarray:

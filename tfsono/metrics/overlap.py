@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 CUBIC_MM_PER_ML = 1000.0
+OVERLAP_METRICS = ("dice", "jaccard", "precision", "recall")
 
 
 def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -14,8 +16,9 @@ def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, 
 
     With A the prediction's voxels and B the reference's: Dice = 2|A&B| / (|A|+|B|), Jaccard = |A&B| / |A or B|,
     precision P = |A&B| / |A|, recall R = |A&B| / |B|. So Jaccard = D / (2-D) and D = 2PR / (P+R) in every
-    case, though not in means over cases. Both masks empty: all 1. One empty: all 0, also where the fraction
-    is 0/0. Columns DICE, Jaccard, Precision and Recall of the hip paper's Tables 1 and 2.
+    case, though not in means over cases. Both masks empty: all NaN, as in nnU-Net's evaluation, whose
+    means exclude such cases. One empty: all 0, also where the fraction is 0/0. Columns DICE, Jaccard,
+    Precision and Recall of the hip paper's Tables 1 and 2.
 
     Args:
         prediction: Boolean mask [X, Y, Z] (or [X, Y]).
@@ -30,7 +33,7 @@ def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, 
     check_masks(prediction, reference)
     predicted, expected = _count(prediction), _count(reference)
     if predicted == 0 or expected == 0:
-        return dict.fromkeys(("dice", "jaccard", "precision", "recall"), float(predicted == expected))
+        return dict.fromkeys(OVERLAP_METRICS, 0.0 if predicted or expected else math.nan)
     shared = _count(prediction & reference)
     return {
         "dice": 2 * shared / (predicted + expected),
@@ -52,7 +55,7 @@ def volume_metrics(
 
     Returns:
         `volume_ml` (the prediction's), `reference_volume_ml`, `volume_error_ml` (absolute) and
-        `volume_difference_ml` (prediction minus reference).
+        `volume_difference_ml` (prediction minus reference); these two are NaN where both masks are empty.
 
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
@@ -63,11 +66,12 @@ def volume_metrics(
         raise ValueError(f"a volume needs masks of 3 axes; found {prediction.ndim}")
     voxel_ml = float(np.prod(check_spacing(spacing_mm, 3))) / CUBIC_MM_PER_ML
     predicted, expected = _count(prediction), _count(reference)
+    difference = predicted - expected if predicted or expected else math.nan
     return {
         "volume_ml": predicted * voxel_ml,
         "reference_volume_ml": expected * voxel_ml,
-        "volume_error_ml": abs(predicted - expected) * voxel_ml,
-        "volume_difference_ml": (predicted - expected) * voxel_ml,
+        "volume_error_ml": abs(difference) * voxel_ml,
+        "volume_difference_ml": difference * voxel_ml,
     }
 
 

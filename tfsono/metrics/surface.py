@@ -6,13 +6,16 @@ A boundary is a set of voxels and each counts once: numbers weighted by the area
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from tfsono.metrics.overlap import check_mask, check_masks, check_spacing, overlap_metrics, volume_metrics
+from tfsono.metrics.overlap import (
+    OVERLAP_METRICS, check_mask, check_masks, check_spacing, overlap_metrics, volume_metrics,
+)
 
 SURFACE_METRICS = (
     "assd_mm",
@@ -21,6 +24,8 @@ SURFACE_METRICS = (
     "hausdorff_mm",
     "hausdorff95_mm",
 )
+PERFECT = dict.fromkeys(OVERLAP_METRICS, 1.0) | dict.fromkeys(
+    (*SURFACE_METRICS, "volume_error_ml", "volume_difference_ml"), 0.0)
 
 
 class SurfaceDistances(NamedTuple):
@@ -40,7 +45,7 @@ class SurfaceDistances(NamedTuple):
 
 
 def segmentation_metrics(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], empty_is: str = "absent"
 ) -> dict[str, float]:
     """Everything this package measures between two masks of one case.
 
@@ -48,20 +53,27 @@ def segmentation_metrics(
         prediction: Boolean mask [X, Y, Z].
         reference: Boolean mask of the same shape.
         spacing_mm: Size of a voxel along x, y, z in millimetres.
+        empty_is: What two empty masks are: `absent`, which is NaN as in nnU-Net, or `perfect`, which is the overlap
+            1 and every distance and volume error 0.
 
     Returns:
-        The entries of `overlap_metrics`, `surface_metrics` and `volume_metrics`, and `undefined`: 1 where
-        exactly one of the masks is empty, so that overlap and distances are set by the policy, else 0.
+        The entries of `overlap_metrics`, `surface_metrics` and `volume_metrics`; `undefined`: 1 where exactly one of
+        the masks is empty, so that overlap and distances are set by the policy, else 0; `absent`: 1 where both are
+        empty, else 0.
 
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
             positive numbers.
     """
+    found, expected = bool(prediction.any()), bool(reference.any())
+    absent = not (found or expected)
     return {
         **overlap_metrics(prediction, reference),
         **surface_metrics(prediction, reference, spacing_mm),
         **volume_metrics(prediction, reference, spacing_mm),
-        "undefined": int(prediction.any() != reference.any()),
+        **(PERFECT if absent and empty_is == "perfect" else {}),
+        "undefined": int(found != expected),
+        "absent": int(absent),
     }
 
 
@@ -80,7 +92,7 @@ def surface_metrics(
     - `hausdorff95_mm`: the larger of the two directed 95th percentiles, linearly interpolated, as in MONAI.
       SimpleITK has no percentile; MedPy's percentile of both lists together differs.
 
-    Both masks empty: all 0. One empty: all, the standard deviation too, are the diagonal of the volume, so
+    Both masks empty: all NaN. One empty: all, the standard deviation too, are the diagonal of the volume, so
     that no failure improves a column.
 
     Args:
@@ -98,7 +110,7 @@ def surface_metrics(
     distances = surface_distances(prediction, reference, spacing_mm)
     there, back = distances.prediction_to_reference_mm, distances.reference_to_prediction_mm
     if there.size == 0 or back.size == 0:
-        worst = 0.0 if there.size == back.size else diagonal_mm(prediction.shape, spacing_mm)
+        worst = math.nan if there.size == back.size else diagonal_mm(prediction.shape, spacing_mm)
         return dict.fromkeys(SURFACE_METRICS, worst)
     pooled = np.concatenate([there, back])
     return {

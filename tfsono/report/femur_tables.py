@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from tfsono.report.agreement import Measurement, agreement_table, agreements_of
 from tfsono.report.rows import by_method, case_means
-from tfsono.report.tables import Metric, Table, comparison_table, metric_values, paired_table, summarise
+from tfsono.report.tables import (
+    LANDMARKS_NOTE, Metric, Table, comparison_table, metric_values, paired_table, summarise,
+)
 
 Rows = Sequence[Mapping]
 
@@ -34,23 +36,22 @@ PAPER_IOU_PERCENT = 78.1
 REFERENCE_BOX, FOUND_BOX, WHOLE = "reference box", "found by the first stage", "nothing found: the whole volume"
 
 
-def femur_tables(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, Table]:
+def femur_tables(rows: Rows, landmarks: tuple[str, ...], empty_is: str = "absent") -> dict[str, Table]:
     """All tables by the names of their files.
 
     Args:
         rows: Of cases.csv.
         landmarks: Names; with two the length is measured as well.
+        empty_is: How the rows count a label in neither mask: `absent` or `perfect`.
     """
-    means, methods = means_of(rows, landmarks), by_method(rows)
-    masks = {name: cases for name, cases in means.items() if has(methods[name], "dice")}
-    points = {name: cases for name, cases in means.items() if has(methods[name], "mre_mm")}
-    tables = paper_tables(masks, points, landmarks) | {"regions": region_table(methods)}
-    both = {name: cases for name, cases in masks.items() if name in points}
+    masks, points, methods = mask_means(rows), landmark_means(rows, landmarks), by_method(rows)
+    tables = paper_tables(masks, points, landmarks, empty_is) | {"regions": region_table(methods)}
+    both = {name: cases for name, cases in points.items() if name in masks}
     if both:
         tables["contradictions"] = comparison_table(
             "Contradictions: a landmark farther than 5 mm from the mask", both, {},
             (("contradiction", "Cases %", 1, 100.0),
-             *((f"mask_distance_{name}_mm", f"{name} to mask mm", 2) for name in landmarks)))
+             *((f"mask_distance_{name}_mm", f"{name} to mask mm", 2) for name in landmarks)), LANDMARKS_NOTE)
     if len(masks) > 1:
         tables["differences1"] = paired_table("Paired differences of Table 1", masks, TABLE_1)
     if len(points) > 1:
@@ -58,14 +59,16 @@ def femur_tables(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, Table]:
     return tables | {"agreement": agreement_table(agreements_of(methods, measurements_of(landmarks)))}
 
 
-def paper_tables(masks: Mapping[str, Rows], points: Mapping[str, Rows], landmarks: tuple[str, ...]) -> dict[str, Table]:
+def paper_tables(masks: Mapping[str, Rows], points: Mapping[str, Rows], landmarks: tuple[str, ...], empty_is: str
+                 ) -> dict[str, Table]:
     """Table 1 for the methods with masks, Table 2 for those with landmarks."""
     tables, columns = {}, table_2(landmarks)
     if masks:
-        tables["table1"] = comparison_table("Table 1. Segmentation", masks, paper_rows(PAPER_TABLE_1, TABLE_1), TABLE_1)
+        tables["table1"] = comparison_table("Table 1. Segmentation", masks, paper_rows(PAPER_TABLE_1, TABLE_1), TABLE_1,
+                                            empty_is=empty_is)
     if points:
         printed = paper_rows(PAPER_TABLE_2, columns) if len(landmarks) == 2 else {}
-        tables["table2"] = comparison_table("Table 2. Landmarks", points, printed, columns)
+        tables["table2"] = comparison_table("Table 2. Landmarks", points, printed, columns, LANDMARKS_NOTE)
     return tables
 
 
@@ -75,11 +78,20 @@ def table_2(landmarks: tuple[str, ...]) -> tuple:
     return *((f"error_{name}_mm", f"{name} mm", 2) for name in landmarks), *length
 
 
-def means_of(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, list[dict]]:
-    """Method -> a row a case, the mean over its runs."""
-    keys = [*(column[0] for column in TABLE_1 + table_2(landmarks)), "mre_mm", "contradiction",
+def mask_means(rows: Rows) -> dict[str, list[dict]]:
+    """Method -> a row a case, the mean over its runs; without the methods that predict no mask."""
+    keys = [column[0] for column in TABLE_1]
+    return {method: case_means(group, keys, of_masks=True) for method, group in by_method(rows).items()
+            if has(group, "dice") or any(row["absent"] for row in group)}
+
+
+def landmark_means(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, list[dict]]:
+    """The same of landmarks. `undefined` is excluded: it counts empty masks, which make no landmark undefined."""
+    keys = [*(column[0] for column in table_2(landmarks)), "mre_mm", "contradiction",
             *(f"mask_distance_{name}_mm" for name in landmarks)]
-    return {method: case_means(group, keys) for method, group in by_method(rows).items()}
+    means = {method: case_means(group, keys) for method, group in by_method(rows).items() if has(group, "mre_mm")}
+    return {method: [{key: value for key, value in case.items() if key != "undefined"} for case in cases]
+            for method, cases in means.items()}
 
 
 def has(rows: Rows, key: str) -> bool:

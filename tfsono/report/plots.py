@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tfsono.files import replacing
 from tfsono.report.surface import VIEWS, Surface, extent_mm, point_values, render, smooth_values, surface_nets
-from tfsono.report.tables import Metric, metric_values
+from tfsono.report.tables import Metric, present_values
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -680,11 +680,12 @@ def cases_figure(
 def _cases_panel(axes: Axes, ours: Mapping, metric: Metric, paper_rows: Mapping) -> None:
     names = []
     for place, (variant, cases) in enumerate(ours.items()):
-        values = metric_values(cases, metric)
+        values = present_values(cases, metric)
         defined = values[np.isfinite(values)]
         _strip(axes, place, defined, label_colour(place + 1))
         _paper_mark(axes, place, paper_rows.get(variant, {}).get(metric.key))
         lacking = f"\n{len(values) - len(defined)} undefined" if len(defined) < len(values) else ""
+        lacking += f"\n{len(cases) - len(values)} absent" if len(values) < len(cases) else ""
         names.append(f"{fill(variant, 13)}\nn = {len(defined)}{lacking}")
     axes.set_xticks(range(len(names)), names, parse_math=False)
     axes.set_xlim(-0.6, len(names) - 0.4)

@@ -390,6 +390,16 @@ def metric_values(cases: Sequence[Mapping[str, object]], metric: Metric) -> np.n
     return np.array([NAN if _is_empty(v) else float(v) for v in values], dtype=float) * metric.scale  # type: ignore
 
 
+def present_values(cases: Sequence[Mapping[str, object]], metric: Metric) -> np.ndarray:
+    """Returns `metric_values` without the cases that have none because their labels are in neither mask."""
+    values = metric_values(cases, metric)
+    return values[np.isfinite(values) | ~_flagged(cases, "absent")]
+
+
+def _flagged(cases: Sequence[Mapping[str, object]], flag: str) -> np.ndarray:
+    return np.nan_to_num(metric_values(cases, Metric(flag, "", 0))) != 0
+
+
 def summarise(values: Sequence[float] | np.ndarray, seed: int = 0, interval: bool = True) -> Summary:
     """Returns mean, standard deviation (N - 1) and the 95 % bootstrap interval of the defined values.
 
@@ -408,12 +418,14 @@ def summarise(values: Sequence[float] | np.ndarray, seed: int = 0, interval: boo
 
 
 def count_undefined(cases: Sequence[Mapping[str, object]], metrics: Sequence[Metric]) -> int:
-    """Returns how many cases are flagged `undefined` (one mask is empty) or lack one of the metrics."""
+    """Returns how many cases are flagged `undefined` (one mask is empty) or lack one of the metrics.
+
+    A case that lacks them because its labels are in neither mask is `absent`, not undefined.
+    """
     lacking = np.zeros(len(cases), dtype=bool)
     for metric in metrics:
         lacking |= ~np.isfinite(metric_values(cases, metric))
-    flagged = metric_values(cases, Metric("undefined", "", 0))
-    return int(np.sum(lacking | (np.nan_to_num(flagged) != 0)))
+    return int(np.sum(lacking & ~_flagged(cases, "absent") | _flagged(cases, "undefined")))
 
 
 def _paper_cell(value: object, count: int) -> Summary:
@@ -424,24 +436,34 @@ def _paper_cell(value: object, count: int) -> Summary:
     return Summary(float(mean), float(std), count=count)  # type: ignore[arg-type]
 
 
-def _paper_row(variant: str, values: Mapping[str, object], metrics: Sequence[Metric]) -> tuple[object, ...]:
+def _paper_row(
+    variant: str, values: Mapping[str, object], metrics: Sequence[Metric], counts: int
+) -> tuple[object, ...]:
     count = values.get("cases")
     cells = [_paper_cell(values.get(metric.key), int(count or 0)) for metric in metrics]
-    return (variant, "paper", count, None, *cells)
+    return (variant, "paper", count, *[None] * counts, *cells)
 
 
 def _our_row(
-    variant: str, cases: Sequence[Mapping[str, object]], metrics: Sequence[Metric], seed: int
+    variant: str, cases: Sequence[Mapping[str, object]], metrics: Sequence[Metric], seed: int, counts: int
 ) -> tuple[object, ...]:
-    cells = [summarise(metric_values(cases, metric), seed) for metric in metrics]
-    return (variant, "ours", len(cases), count_undefined(cases, metrics), *cells)
+    cells = [summarise(present_values(cases, metric), seed) for metric in metrics]
+    found = (count_undefined(cases, metrics), int(_flagged(cases, "absent").sum()))
+    return (variant, "ours", len(cases), *found[:counts], *cells)
 
 
-COMPARISON_NOTE = (
-    "Mean ± standard deviation over cases (95 % bootstrap interval of the mean). "
-    "Undefined: cases with one empty mask or a missing value. "
-    "Paper: as printed, measured on the paper's own data, which are not ours."
-)
+_MEAN_NOTE = "Mean ± standard deviation over cases (95 % bootstrap interval of the mean)."
+_PAPER_NOTE = "Paper: as printed, measured on the paper's own data, which are not ours."
+COMPARISON_NOTE = f"{_MEAN_NOTE} Undefined: cases with one empty mask or a missing value. {_PAPER_NOTE}"
+LANDMARKS_NOTE = f"{_MEAN_NOTE} Undefined: cases in which a value is missing. {_PAPER_NOTE}"
+
+ABSENT_NOTES = {
+    "absent": "Absent: cases with a label that neither the reference nor the prediction has; it is excluded from every "
+              "mean.",
+    "perfect": "Absent: cases with a label that neither the reference nor the prediction has; it counts as perfect, "
+               "Dice 1 and 0 mm (--empty_is perfect).",
+}
+"""The note on the column Absent, for each value of `--empty_is`."""
 
 
 def comparison_table(
@@ -451,6 +473,7 @@ def comparison_table(
     metrics: Sequence[Metric | tuple],
     note: str = COMPARISON_NOTE,
     seed: int = 0,
+    empty_is: str = "",
 ) -> Table:
     """Returns the table of variants: each of our rows with the paper's row of the same name below it.
 
@@ -462,17 +485,20 @@ def comparison_table(
         metrics: `Metric`s, or tuples (key, heading, digits[, scale]).
         note: printed below the table.
         seed: of the bootstrap.
+        empty_is: for metrics of masks, a key of `ABSENT_NOTES`: adds the column Absent and its note.
     """
     metrics = [Metric(*metric) for metric in metrics]
+    counted = ("Undefined", "Absent") if empty_is else ("Undefined",)
     rows = []
     for variant, cases in ours.items():
-        rows.append(_our_row(variant, cases, metrics, seed))
+        rows.append(_our_row(variant, cases, metrics, seed, len(counted)))
         if variant in paper_rows:
-            rows.append(_paper_row(variant, paper_rows[variant], metrics))
-    rows += [_paper_row(name, values, metrics) for name, values in paper_rows.items() if name not in ours]
-    columns = ("Variant", "Source", "Cases", "Undefined", *(metric.heading for metric in metrics))
-    digits = (None, None, 0, 0, *(metric.digits for metric in metrics))
-    return Table(title, columns, tuple(rows), note, digits)
+            rows.append(_paper_row(variant, paper_rows[variant], metrics, len(counted)))
+    rows += [_paper_row(name, values, metrics, len(counted))
+             for name, values in paper_rows.items() if name not in ours]
+    columns = ("Variant", "Source", "Cases", *counted, *(metric.heading for metric in metrics))
+    digits = (None, None, 0, *[0] * len(counted), *(metric.digits for metric in metrics))
+    return Table(title, columns, tuple(rows), f"{note} {ABSENT_NOTES[empty_is]}" if empty_is else note, digits)
 
 
 def case_table(
@@ -482,7 +508,8 @@ def case_table(
     metrics = [Metric(*metric) for metric in metrics]
     columns = [metric_values(cases, metric) for metric in metrics]
     rows = [(str(case["case"]), *(float(column[i]) for column in columns)) for i, case in enumerate(cases)]
-    rows.append(("Mean ± standard deviation", *(summarise(column, interval=False) for column in columns)))
+    known = (present_values(cases, metric) for metric in metrics)
+    rows.append(("Mean ± standard deviation", *(summarise(column, interval=False) for column in known)))
     headings = ("Case", *(metric.heading for metric in metrics))
     return Table(title, headings, tuple(rows), note, (None, *(metric.digits for metric in metrics)))
 
@@ -504,7 +531,8 @@ def paired_values(
 
 
 PAIRED_NOTE = (
-    "Mean ± standard deviation of the differences case by case (95 % bootstrap interval), and p of the "
+    "Mean ± standard deviation of the differences case by case (95 % bootstrap interval) over the pairs in which both "
+    "have a value, and p of the "
     "two-sided paired Wilcoxon signed-rank test, not corrected for the number of tests."
 )
 

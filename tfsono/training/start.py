@@ -138,6 +138,13 @@ def check_grid(cache, system: str, config) -> None:
                             f"run `tfsono cache {system}` again with --{name}")
 
 
+def check_validation_labels(cache, names: Sequence[str]) -> None:
+    """Raises `UserError` for validation cases of which none has a label: their Dice is no number."""
+    if names and not any(len(voxels) for name in names for voxels in cache.foreground(name).values()):
+        raise UserError(f"{cache.path}: validation needs a case with a label, and the {len(names)} of the split have "
+                        "none; give a --split with others, or --validation_cases 0")
+
+
 def has_gpu() -> bool:
     """Whether TensorFlow sees one."""
     return bool(tf.config.list_physical_devices("GPU"))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.files import is_system_entry
+from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file
 
 

@@ -115,6 +115,11 @@ def read_rows(path: str | os.PathLike) -> list[list[str]]:
     return rows if separator == "," else [[_with_point(cell) for cell in row] for row in rows]
 
 
+def column_key(name: str) -> str:
+    """The letters and digits of a column's name, in lower case: "pixel size(mm)" is pixel_size_mm."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
 def _separator(text: str) -> str:
     first = next((line for line in text.splitlines() if line.strip()), "")
     return max(",;\t", key=first.count)  # the comma where none is

@@ -293,7 +293,7 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
     try:
         mask = read_label(case, image)
         if case.is_2d and mask_in_alpha(case.label):
-            _add(entry, "warning", "converted", "the mask is the transparency of its file, whose colours are all alike")
+            _add(entry, "warning", "converted", "the mask is its file's transparency, whose colours are all alike")
     except UserError as error:
         _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
@@ -326,10 +326,10 @@ def _check_values(mask: np.ndarray, case: Case, dataset: Dataset, entry: dict) -
     values, counts = np.unique(mask, return_counts=True)
     part = "pixel" if case.is_2d else "voxel"
     if values.min() > 0:
-        text = f"the mask has no background: no {part} is 0, {counts.max()} are {values[counts.argmax()]}: is it a mask?"
+        text = f"the mask has no background: no {part} is 0, {counts.max()} are {values[counts.argmax()]}"
         _add(entry, "error", "no_background", text)
-    if dataset.ignored in values:
-        count = counts[values == dataset.ignored][0]
+    if dataset.ignored is not None and dataset.ignored in values:
+        count = int(counts[values == dataset.ignored][0])
         text = (f"{count} voxels are {dataset.ignored}, nnU-Net's \"ignore\" (not annotated), which losses and scores "
                 "cannot leave out: annotate them, or make them 0 if they are background")
         _add(entry, "error", "not_annotated", text)

@@ -104,8 +104,8 @@ def without_ignored(labels: dict[str, int] | None, are_2d: bool, path: Path, not
     if name is None:
         return labels, None
     if are_2d:
-        raise UserError(f"{path}: labels: {name!r} marks pixels that nobody annotated, but every value except 0 of a 2D "
-                        "mask is inside; annotate these pixels, and remove it from the labels")
+        raise UserError(f"{path}: labels: {name!r} marks pixels that nobody annotated, but all values except 0 of a 2D "
+                        "mask are inside; annotate these pixels, and remove it from the labels")
     notes.append(f"{path}: labels: {name!r} ({labels[name]}) marks voxels that nobody annotated and is no class; cases "
                  "with such voxels are errors, as losses and scores cannot leave voxels out")
     return {other: value for other, value in labels.items() if other != name}, labels[name]
@@ -118,7 +118,7 @@ def _labels(value, where: str) -> dict[str, int]:
     labels: dict[str, int] = {}
     for name, number in _named_values(value):
         if isinstance(number, list):
-            raise _wrong(f"{where}: {name!r}", "one whole number (regions of several values are not read)", number)
+            raise _wrong(f"{where}: {name!r}", "one whole number (regions, which are several, are not read)", number)
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
             raise _wrong(f"{where}: {name!r}", "one whole number from 0 to 65535", number)
         if number in labels.values() or name in labels:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from tfsono.data.names import check_single, match_names, some
 from tfsono.errors import UserError
-from tfsono.files import read_rows
+from tfsono.files import column_key, read_rows
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.image_2d import image_2d_name
 
@@ -131,7 +130,7 @@ def _parsed(path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
 @functools.lru_cache(maxsize=8)
 def _parsed_once(path: Path, changed: int, size: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     rows = [row for row in read_rows(path) if any(map(str.strip, row))]
-    columns = tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in rows[0]) if rows else ()
+    columns = tuple(column_key(name) for name in rows[0]) if rows else ()
     return columns, tuple(tuple(cell.strip() for cell in row) for row in rows[1:])
 
 

@@ -79,7 +79,8 @@ def match_names(given: Iterable[str], known: Iterable[str], where) -> Matches:
         raise UserError(f"{where}: its names must be those of the images, such as {known[0] if known else 'none'!r}; "
                         f"found {some(given)}, none of which is an image; correct the names")
     unknown = tuple(name for name in given if name not in case_of)
-    return Matches(case_of, unknown, tuple(name for name, case in case_of.items() if without_suffix(name) != case))
+    changed = tuple(name for name, case in case_of.items() if without_suffix(name) != without_suffix(case))
+    return Matches(case_of, unknown, changed)
 
 
 def check_single(matches: Matches, where) -> dict[str, str]:

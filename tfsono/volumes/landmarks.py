@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations, zip_longest
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import read_json, read_rows, write_text
+from tfsono.files import column_key, read_json, read_rows, write_text
 from tfsono.volumes.image import is_volume_file, read_mask
 from tfsono.volumes.volume import Volume
 
@@ -56,9 +55,9 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
     Args:
         path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines and angles where it has no
             list; never those of planes, curves and boxes, see `skipped_markups`); Slicer's older `.fcsv`; an
-            annotation in voxel indices (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point that is null, empty, NaN,
-            all 0, or has a negative index is missing; a spacing that is absent or null is the image's); or a label
-            image, in which each label's centroid is a landmark named by its number.
+            annotation in voxel indices (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point
+            that is null, empty, NaN, all 0, or has a negative index is missing; a spacing that is absent or null is the
+            image's); or a label image, in which each label's centroid is a landmark named by its number.
         like: the image: needed for voxel indices; a label image is checked against its grid.
 
     Returns:
@@ -127,7 +126,7 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
     """
     path = Path(path)
     header, *rows = [row for row in read_rows(path) if any(map(str.strip, row))] or [[]]
-    header = [re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_") for column in header]
+    header = [column_key(column) for column in header]
     if not rows or not set(_CSV_COLUMNS) <= set(header):
         raise UserError(f"{path}: the columns {', '.join(_CSV_COLUMNS)} and a row are needed; "
                         f"found {', '.join(header) if rows else 'no row'}")

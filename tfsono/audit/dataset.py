@@ -266,7 +266,7 @@ def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
         return None
     for note in notes:
         _add(entry, "warning", "converted", note)
-    for note in getattr(image, "notes", ()):
+    for note in set(getattr(image, "notes", ())) - set(notes):
         _add(entry, "warning", "read_with_note", note)
     if case.is_2d:
         _check_pixel_size(pixel_size_mm, entry)

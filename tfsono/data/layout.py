@@ -51,7 +51,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", "")
 NO_DICOM = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".txt", ".csv", ".json", ".md", ".pdf", ".xlsx", ".zip")
 """A folder of files with these suffixes only is no case."""
 
-UNREAD_TABLE = re.compile(r"(landmark|point|fiducial)\w*\.(csv|tsv|txt|xlsx?|ods)")
+UNREAD_TABLE = re.compile(r"(landmark|fiducial)\w*\.(csv|tsv|txt|xlsx?|ods)")
 """Names of tables in the dataset's folder that somebody may expect to be read as landmarks."""
 
 OWN_FOLDERS = ("audit", "landmarks")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfsono.errors import UserError
 
-LONGEST_NAME = 100
+LONGEST_NAME, MOST_BYTES = 100, 180  # file systems allow 255 bytes, of which a suffix takes some
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|]+')
 """What some file system forbids in a name, and control characters."""
 
@@ -54,11 +54,13 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """A name as a part of a file's name on any system: without separators, control characters and outer dots or spaces.
+    """A name that can be part of a file's name on any system; a name that can is returned unchanged.
 
-    At most 100 characters; a name that is safe is unchanged.
+    Separators, control characters and what is not Unicode become "_"; outer dots and spaces are removed, and all beyond
+    100 characters or 180 bytes.
     """
-    return _UNSAFE.sub("_", name).strip(" .")[:LONGEST_NAME].rstrip(" .") or "_"
+    name = _UNSAFE.sub("_", name.encode("utf-8", "replace").decode("utf-8")).strip(" .")[:LONGEST_NAME]
+    return name.encode("utf-8")[:MOST_BYTES].decode("utf-8", "ignore").rstrip(" .") or "_"
 
 
 def is_system_entry(path: str | os.PathLike) -> bool:

@@ -145,6 +145,9 @@ def _named_values(value: dict):
 
 def _note_background(labels, path: Path, notes: list[str]) -> None:
     for name, number in _named_values(labels) if isinstance(labels, dict) else ():
+        if number == 0 and name.lower() == IGNORE:
+            raise UserError(f"{path}: labels: {name!r} marks voxels that nobody annotated, and 0 the background; found "
+                            "0 for both: give the voxels that nobody annotated another value")
         if number == 0 and name.lower() not in BACKGROUND:
             notes.append(f"{path}: labels: {name!r} is 0, which is the background of every mask, and is no class; give "
                          "it another value in the masks if it is one")

@@ -395,6 +395,8 @@ def _landmark_files(root: Path, places: _Places, names, notes: list[str]) -> tup
         if table.is_file():
             matches = match_names(read_landmarks_csv(table), names, f"{table}: case")
             notes += matches.notes(table, "cases")
+            if any(path.name.lower().endswith(LANDMARK_SUFFIXES) for path in folder.glob("[!.]*")):
+                notes.append(f"{folder}: landmarks are read from {table.name}, the files in this folder are not")
             rows = check_single(matches, f"{table}: case")
             return dict.fromkeys(rows, table), rows
     found: dict[str, Path] = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfsono.errors import UserError
-from tfsono.files import is_system_entry
+from tfsono.files import is_system_entry, safe_name
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file
 
@@ -84,16 +84,16 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
     for path in paths:
         free = [name for name in _names_with_folders(path, name_of)
                 if wanted[name.lower()] == 1 and name.lower() not in used]
-        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(name_of(path), used))
+        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
         used.add(name.lower())
         names.append(name)
     return names
 
 
 def _names_with_folders(path: Path, name_of: Callable[[Path], str]) -> list[str]:
-    """The case's name alone, with one folder in front, with two folders, and so on."""
+    """The case's name alone, with one folder in front, with two folders, and so on; each safe for a file's name."""
     folders = path.resolve().parent.parts[1:]
-    return ["_".join([*folders[len(folders) - depth:], name_of(path)]) for depth in range(len(folders) + 1)]
+    return [safe_name("_".join([*folders[len(folders) - depth:], name_of(path)])) for depth in range(len(folders) + 1)]
 
 
 def _numbered(name: str, used: set[str]) -> str:

@@ -83,7 +83,9 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
 
 
 def skipped_markups(path) -> str:
-    """The markups of a file whose points are no landmarks, in words such as "1 Plane, 2 Curve"; "" where there is none.
+    """The markups of a file whose points are not read, in words such as "1 Plane, 2 Curve"; "" where there is none.
+
+    These are all but lists, lines and angles; and lines and angles beside a list that does not hold their points too.
 
     Raises:
         UserError: the file cannot be read.
@@ -94,9 +96,17 @@ def skipped_markups(path) -> str:
     markups = _read_json(path).get("markups")
     if not isinstance(markups, list):
         return ""
-    kinds = [str(one.get("type", "Fiducial")) for one in markups if isinstance(one, dict)]
-    counts = Counter(kind for kind in kinds if kind not in POINT_LISTS + LINES)
+    markups = [one for one in markups if isinstance(one, dict)]
+    known = {label for one in markups if one.get("type", "Fiducial") in POINT_LISTS for label in _labels_of(one)}
+    counts = Counter(str(one["type"]) for one in markups
+                     if one.get("type", "Fiducial") not in POINT_LISTS
+                     and (one["type"] not in LINES or (known and not known.issuperset(_labels_of(one)))))
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _labels_of(markup: dict) -> list[str]:
+    controls = markup.get("controlPoints") or []
+    return [str(control.get("label")) for control in controls if isinstance(control, dict)]
 
 
 def read_landmark_names(path) -> tuple[str, ...]:

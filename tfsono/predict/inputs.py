@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from tfsono.data.layout import MASK_ENDINGS
 from tfsono.errors import UserError
 from tfsono.files import is_system_entry, safe_name
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file
+from tfsono.volumes.image_2d import image_2d_name
 
 DATA_SUFFIXES = (".raw", ".zraw", ".img")
 """Voxels whose header is another file."""
@@ -60,7 +62,8 @@ def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what
         members = folders
     elif folders and is_input is is_volume_file and (members or not is_series_folder(folder)):
         members += [path for path in folders if is_series_folder(path)]
-    passed = [path.name for path in (content if members else folders) if path not in members]
+    passed = [path.name for path in (content if members else folders)
+              if path not in members and not image_2d_name(path).endswith(MASK_ENDINGS)]
     if passed:
         names = ", ".join(passed[:3]) + ", ..." * (len(passed) > 3)
         print(f"{folder}: {len(passed)} files or folders are no {what} and were skipped: {names}", file=sys.stderr)

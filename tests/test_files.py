@@ -3,7 +3,7 @@
 import pytest
 
 from tfsono.errors import UserError
-from tfsono.files import read_rows, replacing, write_text
+from tfsono.files import is_system_entry, read_json, read_rows, replacing, safe_name, write_text
 
 
 def names(folder):
@@ -68,3 +68,49 @@ def test_rows_that_cannot_be_read_are_one_line(tmp_path, content):
     with pytest.raises(UserError, match="table.csv: .* CSV .* found: ") as caught:
         read_rows(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_as_windows_editors_write_it(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('{"größe": 1}'.encode(encoding))
+    assert read_json(tmp_path / "a.json") == {"größe": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{", b"\xe4", b'{"a": 1, "a": 2}', b"[" * 100_000, None])
+def test_json_that_cannot_be_read_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match="a.json: .*; mend it") as caught:
+        read_json(tmp_path / "a.json", "mend it")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_rows_where_the_comma_is_the_decimal_separator(tmp_path, separator, encoding):
+    lines = ["case;pixel size(mm)", "a, b;0,25", "c;-1,5E-3", "d;1,2,3", ""]
+    (tmp_path / "a.csv").write_bytes("\r\n".join(lines).replace(";", separator).encode(encoding))
+    expected = [["case", "pixel size(mm)"], ["a, b", "0.25"], ["c", "-1.5E-3"], ["d", "1,2,3"]]
+    assert read_rows(tmp_path / "a.csv") == expected
+
+
+def test_semicolons_in_a_table_of_commas(tmp_path):
+    (tmp_path / "a.csv").write_text("name,flags\na,b;c\n")
+    assert read_rows(tmp_path / "a.csv") == [["name", "flags"], ["a", "b;c"]]
+
+
+@pytest.mark.parametrize("name, safe", [
+    ("femoral head", "femoral head"), ("head/acetabulum", "head_acetabulum"), ("a\\b:c*?", "a_b_c_"),
+    ("a\0b\n", "a_b_"), ("..", "_"), ("", "_"),
+    (" tip. ", "tip"), ("x" * 260, "x" * 100), ("骨" * 90, "骨" * 60), ("H\udcfcfte", "H_fte")])
+def test_names_that_become_files(tmp_path, name, safe):
+    assert safe_name(name) == safe == safe_name(safe)
+    (tmp_path / f"{safe_name(name)}_mask.nii.gz").touch()
+    assert len(names(tmp_path)) == 1
+
+
+def test_what_systems_leave_behind():
+    left = ["@eaDir", "__MACOSX", "lost+found", ".Trash-1000", ".DS_Store", "._a.nii.gz", "Thumbs.db", "desktop.ini",
+            "$RECYCLE.BIN", ".AppleDouble"]
+    assert all(is_system_entry(f"folder/{name}") for name in left)
+    assert not any(is_system_entry(name) for name in ["case_01", "lost", "macosx.nii", "@case", "a.db"])

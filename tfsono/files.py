@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tfsono.errors import UserError
+
+LONGEST_NAME, MOST_BYTES = 100, 180  # file systems allow 255 bytes, of which a suffix takes some
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|]+')
+"""What some file system forbids in a name, and control characters."""
+
+_SYSTEM_FOLDERS = ("@eadir", "#recycle", "@recycle", "__macosx", "lost+found", "$recycle.bin",
+                   "system volume information", "__pycache__")
+_SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 
 
 @contextlib.contextmanager
@@ -42,32 +53,82 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     return Path(path)
 
 
-def read_json(path: str | os.PathLike, advice: str):
-    """The content of a JSON file; an error message ends with `advice`.
+def safe_name(name: str) -> str:
+    """A name that can be part of a file's name on any system; a name that can is returned unchanged.
+
+    Separators, control characters and what is not Unicode become "_"; outer dots and spaces are removed, and all beyond
+    100 characters or 180 bytes.
+    """
+    name = _UNSAFE.sub("_", name.encode("utf-8", "replace").decode("utf-8")).strip(" .")[:LONGEST_NAME]
+    return name.encode("utf-8")[:MOST_BYTES].decode("utf-8", "ignore").rstrip(" .") or "_"
+
+
+def is_system_entry(path: str | os.PathLike) -> bool:
+    """Whether a file or folder is one that a system leaves behind: hidden, @eaDir, __MACOSX, Thumbs.db and the like."""
+    name = Path(path).name.lower()
+    return name.startswith(".") or name in _SYSTEM_FOLDERS or name in _SYSTEM_FILES
+
+
+def read_json(path: str | os.PathLike, advice: str = "save it again"):
+    """What a JSON file holds, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Args:
+      path: the file.
+      advice: what to do where it cannot be read.
 
     Raises:
-      UserError: the file cannot be read, or is not JSON.
+      UserError: the file cannot be read, is not JSON, or has a name twice in one object (the last would silently win).
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes(), object_pairs_hook=_different)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: must be JSON ({error}); {advice}") from None
+
+
+def _different(pairs: list[tuple]) -> dict:
+    found: dict = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"each name must occur once in its object; found {name!r} twice")
+        found[name] = value
+    return found
 
 
 def read_rows(path: str | os.PathLike) -> list[list[str]]:
     """The lines of a CSV file as lists of cells; an empty line gives an empty list.
 
+    Spreadsheets write semicolons or tabs where the comma is the decimal separator: a file whose first line has more of
+    these than commas is read so, and its decimal commas become points.
+
     Raises:
-      UserError: the file cannot be read, or is not CSV in UTF-8, with or without a byte order mark.
+      UserError: the file cannot be read, or is not CSV in UTF-8 (or in UTF-16 with a byte order mark).
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            return list(csv.reader(file, strict=True))
+        content = Path(path).read_bytes()
+        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        text = content.decode(encoding)
+        separator = _separator(text)
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         found = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: must be a readable CSV file in UTF-8; found: {found}; save it again") from None
+    return rows if separator == "," else [[_with_point(cell) for cell in row] for row in rows]
+
+
+def column_key(name: str) -> str:
+    """The letters and digits of a column's name, in lower case: "pixel size(mm)" is pixel_size_mm."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _separator(text: str) -> str:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(",;\t", key=first.count)  # the comma where none is
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
 
 
 def make_folder(path: str | os.PathLike) -> Path:

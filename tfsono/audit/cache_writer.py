@@ -62,17 +62,20 @@ def write_cache(
     """
     path = Path(path)
     _check_target(path, settings)
+    for note in dataset.notes:
+        progress(note)
     entries = audit_cases(dataset, audit, progress)
     cases = _good_cases(dataset, entries, exclude_bad, progress)
     checksums = {case.name: str(entries[case.name]["checksum_source"]) for case in cases}
     header = _header(dataset, settings, set(checksums))
-    if _is_up_to_date(path, header, checksums):
+    sources = {case.name: (checksums[case.name], case.subject) for case in cases}
+    if _is_up_to_date(path, header, sources):
         progress(f"{path} holds these {len(cases)} cases already, unchanged: nothing to do")
         return
     _check_room(path, [entries[name] for name in checksums], settings)
     partial = partial_path(path)
     try:
-        with _open_partial(partial, header, checksums, progress) as file:
+        with _open_partial(partial, header, sources, progress) as file:
             _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress)
         _flush_to_disk(partial)
         os.replace(partial, path)
@@ -153,15 +156,19 @@ def _header(dataset: Dataset, settings: CacheSettings, names: set[str]) -> dict:
     }
 
 
-def _is_up_to_date(path: Path, header: dict, checksums: dict[str, str]) -> bool:
-    """Whether `path` is already the whole cache of these sources."""
+def _is_up_to_date(path: Path, header: dict, sources: dict[str, tuple[str, str]]) -> bool:
+    """Whether `path` is already the whole cache of these sources: case -> checksum and subject."""
     try:
         with open_whole(path) as file:
             groups = file["cases"]
-            found = {name: groups[name].attrs["checksum_source"] for name in groups}
-            return found == checksums and all(np.array_equal(file.attrs[key], header[key]) for key in header)
+            found = {name: _source_of(groups[name]) for name in groups}
+            return found == sources and all(np.array_equal(file.attrs[key], header[key]) for key in header)
     except (UserError, *HDF5_ERRORS):
         return False
+
+
+def _source_of(group: h5py.Group) -> tuple[str, str]:
+    return group.attrs["checksum_source"], group.attrs["subject"]
 
 
 def _check_room(path: Path, entries: list[dict], settings: CacheSettings) -> None:
@@ -186,10 +193,10 @@ def _bytes_of(entry: dict, settings: CacheSettings) -> int:
     return 5 * voxels + 12 * MOST_FOREGROUND * len(entry["labels"]) + 8192
 
 
-def _open_partial(partial: Path, header: dict, checksums: dict[str, str], progress) -> h5py.File:
+def _open_partial(partial: Path, header: dict, sources: dict[str, tuple[str, str]], progress) -> h5py.File:
     """The partial file, open for writing, with the cases that can be kept and no others."""
     if partial.is_file():
-        file = _resume(partial, header, checksums, progress)
+        file = _resume(partial, header, sources, progress)
         if file is not None:
             return file
         partial.unlink()
@@ -205,7 +212,7 @@ def _open_partial(partial: Path, header: dict, checksums: dict[str, str], progre
     return file
 
 
-def _resume(partial: Path, header: dict, checksums: dict[str, str], progress) -> h5py.File | None:
+def _resume(partial: Path, header: dict, sources: dict[str, tuple[str, str]], progress) -> h5py.File | None:
     """The open partial file without the cases that cannot be kept; None (with a message) to start again."""
     file = None
     try:
@@ -217,9 +224,9 @@ def _resume(partial: Path, header: dict, checksums: dict[str, str], progress) ->
             file.close()
             return None
         file.attrs.update({"name": header["name"], "split": header["split"], "complete": False})
-        _drop_unusable(file["cases"], checksums)
+        _drop_unusable(file["cases"], sources)
         file.flush()
-        progress(f"resuming {partial}: {len(file['cases'])} of {len(checksums)} cases are there")
+        progress(f"resuming {partial}: {len(file['cases'])} of {len(sources)} cases are there")
         return file
     except BlockingIOError:
         raise UserError(
@@ -232,11 +239,11 @@ def _resume(partial: Path, header: dict, checksums: dict[str, str], progress) ->
         return None
 
 
-def _drop_unusable(groups: h5py.Group, checksums: dict[str, str]) -> None:
+def _drop_unusable(groups: h5py.Group, sources: dict[str, tuple[str, str]]) -> None:
     """Removes cases that are unfinished, damaged, changed or excluded (their room is not reused)."""
     for name in sorted(groups):
         attributes = groups[name].attrs
-        wanted = attributes.get("complete", False) and attributes["checksum_source"] == checksums.get(name)
+        wanted = attributes.get("complete", False) and _source_of(groups[name]) == sources.get(name)
         if not wanted or checksum_of(stored_parts(groups[name])) != attributes["checksum"]:
             del groups[name]
 

@@ -5,13 +5,17 @@ Problems are errors (the cache refuses the case) or warnings (look at it). For o
     unreadable, nan, constant  error    image or mask cannot be used at all
     geometry                   error    the mask has another grid than its image
     unknown_label              error    a value that is not among the dataset's labels, or not a whole number
+    not_annotated              error    voxels of nnU-Net's label "ignore", which losses and scores cannot leave out
     empty_mask, no_mask        error    nothing to learn from (a volume with landmarks needs no mask)
+    no_background              error    a mask without any 0 is none
+    read_with_note             warning  what the reader did to an image or mask, such as a choice between two headers
+    markups_skipped            warning  planes, curves and boxes among a case's markups are no landmarks
     landmark_outside           error    beyond the faces of the volume
     landmark_missing           warning  a landmark of the dataset that the case does not have
     label_absent               warning  one label of several does not occur
     several_pieces             warning  of one label
     touches_border             warning  a label reaches a face of the volume: cut off, or anatomy that extends further
-    implausible_geometry       warning  a label below 10 voxels
+    implausible_geometry       warning  a label below 10 voxels; a voxel of under 0.02 or above 20 mm
 
 for a volume with labels and landmarks (the first three with one label and two ends):
 
@@ -67,10 +71,11 @@ from tfsono.files import make_folder, read_json, write_text
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.progress import Countdown
 from tfsono.volumes.image import Volume, orientation_code, reorient
-from tfsono.volumes.landmarks import points_to_vox
+from tfsono.volumes.image_2d import mask_in_alpha
+from tfsono.volumes.landmarks import points_to_vox, skipped_markups
 from tfsono.volumes.volume import ConstantImageError, LabelValueError, NotFiniteError, OtherGridError
 
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
 FEW_VOXELS = 10
 SMALL_SHARE = 0.1
 """A label below this part of its median volume is suspicious."""
@@ -81,6 +86,9 @@ FEWEST_OF_A_BODY = 4
 
 PIXEL_RANGE_MM = (0.02, 1.0)
 """Outside these a pixel size has the wrong unit; HC18's are 0.05 to 0.33 mm."""
+
+VOXEL_RANGE_MM = (0.02, 20.0)
+"""Outside these the spacing of a volume has the wrong unit, or is none."""
 
 CODES = {
     NotFiniteError: "nan",
@@ -258,8 +266,14 @@ def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
         return None
     for note in notes:
         _add(entry, "warning", "converted", note)
+    for note in set(getattr(image, "notes", ())) - set(notes):
+        _add(entry, "warning", "read_with_note", note)
     if case.is_2d:
         _check_pixel_size(pixel_size_mm, entry)
+    elif not all(VOXEL_RANGE_MM[0] <= side <= VOXEL_RANGE_MM[1] for side in image.spacing_mm):
+        low, high = VOXEL_RANGE_MM
+        text = f"a voxel of {three_numbers(image.spacing_mm)} mm, where {low:g} to {high:g} mm are usual: is it in mm?"
+        _add(entry, "warning", "implausible_geometry", text)
     return image
 
 
@@ -274,13 +288,28 @@ def _check_pixel_size(pixel_size_mm: float | None, entry: dict) -> None:
 def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> Volume | None:
     if case.label is None:
         if (dataset.labels or not dataset.landmarks) and not _learns_from_landmarks(case, entry):
-            _add(entry, "error", "no_mask", "no mask of this name")
+            _add(entry, "error", "no_mask", _nothing_of(case, dataset))
         return None
     try:
-        return read_label(case, image)
+        mask = read_label(case, image)
+        if case.is_2d and mask_in_alpha(case.label):
+            _add(entry, "warning", "converted", "the mask is its file's transparency, whose colours are all alike")
     except UserError as error:
         _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
+    for note in getattr(mask, "notes", ()):
+        if note not in getattr(image, "notes", ()):
+            _add(entry, "warning", "read_with_note", f"mask: {note}")
+    return mask
+
+
+def _nothing_of(case: Case, dataset: Dataset) -> str:
+    """Why there is nothing to learn from a case without a mask."""
+    if case.is_2d or not any(other.landmarks for other in dataset.cases):
+        return "no mask of this name"
+    if case.landmarks is None:
+        return "no mask of this name, and no landmarks of this name either"
+    return f"no mask of this name, and none of the dataset's landmarks in {_short(case.landmarks, dataset)}"
 
 
 def _learns_from_landmarks(case: Case, entry: dict) -> bool:
@@ -295,7 +324,16 @@ def _check_values(mask: np.ndarray, case: Case, dataset: Dataset, entry: dict) -
             _add(entry, "error", "empty_mask", "the mask is 0 everywhere")
         return
     values, counts = np.unique(mask, return_counts=True)
-    allowed = {0, *dataset.labels.values()}
+    part = "pixel" if case.is_2d else "voxel"
+    if values.min() > 0:
+        text = f"the mask has no background: no {part} is 0, {counts.max()} are {values[counts.argmax()]}"
+        _add(entry, "error", "no_background", text)
+    if dataset.ignored is not None and dataset.ignored in values:
+        count = int(counts[values == dataset.ignored][0])
+        text = (f"{count} voxels are {dataset.ignored}, nnU-Net's \"ignore\" (not annotated), which losses and scores "
+                "cannot leave out: annotate them, or make them 0 if they are background")
+        _add(entry, "error", "not_annotated", text)
+    allowed = {0, dataset.ignored, *dataset.labels.values()}
     found = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if int(v) not in allowed]
     if found:
         known = ", ".join(str(value) for value in dataset.labels.values()) or "none"
@@ -375,9 +413,12 @@ def _label_order(mask: np.ndarray | None, labels: dict[str, int]) -> np.ndarray 
 
 
 def _check_landmarks(case: Case, image: Volume, dataset: Dataset, entry: dict) -> None:
-    if not dataset.landmarks:
-        return
     try:
+        skipped = "" if case.landmarks is None else skipped_markups(case.landmarks)
+        if skipped:
+            _add(entry, "warning", "markups_skipped", f"{skipped} in {_short(case.landmarks, dataset)}: no landmarks")
+        if not dataset.landmarks:
+            return
         found = case_landmarks(case, image)
     except UserError as error:
         _add(entry, "error", "unreadable", _without_root(error, dataset))

@@ -1,6 +1,8 @@
 """A dataset folder, the cache of it, and the tf.data batches that training reads.
 
     layout, image_tables   the cases of a folder; tables of pixel sizes and points of 2D images
+    description            dataset.json
+    names, subjects        names of tables and files matched with the cases; subjects that names show
     prepare                one case in the orientation, spacing and label values of the cache
     cache                  the HDF5 file that training reads (`tfsono.audit.cache_writer` writes it)
     splits                 cases divided by subject

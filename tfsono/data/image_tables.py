@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from tfsono.data.names import check_single, match_names, some
 from tfsono.errors import UserError
-from tfsono.files import read_rows
+from tfsono.files import column_key, read_rows
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.image_2d import image_2d_name
 
@@ -40,13 +40,13 @@ class ImageTables:
         pixel_sizes_mm: case -> millimetres a pixel.
         circumferences_mm: case -> head circumference.
         points: the table of points, or None.
-        with_points: the cases with a usable row in it.
+        with_points: the cases with a usable row in it -> their names there.
     """
 
     pixel_sizes_mm: dict[str, float] = field(default_factory=dict)
     circumferences_mm: dict[str, float] = field(default_factory=dict)
     points: Path | None = None
-    with_points: frozenset[str] = frozenset()
+    with_points: dict[str, str] = field(default_factory=dict)
 
 
 def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[str]) -> ImageTables:
@@ -65,11 +65,11 @@ def find_tables(root: Path, names: Iterable[str], annotated: bool, notes: list[s
     sizes, points = _tables_of(root, annotated, notes)
     pixel_sizes = circumferences = {}
     if sizes is not None:
-        pixel_sizes = _known(sizes, _column(sizes, PIXEL_SIZE, notes), names, notes)
+        pixel_sizes = _of_cases(sizes, _column(sizes, PIXEL_SIZE, notes), names, notes)
     if sizes is not None and CIRCUMFERENCE in _parsed(sizes)[0]:
-        circumferences = _known(sizes, _column(sizes, CIRCUMFERENCE, notes), names, [])  # reported already
+        circumferences = _of_cases(sizes, _column(sizes, CIRCUMFERENCE, notes), names, [])  # reported already
     with_points = _known(points, _points(points, notes), names, notes) if points else {}
-    return ImageTables(_finite(pixel_sizes), _finite(circumferences), points, frozenset(with_points))
+    return ImageTables(_finite(pixel_sizes), _finite(circumferences), points, with_points)
 
 
 def is_point_table(path) -> bool:
@@ -104,7 +104,7 @@ def _tables_of(root: Path, annotated: bool, notes: list[str]) -> tuple[Path | No
     if not sizes and hc18_table.is_file():
         sizes.append(hc18_table)
     if others:
-        notes.append(f"{root}: tables of neither pixel sizes nor points were skipped: {_some(others)}")
+        notes.append(f"{root}: tables of neither pixel sizes nor points were skipped: {some(others)}")
     return _only_one(root, sizes, "pixel sizes"), _only_one(root, points, "points")
 
 
@@ -130,7 +130,7 @@ def _parsed(path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
 @functools.lru_cache(maxsize=8)
 def _parsed_once(path: Path, changed: int, size: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     rows = [row for row in read_rows(path) if any(map(str.strip, row))]
-    columns = tuple(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in rows[0]) if rows else ()
+    columns = tuple(column_key(name) for name in rows[0]) if rows else ()
     return columns, tuple(tuple(cell.strip() for cell in row) for row in rows[1:])
 
 
@@ -142,7 +142,7 @@ def _values(path: Path, wanted: tuple[str, ...], convert: Callable, notes: list[
     missing += [] if name_column else [" or ".join(NAME_COLUMNS)]
     if missing or not rows:
         raise UserError(f"{path}: the columns image_name, {', '.join(wanted)} and a row are needed; found "
-                        f"{f'no {_some(missing)} among ' if missing else 'no row below '}"
+                        f"{f'no {some(missing)} among ' if missing else 'no row below '}"
                         f"{', '.join(columns) or 'nothing'}; add what is missing")
     places = [columns.index(name) for name in wanted]
     found: dict = {}
@@ -169,10 +169,10 @@ def _note_rows(path: Path, wanted, wrong: list[str], twice: list[str], rows: int
         raise UserError(f"{path}: {what} must be numbers in their range; found none of {rows} rows usable, such as "
                         f"{wrong[0]}; correct them")
     if wrong:
-        notes.append(f"{path}: {len(wrong)} rows have no usable {what} and were skipped: {_some(wrong)}")
+        notes.append(f"{path}: {len(wrong)} rows have no usable {what} and were skipped: {some(wrong)}")
     if twice:
         notes.append(f"{path}: {len(twice)} names occur twice with different {what} and were skipped: "
-                     f"{_some(twice)}")
+                     f"{some(twice)}")
 
 
 def _column(path: Path, column: str, notes: list[str]) -> dict[str, float]:
@@ -206,16 +206,13 @@ def _four_points(cells: list[str]) -> np.ndarray | None:
     return None if np.isinf(points).any() else points
 
 
-def _known(path: Path, found: dict, names: set[str], notes: list[str]) -> dict:
-    """The rows of known cases; a table that names none of them belongs to another dataset."""
-    unknown = sorted(set(found) - names)
-    if found and len(unknown) == len(found):
-        raise UserError(f"{path}: its names must be those of the images, such as {min(names, default='none')}; found "
-                        f"{_some(unknown)}, none of which is an image; correct the column of names")
-    if unknown:
-        notes.append(f"{path}: {len(unknown)} rows have no image and were skipped: {_some(unknown)}")
-    return {name: value for name, value in found.items() if name in names}
+def _known(path: Path, found: dict, names: set[str], notes: list[str]) -> dict[str, str]:
+    """Case -> its name among those of `found`; a table that names no case belongs to another dataset."""
+    matches = match_names(found, names, path)
+    notes += matches.notes(path, "rows")
+    return check_single(matches, path)
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _of_cases(path: Path, found: dict, names: set[str], notes: list[str]) -> dict:
+    """Case -> its value."""
+    return {case: found[name] for case, name in _known(path, found, names, notes).items()}

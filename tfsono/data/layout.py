@@ -12,23 +12,28 @@ An image may be a folder (one DICOM series). And two of 2D images (see `volumes.
     010_HC.png  010_HC_Annotation.png  in one folder        the HC18 set as downloaded
 
 with tables of pixel sizes, head circumferences and BPD/OFD points in the dataset's folder (see `image_tables`). A
-dataset holds volumes or 2D images, not both. Hidden files, and files that are neither, are skipped and reported.
+dataset holds volumes or 2D images, not both. What a system leaves behind (hidden files, @eaDir, Thumbs.db ...), and
+what is neither, is skipped and reported. Names of masks, landmarks and tables are matched with the images' by `names`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tfsono.data.description import MOST_LABEL_VALUES, read_description, without_ignored
 from tfsono.data.image_tables import ImageTables, find_tables, is_point_table, read_point_table
+from tfsono.data.names import CHANNEL, check_single, match_names, some
 from tfsono.data.splits import check_split_names
+from tfsono.data.subjects import HC18_NAME, found_subjects
 from tfsono.errors import UserError
-from tfsono.files import read_json
+from tfsono.files import is_system_entry
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_volume
@@ -43,41 +48,16 @@ FOLDERS = (
 )
 LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".json")
 DICOM_SUFFIXES = (".dcm", ".dicom", "")
-OUR_KEYS = (
-    "name",
-    "modality",
-    "labels",
-    "landmarks",
-    "units",
-    "split",
-    "subjects",
-    "description",
-    "reference",
-    "licence",
-    "phantom",
-)
-FOREIGN_KEYS = (
-    *(
-        "channel_names",
-        "numTraining",
-        "numTest",
-        "file_ending",
-        "training",
-        "test",
-        "tensorImageSize",
-        "release",
-    ),
-    *("license", "dataset_name", "overwrite_image_reader_writer", "image_reader_writer", "converted_by"),
-    *("citation", "dataset_release"),
-)
-"""What other programs write into dataset.json: ignored."""
+NO_DICOM = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".txt", ".csv", ".json", ".md", ".pdf", ".xlsx", ".zip")
+"""A folder of files with these suffixes only is no case."""
 
-MOST_LABEL_VALUES = 255
+UNREAD_TABLE = re.compile(r"(landmark|fiducial)\w*\.(csv|tsv|txt|xlsx?|ods)")
+"""Names of tables in the dataset's folder that somebody may expect to be read as landmarks."""
+
+OWN_FOLDERS = ("audit", "landmarks")
+
 MASK_ENDINGS = ("_Annotation", "_mask")
 """What a mask's name may add to its image's."""
-
-HC18_NAME = re.compile(r"(\d+)_\d*HC")
-"""Number of the examination, then of the image: 010_HC, 010_2HC."""
 
 IMAGE_LABEL = "head"
 """The label of a dataset of 2D images whose dataset.json names none."""
@@ -87,6 +67,7 @@ IMAGE_LABEL = "head"
 class Case:
     """One image and what belongs to it; `landmarks` may be a table that several cases share.
 
+    `row` is the case's name in that table; `prefix` is what the names of its landmarks have in front of the dataset's.
     `pixel_size_mm` and `hc_mm` (head circumference) of a 2D image come from the tables, None where these have none; a
     DICOM file may hold its pixel size itself.
     """
@@ -98,6 +79,8 @@ class Case:
     subject: str
     pixel_size_mm: float | None = None
     hc_mm: float | None = None
+    row: str = ""
+    prefix: str = ""
 
     @property
     def is_2d(self) -> bool:
@@ -115,6 +98,7 @@ class Dataset:
         split: {"train" | "validation" | "test": case names} as dataset.json gives it, or None.
         cases: ordered by name.
         notes: lines for the user: what was skipped, what was found in the files.
+        ignored: the value in the masks of nnU-Net's label "ignore", voxels that nobody annotated; None without it.
     """
 
     root: Path
@@ -125,6 +109,7 @@ class Dataset:
     split: dict[str, list[str]] | None
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
+    ignored: int | None = None
 
     @property
     def of_images(self) -> bool:
@@ -144,35 +129,42 @@ def open_dataset(root) -> Dataset:
     root = Path(root)
     places = _places(root)
     notes: list[str] = []
-    described = _read_description(root / "dataset.json", notes)
+    described = read_description(root / "dataset.json", notes)
     image_paths, are_2d = _images(places, notes)
     label_paths = _labels_of(places, image_paths, are_2d, notes)
     tables = find_tables(root, image_paths, bool(label_paths), notes) if are_2d else ImageTables()
     landmark_paths = dict.fromkeys(tables.with_points, tables.points)
+    rows = tables.with_points
     if tables.points is None:
-        landmark_paths = _landmark_files(root, places, image_paths, notes)
-    subjects = described.get("subjects", {})
-    _check_known(subjects, image_paths, root / "dataset.json", "subjects")
+        landmark_paths, rows = _landmark_files(root, places, image_paths, notes)
+    given = described.get("subjects", {})
+    _check_known(given, image_paths, root / "dataset.json", "subjects")
+    subjects = {**found_subjects(image_paths, given, are_2d, str(places.images), notes), **given}
     cases = tuple(
         Case(name=name, image=image_paths[name], label=label_paths.get(name), landmarks=landmark_paths.get(name),
-             subject=subjects.get(name, _subject_of(name, are_2d)), pixel_size_mm=tables.pixel_sizes_mm.get(name),
-             hc_mm=tables.circumferences_mm.get(name))
+             subject=subjects[name], pixel_size_mm=tables.pixel_sizes_mm.get(name),
+             hc_mm=tables.circumferences_mm.get(name), row=rows.get(name, ""))
         for name in sorted(image_paths)
     )
     if are_2d:
         _note_unmeasured(root, cases, notes)
     if described.get("split") is not None:
         check_split_names(described["split"], image_paths, f"{root / 'dataset.json'}: split")
+    labels, ignored = without_ignored(described.get("labels"), are_2d, root / "dataset.json", notes)
     found_labels = _image_labels if are_2d else _volume_labels
+    landmarks = described.get("landmarks")
+    if landmarks is None:
+        landmarks, cases = (LANDMARKS, cases) if tables.points is not None else _found_landmarks(cases, root, notes)
     return Dataset(
         root=root,
         name=described.get("name", root.resolve().name),
         modality=described.get("modality", ""),
-        labels=found_labels(described.get("labels"), cases, root, notes),
-        landmarks=described["landmarks"] if "landmarks" in described else _found_landmarks(cases, tables, notes),
+        labels=found_labels(labels, cases, root, notes),
+        landmarks=landmarks,
         split=described.get("split"),
         cases=cases,
         notes=tuple(notes),
+        ignored=ignored,
     )
 
 
@@ -191,12 +183,14 @@ def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
     if case.landmarks is None:
         return {}
     if case.landmarks.suffix == ".csv" and is_point_table(case.landmarks):
-        points_px = read_point_table(case.landmarks).get(case.name, np.empty((0, 2)))
+        points_px = read_point_table(case.landmarks).get(case.row or case.name, np.empty((0, 2)))
         points_mm = points_to_mm(np.pad(points_px, ((0, 0), (0, 1))), like)
         return dict(zip(LANDMARKS, points_mm, strict=False))
     if case.landmarks.suffix == ".csv":
-        return read_landmarks_csv(case.landmarks).get(case.name, {})
-    return read_landmarks(case.landmarks, like)
+        found = read_landmarks_csv(case.landmarks).get(case.row or case.name, {})
+    else:
+        found = read_landmarks(case.landmarks, like)
+    return {name.removeprefix(case.prefix): point for name, point in found.items()}
 
 
 def source_checksums(case: Case) -> dict[str, str]:
@@ -289,26 +283,24 @@ def _images(places: _Places, notes: list[str]) -> tuple[dict[str, Path], bool]:
     nnU-Net's ending _0000 is not part of the name; further channels are not read.
     """
     folder = places.images
-    if any(is_image_2d_file(path) and not path.is_dir() for path in folder.iterdir()):
-        found = _images_2d(folder, notes)
-        if folder == places.labels:
-            found = {name: path for name, path in found.items() if not name.endswith(MASK_ENDINGS)}
-        return found, True
-    found = _volumes(folder, notes)
+    are_2d = any(is_image_2d_file(path) and not path.is_dir() for path in folder.iterdir())
+    found = _images_2d(folder, notes) if are_2d else _volumes(folder, notes)
+    if are_2d and folder == places.labels:
+        found = {name: path for name, path in found.items() if not name.endswith(MASK_ENDINGS)}
     if folder.name == "imagesTr":
-        further = sorted(name for name in found if re.search(r"_\d{4}$", name) and not name.endswith("_0000"))
-        further = [name for name in further if f"{name[:-5]}_0000" in found]
+        further = sorted(name for name in found if re.search(r"_\d{4}$", name) and not name.endswith(CHANNEL))
+        further = [name for name in further if name[:-5] + CHANNEL in found]
         if further:
             notes.append(
-                f"{folder}: one channel is read; {len(further)} others were skipped: {_some(further)}"
+                f"{folder}: one channel is read; {len(further)} others were skipped: {some(further)}"
             )
-        found = {name.removesuffix("_0000"): path for name, path in found.items() if name not in further}
+        found = {name.removesuffix(CHANNEL): path for name, path in found.items() if name not in further}
     if not found:
         raise UserError(
             f"{folder}: an image is needed (.nii.gz .nii .mha .mhd .nrrd or a DICOM folder, or 2D images: .png .jpg "
             ".bmp .tif .dcm); found none"
         )
-    return found, False
+    return found, are_2d
 
 
 def _labels_of(places: _Places, images: dict[str, Path], are_2d: bool, notes: list[str]) -> dict[str, Path]:
@@ -329,31 +321,27 @@ def _images_2d(folder: Path, notes: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     ignored = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_image_2d_file(path) and not path.is_dir():
+        if is_system_entry(path):
+            ignored.append(path.name)
+        elif is_image_2d_file(path) and not path.is_dir():
             _add(found, image_2d_name(path), path)
         elif is_volume_file(path) or is_series_folder(path):
             raise UserError(
                 f"{path}: a dataset holds volumes or 2D images, not both; found this volume among 2D images: move one "
                 "kind elsewhere"
             )
-        elif path.suffix.lower() not in (".csv", ".json") and not path.is_dir():
+        elif path.suffix.lower() not in (".csv", ".json") and path.name not in OWN_FOLDERS:
             ignored.append(path.name)
     if ignored:
-        notes.append(f"{folder}: {len(ignored)} files are not images and were skipped: {_some(ignored)}")
+        notes.append(f"{folder}: {len(ignored)} files or folders are not images and were skipped: {some(ignored)}")
     return found
-
-
-def _subject_of(name: str, are_2d: bool) -> str:
-    """The number of the examination in HC18's names: 010_HC and 010_2HC show one fetus."""
-    numbered = HC18_NAME.fullmatch(name) if are_2d else None
-    return numbered.group(1) if numbered else name
 
 
 def _note_unmeasured(root: Path, cases: tuple[Case, ...], notes: list[str]) -> None:
     without = [c.name for c in cases if c.pixel_size_mm is None and c.image.suffix.lower() not in DICOM_SUFFIXES]
     if without:
         notes.append(f"{root}: {len(without)} of {len(cases)} images have no pixel size and are measured in pixels "
-                     f"only: {_some(without)}")
+                     f"only: {some(without)}")
 
 
 def _volumes(folder: Path, notes: list[str]) -> dict[str, Path]:
@@ -361,15 +349,22 @@ def _volumes(folder: Path, notes: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     ignored = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith("."):
+        if is_system_entry(path):
             ignored.append(path.name)
-        elif is_volume_file(path) or path.is_dir():
+        elif is_volume_file(path) or (path.is_dir() and _may_be_series(path)):
             _add(found, case_name(path), path)
         elif path.suffix.lower() not in (".raw", ".zraw"):  # the voxels of an .mhd
             ignored.append(path.name)
     if ignored:
-        notes.append(f"{folder}: {len(ignored)} files are not volumes and were skipped: {_some(ignored)}")
+        notes.append(f"{folder}: {len(ignored)} files or folders are not volumes and were skipped: {some(ignored)}")
     return found
+
+
+def _may_be_series(folder: Path) -> bool:
+    """Whether any file in it may be DICOM, by its name; what is in sub-folders is reported as it is read."""
+    inside = [path for path in folder.iterdir() if not is_system_entry(path)]
+    return any(path.is_dir() and any(path.iterdir()) for path in inside) or any(
+        path.is_file() and not is_volume_file(path) and path.suffix.lower() not in NO_DICOM for path in inside)
 
 
 def _add(found: dict[str, Path], name: str, path: Path) -> None:
@@ -384,135 +379,48 @@ def _add(found: dict[str, Path], name: str, path: Path) -> None:
 
 
 def _only_known(found: dict[str, Path], names, notes: list[str]) -> dict[str, Path]:
-    unknown = sorted(path.name for name, path in found.items() if name not in names)
-    if unknown:
-        folder = next(iter(found.values())).parent
-        notes.append(
-            f"{folder}: {len(unknown)} files have no image and were skipped: {_some(unknown)}"
-        )
-    return {name: path for name, path in found.items() if name in names}
+    """Case -> file, of the files whose names fit a case."""
+    if not found:
+        return {}
+    folder = next(iter(found.values())).parent
+    matches = match_names(found, names, folder)
+    notes += matches.notes(folder, "files", {name: path.name for name, path in found.items()})
+    return {case: found[name] for case, name in check_single(matches, folder).items()}
 
 
-def _landmark_files(root: Path, places: _Places, names, notes: list[str]) -> dict[str, Path]:
-    """Case name -> its own file in `landmarks`, or the one landmarks.csv that has a row for it."""
+def _landmark_files(root: Path, places: _Places, names, notes: list[str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Case -> its own file in `landmarks`, or the landmarks.csv that has rows for it; and its name in that table."""
     folder, ending = places.landmarks, places.ending
     for table in (root / "landmarks.csv", folder / "landmarks.csv"):
         if table.is_file():
-            return {name: table for name in read_landmarks_csv(table) if name in names}
+            matches = match_names(read_landmarks_csv(table), names, f"{table}: case")
+            notes += matches.notes(table, "cases")
+            if any(path.name.lower().endswith(LANDMARK_SUFFIXES) for path in folder.glob("[!.]*")):
+                notes.append(f"{folder}: landmarks are read from {table.name}, the files in this folder are not")
+            rows = check_single(matches, f"{table}: case")
+            return dict.fromkeys(rows, table), rows
     found: dict[str, Path] = {}
+    ignored = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        suffix = next((suffix for suffix in LANDMARK_SUFFIXES if path.name.endswith(suffix)), None)
-        if path.name.startswith(".") or (suffix is None and not is_volume_file(path)):
+        suffix = next((suffix for suffix in LANDMARK_SUFFIXES if path.name.lower().endswith(suffix)), None)
+        if is_system_entry(path) or path.is_dir() or (suffix is None and not is_volume_file(path)):
+            ignored += [path.name] * (path.suffix.lower() not in (".raw", ".zraw", ".img"))
             continue
         stem = case_name(path) if suffix is None else path.name[: -len(suffix)]
         _add(found, stem.removesuffix(ending) if ending else stem, path)
-    return _only_known(found, names, notes)
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-# ---------------------------------------------------------------------------------------------- dataset.json
-
-
-def _read_description(path: Path, notes: list[str]) -> dict:
-    """The entries that this package uses, each checked; absent ones are absent."""
-    if not path.is_file():
-        return {}
-    found = read_json(path, "mend it, or remove it: labels and landmarks are then found in the files")
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: must hold one JSON object; found {type(found).__name__}")
-    unknown = sorted(set(found) - set(OUR_KEYS) - set(FOREIGN_KEYS))
-    if unknown:
-        notes.append(
-            f"{path}: unknown keys were ignored: {_some(unknown, 8)}; known are {', '.join(OUR_KEYS)}"
-        )
-    readers = {
-        "name": _text, "modality": _modality, "labels": _labels, "landmarks": _landmarks,
-        "units": _units, "subjects": _subjects, "split": _split,
-    }  # fmt: skip
-    described = {key: reader(found[key], f"{path}: {key}") for key, reader in readers.items() if key in found}
-    if "channel_names" in found and "modality" not in described:
-        described["modality"] = _modality(found["channel_names"], f"{path}: channel_names")
-    return described
-
-
-def _wrong(where: str, rule: str, found) -> UserError:
-    return UserError(f"{where} must be {rule}; found {json.dumps(found)[:80]}")
-
-
-def _text(value, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, "text", value)
-    return value
-
-
-def _modality(value, where: str) -> str:
-    """Text, or nnU-Net's {"0": "MRI"}: the first channel's."""
-    return _text(value.get("0", "") if isinstance(value, dict) else value, where)
-
-
-def _units(value, where: str) -> str:
-    if value != "mm":
-        raise _wrong(where, '"mm" (files are read in millimetres)', value)
-    return value
-
-
-def _labels(value, where: str) -> dict[str, int]:
-    """{"femur": 1} or, as in the Decathlon, {"1": "femur"}; background (0) is dropped."""
-    if not isinstance(value, dict):
-        raise _wrong(where, 'an object such as {"femur": 1}', value)
-    labels: dict[str, int] = {}
-    for key, entry in value.items():
-        name, number = (entry, key) if isinstance(entry, str) and key.isdecimal() else (key, entry)
-        if isinstance(number, str) and number.isdecimal():
-            number = int(number)
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
-            raise _wrong(
-                f"{where}: {key!r}", "one whole number from 0 to 65535 (no regions, no lists)", entry
-            )
-        if number in labels.values() or name in labels:
-            raise _wrong(where, f"without repetition ({name!r}, {number})", value)
-        labels[name] = number
-    labels = {name: number for name, number in sorted(labels.items(), key=lambda item: item[1]) if number}
-    if len(labels) > MOST_LABEL_VALUES:
-        raise _wrong(where, f"at most {MOST_LABEL_VALUES} labels", value)
-    return labels
-
-
-def _landmarks(value, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise _wrong(where, 'a list of names such as ["proximal", "distal"]', value)
-    if len(set(value)) != len(value):
-        raise _wrong(where, "a list of different names", value)
-    return tuple(value)
-
-
-def _subjects(value, where: str) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(name, (str, int)) for name in value.values()):
-        raise _wrong(where, 'an object such as {"case_01": "subject_a"}', value)
-    return {case: str(subject) for case, subject in value.items()}
-
-
-def _split(value, where: str) -> dict[str, list[str]] | None:
-    """{"train": [...], "validation": [...], "test": [...]}; null counts as absent."""
-    if value is None:
-        return None
-    parts = ("train", "validation", "test")
-    if not isinstance(value, dict) or not set(value) <= set(parts):
-        raise _wrong(where, 'an object with "train", "validation" and "test"', value)
-    for part, names in value.items():
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise _wrong(f"{where}: {part}", "a list of case names", names)
-    return {part: list(value.get(part, [])) for part in parts}
+    ignored += [path.name for path in sorted(root.iterdir())
+                if path.is_file() and UNREAD_TABLE.fullmatch(path.name.lower())]
+    if ignored:
+        notes.append(f"{root}: {len(ignored)} files or folders are not landmarks and were skipped: {some(ignored)}; "
+                     "landmarks are .mrk.json, .fcsv, .json or a label image a case, or the one table landmarks.csv")
+    return _only_known(found, names, notes), {}
 
 
 def _check_known(named, names, path: Path, key: str) -> None:
     unknown = sorted(set(named) - set(names))
     if unknown:
         raise UserError(
-            f"{path}: {key} must name cases that exist; found {_some(unknown)}: correct or remove them"
+            f"{path}: {key} must name cases that exist; found {some(unknown)}: correct or remove them"
         )
 
 
@@ -523,7 +431,7 @@ def _image_labels(described: dict[str, int] | None, cases: tuple[Case, ...], roo
     """One label of value 1, whatever the files hold: in a 2D mask every value but 0 is inside."""
     if described is not None and len(described) > 1:
         raise UserError(f"{root / 'dataset.json'}: labels of 2D images must be one, as every value but 0 is inside; "
-                        f"found {_some(list(described))}; keep one")
+                        f"found {some(list(described))}; keep one")
     if described is None:
         return {IMAGE_LABEL: 1} if any(case.label for case in cases) else {}
     return dict.fromkeys(described, 1)
@@ -544,7 +452,7 @@ def _volume_labels(described: dict[str, int] | None, cases: tuple[Case, ...], ro
             )
     labels = {f"label_{value}": value for value in sorted(values)}
     if labels:
-        notes.append(f"labels found in the masks: {_some(list(labels), 8)}; dataset.json can name them")
+        notes.append(f"labels found in the masks: {some(list(labels), 8)}; dataset.json can name them")
     return labels
 
 
@@ -560,25 +468,55 @@ def _positive_values(path: Path) -> set[int]:
     return {int(value) for value in values if value > 0 and value == int(value)}
 
 
-def _found_landmarks(cases: tuple[Case, ...], tables: ImageTables, notes: list[str]) -> tuple[str, ...]:
-    """Those of a table of points; else every landmark name of any readable file, sorted."""
-    if tables.points is not None:
-        return LANDMARKS
-    names: set[str] = set()
+def _found_landmarks(cases: tuple[Case, ...], root: Path, notes: list[str]
+                     ) -> tuple[tuple[str, ...], tuple[Case, ...]]:
+    """Every landmark name of any readable file, sorted; and the cases, with the `prefix` of their names.
+
+    Raises:
+        UserError: no two cases have a name in common, with or without a prefix.
+    """
+    names_of: dict[str, tuple[str, ...]] = {}
     unreadable: list[str] = []
     for case in cases:
         if case.landmarks is not None:
             try:
-                names.update(_landmark_names(case))
+                names_of[case.name] = _landmark_names(case)
             except UserError as error:
                 unreadable.append(str(error))
     if unreadable:
         notes.append(f"{len(unreadable)} landmark files have no readable names, such as {unreadable[0]}")
-    if names:
-        notes.append(
-            f"landmarks found in the files: {_some(sorted(names, key=_by_number), 16)}; dataset.json can order them"
-        )
-    return tuple(sorted(names, key=_by_number))
+    prefixes = _node_prefixes({case: names for case, names in names_of.items() if names}, root, notes)
+    found = {name.removeprefix(prefixes.get(case, "")) for case, names in names_of.items() for name in names}
+    ordered = tuple(sorted(found, key=_by_number))
+    if ordered:
+        notes.append(f"landmarks found in the files: {some(ordered, 16)}; dataset.json can order them")
+    return ordered, tuple(replace(case, prefix=prefixes.get(case.name, "")) for case in cases)
+
+
+def _node_prefixes(names_of: dict[str, tuple[str, ...]], root: Path, notes: list[str]) -> dict[str, str]:
+    """Case -> what its landmarks' names begin with, where only the rest is the same in all cases.
+
+    Slicer names points after their node: case_01-1 and case_01-2 in one case, case_02-1 and case_02-2 in another.
+    """
+    counts = Counter(name for names in names_of.values() for name in set(names))
+    if len(names_of) < 2 or max(counts.values()) > 1:
+        return {}
+    prefixes = {case: _common_start(names) for case, names in names_of.items()}
+    rests = [{name.removeprefix(prefixes[case]) for name in names} for case, names in names_of.items()]
+    case, names = next(iter(names_of.items()))
+    if not all(prefixes.values()) or not set.intersection(*rests):
+        raise UserError(f"{root}: a landmark must have the same name in all cases; found no name that two of the "
+                        f"{len(names_of)} cases share, such as {names[0]!r} in {case} only (Slicer names points after "
+                        'their list): rename them, or write "landmarks": [] into dataset.json to do without')
+    notes.append(f"{root}: no two cases share the name of a landmark: its start was dropped, as the rest is shared, "
+                 f"such as {names[0]!r}, read as {names[0].removeprefix(prefixes[case])!r}")
+    return prefixes
+
+
+def _common_start(names: tuple[str, ...]) -> str:
+    """What all names begin with, up to the last separator."""
+    common = os.path.commonprefix(list(names))
+    return common[: 1 + max(common.rfind(mark) for mark in "-_ .:")]
 
 
 def _landmark_names(case: Case) -> tuple[str, ...]:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import collections
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from tfsono.data.layout import MASK_ENDINGS
 from tfsono.errors import UserError
+from tfsono.files import is_system_entry, safe_name
+from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file
+from tfsono.volumes.image_2d import image_2d_name
+
+DATA_SUFFIXES = (".raw", ".zraw", ".img")
+"""Voxels whose header is another file."""
 
 
 def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = "volume",
                 is_input: Callable[[Path], bool] = is_volume_file) -> list[Path]:
     """Files, DICOM folders, and those directly in the given folders; each once.
 
-    A file that is named is not checked here; a wrong one is reported when it is predicted.
+    A file that is named is not checked here; a wrong one is reported when it is predicted. What a folder contains
+    besides inputs is skipped, with a line on stderr.
 
     Args:
       inputs: paths from the command line.
@@ -29,7 +38,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
     """
     found: dict[Path, Path] = {}
     for each in map(Path, inputs):
-        members = _members(each, is_input) if each.is_dir() else [each]
+        members = _members(each, is_input, out_dir, what) if each.is_dir() else [each]
         if members != [each] and each.resolve() == out_dir.resolve():
             raise UserError(f"--out {out_dir}: must not be the folder of the inputs; choose another one")
         for member in members:
@@ -39,13 +48,26 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
     return list(found.values())
 
 
-def _members(folder: Path, is_input: Callable[[Path], bool]) -> list[Path]:
-    """The inputs directly in a folder; else its sub-folders, if it has nothing else; else the folder itself (DICOM)."""
-    content = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in content if path.is_file() and is_input(path)]
-    if files:
-        return files
-    return content if content and all(path.is_dir() for path in content) else [folder]
+def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what: str) -> list[Path]:
+    """The inputs directly in a folder, files and DICOM folders; else the folder itself (DICOM).
+
+    If it has nothing but sub-folders, it is all of these: a wrong one is reported when it is predicted.
+    """
+    content = [path for path in sorted(folder.iterdir()) if not is_system_entry(path)]
+    content = [path for path in content
+               if path.resolve() != out_dir.resolve() and path.suffix.lower() not in DATA_SUFFIXES]
+    folders = [path for path in content if path.is_dir() and not all(map(is_system_entry, path.iterdir()))]
+    members = [path for path in content if path.is_file() and is_input(path)]
+    if folders and not any(path.is_file() for path in content):
+        members = folders
+    elif folders and is_input is is_volume_file and (members or not is_series_folder(folder)):
+        members += [path for path in folders if is_series_folder(path)]
+    passed = [path.name for path in (content if members else folders)
+              if path not in members and not image_2d_name(path).endswith(MASK_ENDINGS)]
+    if passed:
+        names = ", ".join(passed[:3]) + ", ..." * (len(passed) > 3)
+        print(f"{folder}: {len(passed)} files or folders are no {what} and were skipped: {names}", file=sys.stderr)
+    return members or [folder]
 
 
 def unique_names(paths: Sequence[Path], taken: dict[str, str],
@@ -65,16 +87,16 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
     for path in paths:
         free = [name for name in _names_with_folders(path, name_of)
                 if wanted[name.lower()] == 1 and name.lower() not in used]
-        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(name_of(path), used))
+        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
         used.add(name.lower())
         names.append(name)
     return names
 
 
 def _names_with_folders(path: Path, name_of: Callable[[Path], str]) -> list[str]:
-    """The case's name alone, with one folder in front, with two folders, and so on."""
+    """The case's name alone, with one folder in front, with two folders, and so on; each safe for a file's name."""
     folders = path.resolve().parent.parts[1:]
-    return ["_".join([*folders[len(folders) - depth:], name_of(path)]) for depth in range(len(folders) + 1)]
+    return [safe_name("_".join([*folders[len(folders) - depth:], name_of(path)])) for depth in range(len(folders) + 1)]
 
 
 def _numbered(name: str, used: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,9 @@ from types import ModuleType
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
 from tfsono.files import read_json
+from tfsono.predict.inputs import find_inputs
 from tfsono.predict.loop import Predictor, predict_all
+from tfsono.predict.pixel_sizes import check_pixel_sizes
 from tfsono.predict.sources import Model, Options, is_exported, model_key
 from tfsono.systems import NAMES, system
 from tfsono.systems.manifest import with_current_keys
@@ -27,6 +30,10 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
     """
     check_options(source, options)
     outputs = system(system_of(source)).outputs()
+    if options.pixel_size_mm:
+        inputs = find_inputs(inputs, Path(out_dir), outputs.what, outputs.is_input)
+        for line in check_pixel_sizes(options.pixel_size_mm, inputs):
+            print(line, file=sys.stderr)
     return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, overwrite)
 
 

@@ -29,7 +29,8 @@ from tfsono.volumes.volume import (
     reason_of,
 )
 
-__all__ = ["Image2D", "is_image_2d_file", "image_2d_name", "volume_of_image", "read_image_2d", "read_mask_2d"]
+__all__ = ["Image2D", "is_image_2d_file", "image_2d_name", "mask_in_alpha", "volume_of_image", "read_image_2d",
+           "read_mask_2d"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 LEAST_SIDE = 16
@@ -46,6 +47,9 @@ OUTLINE_PIXELS = 2.0
 
 THIN = 3
 """An outline disappears when it is eroded by a square of this side."""
+
+PNG_WITHOUT_ALPHA = (0, 2)
+"""Colour types of PNG: grey levels, colours."""
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -124,7 +128,8 @@ def volume_of_image(image: Image2D, pixel_size_mm: float | None = None) -> Volum
 def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
     """The mask of an image, uint8 [Y, X]: 1 inside, 0 outside; it may be empty.
 
-    Every value but 0 is inside. A line that encloses a hole larger than itself is an outline, as in the HC18 set, and
+    Every value but 0 is inside; where all colours are alike and the transparency is not, it is the transparency's
+    (`mask_in_alpha`). A line that encloses a hole larger than itself is an outline, as in the HC18 set, and
     is filled; so is a thin one that leaves the image or has a gap, if it is convex like a head.
 
     Args:
@@ -145,9 +150,31 @@ def read_mask_2d(path, size_yx: tuple[int, int]) -> np.ndarray:
         raise OtherGridError(f"{path}: a mask must have the size of its image, {_size(size_yx)}; found "
                              f"{_size(values.shape)}; export it at the image's size")
     if values.ndim == 3:
-        values = values[:, :, :3].max(axis=2)  # without transparency
+        values = values[:, :, -1] if _only_alpha(values) else values[:, :, :3].max(axis=2)
     _check_mask_levels(values, path)
     return _filled(values > 0, path).astype(np.uint8)
+
+
+def mask_in_alpha(path) -> bool:
+    """Whether a mask is in the transparency of an image whose colours are all alike.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        start = file.read(26)
+    if start.startswith(b"\x89PNG") and start[-1] in PNG_WITHOUT_ALPHA:  # most masks: not decoded twice
+        return False
+    values = _decoded(Path(path))
+    return values.ndim == 3 and _only_alpha(values)
+
+
+def _only_alpha(values: np.ndarray) -> bool:
+    """Whether [Y, X, channels] has transparency that varies, and colours that do not."""
+    if values.shape[2] not in (2, 4):
+        return False
+    colours, alpha = values[:, :, :-1], values[:, :, -1]
+    return bool((colours == colours[0, 0]).all() and alpha.min() != alpha.max())
 
 
 # ----------------------------------------------------------------------------------------------- the values

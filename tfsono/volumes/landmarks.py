@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations, zip_longest
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import read_rows, write_text
+from tfsono.files import column_key, read_json, read_rows, write_text
 from tfsono.volumes.image import is_volume_file, read_mask
 from tfsono.volumes.volume import Volume
 
@@ -30,6 +31,8 @@ _MILLIMETRES = {"um": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1e3}
 _UNITS = {"\N{MICRO SIGN}m": "um", "micrometre": "um", "millimetre": "mm", "centimetre": "cm", "metre": "m"}
 _CSV_COLUMNS = ("case", "name", "x_mm", "y_mm", "z_mm")
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+POINT_LISTS, LINES = ("Fiducial", "PointList"), ("Line", "Angle")
+"""The types of Slicer's markups whose control points are landmarks."""
 
 
 class Box(NamedTuple):
@@ -50,11 +53,11 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
     """Reads the landmarks of one case.
 
     Args:
-        path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines where it has no list; never
-            those of its ROI boxes); Slicer's older `.fcsv`; an annotation in voxel indices
-            (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point that is null, empty, NaN,
-            all 0, or has a negative index is missing; a spacing that is absent or null is the image's); or a label
-            image, in which each label's centroid is a landmark named by its number.
+        path: 3D Slicer markups (`.mrk.json`; the points of its lists, or of its lines and angles where it has no
+            list; never those of planes, curves and boxes, see `skipped_markups`); Slicer's older `.fcsv`; an
+            annotation in voxel indices (`.json`: {"spacing", "spacing_unit", "landmarks": {name: [i, j, k]}}; a point
+            that is null, empty, NaN, all 0, or has a negative index is missing; a spacing that is absent or null is the
+            image's); or a label image, in which each label's centroid is a landmark named by its number.
         like: the image: needed for voxel indices; a label image is checked against its grid.
 
     Returns:
@@ -79,6 +82,33 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
     raise UserError(f"{path}: landmarks are .mrk.json, .fcsv, .json or a label image; found {path.name!r}")
 
 
+def skipped_markups(path) -> str:
+    """The markups of a file whose points are not read, in words such as "1 Plane, 2 Curve"; "" where there is none.
+
+    These are all but lists, lines and angles; and lines and angles beside a list that does not hold their points too.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(".json"):
+        return ""
+    markups = _read_json(path).get("markups")
+    if not isinstance(markups, list):
+        return ""
+    markups = [one for one in markups if isinstance(one, dict)]
+    known = {label for one in markups if one.get("type", "Fiducial") in POINT_LISTS for label in _labels_of(one)}
+    counts = Counter(str(one["type"]) for one in markups
+                     if one.get("type", "Fiducial") not in POINT_LISTS
+                     and (one["type"] not in LINES or (known and not known.issuperset(_labels_of(one)))))
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _labels_of(markup: dict) -> list[str]:
+    controls = markup.get("controlPoints") or []
+    return [str(control.get("label")) for control in controls if isinstance(control, dict)]
+
+
 def read_landmark_names(path) -> tuple[str, ...]:
     """The names in a landmark file of one case, in its order, without its image, even if positions are wrong.
 
@@ -96,6 +126,8 @@ def read_landmark_names(path) -> tuple[str, ...]:
 def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
     """Reads one table of all cases: columns case, name, x_mm, y_mm, z_mm (LPS); empty or NaN is missing.
 
+    Columns count by their letters and digits ("X (mm)" is x_mm), cells without outer spaces.
+
     Returns:
         For each case the landmarks as `read_landmarks` gives them.
 
@@ -103,13 +135,14 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
         UserError: no file, other columns, a landmark twice in a case, text that is no number.
     """
     path = Path(path)
-    header, *rows = [row for row in read_rows(path) if row] or [[]]
+    header, *rows = [row for row in read_rows(path) if any(map(str.strip, row))] or [[]]
+    header = [column_key(column) for column in header]
     if not rows or not set(_CSV_COLUMNS) <= set(header):
         raise UserError(f"{path}: the columns {', '.join(_CSV_COLUMNS)} and a row are needed; "
                         f"found {', '.join(header) if rows else 'no row'}")
     cases: dict[str, dict[str, np.ndarray]] = {}
     for cells in rows:
-        row = dict(zip_longest(header, cells[:len(header)], fillvalue=""))
+        row = {column: cell.strip() for column, cell in zip_longest(header, cells[:len(header)], fillvalue="")}
         point = _point(path, row["name"], [row[column] or "nan" for column in _CSV_COLUMNS[2:]])
         _add(path, cases.setdefault(row["case"], {}), row["name"], point)
     return cases
@@ -172,9 +205,9 @@ def _from_markups(path: Path, content: dict) -> dict[str, np.ndarray]:
     markups = content["markups"]
     if not isinstance(markups, list) or not all(isinstance(one, dict) for one in markups):
         raise UserError(f"{path}: 'markups' must be a list of objects; found {type(markups).__name__}")
-    lists = [one for one in markups if one.get("type") == "Fiducial"]
+    lists = [one for one in markups if one.get("type", "Fiducial") in POINT_LISTS]
     points: dict[str, np.ndarray] = {}
-    for markup in lists or [one for one in markups if one.get("type") != "ROI"]:
+    for markup in lists or [one for one in markups if one["type"] in LINES]:
         signs = _signs(path, str(markup.get("coordinateSystem", "LPS")))
         unit = markup.get("coordinateUnits", "mm")
         if unit != "mm" and unit[:1] != ["mm"]:
@@ -380,18 +413,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict:
-    def different(pairs: list[tuple]) -> dict:
-        """Python's reader would silently keep the last of two entries of one name."""
-        names = [name for name, _ in pairs]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{path}: each name must occur once in its object; found {twice!r} twice")
-        return dict(pairs)
-
-    try:
-        content = json.loads(_read_text(path), object_pairs_hook=different)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: must be JSON; found: {error}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a JSON object; found a {type(content).__name__}")
     return content

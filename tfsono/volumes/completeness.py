@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,25 +29,14 @@ _META_BYTES = {
 }  # fmt: skip
 
 
-def check_name(path) -> None:
-    """Refuses a path that is not UTF-8, on which ITK ends the process.
-
-    Raises:
-        UserError: as above.
-    """
-    name = os.fsencode(path)
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        shown = name.decode("utf-8", "backslashreplace")
-        raise UserError(f"{shown}: the name must be UTF-8; found other bytes in it; rename it") from None
-
-
-def check_complete(path: Path) -> None:
+def check_complete(path: Path) -> NiftiHeader | None:
     """Refuses damaged gzip, NIfTI or MetaImage files that end early, and NIfTI faults that ITK would hide.
 
     Reads a gzipped file once to its end: 512 x 512 x 512 voxels of 16 bits take about a second. The same pass
     looks for NaN in NIfTI files of floats, which are read whole for it even if not gzipped.
+
+    Returns:
+        The header of a NIfTI or Analyze file, None for other formats.
 
     Raises:
         NotFiniteError: NaN or infinite voxels in a NIfTI file.
@@ -56,13 +44,14 @@ def check_complete(path: Path) -> None:
     """
     try:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
-            _check_nifti(path)
-        elif path.name.lower().endswith((".mha", ".mhd")):
+            return _check_nifti(path)
+        if path.name.lower().endswith((".mha", ".mhd")):
             _check_metaimage(path, first_bytes(path), _length(path))
         else:
             _length(path)
     except OSError as error:
         raise UserError(f"{path}: the file must be readable; {error.strerror or error}") from None
+    return None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -98,7 +87,7 @@ def _length(path: Path) -> int:
     return sum(map(len, _pieces(path))) if _is_gzipped(path) else path.stat().st_size
 
 
-def _check_nifti(path: Path) -> None:
+def _check_nifti(path: Path) -> NiftiHeader:
     """Checks the header, and the length and voxels of the file that holds them (the .img of a .hdr/.img pair)."""
     header_path, data_path = path, path
     if path.suffix.lower() in (".hdr", ".img"):
@@ -117,6 +106,7 @@ def _check_nifti(path: Path) -> None:
     _check_numbers(header_path, header)
     whole = itertools.chain([start], pieces) if data_path == header_path else _pieces(data_path)
     _check_voxels(data_path, header, whole)
+    return header
 
 
 def _check_voxels(path: Path, header: NiftiHeader, pieces: Iterator[bytes]) -> None:

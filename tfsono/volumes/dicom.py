@@ -15,9 +15,9 @@ import pydicom
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
-from tfsono.volumes.completeness import check_name
 from tfsono.volumes.dicom_grid import Stack, checked_stack
 from tfsono.volumes.dicom_planes import DAMAGE, Header, Plane, read_header
+from tfsono.volumes.image_file import check_name
 from tfsono.volumes.volume import NoSpacingError, Volume, call_quietly, reason_of, volume_from_image, with_spacing
 
 _MOST_NAMED = 3
@@ -86,9 +86,9 @@ def _files_by_series(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[Hea
         paths = call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), one))  # noqa: B023
         for path in paths:
             check_name(path)
-        first = read_header(paths[0])
-        if first.other and len(paths) == 1:
-            others.append(first)
+        headers = [read_header(path) for path in paths] if read_header(paths[0]).other else []
+        if headers and all(header.other for header in headers):
+            others += headers
         else:
             found[one] = paths
     known = {Path(path).name for paths in found.values() for path in paths} | {Path(one.path).name for one in others}
@@ -160,8 +160,13 @@ def _read_headers(where: str, headers: list[Header], spacing_mm) -> Volume:
     if lacking is not None and spacing_mm is None:
         raise NoSpacingError(where, f"{lacking.spacing_found} ({lacking.name})")
     volume = volume_from_image(_image(where, planes, stack), where)
-    volume = replace(volume, notes=(*stack.notes, *volume.notes))
-    return volume if spacing_mm is None else with_spacing(volume, spacing_mm, lacking.spacing_found if lacking else "")
+    rescaled = "rescale slope or intercept differs by slice: each slice has its own"
+    differ = len({(plane.slope, plane.intercept) for plane in planes}) > 1
+    volume = replace(volume, notes=(*stack.notes, *[rescaled] * differ, *volume.notes))
+    if spacing_mm is None:
+        return volume
+    between = f", and {stack.between_mm:.4g} mm between slices" if planes[0].position_mm is not None else ""
+    return with_spacing(volume, spacing_mm, f"{lacking.spacing_found}{between}" if lacking else "")
 
 
 def _stack_as_stated(where: str, headers: list[Header], spacing_mm) -> Stack:

@@ -18,8 +18,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
-from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete, check_name, first_bytes
+from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete, first_bytes
 from tfsono.volumes.dicom import read_dicom_file, read_series
+from tfsono.volumes.image_file import check_name, is_dicom_file
 from tfsono.volumes.masks import on_grid_of, whole_numbers
 from tfsono.volumes.metaimage import meta_spacing
 from tfsono.volumes.minc import minc_spacing
@@ -34,6 +35,7 @@ from tfsono.volumes.volume import (
     check_not_constant,
     image_from_array,
     reason_of,
+    shear_note,
     volume_from_image,
     with_plausibility,
     with_spacing,
@@ -154,24 +156,20 @@ def _read(path, spacing_mm=None) -> Volume:
         return with_plausibility(read_series(path, spacing_mm=spacing_mm))
     if not path.is_file():
         raise UserError(f"{path}: the file must exist; found none")
-    check_complete(path)
+    header = check_complete(path)
     kind = _format(path)
     if kind == "GDCMImageIO":
         return with_plausibility(read_dicom_file(path, spacing_mm))
-    header = _nifti_header(path) if kind == "NiftiImageIO" else None
     found = header.spacing_found(path) if header else _spacing_found(path, kind)
     if found.missing and spacing_mm is None:
         raise NoSpacingError(path, found.missing)
-    volume = volume_from_image(_in_millimetres(_read_image(path, header), found), str(path))
-    notes = (*found.notes, *volume.notes, *filter(None, [header.forms_note(volume) if header else ""]))
-    volume = replace(volume, notes=notes)
+    image, notes = _read_image(path, header)
+    volume = volume_from_image(_in_millimetres(image, found), str(path))
+    forms = header.forms_note(volume) if header else ""
+    volume = replace(volume, notes=(*found.notes, *notes, *volume.notes, *filter(None, [forms])))
     if spacing_mm is not None:
         volume = with_spacing(volume, spacing_mm, found.missing)
     return with_plausibility(volume)
-
-
-def _nifti_header(path: Path) -> NiftiHeader | None:
-    return parse_header(first_bytes(path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path))
 
 
 def _spacing_found(path: Path, kind: str) -> HeaderSpacing:
@@ -180,16 +178,19 @@ def _spacing_found(path: Path, kind: str) -> HeaderSpacing:
     return (meta_spacing if kind == "MetaImageIO" else nrrd_spacing)(path, first_bytes(path))
 
 
-def _read_image(path: Path, header: NiftiHeader | None) -> sitk.Image:
-    """ITK refuses a NIfTI file of which the only form has a shear, however small; `completeness` has its own limit."""
+def _read_image(path: Path, header: NiftiHeader | None) -> tuple[sitk.Image, tuple[str, ...]]:
+    """The image, and a note about a shear.
+
+    ITK refuses a NIfTI file of which the only form has a shear, however small; `completeness` has its own limit.
+    """
     try:
-        return call_quietly(lambda: sitk.ReadImage(str(path)))
+        return call_quietly(lambda: sitk.ReadImage(str(path))), ()
     except RuntimeError as error:
         reason = reason_of(error)
     try:
         if header is not None and header.shear:
             with _permissive_sform():
-                return call_quietly(lambda: sitk.ReadImage(str(path)))
+                return call_quietly(lambda: sitk.ReadImage(str(path))), (shear_note(header.shear),)
     except RuntimeError as error:
         reason = reason_of(error)
     raise UserError(f"{path}: must be a readable volume; found: {reason}")
@@ -220,6 +221,8 @@ def _in_millimetres(image: sitk.Image, found: HeaderSpacing) -> sitk.Image:
 def _format(path: Path) -> str:
     """ITK's name of the format by the file's content; refuses files that are not medical volumes."""
     found = call_quietly(lambda: sitk.ImageFileReader.GetImageIOFromFileName(str(path)))
+    if found not in _READ_FORMATS and is_dicom_file(path):
+        return "GDCMImageIO"  # an object without pixels, which is named later
     if found not in _READ_FORMATS:
         found = found.removesuffix("ImageIO") or "none of them by its content"
         raise UserError(f"{path}: must be NIfTI, MetaImage, NRRD, MINC or DICOM; found {found}")

@@ -158,9 +158,13 @@ def with_spacing(volume: Volume, spacing_mm, found: str = "") -> Volume:
     stated = np.asarray(spacing_mm, np.float64)
     if stated.shape != (3,) or not np.isfinite(stated).all() or (stated <= 0).any():
         raise UserError(f"--spacing_mm_of_file: three positive numbers x,y,z are needed; found {spacing_mm}")
-    found = found or f"{_words(volume.spacing_mm)} mm"
-    note = f"spacing {_words(stated)} mm as stated; the file has {found}"
+    note = f"spacing {mm_text(stated)} as stated; the file has {found or mm_text(volume.spacing_mm)}"
     return replace(volume, spacing_mm=tuple(stated.tolist()), notes=(*volume.notes, note))
+
+
+def mm_text(sides) -> str:
+    """The sides of a voxel in words."""
+    return f"{' x '.join(f'{side:.4g}' for side in sides)} mm"
 
 
 def with_plausibility(volume: Volume) -> Volume:
@@ -168,7 +172,7 @@ def with_plausibility(volume: Volume) -> Volume:
     low, high = USUAL_SPACING_MM
     if low <= min(volume.spacing_mm) and max(volume.spacing_mm) <= high:
         return volume
-    note = f"a voxel of {_words(volume.spacing_mm)} mm, where {low:g} to {high:g} mm are usual: is the unit right?"
+    note = f"a voxel of {mm_text(volume.spacing_mm)}, where {low:g} to {high:g} mm are usual: is the unit right?"
     return replace(volume, notes=(*volume.notes, note))
 
 

@@ -238,10 +238,8 @@ def _rescaled_frames(path: str, planes: list[Plane]) -> np.ndarray:
 
 
 def _read_files(paths: list[str], where: str) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames(paths)
+    content = paths if len(paths) > 1 else paths[0]  # a list of one gives a fourth axis
     try:
-        return call_quietly(reader.Execute)
+        return call_quietly(lambda: sitk.ReadImage(content, imageIO="GDCMImageIO"))
     except RuntimeError as error:
         raise UserError(f"{where}: must be a readable DICOM series; found: {reason_of(error)}") from None

@@ -122,13 +122,14 @@ def _checked_gaps(where, depth: np.ndarray, step_mm: float, stated_mm: float | N
 def _rounded_spacing(depth: np.ndarray, step_mm: float, stated_mm: float | None) -> float | None:
     """The spacing of an even grid from which each position is off by half its last digit at most; None if none is.
 
-    The stated one is tried first, then the best fit.
+    The stated one if it is such a spacing, else the middle of those that are.
     """
-    index = np.arange(depth.size)
-    for spacing in (stated_mm, float(np.polyfit(index, depth, 1)[0])):
-        if spacing and step_mm <= _COARSEST_DIGIT * spacing and np.ptp(depth - spacing * index) <= 1.001 * step_mm:
-            return spacing
-    return None
+    first, second = np.triu_indices(depth.size, 1)
+    rises, steps = depth[second] - depth[first], second - first
+    low, high = float(((rises - 1.001 * step_mm) / steps).max()), float(((rises + 1.001 * step_mm) / steps).min())
+    if low > high or step_mm > _COARSEST_DIGIT * low:
+        return None
+    return stated_mm if stated_mm and low <= stated_mm <= high else (low + high) / 2
 
 
 def _grid(one: Plane) -> str:

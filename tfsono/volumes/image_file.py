@@ -1,4 +1,4 @@
-"""Whether ITK can open a name; the kind of a 2D image file and whether it is whole, from its bytes, before anything decodes them.
+"""Names that ITK can open, and the kind and completeness of a 2D image file, before anything decodes it.
 
 Decoders differ on truncated files: some versions of OpenCV return the missing rest in grey.
 """

@@ -60,7 +60,7 @@ _READ_FORMATS = ("NiftiImageIO", "MetaImageIO", "NrrdImageIO", "MINCImageIO", "G
 """Formats whose truncation is noticed. ITK fills GIPL, VTK and TIFF files with zeros."""
 
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
-"""An environment variable with which ITK reads a sheared sform as its nearest rotation."""
+"""An environment variable with which ITK reads a sheared sform, but takes the inverse of its nearest rotation."""
 
 
 def is_volume_file(path) -> bool:
@@ -163,10 +163,12 @@ def _read(path, spacing_mm=None) -> Volume:
     found = header.spacing_found(path) if header else _spacing_found(path, kind)
     if found.missing and spacing_mm is None:
         raise NoSpacingError(path, found.missing)
-    image, notes = _read_image(path, header)
+    image, is_sheared = _read_image(path, header)
     volume = volume_from_image(_in_millimetres(image, found), str(path))
+    if is_sheared:
+        volume = replace(volume, direction=header.sform_direction(), notes=(shear_note(header.shear),))
     forms = header.forms_note(volume) if header else ""
-    volume = replace(volume, notes=(*found.notes, *notes, *volume.notes, *filter(None, [forms])))
+    volume = replace(volume, notes=(*found.notes, *volume.notes, *filter(None, [forms])))
     if spacing_mm is not None:
         volume = with_spacing(volume, spacing_mm, found.missing)
     return with_plausibility(volume)
@@ -178,19 +180,19 @@ def _spacing_found(path: Path, kind: str) -> HeaderSpacing:
     return (meta_spacing if kind == "MetaImageIO" else nrrd_spacing)(path, first_bytes(path))
 
 
-def _read_image(path: Path, header: NiftiHeader | None) -> tuple[sitk.Image, tuple[str, ...]]:
-    """The image, and a note about a shear.
+def _read_image(path: Path, header: NiftiHeader | None) -> tuple[sitk.Image, bool]:
+    """The image, and whether its direction must be taken from the header because of a shear.
 
     ITK refuses a NIfTI file of which the only form has a shear, however small; `completeness` has its own limit.
     """
     try:
-        return call_quietly(lambda: sitk.ReadImage(str(path))), ()
+        return call_quietly(lambda: sitk.ReadImage(str(path))), False
     except RuntimeError as error:
         reason = reason_of(error)
     try:
         if header is not None and header.shear:
             with _permissive_sform():
-                return call_quietly(lambda: sitk.ReadImage(str(path))), (shear_note(header.shear),)
+                return call_quietly(lambda: sitk.ReadImage(str(path))), True
     except RuntimeError as error:
         reason = reason_of(error)
     raise UserError(f"{path}: must be a readable volume; found: {reason}")
@@ -294,5 +296,6 @@ def _still_has_geometry(path: Path, header: NiftiHeader, like: Volume) -> bool:
         reader.GetSize()[:3] == like.size
         and reader.GetSpacing()[:3] == tuple(like.spacing_mm)
         and reader.GetOrigin()[:3] == tuple(like.origin_mm)
-        and reader.GetDirection() == tuple(like.direction)
+        and (reader.GetDirection() == tuple(like.direction)
+             or header.shear > 0 and np.allclose(like.direction, header.sform_direction(), rtol=0, atol=1e-6))
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfsono.volumes.units import HeaderSpacing, positive, spacing_in_units
-from tfsono.volumes.volume import LARGEST_SHEAR, RESAMPLE, Volume, corners_mm, shear_of, shear_text
+from tfsono.volumes.volume import LARGEST_SHEAR, RESAMPLE, Volume, corners_mm, nearest_rotation, shear_of, shear_text
 
 _FLOATS = {16: "f4", 64: "f8"}
 """The codes of the supported types whose voxels can be NaN."""
@@ -72,6 +72,10 @@ class NiftiHeader:
         if self.sform is None or not np.linalg.norm(self.sform[:, :3], axis=0).all():
             return 0.0
         return shear_of(self.sform[:, :3])
+
+    def sform_direction(self) -> tuple[float, ...]:
+        """The nearest rotation to the sform, as in `Volume`."""
+        return nearest_rotation(np.diag((-1.0, -1.0, 1.0)) @ self.sform[:, :3])
 
     def spacing_found(self, path) -> HeaderSpacing:
         """What the header says of its spacing. ITK converts the unit itself."""

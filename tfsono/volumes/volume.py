@@ -130,13 +130,19 @@ def volume_from_image(image: sitk.Image, path: str) -> Volume:
     shear = shear_of(volume.direction_matrix)
     if shear <= SMALLEST_SHEAR:
         return volume
-    return replace(volume, direction=_nearest_rotation(volume.direction_matrix), notes=(shear_note(shear),))
+    return replace(volume, direction=nearest_rotation(volume.direction_matrix), notes=(shear_note(shear),))
 
 
 def shear_of(matrix: np.ndarray) -> float:
     """The largest cosine between two columns [3, 3]: 0 where they are perpendicular."""
     unit = matrix / np.linalg.norm(matrix, axis=0)
     return float(np.abs(unit.T @ unit - np.eye(3)).max())
+
+
+def nearest_rotation(matrix: np.ndarray) -> tuple[float, ...]:
+    """The rotation or reflection with the least distance to the matrix, row by row."""
+    left, _, right = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0))
+    return tuple((left @ right).ravel().tolist())
 
 
 def shear_text(shear: float) -> str:
@@ -257,12 +263,6 @@ def _check_grid(image: sitk.Image, path: str) -> None:
     if shear_of(matrix) > LARGEST_SHEAR:
         raise UserError(f"{path}: the axes must be perpendicular to half a degree; found "
                         f"{shear_text(shear_of(matrix))}; {RESAMPLE}")
-
-
-def _nearest_rotation(matrix: np.ndarray) -> tuple[float, ...]:
-    """The rotation or reflection with the least distance to the matrix, row by row."""
-    left, _, right = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0))
-    return tuple((left @ right).ravel().tolist())
 
 
 def _plain_type(array: np.ndarray, path: str) -> np.ndarray:

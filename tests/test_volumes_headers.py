@@ -60,6 +60,7 @@ def metaimage(folder: Path, image: sitk.Image, spacing: bytes, detached: bool = 
     return path
 
 
+POSES = b"".join(b"Seq_Frame%04d_ProbeToTrackerTransform = 1 0 0 0 0 1 0 0 0 0 1\n" % one for one in range(5))
 STATED = b"ElementSpacing = 0.5 0.75 1.25\n"
 
 
@@ -97,11 +98,30 @@ def check_converted(path: Path, unit: str, factor: float) -> None:
 
 
 @pytest.mark.parametrize("lines", [
-    b"Kinds = domain domain list\n", b"Kinds = domain domain time\n",
-    b"Seq_Frame0000_ProbeToTrackerTransform = 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\nSeq_Frame0000_ImageStatus = OK\n",
+    b"Kinds = domain domain list\nElementSpacing = 1 1 1\n", b"Kinds = domain domain time\n" + STATED,
+    POSES + STATED, b"Kinds = domain domain list\n" + POSES + STATED,
+    b"Kinds = domain domain domain\n" + POSES + STATED,
 ])  # fmt: skip
 def test_a_tracked_sweep_in_a_metaimage(tmp_path, image, lines):
-    assert "5 frames of a sweep" in refusal(metaimage(tmp_path, image, lines + STATED))
+    assert "5 frames of a sweep" in refusal(metaimage(tmp_path, image, lines))
+
+
+def test_a_long_sweep(tmp_path, image):
+    """Its header is longer than the piece of the file that is read for it."""
+    poses = b"".join(b"Seq_Frame%04d_ProbeToTrackerTransform = %s\n" % (one, b"1 0 0 0 " * 40) for one in range(4000))
+    assert "frames of a sweep" in refusal(metaimage(tmp_path, image, STATED + poses))
+
+
+def test_reconstructed_volumes_are_no_sweeps(tmp_path, image, shared_data):
+    """Some of PLUS's own call the third axis a list, some tell of one frame."""
+    path = metaimage(tmp_path, image, b"Seq_Frame0000_ImageStatus = OK\n" + STATED)
+    assert read_volume(path).notes == ()
+    (note,) = read_volume(metaimage(tmp_path, image, b"Kinds = domain domain list\n" + STATED)).notes
+    assert "list" in note
+    paths = sorted((shared_data / "ultrasound_phantom").glob("*.mha"))
+    assert len(paths) > 4
+    for path in paths:
+        assert max(read_volume(path).spacing_mm) <= 0.5
 
 
 def test_one_volume_with_the_pose_of_its_frame(tmp_path, image):
@@ -112,7 +132,7 @@ def test_one_volume_with_the_pose_of_its_frame(tmp_path, image):
     assert read_volume(path).size == SIZE
     sitk.WriteImage(sitk.JoinSeries([image, image]), str(path), False)
     path.write_bytes(path.read_bytes().replace(b"ElementType", pose, 1))
-    assert "2 frames" in refusal(path)
+    assert "4D" in refusal(path)
 
 
 # ---------------------------------------------------------------------------------------------- NRRD
@@ -146,7 +166,7 @@ def test_nrrd_with_a_stated_spacing(tmp_path):
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("fields", [SPACINGS, DIRECTIONS, "Spacings: 0.5 0.75 1.25\n",
-                                    "Seq_Note:=no frame\nkinds: space space space\n" + DIRECTIONS])  # fmt: skip
+                                    "Seq_Frame0000_ImageStatus:=OK\nkinds: space space space\n" + DIRECTIONS])  # fmt: skip
 def test_nrrd_with_spacing(tmp_path, fields, ends):
     volume = read_volume(nrrd(tmp_path, fields, ends=ends))
     assert volume.spacing_mm == SPACING and volume.notes == ()
@@ -178,7 +198,7 @@ def test_a_unit_that_is_no_length(tmp_path, unit):
     ("kinds: domain domain domain list\nspacings: 1 1 1 nan\n", "7 6 5 3", "3 frames"),
     ("kinds: vector domain domain domain\nspacings: nan 1 1 1\n", "3 7 6 5", "kind 'vector'"),
     ("kinds: RGB-color domain domain domain\nspacings: nan 1 1 1\n", "3 7 6 5", "kind 'rgb-color'"),
-    ("Seq_Frame0000_ProbeToTrackerTransform:=1 0 0 0\n" + SPACINGS, "7 6 5", "5 frames"),
+    ("Seq_Frame0000_A:=1 0 0 0\nSeq_Frame0001_A:=1 0 0 0\n" + SPACINGS, "7 6 5", "5 frames"),
     ("Segment0_ID:=a\nSegment1_ID:=b\nkinds: list domain domain domain\nspacings: nan 1 1 1\n", "2 7 6 5", "2 layers"),
 ])  # fmt: skip
 def test_axes_of_a_nrrd_that_are_not_space(tmp_path, fields, sizes, word):

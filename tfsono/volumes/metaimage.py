@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from tfsono.errors import UserError
 from tfsono.volumes.units import HeaderSpacing, floats, positive, spacing_in_units
-
-_FRAME_KINDS = ("list", "time")
 
 
 def meta_fields(start: bytes) -> tuple[dict[str, str], int]:
@@ -30,29 +29,40 @@ def meta_spacing(path, start: bytes) -> HeaderSpacing:
         UserError: frames of a sweep, or an unknown unit.
     """
     fields, _ = meta_fields(start)
-    _check_no_frames(path, fields)
+    notes = _check_no_frames(path, fields)
     axes = len(fields.get("DimSize", "").split())
     name = next((key for key in ("ElementSpacing", "ElementSize") if key in fields), "")
     missing = "" if name else "no ElementSpacing"
     if name and not positive(floats(fields[name]), axes):
         missing = f"{name} = {fields[name][:40]}"
-    return spacing_in_units(path, [fields.get("DistanceUnits", "")] * 3, missing)
+    found = spacing_in_units(path, [fields.get("DistanceUnits", "")] * 3, missing)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def is_sweep(fields) -> bool:
-    """Whether fields hold the pose of a frame (PLUS and 3D Slicer: Seq_Frame0000_ProbeToTrackerTransform)."""
-    return any(re.match(r"Seq_Frame\d+_", key, re.IGNORECASE) for key in fields)
+    """Whether fields tell of several frames (PLUS and 3D Slicer: Seq_Frame0000_ProbeToTrackerTransform).
+
+    A volume that was reconstructed from a sweep tells of one at most.
+    """
+    frames = {found.group(1) for key in fields if (found := re.match(r"Seq_Frame(\d+)_", key, re.IGNORECASE))}
+    return len(frames) > 1
 
 
-def _check_no_frames(path, fields: dict[str, str]) -> None:
-    """Refuses 2D frames stacked as a third axis, and several volumes; one frame of a fourth axis is a volume."""
+def _check_no_frames(path, fields: dict[str, str]) -> tuple[str, ...]:
+    """Refuses 2D frames stacked as a third axis, and several volumes.
+
+    PLUS calls the third axis of its reconstructed volumes a list too, but gives them a spacing.
+    """
     sides = fields.get("DimSize", "").split()
     kinds = fields.get("Kinds", "").lower().split()
-    along = next((side for side, kind in zip(sides, kinds, strict=False) if kind in _FRAME_KINDS and side != "1"), "")
-    if not along and is_sweep(fields) and (len(sides) < 4 or sides[3] != "1"):
-        along = sides[-1] if sides else "several"
-    if along:
-        raise sweep_error(path, along)
+    spacing = floats(fields.get("ElementSpacing", ""))
+    if is_sweep(fields) or any(kind == "time" and side != "1" for side, kind in zip(sides, kinds, strict=False)):
+        raise sweep_error(path, sides[-1] if sides else "many")
+    if kinds[2:3] == ["list"] and sides[2:3] != ["1"]:
+        if set(spacing) <= {1.0}:
+            raise sweep_error(path, sides[-1])
+        return ("Kinds calls the third axis a list: read as a volume, since no frame has a pose",)
+    return ()
 
 
 def sweep_error(path, frames: object) -> UserError:

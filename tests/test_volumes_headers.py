@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_dicom import write_slices
 
 from tfsono.errors import UserError
 from tfsono.volumes.image import read_volume, write_volume
@@ -166,7 +167,7 @@ def test_nrrd_with_a_stated_spacing(tmp_path):
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("fields", [SPACINGS, DIRECTIONS, "Spacings: 0.5 0.75 1.25\n",
-                                    "Seq_Frame0000_ImageStatus:=OK\nkinds: space space space\n" + DIRECTIONS])  # fmt: skip
+                                    "Seq_Frame0000_X:=OK\nkinds: space space space\n" + DIRECTIONS])  # fmt: skip
 def test_nrrd_with_spacing(tmp_path, fields, ends):
     volume = read_volume(nrrd(tmp_path, fields, ends=ends))
     assert volume.spacing_mm == SPACING and volume.notes == ()
@@ -261,8 +262,9 @@ def test_units_of_a_nifti(tmp_path, image, code, unit, factor, time):
 
 
 @pytest.mark.parametrize("spacing", [0.0, np.nan])
-def test_nifti_without_spacing(tmp_path, image, spacing):
-    check_stated(nifti(tmp_path, image, (76, "4f", (1, 0.5, spacing, 1.25)), (252, "2h", (0, 0))))
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_nifti_without_spacing(tmp_path, image, spacing, codes):
+    check_stated(nifti(tmp_path, image, (76, "4f", (1, 0.5, spacing, 1.25)), (252, "2h", codes)))
 
 
 @pytest.mark.parametrize("sides", [(4, *SIZE, 0, 0, 0, 0), (4, *SIZE, 0, 1, 1, 1), (5, *SIZE, 0, 0, 1, 1),
@@ -387,6 +389,17 @@ def test_names_that_are_not_utf_8(tmp_path, image, name):
     volume = read_volume(plain)
     with pytest.raises(UserError, match="UTF-8"):
         write_volume(path.with_suffix(".nii"), volume.array, volume)
+
+
+def test_a_series_with_names_that_are_not_utf_8(tmp_path):
+    values = np.random.default_rng(1).integers(1, 900, (4, 9, 11))
+    folder = write_slices(tmp_path / "series", values, ["0", "1", "2", "3"])
+    (folder / os.fsdecode(b"H\xfcfte.txt")).write_text("no DICOM")
+    assert read_volume(folder).size == (11, 9, 4)
+    path = next(folder.glob("*.dcm"))
+    path.rename(folder / os.fsdecode(b"H\xfcfte.dcm"))
+    with pytest.raises(UserError, match="UTF-8"):
+        read_volume(folder)
 
 
 def test_umlauts_in_utf_8_are_read(tmp_path, image):

@@ -167,7 +167,7 @@ def _read(path, spacing_mm=None) -> Volume:
     volume = volume_from_image(_in_millimetres(image, found), str(path))
     if is_sheared:
         volume = replace(volume, direction=header.sform_direction(), notes=(shear_note(header.shear),))
-    forms = header.forms_note(volume) if header else ""
+    forms = header.forms_note(volume) if header and not found.missing else ""
     volume = replace(volume, notes=(*found.notes, *volume.notes, *filter(None, [forms])))
     if spacing_mm is not None:
         volume = with_spacing(volume, spacing_mm, found.missing)

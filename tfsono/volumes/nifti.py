@@ -91,7 +91,7 @@ class NiftiHeader:
         to_lps = np.array([[-scale], [-scale], [scale]])
         at_q, at_s = (_corners_mm(form * to_lps, volume.size) for form in (self.qform, self.sform))
         apart_mm = np.linalg.norm(at_q - at_s, axis=1).max()
-        if apart_mm <= _FORMS_TOLERANCE * min(volume.spacing_mm):
+        if not apart_mm > _FORMS_TOLERANCE * min(volume.spacing_mm):  # neither for a quaternion of NaN
             return ""
         taken = corners_mm(volume)
         is_qform = np.abs(taken - at_q).max() <= np.abs(taken - at_s).max()

@@ -188,15 +188,15 @@ def test_one_slope_of_all_slices_or_frames(tmp_path, values, slope):
 def test_signed_and_unsigned_slices(tmp_path, values):
     """GDCM reads all slices with the sign of the first."""
     write_slices(tmp_path, values, [str(index) for index in range(SLICES)])
-    made = dataset("mr", "MR", number=1, ImagePositionPatient=[0, 0, 0], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+    made = dataset("mr", "MR", number=4, ImagePositionPatient=[0, 0, 3], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
                    PixelSpacing=["0.7", "0.5"])
-    with_pixels(made, values[0])
+    with_pixels(made, values[3])
     made.PixelRepresentation = 1
-    made.PixelData = (-values[0].astype(np.int16)).tobytes()
-    save(made, tmp_path / "0_0.dcm")
-    array = read_volume(tmp_path).array
-    np.testing.assert_array_equal(array[:, :, 0], -values[0].astype(int).T)
-    np.testing.assert_array_equal(array[:, :, 1:], values[1:].transpose(2, 1, 0))
+    made.PixelData = (-values[3].astype(np.int16)).tobytes()
+    save(made, tmp_path / "1_3.dcm")
+    expected = values.astype(int)
+    expected[3] *= -1
+    np.testing.assert_array_equal(read_volume(tmp_path).array, expected.transpose(2, 1, 0))
 
 
 def test_frames_with_own_slopes_that_are_truncated(tmp_path, values):

@@ -88,13 +88,14 @@ def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
 
     Returns:
         The volume; of a 2D image the millimetres a pixel, from the dataset's table or else the file (None where
-        unknown, and of volumes); and the conversions of a 2D image's values, a line each.
+        unknown, and of volumes); and what was done or noticed while reading, a line each.
 
     Raises:
         UserError: the file cannot be read.
     """
     if not case.is_2d:
-        return read_volume(case.image), None, ()
+        volume = read_volume(case.image)
+        return volume, None, volume.notes
     image = read_image_2d(case.image)
     pixel_size_mm, notes = case.pixel_size_mm or image.pixel_size_mm, image.notes
     if image.pixel_size_mm and not np.isclose(image.pixel_size_mm, pixel_size_mm, rtol=0.01, atol=0):

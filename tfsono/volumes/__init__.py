@@ -1,13 +1,18 @@
 """Files <-> arrays [x, y, z] with their geometry (spacing, origin, direction in millimetres, LPS).
 
     image                reads, checks, writes and reorients volumes and masks
-    dicom                one DICOM series of a folder
+    dicom                one DICOM series of a folder, or one multi-frame object
+    dicom_planes         the slices that DICOM headers describe
+    dicom_grid           whether they make an even grid
+    masks                whole numbers on the grid of an image
     landmarks            points and boxes in files
     image_2d             2D images and their masks
     volume, orientation  the dataclass and its checks; permutation and flips
-    completeness, nifti  damage that ITK does not report; fields of NIfTI headers
-    image_file           kind and completeness of 2D files
+    completeness         damage that ITK does not report
+    nifti, metaimage, nrrd, minc   the headers of these formats: spacing, units, forms, axes
+    units                units of length, and what a header says about its spacing
+    image_file           names that ITK can open; kind and completeness of 2D files
     ultrasound_regions   the calibration in a DICOM header
 
-NumPy, SciPy, SimpleITK, OpenCV, pydicom and the standard library only.
+NumPy, SciPy, SimpleITK, OpenCV, pydicom, h5py and the standard library only.
 """

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.volumes.metaimage import is_sweep, meta_fields
 from tfsono.volumes.nifti import NiftiHeader, NonFiniteCount, is_nifti_2, parse_header
 from tfsono.volumes.volume import NotFiniteError
 
@@ -28,11 +29,14 @@ _META_BYTES = {
 }  # fmt: skip
 
 
-def check_complete(path: Path) -> None:
+def check_complete(path: Path) -> NiftiHeader | None:
     """Refuses damaged gzip, NIfTI or MetaImage files that end early, and NIfTI faults that ITK would hide.
 
     Reads a gzipped file once to its end: 512 x 512 x 512 voxels of 16 bits take about a second. The same pass
     looks for NaN in NIfTI files of floats, which are read whole for it even if not gzipped.
+
+    Returns:
+        The header of a NIfTI or Analyze file, None for other formats.
 
     Raises:
         NotFiniteError: NaN or infinite voxels in a NIfTI file.
@@ -40,13 +44,14 @@ def check_complete(path: Path) -> None:
     """
     try:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
-            _check_nifti(path)
-        elif path.name.lower().endswith((".mha", ".mhd")):
+            return _check_nifti(path)
+        if path.name.lower().endswith((".mha", ".mhd")):
             _check_metaimage(path, first_bytes(path), _length(path))
         else:
             _length(path)
     except OSError as error:
         raise UserError(f"{path}: the file must be readable; {error.strerror or error}") from None
+    return None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -82,7 +87,7 @@ def _length(path: Path) -> int:
     return sum(map(len, _pieces(path))) if _is_gzipped(path) else path.stat().st_size
 
 
-def _check_nifti(path: Path) -> None:
+def _check_nifti(path: Path) -> NiftiHeader:
     """Checks the header, and the length and voxels of the file that holds them (the .img of a .hdr/.img pair)."""
     header_path, data_path = path, path
     if path.suffix.lower() in (".hdr", ".img"):
@@ -101,6 +106,7 @@ def _check_nifti(path: Path) -> None:
     _check_numbers(header_path, header)
     whole = itertools.chain([start], pieces) if data_path == header_path else _pieces(data_path)
     _check_voxels(data_path, header, whole)
+    return header
 
 
 def _check_voxels(path: Path, header: NiftiHeader, pieces: Iterator[bytes]) -> None:
@@ -134,12 +140,9 @@ def _check_numbers(path: Path, header: NiftiHeader) -> None:
     if not header.size or min(header.size) < 1:
         raise UserError(f"{path}: a volume must have voxels; found header size "
                         f"{'x'.join(str(side) for side in header.size) or 'with no axes'}")
-    if not all(math.isfinite(value) and value > 0 for value in header.spacing):
-        raise UserError(f"{path}: the spacing must be positive; found header spacing {header.spacing}")
     problem = header.sform_problem()
     if problem:
-        raise UserError(f"{path}: the sform must be a rotation times the header's spacing (no shear); "
-                        f"found {problem}; resample or correct the header first")
+        raise UserError(f"{path}: the sform must be a rotation times the header's spacing; found {problem}")
 
 
 def _check_length(path: Path, needed: int, found: int) -> None:
@@ -150,7 +153,9 @@ def _check_length(path: Path, needed: int, found: int) -> None:
 
 def _check_metaimage(path: Path, start: bytes, length: int) -> None:
     """Checks the length of a MetaImage's data, in the file itself or in the data file that it names."""
-    fields, offset = _meta_fields(start)
+    fields, offset = meta_fields(start)
+    if is_sweep(fields):
+        return  # its header may be longer than what is read here, and it is mostly refused later
     sides = [int(side) for side in fields.get("DimSize", "").split() if side.lstrip("-").isdigit()]
     if sides and min(sides) < 1:
         raise UserError(f"{path}: a volume must have voxels; found header size {fields['DimSize']}")
@@ -166,19 +171,6 @@ def _check_metaimage(path: Path, start: bytes, length: int) -> None:
             raise UserError(f"{path}: the data file that it names must be next to it; found no {data_name}")
         length = data_path.stat().st_size
     _check_length(data_path, offset + _meta_data_bytes(fields, sides), length)
-
-
-def _meta_fields(start: bytes) -> tuple[dict[str, str], int]:
-    """The header's `key = value` lines, and the offset behind the last of them, ElementDataFile."""
-    fields: dict[str, str] = {}
-    offset = 0
-    for line in start.splitlines(keepends=True):
-        offset += len(line)
-        key, _, value = line.decode("latin-1").partition("=")
-        fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
-            break
-    return fields, offset
 
 
 def _meta_data_bytes(fields: dict[str, str], sides: list[int]) -> int:

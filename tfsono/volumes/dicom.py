@@ -1,200 +1,245 @@
-"""One DICOM series of a folder, its slices in the order of their positions.
+"""One DICOM series of a folder, or one multi-frame object, its slices in the order of their positions.
 
-GDCM reads the pixels; which files belong together and whether their positions make an even grid is checked
-here first, because ITK gives a gap or a rotating stack a wrong spacing, with a warning at most.
+GDCM finds the files and reads the pixels. Which planes belong together is read and checked here first: the headers in
+`dicom_planes`, the grid in `dicom_grid`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
-from tfsono.volumes.volume import Volume, call_quietly, reason_of, volume_from_image
+from tfsono.volumes.dicom_grid import Stack, checked_stack
+from tfsono.volumes.dicom_planes import DAMAGE, Header, Plane, read_header
+from tfsono.volumes.image_file import check_name
+from tfsono.volumes.volume import NoSpacingError, Volume, call_quietly, reason_of, volume_from_image, with_spacing
 
-_POSITION, _ORIENTATION = "0020|0032", "0020|0037"
-
-_GAP_TOLERANCE = 0.02
-"""Largest relative deviation of a gap between slices from the median gap: headers often keep two digits."""
-
-_ORIENTATION_TOLERANCE = 1e-3
-_SIDEWAYS_TOLERANCE = 0.1
-"""Largest sideways shift of a slice against the first, in pixels (a gantry's tilt)."""
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """The header of one file: size [columns, rows, frames], position and orientation."""
-
-    path: str
-    size: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    position_mm: np.ndarray | None
-    axes: np.ndarray | None
+_MOST_NAMED = 3
 
 
 def is_series_folder(folder) -> bool:
     """Whether a folder directly holds DICOM files, of any number of series."""
+    try:
+        check_name(folder)
+    except UserError:
+        return False
     return Path(folder).is_dir() and bool(_series_ids(Path(folder)))
 
 
-def read_series(folder, series_id: str | None = None) -> Volume:
+def read_series(folder, series_id: str | None = None, spacing_mm=None) -> Volume:
     """Reads the only series of a folder, or the one that `series_id` names; sub-folders are not searched.
+
+    Objects that are no images (RTSTRUCT, SEG, SR, PR, KO) are passed over, with a note.
 
     Args:
         folder: the folder that holds the files; their names, and other files, do not matter.
         series_id: a SeriesInstanceUID, needed where the folder holds several.
+        spacing_mm: three numbers that are used instead of the headers' spacing, with a note.
 
     Returns:
-        The volume [X, Y, Z], slices ascending along the normal of the slice plane, rescaled as the files say.
+        The volume [X, Y, Z], slices ascending along the normal of the slice plane, rescaled as each file says.
 
     Raises:
-        UserError: no DICOM, a damaged file, several series, a single slice; slices without position, of
-            different size or orientation, twice at one place, missing, unevenly spaced or shifted sideways;
+        NoSpacingError: no PixelSpacing, and none is given.
+        UserError: no DICOM, a damaged file, several series, a single slice, frames in time; slices without position,
+            of different size or orientation, twice at one place, missing, unevenly spaced or shifted sideways;
             and whatever `read_volume` refuses, except constant images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: the folder must exist; found none")
-    slices = [_read_header(path) for path in _files_of(folder, _chosen_series(folder, series_id))]
-    if len(slices) == 1 and slices[0].size[-1] > 1:
-        return volume_from_image(_read_files([slices[0].path], folder), str(folder))
-    order = _checked_order(folder, slices)
-    return volume_from_image(_read_files([slices[index].path for index in order], folder), str(folder))
+    files, others = _files_by_series(folder)
+    headers = [read_header(path) for path in files[_chosen_series(folder, files, others, series_id)]]
+    others += [header for header in headers if header.other]
+    volume = _read_headers(str(folder), [header for header in headers if not header.other], spacing_mm)
+    notes = (f"passed over, no image: {_named(others)}",) if others else ()
+    return replace(volume, notes=(*notes, *volume.notes))
+
+
+def read_dicom_file(path, spacing_mm=None) -> Volume:
+    """Reads one multi-frame object; arguments, result and errors as of `read_series`."""
+    header = read_header(path)
+    if header.other:
+        raise UserError(f"{path}: must be an image; found {header.other}")
+    return _read_headers(str(path), [header], spacing_mm)
+
+
+# ------------------------------------------------------------------------------------------ the files of a folder
 
 
 def _series_ids(folder: Path) -> tuple[str, ...]:
     return call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 
-def _files_of(folder: Path, series_id: str) -> tuple[str, ...]:
-    return call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id))
+def _files_by_series(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[Header]]:
+    """The files of each series of images, and the headers of objects that are none."""
+    check_name(folder)
+    found: dict[str, tuple[str, ...]] = {}
+    others: list[Header] = []
+    for one in _series_ids(folder):
+        paths = call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), one))  # noqa: B023
+        for path in paths:
+            check_name(path)
+        headers = [read_header(path) for path in paths] if read_header(paths[0]).other else []
+        if headers and all(header.other for header in headers):
+            others += headers
+        else:
+            found[one] = paths
+    known = {Path(path).name for paths in found.values() for path in paths} | {Path(one.path).name for one in others}
+    return found, others + _unlisted(folder, known)
 
 
-def _chosen_series(folder: Path, series_id: str | None) -> str:
-    found = _series_ids(folder)
-    if not found:
-        raise UserError(f"{folder}: a DICOM series is needed; found no DICOM file directly in the folder")
-    files = {one: _files_of(folder, one) for one in found}
-    _check_no_damaged(folder, {Path(path).name for paths in files.values() for path in paths})
-    listed = ", ".join(f"{one} ({len(paths)} files)" for one, paths in files.items())
-    if series_id is not None and series_id not in found:
-        raise UserError(f"{folder}: must hold the series {series_id}; found {listed}")
-    if series_id is None and len(found) > 1:
-        raise UserError(f"{folder}: a folder must hold one DICOM series; found {len(found)}: {listed}; "
-                        "give each its own folder")
-    return series_id or found[0]
+def _unlisted(folder: Path, known: set[str]) -> list[Header]:
+    """The headers of objects without pixels, which GDCM skips.
 
-
-def _check_no_damaged(folder: Path, listed: set[str]) -> None:
-    """GDCM skips files that it cannot read: at an end of the stack a slice would be lost unnoticed."""
+    It skips damaged files too: at an end of the stack a slice would be lost unnoticed.
+    """
+    others = []
     for path in sorted(folder.iterdir()):
-        if path.name in listed or path.name.upper() == "DICOMDIR" or not path.is_file():
+        if path.name in known or path.name.upper() == "DICOMDIR" or path.name.startswith(".") or not path.is_file():
             continue
         with open(path, "rb") as file:
             is_dicom = file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
-        if is_dicom and not path.name.startswith("."):
+        header = _other_object(path) if is_dicom else None
+        if header is not None:
+            others.append(header)
+        elif is_dicom:
+            check_name(path)
             raise UserError(f"{path}: each DICOM file of the folder must be readable; found it damaged or "
                             "truncated; copy it again, or remove it if it is no image")
+    return others
 
 
-def _read_header(path: str) -> _Slice:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(path)
-    reader.SetImageIO("GDCMImageIO")
+def _other_object(path: Path) -> Header | None:
+    """The header of a readable object that is no image."""
     try:
-        call_quietly(reader.ReadImageInformation)
-    except RuntimeError as error:
-        raise UserError(f"{path}: must be a readable DICOM file; found: {reason_of(error)}") from None
-    axes = _numbers(reader, _ORIENTATION, 6)
-    return _Slice(
-        path=path,
-        size=reader.GetSize(),
-        spacing_mm=reader.GetSpacing()[:2],
-        position_mm=_numbers(reader, _POSITION, 3),
-        axes=None if axes is None else axes.reshape(2, 3),
-    )
-
-
-def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray | None:
-    """The numbers of a backslash-separated field; None where it is absent or not `count` numbers."""
-    text = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
-    try:
-        values = np.array([float(part) for part in text.split("\\")])
-    except ValueError:
+        header = read_header(path)
+    except UserError:
         return None
-    return values if values.size == count and np.isfinite(values).all() else None
+    return header if header.other else None
 
 
-def _checked_order(folder: Path, slices: list[_Slice]) -> list[int]:
-    """The indices of the slices in the order of their positions, which must make an even grid."""
-    if len(slices) < 2:
-        raise UserError(f"{folder}: a volume needs two or more slices; found a single one, {slices[0].path}")
-    _check_alike(folder, slices)
-    first = slices[0]
-    normal = np.cross(first.axes[0], first.axes[1])
-    positions = np.array([one.position_mm for one in slices])
-    depth = positions @ normal
-    order = np.argsort(depth, kind="stable")
-    _check_gaps(folder, depth[order])
-    across = positions - positions[order[0]]
-    shift = np.linalg.norm(across - np.outer(across @ normal, normal), axis=1).max()
-    if shift > _SIDEWAYS_TOLERANCE * min(first.spacing_mm):
-        raise UserError(f"{folder}: slices must be aligned; found a sideways shift of "
-                        f"{shift:.3g} mm (a tilted gantry?); resample the series first")
-    return order.tolist()
+def _chosen_series(folder: Path, files: dict, others: list[Header], series_id: str | None) -> str:
+    if not files:
+        found = f"only {_named(others)}" if others else "no DICOM file directly in the folder"
+        raise UserError(f"{folder}: a DICOM series is needed; found {found}")
+    listed = ", ".join(f"{one} ({len(paths)} files)" for one, paths in files.items())
+    if series_id is not None and series_id not in files:
+        raise UserError(f"{folder}: must hold the series {series_id}; found {listed}")
+    if series_id is None and len(files) > 1:
+        raise UserError(f"{folder}: a folder must hold one DICOM series; found {len(files)}: {listed}; "
+                        "give each its own folder")
+    return series_id or next(iter(files))
 
 
-def _check_alike(folder: Path, slices: list[_Slice]) -> None:
-    """All slices have a position, and the size, pixel spacing and orientation of the first."""
-    first = slices[0]
-    for one in slices:
-        name = Path(one.path).name
-        if one.position_mm is None or one.axes is None:
-            raise UserError(f"{folder}: every slice needs ImagePositionPatient and ImageOrientationPatient; "
-                            f"found {name} without")
-        if one.size != first.size or not np.allclose(one.spacing_mm, first.spacing_mm, rtol=1e-4):
-            raise UserError(f"{folder}: all slices must have one size and pixel spacing; found "
-                            f"{_grid(first)} and {_grid(one)} ({name})")
-        tilt = np.abs(one.axes - first.axes).max()
-        if tilt > _ORIENTATION_TOLERANCE:
-            raise UserError(f"{folder}: all slices must be parallel; found {name} rotated against "
-                            f"{Path(first.path).name}, a direction cosine differs by {tilt:.3g}")
+def _named(others: list[Header]) -> str:
+    """A few of them by name, and the number of the rest."""
+    named = [f"{Path(one.path).name} ({one.other})" for one in others]
+    rest = [f"and {len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
+    return ", ".join(named[:_MOST_NAMED] + rest)
 
 
-def _check_gaps(folder: Path, depth: np.ndarray) -> None:
-    """`depth` [N] are the sorted positions along the normal, in millimetres."""
-    gaps = np.diff(depth)
-    usual = float(np.median(gaps))
-    doubled = int(np.count_nonzero(gaps < 1e-3 * max(usual, 1.0)))
-    if doubled:
-        raise UserError(f"{folder}: each slice must have its own position; found {depth.size} slices at "
-                        f"{depth.size - doubled} positions; split the echoes or time points into folders")
-    uneven = np.abs(gaps - usual) > _GAP_TOLERANCE * usual
-    if not uneven.any():
-        return
-    steps = np.rint(gaps / usual)
-    where = depth[int(np.argmax(uneven))]
-    if (np.abs(gaps - steps * usual) <= _GAP_TOLERANCE * usual).all():
-        raise UserError(f"{folder}: no slice may be missing; found {int(steps.sum()) - gaps.size} missing of "
-                        f"{int(steps.sum()) + 1} at {usual:.4g} mm, the first after position {where:.4g} mm")
-    raise UserError(f"{folder}: slices must be evenly spaced; found gaps from {gaps.min():.4g} to "
-                    f"{gaps.max():.4g} mm, the first odd one after {where:.4g} mm; resample it first")
+# ------------------------------------------------------------------------------------------ the volume
 
 
-def _grid(one: _Slice) -> str:
-    columns, rows = one.size[:2]
-    return f"{columns}x{rows} at {one.spacing_mm[0]:.4g}x{one.spacing_mm[1]:.4g} mm"
+def _read_headers(where: str, headers: list[Header], spacing_mm) -> Volume:
+    planes = [plane for header in headers for plane in header.planes]
+    if not planes:
+        raise UserError(f"{where}: a DICOM series is needed; found no image")
+    if len(planes) > len(headers) and all(plane.position_mm is None for plane in planes):
+        stack = _stack_as_stated(where, headers, spacing_mm)
+    else:
+        stack = checked_stack(where, planes)
+    lacking = next((plane for plane in planes if plane.spacing_mm is None), None)
+    if lacking is not None and spacing_mm is None:
+        raise NoSpacingError(where, f"{lacking.spacing_found} ({lacking.name})")
+    volume = volume_from_image(_image(where, planes, stack), where)
+    rescaled = "rescale slope or intercept differs by slice: each slice has its own"
+    differ = len({(plane.slope, plane.intercept) for plane in planes}) > 1
+    volume = replace(volume, notes=(*stack.notes, *[rescaled] * differ, *volume.notes))
+    if spacing_mm is None:
+        return volume
+    between = f", and {stack.between_mm:.4g} mm between slices" if planes[0].position_mm is not None else ""
+    return with_spacing(volume, spacing_mm, f"{lacking.spacing_found}{between}" if lacking else "")
 
 
-def _read_files(paths: list[str], folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames(paths)
+def _stack_as_stated(where: str, headers: list[Header], spacing_mm) -> Stack:
+    """Of frames without any position, which only a user can know to be slices."""
+    frames = len(headers[0].planes)
+    if any(header.in_time for header in headers) or len(headers) > 1:
+        raise UserError(f"{where}: a volume must be a grid in space; found {frames} frames in time (a cine loop), "
+                        "without positions; export a volume (3D DICOM, NRRD) from the scanner")
+    if spacing_mm is None:
+        raise NoSpacingError(where, f"{frames} frames without positions")
+    identity = tuple(np.eye(3).ravel().tolist())
+    return Stack(list(range(frames)), 1.0, identity, ("frames without positions taken as slices, as stated",))
+
+
+def _image(where: str, planes: list[Plane], stack: Stack) -> sitk.Image:
+    """The stack with the geometry of the headers."""
+    ordered = [planes[index] for index in stack.order]
+    if len({plane.path for plane in ordered}) == len(ordered) and len({_values(plane) for plane in ordered}) == 1:
+        image = _read_files([plane.path for plane in ordered], where)
+        if stack.notes:  # ITK takes the positions as they are
+            image.SetSpacing((*image.GetSpacing()[:2], stack.between_mm))
+    else:
+        image = sitk.GetImageFromArray(_pixels(where, ordered))
+        image.SetSpacing((1.0, 1.0, stack.between_mm))
+        image.SetDirection(stack.direction)
+        image.SetOrigin([0.0] * 3 if ordered[0].position_mm is None else ordered[0].position_mm.tolist())
+    if ordered[0].spacing_mm is not None:
+        image.SetSpacing((*ordered[0].spacing_mm, image.GetSpacing()[2]))
+    return image
+
+
+def _values(plane: Plane) -> tuple:
+    """What ITK takes from the first file for all of them."""
+    return plane.slope, plane.intercept, plane.storage
+
+
+def _pixels(where: str, planes: list[Plane]) -> np.ndarray:
+    """[Z, Y, X], each plane rescaled with its own slope; float32 unless there is nothing to rescale."""
+    files: dict[str, np.ndarray] = {}
+    for path, of_file in itertools.groupby(sorted(planes, key=lambda plane: plane.path), lambda plane: plane.path):
+        files[path] = _file_pixels(path, list(of_file))
+    slices = [files[plane.path][plane.frame] for plane in planes]
+    kinds = {one.dtype for one in slices}
+    return np.stack(slices) if len(kinds) == 1 else np.stack([one.astype(np.float32) for one in slices])
+
+
+def _file_pixels(path: str, planes: list[Plane]) -> np.ndarray:
+    """[frames, Y, X] of one file. GDCM rescales all frames like the first, so pydicom reads frames that differ."""
+    if len({_values(plane) for plane in planes}) == 1:
+        pixels = sitk.GetArrayFromImage(_read_files([path], path))
+    else:
+        pixels = _rescaled_frames(path, planes)
+    if pixels.ndim != 3:
+        raise UserError(f"{path}: one real number a voxel is needed (no colour, no vectors); found an array of "
+                        f"{'x'.join(map(str, pixels.shape))}")
+    return pixels
+
+
+def _rescaled_frames(path: str, planes: list[Plane]) -> np.ndarray:
     try:
-        return call_quietly(reader.Execute)
+        stored = pydicom.dcmread(path, force=True).pixel_array
+    except (RuntimeError, *DAMAGE):
+        raise UserError(f"{path}: frames with different rescale slopes must be whole and not compressed; found them "
+                        "damaged or compressed; decompress the file first") from None
+    slopes, intercepts = (np.zeros((len(stored), *(1,) * (stored.ndim - 1))) for _ in range(2))
+    for plane in planes:
+        slopes[plane.frame], intercepts[plane.frame] = plane.slope, plane.intercept
+    return (stored * slopes + intercepts).astype(np.float32)
+
+
+def _read_files(paths: list[str], where: str) -> sitk.Image:
+    content = paths if len(paths) > 1 else paths[0]  # a list of one gives a fourth axis
+    try:
+        return call_quietly(lambda: sitk.ReadImage(content, imageIO="GDCMImageIO"))
     except RuntimeError as error:
-        raise UserError(f"{folder}: must be a readable DICOM series; found: {reason_of(error)}") from None
+        raise UserError(f"{where}: must be a readable DICOM series; found: {reason_of(error)}") from None

@@ -6,9 +6,11 @@ not report (a truncated NIfTI is filled with zeros) is refused beforehand, see `
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +19,26 @@ import SimpleITK as sitk
 
 from tfsono.errors import UserError
 from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete, first_bytes
-from tfsono.volumes.dicom import read_series
-from tfsono.volumes.nifti import copy_geometry, parse_header
+from tfsono.volumes.dicom import read_dicom_file, read_series
+from tfsono.volumes.image_file import check_name, is_dicom_file
+from tfsono.volumes.masks import on_grid_of, whole_numbers
+from tfsono.volumes.metaimage import meta_spacing
+from tfsono.volumes.minc import minc_spacing
+from tfsono.volumes.nifti import NiftiHeader, copy_geometry, parse_header
+from tfsono.volumes.nrrd import nrrd_spacing
 from tfsono.volumes.orientation import orientation_code, reorient, restore_orientation
+from tfsono.volumes.units import HeaderSpacing
 from tfsono.volumes.volume import (
-    LabelValueError,
-    OtherGridError,
+    NoSpacingError,
     Volume,
     call_quietly,
     check_not_constant,
-    grid_difference,
     image_from_array,
     reason_of,
+    shear_note,
     volume_from_image,
+    with_plausibility,
+    with_spacing,
 )
 
 __all__ = [
@@ -45,10 +54,13 @@ __all__ = [
 ]
 
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
-READ_SUFFIXES = (*WRITTEN_SUFFIXES, ".mhd", ".nhdr", ".mnc", ".hdr", ".img")
+READ_SUFFIXES = (".seg.nrrd", *WRITTEN_SUFFIXES, ".mhd", ".nhdr", ".mnc", ".hdr", ".img")
 
 _READ_FORMATS = ("NiftiImageIO", "MetaImageIO", "NrrdImageIO", "MINCImageIO", "GDCMImageIO")
 """Formats whose truncation is noticed. ITK fills GIPL, VTK and TIFF files with zeros."""
+
+_PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
+"""An environment variable with which ITK reads a sheared sform, but takes the inverse of its nearest rotation."""
 
 
 def is_volume_file(path) -> bool:
@@ -66,26 +78,35 @@ def case_name(path) -> str:
     return name[: len(name) - len(_suffix(name))]
 
 
-def read_volume(path) -> Volume:
+def read_volume(path, spacing_mm=None) -> Volume:
     """Reads a 3D image (NIfTI, MetaImage, NRRD, MINC, DICOM) or a folder that holds one DICOM series.
 
     Integers of up to 32 bits keep their type; files with a rescale slope and all floats become float32.
 
+    Args:
+        path: the file or folder.
+        spacing_mm: three numbers that are used instead of the file's spacing, with a note; None takes the file's.
+
     Raises:
+        NoSpacingError: the file says no spacing, and none is given.
         UserError: missing, truncated or unreadable; 4D, 2D, colour; zero size; impossible spacing or
             direction; NaN or infinite voxels; a constant image.
     """
-    volume = _read(path)
+    volume = _read(path, spacing_mm)
     check_not_constant(volume)
     return volume
 
 
-def read_mask(path, like: Volume | None = None) -> Volume:
+def read_mask(path, like: Volume | None = None, spacing_mm=None) -> Volume:
     """Reads an integer mask on the grid of `like` (to 1 % of a voxel); it may be empty.
+
+    A mask whose axes are stored in another order or direction is reoriented, and one that 3D Slicer cropped
+    (.seg.nrrd) is padded with 0; values that differ from whole numbers by rounding only are rounded. Notes say so.
 
     Args:
         path: as for `read_volume`.
         like: the mask's image; None keeps the mask's own grid.
+        spacing_mm: as for `read_volume`.
 
     Returns:
         The mask with exactly `like`'s spacing, origin and direction; uint8 where its values fit, else int32.
@@ -93,12 +114,10 @@ def read_mask(path, like: Volume | None = None) -> Volume:
     Raises:
         UserError: as `read_volume`, and for another grid or for values that are not whole numbers.
     """
-    mask = _read(path)
-    difference = grid_difference(mask, like) if like else ""
-    if difference:
-        raise OtherGridError(f"{mask.path}: a mask must have the grid of its image {like.path}; found "
-                             f"{difference}; resample it onto the image (nearest neighbour)")
-    return replace(like or mask, array=_whole_numbers(mask), path=mask.path)
+    mask = whole_numbers(_read(path, spacing_mm))
+    if like is None:
+        return mask
+    return on_grid_of(mask, like, may_be_cropped=_suffix(Path(path).name) == ".seg.nrrd")
 
 
 def write_volume(path, array: np.ndarray, like: Volume) -> None:
@@ -112,6 +131,7 @@ def write_volume(path, array: np.ndarray, like: Volume) -> None:
         UserError: an unsupported suffix, a missing folder, a type that the format cannot hold.
         ValueError: the array's size is not that of `like`.
     """
+    check_name(path)
     path = Path(path)
     suffix = _suffix(path.name)
     if suffix not in WRITTEN_SUFFIXES:
@@ -129,41 +149,89 @@ def _suffix(name: str) -> str:
     return next((suffix for suffix in READ_SUFFIXES if lower.endswith(suffix) and lower != suffix), "")
 
 
-def _read(path) -> Volume:
+def _read(path, spacing_mm=None) -> Volume:
+    check_name(path)
     path = Path(path)
     if path.is_dir():
-        return read_series(path)
+        return with_plausibility(read_series(path, spacing_mm=spacing_mm))
     if not path.is_file():
         raise UserError(f"{path}: the file must exist; found none")
-    check_complete(path)
-    _check_format(path)
+    header = check_complete(path)
+    kind = _format(path)
+    if kind == "GDCMImageIO":
+        return with_plausibility(read_dicom_file(path, spacing_mm))
+    found = header.spacing_found(path) if header else _spacing_found(path, kind)
+    if found.missing and spacing_mm is None:
+        raise NoSpacingError(path, found.missing)
+    image, is_sheared = _read_image(path, header)
+    volume = volume_from_image(_in_millimetres(image, found), str(path))
+    if is_sheared:
+        volume = replace(volume, direction=header.sform_direction(), notes=(shear_note(header.shear),))
+    forms = header.forms_note(volume) if header and not found.missing else ""
+    volume = replace(volume, notes=(*found.notes, *volume.notes, *filter(None, [forms])))
+    if spacing_mm is not None:
+        volume = with_spacing(volume, spacing_mm, found.missing)
+    return with_plausibility(volume)
+
+
+def _spacing_found(path: Path, kind: str) -> HeaderSpacing:
+    if kind == "MINCImageIO":
+        return minc_spacing(path)
+    return (meta_spacing if kind == "MetaImageIO" else nrrd_spacing)(path, first_bytes(path))
+
+
+def _read_image(path: Path, header: NiftiHeader | None) -> tuple[sitk.Image, bool]:
+    """The image, and whether its direction must be taken from the header because of a shear.
+
+    ITK refuses a NIfTI file of which the only form has a shear, however small; `completeness` has its own limit.
+    """
     try:
-        image = call_quietly(lambda: sitk.ReadImage(str(path)))
+        return call_quietly(lambda: sitk.ReadImage(str(path))), False
     except RuntimeError as error:
-        raise UserError(f"{path}: must be a readable volume; found: {reason_of(error)}") from None
-    return volume_from_image(image, str(path))
+        reason = reason_of(error)
+    try:
+        if header is not None and header.shear:
+            with _permissive_sform():
+                return call_quietly(lambda: sitk.ReadImage(str(path))), True
+    except RuntimeError as error:
+        reason = reason_of(error)
+    raise UserError(f"{path}: must be a readable volume; found: {reason}")
 
 
-def _check_format(path: Path) -> None:
-    """Refuses files that are not medical volumes by their content."""
+@contextlib.contextmanager
+def _permissive_sform() -> Iterator[None]:
+    before = os.environ.get(_PERMISSIVE)
+    os.environ[_PERMISSIVE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_PERMISSIVE]
+        if before is not None:
+            os.environ[_PERMISSIVE] = before
+
+
+def _in_millimetres(image: sitk.Image, found: HeaderSpacing) -> sitk.Image:
+    """The image with its spacing and origin multiplied by the factors of the header's units."""
+    rest = (1.0,) * (image.GetDimension() - 3)
+    if found.factor != (1.0, 1.0, 1.0):
+        factor = np.array([*found.factor, *rest])[: image.GetDimension()]
+        image.SetSpacing((factor * image.GetSpacing()).tolist())
+        image.SetOrigin((factor * image.GetOrigin()).tolist())
+    return image
+
+
+def _format(path: Path) -> str:
+    """ITK's name of the format by the file's content; refuses files that are not medical volumes."""
     found = call_quietly(lambda: sitk.ImageFileReader.GetImageIOFromFileName(str(path)))
+    if found not in _READ_FORMATS and is_dicom_file(path):
+        return "GDCMImageIO"  # an object without pixels, which is named later
     if found not in _READ_FORMATS:
         found = found.removesuffix("ImageIO") or "none of them by its content"
         raise UserError(f"{path}: must be NIfTI, MetaImage, NRRD, MINC or DICOM; found {found}")
     if found == "NiftiImageIO" and not path.name.lower().endswith(NIFTI_SUFFIXES):
         raise UserError(f"{path}: a NIfTI file must end with {', '.join(NIFTI_SUFFIXES)}; found another suffix; "
                         "unpack or rename it")
-
-
-def _whole_numbers(mask: Volume) -> np.ndarray:
-    array = mask.array
-    if array.dtype.kind == "f" and (array != np.rint(array)).any():
-        found = array[array != np.rint(array)][0]
-        raise LabelValueError(f"{mask.path}: a mask must hold whole numbers; found {found}; threshold it first")
-    low, high = int(array.min()), int(array.max())
-    if low < np.iinfo(np.int32).min or high > np.iinfo(np.int32).max:
-        raise LabelValueError(f"{mask.path}: labels must fit into 32 bits; found values from {low} to {high}")
-    return array.astype(np.uint8 if 0 <= low and high <= 255 else np.int32, copy=False)
+    return found
 
 
 def _write_beside(path: Path, suffix: str, array: np.ndarray, like: Volume) -> None:
@@ -206,7 +274,7 @@ def _copy_source_geometry(path: Path, like: Volume) -> None:
         return
     start = first_bytes(source)
     header = parse_header(start)
-    if header is None or not _still_has_geometry(source, like):
+    if header is None or not _still_has_geometry(source, header, like):
         return
     with open(path, "r+b") as file:
         written = file.read(348)
@@ -214,13 +282,20 @@ def _copy_source_geometry(path: Path, like: Volume) -> None:
         file.write(copy_geometry(start, written))
 
 
-def _still_has_geometry(path: Path, like: Volume) -> bool:
+def _still_has_geometry(path: Path, header: NiftiHeader, like: Volume) -> bool:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    call_quietly(reader.ReadImageInformation)
+    try:
+        call_quietly(reader.ReadImageInformation)
+    except RuntimeError:
+        if not header.shear:
+            raise
+        with _permissive_sform():
+            call_quietly(reader.ReadImageInformation)
     return (
         reader.GetSize()[:3] == like.size
         and reader.GetSpacing()[:3] == tuple(like.spacing_mm)
         and reader.GetOrigin()[:3] == tuple(like.origin_mm)
-        and reader.GetDirection() == tuple(like.direction)
+        and (reader.GetDirection() == tuple(like.direction)
+             or header.shear > 0 and np.allclose(like.direction, header.sform_direction(), rtol=0, atol=1e-6))
     )

@@ -1,10 +1,11 @@
-"""The kind of a 2D image file and whether it is whole, from its bytes, before anything decodes them.
+"""Names that ITK can open, and the kind and completeness of a 2D image file, before anything decodes it.
 
 Decoders differ on truncated files: some versions of OpenCV return the missing rest in grey.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,20 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _KINDS = ((_PNG, "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"))
 _ORIENTATION = 274
 _UPRIGHT = 1
+
+
+def check_name(path) -> None:
+    """Refuses a path that is not UTF-8, on which ITK ends the process.
+
+    Raises:
+        UserError: as above.
+    """
+    name = os.fsencode(path)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = name.decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: the name must be UTF-8; found other bytes in it; rename it") from None
 
 
 def is_dicom_file(path) -> bool:
@@ -34,6 +49,7 @@ def check_image_file(path) -> str:
         UserError: no file, an empty one, another kind, one that ends early, one to be rotated for display.
     """
     path = Path(path)
+    check_name(path)
     if is_dicom_file(path):
         return "DICOM"
     try:

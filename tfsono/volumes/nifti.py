@@ -13,14 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfsono.volumes.units import HeaderSpacing, positive, spacing_in_units
+from tfsono.volumes.volume import LARGEST_SHEAR, RESAMPLE, Volume, corners_mm, nearest_rotation, shear_of, shear_text
+
 _FLOATS = {16: "f4", 64: "f8"}
 """The codes of the supported types whose voxels can be NaN."""
 
 _SCALE_TOLERANCE = 1e-2
 """Largest relative difference of an sform's column from the spacing: beyond it millimetres are ambiguous."""
 
-_SHEAR_TOLERANCE = 1e-2
-"""Largest cosine between two columns of an sform: half a degree."""
+_FORMS_TOLERANCE = 0.1
+"""Largest distance between corners by the qform and by the sform without a note, in voxels."""
+
+_UNITS = {1: "m", 2: "mm", 3: "um"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class NiftiHeader:
         spacing: of the first three axes at most, in the header's units.
         data_offset, data_bytes: of the voxels.
         float_type: of voxels that can be NaN or infinite, as NumPy names it (">f4"); "" of all others.
-        sform: [3, 4], or None where the header has none.
+        unit: of the spacing and the forms; "" where the header leaves it open.
+        qform, sform: [3, 4] in the header's units and axes (RAS), or None where the header has none.
     """
 
     order: str
@@ -42,6 +48,8 @@ class NiftiHeader:
     data_offset: int
     data_bytes: int
     float_type: str
+    unit: str
+    qform: np.ndarray | None
     sform: np.ndarray | None
 
     def sform_problem(self) -> str:
@@ -52,13 +60,44 @@ class NiftiHeader:
         if self.sform is None or len(self.spacing) < 3:
             return ""
         if not np.isfinite(self.sform).all():
-            return "numbers that are not finite"
+            return "numbers that are not finite; correct the header"
         lengths = np.linalg.norm(self.sform[:, :3], axis=0)
-        if not np.allclose(lengths, self.spacing, rtol=_SCALE_TOLERANCE, atol=0):
-            return f"columns of {_three(lengths)} against a spacing of {_three(self.spacing)}"
-        unit = self.sform[:, :3] / lengths
-        cosine = np.abs(unit.T @ unit - np.eye(3)).max()
-        return f"a shear: cosine {cosine:.3g} between two axes" if cosine > _SHEAR_TOLERANCE else ""
+        if positive(self.spacing, 3) and not np.allclose(lengths, self.spacing, rtol=_SCALE_TOLERANCE, atol=0):
+            return f"columns of {_three(lengths)} against a spacing of {_three(self.spacing)}; correct the header"
+        return f"a shear, {shear_text(self.shear)}; {RESAMPLE}" if self.shear > LARGEST_SHEAR else ""
+
+    @property
+    def shear(self) -> float:
+        """The largest cosine between two axes of the sform; 0 without one."""
+        if self.sform is None or not np.linalg.norm(self.sform[:, :3], axis=0).all():
+            return 0.0
+        return shear_of(self.sform[:, :3])
+
+    def sform_direction(self) -> tuple[float, ...]:
+        """The nearest rotation to the sform, as in `Volume`."""
+        return nearest_rotation(np.diag((-1.0, -1.0, 1.0)) @ self.sform[:, :3])
+
+    def spacing_found(self, path) -> HeaderSpacing:
+        """What the header says of its spacing. ITK converts the unit itself."""
+        missing = "" if positive(self.spacing, len(self.spacing)) else f"pixdim {_three(self.spacing)}"
+        notes = spacing_in_units(path, [self.unit]).notes
+        return HeaderSpacing(missing=missing, notes=notes)
+
+    def forms_note(self, volume: Volume) -> str:
+        """Which of a differing qform and sform a volume was read with, and how far they are apart; "" if they agree."""
+        if self.qform is None or self.sform is None:
+            return ""
+        scale = spacing_in_units(volume.path, [self.unit]).factor[0]
+        to_lps = np.array([[-scale], [-scale], [scale]])
+        at_q, at_s = (_corners_mm(form * to_lps, volume.size) for form in (self.qform, self.sform))
+        apart_mm = np.linalg.norm(at_q - at_s, axis=1).max()
+        if not apart_mm > _FORMS_TOLERANCE * min(volume.spacing_mm):  # neither for a quaternion of NaN
+            return ""
+        taken = corners_mm(volume)
+        is_qform = np.abs(taken - at_q).max() <= np.abs(taken - at_s).max()
+        taken, other = ("qform", "sform") if is_qform else ("sform", "qform")
+        return (f"qform and sform are up to {apart_mm:.3g} mm apart: the {taken} was taken, as ITK and 3D Slicer do; "
+                f"points from a program that takes the {other} are off")
 
 
 class NonFiniteCount:
@@ -144,6 +183,7 @@ def _parse(start: bytes, order: str) -> NiftiHeader:
     # Where the voxels are in the same file, ITK accepts no offset into the header itself.
     least = 348 if start[344:347] == b"n+1" else 0
     size = sides[1 : sides[0] + 1] if 1 <= sides[0] <= 7 else ()
+    size = (*size[:3], *(side or 1 for side in size[3:]))  # an unused dimension of 0 is 1 to every reader
     return NiftiHeader(
         order=order,
         size=size,
@@ -151,15 +191,43 @@ def _parse(start: bytes, order: str) -> NiftiHeader:
         data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, least),
         data_bytes=math.prod(size) * bits // 8,
         float_type=order + _FLOATS[code] if code in _FLOATS else "",
+        unit=_UNITS.get(start[123] & 7, "") if _has_forms(start) else "",
+        qform=_qform(start, order),
         sform=_sform(start, order),
     )
 
 
-def _sform(start: bytes, order: str) -> np.ndarray | None:
-    if start[344:347] not in (b"n+1", b"ni1"):  # Analyze 7.5 has other fields there
+def _has_forms(start: bytes) -> bool:
+    """Whether it is NIfTI: Analyze 7.5 has other fields there."""
+    return start[344:347] in (b"n+1", b"ni1")
+
+
+def _qform(start: bytes, order: str) -> np.ndarray | None:
+    """From the quaternion, its offset and the spacing, as nifti1.h says."""
+    (code,) = struct.unpack_from(order + "h", start, 252)
+    if not _has_forms(start) or code <= 0:
         return None
+    b, c, d, *offset = struct.unpack_from(order + "6f", start, 256)
+    left, *spacing = struct.unpack_from(order + "4f", start, 76)
+    a = math.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    rotation = np.array([
+        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+        [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+    ])
+    spacing[2] *= -1 if left < 0 else 1
+    return np.column_stack([rotation * spacing, offset])
+
+
+def _corners_mm(affine: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """[8, 3], in the order of `volume.corners_mm`."""
+    corners = np.array(np.meshgrid(*[(0, side - 1) for side in size], indexing="ij")).reshape(3, 8)
+    return (affine[:, :3] @ corners + affine[:, 3:]).T
+
+
+def _sform(start: bytes, order: str) -> np.ndarray | None:
     (code,) = struct.unpack_from(order + "h", start, 254)
-    if code <= 0:
+    if not _has_forms(start) or code <= 0:
         return None
     return np.array(struct.unpack_from(order + "12f", start, 280), np.float64).reshape(3, 4)
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
 
-ORTHONORMAL_TOLERANCE = 1e-3
-"""Largest difference of D^T D from the identity: headers keep float32, some text headers three to six digits."""
+LENGTH_TOLERANCE = 1e-3
+"""Largest difference of an axis's squared length from 1: text headers keep three to six digits."""
+
+LARGEST_SHEAR = 1e-2
+"""Largest cosine between two axes that is read, as the nearest rotation: half a degree."""
+
+SMALLEST_SHEAR = 1e-4
+"""Axes closer to a right angle than this are kept as they are: headers keep few digits."""
+
+USUAL_SPACING_MM = (0.02, 20.0)
+"""A voxel's side outside these probably has the wrong unit."""
 
 GRID_TOLERANCE_VOXELS = 0.01
 """Largest distance of corresponding corners of two grids, as a share of the smallest spacing."""
@@ -28,6 +37,14 @@ class NotFiniteError(UserError):
 
 class ConstantImageError(UserError):
     """An image without content: every voxel has the same value."""
+
+
+class NoSpacingError(UserError):
+    """A file that says no spacing, or an impossible one; ITK would take 1 mm."""
+
+    def __init__(self, path: object, found: str) -> None:
+        super().__init__(f"{path}: the spacing must be positive and stated in the file; found {found}; state it with "
+                         "--spacing_mm_of_file x,y,z")
 
 
 class OtherGridError(UserError):
@@ -48,6 +65,7 @@ class Volume:
         origin_mm: the LPS position of the centre of voxel (0, 0, 0).
         direction: nine floats, row-major as `SimpleITK.GetDirection`; column a is the unit vector of axis a.
         path: the file or folder it was read from, for messages; "" if made in memory.
+        notes: what was done or noticed while reading, a line each, without the file's name.
     """
 
     array: np.ndarray
@@ -55,6 +73,7 @@ class Volume:
     origin_mm: tuple[float, float, float]
     direction: tuple[float, ...]
     path: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -65,6 +84,10 @@ class Volume:
     def direction_matrix(self) -> np.ndarray:
         """The direction as [3, 3]: `position = origin + matrix @ (spacing * index)`."""
         return np.asarray(self.direction, np.float64).reshape(3, 3)
+
+
+RESAMPLE = "resample it to a regular grid first, for example with nibabel.processing.resample_to_output"
+"""What to do about a shear."""
 
 
 def call_quietly(action: Callable):
@@ -90,7 +113,8 @@ def volume_from_image(image: sitk.Image, path: str) -> Volume:
     """The volume of a SimpleITK image, with every check that needs no second one.
 
     A fourth axis of length one (a NIfTI or NRRD habit) is dropped. Integers of up to 32 bits keep their type,
-    64-bit integers become int32 where they fit, floats become float32.
+    64-bit integers become int32 where they fit, floats become float32. Axes that are nearly perpendicular are read
+    as the nearest rotation, with a note.
 
     Raises:
         UserError: vectors or colours, 4D, 2D or a single slice, zero size, non-positive spacing, a direction
@@ -100,9 +124,62 @@ def volume_from_image(image: sitk.Image, path: str) -> Volume:
     _check_shape(image, path)
     _check_grid(image, path)
     array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image).transpose(2, 1, 0))
-    return Volume(
+    volume = Volume(
         _plain_type(array, path), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), path
     )
+    shear = shear_of(volume.direction_matrix)
+    if shear <= SMALLEST_SHEAR:
+        return volume
+    return replace(volume, direction=nearest_rotation(volume.direction_matrix), notes=(shear_note(shear),))
+
+
+def shear_of(matrix: np.ndarray) -> float:
+    """The largest cosine between two columns [3, 3]: 0 where they are perpendicular."""
+    unit = matrix / np.linalg.norm(matrix, axis=0)
+    return float(np.abs(unit.T @ unit - np.eye(3)).max())
+
+
+def nearest_rotation(matrix: np.ndarray) -> tuple[float, ...]:
+    """The rotation or reflection with the least distance to the matrix, row by row."""
+    left, _, right = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0))
+    return tuple((left @ right).ravel().tolist())
+
+
+def shear_text(shear: float) -> str:
+    """A cosine between two axes in words."""
+    return f"axes {np.degrees(np.arcsin(min(shear, 1.0))):.3g} degrees off a right angle"
+
+
+def shear_note(shear: float) -> str:
+    """The note of a volume that was read as the nearest rotation."""
+    return f"{shear_text(shear)}: read with the nearest rotation"
+
+
+def with_spacing(volume: Volume, spacing_mm, found: str = "") -> Volume:
+    """The volume with the spacing that a user states, and a note; `found` is what the file says instead.
+
+    Raises:
+        UserError: not three positive numbers.
+    """
+    stated = np.asarray(spacing_mm, np.float64)
+    if stated.shape != (3,) or not np.isfinite(stated).all() or (stated <= 0).any():
+        raise UserError(f"--spacing_mm_of_file: three positive numbers x,y,z are needed; found {spacing_mm}")
+    note = f"spacing {mm_text(stated)} as stated; the file has {found or mm_text(volume.spacing_mm)}"
+    return replace(volume, spacing_mm=tuple(stated.tolist()), notes=(*volume.notes, note))
+
+
+def mm_text(sides) -> str:
+    """The sides of a voxel in words."""
+    return f"{' x '.join(f'{side:.4g}' for side in sides)} mm"
+
+
+def with_plausibility(volume: Volume) -> Volume:
+    """The volume, with a note if its voxels are unusually small or large."""
+    low, high = USUAL_SPACING_MM
+    if low <= min(volume.spacing_mm) and max(volume.spacing_mm) <= high:
+        return volume
+    note = f"a voxel of {mm_text(volume.spacing_mm)}, where {low:g} to {high:g} mm are usual: is the unit right?"
+    return replace(volume, notes=(*volume.notes, note))
 
 
 def image_from_array(array: np.ndarray, like: Volume) -> sitk.Image:
@@ -129,7 +206,7 @@ def grid_difference(first: Volume, second: Volume) -> str:
     """
     if first.size != second.size:
         return f"size {_words(first.size)} against {_words(second.size)}"
-    distance_mm = np.linalg.norm(_corners_mm(first) - _corners_mm(second), axis=1).max()
+    distance_mm = np.linalg.norm(corners_mm(first) - corners_mm(second), axis=1).max()
     if distance_mm <= GRID_TOLERANCE_VOXELS * min(first.spacing_mm):
         return ""
     parts = [
@@ -144,7 +221,7 @@ def grid_difference(first: Volume, second: Volume) -> str:
     return f"{', '.join(parts)} (corners up to {distance_mm:.3g} mm apart)"
 
 
-def _corners_mm(volume: Volume) -> np.ndarray:
+def corners_mm(volume: Volume) -> np.ndarray:
     """The LPS positions [8, 3] of the centres of the corner voxels."""
     corners = np.array(np.meshgrid(*[(0, side - 1) for side in volume.size], indexing="ij")).reshape(3, 8)
     scaled = np.asarray(volume.spacing_mm)[:, None] * corners
@@ -180,9 +257,12 @@ def _check_grid(image: sitk.Image, path: str) -> None:
     if not np.isfinite(image.GetOrigin()).all():
         raise UserError(f"{path}: the origin must be finite; found {_words(image.GetOrigin())} mm")
     matrix = np.asarray(image.GetDirection()).reshape(3, 3)
-    if not np.allclose(matrix.T @ matrix, np.eye(3), rtol=0, atol=ORTHONORMAL_TOLERANCE):
-        raise UserError(f"{path}: the axes must be perpendicular unit vectors (no shear, not singular); "
-                        f"found direction {_words(image.GetDirection())}; resample it first")
+    if not np.allclose((matrix**2).sum(axis=0), 1, rtol=0, atol=LENGTH_TOLERANCE):
+        raise UserError(f"{path}: the axes must be perpendicular unit vectors; found direction "
+                        f"{_words(image.GetDirection())}; correct the header")
+    if shear_of(matrix) > LARGEST_SHEAR:
+        raise UserError(f"{path}: the axes must be perpendicular to half a degree; found "
+                        f"{shear_text(shear_of(matrix))}; {RESAMPLE}")
 
 
 def _plain_type(array: np.ndarray, path: str) -> np.ndarray:

@@ -105,9 +105,9 @@ class FemurConfig:
     heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, around it. Of exact "
                                           "Gaussians of sigma 3 they miss by 0.48 and 0.31 voxels "
                                           "(benchmarks/decoding.py)")
-    outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger than "
-                                      "in training, unless spacing_mm resamples them; at half the voxel size the Dice "
-                                      "of a hip fell from 0.95 to 0.26")
+    outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger "
+                                      "than in training, unless spacing_mm resamples them; at half the voxel size "
+                                      "the Dice of hip fell from 0.95 to 0.26")
 
     # The run
     seed: int = ours(0, "not stated")

@@ -84,9 +84,9 @@ class HipConfig:
                                        "mirror_share")
     largest_component: bool = paper(True, "Sec. 3.4: remove isolated small volumes")
     fill_holes: bool = paper(True, "Sec. 3.4: remove internal holes")
-    outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger than "
-                                      "in training, unless spacing_mm resamples them; at half the voxel size the Dice "
-                                      "of a hip fell from 0.95 to 0.26")
+    outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger "
+                                      "than in training, unless spacing_mm resamples them; at half the voxel size "
+                                      "the Dice of hip fell from 0.95 to 0.26")
 
     # The run
     seed: int = ours(0, "not stated")

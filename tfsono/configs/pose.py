@@ -98,9 +98,9 @@ class PoseConfig:
     # Inference
     heatmap_decode: str = ours("argmax", "not stated; the highest voxel; or centroid, around it. Of exact Gaussians of "
                                          "sigma 2.5 they miss by 0.48 and 0.22 voxels (benchmarks/decoding.py)")
-    outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger than "
-                                      "in training, unless spacing_mm resamples them; at half the voxel size the Dice "
-                                      "of a hip fell from 0.95 to 0.26")
+    outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger "
+                                      "than in training, unless spacing_mm resamples them; at half the voxel size "
+                                      "the Dice of hip fell from 0.95 to 0.26")
 
     # Evaluation
     auc_limit_mm: float = ours(10.0, "not printed; derived from Tables 1 and 2 together")

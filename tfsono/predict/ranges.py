@@ -55,11 +55,12 @@ class Ranges:
         flags = []
         if not self.resamples:
             known = self.record["spacing_mm"]
-            flags += self._outside("spacing", oriented.spacing_mm, known, SPACING, axes=self.orientation)
+            flags += _outside("spacing", oriented.spacing_mm, known, min(SPACING, self.factor),
+                                   axes=self.orientation)
             self._check_far(path, oriented.spacing_mm, known, flags,
                             f"resample it to about {_text(known['median'])} mm")
         extent = np.multiply(oriented.size, oriented.spacing_mm)
-        flags += self._outside("extent", extent, self.record["extent_mm"], EXTENT, axes=self.orientation)
+        flags += _outside("extent", extent, self.record["extent_mm"], EXTENT, axes=self.orientation)
         return flags + self._intensities(oriented.array)
 
     def of_image(self, path: Path, size_xy: Sequence[int], pixel_size_mm: float | None) -> list[str]:
@@ -71,9 +72,9 @@ class Ranges:
         if not self.record:
             return []
         if not (pixel_size_mm and "extent_mm" in self.record):
-            return self._outside("size", size_xy, self.record["size"], self.factor, unit="pixels", axes="x,y")
+            return _outside("size", size_xy, self.record["size"], self.factor, unit="pixels", axes="x,y")
         known, extent = self.record["extent_mm"], np.multiply(size_xy, pixel_size_mm)
-        flags = self._outside("field of view", extent, known, EXTENT, axes="x,y")
+        flags = _outside("field of view", extent, known, min(EXTENT, self.factor), axes="x,y")
         longest = {key: [max(value)] for key, value in known.items()}
         self._check_far(path, [extent.max()], longest, flags,
                         f"check the pixel size, {_number(pixel_size_mm)} mm")
@@ -82,7 +83,7 @@ class Ranges:
     def of_label(self, label: str, volume_ml: float) -> list[str]:
         """A flag for a label's volume; none for an empty one, which has its own."""
         known = self.record.get("labels_ml", {}).get(label)
-        return self._outside("volume", [volume_ml], known, VOLUME, unit="mL") if known and volume_ml else []
+        return _outside("volume", [volume_ml], known, VOLUME, unit="mL") if known and volume_ml else []
 
     def of_mask(self, mask: np.ndarray | None, labels: Sequence[str], spacing_mm: Sequence[float]) -> list[str]:
         """A flag for each label 1..n of a mask whose volume is unlike the training's."""
@@ -97,12 +98,12 @@ class Ranges:
         known = self.record.get("landmarks_mm")
         if points_mm is None or known is None or np.isnan(extent := extent_of(points_mm)):
             return []
-        return self._outside("largest distance between landmarks", [extent], known, LENGTH)
+        return _outside("largest distance between landmarks", [extent], known, LENGTH)
 
     def of_circumference(self, length_mm: float) -> list[str]:
         """A flag for a head circumference; none for NaN."""
         known = self.record.get("circumference_mm")
-        return self._outside("HC", [length_mm], known, LENGTH) if known and np.isfinite(length_mm) else []
+        return _outside("HC", [length_mm], known, LENGTH) if known and np.isfinite(length_mm) else []
 
     def _intensities(self, array: np.ndarray) -> list[str]:
         low, high = intensity_range(thinned(array))
@@ -111,16 +112,6 @@ class Ranges:
         if least - margin <= low and high <= most + margin and high - low >= narrowest / VOLUME:
             return []
         return [f"intensities {_number(low)} to {_number(high)}, trained on {_number(least)} to {_number(most)}"]
-
-    def _outside(self, what: str, values: Sequence[float], known: Mapping, factor: float, unit: str = "mm",
-                 axes: str = "") -> list[str]:
-        """The flag of a quantity that is more than `factor` times outside of the training's range."""
-        if times_outside(values, known) <= min(factor, self.factor):
-            return []
-        found, low, high = _text(values), _axes(known["min"]), _axes(known["max"])
-        ranges = [_range(*ends) for ends in zip(low, high, strict=True)]
-        named = f" ({axes})" if axes and " x " in found + _joined(ranges) else ""
-        return [f"{what} {found} {unit}{named}, trained on {_joined(ranges)}"]
 
     def _check_far(self, path: Path, values: Sequence[float], known: Mapping, flags: Sequence[str],
                    remedy: str) -> None:
@@ -172,6 +163,17 @@ def times_outside(values: Sequence[float], known: Mapping) -> float:
     found, low, high = np.asarray(values, np.float64), _axes(known["min"]), _axes(known["max"])
     with np.errstate(divide="ignore"):
         return float(np.max([low / found, found / high]))
+
+
+def _outside(what: str, values: Sequence[float], known: Mapping, factor: float, unit: str = "mm",
+             axes: str = "") -> list[str]:
+    """The flag of a quantity that is more than `factor` times outside of the training's range."""
+    if times_outside(values, known) <= factor:
+        return []
+    found, low, high = _text(values), _axes(known["min"]), _axes(known["max"])
+    ranges = [_range(*ends) for ends in zip(low, high, strict=True)]
+    named = f" ({axes})" if axes and " x " in found + _joined(ranges) else ""
+    return [f"{what} {found} {unit}{named}, trained on {_joined(ranges)}"]
 
 
 def with_flags(row: dict, flags: Sequence[str]) -> dict:

@@ -56,7 +56,7 @@ class Ranges:
         if not self.resamples:
             known = self.record["spacing_mm"]
             flags += _outside("spacing", oriented.spacing_mm, known, min(SPACING, self.factor),
-                                   axes=self.orientation)
+                              axes=self.orientation)
             self._check_far(path, oriented.spacing_mm, known, flags,
                             f"resample it to about {_text(known['median'])} mm")
         extent = np.multiply(oriented.size, oriented.spacing_mm)
@@ -131,7 +131,7 @@ def ranges_of(models: Sequence[Model], outside: str, orientation: str = "LPS") -
     for model in models:
         if not model.manifest.get(TRAINED_ON):
             print(f"note: {model.source}: this model does not say what it was trained on, so inputs unlike it "
-                  "are not flagged; run its training command again, which adds it", file=sys.stderr)
+                  "are not flagged; its training command, run again, adds it, then export it again", file=sys.stderr)
             return Ranges()
     record = joined([model.manifest[TRAINED_ON] for model in models])
     return Ranges(record, factor=record["outside_factor"], allow=outside == "allow", orientation=orientation,

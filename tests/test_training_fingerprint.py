@@ -1,4 +1,4 @@
-"""What a run records of its training cases: in the files' own geometry, of these cases alone, and when it resumes.
+"""What a run records of its training cases: in the files' own geometry, of these cases alone, and when it resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAIN = ["a", "b"]
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Three cases of two labels and two landmarks; `b` is stored in other axes."""
+    """Three cases of two labels; `b` is stored in other axes."""
     root = tmp_path_factory.mktemp("fingerprint") / "dataset"
     for number, (name, (size, spacing, brightness)) in enumerate(CASES.items()):
         image = (brightness * np.random.default_rng(number).uniform(0, 1, size)).astype(np.float32)

@@ -26,6 +26,7 @@ REMOVED = {
               "generator_loss": "non_saturating", "jit_compile": False},
     "pose": {"schedule": "constant", "jit_compile": False}, "face": {"jit_compile": False},
     "head": {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}}
+ADDED = {"outside_factor": 2.0}
 OTHER = [("hip", "c3d_time_axis", "x"), ("hip", "jit_compile", "true"), ("femur", "centre_distance_unit", "voxel"),
          ("femur", "centre_distance_point", "argmax"), ("femur", "generator_loss", "saturating"),
          ("pose", "schedule", "cosine"), ("face", "jit_compile", "true"), ("head", "end_order", "fixed"),
@@ -56,6 +57,24 @@ def test_a_config_of_the_previous_release_is_read(tmp_path, system):
     path = tmp_path / "config.json"
     settings = old_config(path, system)
     assert load_settings(path, SYSTEMS[system]) == settings
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_config_without_the_fields_added_since_is_read(tmp_path, system):
+    path, added = tmp_path / "config.json", ADDED
+    settings = old_config(path, system)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in added:
+        del content["values"][name], content["origins"][name]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert dict(SYSTEMS[system].added) == added and load_settings(path, SYSTEMS[system]) == settings
+    content["values"]["outside_factor"] = 3.0  # where it has one, its own is kept
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert load_settings(path, SYSTEMS[system]).config.outside_factor == 3.0
+    del content["values"]["seed"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match="the fields seed do not match"):
+        load_settings(path, SYSTEMS[system])
 
 
 def test_a_value_under_an_old_name_is_kept(tmp_path):
@@ -104,7 +123,7 @@ def test_a_removed_option_is_accepted_with_its_only_value(capsys, system, name, 
 def test_new_names_are_fields_and_old_ones_are_not(system):
     choices, fields = SYSTEMS[system], {field.name for field in dataclasses.fields(SYSTEMS[system].config)}
     assert set(choices.renamed.values()) <= fields
-    assert not fields & {*choices.renamed, *choices.removed}
+    assert not fields & {*choices.renamed, *choices.removed} and set(choices.added) <= fields
 
 
 def test_new_options_print_no_note(capsys):

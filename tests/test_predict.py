@@ -116,7 +116,8 @@ def test_one_bad_file_does_not_stop_the_others(exported, tmp_path, capsys):
     (folder / "b.nii.gz").write_text("no volume")
     assert predict(exported, [folder, tmp_path / "absent.mha"], tmp_path / "out") == 2
     printed = capsys.readouterr()
-    assert len(printed.err.strip().splitlines()) == 3  # two files and the sum
+    note, *lines = printed.err.strip().splitlines()
+    assert len(lines) == 3 and "does not say what it was trained on" in note  # two files and the sum
     assert "b.nii.gz" in printed.err and "absent.mha" in printed.err and "2 of 4 failed" in printed.err
     assert {row["case"] for row in rows_of(tmp_path / "out")} == {"a", "c"}
     assert "left" in printed.out

@@ -253,7 +253,8 @@ def test_one_bad_image_does_not_stop_the_others(models, image, tmp_path, capsys)
     write(folder / "head_1_Annotation.png", np.zeros(SIZE, np.uint8))
     write(folder / "colour.png", np.stack([ellipse_image(seed=channel) for channel in range(3)], -1))
     assert predict(models / "one", [folder, tmp_path / "absent.png"], tmp_path / "out", Options(samples=0)) == 2
-    printed = capsys.readouterr().err.strip().splitlines()
+    note, *printed = capsys.readouterr().err.strip().splitlines()
+    assert "does not say what it was trained on" in note
     assert len(printed) == 5 and "4 of 6 failed" in printed[-1]
     assert all(any(name in line for line in printed) for name in ("letter.png", "cut.png", "grey.png", "absent.png"))
     rows = {row["case"]: row for row in rows_of(tmp_path / "out")}

@@ -167,6 +167,31 @@ def test_export_and_predict_agree_with_the_evaluation(place, saved):
     assert (place / "a" / "measurements.csv").is_file()
 
 
+def test_a_volume_at_half_its_voxel_size_is_refused_unless_allowed(place, saved, tmp_path, capsys):
+    image = sitk.ReadImage(str(place / "dataset" / "images" / "case_0.nii.gz"))
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(sitk.Expand(image, [2, 2, 2]), str(tmp_path / "in" / "fine.nii.gz"))
+    sitk.WriteImage(image, str(tmp_path / "in" / "same.nii.gz"))
+    for source, out in ((saved, "saved"), (place / "runs" / "one", "run")):
+        words = ["predict", str(source), str(tmp_path / "in"), "--out", str(tmp_path / out)]
+        assert tfsono(words) == 2
+        printed = capsys.readouterr()
+        refused, total = printed.err.splitlines()
+        assert "fine.nii.gz: spacing 0.25 x 0.4 x 0.75 mm (LPS), trained on 0.5 x 0.8 x 1.5; " in refused
+        assert "about 0.5 x 0.8 x 1.5 mm" in refused and "--outside allow" in refused and "1 of 2 failed" in total
+        assert "spacing" not in printed.out
+        assert tfsono([*words, "--outside", "allow"]) == 0
+        printed = capsys.readouterr()
+        assert "same: predicted already" in printed.out and "(spacing 0.25 x 0.4 x 0.75 mm (LPS)" in printed.out
+        with open(tmp_path / out / "measurements.csv", newline="", encoding="utf-8") as file:
+            flags = {(row["case"], row["label"]): row["flags"] for row in csv.DictReader(file)}
+        assert all(flags["fine", label].startswith("spacing 0.25") for label in ("head", "body"))
+        assert "spacing" not in flags["same", "head"]
+    trained = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))["trained_on"]
+    held = json.loads((place / "runs" / "one" / "data.json").read_text(encoding="utf-8"))["trained_on"]
+    assert trained == {**held, "outside_factor": 2.0} and held["cases"] == 3
+
+
 def test_runs_are_ensembled_and_so_is_their_export(place):
     one, *others = (str(place / "runs" / name) for name in ("one", "two", "three"))
     image = place / "dataset" / "images" / "case_0.nii.gz"

@@ -179,6 +179,9 @@ def _add_predict(commands) -> None:
                         help="pose: fine-tune the network on each volume, with the run's atlas set; run folders only")
     parser.add_argument("--candidates", type=int, default=None, metavar="N",
                         help="face: boxes of each landmark in candidates.csv, best first; default: 2")
+    parser.add_argument("--outside", default="refuse", choices=("refuse", "allow"),
+                        help="inputs far outside of what the model was trained on (--outside_factor of its training); "
+                             "allow: predict and flag them")
     parser.set_defaults(run=_predict)
 
 
@@ -189,7 +192,8 @@ def _predict(arguments) -> int:
 
     options = Options(
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
-        samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates)
+        samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
+        outside=arguments.outside)
     return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.overwrite)
 
 

@@ -64,7 +64,8 @@ class Choices:
 
     `presets` are sizes (`paper`, `quick`), `variants` are methods (the paper's ablation rows and our options).
     `renamed` and `removed` are of the previous release: old names with their new ones, and removed fields with the only
-    value that the code still has. Command lines and runs with them keep working for this release.
+    value that the code still has. Command lines and runs with them keep working for this release. `added` are fields
+    that the previous release did not have, with the value that its runs are taken to have.
     """
 
     system: str
@@ -73,6 +74,7 @@ class Choices:
     variants: Mapping[str, Mapping[str, dataclasses.Field]]
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     removed: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
+    added: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
 
     def by_current_names(self, values: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
         """Values by field of the previous release, under the names of this one; without the removed fields."""
@@ -265,13 +267,16 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
         if (found := content["values"][name]) != choices.removed[name]:
             raise UserError(f"{path}: {name} is {_text(found)}, and in this version always "
                             f"{_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
-    values = choices.by_current_names(content["values"])
+    values = {**choices.added, **choices.by_current_names(content["values"])}
     if set(values) != set(hints):
         odd = sorted(set(values) ^ set(hints))
         raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not match; "
                         "train again, or use that version")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     origins = {name: tuple(origin) for name, origin in choices.by_current_names(content["origins"]).items()}
+    for field in dataclasses.fields(choices.config):
+        if field.name in choices.added:
+            origins.setdefault(field.name, (field.metadata["origin"], field.metadata["note"]))
     return Settings(choices, content["preset"], content["variant"], choices.config(**values), origins)
 
 

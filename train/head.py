@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         train, held_out = load_parts(start.cache, labels, split, config)
         network = build(config)
         data = described(start.cache, labels, split, config)
-        run = start.open_run(split, initialise(network, config, start.run_dir), data=data)
+        run = start.open_run(split, initialise(network, config, start.run_dir), data=data,
+                             circumferences_mm=circumferences_mm(labels.heads))
         print("\n".join(data["labels_used"]))
         fit(run, compiled(network, config), batches(train, config, labels.order),
             *validation(network, config, held_out))
@@ -161,6 +162,18 @@ def described(cache, labels: Labels, split: dict, config: HeadConfig) -> dict:
         lines.append(f"{unknown} of {len(heads)} cases have no pixel size and are not measured in millimetres")
     return {"labels": cache.labels, "labels_used": lines, "outline_margin_px": margin,
             "end_order": {"ofd_direction": list(order.ofd_direction), "bpd_direction": list(order.bpd_direction)}}
+
+
+def circumferences_mm(heads: dict) -> dict:
+    """Each head's circumference: the official one, else that of its mask or its points; None where unknown."""
+    from tfsono.geometry.ellipse import ellipse_of_points
+
+    found = {}
+    for name, head in heads.items():
+        ellipse = None if head.points_px is None else ellipse_of_points(head.points_px)
+        by_points = ellipse and head.pixel_size_mm and ellipse.circumference_px() * head.pixel_size_mm
+        found[name] = head.size or by_points
+    return found
 
 
 def initialise(network, config: HeadConfig, run_dir: Path) -> str:

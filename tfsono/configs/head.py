@@ -138,6 +138,8 @@ class HeadConfig:
     axis_ratio: tuple[float, ...] = ours((0.4, 1.0), "smallest and largest ratio of the short to the long axis of a "
                                                      "head")
     monte_carlo_samples: int = ours(10, "forward passes with dropout on, for the uncertainty; any number, 0 is off")
+    outside_factor: float = ours(2.0, "`predict` refuses images whose field of view in millimetres is this many times "
+                                      "smaller or larger than in training; a pixel size in a wrong unit, for example")
 
     # The run
     seed: int = ours(42, "the source")
@@ -208,6 +210,7 @@ def _data_rules(config: HeadConfig):
     yield (len(config.input_size) == 2 and all(n > 0 and n % 32 == 0 for n in config.input_size), "input_size",
            "rows and columns, positive multiples of 32")
     yield config.clahe_clip >= 0, "clahe_clip", "0 or more"
+    yield config.outside_factor > 1, "outside_factor", "above 1"
     yield one_of(config, "landmark_policy", ("drop", "keep", "repair", "ellipse"))
     yield one_of(config, "outline", ("official", "as_drawn"))
     for name in ("geometric_share", "flip_share", "elastic_share", "intensity_share", "speckle_share", "noise_share",
@@ -354,5 +357,6 @@ VARIANTS = {
 }
 
 REMOVED = {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}
+ADDED = {"outside_factor": 2.0}
 
-HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED)
+HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)

@@ -32,6 +32,8 @@ GRID = ("spacing_mm", "origin_mm", "direction", "native_spacing_mm", "native_ori
 NUMBERS = ("pixel_size_mm", "hc_mm")
 """Of 2D images only; caches of volumes do not have them."""
 
+THINNED_SIDE = 32
+
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises for a damaged file, depending on where the damage is."""
 
@@ -104,6 +106,21 @@ class Cache:
     def points_vox(self, name: str) -> np.ndarray | None:
         """The case's landmarks [K, 3], NaN where missing; None without any. The image is not read."""
         return _array(self._group(name), "points_vox")
+
+    def own_grid(self, name: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Size and spacing of the case before resampling, in the cache's orientation."""
+        group = self._group(name)
+        return _own(group, "image").shape, tuple(group.attrs["native_spacing_mm"].tolist())
+
+    def own_sample(self, name: str) -> np.ndarray:
+        """Some of the case's intensities before resampling; see `thinned`."""
+        return thinned(_own(self._group(name), "image"))
+
+    def own_label_voxels(self, name: str) -> np.ndarray:
+        """Voxels of each label 1..n before resampling [n]; 0 without labels."""
+        group = self._group(name)
+        values = _own(group, "label")[...].ravel() if "label" in group else np.zeros(0, np.uint8)
+        return np.bincount(values, minlength=len(self.labels) + 1)[1:]
 
     def read_patch(self, name: str, start, size) -> tuple[np.ndarray, np.ndarray | None, tuple[int, ...]]:
         """The part of the window `start .. start + size` that lies within the case.
@@ -229,6 +246,17 @@ def _read_case(name: str, group: h5py.Group) -> CachedCase:
                       spacing_mm=grid["spacing_mm"], origin_mm=grid["origin_mm"], direction=grid["direction"],
                       subject=str(group.attrs["subject"]), native=native, points_vox=_array(group, "points_vox"),
                       **{key: _number(group, key) for key in NUMBERS})
+
+
+def thinned(array: np.ndarray | h5py.Dataset) -> np.ndarray:
+    """At most 32 voxels along each axis of [X, Y, Z], evenly spaced: enough for percentiles, and fast to read."""
+    x, y, z = (-(-n // THINNED_SIDE) for n in array.shape)
+    return np.asarray(array[::x])[:, ::y, ::z]
+
+
+def _own(group: h5py.Group, key: str) -> h5py.Dataset:
+    """`image` or `label` before resampling."""
+    return group[f"native_{key}" if f"native_{key}" in group else key]
 
 
 def _array(group: h5py.Group, key: str) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_keys
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
+from tfsono.predict.ranges import Ranges, ranges_of, with_flags
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.boxes import face_preview
@@ -74,6 +75,7 @@ class FacePredictor:
       orientation: of the volumes that it takes.
       landmarks: names, in the order of the points.
       top_k: candidates of a landmark in the table.
+      ranges: what the model was trained on.
     """
 
     module: Callable
@@ -81,20 +83,25 @@ class FacePredictor:
     orientation: str
     landmarks: tuple[str, ...]
     top_k: int
+    ranges: Ranges = Ranges()
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
+        outside = self.ranges.of_volume(path, volume)
         prediction = self.predict_volume(volume)
+        points_mm = points_to_mm(prediction.points_vox, prediction.oriented)
         rows = self.measure(name, path, volume, prediction)
+        rows[MEASUREMENTS] = [with_flags(row, [*outside, *self.ranges.of_points(points_mm)])
+                              for row in rows[MEASUREMENTS]]
         image, markups = (out_dir / file for file in OUTPUTS.files(name))
         flags = rows[MEASUREMENTS][0]["flags"]
         boxes = regions(prediction, self.landmarks)
         shown = (prediction.boxes_vox, prediction.candidates[:, :self.top_k]) if boxes else (None, None)  # points alone
         face_preview(image, prediction.oriented.array, prediction.points_vox, shown[0], prediction.oriented.spacing_mm,
                      names=self.landmarks, title="   ".join(filter(None, (name, flags))), candidates=shown[1])
-        named = dict(zip(self.landmarks, points_to_mm(prediction.points_vox, prediction.oriented), strict=True))
+        named = dict(zip(self.landmarks, points_mm, strict=True))
         write_markups(markups, named, boxes=boxes)
         return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
 
@@ -156,7 +163,7 @@ def regions(prediction: FacePrediction, landmarks: tuple[str, ...]) -> dict[str,
     return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not
 
 
-def predictor_of(model: Model, key: str, candidates: int | None = None) -> FacePredictor:
+def predictor_of(model: Model, key: str, candidates: int | None = None, outside: str = "refuse") -> FacePredictor:
     """The predictor of an opened model.
 
     Raises:
@@ -168,8 +175,11 @@ def predictor_of(model: Model, key: str, candidates: int | None = None) -> FaceP
     if candidates is not None and not 1 <= candidates <= top_k:
         raise UserError(f"--candidates {candidates}: expected 1 to {top_k}, the number that {model.source} gives for "
                         "each landmark")
-    return FacePredictor(model.module, key, manifest["input"]["volume"]["orientation"], tuple(manifest["landmarks"]),
-                         min(TOP_K, top_k) if candidates is None else candidates)
+    orientation = manifest["input"]["volume"]["orientation"]
+    return FacePredictor(
+        module=model.module, key=key, orientation=orientation, landmarks=tuple(manifest["landmarks"]),
+        top_k=min(TOP_K, top_k) if candidates is None else candidates,
+        ranges=ranges_of([model], outside, orientation))
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

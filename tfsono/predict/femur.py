@@ -23,6 +23,7 @@ from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances
 from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_figure
@@ -56,6 +57,7 @@ class FemurPredictor:
       labels: name -> value in the dataset's masks, in the order of the classes from 1.
       landmarks: names, in the order of the points.
       largest, holes: postprocessing: keep the largest component, fill holes.
+      ranges: what the model was trained on.
     """
 
     module: Callable
@@ -65,12 +67,15 @@ class FemurPredictor:
     landmarks: tuple[str, ...]
     largest: bool
     holes: bool
+    ranges: Ranges = Ranges()
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
+        outside = self.ranges.of_volume(path, volume)
         prediction, peaks, flags = self.predict_volume(volume)
+        flags = [*outside, *self.sizes(prediction, volume), *flags]
         rows = self.measure(name, path, volume, prediction, flags)
         for row, peak in zip(rows[LANDMARKS], peaks, strict=True):
             row["peak"] = round(peak, 4)
@@ -104,6 +109,12 @@ class FemurPredictor:
                       for name, distance in zip(self.landmarks, apart, strict=True) if distance > CONTRADICTION_MM]
         return prediction, peaks, flags
 
+    def sizes(self, prediction: MaskAndPoints, volume: Volume) -> list[str]:
+        """Flags for volumes and a length unlike those in training."""
+        points = prediction.points_vox
+        return [*self.ranges.of_mask(prediction.mask, tuple(self.labels), volume.spacing_mm),
+                *self.ranges.of_points(None if points is None else points_to_mm(points, volume))]
+
     def measure(self, name: str, path: Path, volume: Volume, prediction: MaskAndPoints,
                 flags: list[str]) -> dict[str, list[dict]]:
         """The rows of both tables."""
@@ -124,14 +135,15 @@ class FemurPredictor:
         return {MEASUREMENTS: [row], LANDMARKS: landmarks}
 
 
-def predictor_of(model: Model, key: str) -> FemurPredictor:
+def predictor_of(model: Model, key: str, outside: str = "refuse") -> FemurPredictor:
     """The predictor of an opened model."""
     manifest = model.manifest
     check_keys(model.source / MANIFEST, manifest, ("labels", "landmarks", "postprocessing"))
+    orientation = manifest["input"]["volume"]["orientation"]
     return FemurPredictor(
-        module=model.module, key=key, orientation=manifest["input"]["volume"]["orientation"],
-        labels=manifest["labels"], landmarks=tuple(manifest["landmarks"]),
-        largest=manifest["postprocessing"]["largest_component"], holes=manifest["postprocessing"]["fill_holes"])
+        module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
+        landmarks=tuple(manifest["landmarks"]), largest=manifest["postprocessing"]["largest_component"],
+        holes=manifest["postprocessing"]["fill_holes"], ranges=ranges_of([model], outside, orientation))
 
 
 def _summary(row: dict) -> str:

@@ -29,6 +29,7 @@ from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
 from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
+from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import head_overlay
@@ -127,7 +128,7 @@ class HeadPredictor:
     """One or several models with their pre- and postprocessing."""
 
     def __init__(self, members: Sequence[Member], key: str, pixel_sizes: PixelSizes = PixelSizes(),
-                 samples: int | None = None):
+                 samples: int | None = None, ranges: Ranges = Ranges()):
         """Creates the predictor.
 
         Args:
@@ -135,16 +136,21 @@ class HeadPredictor:
           key: identifies all that a prediction depends on.
           pixel_sizes: from the command line.
           samples: forward passes with dropout; None: each member's own number.
+          ranges: what the models were trained on.
         """
         self.members, self.key, self.pixel_sizes, self.samples = tuple(members), key, pixel_sizes, samples
+        self.ranges = ranges
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one image, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         image = read_image_2d(path)
         pixel_size_mm = self.pixel_sizes.of(Path(path), image.pixel_size_mm)
+        outside = self.ranges.of_image(path, image.pixels.shape[::-1], pixel_size_mm)
         found, members, dropout = self.measure(image.pixels)
-        flags = flags_of(found, image, pixel_size_mm, dropout, members)
+        length_mm = found.lengths()[2] * (pixel_size_mm or np.nan)
+        flags = [*outside, *self.ranges.of_circumference(length_mm),
+                 *flags_of(found, image, pixel_size_mm, dropout, members)]
         row = measurement_row(name, path, found, pixel_size_mm, dropout=dropout, members=members, flags=flags)
         _write_files(out_dir, name, image, found, pixel_size_mm=pixel_size_mm, row=row, first=self.members[0])
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
@@ -170,8 +176,8 @@ class HeadPredictor:
         return together, spread_of(single), dropout
 
 
-def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", samples: int | None = None
-                 ) -> HeadPredictor:
+def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", samples: int | None = None,
+                 outside: str = "refuse") -> HeadPredictor:
     """The predictor of one or several opened models.
 
     Args:
@@ -179,6 +185,7 @@ def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", sam
       key: identifies all that a prediction depends on.
       pixel_size_mm: the option; see `read_pixel_sizes`.
       samples: the option; None: the models' own.
+      outside: the option; see `ranges_of`.
 
     Raises:
       UserError: models of different parts, or an impossible option.
@@ -192,7 +199,7 @@ def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", sam
         if member.part != members[0].part:
             raise UserError(f"--ensemble_with {model.source}: predicts {member.part}, and {models[0].source} "
                             f"{members[0].part}; give models of one kind")
-    return HeadPredictor(members, key, pixel_sizes, samples)
+    return HeadPredictor(members, key, pixel_sizes, samples, ranges_of(models, outside))
 
 
 def _member_of(model: Model) -> Member:

@@ -18,6 +18,7 @@ from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import segment_volume
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.ranges import Ranges, ranges_of, with_flags
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_figure
@@ -39,6 +40,7 @@ class HipPredictor:
       orientation: of the volumes that it takes.
       labels: name -> value in the dataset's masks, in the order of the classes from 1.
       largest, holes: postprocessing: keep the largest component, fill holes.
+      ranges: what the model was trained on.
     """
 
     module: Callable
@@ -47,30 +49,37 @@ class HipPredictor:
     labels: dict[str, int]
     largest: bool
     holes: bool
+    ranges: Ranges = Ranges()
 
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Segments one input, writes its mask and preview, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
+        outside = self.ranges.of_volume(path, volume)
         mask = segment_volume(self.module, volume, self.orientation, classes=len(self.labels) + 1,
                               largest=self.largest, holes=self.holes)
-        rows = measure(name, path, volume, mask, self.labels)
+        rows = [with_flags(row, self.ranges.of_label(row["label"], row["volume_ml"]))
+                for row in measure(name, path, volume, mask, self.labels)]
         mask_path, preview_path = (out_dir / file for file in OUTPUTS.files(name))
-        _write_preview(preview_path, volume, mask, tuple(self.labels), rows)
+        _write_preview(preview_path, volume, mask, tuple(self.labels),
+                       [*outside, *(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])])
         write_volume(mask_path, label_values(mask, self.labels), volume)
         amounts = [f"{row['label']} {row['volume_ml']:.2f} mL" + f" ({row['flags']})" * bool(row["flags"])
                    for row in rows]
-        return {MEASUREMENTS: rows}, f"{name}: {', '.join(amounts)}; {time.monotonic() - began:.1f} s"
+        text = f"{name}: {', '.join(amounts)}" + f" ({'; '.join(outside)})" * bool(outside)
+        return ({MEASUREMENTS: [with_flags(row, outside) for row in rows]},
+                f"{text}; {time.monotonic() - began:.1f} s")
 
 
-def predictor_of(model: Model, key: str) -> HipPredictor:
+def predictor_of(model: Model, key: str, outside: str = "refuse") -> HipPredictor:
     """The predictor of an opened model."""
     manifest = model.manifest
     check_keys(model.source / MANIFEST, manifest, ("labels", "postprocessing"))
+    orientation = manifest["input"]["volume"]["orientation"]
     return HipPredictor(
-        module=model.module, key=key, orientation=manifest["input"]["volume"]["orientation"],
-        labels=manifest["labels"], largest=manifest["postprocessing"]["largest_component"],
-        holes=manifest["postprocessing"]["fill_holes"])
+        module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
+        largest=manifest["postprocessing"]["largest_component"], holes=manifest["postprocessing"]["fill_holes"],
+        ranges=ranges_of([model], outside, orientation))
 
 
 def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:
@@ -90,9 +99,8 @@ def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dic
     return rows
 
 
-def _write_preview(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], rows: list[dict]) -> None:
+def _write_preview(path: Path, volume: Volume, mask: np.ndarray, labels: tuple[str, ...], flags: list[str]) -> None:
     image = reorient(volume, "LPS")
     oriented = reorient(dataclasses.replace(volume, array=mask), "LPS").array
-    flags = "; ".join(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])
     preview_figure(path, image.array, oriented, image.spacing_mm, labels,
-                   text=path.stem + (f"   {flags}" if flags else ""))
+                   text="   ".join(filter(None, (path.stem, "; ".join(flags)))))

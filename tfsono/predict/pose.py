@@ -22,6 +22,7 @@ from tfsono.inference.module_input import module_input
 from tfsono.metrics.pose_case import known_segments, segment_lengths
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
+from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.skeleton import pose_preview
@@ -72,6 +73,7 @@ class PosePredictor:
       orientation: of the volumes that it takes.
       landmarks: names, in the order of the points.
       refines: whether the module refines each prediction on its volume.
+      ranges: what the model was trained on.
     """
 
     module: Callable
@@ -79,6 +81,7 @@ class PosePredictor:
     orientation: str
     landmarks: tuple[str, ...]
     refines: bool = False
+    ranges: Ranges = Ranges()
 
     @property
     def segments(self) -> tuple[tuple[str, str], ...]:
@@ -89,10 +92,13 @@ class PosePredictor:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
         volume = read_volume(path)
+        outside = self.ranges.of_volume(path, volume)
         prediction = self.predict_volume(volume)
+        points_mm = points_to_mm(prediction.points_vox, volume)
+        flags = (*outside, *self.ranges.of_points(points_mm), *prediction.flags)
+        prediction = dataclasses.replace(prediction, flags=flags)
         rows = self.measure(name, path, volume, prediction)
         image, markups = (out_dir / file for file in OUTPUTS.files(name))
-        points_mm = points_to_mm(prediction.points_vox, volume)
         oriented = reorient(volume, "LPS")
         pose_preview(image, oriented.array, points_to_vox(points_mm, oriented), oriented.spacing_mm, self.landmarks,
                      segments=self.segments, text="   ".join([name, *prediction.flags]))
@@ -150,11 +156,13 @@ def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, 
     return flags + coinciding(points_mm, landmarks, MIRRORED)
 
 
-def predictor_of(model: Model, key: str, refines: bool = False) -> PosePredictor:
+def predictor_of(model: Model, key: str, refines: bool = False, outside: str = "refuse") -> PosePredictor:
     """The predictor of an opened model; with `refines` its module is the refiner."""
     check_keys(model.source / MANIFEST, model.manifest, ("landmarks",))
-    return PosePredictor(model.module, key, model.manifest["input"]["volume"]["orientation"],
-                         tuple(model.manifest["landmarks"]), refines)
+    orientation = model.manifest["input"]["volume"]["orientation"]
+    return PosePredictor(
+        module=model.module, key=key, orientation=orientation, landmarks=tuple(model.manifest["landmarks"]),
+        refines=refines, ranges=ranges_of([model], outside, orientation))
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ class Options:
       samples: head: forward passes with dropout, for the uncertainty.
       refine: pose: whether to refine each prediction on its volume.
       candidates: face: boxes of each landmark in candidates.csv.
+      outside: inputs far outside of what the model was trained on: `refuse` or `allow`.
     """
 
     tiling: str = ""
@@ -34,6 +35,7 @@ class Options:
     samples: int | None = None
     refine: bool = False
     candidates: int | None = None
+    outside: str = "refuse"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
     table = Path(options.pixel_size_mm)
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
     given = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
+    del given["outside"]  # a prediction does not depend on it
     return hashlib.sha256(json.dumps([content, given]).encode()).hexdigest()
 
 

@@ -13,7 +13,16 @@ def about(runs: Sequence[Run], use: str) -> dict:
     """The first entries of every manifest: the system, its intended use, and the runs that it was made from."""
     first, *others = runs
     return {"system": first.settings.system, "use": use, "source": source_of(first),
-            "together_with": [source_of(run) for run in others]}
+            "together_with": [source_of(run) for run in others], "trained_on": trained_on(runs)}
+
+
+def trained_on(runs: Sequence[Run]) -> dict | None:
+    """The union of the runs' training data, and the factor from which an input is refused; None where one is unknown.
+    """
+    from tfsono.predict.ranges import joined
+
+    records = [run.data.get("trained_on") for run in runs]
+    return {**joined(records), "outside_factor": runs[0].config.outside_factor} if all(records) else None
 
 
 def with_current_keys(manifest: dict) -> dict:

@@ -18,6 +18,7 @@ import tfsono
 from tfsono.config import Choices, Settings, differences, load_settings, save_settings
 from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, read_rows, write_text
+from tfsono.training.fingerprint import TRAINED_ON
 
 DAMAGED = "delete its folder and train again"
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
@@ -31,7 +32,8 @@ class Run:
       folder: `runs/NAME`.
       settings: the config and the origin of its values.
       split: names of cases under `train`, `validation`, `test`.
-      data: of the training: `dataset`, `cases`, `labels` (name -> value in the user's files).
+      data: of the training: `dataset`, `cases`, `labels` (name -> value in the user's files), and `trained_on`
+        (`tfsono.training.fingerprint`), which runs of the release before lack.
     """
 
     folder: Path
@@ -108,9 +110,15 @@ def _check_same(run: Run) -> None:
     changed = differences(load_settings(run.folder / "config.json", run.settings.choices).config, run.config)
     if changed:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
-    for name, found in (("split", run.split), ("data", run.data)):
-        if read_json(run.folder / f"{name}.json", DAMAGED) != found:
+    split, data = (read_json(run.folder / f"{name}.json", DAMAGED) for name in ("split", "data"))
+    of_release_before = TRAINED_ON in run.data and TRAINED_ON not in data
+    if of_release_before:
+        data[TRAINED_ON] = run.data[TRAINED_ON]
+    for name, held, found in (("split", split, run.split), ("data", data, run.data)):
+        if held != found:
             raise UserError(f"{run.folder}: the run was started with another {name}; choose another --run_dir")
+    if of_release_before:
+        write_text(run.folder / "data.json", json.dumps(data, indent=2) + "\n")
 
 
 def read_run(folder: str | os.PathLike, choices: Choices) -> Run:

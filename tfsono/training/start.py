@@ -16,6 +16,7 @@ from tfsono.data.cache import Cache
 from tfsono.data.splits import chosen_split
 from tfsono.errors import UserError
 from tfsono.files import write_text
+from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
 from tfsono.training.fit import Schedule, Score, set_seed
 from tfsono.training.run import Run, load_weights, open_run, read_run
 
@@ -45,7 +46,8 @@ class Start:
     def config(self):
         return self.settings.config
 
-    def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None) -> Run:
+    def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None,
+                 circumferences_mm: Mapping[str, float | None] | None = None) -> Run:
         """Creates or opens the run folder, and prints its summary. Call it after all checks.
 
         Args:
@@ -53,13 +55,16 @@ class Start:
           report: the origin of the first weights, in one line.
           excluded: training cases without a reference.
           data: more entries of data.json.
+          circumferences_mm: of the heads in 2D images, None where unknown.
 
         Raises:
           UserError: as `tfsono.training.run.open_run`.
         """
-        cache = self.cache
+        cache, trained = self.cache, [name for name in split["train"] if name not in excluded]
         names = {"labels": cache.labels, "landmarks": list(cache.landmarks)}
         held = {"dataset": cache.name, **{kind: names[kind] for kind in self.kinds}, "cases": cache.names}
+        held[TRAINED_ON] = (fingerprint_of_volumes(cache, trained) if self.kinds else
+                            fingerprint_of_images(cache, trained, circumferences_mm or {}))
         run = open_run(self.run_dir, self.settings, split, held | dict(data or {}))
         print(run.summary())
         if excluded:

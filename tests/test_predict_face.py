@@ -16,7 +16,7 @@ from tfsono.errors import UserError
 from tfsono.export import export_module, load_exported
 from tfsono.predict.face import OUTPUTS, FacePredictor, predictor_of
 from tfsono.predict.loop import predict_all
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.volumes.image import Volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks
 
@@ -136,9 +136,9 @@ def test_a_saved_model_gives_the_same_files(tmp_path):
                                                          "output": output, "landmarks": list(LANDMARKS)})
     opened = Model(folder, *load_exported(folder))
     for name, make in (("run", lambda: FacePredictor(Marks(), "k", "LPS", LANDMARKS, 3)),
-                       ("export", lambda: predictor_of(opened, "k", 3))):
+                       ("export", lambda: predictor_of(opened, "k", Options(candidates=3)))):
         assert predict_all(OUTPUTS, make, [path], tmp_path / name) == 0
     for name in ("face.mrk.json", "landmarks.csv", "candidates.csv", "measurements.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "export" / name).read_bytes()
     with pytest.raises(UserError, match="--candidates 4: expected 1 to 3"):
-        predictor_of(opened, "k", 4)
+        predictor_of(opened, "k", Options(candidates=4))

@@ -84,14 +84,30 @@ def _add_audit(commands) -> None:
     parser = commands.add_parser("audit", help="check every case of a dataset and report errors")
     parser.add_argument("dataset")
     parser.add_argument("--out", default=None, help="folder for audit.json and audit.png; default: DATASET/audit")
+    _add_spacing(parser)
     parser.set_defaults(run=_audit)
+
+
+def _add_spacing(parser) -> None:
+    """`--spacing_mm_of_file`, for files that do not say their spacing."""
+    parser.add_argument("--spacing_mm_of_file", type=three_numbers, default=(), metavar="X,Y,Z",
+                        help="spacing of the volumes in mm, for files that do not say it, or say it wrongly; recorded")
+
+
+def three_numbers(text: str) -> tuple[float, ...]:
+    """0.5,0.5,2 as three positive numbers; argparse reports a `ValueError` as one line."""
+    numbers = tuple(float(number) for number in text.split(","))
+    if len(numbers) != 3 or not all(0 < number < float("inf") for number in numbers):
+        raise ValueError(text)
+    return numbers
 
 
 def _audit(arguments) -> int:
     from tfsono.audit.dataset import audit_dataset, errors_of
-    from tfsono.data.layout import open_dataset
+    from tfsono.data.layout import open_dataset, with_spacing_of_files
 
-    report = audit_dataset(open_dataset(arguments.dataset), Path(arguments.out or Path(arguments.dataset) / "audit"))
+    dataset = with_spacing_of_files(open_dataset(arguments.dataset), arguments.spacing_mm_of_file)
+    report = audit_dataset(dataset, Path(arguments.out or Path(arguments.dataset) / "audit"))
     bad = [entry for entry in report["cases"] if errors_of(entry)]
     if bad:
         raise UserError(f"{arguments.dataset}: {len(bad)} of {len(report['cases'])} cases have errors, listed above; "
@@ -109,15 +125,17 @@ def _add_cache(commands) -> None:
         one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json if it exists")
         one.add_argument("--exclude_bad", action="store_true", help="exclude cases with errors instead of refusing")
         one.add_argument("--verify", action="store_true", help="check the checksums of the file after writing")
+        if system(name).TAKES == "volumes":
+            _add_spacing(one)
         add_config_arguments(one, system(name).CHOICES)
-        one.set_defaults(run=_cache)
+        one.set_defaults(run=_cache, spacing_mm_of_file=())
 
 
 def _cache(arguments) -> None:
     from tfsono.audit.dataset import read_audit
     from tfsono.data.cache import verify_cache
     from tfsono.audit.cache_writer import write_cache
-    from tfsono.data.layout import open_dataset
+    from tfsono.data.layout import open_dataset, with_spacing_of_files
     from tfsono.data.prepare import CacheSettings
 
     one = system(arguments.system)
@@ -127,7 +145,7 @@ def _cache(arguments) -> None:
         settings = CacheSettings(arguments.system, config.orientation, config.spacing_mm)
     path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
     audit = read_audit(path) if arguments.audit or path.is_file() else None
-    dataset = open_dataset(arguments.dataset)
+    dataset = with_spacing_of_files(open_dataset(arguments.dataset), arguments.spacing_mm_of_file)
     unfit = [case.name for case in dataset.cases if case.is_2d != (one.TAKES == "images")]
     if unfit:
         found = "volumes" if one.TAKES == "images" else "images"
@@ -182,6 +200,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("--outside", default="refuse", choices=("refuse", "allow"),
                         help="inputs far outside of what the model was trained on (--outside_factor of its training); "
                              "allow: predict and flag them")
+    _add_spacing(parser)
     parser.set_defaults(run=_predict)
 
 
@@ -193,7 +212,7 @@ def _predict(arguments) -> int:
     options = Options(
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
-        outside=arguments.outside)
+        outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file)
     return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.overwrite)
 
 

@@ -69,7 +69,7 @@ class Case:
 
     `row` is the case's name in that table; `prefix` is what the names of its landmarks have in front of the dataset's.
     `pixel_size_mm` and `hc_mm` (head circumference) of a 2D image come from the tables, None where these have none; a
-    DICOM file may hold its pixel size itself.
+    DICOM file may hold its pixel size itself. `spacing_mm_of_file` replaces a volume's spacing; () takes the file's.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Case:
     hc_mm: float | None = None
     row: str = ""
     prefix: str = ""
+    spacing_mm_of_file: tuple[float, ...] = ()
 
     @property
     def is_2d(self) -> bool:
@@ -168,6 +169,15 @@ def open_dataset(root) -> Dataset:
     )
 
 
+def with_spacing_of_files(dataset: Dataset, spacing_mm: tuple[float, ...]) -> Dataset:
+    """The dataset with a spacing, x, y, z, that the user states for all of its volumes; () leaves it as it is."""
+    if not spacing_mm:
+        return dataset
+    note = f"--spacing_mm_of_file {','.join(map(str, spacing_mm))}: used for every volume, in place of its file's"
+    cases = tuple(replace(case, spacing_mm_of_file=spacing_mm) for case in dataset.cases)
+    return replace(dataset, cases=cases, notes=(*dataset.notes, note))
+
+
 def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
     """The landmarks of `case` [mm, LPS] by name; a missing one is NaN or absent.
 
@@ -196,13 +206,15 @@ def case_landmarks(case: Case, like) -> dict[str, np.ndarray]:
 def source_checksums(case: Case) -> dict[str, str]:
     """The sha256 of the contents of the case's "image", "label" and "landmarks"; "" where there is none.
 
-    For a 2D image also of its "numbers" from the tables.
+    For a 2D image also of its "numbers" from the tables, and of a "spacing" that the user states.
 
     Raises:
         UserError: a file cannot be read.
     """
     paths = {"image": case.image, "label": case.label, "landmarks": case.landmarks}
     checksums = {kind: "" if path is None else _checksum(path) for kind, path in paths.items()}
+    if case.spacing_mm_of_file:
+        checksums["spacing"] = hashlib.sha256(f"{case.spacing_mm_of_file}".encode()).hexdigest()
     if case.is_2d:
         checksums["numbers"] = hashlib.sha256(f"{case.pixel_size_mm} {case.hc_mm}".encode()).hexdigest()
     return checksums

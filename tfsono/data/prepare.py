@@ -94,7 +94,7 @@ def read_image(case: Case) -> tuple[Volume, float | None, tuple[str, ...]]:
         UserError: the file cannot be read.
     """
     if not case.is_2d:
-        volume = read_volume(case.image)
+        volume = read_volume(case.image, case.spacing_mm_of_file or None)
         return volume, None, volume.notes
     image = read_image_2d(case.image)
     pixel_size_mm, notes = case.pixel_size_mm or image.pixel_size_mm, image.notes
@@ -111,7 +111,7 @@ def read_label(case: Case, image: Volume) -> Volume:
         UserError: the file cannot be read, or has another grid.
     """
     if not case.is_2d:
-        return read_mask(case.label, image)
+        return read_mask(case.label, image, case.spacing_mm_of_file or None)
     mask = read_mask_2d(case.label, (image.size[1], image.size[0]))
     return replace(image, array=np.ascontiguousarray(mask.T[:, :, None]), path=str(case.label))
 

@@ -22,10 +22,10 @@ from tfsono.export import MANIFEST, check_keys
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.ranges import Ranges, ranges_of, with_flags
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.boxes import face_preview
-from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume
+from tfsono.volumes.image import Volume, case_name, is_volume_file
 from tfsono.volumes.landmarks import Box, box_to_mm, points_to_mm, points_to_vox, write_markups
 
 CANDIDATES = "candidates.csv"
@@ -88,8 +88,7 @@ class FacePredictor:
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
-        volume = read_volume(path)
-        outside = self.ranges.of_volume(path, volume)
+        volume, outside = self.ranges.read(path)
         prediction = self.predict_volume(volume)
         points_mm = points_to_mm(prediction.points_vox, prediction.oriented)
         rows = self.measure(name, path, volume, prediction)
@@ -163,13 +162,13 @@ def regions(prediction: FacePrediction, landmarks: tuple[str, ...]) -> dict[str,
     return {name: box for name, box in boxes.items() if (box.size_mm > 0).all()}  # NaN is not
 
 
-def predictor_of(model: Model, key: str, candidates: int | None = None, outside: str = "refuse") -> FacePredictor:
+def predictor_of(model: Model, key: str, options: Options = Options()) -> FacePredictor:
     """The predictor of an opened model.
 
     Raises:
       UserError: more candidates are requested than the model gives.
     """
-    manifest = model.manifest
+    manifest, candidates = model.manifest, options.candidates
     check_keys(model.source / MANIFEST, manifest, ("landmarks",))
     top_k = int(manifest["output"]["candidate_scores"]["shape"][1])
     if candidates is not None and not 1 <= candidates <= top_k:
@@ -179,7 +178,7 @@ def predictor_of(model: Model, key: str, candidates: int | None = None, outside:
     return FacePredictor(
         module=model.module, key=key, orientation=orientation, landmarks=tuple(manifest["landmarks"]),
         top_k=min(TOP_K, top_k) if candidates is None else candidates,
-        ranges=ranges_of([model], outside, orientation))
+        ranges=ranges_of([model], options, orientation))
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

@@ -24,14 +24,13 @@ from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.ranges import Ranges, ranges_of
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_figure
 from tfsono.volumes.image import (
     Volume,
     case_name,
     is_volume_file,
-    read_volume,
     reorient,
     restore_orientation,
     write_volume,
@@ -72,8 +71,7 @@ class FemurPredictor:
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
-        volume = read_volume(path)
-        outside = self.ranges.of_volume(path, volume)
+        volume, outside = self.ranges.read(path)
         prediction, peaks, flags = self.predict_volume(volume)
         flags = [*outside, *self.sizes(prediction, volume), *flags]
         rows = self.measure(name, path, volume, prediction, flags)
@@ -135,7 +133,7 @@ class FemurPredictor:
         return {MEASUREMENTS: [row], LANDMARKS: landmarks}
 
 
-def predictor_of(model: Model, key: str, outside: str = "refuse") -> FemurPredictor:
+def predictor_of(model: Model, key: str, options: Options = Options()) -> FemurPredictor:
     """The predictor of an opened model."""
     manifest = model.manifest
     check_keys(model.source / MANIFEST, manifest, ("labels", "landmarks", "postprocessing"))
@@ -143,7 +141,7 @@ def predictor_of(model: Model, key: str, outside: str = "refuse") -> FemurPredic
     return FemurPredictor(
         module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
         landmarks=tuple(manifest["landmarks"]), largest=manifest["postprocessing"]["largest_component"],
-        holes=manifest["postprocessing"]["fill_holes"], ranges=ranges_of([model], outside, orientation))
+        holes=manifest["postprocessing"]["fill_holes"], ranges=ranges_of([model], options, orientation))
 
 
 def _summary(row: dict) -> str:

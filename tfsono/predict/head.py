@@ -30,7 +30,7 @@ from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, ges
 from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
 from tfsono.predict.ranges import Ranges, ranges_of
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import head_overlay
 from tfsono.volumes.landmarks import write_markups
@@ -176,30 +176,28 @@ class HeadPredictor:
         return together, spread_of(single), dropout
 
 
-def predictor_of(models: Iterable[Model], key: str, pixel_size_mm: str = "", samples: int | None = None,
-                 outside: str = "refuse") -> HeadPredictor:
+def predictor_of(models: Iterable[Model], key: str, options: Options = Options()) -> HeadPredictor:
     """The predictor of one or several opened models.
 
     Args:
       models: one per member; opened after the options are checked, as that takes seconds.
       key: identifies all that a prediction depends on.
-      pixel_size_mm: the option; see `read_pixel_sizes`.
-      samples: the option; None: the models' own.
-      outside: the option; see `ranges_of`.
+      options: of the prediction; see `read_pixel_sizes` and `ranges_of`.
 
     Raises:
       UserError: models of different parts, or an impossible option.
     """
+    samples = options.samples
     if samples is not None and not 0 <= samples <= 1000:
         raise UserError(f"--samples {samples}: expected 0 to 1000")
-    pixel_sizes = read_pixel_sizes(pixel_size_mm)
+    pixel_sizes = read_pixel_sizes(options.pixel_size_mm)
     models = list(models)
     members = [_member_of(model) for model in models]
     for model, member in zip(models, members, strict=True):
         if member.part != members[0].part:
             raise UserError(f"--ensemble_with {model.source}: predicts {member.part}, and {models[0].source} "
                             f"{members[0].part}; give models of one kind")
-    return HeadPredictor(members, key, pixel_sizes, samples, ranges_of(models, outside))
+    return HeadPredictor(members, key, pixel_sizes, samples, ranges_of(models, options))
 
 
 def _member_of(model: Model) -> Member:

@@ -19,10 +19,10 @@ from tfsono.inference.segmentation import segment_volume
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
 from tfsono.predict.ranges import Ranges, ranges_of, with_flags
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS
 from tfsono.report.plots import preview_figure
-from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient, write_volume
+from tfsono.volumes.image import Volume, case_name, is_volume_file, reorient, write_volume
 
 COLUMNS = ("case", "label", "value", "voxels", "volume_ml", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm",
            "flags", "file")
@@ -54,8 +54,7 @@ class HipPredictor:
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Segments one input, writes its mask and preview, and returns its rows and a line to print."""
         began = time.monotonic()
-        volume = read_volume(path)
-        outside = self.ranges.of_volume(path, volume)
+        volume, outside = self.ranges.read(path)
         mask = segment_volume(self.module, volume, self.orientation, classes=len(self.labels) + 1,
                               largest=self.largest, holes=self.holes)
         rows = [with_flags(row, self.ranges.of_label(row["label"], row["volume_ml"]))
@@ -71,7 +70,7 @@ class HipPredictor:
                 f"{text}; {time.monotonic() - began:.1f} s")
 
 
-def predictor_of(model: Model, key: str, outside: str = "refuse") -> HipPredictor:
+def predictor_of(model: Model, key: str, options: Options = Options()) -> HipPredictor:
     """The predictor of an opened model."""
     manifest = model.manifest
     check_keys(model.source / MANIFEST, manifest, ("labels", "postprocessing"))
@@ -79,7 +78,7 @@ def predictor_of(model: Model, key: str, outside: str = "refuse") -> HipPredicto
     return HipPredictor(
         module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
         largest=manifest["postprocessing"]["largest_component"], holes=manifest["postprocessing"]["fill_holes"],
-        ranges=ranges_of([model], outside, orientation))
+        ranges=ranges_of([model], options, orientation))
 
 
 def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:

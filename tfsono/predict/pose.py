@@ -23,10 +23,10 @@ from tfsono.metrics.pose_case import known_segments, segment_lengths
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.ranges import Ranges, ranges_of
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.skeleton import pose_preview
-from tfsono.volumes.image import Volume, case_name, is_volume_file, read_volume, reorient
+from tfsono.volumes.image import Volume, case_name, is_volume_file, reorient
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
 LENGTHS = "segments.csv"
@@ -91,8 +91,7 @@ class PosePredictor:
     def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
         """Predicts one input, writes its files, and returns its rows and a line to print."""
         began = time.monotonic()
-        volume = read_volume(path)
-        outside = self.ranges.of_volume(path, volume)
+        volume, outside = self.ranges.read(path)
         prediction = self.predict_volume(volume)
         points_mm = points_to_mm(prediction.points_vox, volume)
         flags = (*outside, *self.ranges.of_points(points_mm), *prediction.flags)
@@ -156,13 +155,13 @@ def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, 
     return flags + coinciding(points_mm, landmarks, MIRRORED)
 
 
-def predictor_of(model: Model, key: str, refines: bool = False, outside: str = "refuse") -> PosePredictor:
-    """The predictor of an opened model; with `refines` its module is the refiner."""
+def predictor_of(model: Model, key: str, options: Options = Options()) -> PosePredictor:
+    """The predictor of an opened model; with `options.refine` its module is the refiner."""
     check_keys(model.source / MANIFEST, model.manifest, ("landmarks",))
     orientation = model.manifest["input"]["volume"]["orientation"]
     return PosePredictor(
         module=model.module, key=key, orientation=orientation, landmarks=tuple(model.manifest["landmarks"]),
-        refines=refines, ranges=ranges_of([model], outside, orientation))
+        refines=options.refine, ranges=ranges_of([model], options, orientation))
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 
 from tfsono.data.cache import thinned
 from tfsono.errors import UserError
-from tfsono.predict.sources import Model
+from tfsono.predict.sources import Model, Options
 from tfsono.training.fingerprint import TRAINED_ON, extent_of, intensity_range
-from tfsono.volumes.image import Volume, reorient
+from tfsono.volumes.image import Volume, read_volume, reorient
 
 # How many times outside of the training's range a value is flagged.
 SPACING, EXTENT, VOLUME = 1.1, 1.5, 5.0
@@ -35,6 +35,7 @@ class Ranges:
       allow: flag such an input too instead of refusing it.
       orientation: of the volumes' axes in the record.
       resamples: whether the model brings each volume to one spacing, so that the file's own matters little.
+      spacing_mm_of_file: replaces the spacing of the files; () takes theirs.
     """
 
     record: Mapping = dataclasses.field(default_factory=dict)
@@ -42,6 +43,16 @@ class Ranges:
     allow: bool = False
     orientation: str = "LPS"
     resamples: bool = False
+    spacing_mm_of_file: tuple[float, ...] = ()
+
+    def read(self, path: Path) -> tuple[Volume, list[str]]:
+        """A volume, and its flags: what was noticed while reading, and `of_volume`.
+
+        Raises:
+          UserError: as `read_volume` and `of_volume`.
+        """
+        volume = read_volume(path, self.spacing_mm_of_file or None)
+        return volume, [*volume.notes, *self.of_volume(path, volume)]
 
     def of_volume(self, path: Path, volume: Volume) -> list[str]:
         """Flags for a volume's spacing, extent and intensities.
@@ -120,22 +131,23 @@ class Ranges:
                             "give --outside allow")
 
 
-def ranges_of(models: Sequence[Model], outside: str, orientation: str = "LPS") -> Ranges:
+def ranges_of(models: Sequence[Model], options: Options, orientation: str = "LPS") -> Ranges:
     """The ranges of one or several models that predict together; a note on stderr where a model has no record.
 
     Args:
       models: opened.
-      outside: the option, `refuse` or `allow`.
+      options: of the prediction.
       orientation: of the volumes that they take.
     """
     for model in models:
         if not model.manifest.get(TRAINED_ON):
             print(f"note: {model.source}: this model does not say what it was trained on, so inputs unlike it "
                   "are not flagged; its training command, run again, adds it, then export it again", file=sys.stderr)
-            return Ranges()
+            return Ranges(spacing_mm_of_file=options.spacing_mm_of_file)
     record = joined([model.manifest[TRAINED_ON] for model in models])
-    return Ranges(record, factor=record["outside_factor"], allow=outside == "allow", orientation=orientation,
-                  resamples=bool(models[0].manifest.get("network", {}).get("spacing_mm")))
+    return Ranges(record, factor=record["outside_factor"], allow=options.outside == "allow",
+                  orientation=orientation, resamples=bool(models[0].manifest.get("network", {}).get("spacing_mm")),
+                  spacing_mm_of_file=options.spacing_mm_of_file)
 
 
 def joined(records: Sequence[Mapping]) -> dict:

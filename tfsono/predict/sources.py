@@ -27,6 +27,7 @@ class Options:
       refine: pose: whether to refine each prediction on its volume.
       candidates: face: boxes of each landmark in candidates.csv.
       outside: inputs far outside of what the model was trained on: `refuse` or `allow`.
+      spacing_mm_of_file: replaces the spacing of every volume's file, x, y, z; () takes the file's.
     """
 
     tiling: str = ""
@@ -36,6 +37,7 @@ class Options:
     refine: bool = False
     candidates: int | None = None
     outside: str = "refuse"
+    spacing_mm_of_file: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,6 +95,9 @@ def system_of(source: str | os.PathLike) -> str:
 def check_options(source: str | os.PathLike, options: Options) -> None:
     """Raises `UserError` for an option of another system or only for runs, or models that cannot form an ensemble."""
     name = system_of(source)
+    if options.spacing_mm_of_file and system(name).TAKES == "images":
+        raise UserError(f"--spacing_mm_of_file: only for volumes, and {source} is a model of {name}; give "
+                        "--pixel_size_mm")
     for owner in NAMES:
         for option in system(owner).OPTIONS:
             if getattr(options, option) == getattr(Options(), option):

@@ -113,7 +113,7 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> FacePredic
     from tfsono.predict.face import predictor_of
 
     (model,) = models
-    return predictor_of(model, key, options.candidates, options.outside)
+    return predictor_of(model, key, options)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: FaceConfig) -> Path:

@@ -100,7 +100,7 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> HeadPredic
     """The predictor of all models; `key` identifies all that a prediction depends on."""
     from tfsono.predict.head import predictor_of
 
-    return predictor_of(models, key, options.pixel_size_mm, options.samples, options.outside)
+    return predictor_of(models, key, options)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HeadConfig) -> Path:

@@ -88,7 +88,7 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> HipPredict
     from tfsono.predict.hip import predictor_of
 
     (model,) = models
-    return predictor_of(model, key, options.outside)
+    return predictor_of(model, key, options)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HipConfig) -> Path:

@@ -114,7 +114,7 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> PosePredic
     from tfsono.predict.pose import predictor_of
 
     (model,) = models
-    return predictor_of(model, key, options.refine, options.outside)
+    return predictor_of(model, key, options)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: PoseConfig) -> Path:

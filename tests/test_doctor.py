@@ -55,7 +55,7 @@ def small_needs(monkeypatch):
 
 
 def test_the_report_of_this_machine_is_what_the_system_says(small_needs, capsys):
-    """Only TensorFlow, which takes seconds to load, is not asked; `test_quiet` runs the whole command."""
+    """Only TensorFlow, which takes seconds to load, is not asked; `test_surroundings` runs the whole command."""
     assert doctor.run_doctor() == 0
     shown = {line[8:32].strip(): line[32:] for line in capsys.readouterr().out.splitlines() if line.startswith("ok ")}
     assert shown["Python"] == platform.python_version()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ def _checksum(path: Path) -> str:
     """Of a folder: of all its files, in the order of their names; of a header: of the voxels' file too."""
     digest = hashlib.sha256()
     for part in _parts(path):
-        digest.update(part.name.encode())
+        digest.update(os.fsencode(part.name))
         _update_with_file(digest, part)
     return digest.hexdigest()
 

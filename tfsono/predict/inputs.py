@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.files import safe_name
 from tfsono.volumes.image import case_name, is_volume_file
 
 
@@ -29,11 +30,11 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
     """
     found: dict[Path, Path] = {}
     for each in map(Path, inputs):
-        members = _members(each, is_input) if each.is_dir() else [each]
-        if members != [each] and each.resolve() == out_dir.resolve():
+        members = _members(each, is_input) if os.path.isdir(each) else [each]
+        if members != [each] and resolved(each) == resolved(out_dir):
             raise UserError(f"--out {out_dir}: must not be the folder of the inputs; choose another one")
         for member in members:
-            found.setdefault(member.resolve(), member)
+            found.setdefault(resolved(member), member)
     if not found:
         raise UserError(f"INPUT: no {what} found; expected files, DICOM folders, or folders of them")
     return list(found.values())
@@ -41,16 +42,24 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
 
 def _members(folder: Path, is_input: Callable[[Path], bool]) -> list[Path]:
     """The inputs directly in a folder; else its sub-folders, if it has nothing else; else the folder itself (DICOM)."""
-    content = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in content if path.is_file() and is_input(path)]
+    try:
+        content = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:  # reading it as DICOM reports why
+        return [folder]
+    files = [path for path in content if os.path.isfile(path) and is_input(path)]
     if files:
         return files
-    return content if content and all(path.is_dir() for path in content) else [folder]
+    return content if content and all(map(os.path.isdir, content)) else [folder]
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path without links; also of a path that cannot be, such as a loop of links or one too long."""
+    return Path(os.path.realpath(path))
 
 
 def unique_names(paths: Sequence[Path], taken: dict[str, str],
                  name_of: Callable[[Path], str] = case_name) -> list[str]:
-    """A unique case name for each path: equal names get the names of their folders in front.
+    """A unique case name for each path, safe for files: equal names get the names of their folders in front.
 
     Args:
       paths: different files or folders.
@@ -65,7 +74,7 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
     for path in paths:
         free = [name for name in _names_with_folders(path, name_of)
                 if wanted[name.lower()] == 1 and name.lower() not in used]
-        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(name_of(path), used))
+        name = earlier.get(str(resolved(path))) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
         used.add(name.lower())
         names.append(name)
     return names
@@ -73,8 +82,8 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
 
 def _names_with_folders(path: Path, name_of: Callable[[Path], str]) -> list[str]:
     """The case's name alone, with one folder in front, with two folders, and so on."""
-    folders = path.resolve().parent.parts[1:]
-    return ["_".join([*folders[len(folders) - depth:], name_of(path)]) for depth in range(len(folders) + 1)]
+    folders = resolved(path).parent.parts[1:]
+    return [safe_name("_".join([*folders[len(folders) - depth:], name_of(path)])) for depth in range(len(folders) + 1)]
 
 
 def _numbered(name: str, used: set[str]) -> str:

@@ -16,6 +16,7 @@ from tfsono.data.cache import Cache
 from tfsono.data.splits import chosen_split
 from tfsono.errors import UserError
 from tfsono.files import write_text
+from tfsono.locks import locked
 from tfsono.training.fit import Schedule, Score, set_seed
 from tfsono.training.run import Run, load_weights, open_run, read_run
 
@@ -33,6 +34,7 @@ class Start:
       run_dir: the run folder, which need not exist yet.
       split_file: of `--split`, or None.
       kinds: of predictions: `labels`, `landmarks`, both, or neither for 2D images.
+      until_the_end: takes what ends with the training: the lock of the run folder.
     """
 
     cache: Cache
@@ -40,13 +42,14 @@ class Start:
     run_dir: Path
     split_file: str | None
     kinds: tuple[str, ...]
+    until_the_end: contextlib.ExitStack
 
     @property
     def config(self):
         return self.settings.config
 
     def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None) -> Run:
-        """Creates or opens the run folder, and prints its summary. Call it after all checks.
+        """Creates or opens the run folder, locks it, and prints its summary. Call it after all checks.
 
         Args:
           split: names of cases under `train`, `validation` and `test`.
@@ -55,11 +58,12 @@ class Start:
           data: more entries of data.json.
 
         Raises:
-          UserError: as `tfsono.training.run.open_run`.
+          UserError: as `tfsono.training.run.open_run`, or another process writes the folder.
         """
         cache = self.cache
         names = {"labels": cache.labels, "landmarks": list(cache.landmarks)}
         held = {"dataset": cache.name, **{kind: names[kind] for kind in self.kinds}, "cases": cache.names}
+        self.until_the_end.enter_context(locked(self.run_dir))
         run = open_run(self.run_dir, self.settings, split, held | dict(data or {}))
         print(run.summary())
         if excluded:
@@ -82,13 +86,14 @@ def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str
       UserError: the cache cannot be read, or does not fit.
     """
     settings = settings_from(arguments, choices)
-    with Cache(arguments.data, choices.system) as cache:
+    with Cache(arguments.data, choices.system) as cache, contextlib.ExitStack() as until_the_end:
         settings = with_names(settings, cache, kinds)
         if kinds:
             check_grid(cache, choices.system, settings.config)
         check_precision(settings.config.precision)
         set_seed(settings.config.seed, settings.config.deterministic)
-        yield Start(cache, settings, Path(arguments.run_dir), arguments.split, tuple(kinds))
+        yield Start(cache, settings, Path(arguments.run_dir), arguments.split, kinds=tuple(kinds),
+                    until_the_end=until_the_end)
 
 
 def split_by_subject(start: Start) -> dict[str, list[str]]:

@@ -20,8 +20,8 @@ MARK = "---- a warning\n"
 
 NATIVE = """
 import os, sys
-from tfsono.quiet import quiet_tensorflow
-quiet_tensorflow()
+from tfsono.surroundings import prepare_tensorflow
+prepare_tensorflow()
 for line in sys.argv[1:]:
     os.write(2, line.encode() + b"\\n")
 """
@@ -126,9 +126,9 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
 
 
 def quiet_before_imports(function: ast.FunctionDef) -> bool:
-    """Whether `quiet_tensorflow()` comes before the first import in a function."""
+    """Whether `prepare_tensorflow()` comes before the first import in a function."""
     for statement in function.body:
-        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "quiet_tensorflow()":
+        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "prepare_tensorflow()":
             return True
         if isinstance(statement, ast.ImportFrom | ast.Import):
             return False

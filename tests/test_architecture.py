@@ -42,8 +42,8 @@ NO_TENSORFLOW = (
 )
 # Exceptions: one operation that Keras lacks on TensorFlow (other backends take Keras's), and TensorFlow checkpoints.
 MAY_IMPORT_TENSORFLOW = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
-NO_KERAS = ("errors", "files", "locks", "progress", "surroundings", "config", "__init__", "configs", "metrics", "volumes",
-            "phantoms", "report")
+NO_KERAS = ("errors", "files", "locks", "progress", "surroundings", "config", "__init__", "configs", "metrics",
+            "volumes", "phantoms", "report")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "locks", "progress", "surroundings", "config", "__init__", "configs")
 # Files that run code when they are loaded.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")

@@ -1,9 +1,12 @@
 """A file is there whole or not at all; tables are read, or refused in one line."""
 
+import os
+import sys
+
 import pytest
 
 from tfsono.errors import UserError
-from tfsono.files import read_rows, replacing, write_text
+from tfsono.files import check_names, make_folder, read_rows, replacing, safe_name, write_text
 
 
 def names(folder):
@@ -68,3 +71,49 @@ def test_rows_that_cannot_be_read_are_one_line(tmp_path, content):
     with pytest.raises(UserError, match="table.csv: .* CSV .* found: ") as caught:
         read_rows(path)
     assert "\n" not in str(caught.value)
+
+
+# --- names
+
+
+@pytest.mark.parametrize("text", ["case_01", "Hüfte (2)", "a.b-c d", "x" * 100, "ü" * 50, "50% + 1, [k] = 3", "股関節"])
+def test_a_safe_name_is_unchanged(text):
+    assert safe_name(text) == text
+
+
+UNSAFE = ["", ".", "..", "head/acetabulum", "head\\acetabulum", "head:acetabulum", "a\nb", "a\x00b", "a\x7fb", "x" * 260,
+          "x" * 261, "ü" * 200, "H\udcfcfte", ".hidden", "ends.", " ends ", "../../etc", "a\u2028b", "C:\\a*?\"<>|"]
+
+
+@pytest.mark.parametrize("text", UNSAFE)
+def test_any_name_becomes_one_that_can_be_written(text, tmp_path):
+    name = safe_name(text)
+    assert safe_name(name) == name and len(name.encode()) <= 100 and name.isprintable()
+    write_text(tmp_path / f"{name}_landmarks.mrk.json", "{}")
+    assert names(tmp_path) == [f"{name}_landmarks.mrk.json"]
+
+
+def test_different_names_stay_different():
+    assert len({safe_name(text) for text in [*UNSAFE, "head_acetabulum", "a_b"]}) == len(UNSAFE) + 2
+    assert safe_name("head/acetabulum").startswith("head_acetabulum_")
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(tmp_path):
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/H\xfcfte")
+    for check in (check_names, make_folder):
+        with pytest.raises(UserError, match=r"H\\xfcfte: .*UTF-8.*rename") as error:
+            check(bad)
+        assert str(error.value).isprintable()
+    assert names(tmp_path) == []
+    check_names(tmp_path / "Hüfte")
+    os.mkdir(tmp_path / "series")
+    open(os.fsencode(tmp_path) + b"/series/IM\xe4", "wb").close()
+    with pytest.raises(UserError, match="rename"):
+        check_names(tmp_path / "series")
+
+
+def test_a_name_in_an_encoding_that_is_not_utf_8_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso-8859-1")
+    check_names("case.nii.gz")
+    with pytest.raises(UserError, match="PYTHONUTF8"):
+        check_names("Hüfte.nii.gz")

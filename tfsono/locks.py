@@ -1,6 +1,6 @@
 """One process at a time writes a folder or a file; a second one is refused, and told which process writes it.
 
-The lock is of the kernel (flock), so that it ends with its process, however that ends; a leftover lock file says nothing.
+The lock is the kernel's (flock): it ends with its process, however that ends, and a leftover lock file means nothing.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def checksum(path: Path) -> str:
     if not path.is_dir():
         return sha256(path)
     files = [each for each in sorted(path.iterdir()) if each.is_file()]
-    return hashlib.sha256("\n".join(f"{each.name} {sha256(each)}" for each in files).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(f"{each.name} {sha256(each)}" for each in files))).hexdigest()
 
 
 def _one_line(error: BaseException, path: Path) -> str:

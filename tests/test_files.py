@@ -81,8 +81,9 @@ def test_a_safe_name_is_unchanged(text):
     assert safe_name(text) == text
 
 
-UNSAFE = ["", ".", "..", "head/acetabulum", "head\\acetabulum", "head:acetabulum", "a\nb", "a\x00b", "a\x7fb", "x" * 260,
-          "x" * 261, "ü" * 200, "H\udcfcfte", ".hidden", "ends.", " ends ", "../../etc", "a\u2028b", "C:\\a*?\"<>|"]
+UNSAFE = ["", ".", "..", "head/acetabulum", "head\\acetabulum", "head:acetabulum", "a\nb", "a\x00b", "a\x7fb",
+          "x" * 260, "x" * 261, "ü" * 200, "H\udcfcfte", ".hidden", "ends.", " ends ", "../../etc", "a\u2028b",
+          "C:\\a*?\"<>|"]
 
 
 @pytest.mark.parametrize("text", UNSAFE)

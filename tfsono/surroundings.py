@@ -44,6 +44,8 @@ def own_settings() -> None:
             stream.reconfigure(errors="backslashreplace")
     if any(option.startswith("error") for option in sys.warnoptions):  # PYTHONWARNINGS=error
         warnings.simplefilter("default")
+        for usual in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", usual)
 
 
 def ignored_keras_settings() -> list[str]:
@@ -57,7 +59,8 @@ def ignored_keras_settings() -> list[str]:
     except (OSError, ValueError):  # Keras ignores a damaged file too
         return found
     given = content if isinstance(content, dict) else {}
-    return found + [f"{key} {given[key]} in {path}" for key, value in KERAS.items() if given.get(key, value) != value]
+    changed = [f"{key} {given[key]}" for key, value in KERAS.items() if given.get(key, value) != value]
+    return found + [f"{', '.join(changed)} in {path}"] * bool(changed)
 
 
 def prepare_keras(note: bool = True) -> None:

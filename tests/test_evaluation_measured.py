@@ -1,8 +1,14 @@
 """Evaluations: what is measured again and what is read back."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
+from tfsono.errors import UserError
+from tfsono.evaluation import evaluation
 from tfsono.evaluation.measured import predictions_folder, measured
+from tfsono.locks import locked
 from tfsono.report.rows import by_method
 
 

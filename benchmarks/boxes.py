@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.geometry.anchors import anchors, assign
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 SIZE, STRIDE, SIDES = 128, 4, (13, 16, 20, 28)
 CELLS = (SIZE // STRIDE,) * 3
@@ -68,7 +68,7 @@ def measure_assignment(repeats: int) -> None:
 
 def measure_graph(repeats: int) -> None:
     """The tensor operations of inference and Faster R-CNN."""
-    quiet_tensorflow()
+    prepare_tensorflow()
     import tensorflow as tf
 
     from tfsono.geometry.boxes import keep_best

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import choose
 from tfsono.configs.face import LANDMARKS as FACE_LANDMARKS
 from tfsono.configs.pose import LANDMARKS
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 from tfsono.systems import NAMES, system
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
     parser.add_argument("--refine", action="store_true", help="pose: with the refinement on the volume")
     arguments = parser.parse_args(argv)
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     choices = system(arguments.system).CHOICES
     config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)),
                     {"precision": arguments.precision}).config

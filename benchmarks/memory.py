@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import choose
 from tfsono.configs.pose import LANDMARKS, METHODS
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 from tfsono.systems import system
 
 NETWORKS = {"femur": ("brndc", "brn", "unet_s", "unet_l"), "pose": METHODS}
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--estimate", action="store_true", help="count tensors instead of measuring")
     parser.add_argument("--here", choices=WAYS, help="in this process, the first size only")
     arguments = parser.parse_args(argv)
-    quiet_tensorflow()
+    prepare_tensorflow()
     arguments.sizes = arguments.sizes or SIZES[arguments.system]
     arguments.network = arguments.network or NETWORKS[arguments.system][0]
     if arguments.network not in NETWORKS[arguments.system]:

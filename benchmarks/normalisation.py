@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 RUNS = 8
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     import keras
     import tensorflow as tf
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from tfsono.config import add_config_arguments, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     add_config_arguments(parser, HIP)
     arguments = parser.parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.data.cache import Cache
 
     spec = importlib.util.spec_from_file_location("train_hip", ROOT / "train" / "hip.py")

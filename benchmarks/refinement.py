@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import choose
 from tfsono.configs.pose import LANDMARKS, POSE, ROBUST, PoseConfig
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plain", action="store_true", help="without gradient checkpointing")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     config = choose(POSE, arguments.preset, "land_gcp").config
     widths = tuple(map(int, arguments.widths.split(","))) if arguments.widths else config.widths
     config = dataclasses.replace(config, landmark_names=LANDMARKS, widths=widths, refine_norm=arguments.norm,

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import evaluation_parser
 from tfsono.configs.face import FACE, LANDMARKS, MIRRORED
 from tfsono.errors import run_command
-from tfsono.files import make_folder
-from tfsono.quiet import quiet_tensorflow
+from tfsono.files import make_folder, safe_name
+from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed",)  # fields in which runs of one row may differ
 NAMES = {"rpn": "RPN", "ig_rpn": "I-RPN", "ssd": "SSD", "ig_ssd": "I-SSD", "faster_rcnn": "Faster R-CNN",
@@ -32,7 +32,7 @@ TIMED, WARM_UP = 20, 2  # calls
 def main(argv: list[str] | None = None) -> None:
     arguments = evaluation_parser(FACE, __doc__, "landmarks").parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.face_tables import face_tables, in_order
 
@@ -134,7 +134,7 @@ def measure_case(module, group, case, folder: Path, times: list[float]) -> list[
     predicted = {key: value.numpy() for key, value in module(*module_input(own.array, own.spacing_mm)).items()}
     reference = case.own_points_vox(len(names))
     sides = np.array(config.sides)[:, None] * np.array(own.size) / case.image.shape  # on the case's own grid, [K, 3]
-    np.savez(make_folder(folder) / f"{case.name}.npz", reference=reference, sides=sides, **predicted)
+    np.savez(make_folder(folder) / f"{safe_name(case.name)}.npz", reference=reference, sides=sides, **predicted)
     rows = []
     for prior, (found, milliseconds) in enumerate(zip((without_prior(predicted), predicted), times)):
         if not config.boxes:
@@ -144,7 +144,7 @@ def measure_case(module, group, case, folder: Path, times: list[float]) -> list[
                      **face_metrics(found, reference, sides=sides, spacing_mm=own.spacing_mm, names=names,
                                     mirrored=MIRRORED),
                      "time_ms": milliseconds, "device": device(), "file": keep(folder, case, found, names, prior),
-                     "prediction": f"{folder.name}/{case.name}.npz"})
+                     "prediction": f"{folder.name}/{safe_name(case.name)}.npz"})
     return rows
 
 
@@ -163,7 +163,7 @@ def keep(folder: Path, case, found: dict, names, prior: int) -> str:
 
     own = case.own
     boxes = {name: box_to_mm(box, own) for name, box in zip(names, found.get("boxes_vox", ()))}
-    path = folder / f"{case.name}{'_prior' * prior}.mrk.json"
+    path = folder / f"{safe_name(case.name)}{'_prior' * prior}.mrk.json"
     write_markups(path, dict(zip(names, points_to_mm(found["points_vox"], own), strict=True)), boxes=boxes)
     return f"{folder.name}/{path.name}"
 

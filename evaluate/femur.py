@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
-from tfsono.files import make_folder
-from tfsono.quiet import quiet_tensorflow
+from tfsono.files import make_folder, safe_name
+from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "roi_run", "start_from")  # fields in which runs of one row may differ
 NAMES = {"unet_roi": "Unet-ROI", "unet_s": "Unet-S", "unet_l": "Unet-L", "brn": "BRN", "brnd": "BRND",
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     add_empty_is(parser)
     arguments = parser.parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.femur_tables import femur_tables
 
@@ -138,7 +138,7 @@ def keep(folder: Path, name: str, found, own, landmarks: tuple[str, ...]) -> dic
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
     make_folder(folder)
-    row = {"mask": ""}
+    name, row = safe_name(name), {"mask": ""}
     if found.mask is not None:
         write_volume(folder / f"{name}_mask.nii.gz", found.mask, own)
         row["mask"] = f"{folder.name}/{name}_mask.nii.gz"

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
-from tfsono.files import replacing
-from tfsono.quiet import quiet_tensorflow
+from tfsono.files import replacing, safe_name
+from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
 POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
     arguments = parser.parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.head_tables import head_tables
 
@@ -154,7 +154,7 @@ def measure_case(predictor, group, case, head, folder: Path) -> dict:
     row = {"case": case.name, "subject": case.subject, "run": group.name, "part": run.config.part,
            "fold": run.config.fold, "seed": run.config.seed, "members": len(group.runs),
            "reference": "mask" if head.ellipse else "points", "pixel_size_mm": head.pixel_size_mm,
-           "mask": write_mask(folder / f"{case.name}_mask.png", mask)}
+           "mask": write_mask(folder / f"{safe_name(case.name)}_mask.png", mask)}
     reference = reference_of(head, run, reference_mask(case, head))
     row |= head_metrics(outline, reference, pixels.shape, head.pixel_size_mm, head.hc_mm)
     row |= spread_row("members", members.deviation_px, head.pixel_size_mm)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     add_empty_is(parser)
     arguments = parser.parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.displaced import displaced_tables
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.hip_tables import hip_tables
@@ -80,7 +80,7 @@ def measure(evaluation, group, empty_is: str) -> list[dict]:
 def measure_case(module, group, case, folder: Path, empty_is: str) -> list[dict]:
     """Sec. 3.4: segment, postprocess, measure on the case's own grid, and write the mask."""
     from tfsono.evaluation.displaced import displacement_columns
-    from tfsono.files import make_folder
+    from tfsono.files import make_folder, safe_name
     from tfsono.inference.segmentation import postprocess_mask, segment_array
     from tfsono.metrics.surface import segmentation_metrics
     from tfsono.volumes.image import write_volume
@@ -88,10 +88,10 @@ def measure_case(module, group, case, folder: Path, empty_is: str) -> list[dict]
     config, reference = group.first.config, case.own
     mask = postprocess_mask(segment_array(module, reference.array, reference.spacing_mm), config.classes,
                             config.largest_component, config.fill_holes)
-    write_volume(make_folder(folder) / f"{case.name}_mask.nii.gz", mask, reference)
+    write_volume(make_folder(folder) / f"{safe_name(case.name)}_mask.nii.gz", mask, reference)
     of_case = displacement_columns(mask, reference.label)
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
-             "mask": f"{folder.name}/{case.name}_mask.nii.gz",
+             "mask": f"{folder.name}/{safe_name(case.name)}_mask.nii.gz",
              **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm, empty_is), **of_case}
             for value, label in enumerate(config.label_names, 1)]
 

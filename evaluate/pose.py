@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import evaluation_parser
 from tfsono.configs.pose import LANDMARKS, MIRRORED, POSE, ROBUST, SEGMENTS
 from tfsono.errors import UserError, run_command
-from tfsono.files import make_folder
-from tfsono.quiet import quiet_tensorflow
+from tfsono.files import make_folder, safe_name
+from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "start_from")  # fields in which runs of one row may differ
 NAMES = {"land_r4": "Land-R4", "land_gcp": "LandGCP", "rnn_r4": "RNN-R4", "rnn_gcp": "RNNGCP", "gan_r4": "GAN-R4",
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--refine", action="store_true", help="also refine the runs of land on each test volume (SSL)")
     arguments = parser.parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.pose_tables import in_order, pose_tables
 
@@ -150,7 +150,7 @@ def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> di
     for step, points in enumerate(found.path_vox):
         errors = radial_errors(points * spacing, reference * spacing)
         row[f"iteration_{step}_mm"] = float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
-    np.savez(folder / f"{case.name}_path.npz", path_vox=found.path_vox, losses=found.losses,
+    np.savez(folder / f"{safe_name(case.name)}_path.npz", path_vox=found.path_vox, losses=found.losses,
              distances_mm=found.distances_mm)
     return row | {"note": found.note}
 
@@ -164,7 +164,7 @@ def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
     names = config.landmark_names
     make_folder(folder)
     named = dict(zip(names, points_to_mm(points_vox, own), strict=True))
-    write_markups(folder / f"{case.name}.mrk.json", named, known_segments(SEGMENTS, names))
+    write_markups(folder / f"{safe_name(case.name)}.mrk.json", named, known_segments(SEGMENTS, names))
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
            "members": len(group.runs),
            **pose_metrics(points_vox, case.own_points_vox(len(names)), own.spacing_mm, landmarks=names,
@@ -172,7 +172,7 @@ def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
     row |= {f"{name}_{axis}_vox": float(value) for name, point in zip(names, points_vox, strict=True)
             for axis, value in zip("xyz", point, strict=True)}
     row |= {f"peak_{name}": float(peak) for name, peak in zip(names, peaks, strict=True)}
-    return row | {"lowest_peak": float(min(peaks)), "file": f"{folder.name}/{case.name}.mrk.json"}
+    return row | {"lowest_peak": float(min(peaks)), "file": f"{folder.name}/{safe_name(case.name)}.mrk.json"}
 
 
 def summary_text(row: dict) -> str:

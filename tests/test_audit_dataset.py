@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from tfsono.audit.dataset import (
 from tfsono.audit.table import codes_of
 from tfsono.audit.contact_sheet import make_tile, write_sheet
 from tfsono.data.layout import open_dataset
+from tfsono.data.prepare import read_image
 from tfsono.errors import UserError
+from tfsono.locks import locked
 from tfsono.volumes.image import read_volume
 
 
@@ -325,3 +328,37 @@ def test_sheet_of_more_cases_than_tiles(tmp_path, root):
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sheet.png")))[..., :3].astype(int)
     red = (image[..., 0] > 200) & (image[..., 1:] < 80).all(axis=-1)
     assert red.any() and not red[len(red) // 3 :].any(), "the broken case is framed red and stands first"
+
+
+# --- surroundings
+
+
+def test_names_that_are_not_utf_8_are_errors_of_their_cases(root):
+    for folder in ("images", "labels"):
+        os.rename(root / folder / "case_01.nii.gz", os.fsencode(root / folder) + b"/H\xfcfte.nii.gz")
+    lines = []
+    audit = audit_dataset(open_dataset(root), root / "out", lines.append)
+    bad = {entry["name"]: entry["problems"] for entry in audit["cases"] if errors_of(entry)}
+    assert list(bad) == ["H\udcfcfte"]
+    assert r"H\xfcfte.nii.gz: the name must be UTF-8" in bad["H\udcfcfte"][0]["text"]
+    assert read_audit(root / "out" / "audit.json")["cases"] == audit["cases"]
+    assert (root / "out" / "audit.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, KeyError])
+def test_an_error_of_a_library_is_the_error_of_its_case(root, monkeypatch, error):
+    def read(case):
+        if case.name == "case_01":
+            raise error("in\nITK")
+        return read_image(case)
+
+    monkeypatch.setattr("tfsono.audit.dataset.read_image", read)
+    entries = audit_cases(open_dataset(root), None, quiet)
+    assert [errors_of(entry) for entry in entries.values()] == [[], ["unreadable"], []]
+    assert error.__name__ in entries["case_01"]["problems"][0]["text"]
+
+
+def test_an_output_that_another_command_writes_is_refused(root):
+    with locked(root / "out"), pytest.raises(UserError, match="is being written"):
+        audit_dataset(open_dataset(root), root / "out", quiet)
+    audit_dataset(open_dataset(root), root / "out", quiet)

@@ -31,6 +31,7 @@ from tfsono.data.cache import Cache, CacheSettings, verify_cache
 from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
+from tfsono.locks import locked_file
 
 HIP = CacheSettings("hip")
 
@@ -532,6 +533,15 @@ def test_two_writers(root, path):
         second = [sys.executable, "-c", script, str(root), str(path)]
         errors = subprocess.run(second, capture_output=True, text=True, env=environment).stderr
     assert "another process" in errors and partial.exists()
+
+
+def test_a_second_writer_is_told_of_the_first_even_without_locks_of_hdf5(root, path, monkeypatch):
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
+    with locked_file(path), pytest.raises(UserError, match=f"is being written by process {os.getpid()}"):
+        write(root, path)
+    assert not path.exists()
+    write(root, path)
+    assert verify_cache(path) == []
 
 
 def test_written_again_only_when_something_changed(root, path, monkeypatch):

@@ -1,8 +1,14 @@
 """Evaluations: what is measured again and what is read back."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
+from tfsono.errors import UserError
+from tfsono.evaluation import evaluation
 from tfsono.evaluation.measured import predictions_folder, measured
+from tfsono.locks import locked
 from tfsono.report.rows import by_method
 
 
@@ -45,3 +51,17 @@ def test_measured_cases_are_read_back_and_a_stopped_evaluation_resumes(tmp_path,
 def test_rows_by_method_in_the_order_of_the_methods():
     rows = [{"method": "b", "n": 1}, {"method": "a", "n": 2}, {"method": "b", "n": 3}]
     assert list(by_method(rows)) == ["b", "a"] and [row["n"] for row in by_method(rows)["b"]] == [1, 3]
+
+
+def test_an_output_folder_that_another_evaluation_writes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "read_run", lambda folder, choices: folder)
+    monkeypatch.setattr(evaluation, "Cache", lambda path, system: contextlib.nullcontext("cache"))
+    monkeypatch.setattr(evaluation, "check_comparable", lambda *words: None)
+    arguments = SimpleNamespace(runs=["a"], data="x.h5", out=str(tmp_path / "out"), weights="auto", ensemble=False)
+    with locked(arguments.out), pytest.raises(UserError, match="is being written"):
+        with evaluation.opened(arguments, SimpleNamespace(system="hip")):
+            pass
+    with evaluation.opened(arguments, SimpleNamespace(system="hip")) as one, pytest.raises(UserError):
+        assert one.out == tmp_path / "out"
+        with locked(arguments.out):
+            pass

@@ -14,6 +14,7 @@ import pytest
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, export_module, file_checksums, load_exported
 from tfsono.inference.hip import HipModule
+from tfsono.locks import locked_file
 from tfsono.inference.sliding_window import Tiling
 
 ALONE = """
@@ -131,6 +132,8 @@ def test_a_full_folder_is_refused_and_a_leftover_removed(module, tmp_path):
     (tmp_path / "model.partial" / "variables").mkdir(parents=True)
     (tmp_path / "model").mkdir()
     assert (export_module(module, tmp_path / "model", DESCRIPTION) / MANIFEST).is_file()
+    with locked_file(tmp_path / "model_2"), pytest.raises(UserError, match="is being written by process"):
+        export_module(module, tmp_path / "model_2", DESCRIPTION)
     (tmp_path / "other.partial").mkdir()
     (tmp_path / "other.partial" / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="thesis.tex"):

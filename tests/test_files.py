@@ -1,9 +1,21 @@
 """A file is there whole or not at all; tables are read, or refused in one line."""
 
+import os
+import sys
+
 import pytest
 
 from tfsono.errors import UserError
-from tfsono.files import is_system_entry, read_json, read_rows, replacing, safe_name, write_text
+from tfsono.files import (
+    check_names,
+    is_system_entry,
+    make_folder,
+    read_json,
+    read_rows,
+    replacing,
+    safe_name,
+    write_text,
+)
 
 
 def names(folder):
@@ -99,18 +111,55 @@ def test_semicolons_in_a_table_of_commas(tmp_path):
     assert read_rows(tmp_path / "a.csv") == [["name", "flags"], ["a", "b;c"]]
 
 
-@pytest.mark.parametrize("name, safe", [
-    ("femoral head", "femoral head"), ("head/acetabulum", "head_acetabulum"), ("a\\b:c*?", "a_b_c_"),
-    ("a\0b\n", "a_b_"), ("..", "_"), ("", "_"),
-    (" tip. ", "tip"), ("x" * 260, "x" * 100), ("骨" * 90, "骨" * 60), ("H\udcfcfte", "H_fte")])
-def test_names_that_become_files(tmp_path, name, safe):
-    assert safe_name(name) == safe == safe_name(safe)
-    (tmp_path / f"{safe_name(name)}_mask.nii.gz").touch()
-    assert len(names(tmp_path)) == 1
-
-
 def test_what_systems_leave_behind():
     left = ["@eaDir", "__MACOSX", "lost+found", ".Trash-1000", ".DS_Store", "._a.nii.gz", "Thumbs.db", "desktop.ini",
             "$RECYCLE.BIN", ".AppleDouble"]
     assert all(is_system_entry(f"folder/{name}") for name in left)
     assert not any(is_system_entry(name) for name in ["case_01", "lost", "macosx.nii", "@case", "a.db"])
+
+
+# --- names
+
+
+@pytest.mark.parametrize("text", ["case_01", "Hüfte (2)", "a.b-c d", "x" * 100, "ü" * 50, "50% + 1, [k] = 3", "股関節"])
+def test_a_safe_name_is_unchanged(text):
+    assert safe_name(text) == text
+
+
+UNSAFE = ["", ".", "..", "head/acetabulum", "head\\acetabulum", "head:acetabulum", "a\nb", "a\x00b", "a\x7fb",
+          "x" * 260, "x" * 261, "ü" * 200, "H\udcfcfte", ".hidden", "ends.", " ends ", "../../etc", "a\u2028b",
+          "C:\\a*?\"<>|"]
+
+
+@pytest.mark.parametrize("text", UNSAFE)
+def test_any_name_becomes_one_that_can_be_written(text, tmp_path):
+    name = safe_name(text)
+    assert safe_name(name) == name and len(name.encode()) <= 100 and name.isprintable()
+    write_text(tmp_path / f"{name}_landmarks.mrk.json", "{}")
+    assert names(tmp_path) == [f"{name}_landmarks.mrk.json"]
+
+
+def test_different_names_stay_different():
+    assert len({safe_name(text) for text in [*UNSAFE, "head_acetabulum", "a_b"]}) == len(UNSAFE) + 2
+    assert safe_name("head/acetabulum").startswith("head_acetabulum_")
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(tmp_path):
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/H\xfcfte")
+    for check in (check_names, make_folder):
+        with pytest.raises(UserError, match=r"H\\xfcfte: .*UTF-8.*rename") as error:
+            check(bad)
+        assert str(error.value).isprintable()
+    assert names(tmp_path) == []
+    check_names(tmp_path / "Hüfte")
+    os.mkdir(tmp_path / "series")
+    open(os.fsencode(tmp_path) + b"/series/IM\xe4", "wb").close()
+    with pytest.raises(UserError, match="rename"):
+        check_names(tmp_path / "series")
+
+
+def test_a_name_in_an_encoding_that_is_not_utf_8_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso-8859-1")
+    check_names("case.nii.gz")
+    with pytest.raises(UserError, match="PYTHONUTF8"):
+        check_names("Hüfte.nii.gz")

@@ -142,6 +142,12 @@ def test_write_table(tmp_path, table):
     assert sorted(path.name for path in paths[0].parent.iterdir()) == ["t1.csv", "t1.md", "t1.tex"]
 
 
+def test_a_table_of_a_label_with_a_slash_is_one_file(tmp_path, table):
+    found = {path.name for label in ("head/acetabulum", "head_acetabulum", "x" * 260)
+             for path in tables.write_table(tmp_path, f"label_{label}", table)}
+    assert {path.name for path in tmp_path.iterdir()} == found and len(found) == 9
+
+
 # --- cases.csv
 
 

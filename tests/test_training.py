@@ -1,11 +1,14 @@
 """A run: its folder, its record, and that a killed run ends with the weights of an uninterrupted one."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -15,9 +18,11 @@ from small_caches import TINY, write_small_cache
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
+from tfsono.locks import locked
 from tfsono.training.fit import Recorder, Schedule, Score
 from tfsono.training.optimizers import cosine_restarts, learning_rate, optimizer
 from tfsono.training.run import open_run, read_history, read_run
+from tfsono.training.start import Start
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21), (23, 19, 17))
@@ -111,6 +116,23 @@ def test_another_folder_is_not_touched(tmp_path, settings):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(UserError, match="no such run folder"):
         read_run(tmp_path / "nowhere", HIP)
+
+
+def test_a_run_folder_that_another_training_writes_is_refused(tmp_path, settings):
+    cache = SimpleNamespace(name="small", labels={"bone": 1}, landmarks=(), names=["a", "b", "c"])
+
+    def start(until_the_end):
+        return Start(cache, settings, tmp_path / "run", None, kinds=("labels",), until_the_end=until_the_end)
+
+    with locked(tmp_path / "run"), contextlib.ExitStack() as end, pytest.raises(UserError, match=f"s {os.getpid()} on"):
+        start(end).open_run(SPLIT, "without transfer")
+    assert not (tmp_path / "run").exists()
+    with contextlib.ExitStack() as end:
+        run = start(end).open_run(SPLIT, "without transfer")
+        with pytest.raises(UserError, match="is being written"), locked(run.folder):  # until the training ends
+            pass
+    with contextlib.ExitStack() as end:  # resumed
+        assert start(end).open_run(SPLIT, "without transfer") == run
 
 
 def test_weights_before_the_first_record(tmp_path, settings):

@@ -10,7 +10,8 @@ from tfsono import __version__
 from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.locks import locked
+from tfsono.surroundings import own_settings, prepare_tensorflow
 from tfsono.systems import NAMES, system
 
 TILINGS = ("", "paper", "half", "fast", "whole")
@@ -20,6 +21,7 @@ RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_b
 
 def main() -> int:
     """Runs the command line; a user's mistake is one line and exit status 2."""
+    own_settings()
     return run_command(lambda: run(sys.argv[1:]))
 
 
@@ -72,12 +74,13 @@ def _phantom(arguments) -> None:
     choices = HIP if shapes else system(arguments.system).CHOICES
     config = choose(choices, arguments.preset, next(iter(choices.variants))).config
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
-    if shapes:
-        from tfsono.phantoms.dataset import write_shapes_dataset
+    with locked(arguments.folder) as folder:
+        if shapes:
+            from tfsono.phantoms.dataset import write_shapes_dataset
 
-        write_shapes_dataset(arguments.folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
-    else:
-        system(arguments.system).write_phantoms(arguments.folder, cases, arguments.seed, config)
+            write_shapes_dataset(folder, cases, arguments.seed, config.phantom_size, config.phantom_spacing_mm)
+        else:
+            system(arguments.system).write_phantoms(folder, cases, arguments.seed, config)
 
 
 def _add_audit(commands) -> None:
@@ -170,7 +173,7 @@ def _add_export(commands) -> None:
 
 
 def _export(arguments) -> None:
-    quiet_tensorflow()  # after parsing, as --help must not wait for TensorFlow
+    prepare_tensorflow()  # after parsing, as --help must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
@@ -205,7 +208,7 @@ def _add_predict(commands) -> None:
 
 
 def _predict(arguments) -> int:
-    quiet_tensorflow()  # after parsing, as --help must not wait for TensorFlow
+    prepare_tensorflow()  # after parsing, as --help must not wait for TensorFlow
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import predict
 

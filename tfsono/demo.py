@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.locks import locked
 from tfsono.systems import system
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,9 +46,10 @@ def demo(name: str, out: Path) -> None:
     if not (ROOT / "train" / f"{name}.py").is_file():
         raise UserError(f"{ROOT}: the demo needs train/ and evaluate/, which a checkout has; clone the repository")
     began = time.monotonic()
-    for words in steps(name, out):
-        print(f"\n$ {shlex.join(words)}", flush=True)
-        _run(words)
+    with locked(out):
+        for words in steps(name, out):
+            print(f"\n$ {shlex.join(words)}", flush=True)
+            _run(words)
     seconds = time.monotonic() - began
     print(f"\nFinished in {seconds:.0f} s, on phantoms (synthetic data).\n"
           f"  table and figures   {out}/results/report.html, tables, figures/\n"

@@ -17,11 +17,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from packaging.requirements import Requirement
+
+from tfsono.surroundings import ignored_keras_settings, prepare_keras
 
 OK, NOTE, WARNING = "ok", "note", "WARNING"
 GIBIBYTE = 2**30
@@ -68,9 +70,6 @@ class Framework:
     error: str = ""
     tensorflow: str = ""
     keras: str = ""
-    backend: str = "tensorflow"
-    float_type: str = "float32"
-    data_format: str = "channels_last"
     gpus: tuple[tuple[str, tuple[int, int]], ...] = ()
     build: Mapping[str, object] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
@@ -105,7 +104,8 @@ def examine() -> list[Finding]:
     return [
         Finding(OK, "Python", platform.python_version()),
         *version_findings(requirements, {each.name: installed_version(each.name) for each in requirements}),
-        *framework_findings(framework, environment),
+        framework_finding(framework),
+        *keras_findings(ignored_keras_settings()),
         *driver_findings(driver),
         *gpu_findings(len(driver.gpus), framework, environment),
         *cudnn_findings(framework, probe_cudnn(framework.build), bool(driver.gpus or framework.gpus)),
@@ -151,17 +151,17 @@ def installed_version(name: str) -> str:
 # --- TensorFlow and Keras
 
 
-def framework_findings(framework: Framework, environment: Mapping[str, str]) -> list[Finding]:
-    """Judges whether TensorFlow and Keras load, and their settings; KERAS_BACKEND may be why they do not."""
-    loaded = Finding(OK, "TensorFlow loads", f"{framework.tensorflow}, Keras {framework.keras}")
+def framework_finding(framework: Framework) -> Finding:
+    """Judges whether TensorFlow and Keras load."""
     if framework.error:
-        loaded = Finding(WARNING, "TensorFlow loads", framework.error, "nothing works without it: fix this first")
-    settings = (("Keras backend", environment.get("KERAS_BACKEND") or framework.backend, "tensorflow"),
-                ("Keras float type", framework.float_type, "float32"),
-                ("Keras data format", framework.data_format, "channels_last"))
-    advice = "must be {}: unset KERAS_BACKEND, and delete keras.json in ~/.keras or $KERAS_HOME"
-    return [loaded, *(Finding(WARNING, name, found, advice.format(wanted))
-                      for name, found, wanted in settings if found != wanted)]
+        return Finding(WARNING, "TensorFlow loads", framework.error, "nothing works without it: fix this first")
+    return Finding(OK, "TensorFlow loads", f"{framework.tensorflow}, Keras {framework.keras}")
+
+
+def keras_findings(ignored: Sequence[str]) -> list[Finding]:
+    """Lists the user's settings of Keras, which have no effect on a command."""
+    advice = "ignored by the commands of tfsono, but not where you import it"
+    return [Finding(NOTE, "Keras setting", setting, advice) for setting in ignored]
 
 
 def probe_tensorflow() -> Framework:
@@ -204,9 +204,6 @@ def load_framework() -> Framework:
     return Framework(
         tensorflow=tf.__version__,
         keras=keras.__version__,
-        backend=keras.config.backend(),
-        float_type=keras.config.floatx(),
-        data_format=keras.config.image_data_format(),
         gpus=tuple((one.get("device_name", "GPU"), one.get("compute_capability") or (0, 0)) for one in details),
         build=dict(tf.sysconfig.get_build_info()),
     )
@@ -381,4 +378,5 @@ def disk_finding(folder: str, free_gb: float) -> Finding:
 
 
 if __name__ == "__main__":  # the process that `probe_tensorflow` starts
+    prepare_keras(note=False)
     print(json.dumps(asdict(load_framework()), default=str))

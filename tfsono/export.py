@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.files import write_text
+from tfsono.locks import locked_file
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -41,16 +42,21 @@ def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict)
       manifest: the other entries; the format, the files, the versions and the date are added here.
 
     Raises:
-      UserError: `out_dir` is not empty.
+      UserError: `out_dir` is not empty, or another process writes it.
     """
     from tfsono.training.run import versions  # imports Keras, which is not needed to load an exported model
 
     out_dir = Path(out_dir)
+    with locked_file(out_dir):
+        return _export(module, out_dir, manifest, versions())
+
+
+def _export(module: tf.Module, out_dir: Path, manifest: dict, held: dict[str, str]) -> Path:
     check_free(out_dir)
     partial = out_dir.with_name(out_dir.name + ".partial")
     _remove_leftover(partial)
     tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
-    software = {name: text for name, text in versions().items() if name not in MACHINE}
+    software = {name: text for name, text in held.items() if name not in MACHINE}
     manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": software,
                 "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "files": file_checksums(partial)}

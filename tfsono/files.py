@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tfsono.errors import UserError
 
-LONGEST_NAME, MOST_BYTES = 100, 180  # file systems allow 255 bytes, of which a suffix takes some
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|]+')
-"""What some file system forbids in a name, and control characters."""
-
 _SYSTEM_FOLDERS = ("@eadir", "#recycle", "@recycle", "__macosx", "lost+found", "$recycle.bin",
                    "system volume information", "__pycache__")
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
+
+
+LONGEST_NAME = 100
+"""Bytes of a name that suffixes are added to; file systems allow 255."""
+
+RESERVED = '/\\:*?"<>|'
+"""What some file system forbids in a name, besides control characters."""
 
 
 @contextlib.contextmanager
@@ -53,14 +58,39 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     return Path(path)
 
 
-def safe_name(name: str) -> str:
-    """A name that can be part of a file's name on any system; a name that can is returned unchanged.
+def safe_name(text: str) -> str:
+    """The name of a case, label or run as a part of a file's name on any system; a safe one is unchanged.
 
-    Separators, control characters and what is not Unicode become "_"; outer dots and spaces are removed, and all beyond
-    100 characters or 180 bytes.
+    A changed one ends in a short hash of `text`, so that two names stay two.
     """
-    name = _UNSAFE.sub("_", name.encode("utf-8", "replace").decode("utf-8")).strip(" .")[:LONGEST_NAME]
-    return name.encode("utf-8")[:MOST_BYTES].decode("utf-8", "ignore").rstrip(" .") or "_"
+    safe = "".join("_" if letter in RESERVED or not letter.isprintable() else letter for letter in text).strip(" .")
+    if safe == text != "" and len(safe.encode()) <= LONGEST_NAME:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{safe.encode()[:LONGEST_NAME - len(digest) - 1].decode(errors='ignore')}_{digest}"
+
+
+def check_name(path: str | os.PathLike) -> None:
+    """Raises `UserError` for a path that libraries in C++ cannot open, as its name is not UTF-8."""
+    text = os.fspath(path)
+    if text.isascii():
+        return
+    shown, encoding = os.fsencode(text).decode("utf-8", "backslashreplace"), sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise UserError(f"{shown}: a name with other than ASCII letters needs UTF-8; found the encoding {encoding}; "
+                        "set PYTHONUTF8=1, or rename it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{shown}: the name must be UTF-8; found other bytes (\\x..); rename it") from None
+
+
+def check_names(path: str | os.PathLike) -> None:
+    """`check_name` of a file, or of a folder and the files directly in it."""
+    check_name(path)
+    if os.path.isdir(path):
+        for name in sorted(os.listdir(path)):
+            check_name(os.path.join(path, name))
 
 
 def is_system_entry(path: str | os.PathLike) -> bool:
@@ -135,8 +165,9 @@ def make_folder(path: str | os.PathLike) -> Path:
     """Creates a folder and its parents, unless they exist.
 
     Raises:
-      UserError: a file is in the way, or the place is not writable.
+      UserError: a file is in the way, the place is not writable, or the name is not UTF-8.
     """
+    check_name(path)
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:

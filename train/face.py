@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import training_parser
 from tfsono.configs.face import FACE, MIRRORED, FaceConfig
 from tfsono.errors import run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(FACE, __doc__).parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.face import build
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started

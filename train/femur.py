@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
 
@@ -25,7 +25,7 @@ LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_rat
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(FEMUR, __doc__).parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.femur import build
     from tfsono.systems.femur import adopt_first_stage
     from tfsono.training.fit import fit

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import training_parser
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.errors import UserError, run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 
 class Labels(NamedTuple):
@@ -31,7 +31,7 @@ class Labels(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(HEAD, __doc__).parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.head import build
     from tfsono.training.fit import fit
     from tfsono.training.start import started

@@ -13,13 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import training_parser
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(HIP, __doc__).parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.hip import build
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
-from tfsono.quiet import quiet_tensorflow
+from tfsono.surroundings import prepare_tensorflow
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
 
@@ -27,7 +27,7 @@ LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientatio
 def main(argv: list[str] | None = None) -> None:
     arguments = training_parser(POSE, __doc__).parse_args(argv)
 
-    quiet_tensorflow()  # after --help, which must not wait for TensorFlow
+    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.pose import build
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started

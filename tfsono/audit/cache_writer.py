@@ -27,6 +27,7 @@ from tfsono.data.layout import Case, Dataset
 from tfsono.data.prepare import CachedCase, CacheSettings, prepare_case, resampling_ratio
 from tfsono.errors import UserError
 from tfsono.geometry.resampling import resampled_size
+from tfsono.locks import locked_file
 from tfsono.progress import Countdown
 
 MOST_FOREGROUND = 10_000
@@ -75,10 +76,11 @@ def write_cache(
     _check_room(path, [entries[name] for name in checksums], settings)
     partial = partial_path(path)
     try:
-        with _open_partial(partial, header, sources, progress) as file:
-            _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress)
-        _flush_to_disk(partial)
-        os.replace(partial, path)
+        with locked_file(path):  # HDF5_USE_FILE_LOCKING may have turned off HDF5's own lock
+            with _open_partial(partial, header, sources, progress) as file:
+                _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress)
+            _flush_to_disk(partial)
+            os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # raised by h5py for a full disk
         raise UserError(
             f"{partial}: writing stopped ({error}); is the disk full? Make room: the same command resumes it"

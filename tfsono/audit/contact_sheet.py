@@ -5,6 +5,8 @@ And a page of the cases whose landmarks fit worst, with their points.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -93,40 +95,42 @@ def make_tile(image: Volume, labels: np.ndarray | None) -> Tile:
 
 def write_sheet(path: Path, heading: str, tiles: list[tuple[str, Tile | None, str, str]]) -> None:
     """Draws the first 60 of `tiles` (name, preview or None, level or "" if sound, caption) into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second that training saves
-    from matplotlib.figure import Figure
-
     shown = tiles[:MOST_TILES]
     rows = max(1, -(-len(shown) // COLUMNS))
-    figure = Figure(figsize=(1.6 * COLUMNS, 1.95 * rows + 0.5), dpi=100)
-    FigureCanvasAgg(figure)
     hidden = len(tiles) - len(shown)
-    figure.suptitle(heading + (f"; {hidden} cases not shown" if hidden else ""), fontsize=11)
-    for position, tile in enumerate(shown, start=1):
-        _draw(figure.add_subplot(rows, COLUMNS, position), *tile)
-    figure.subplots_adjust(left=0.01, bottom=0.25 / (1.95 * rows + 0.5), right=0.99,
-                           top=1 - 0.75 / (1.95 * rows + 0.5), wspace=0.08, hspace=0.35)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+    with _sheet(path, 1.6 * COLUMNS, 1.95 * rows + 0.5) as figure:
+        figure.suptitle(heading + (f"; {hidden} cases not shown" if hidden else ""), fontsize=11)
+        for position, tile in enumerate(shown, start=1):
+            _draw(figure.add_subplot(rows, COLUMNS, position), *tile)
+        figure.subplots_adjust(left=0.01, bottom=0.25 / (1.95 * rows + 0.5), right=0.99,
+                               top=1 - 0.75 / (1.95 * rows + 0.5), wspace=0.08, hspace=0.35)
 
 
 def write_landmark_sheet(path: Path, heading: str, tiles: list[LandmarkTile]) -> None:
     """Draws every tile into one PNG, in their order."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = max(1, -(-len(tiles) // LANDMARK_COLUMNS))
     height = 2.6 * rows + 0.6
-    figure = Figure(figsize=(3.2 * LANDMARK_COLUMNS, height), dpi=100)
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{heading}\n{PAIRS[0][0]} blue, {PAIRS[1][0]} pink, as the file names them; ellipse of the mask "
-                    "yellow", fontsize=12)
-    for position, tile in enumerate(tiles, start=1):
-        _draw_landmarks(figure.add_subplot(rows, LANDMARK_COLUMNS, position), tile)
-    figure.subplots_adjust(left=0.01, bottom=0.25 / height, right=0.99, top=1 - 0.85 / height, wspace=0.04,
-                           hspace=0.22)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+    with _sheet(path, 3.2 * LANDMARK_COLUMNS, height) as figure:
+        figure.suptitle(f"{heading}\n{PAIRS[0][0]} blue, {PAIRS[1][0]} pink, as the file names them; ellipse of the "
+                        "mask yellow", fontsize=12)
+        for position, tile in enumerate(tiles, start=1):
+            _draw_landmarks(figure.add_subplot(rows, LANDMARK_COLUMNS, position), tile)
+        figure.subplots_adjust(left=0.01, bottom=0.25 / height, right=0.99, top=1 - 0.85 / height, wspace=0.04,
+                               hspace=0.22)
+
+
+@contextlib.contextmanager
+def _sheet(path: Path, width: float, height: float) -> Iterator:
+    """Yields a figure of that size in inches, then writes it."""
+    from matplotlib.figure import Figure  # half a second that training saves
+
+    from tfsono.report.plots import own_style
+
+    with own_style({"text.parse_math": False}):
+        figure = Figure(figsize=(width, height), dpi=100)
+        yield figure
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png")
 
 
 def _draw_landmarks(axes, tile: LandmarkTile) -> None:

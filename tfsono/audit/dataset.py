@@ -48,6 +48,7 @@ and for all cases together:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -67,7 +68,8 @@ from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.audit.femur import judge_tips
 from tfsono.errors import UserError
-from tfsono.files import make_folder, read_json, write_text
+from tfsono.files import check_names, read_json, write_text
+from tfsono.locks import locked
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.progress import Countdown
 from tfsono.volumes.image import Volume, orientation_code, reorient
@@ -118,11 +120,14 @@ def audit_dataset(
         their sha256, size, spacing_mm, orientation, range, labels, and problems [{level, code, text}].
 
     Raises:
-        UserError: `out_dir` cannot be made.
+        UserError: `out_dir` cannot be made, or another process writes it.
     """
+    with contextlib.nullcontext() if out_dir is None else locked(out_dir):
+        return _audit(dataset, out_dir, progress)
+
+
+def _audit(dataset: Dataset, out_dir: Path | None, progress: Callable[[str], None]) -> dict:
     tiles: dict[str, Tile | None] = {}
-    if out_dir is not None:
-        make_folder(out_dir)
     entries = audit_cases(dataset, None, progress, tiles)
     audit = _whole_audit(dataset, list(entries.values()))
     *lines, summary = table_lines(audit)
@@ -168,9 +173,24 @@ def audit_cases(
 def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
     """Reads one case: its entry, and its preview if the image could be read. A bad file raises nothing."""
     entry = _empty_entry(case, dataset)
+    try:
+        for path in filter(None, (case.image, case.label, case.landmarks)):
+            check_names(path)
+        return entry, _audit_into(entry, case, dataset)
+    except UserError as error:
+        _add(entry, "error", "unreadable", _without_root(error, dataset))
+        return entry, None
+    except Exception as error:  # of a library, or a fault of ours: it must not end the audit of the other cases
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        _add(entry, "error", "unreadable", f"{_without_root(text, dataset)}; if the file is sound, report this fault")
+        return entry, None
+
+
+def _audit_into(entry: dict, case: Case, dataset: Dataset) -> Tile | None:
+    """Reads one case and completes its entry; returns its preview if the image could be read."""
     image = _readable_image(case, dataset, entry)
     if image is None:
-        return entry, None
+        return None
     oriented = reorient(image)  # leaves a 2D image as it is
     entry["size"] = [int(side) for side in image.size]
     entry["spacing_mm"] = [float(value) for value in image.spacing_mm]
@@ -194,7 +214,7 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
     if case.is_2d and (IMAGE_LABEL in dataset.labels or set(LANDMARKS) <= set(dataset.landmarks)):
         for code, text in judge_head(values, dataset, entry):
             _add(entry, "warning", code, text)
-    return entry, make_tile(oriented, _label_order(values, dataset.labels))
+    return make_tile(oriented, _label_order(values, dataset.labels))
 
 
 def _judge_volume(mask: Volume | None, image: Volume, dataset: Dataset, entry: dict) -> list[tuple[str, str]]:
@@ -456,7 +476,7 @@ def _short(path: Path, dataset: Dataset) -> str:
     return str(path.relative_to(dataset.root)) if path.is_relative_to(dataset.root) else str(path)
 
 
-def _without_root(error: UserError, dataset: Dataset) -> str:
+def _without_root(error: UserError | str, dataset: Dataset) -> str:
     return str(error).replace(f"{dataset.root}{os.sep}", "")
 
 
@@ -593,7 +613,12 @@ def _whole_audit(dataset: Dataset, entries: list[dict]) -> dict:
     }
 
 
+def _printable(name: str) -> str:
+    """A name for a figure, which takes no bytes that are not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _sheet_rows(audit: dict, tiles: dict[str, Tile | None]) -> list[tuple[str, Tile | None, str, str]]:
     order = {"error": 0, "warning": 1, "": 2}
     entries = sorted(audit["cases"], key=lambda entry: (order[level_of(entry)], entry["name"]))
-    return [(e["name"], tiles.get(e["name"]), level_of(e), "\n".join(codes_of(e)[:2])) for e in entries]
+    return [(_printable(e["name"]), tiles.get(e["name"]), level_of(e), "\n".join(codes_of(e)[:2])) for e in entries]

@@ -224,7 +224,7 @@ def _checksum(path: Path) -> str:
     """Of a folder: of all its files, in the order of their names; of a header: of the voxels' file too."""
     digest = hashlib.sha256()
     for part in _parts(path):
-        digest.update(part.name.encode())
+        digest.update(os.fsencode(part.name))
         _update_with_file(digest, part)
     return digest.hexdigest()
 

@@ -13,7 +13,8 @@ from tfsono.data.cache import Cache
 from tfsono.evaluation.comparable import check_comparable
 from tfsono.evaluation.ensembles import Group, groups_of
 from tfsono.evaluation.measured import measured, predictions_folder
-from tfsono.files import make_folder
+from tfsono.files import make_folder, safe_name
+from tfsono.locks import locked
 from tfsono.report.page import Figure, write_evaluation_page
 from tfsono.report.plots import history_figure
 from tfsono.report.tables import Table, to_markdown, write_cases, write_table
@@ -105,14 +106,14 @@ class Evaluation:
 
     def _histories(self) -> Iterator[Figure]:
         for run in self.runs:
-            path = self.figures_folder / f"history_{run.folder.name}.png"
+            path = self.figures_folder / f"history_{safe_name(run.folder.name)}.png"
             history_figure(path, read_history(run.folder / "history.csv"), title=run.folder.name)
             yield Figure(path, f"Training of {run.folder.name}.")
 
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str] = ()) -> Iterator[Evaluation]:
-    """Reads the runs and opens the cache, which must match.
+    """Reads the runs, opens the cache, and locks the output folder once both match.
 
     Args:
       arguments: of `tfsono.config.evaluation_parser`.
@@ -120,9 +121,10 @@ def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str]
       kinds: what the networks predict: `labels`, `landmarks`, both, or neither for 2D images.
 
     Raises:
-      UserError: as `read_run`, `Cache` and `check_comparable`.
+      UserError: as `read_run`, `Cache` and `check_comparable`, or another process writes to the folder.
     """
     runs = [read_run(folder, choices) for folder in arguments.runs]
     with Cache(arguments.data, choices.system) as cache:
         check_comparable(runs, cache, kinds, arguments.weights)
-        yield Evaluation(runs, cache, Path(arguments.out), arguments.weights, arguments.ensemble)
+        with locked(arguments.out) as out:
+            yield Evaluation(runs, cache, out, arguments.weights, arguments.ensemble)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from tfsono.files import safe_name
 from tfsono.progress import Countdown
 from tfsono.report.tables import read_cases, write_cases
 
@@ -25,7 +26,7 @@ def predictions_folder(out: Path, name: str, cache: str | os.PathLike, weights: 
     digest = hashlib.sha256(repr((settings, state.st_size, state.st_mtime_ns)).encode())
     for path in weights:
         digest.update(path.read_bytes())
-    return out / "runs" / f"{name}_{digest.hexdigest()[:16]}"
+    return out / "runs" / f"{safe_name(name)}_{digest.hexdigest()[:16]}"
 
 
 def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Callable[[str], list[dict]]],

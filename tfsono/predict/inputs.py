@@ -38,11 +38,11 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
     """
     found: dict[Path, Path] = {}
     for each in map(Path, inputs):
-        members = _members(each, is_input, out_dir, what) if each.is_dir() else [each]
-        if members != [each] and each.resolve() == out_dir.resolve():
+        members = _members(each, is_input, out_dir, what) if os.path.isdir(each) else [each]
+        if members != [each] and resolved(each) == resolved(out_dir):
             raise UserError(f"--out {out_dir}: must not be the folder of the inputs; choose another one")
         for member in members:
-            found.setdefault(member.resolve(), member)
+            found.setdefault(resolved(member), member)
     if not found:
         raise UserError(f"INPUT: no {what} found; expected files, DICOM folders, or folders of them")
     return list(found.values())
@@ -53,12 +53,15 @@ def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what
 
     If it has nothing but sub-folders, it is all of these: a wrong one is reported when it is predicted.
     """
-    content = [path for path in sorted(folder.iterdir()) if not is_system_entry(path)]
+    try:
+        content = [path for path in sorted(folder.iterdir()) if not is_system_entry(path)]
+    except OSError:  # reading it as DICOM reports why
+        return [folder]
     content = [path for path in content
-               if path.resolve() != out_dir.resolve() and path.suffix.lower() not in DATA_SUFFIXES]
-    folders = [path for path in content if path.is_dir() and not all(map(is_system_entry, path.iterdir()))]
-    members = [path for path in content if path.is_file() and is_input(path)]
-    if folders and not any(path.is_file() for path in content):
+               if resolved(path) != resolved(out_dir) and path.suffix.lower() not in DATA_SUFFIXES]
+    folders = [path for path in content if os.path.isdir(path) and not all(map(is_system_entry, path.iterdir()))]
+    members = [path for path in content if os.path.isfile(path) and is_input(path)]
+    if folders and not any(os.path.isfile(path) for path in content):
         members = folders
     elif folders and is_input is is_volume_file and (members or not is_series_folder(folder)):
         members += [path for path in folders if is_series_folder(path)]
@@ -70,9 +73,14 @@ def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what
     return members or [folder]
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path without links; also of a path that cannot be, such as a loop of links or one too long."""
+    return Path(os.path.realpath(path))
+
+
 def unique_names(paths: Sequence[Path], taken: dict[str, str],
                  name_of: Callable[[Path], str] = case_name) -> list[str]:
-    """A unique case name for each path: equal names get the names of their folders in front.
+    """A unique case name for each path, safe for files: equal names get the names of their folders in front.
 
     Args:
       paths: different files or folders.
@@ -87,7 +95,7 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
     for path in paths:
         free = [name for name in _names_with_folders(path, name_of)
                 if wanted[name.lower()] == 1 and name.lower() not in used]
-        name = earlier.get(str(path.resolve())) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
+        name = earlier.get(str(resolved(path))) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
         used.add(name.lower())
         names.append(name)
     return names
@@ -95,7 +103,7 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
 
 def _names_with_folders(path: Path, name_of: Callable[[Path], str]) -> list[str]:
     """The case's name alone, with one folder in front, with two folders, and so on; each safe for a file's name."""
-    folders = path.resolve().parent.parts[1:]
+    folders = resolved(path).parent.parts[1:]
     return [safe_name("_".join([*folders[len(folders) - depth:], name_of(path)])) for depth in range(len(folders) + 1)]
 
 

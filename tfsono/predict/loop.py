@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ import tensorflow as tf
 
 from tfsono.errors import UserError
 from tfsono.export import sha256
-from tfsono.files import make_folder, read_json, write_text
-from tfsono.predict.inputs import find_inputs, unique_names
+from tfsono.files import check_names, read_json, write_text
+from tfsono.locks import locked
+from tfsono.predict.inputs import find_inputs, resolved, unique_names
 from tfsono.predict.tables import Tables
 from tfsono.progress import Countdown
 
-# A file may be unreadable or too large, or the disk full; any other error is a bug.
+# A file may be unreadable or too large, or the disk full; any other error may be a bug, and its type is reported.
 FAILURES = (UserError, OSError, MemoryError, tf.errors.ResourceExhaustedError)
 RECORD = "predictions.json"  # file and model of each case, so that a rerun can skip it
 
@@ -72,22 +74,18 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
       The exit status: 0, or 2 if any input failed.
 
     Raises:
-      UserError: no usable source, no input, or an output folder that cannot be used.
+      UserError: no usable source, no input, or an output folder that cannot be used or that another process writes.
     """
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"--out {out_dir}: must be a folder; found a file")
     paths = find_inputs(inputs, out_dir, outputs.what, outputs.is_input)
-    tables = Tables(out_dir, outputs.tables)
-    names = unique_names(paths, tables.files(), outputs.name_of)
-    predictor = open_predictor()
-    created = not out_dir.exists()
-    make_folder(out_dir)
-    failed = _predict_each(_Folder(out_dir, tables, outputs, predictor), paths, names, overwrite)
+    with locked(out_dir):  # before its tables are read, as they are written whole
+        tables = Tables(out_dir, outputs.tables)
+        names = unique_names(paths, tables.files(), outputs.name_of)
+        failed = _predict_each(_Folder(out_dir, tables, outputs, open_predictor()), paths, names, overwrite)
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others are in {out_dir}", file=sys.stderr)
-    if created and not any(out_dir.iterdir()):
-        out_dir.rmdir()
     return 2 if failed else 0
 
 
@@ -97,6 +95,7 @@ def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], 
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
         countdown.count += 1
         try:
+            check_names(resolved(path))
             content = checksum(path) if path.exists() else ""
             if not overwrite and folder.has(name, path, content):
                 print(f"[{index}/{count}] {name}: predicted already by this model; --overwrite predicts it again",
@@ -104,7 +103,7 @@ def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], 
                 countdown.total, countdown.count = countdown.total - 1, countdown.count - 1
                 continue
             text = folder.predict(path, name, content)
-        except FAILURES as error:
+        except Exception as error:  # one bad input, or a bug that it meets, ends no batch
             failed += 1
             print(f"[{index}/{count}] error: {_one_line(error, path)}", file=sys.stderr)
             continue
@@ -145,7 +144,7 @@ class _Folder:
         write_text(self.path / RECORD, json.dumps(self.record, indent=1) + "\n")
 
     def _entry(self, path: Path, content: str) -> dict[str, str]:
-        return {"file": str(path.resolve()), "sha256": content, "model": self.predictor.key}
+        return {"file": str(resolved(path)), "sha256": content, "model": self.predictor.key}
 
 
 def checksum(path: Path) -> str:
@@ -153,9 +152,15 @@ def checksum(path: Path) -> str:
     if not path.is_dir():
         return sha256(path)
     files = [each for each in sorted(path.iterdir()) if each.is_file()]
-    return hashlib.sha256("\n".join(f"{each.name} {sha256(each)}" for each in files).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(f"{each.name} {sha256(each)}" for each in files))).hexdigest()
 
 
 def _one_line(error: BaseException, path: Path) -> str:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    return text if isinstance(error, UserError) else f"{path}: {text}"
+    """An error's text; one that is none of `FAILURES` has its type, and its traceback under TFSONO_VERBOSE=1."""
+    if isinstance(error, FAILURES):
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        return text if isinstance(error, UserError) else f"{path}: {text}"
+    if os.environ.get("TFSONO_VERBOSE", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{path}: {text}; if the file is sound, this is a fault of tfsono: report it (TFSONO_VERBOSE=1 shows where)"

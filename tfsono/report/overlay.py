@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tfsono.files import replacing
 from tfsono.geometry.ellipse import Ellipse
+from tfsono.report.plots import own_style
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 OUTLINE, ELLIPSE, OFD, BPD = "#e69f00", "#56b4e9", "#f0e442", "#cc79a7"
@@ -39,7 +39,7 @@ def head_overlay(path: str | Path, pixels: np.ndarray, mask: np.ndarray | None, 
     above, below = LINE_INCHES + 0.08, LINE_INCHES * (len(lines) + 1) + 0.1
     tall = min(max(WIDTH_INCHES * rows / columns, 1.0), 2.5 * WIDTH_INCHES)
     height = tall + above + below
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 10}):
+    with own_style({"font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False}):
         figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DOTS_PER_INCH, facecolor="black")
         axes = figure.add_axes((0, below / height, 1, tall / height))
         _draw(axes, pixels, mask, ellipse, points_px)

@@ -8,12 +8,13 @@ and superior at the top.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -35,6 +36,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": False,
     "legend.frameon": False,
+    "text.parse_math": False,  # names of users may hold dollars
 }
 DOTS_PER_INCH = 130
 
@@ -54,10 +56,15 @@ def label_colour(label: int) -> str:
     return LABEL_COLOURS[(label - 1) % len(LABEL_COLOURS)]
 
 
+def own_style(style: Mapping[str, object]) -> AbstractContextManager[None]:
+    """Matplotlib's defaults with `style`: a user's matplotlibrc, such as one with text.usetex, has no effect."""
+    return matplotlib.style.context(["default", style])
+
+
 @contextmanager
 def png_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Yields a figure of that size in inches, then writes it."""
-    with matplotlib.rc_context(STYLE):
+    with own_style(STYLE):
         figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
         yield figure
         Path(path).parent.mkdir(parents=True, exist_ok=True)

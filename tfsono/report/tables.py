@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import read_rows, write_text
+from tfsono.files import read_rows, safe_name, write_text
 from tfsono.metrics.agreement import bootstrap_interval, paired_wilcoxon
 
 DASH = "–"
@@ -310,8 +310,11 @@ def to_latex(table: Table) -> str:
 
 
 def write_table(folder: str | Path, stem: str, table: Table) -> tuple[Path, Path, Path]:
-    """Writes `folder/stem.csv`, `.md` and `.tex` (the folder is created if needed); returns the three paths."""
-    folder = Path(folder)
+    """Writes `folder/stem.csv`, `.md` and `.tex` (the folder is created if needed); returns the three paths.
+
+    A stem with the name of a label becomes a `safe_name`.
+    """
+    folder, stem = Path(folder), safe_name(stem)
     folder.mkdir(parents=True, exist_ok=True)
     return (
         write_text(folder / f"{stem}.csv", to_csv(table)),

@@ -18,6 +18,7 @@ import tfsono
 from tfsono.config import Choices, Settings, differences, load_settings, save_settings
 from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, read_rows, write_text
+from tfsono.locks import LOCK
 from tfsono.training.fingerprint import TRAINED_ON
 
 DAMAGED = "delete its folder and train again"
@@ -95,7 +96,7 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
     if (folder / "config.json").is_file():
         _check_same(run)
         return run
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise UserError(f"{folder}: not empty and not a run folder; choose another --run_dir")
     make_folder(folder)
     write_text(folder / "split.json", json.dumps(split, indent=2) + "\n")

@@ -16,6 +16,7 @@ from tfsono.data.cache import Cache
 from tfsono.data.splits import chosen_split
 from tfsono.errors import UserError
 from tfsono.files import write_text
+from tfsono.locks import locked
 from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
 from tfsono.training.fit import Schedule, Score, set_seed
 from tfsono.training.run import Run, load_weights, open_run, read_run
@@ -34,6 +35,7 @@ class Start:
       run_dir: the run folder, which need not exist yet.
       split_file: of `--split`, or None.
       kinds: of predictions: `labels`, `landmarks`, both, or neither for 2D images.
+      until_the_end: takes what ends with the training: the lock of the run folder.
     """
 
     cache: Cache
@@ -41,6 +43,7 @@ class Start:
     run_dir: Path
     split_file: str | None
     kinds: tuple[str, ...]
+    until_the_end: contextlib.ExitStack
 
     @property
     def config(self):
@@ -48,7 +51,7 @@ class Start:
 
     def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None,
                  circumferences_mm: Mapping[str, float | None] | None = None) -> Run:
-        """Creates or opens the run folder, and prints its summary. Call it after all checks.
+        """Creates or opens the run folder, locks it, and prints its summary. Call it after all checks.
 
         Args:
           split: names of cases under `train`, `validation` and `test`.
@@ -58,13 +61,14 @@ class Start:
           circumferences_mm: of the heads in 2D images, None where unknown.
 
         Raises:
-          UserError: as `tfsono.training.run.open_run`.
+          UserError: as `tfsono.training.run.open_run`, or another process writes the folder.
         """
         cache, trained = self.cache, [name for name in split["train"] if name not in excluded]
         names = {"labels": cache.labels, "landmarks": list(cache.landmarks)}
         held = {"dataset": cache.name, **{kind: names[kind] for kind in self.kinds}, "cases": cache.names}
         held[TRAINED_ON] = (fingerprint_of_volumes(cache, trained) if self.kinds else
                             fingerprint_of_images(cache, trained, circumferences_mm or {}))
+        self.until_the_end.enter_context(locked(self.run_dir))
         run = open_run(self.run_dir, self.settings, split, held | dict(data or {}))
         print(run.summary())
         if excluded:
@@ -87,13 +91,14 @@ def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str
       UserError: the cache cannot be read, or does not fit.
     """
     settings = settings_from(arguments, choices)
-    with Cache(arguments.data, choices.system) as cache:
+    with Cache(arguments.data, choices.system) as cache, contextlib.ExitStack() as until_the_end:
         settings = with_names(settings, cache, kinds)
         if kinds:
             check_grid(cache, choices.system, settings.config)
         check_precision(settings.config.precision)
         set_seed(settings.config.seed, settings.config.deterministic)
-        yield Start(cache, settings, Path(arguments.run_dir), arguments.split, tuple(kinds))
+        yield Start(cache, settings, Path(arguments.run_dir), arguments.split, kinds=tuple(kinds),
+                    until_the_end=until_the_end)
 
 
 def split_by_subject(start: Start) -> dict[str, list[str]]:

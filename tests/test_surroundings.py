@@ -1,4 +1,4 @@
-"""What reaches stderr of a command: nothing while all is well, each real warning and error, on demand everything."""
+"""A user's environment changes nothing, and what reaches stderr: real warnings and errors, on demand everything."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from small_pose import TINY_POSE, write_small_pose_dataset
+from tfsono.surroundings import ignored_keras_settings, prepare_keras
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "---- a warning\n"
 
 NATIVE = """
 import os, sys
-from tfsono.quiet import quiet_tensorflow
-quiet_tensorflow()
+from tfsono.surroundings import prepare_tensorflow
+prepare_tensorflow()
 for line in sys.argv[1:]:
     os.write(2, line.encode() + b"\\n")
 """
@@ -48,6 +49,8 @@ REAL = (
 
 COMMANDS = """
 import json, os, runpy, sys
+from tfsono.surroundings import own_settings
+own_settings()
 from tfsono.__main__ import run
 for words in json.loads(sys.argv[1]):
     if words[0] == "tfsono":
@@ -104,6 +107,7 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
     data, cache, run, model, image = (str(tmp_path / name) for name in (
         "dataset", "small.h5", "run", "model", "dataset/images/body_0.nii.gz"))
     write_small_pose_dataset(tmp_path / "dataset")
+    user = write_settings(tmp_path / "user")
     done = python(COMMANDS.replace("MARK", repr(MARK.encode())), json.dumps([
         ["tfsono", "doctor"],
         ["tfsono", "audit", data],
@@ -113,22 +117,105 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
          "--refine"],
         ["tfsono", "export", run, model],
         ["tfsono", "predict", model, image, "--out", str(tmp_path / "predictions")],
-    ]))
+    ]), **user)
     assert done.returncode == 0, done.stderr
     while_all_is_well, _, after = done.stderr.partition(MARK)
-    assert while_all_is_well == ""
+    assert len(while_all_is_well.splitlines()) == 1, while_all_is_well
+    note = while_all_is_well
+    assert note.startswith("note: KERAS_BACKEND=torch, KERAS_MAX_EPOCHS=1, ") and "ignored" in note
+    assert "floatx float16" in note and "image_data_format channels_first" in note and str(tmp_path) in note
     assert after.startswith("W0000") and "did not fully read the dataset being cached" in after
     assert f"TensorFlow loads        {version('tensorflow')}, Keras {version('keras')}\n" in done.stdout
     assert (tmp_path / "predictions" / "measurements.csv").is_file()
+    assert (tmp_path / "predictions" / "body_0.png").is_file() and (tmp_path / "results" / "report.html").is_file()
+
+
+# --- a user's environment
+
+
+def write_settings(folder: Path) -> dict[str, str]:
+    """Variables and files of a user that break libraries or change results where they are read."""
+    (folder / "keras").mkdir(parents=True)
+    (folder / "keras" / "keras.json").write_text(json.dumps({
+        "backend": "jax", "floatx": "float16", "epsilon": 1, "image_data_format": "channels_first"}), encoding="utf-8")
+    (folder / "matplotlibrc").write_text("text.usetex: true\nfont.size: 40\nfont.family: monospace\nbackend: tkagg\n"
+                                         "savefig.bbox: tight\nlines.linewidth: 9\n", encoding="utf-8")
+    return {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(folder),
+            "KERAS_BACKEND": "torch", "KERAS_MAX_EPOCHS": "1", "KERAS_HOME": str(folder / "keras"),
+            "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"}
+
+
+DRAW = """
+import sys, warnings
+from pathlib import Path
+from tfsono.surroundings import own_settings
+own_settings()
+from tfsono.audit.contact_sheet import write_sheet
+from tfsono.report.overlay import head_overlay
+from tfsono.report.plots import cases_figure
+import numpy as np
+warnings.warn("of a library")
+print("H\\u00fcfte \\udcfc")
+out = Path(sys.argv[1])
+out.mkdir()
+rows = [{"case": "a", "dice": 0.5}, {"case": "b", "dice": 0.7}]
+cases_figure(out / "cases.png", {"a_$b_$": rows}, [("dice", "D", 2)])
+head_overlay(out / "overlay.png", np.full((30, 40), 90.0), None, None, None, ["HC $1$"], "$name_$")
+write_sheet(out / "sheet.png", "a$_$b", [("case_$x_", None, "error", "no_mask")])
+"""
+
+
+def test_figures_are_the_same_in_any_environment(tmp_path):
+    user = write_settings(tmp_path / "user")
+    kinds = {"plain": {}, "notebook": user, "other": {"MPLBACKEND": "nonsense", "PYTHONIOENCODING": "ascii"}}
+    done = {name: python(DRAW, str(tmp_path / name), **kind) for name, kind in kinds.items()}
+    for name, one in done.items():
+        assert one.returncode == 0, one.stderr
+        for figure in ("cases", "overlay", "sheet"):
+            own = (tmp_path / name / f"{figure}.png").read_bytes()
+            assert own == (tmp_path / "plain" / f"{figure}.png").read_bytes() and len(own) > 1000, (name, figure)
+    assert done["plain"].stdout == "Hüfte \\udcfc\n" and done["other"].stdout == "H\\xfcfte \\udcfc\n"
+
+
+def test_settings_of_keras_are_replaced_with_one_note(tmp_path, monkeypatch, capsys):
+    for name, value in write_settings(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KERAS_NNX_ENABLED", "")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    prepare_keras()
+    assert (os.environ["KERAS_BACKEND"], os.environ["KERAS_HOME"]) == ("tensorflow", os.devnull)
+    assert "KERAS_MAX_EPOCHS" not in os.environ
+    (note,) = capsys.readouterr().err.splitlines()
+    path = tmp_path / "keras" / "keras.json"
+    assert note.startswith("note: KERAS_BACKEND=torch, KERAS_MAX_EPOCHS=1, backend jax, floatx float16, epsilon 1, ")
+    assert str(path) in note
+    prepare_keras()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", ['{"floatx": "float32", "backend": "tensorflow"}', "{", "[]", None])
+def test_usual_settings_of_keras_need_no_note(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    if content is not None:
+        (tmp_path / "keras.json").write_text(content, encoding="utf-8")
+    assert ignored_keras_settings() == []
+
+
+def test_where_keras_is_loaded_already_its_user_decides(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setitem(sys.modules, "keras", None)
+    prepare_keras()
+    assert os.environ["KERAS_BACKEND"] == "jax" and capsys.readouterr().err == ""
 
 
 # --- every command is quiet before it loads TensorFlow, and no sooner than its arguments are read
 
 
 def quiet_before_imports(function: ast.FunctionDef) -> bool:
-    """Whether `quiet_tensorflow()` comes before the first import in a function."""
+    """Whether `prepare_tensorflow()` comes before the first import in a function."""
     for statement in function.body:
-        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "quiet_tensorflow()":
+        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "prepare_tensorflow()":
             return True
         if isinstance(statement, ast.ImportFrom | ast.Import):
             return False

@@ -1,0 +1,152 @@
+"""`predict_all` around any predictor: one bad input ends no batch, names become safe files, one process a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from tfsono.errors import UserError
+from tfsono.files import write_text
+from tfsono.locks import locked
+from tfsono.predict.inputs import find_inputs, unique_names
+from tfsono.predict.loop import Outputs, predict_all
+
+OUTPUTS = Outputs("volume", lambda path: path.suffix == ".txt", lambda path: path.stem,
+                  {"measurements.csv": ("case", "file", "letters")}, lambda name: (f"{name}_landmarks.mrk.json",))
+
+
+class Reader:
+    """Predicts the number of letters; a file that holds the name of an error raises it."""
+
+    key = "1"
+    errors = (ValueError, RuntimeError, MemoryError, KeyError, AssertionError, UnicodeError, OSError, UserError,
+              ZeroDivisionError)
+
+    def predict(self, path: Path, name: str, out_dir: Path):
+        text = path.read_text(encoding="utf-8")
+        for error in self.errors:
+            if text == error.__name__:
+                raise error("of this\nfile")
+        if text == "gpu":
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        write_text(out_dir / f"{name}_landmarks.mrk.json", "{}")
+        return {"measurements.csv": [{"case": name, "file": str(path.resolve()), "letters": len(text)}]}, name
+
+
+def cases_of(out: Path) -> dict[str, str]:
+    with open(out / "measurements.csv", newline="", encoding="utf-8") as file:
+        return {row["case"]: row["file"] for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "z"):
+        (tmp_path / "in" / f"{name}.txt").write_text("sound")
+    return tmp_path / "in"
+
+
+def test_any_error_is_one_line_and_the_others_are_predicted(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TFSONO_VERBOSE", raising=False)
+    for error in Reader.errors:
+        (folder / f"{error.__name__}.txt").write_text(error.__name__)
+    (folder / "gpu.txt").write_text("gpu")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    assert set(cases_of(tmp_path / "out")) == {"a", "z"}
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(Reader.errors) + 1 and last.startswith(f"{len(lines)} of {len(lines) + 2} failed")
+    for line in lines:
+        name = next((error.__name__ for error in Reader.errors if f"/{error.__name__}.txt" in line), "")
+        ours = name not in ("", "MemoryError", "OSError", "UserError")
+        assert (f".txt: {name}: " in line and "fault of tfsono" in line) == ours, line
+
+
+def test_the_traceback_of_a_fault_is_shown_on_demand(folder, tmp_path, capsys, monkeypatch):
+    (folder / "b.txt").write_text("KeyError")
+    monkeypatch.setenv("TFSONO_VERBOSE", "1")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_still_ends_the_batch(folder, tmp_path, monkeypatch):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reader, "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_all(OUTPUTS, Reader, [folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_line(folder, tmp_path, capsys):
+    bad = os.fsencode(folder) + b"/H\xfcfte.txt"
+    with open(bad, "w", encoding="utf-8") as file:
+        file.write("sound")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    line, _ = printed.err.splitlines()
+    assert r"H\xfcfte.txt" in line and "UTF-8" in line and "rename" in line
+    assert set(cases_of(tmp_path / "out")) == {"a", "z"}
+
+
+def test_an_output_folder_that_is_not_utf_8_is_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="UTF-8"):
+        predict_all(OUTPUTS, Reader, [folder], os.fsdecode(os.fsencode(tmp_path) + b"/\xfc"))
+
+
+def test_a_folder_of_a_series_with_such_a_name_is_refused(folder, tmp_path, capsys):
+    (tmp_path / "series").mkdir()
+    open(os.fsencode(tmp_path) + b"/series/IM\xfc", "wb").close()
+    assert predict_all(OUTPUTS, Reader, [folder, tmp_path / "series"], tmp_path / "out") == 2
+    assert r"IM\xfc" in capsys.readouterr().err
+
+
+def test_names_that_no_file_can_have(folder, tmp_path):
+    long = ["x" * 250, "x" * 249 + "y", "two\nlines", "tab\t"]
+    for name in long:
+        (folder / f"{name}.txt").write_text("sound")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    found = cases_of(tmp_path / "out")
+    assert len(found) == 6 and set(found.values()) == {str(folder / f"{name}.txt") for name in [*long, "a", "z"]}
+    assert all((tmp_path / "out" / f"{name}_landmarks.mrk.json").is_file() for name in found)
+    assert all(name.isprintable() and len(name) <= 100 for name in found)
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0  # and keep these names
+    assert cases_of(tmp_path / "out") == found
+
+
+def test_paths_that_cannot_be_end_no_batch(folder, tmp_path, capsys):
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    strange = [tmp_path / "loop.txt", tmp_path / ("x" * 300), tmp_path / "absent.txt"]
+    assert predict_all(OUTPUTS, Reader, [*strange, folder], tmp_path / "out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and set(cases_of(tmp_path / "out")) == {"a", "z"}
+
+
+def test_a_folder_that_may_not_be_read_is_an_input_that_fails(folder, tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert find_inputs([folder], tmp_path / "out") == [folder]
+
+
+def test_equal_names_are_safe_too(tmp_path):
+    paths = [tmp_path / site / "a\nb.nii.gz" for site in ("s1", "s2")]
+    assert all(name.isprintable() for name in unique_names(paths, {})) and len(set(unique_names(paths, {}))) == 2
+
+
+def test_a_folder_that_another_command_writes_is_refused_before_the_model_is_loaded(folder, tmp_path):
+    def load():
+        raise AssertionError("loaded")
+
+    with locked(tmp_path / "out"), pytest.raises(UserError, match=f"process {os.getpid()}"):
+        predict_all(OUTPUTS, load, [folder], tmp_path / "out")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a_landmarks.mrk.json", "measurements.csv", "predictions.json", "z_landmarks.mrk.json"]
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))) == 2

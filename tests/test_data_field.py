@@ -369,6 +369,13 @@ def test_colours_come_before_transparency(tmp_path):
     assert audited(tmp_path)["cases"][0]["problems"] == []
 
 
+def test_what_reading_did_is_shown(tmp_path):
+    volumes(tmp_path, ["a"])
+    write_image(tmp_path / "labels" / "a.nii.gz", box_mask().astype(np.float32) * np.float32(1.0000153))
+    write_json(tmp_path / "dataset.json", {"labels": {"bone": 1}})
+    assert "mask: " in problems(tmp_path)["a"]["converted"]
+
+
 @pytest.mark.parametrize("spacing, wrong", [((500, 500, 800), True), ((0.0005, 0.0005, 0.001), True),
                                             ((0.02, 1, 20), False), ((0.5, 0.5, 25), True)])
 def test_voxels_in_another_unit(tmp_path, spacing, wrong):

@@ -8,7 +8,7 @@ Problems are errors (the cache refuses the case) or warnings (look at it). For o
     not_annotated              error    voxels of nnU-Net's label "ignore", which losses and scores cannot leave out
     empty_mask, no_mask        error    nothing to learn from (a volume with landmarks needs no mask)
     no_background              error    a mask without any 0 is none
-    read_with_note             warning  what the reader did to an image or mask, such as a choice between two headers
+    converted                  warning  what was done or chosen in reading: colours, bits, units, headers that differ
     markups_skipped            warning  planes, curves and boxes among a case's markups are no landmarks
     landmark_outside           error    beyond the faces of the volume
     landmark_missing           warning  a landmark of the dataset that the case does not have
@@ -29,7 +29,6 @@ for a volume with four landmarks or more, a body's, and for all such volumes tog
 
 for a 2D image (where landmark_outside is a warning: a head may be cut off by its image):
 
-    converted                  warning  colours, more than 8 bits and the like were converted to grey levels
     implausible_geometry       warning  a pixel below 0.02 or above 1 mm
     no_ellipse                 warning  none fits the mask
     circumference_differs      warning  by over 5 % between the table and the mask's ellipse
@@ -286,8 +285,6 @@ def _readable_image(case: Case, dataset: Dataset, entry: dict) -> Volume | None:
         return None
     for note in notes:
         _add(entry, "warning", "converted", note)
-    for note in set(getattr(image, "notes", ())) - set(notes):
-        _add(entry, "warning", "read_with_note", note)
     if case.is_2d:
         _check_pixel_size(pixel_size_mm, entry)
     elif not all(VOXEL_RANGE_MM[0] <= side <= VOXEL_RANGE_MM[1] for side in image.spacing_mm):
@@ -313,13 +310,13 @@ def _readable_mask(case: Case, image: Volume, dataset: Dataset, entry: dict) -> 
     try:
         mask = read_label(case, image)
         if case.is_2d and mask_in_alpha(case.label):
-            _add(entry, "warning", "converted", "the mask is its file's transparency, whose colours are all alike")
+            _add(entry, "warning", "converted", "mask: the transparency was read, as all colours are alike")
     except UserError as error:
         _add(entry, "error", CODES.get(type(error), "unreadable"), _without_root(error, dataset))
         return None
-    for note in getattr(mask, "notes", ()):
-        if note not in getattr(image, "notes", ()):
-            _add(entry, "warning", "read_with_note", f"mask: {note}")
+    for note in mask.notes:
+        if note not in image.notes:
+            _add(entry, "warning", "converted", f"mask: {note}")
     return mask
 
 

@@ -27,7 +27,7 @@ class Matches:
     Attributes:
         case_of: given name -> case.
         unknown: the given names that fit no case, sorted.
-        changed: the given names that fit only after a change other than of folder and suffix, sorted.
+        changed: those that fit in other capitals or zeros only, sorted.
     """
 
     case_of: dict[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def match_names(given: Iterable[str], known: Iterable[str], where) -> Matches:
         raise UserError(f"{where}: its names must be those of the images, such as {known[0] if known else 'none'!r}; "
                         f"found {some(given)}, none of which is an image; correct the names")
     unknown = tuple(name for name in given if name not in case_of)
-    changed = tuple(name for name, case in case_of.items() if without_suffix(name) != without_suffix(case))
+    changed = tuple(name for name, case in case_of.items() if _without_channel(name) != _without_channel(case))
     return Matches(case_of, unknown, changed)
 
 
@@ -115,8 +115,12 @@ def _stripped(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip(" \t\r\n\xa0\ufeff\u200b'\"")
 
 
+def _without_channel(name: str) -> str:
+    return without_suffix(name).removesuffix(CHANNEL)
+
+
 def _lower(name: str) -> str:
-    return without_suffix(name).removesuffix(CHANNEL).casefold()
+    return _without_channel(name).casefold()
 
 
 def _as_number(name: str) -> str:
@@ -125,8 +129,7 @@ def _as_number(name: str) -> str:
     return found.group(1) if found else _lower(name)
 
 
-STEPS: tuple[Callable[[str], str], ...] = (str, _stripped, without_suffix,
-                                           lambda name: without_suffix(name).removesuffix(CHANNEL), _lower, _as_number)
+STEPS: tuple[Callable[[str], str], ...] = (str, _stripped, without_suffix, _without_channel, _lower, _as_number)
 
 
 def _by_key(known: Iterable[str], step: Callable[[str], str]) -> Mapping[str, list[str]]:

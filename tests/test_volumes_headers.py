@@ -14,6 +14,8 @@ import pytest
 import SimpleITK as sitk
 from small_dicom import write_slices
 
+from tfsono.data.layout import open_dataset
+from tfsono.data.prepare import read_image
 from tfsono.errors import UserError
 from tfsono.volumes.image import read_volume, write_volume
 from tfsono.volumes.image_2d import read_image_2d, read_mask_2d
@@ -430,3 +432,11 @@ def test_field_cases_that_are_read(shared_data, name, spacing, words):
     volume = read_volume(shared_data / "field_cases" / name)
     assert volume.spacing_mm == pytest.approx(spacing, rel=1e-6) and words in " ".join(volume.notes)
     assert bool(volume.notes) is bool(words)
+
+
+def test_notes_of_volumes_reach_a_dataset(tmp_path):
+    (tmp_path / "images").mkdir()
+    nrrd(tmp_path / "images", DIRECTIONS + 'space units: "cm" "cm" "cm"\n')
+    (case,) = open_dataset(tmp_path).cases
+    volume, pixel_size_mm, notes = read_image(case)
+    assert pixel_size_mm is None and notes == volume.notes and "from cm to mm" in notes[0]

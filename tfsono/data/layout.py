@@ -36,7 +36,7 @@ from tfsono.errors import UserError
 from tfsono.files import is_system_entry
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
-from tfsono.volumes.image import case_name, is_volume_file, read_volume
+from tfsono.volumes.image import case_name, is_volume_file, read_mask
 from tfsono.volumes.landmarks import points_to_mm, read_landmark_names, read_landmarks, read_landmarks_csv
 from tfsono.volumes.image_2d import is_image_2d_file, image_2d_name
 
@@ -470,7 +470,7 @@ def _volume_labels(described: dict[str, int] | None, cases: tuple[Case, ...], ro
 
 def _positive_values(path: Path) -> set[int]:
     try:
-        array = read_volume(path).array
+        array = read_mask(path).array
     except UserError:
         return set()
     if array.dtype == np.uint8:  # counting is ten times as fast as sorting

@@ -153,14 +153,14 @@ def model(record, **manifest):
 
 
 def test_ranges_of_a_manifest(capsys):
-    ranges = ranges_of([model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": [1, 1, 1]})], "allow", "PIR")
+    ranges = ranges_of([model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": [1, 1, 1]})], Options(outside="allow"), "PIR")
     assert (ranges.factor, ranges.allow, ranges.resamples, ranges.orientation) == (3.0, True, True, "PIR")
-    ranges = ranges_of([model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": []})], "refuse")
+    ranges = ranges_of([model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": []})], Options())
     assert (ranges.allow, ranges.resamples) == (False, False) and capsys.readouterr().err == ""
 
 
 def test_a_model_without_a_record_has_one_note_and_no_flags(capsys):
-    ranges = ranges_of([model({**RECORD, "outside_factor": 2.0}), model(None), model(None)], "refuse")
+    ranges = ranges_of([model({**RECORD, "outside_factor": 2.0}), model(None), model(None)], Options())
     note = capsys.readouterr().err
     assert note.count("\n") == 1 and note.startswith("note: saved: this model does not say what it was trained on")
     assert flags_of(volume((0.001,) * 3, low=-9999, high=9999), ranges) == []

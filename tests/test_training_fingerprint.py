@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -114,9 +115,12 @@ def test_a_sample_is_spread_over_the_whole_volume():
 # --- the run's folder
 
 
-def start_of(cache, folder):
+def run_of(cache, folder, excluded=()):
+    """The run that a training on all cases but the excluded ones opens, its lock released."""
     settings = choose(HIP, "quick", "paper").replaced("test", label_names=("bone", "joint"))
-    return Start(cache, settings, folder, None, ("labels",))
+    with contextlib.ExitStack() as until_the_end:
+        start = Start(cache, settings, folder, None, kinds=("labels",), until_the_end=until_the_end)
+        return start.open_run(SPLIT, "random weights", excluded)
 
 
 SPLIT = {"train": ["a", "b", "c"], "validation": [], "test": []}
@@ -124,33 +128,33 @@ SPLIT = {"train": ["a", "b", "c"], "validation": [], "test": []}
 
 def test_a_run_keeps_the_record_of_the_cases_it_trains_on(dataset, tmp_path):
     with cache_of(dataset, tmp_path / "small.h5") as cache:
-        run = start_of(cache, tmp_path / "run").open_run(SPLIT, "random weights", excluded=["c"])
+        run = run_of(cache, tmp_path / "run", excluded=["c"])
         assert run.data["trained_on"] == fingerprint_of_volumes(cache, TRAIN)
         assert read_run(tmp_path / "run", HIP).data == run.data
-        assert start_of(cache, tmp_path / "run").open_run(SPLIT, "random weights", excluded=["c"]).data == run.data
+        assert run_of(cache, tmp_path / "run", excluded=["c"]).data == run.data
 
 
 def test_a_run_of_the_release_before_resumes_and_gets_the_record(dataset, tmp_path):
     with cache_of(dataset, tmp_path / "small.h5") as cache:
-        run = start_of(cache, tmp_path / "run").open_run(SPLIT, "random weights")
+        run = run_of(cache, tmp_path / "run")
         old = {name: value for name, value in run.data.items() if name != "trained_on"}
         (tmp_path / "run" / "data.json").write_text(json.dumps(old))
         config = json.loads((tmp_path / "run" / "config.json").read_text())
         del config["values"]["outside_factor"], config["origins"]["outside_factor"]
         (tmp_path / "run" / "config.json").write_text(json.dumps(config))
         assert "trained_on" not in read_run(tmp_path / "run", HIP).data
-        start_of(cache, tmp_path / "run").open_run(SPLIT, "random weights")
+        run_of(cache, tmp_path / "run")
         assert read_run(tmp_path / "run", HIP).data == run.data
         assert read_run(tmp_path / "run", HIP).settings == run.settings
         (tmp_path / "run" / "data.json").write_text(json.dumps(old | {"dataset": "other"}))
         with pytest.raises(UserError, match="another data"):
-            start_of(cache, tmp_path / "run").open_run(SPLIT, "random weights")
+            run_of(cache, tmp_path / "run")
         assert json.loads((tmp_path / "run" / "data.json").read_text()) == old | {"dataset": "other"}
 
 
 def test_a_cache_of_the_same_names_and_other_voxels_is_refused(dataset, tmp_path):
     with cache_of(dataset, tmp_path / "small.h5") as cache:
-        run = start_of(cache, tmp_path / "run").open_run(SPLIT, "random weights")
+        run = run_of(cache, tmp_path / "run")
     other = {**run.data, "trained_on": {**run.data["trained_on"], "intensity_width": spread([1.0])}}
     with pytest.raises(UserError, match="another data"):
         open_run(tmp_path / "run", run.settings, SPLIT, other)

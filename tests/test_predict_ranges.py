@@ -153,8 +153,8 @@ def model(record, **manifest):
 
 
 def test_ranges_of_a_manifest(capsys):
-    ranges = ranges_of([model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": [1, 1, 1]})], Options(outside=
-                       "allow"), "PIR")
+    opened = model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": [1, 1, 1]})
+    ranges = ranges_of([opened], Options(outside="allow"), "PIR")
     assert (ranges.factor, ranges.allow, ranges.resamples, ranges.orientation) == (3.0, True, True, "PIR")
     ranges = ranges_of([model({**RECORD, "outside_factor": 3.0}, network={"spacing_mm": []})], Options())
     assert (ranges.allow, ranges.resamples) == (False, False) and capsys.readouterr().err == ""

@@ -118,8 +118,9 @@ def test_another_folder_is_not_touched(tmp_path, settings):
         read_run(tmp_path / "nowhere", HIP)
 
 
-def test_a_run_folder_that_another_training_writes_is_refused(tmp_path, settings):
+def test_a_run_folder_that_another_training_writes_is_refused(tmp_path, settings, monkeypatch):
     cache = SimpleNamespace(name="small", labels={"bone": 1}, landmarks=(), names=["a", "b", "c"])
+    monkeypatch.setattr("tfsono.training.start.fingerprint_of_volumes", lambda cache, names: {"cases": len(names)})
 
     def start(until_the_end):
         return Start(cache, settings, tmp_path / "run", None, kinds=("labels",), until_the_end=until_the_end)

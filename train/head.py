@@ -40,10 +40,9 @@ def main(argv: list[str] | None = None) -> None:
         config, (split, labels) = start.config, split_and_labels(start)
         train, held_out = load_parts(start.cache, labels, split, config)
         network = build(config)
-        data = described(start.cache, labels, split, config)
-        run = start.open_run(split, initialise(network, config, start.run_dir), data=data,
-                             circumferences_mm=circumferences_mm(labels.heads))
-        print("\n".join(data["labels_used"]))
+        data = described(start.cache, labels, split, config), circumferences_mm(labels.heads)
+        run = start.open_run(split, initialise(network, config, start.run_dir), (), *data)
+        print("\n".join(run.data["labels_used"]))
         fit(run, compiled(network, config), batches(train, config, labels.order),
             *validation(network, config, held_out))
 

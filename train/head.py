@@ -234,16 +234,17 @@ def validation(network, config: HeadConfig, images) -> tuple:
     from tfsono.training.fit import Score
     from tfsono.training.start import schedule_of
 
+    predict = images and predictor(network, config, images)
     if config.part == "segmentation":
         return (schedule_of(config, Score("validation_dice")),
-                images and (lambda: mean_dice(network, config, images)))
+                images and (lambda: mean_dice(predict(), config, images)))
     unit = "mm" if images and all(images.pixel_sizes_mm) else "px"
     return (schedule_of(config, Score(f"validation_mre_{unit}", less_is_better=True)),
-            images and (lambda: mean_radial_error(network, config, images, unit)))
+            images and (lambda: mean_radial_error(predict(), images, unit)))
 
 
-def predictions(network, config: HeadConfig, images):
-    """The network's predictions for all images, [N, ...] in its frame."""
+def predictor(network, config: HeadConfig, images):
+    """A function that gives the network's predictions for all images, [N, ...] in its frame; traced once."""
     import numpy as np
     import tensorflow as tf
 
@@ -257,26 +258,29 @@ def predictions(network, config: HeadConfig, images):
             return tf.cast(found["mask"][..., 0], tf.float32)
         return points_of(found, config.heatmap_decode, config.soft_argmax_beta)
 
-    return np.concatenate([predict(image).numpy() for image, _ in ordered_dataset(images, mask_target, config.batch)])
+    def predictions():
+        batches = ordered_dataset(images, mask_target, config.batch)
+        return np.concatenate([predict(image).numpy() for image, _ in batches])
+
+    return predictions
 
 
-def mean_dice(network, config: HeadConfig, images) -> float:
+def mean_dice(logits, config: HeadConfig, images) -> float:
     """The mean over images of the Dice of mask and thresholded probability, in the network's frame."""
     import numpy as np
 
-    logits = predictions(network, config, images)
     found = (logits >= np.log(config.threshold / (1 - config.threshold))) & images.valid
     reference = images.masks > 0
     overlap = (found & reference).sum((1, 2))
     return float(np.mean(2 * overlap / np.maximum(found.sum((1, 2)) + reference.sum((1, 2)), 1)))
 
 
-def mean_radial_error(network, config: HeadConfig, images, unit: str) -> float:
+def mean_radial_error(predictions, images, unit: str) -> float:
     """MRE: the mean distance over images and landmarks, in the image's own pixels or in millimetres."""
     import numpy as np
 
     errors = []
-    for index, points in enumerate(predictions(network, config, images)):
+    for index, points in enumerate(predictions):
         distances = np.linalg.norm(points - images.points_px[index], axis=-1) / images.letterboxes[index].scale
         errors.append(np.nanmean(distances) * (images.pixel_sizes_mm[index] if unit == "mm" else 1.0))
     return float(np.mean(errors))

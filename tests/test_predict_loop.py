@@ -129,10 +129,17 @@ def test_paths_that_cannot_be_end_no_batch(folder, tmp_path, capsys):
 
 def test_a_folder_that_may_not_be_read_is_an_input_that_fails(folder, tmp_path, monkeypatch):
     def refused(path):
-        raise PermissionError
+        if path.name == "closed":
+            raise PermissionError
+        return iterdir(path)
 
+    iterdir = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", refused)
-    assert find_inputs([folder], tmp_path / "out") == [folder]
+    closed = folder / "closed"
+    closed.mkdir()
+    assert find_inputs([closed], tmp_path / "out") == [closed]
+    found = find_inputs([folder], tmp_path / "out", is_input=OUTPUTS.is_input)
+    assert found == [folder / "a.txt", folder / "z.txt"]
 
 
 def test_equal_names_are_safe_too(tmp_path):

@@ -53,13 +53,9 @@ def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what
 
     If it has nothing but sub-folders, it is all of these: a wrong one is reported when it is predicted.
     """
-    try:
-        content = [path for path in sorted(folder.iterdir()) if not is_system_entry(path)]
-    except OSError:  # reading it as DICOM reports why
-        return [folder]
-    content = [path for path in content
+    content = [path for path in _entries(folder)
                if resolved(path) != resolved(out_dir) and path.suffix.lower() not in DATA_SUFFIXES]
-    folders = [path for path in content if os.path.isdir(path) and not all(map(is_system_entry, path.iterdir()))]
+    folders = [path for path in content if os.path.isdir(path) and _entries(path)]
     members = [path for path in content if os.path.isfile(path) and is_input(path)]
     if folders and not any(os.path.isfile(path) for path in content):
         members = folders
@@ -71,6 +67,14 @@ def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what
         names = ", ".join(passed[:3]) + ", ..." * (len(passed) > 3)
         print(f"{folder}: {len(passed)} files or folders are no {what} and were skipped: {names}", file=sys.stderr)
     return members or [folder]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder besides system entries; none where it may not be read, as reading it as DICOM reports why."""
+    try:
+        return [path for path in sorted(folder.iterdir()) if not is_system_entry(path)]
+    except OSError:
+        return []
 
 
 def resolved(path: Path) -> Path:

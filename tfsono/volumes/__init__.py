@@ -11,7 +11,7 @@
     completeness         damage that ITK does not report
     nifti, metaimage, nrrd, minc   the headers of these formats: spacing, units, forms, axes
     units                units of length, and what a header says about its spacing
-    image_file           names that ITK can open; kind and completeness of 2D files
+    image_file           kind and completeness of 2D files
     ultrasound_regions   the calibration in a DICOM header
 
 NumPy, SciPy, SimpleITK, OpenCV, pydicom, h5py and the standard library only.

@@ -15,9 +15,9 @@ import pydicom
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
+from tfsono.files import check_name
 from tfsono.volumes.dicom_grid import Stack, checked_stack
 from tfsono.volumes.dicom_planes import DAMAGE, Header, Plane, read_header
-from tfsono.volumes.image_file import check_name
 from tfsono.volumes.volume import NoSpacingError, Volume, call_quietly, reason_of, volume_from_image, with_spacing
 
 _MOST_NAMED = 3

@@ -18,9 +18,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
+from tfsono.files import check_name
 from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete, first_bytes
 from tfsono.volumes.dicom import read_dicom_file, read_series
-from tfsono.volumes.image_file import check_name, is_dicom_file
+from tfsono.volumes.image_file import is_dicom_file
 from tfsono.volumes.masks import on_grid_of, whole_numbers
 from tfsono.volumes.metaimage import meta_spacing
 from tfsono.volumes.minc import minc_spacing

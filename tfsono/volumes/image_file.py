@@ -1,36 +1,22 @@
-"""Names that ITK can open, and the kind and completeness of a 2D image file, before anything decodes it.
+"""The kind and completeness of a 2D image file, and whether a file is DICOM, before anything decodes it.
 
 Decoders differ on truncated files: some versions of OpenCV return the missing rest in grey.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from tfsono.errors import UserError
+from tfsono.files import check_name
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _KINDS = ((_PNG, "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"))
 _ORIENTATION = 274
 _UPRIGHT = 1
-
-
-def check_name(path) -> None:
-    """Refuses a path that is not UTF-8, on which ITK ends the process.
-
-    Raises:
-        UserError: as above.
-    """
-    name = os.fsencode(path)
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        shown = name.decode("utf-8", "backslashreplace")
-        raise UserError(f"{shown}: the name must be UTF-8; found other bytes in it; rename it") from None
 
 
 def is_dicom_file(path) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
 from tfsono.phantoms.dataset import write_dataset, write_hip_dataset, write_shapes_dataset
 from tfsono.phantoms.hip import hip_phantom
@@ -55,8 +56,7 @@ def test_volumes_come_back_as_they_were_drawn(tmp_path):
 
 
 def test_the_package_reads_what_it_wrote(tmp_path):
-    layout = pytest.importorskip("tfsono.data.layout")
-    dataset = layout.open_dataset(write(tmp_path / "hips", cases=2))
+    dataset = open_dataset(write(tmp_path / "hips", cases=2))
     assert [case.name for case in dataset.cases] == ["hip_001", "hip_002"]
     assert dataset.labels == {"femur": 1}
 

@@ -12,6 +12,7 @@ from scipy import special, stats
 from skimage.measure import label as components
 from skimage.measure import regionprops
 
+from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
 from tfsono.phantoms import ultrasound
 from tfsono.geometry.head_labels import LANDMARKS
@@ -343,9 +344,6 @@ def test_some_images_share_a_fetus(tmp_path):
 
 
 def test_the_package_reads_its_heads(tmp_path):
-    pytest.importorskip("tfsono.volumes.image_2d")
-    from tfsono.data.layout import open_dataset
-
     root = write(tmp_path / "heads")
     dataset = open_dataset(root)
     assert [case.name for case in dataset.cases] == [f"head_{number:03d}" for number in range(1, 5)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import locale
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,14 @@ os.environ["MPLBACKEND"] = "Agg"
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads only wait for each other
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+
+
+@pytest.fixture(autouse=True)
+def character_set() -> Iterator[None]:
+    """Puts back the locale's character set, which ITK's writer of DICOM replaces for the whole process."""
+    own = locale.setlocale(locale.LC_CTYPE)
+    yield
+    locale.setlocale(locale.LC_CTYPE, own)
 
 
 @pytest.fixture(scope="session")

@@ -324,7 +324,7 @@ def test_a_file_that_is_no_volume(place, name, words, capsys):
 
 def test_the_exit_status(tmp_path):
     """Of the real command: one line on stderr, status 2, no traceback."""
-    done = subprocess.run([sys.executable, "-m", "tfsono", "cache", "hip", "/nowhere", "x.h5"], text=True,
+    done = subprocess.run([sys.executable, "-m", "tfsono", "cache", "hip", "/nowhere", "x.h5"], encoding="utf-8",
                           capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: /nowhere: ") and done.stderr.count("\n") == 1

@@ -122,6 +122,6 @@ def test_help_prints_the_table_without_tensorflow():
             "try: runpy.run_path('train/hip.py', run_name='__main__')\n"
             "except SystemExit: pass\n"
             "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)")
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert finished.returncode == 0, finished.stderr
     assert "--weight_decay 0.005" in finished.stdout

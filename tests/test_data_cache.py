@@ -446,7 +446,7 @@ def kill_in_the_middle(root: Path, path: Path, at_case: str) -> None:
     """Starts a process that writes the cache, and kills it when it begins `at_case`."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(root), str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment) as process:
         for line in process.stdout:
             if line.strip() == at_case:
                 process.kill()
@@ -525,13 +525,13 @@ def test_two_writers(root, path):
     partial = path.with_name("small.h5.partial")
     with h5py.File(partial, "w"):
         command = "import sys, h5py; h5py.File(sys.argv[1], 'r+')"
-        other = subprocess.run([sys.executable, "-c", command, str(partial)], capture_output=True, text=True)
+        other = subprocess.run([sys.executable, "-c", command, str(partial)], capture_output=True, encoding="utf-8")
         if "BlockingIOError" not in other.stderr:
             pytest.skip("this file system does not lock files")
         script = textwrap.dedent(KILLED)
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         second = [sys.executable, "-c", script, str(root), str(path)]
-        errors = subprocess.run(second, capture_output=True, text=True, env=environment).stderr
+        errors = subprocess.run(second, capture_output=True, encoding="utf-8", env=environment).stderr
     assert "another process" in errors and partial.exists()
 
 

@@ -30,7 +30,7 @@ def hold():
 
     def start(path, lock="locked"):
         process = subprocess.Popen([sys.executable, "-c", HOLD.format(lock=lock), str(path), "--fold", "a b"],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=ROOT)
         started.append(process)
         assert process.stdout.readline() == "held\n"
         return process

@@ -204,7 +204,7 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     return subprocess.run(
         ["make", "-C", str(folder), *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={**inherited, **environment},
     )

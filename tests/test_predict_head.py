@@ -342,7 +342,7 @@ def test_an_export_predicts_without_keras(models, image, tmp_path):
     """Keras takes seconds to load, and a SavedModel has no use for it."""
     code = ("import sys; sys.modules['keras'] = None; from tfsono.__main__ import run; sys.exit(run(sys.argv[1:]))")
     done = subprocess.run([sys.executable, "-c", code, "predict", str(models / "one"), str(image), "--out",
-                           str(tmp_path / "out")], capture_output=True, text=True, timeout=240)
+                           str(tmp_path / "out")], capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr
     assert len(rows_of(tmp_path / "out")) == 1
 

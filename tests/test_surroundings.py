@@ -71,7 +71,7 @@ def python(code: str, *words: str, **environment: str) -> subprocess.CompletedPr
     """Runs code as a user's process would be, without the variables of pytest's own processes."""
     own = ("TFSONO_VERBOSE", "TF_CPP_MIN_LOG_LEVEL")
     inherited = {key: value for key, value in os.environ.items() if key not in own}
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False,
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", check=False,
                           env=inherited | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"} | environment)
 
 

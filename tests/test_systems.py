@@ -76,7 +76,7 @@ def test_a_system_loads_without_tensorflow_and_keras():
             "import tfsono.__main__, tfsono.demo\n"
             "sys.exit(str([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules] or 0)[:99]"
             " if any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')) else 0)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0, done.stderr
 
 

@@ -55,7 +55,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(cache_path, 
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "finished.json").exists()
-    again = subprocess.run(command(cache_path, tmp_path / "killed"), check=True, capture_output=True, text=True)
+    again = subprocess.run(command(cache_path, tmp_path / "killed"), check=True, capture_output=True, encoding="utf-8")
     assert "resumes at" in again.stdout
     for name in ("last.weights.h5", "best.weights.h5", "state.h5"):
         one, other = arrays(tmp_path / "whole" / name), arrays(tmp_path / "killed" / name)

@@ -168,8 +168,9 @@ def probe_tensorflow() -> Framework:
     """Loads TensorFlow and Keras in another process and returns their versions, settings and GPUs."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}  # messages on missing libraries are warnings
     try:
-        done = subprocess.run([sys.executable, "-m", "tfsono.doctor"], capture_output=True, text=True, timeout=300,
-                              check=False, cwd=Path(__file__).resolve().parents[1], env=environment)
+        done = subprocess.run([sys.executable, "-m", "tfsono.doctor"], capture_output=True, encoding="utf-8",
+                              errors="replace", timeout=300, check=False,
+                              cwd=Path(__file__).resolve().parents[1], env=environment)
     except subprocess.TimeoutExpired:
         return Framework(error="loading takes more than 5 minutes")
     return parse_framework(done.returncode, done.stdout, done.stderr)
@@ -265,7 +266,7 @@ def probe_driver() -> Driver:
     """Looks for NVIDIA GPUs without TensorFlow."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=False)
         gpus, error = parse_nvidia_smi(done.returncode, done.stdout + done.stderr)
     except subprocess.TimeoutExpired:
         gpus, error = (), "no response after 30 seconds"

@@ -1,16 +1,20 @@
 """A file is there whole or not at all; tables are read, or refused in one line."""
 
 import os
+import socket
 import sys
 
 import pytest
 
 from tfsono.errors import UserError
 from tfsono.files import (
+    check_regular,
     check_names,
     is_system_entry,
     make_folder,
+    open_regular,
     read_json,
+    read_regular,
     read_rows,
     replacing,
     safe_name,
@@ -163,3 +167,35 @@ def test_a_name_in_an_encoding_that_is_not_utf_8_is_one_line(monkeypatch):
     check_names("case.nii.gz")
     with pytest.raises(UserError, match="PYTHONUTF8"):
         check_names("Hüfte.nii.gz")
+
+
+# --- only regular files are opened
+
+
+def special(kind, folder):
+    path = folder / "it"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "folder", "device"])
+@pytest.mark.parametrize("read", [check_regular, open_regular, read_regular])
+def test_special_files_are_refused_without_waiting(read, kind, tmp_path):
+    with pytest.raises(UserError, match=kind):
+        read(special(kind, tmp_path))
+
+
+def test_a_file_and_a_link_to_it_are_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert read_regular(tmp_path / "a") == read_regular(tmp_path / "link") == b"content"
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none")

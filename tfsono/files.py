@@ -9,9 +9,11 @@ import io
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tfsono.errors import UserError
 
@@ -26,6 +28,32 @@ LONGEST_NAME = 100
 
 RESERVED = '/\\:*?"<>|'
 """What some file system forbids in a name, besides control characters."""
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Checks that a path is a regular file, or a link to one: a FIFO would wait for ever, a device never ends.
+
+    Raises:
+      UserError: it is a folder or a special file.
+      OSError: it cannot be reached.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+        found = next((name for holds, name in kinds if holds(mode)), "a device")
+        raise UserError(f"{path}: must be a file; found {found}")
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file to read bytes; see `check_regular` for the errors."""
+    check_regular(path)
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """The content of a regular file; see `check_regular` for the errors."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 The packages and modules from the lowest layer up; imports go down only, or stay in one package:
 
     errors, files               user errors as one line; files that are written whole or not at all
+    structure                   whether a JSON file has the structure that its reader takes
     progress                    remaining time
     surroundings                environment, streams, and stderr without the lines that TensorFlow always writes
     locks                       a folder or file that is being written, and by whom

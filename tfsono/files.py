@@ -7,11 +7,12 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,11 +21,17 @@ from tfsono.errors import UserError
 _SYSTEM_FOLDERS = ("@eadir", "#recycle", "@recycle", "__macosx", "lost+found", "$recycle.bin",
                    "system volume information", "__pycache__")
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four are the first four, in full width
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
-
 
 LONGEST_NAME = 100
 """Bytes of a name that suffixes are added to; file systems allow 255."""
+
+LARGEST_TEXT = 64 << 20
+"""Bytes of a JSON or CSV file; an audit of ten thousand cases has half of it."""
+
+DEEPEST, MOST_DIGITS = 64, 18
+"""Levels of a JSON file; digits of its whole numbers, which then fit into 64 bits."""
 
 RESERVED = '/\\:*?"<>|'
 """What some file system forbids in a name, besides control characters."""
@@ -127,21 +134,75 @@ def is_system_entry(path: str | os.PathLike) -> bool:
     return name.startswith(".") or name in _SYSTEM_FOLDERS or name in _SYSTEM_FILES
 
 
-def read_json(path: str | os.PathLike, advice: str = "save it again"):
+def printable(text: str) -> str:
+    """A name of a file, case or label for a terminal or a figure: control characters and the like as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def check_label(name: str, where: str, longest: int = LONGEST_NAME) -> str:
+    """The name of a landmark, subject or dataset, which is printed, drawn and stored.
+
+    Raises:
+      UserError: it is empty, longer than a file's name may be, or has control characters; begins with `where`.
+    """
+    if not name or not name.isprintable() or len(name.encode()) > longest:
+        raise UserError(f"{where} must be a name of 1 to {longest} bytes without control characters; found "
+                        f"{name[:40]!r} ({len(name)} letters)")
+    return name
+
+
+def _limited(path: str | os.PathLike) -> bytes:
+    """The content of a file of settings, names or rows, which is small."""
+    with open_regular(path) as file:
+        content = file.read(LARGEST_TEXT + 1)
+    if len(content) > LARGEST_TEXT:
+        raise ValueError(f"it must have at most {LARGEST_TEXT >> 20} MiB")
+    return content
+
+
+def read_text(path: str | os.PathLike, what: str = "text") -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; `what` it is, for the message.
+
+    Raises:
+      UserError: the file cannot be read, is too large, or is no such text.
+    """
+    try:
+        content = _limited(path)
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        if "\0" in text:
+            raise ValueError("zero bytes")
+        return text
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: must be a readable {what} file in UTF-8; found: {found}; save it again") from None
+
+
+def read_json(path: str | os.PathLike, advice: str = "save it again", nan: bool = False):
     """What a JSON file holds, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Args:
       path: the file.
       advice: what to do where it cannot be read.
+      nan: whether NaN and Infinity, which are no JSON, may stand for missing numbers.
 
     Raises:
-      UserError: the file cannot be read, is not JSON, or has a name twice in one object (the last would silently win).
+      UserError: the file cannot be read, is not JSON, or has a name twice in one object (the last would silently win),
+        a number that no computer's number can hold, or more than 64 levels.
     """
     try:
-        return json.loads(Path(path).read_bytes(), object_pairs_hook=_different)
+        content = _limited(path)
+        found = json.loads(content.decode(json.detect_encoding(content)).removeprefix("\ufeff"), parse_int=_whole,
+                           object_pairs_hook=_different, parse_float=float if nan else _finite,
+                           parse_constant=float if nan else _finite)
+        _check_depth(found)
+        return found
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: must be JSON (of at most {DEEPEST} levels); {advice}") from None
+    except ValueError as error:
         raise UserError(f"{path}: must be JSON ({error}); {advice}") from None
 
 
@@ -149,30 +210,83 @@ def _different(pairs: list[tuple]) -> dict:
     found: dict = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"each name must occur once in its object; found {name!r} twice")
+            raise ValueError(f"each name must occur once in its object; found {name[:40]!r} twice")
         found[name] = value
     return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"whole numbers have at most {MOST_DIGITS} digits; found {len(digits)}")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"numbers must be finite; found {text[:40]}")
+    return number
+
+
+def _check_depth(content) -> None:
+    """Level by level, as a function that calls itself may itself be too deep."""
+    level = [content]
+    for _ in range(DEEPEST + 1):
+        containers = [value for value in level if isinstance(value, (dict, list))]
+        if not containers:
+            return
+        level = [inner for outer in containers for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    raise RecursionError
 
 
 def read_rows(path: str | os.PathLike) -> list[list[str]]:
     """The lines of a CSV file as lists of cells; an empty line gives an empty list.
 
     Spreadsheets write semicolons or tabs where the comma is the decimal separator: a file whose first line has more of
-    these than commas is read so, and its decimal commas become points.
+    these than commas is read so, and its decimal commas become points. The apostrophe of `csv_text` is removed.
 
     Raises:
-      UserError: the file cannot be read, or is not CSV in UTF-8 (or in UTF-16 with a byte order mark).
+      UserError: the file cannot be read, is not CSV in UTF-8 (or in UTF-16 with a byte order mark), or a line has more
+        cells than the first one.
     """
+    text = read_text(path, "CSV")
+    separator = _separator(text)
     try:
-        content = Path(path).read_bytes()
-        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        text = content.decode(encoding)
-        separator = _separator(text)
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        found = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: must be a readable CSV file in UTF-8; found: {found}; save it again") from None
-    return rows if separator == "," else [[_with_point(cell) for cell in row] for row in rows]
+    except csv.Error as error:
+        raise UserError(f"{path}: must be a readable CSV file in UTF-8; found: {error}; save it again") from None
+    columns = len(next(filter(None, rows), []))
+    for number, row in enumerate(rows, start=1):
+        if any(map(str.strip, row[columns:])):
+            raise UserError(f"{path}: row {number} must have at most {columns} cells, as the first one; found "
+                            f"{len(row)}; is a comma in a cell without quotes?")
+    convert = _plain_cell if separator == "," else lambda cell: _with_point(_plain_cell(cell))
+    return [[convert(cell) for cell in row] for row in rows]
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV that is safe to open: a spreadsheet would run a text that begins with = + - or @.
+
+    Such a text, but no number, gets an apostrophe in front, which spreadsheets hide and `read_rows` removes; one that
+    has it already gets another, so that every text is read back as it was.
+    """
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows([[_safe_cell(cell) for cell in row] for row in rows])
+    return stream.getvalue()
+
+
+def _safe_cell(cell: object) -> object:
+    if not isinstance(cell, str) or not _FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+        return cell
+    except ValueError:
+        return f"'{cell}"
+
+
+def _plain_cell(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def column_key(name: str) -> str:

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import math
 import os
 import sys
 import textwrap
@@ -19,7 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tfsono.errors import UserError
-from tfsono.files import read_json, write_text
+from tfsono.files import LONGEST_NAME, RESERVED, check_label, printable, read_json, safe_name, write_text
+from tfsono.structure import check_structure, shown
 
 LAST_WITH_THEM = "an earlier tfsono 0.1.0"  # the version that still had the fields in `Choices.removed`
 
@@ -53,9 +55,45 @@ def one_of(config, name: str, allowed: Sequence[str]) -> Rule:
 
 def check_rules(config, *groups: Iterable[Rule]) -> None:
     """Raises `UserError` for the first rule that does not hold: whether it holds, its field, what is allowed."""
-    for holds, name, rule in itertools.chain(*groups):
+    for holds, name, rule in itertools.chain(_general_rules(config), *groups):
         if not holds:
-            raise UserError(f"--{name}: expected {rule}, found {getattr(config, name)}")
+            raise UserError(f"--{name}: expected {rule}, found {printable(str(getattr(config, name)))[:80]}")
+
+
+LARGEST = 10**9  # of steps, cases and seeds; more is a slip
+MOST = 10_000  # of all other integers: batches, sides, candidates
+WIDEST = 4096  # channels of a layer: two such layers take 1.8 GB with kernels of 3x3x3
+MOST_VOXELS = 2**27  # of a patch or an image: 512x512x512
+_OF_STEPS = ("iterations", "_every", "_stopping", "cases", "seed", "_part", "patches_in_a_row")
+_OF_LAYERS = ("widths", "_width", "channels", "_fused", "_hidden")
+_OF_IMAGES = ("_size", "patch")
+
+
+def _general_rules(config) -> Iterable[Rule]:
+    """What holds for the fields of every config: numbers in sane limits, names that can be written and drawn."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        values, kind = value if isinstance(value, tuple) else (value,), (*typing.get_args(hint), hint)[0]
+        yield len(values) <= MOST, name, f"at most {MOST} values"
+        if kind is str:
+            yield all(one.isprintable() and len(one) <= 1000 for one in values), name, "printable text, not a long one"
+        elif kind is int:
+            most = LARGEST if name.endswith(_OF_STEPS) else WIDEST if name.endswith(_OF_LAYERS) else MOST
+            least = int(name.endswith((*_OF_LAYERS, *_OF_IMAGES)))
+            yield all(least <= one <= most for one in values), name, f"integers from {least} to {most}"
+        elif kind is float:
+            yield all(0 <= one <= LARGEST for one in values), name, "finite numbers from 0"
+        if kind is int and name.endswith(_OF_IMAGES):
+            yield math.prod(values) <= MOST_VOXELS, name, f"at most {MOST_VOXELS} voxels or pixels in all"
+    axes = getattr(config, "orientation", "LPS")
+    yield (len(axes) == 3 and all(sum(letter in pair for letter in axes) == 1 for pair in ("LR", "PA", "SI")),
+           "orientation", "three letters, one each of LR, PA and SI, such as LPS")
+    for name in ("label_names", "landmark_names"):
+        names = getattr(config, name, ())
+        yield len(set(names)) == len(names), name, "different names"
+        yield all(0 < len(one.encode()) <= LONGEST_NAME for one in names), name, f"names of 1 to {LONGEST_NAME} bytes"
+    yield (all(safe_name(one) == one for one in getattr(config, "label_names", ())), "label_names",
+           f"names without {' '.join(RESERVED)}, as they become parts of files' names")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,28 +294,56 @@ def load_settings(path: str | os.PathLike, choices: Choices) -> Settings:
       UserError: the file is absent, belongs to another system, has other fields than this version, or a removed field
         with a value that this version no longer has.
     """
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UserError(f"{path}: no such file; is its folder a run folder of `train/{choices.system}.py`?")
     content = read_json(path, "delete its folder and train again")
-    if content.get("system") != choices.system:
-        raise UserError(f"{path}: expected a run of {choices.system}, found one of {content.get('system')}; "
+    check_structure(content, _Saved, path)
+    if content["system"] != choices.system:
+        raise UserError(f"{path}: expected a run of {choices.system}, found one of {shown(content['system'])}; "
                         "give another folder")
-    hints = typing.get_type_hints(choices.config)
-    for name in sorted(choices.removed.keys() & content["values"].keys()):
-        if (found := content["values"][name]) != choices.removed[name]:
-            raise UserError(f"{path}: {name} is {_text(found)}, and in this version always "
-                            f"{_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
-    values = {**choices.added, **choices.by_current_names(content["values"])}
-    if set(values) != set(hints):
-        odd = sorted(set(values) ^ set(hints))
-        raise UserError(f"{path}: written by another version of tfsono; the fields {', '.join(odd)} do not match; "
-                        "train again, or use that version")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for key in ("preset", "variant"):
+        check_label(content[key], f"{path}: {key}")
+    values = _values_by_field(path, content["values"], choices)
     origins = {name: tuple(origin) for name, origin in choices.by_current_names(content["origins"]).items()}
     for field in dataclasses.fields(choices.config):
         if field.name in choices.added:
             origins.setdefault(field.name, (field.metadata["origin"], field.metadata["note"]))
-    return Settings(choices, content["preset"], content["variant"], choices.config(**values), origins)
+    missing = sorted(values.keys() - origins)
+    if missing:
+        raise UserError(f"{path}: origins must have every field; found no {missing[0]!r}; train again")
+    try:
+        config = choices.config(**values)
+    except UserError as error:
+        raise UserError(f"{path}: values.{str(error).removeprefix('--')}; train again") from None
+    return Settings(choices, content["preset"], content["variant"], config, origins)
+
+
+class _Saved(typing.TypedDict):
+    """The content of config.json."""
+
+    system: str
+    preset: str
+    variant: str
+    values: dict[str, object]
+    origins: dict[str, tuple[str, str]]
+
+
+def _values_by_field(path: str | os.PathLike, saved: dict[str, typing.Any], choices: Choices) -> dict[str, typing.Any]:
+    """The values of every field of this version, each of its type."""
+    for name in sorted(choices.removed.keys() & saved.keys()):
+        if saved[name] != choices.removed[name]:
+            raise UserError(f"{path}: {name} is {shown(saved[name])}, and in this version always "
+                            f"{_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
+    values = {**choices.added, **choices.by_current_names(saved)}
+    hints = typing.get_type_hints(choices.config)
+    if odd := sorted(values.keys() ^ hints.keys()):
+        named = ", ".join(printable(name)[:40] for name in odd[:5]) + f" and {len(odd) - 5} more" * (len(odd) > 5)
+        raise UserError(f"{path}: written by another version of tfsono; the fields {named} do not match; "
+                        "train again, or use that version")
+    for name, hint in hints.items():
+        if name in saved or name not in choices.added:
+            check_structure(values[name], hint, path, f"values.{name}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def differences(one, other, ignored: tuple[str, ...] = ()) -> list[str]:

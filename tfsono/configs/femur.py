@@ -155,7 +155,7 @@ def _data_rules(config: FemurConfig):
         yield len(values) == 3 and min(values) > 0, name, "three positive numbers"
     yield (len(config.phantom_weeks) == 2 and 20 <= config.phantom_weeks[0] <= config.phantom_weeks[1] <= 40,
            "phantom_weeks", "two numbers from 20 to 40, the lowest and the highest")
-    yield len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"
+    yield len(config.spacing_mm) in (0, 3) and all(config.spacing_mm), "spacing_mm", "three positive numbers or none"
     yield config.outside_factor > 1, "outside_factor", "above 1"
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield config.roi_margin >= 0, "roi_margin", "0 or more"

@@ -242,6 +242,7 @@ def _network_rules(config: HeadConfig):
            f"multiples of transformer_patch ({config.transformer_patch})")
     yield (config.transformer_width > 0 and config.transformer_width % config.transformer_heads == 0,
            "transformer_width", f"a multiple of transformer_heads ({config.transformer_heads})")
+    yield config.transformer_depth <= 100, "transformer_depth", "at most 100"
     for name in ("dropout", "aspp_dropout"):
         yield 0 <= getattr(config, name) < 1, name, "at least 0 and under 1"
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"

@@ -7,9 +7,10 @@ What to expect with the paper's data and the public C3D file (Table 1): Dice 0.9
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
+from tfsono.config import MOST_VOXELS, Choices, check_rules, differs, one_of, ours, paper
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,16 @@ def _rules(config: HipConfig):
         (len(config.phantom_size) == 3 and min(config.phantom_size) > 0, "phantom_size", "three positive numbers"),
         (len(config.phantom_spacing_mm) == 3 and min(config.phantom_spacing_mm) > 0, "phantom_spacing_mm",
          "three positive numbers"),
-        (len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"),
+        (len(config.spacing_mm) in (0, 3) and all(config.spacing_mm), "spacing_mm", "three positive numbers or none"),
         (config.outside_factor > 1, "outside_factor", "above 1"),
         (config.batch > 0 and config.patches_in_a_row > 0, "batch", "positive, as patches_in_a_row"),
+        (config.batch * math.prod(config.patch) <= MOST_VOXELS, "batch", f"at most {MOST_VOXELS} voxels in all patches"),
+        (config.tile_batch > 0, "tile_batch", "above 0"),
+        (config.halve_every > 0, "halve_every", "above 0"),
+        (config.learning_rate > 0, "learning_rate", "above 0"),
+        (config.momentum < 1, "momentum", "at least 0 and under 1"),
+        (0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"),
+        (config.mirror_share <= 1, "mirror_share", "between 0 and 1"),
         (0 <= config.foreground_share <= 1, "foreground_share", "between 0 and 1"),
         (0 <= config.scaling < 0.5, "scaling", "at least 0 and under 0.5"),
         one_of(config, "architecture", ("ds_u3", "lineage4")),

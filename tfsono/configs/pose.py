@@ -144,7 +144,7 @@ def _data_rules(config: PoseConfig):
            "phantom_weeks", "two numbers from 9 to 15, the lowest and the highest")
     yield 0 < config.phantom_variety <= 1, "phantom_variety", "above 0 and up to 1"
     yield 0 <= config.phantom_rotation_degrees <= 180, "phantom_rotation_degrees", "from 0 to 180"
-    yield len(config.spacing_mm) in (0, 3), "spacing_mm", "three numbers or none"
+    yield len(config.spacing_mm) in (0, 3) and all(config.spacing_mm), "spacing_mm", "three positive numbers or none"
     yield config.outside_factor > 1, "outside_factor", "above 1"
     yield 0 < config.ratio <= 1, "ratio", "above 0 and up to 1"
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"

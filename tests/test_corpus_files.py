@@ -23,7 +23,7 @@ BROKEN: list[Broken] = []
 
 
 def add(reader: str, read: Callable[[Path], object], file: str, cases: dict[str, tuple[str, object, str]]) -> None:
-    """Inputs of one reader: name -> kind, content (text, bytes, a writer, or an object for JSON), a word of the line."""
+    """Inputs of one reader: name -> kind, content (text, bytes, a writer, else JSON), a word of the line."""
     for name, (kind, content, match) in cases.items():
         BROKEN.append(Broken(reader, kind, name, partial(_write, file=file, content=content), read, match))
 

@@ -165,12 +165,12 @@ def changed(**changes):
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda found: json.dumps(found)[:-40], "must be JSON"), (lambda found: "[1, 2]", "something else"),
+    (lambda found: json.dumps(found)[:-40], "must be JSON"), (lambda found: "[1, 2]", "content must be an object"),
     (lambda found: json.dumps({k: v for k, v in found.items() if k != "atlases"}), "atlases"),
-    (changed(format_version=9), "format 9"), (changed(unit="cm"), "'cm'"), (changed(atlases=[]), "found 0"),
-    (changed(atlases=[{"case": "a", "points_mm": [[1, 2, 3]] * 5}]), "something else"),
-    (changed(atlases=[{"case": "a", "points_mm": [[1, 2]] * 6}]), "something else"),
-    (changed(atlases=[{"case": "a", "points_mm": [["x", 2, 3]] * 6}]), "something else"),
+    (changed(format_version=9), "format 9"), (changed(unit="cm"), '"cm"'), (changed(atlases=[]), "found 0"),
+    (changed(atlases=[{"case": "a", "points_mm": [[1, 2, 3]] * 5}]), r"atlases\[0\].points_mm must be a list of 6"),
+    (changed(atlases=[{"case": "a", "points_mm": [[1, 2]] * 6}]), r"points_mm\[0\] must be a list of 3 numbers"),
+    (changed(atlases=[{"case": "a", "points_mm": [["x", 2, 3]] * 6}]), r"points_mm\[0\]\[0\] must be a number"),
     (changed(atlases=[{"case": "a", "points_mm": [[float("inf"), 2, 3]] * 6}]), "finite"),
 ])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, change, words):

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -292,6 +292,13 @@ def _plain_cell(cell: str) -> str:
 def column_key(name: str) -> str:
     """The letters and digits of a column's name, in lower case: "pixel size(mm)" is pixel_size_mm."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def check_once(path: str | os.PathLike, header: Sequence[str], names: Iterable[str]) -> None:
+    """Raises `UserError` where one of the names is that of two columns: one of them would silently win."""
+    for name in names:
+        if header.count(name) > 1:
+            raise UserError(f"{path}: each column must occur once; found {name} twice; remove one")
 
 
 def _separator(text: str) -> str:

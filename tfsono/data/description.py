@@ -6,12 +6,13 @@ for voxels that nobody annotated; it is no class.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tfsono.data.names import some
 from tfsono.errors import UserError
-from tfsono.files import LONGEST_NAME, read_json, safe_name
+from tfsono.files import LONGEST_NAME, check_label, read_json, safe_name
+from tfsono.structure import shown
+from tfsono.volumes.landmarks import MOST_LANDMARKS
 
 OUR_KEYS = (
     "name",
@@ -51,18 +52,18 @@ BACKGROUND = ("background", "bg", "_background_", "clear label", "exterior", "un
 
 def read_description(path: Path, notes: list[str]) -> dict:
     """The entries that this package uses, each checked; absent ones are absent. UserError for a wrong one."""
-    if not path.is_file():
+    if not path.exists():
         return {}
     found = read_json(path, "mend it, or remove it: labels and landmarks are then found in the files")
     if not isinstance(found, dict):
-        raise UserError(f"{path}: must hold one JSON object; found {type(found).__name__}")
+        raise UserError(f"{path}: must hold one JSON object; found {shown(found)}")
     unknown = sorted(set(found) - set(OUR_KEYS) - set(FOREIGN_KEYS))
     if unknown:
         notes.append(
             f"{path}: unknown keys were ignored: {some(unknown, 8)}; known are {', '.join(OUR_KEYS)}"
         )
     readers = {
-        "name": _text, "modality": _modality, "labels": _labels, "landmarks": _landmarks,
+        "name": _name, "modality": _modality, "labels": _labels, "landmarks": _landmarks,
         "units": _units, "subjects": _subjects, "split": _split,
     }  # fmt: skip
     _note_background(found.get("labels"), path, notes)
@@ -73,13 +74,17 @@ def read_description(path: Path, notes: list[str]) -> dict:
 
 
 def _wrong(where: str, rule: str, found) -> UserError:
-    return UserError(f"{where} must be {rule}; found {json.dumps(found)[:80]}")
+    return UserError(f"{where} must be {rule}; found {shown(found)}")
 
 
 def _text(value, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, "text", value)
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:
+        raise _wrong(where, "a line of text", value)
     return value
+
+
+def _name(value, where: str) -> str:
+    return check_label(_text(value, where), where)
 
 
 def _modality(value, where: str) -> str:
@@ -115,14 +120,17 @@ def _labels(value, where: str) -> dict[str, int]:
     """{"femur": 1} or, as in the Decathlon, {"1": "femur"}; background (0) is dropped."""
     if not isinstance(value, dict):
         raise _wrong(where, 'an object such as {"femur": 1}', value)
+    if len(value) > MOST_LABEL_VALUES + 2:  # the background and "ignore"
+        raise _wrong(where, f"at most {MOST_LABEL_VALUES} labels", value)
     labels: dict[str, int] = {}
     for name, number in _named_values(value):
+        place = f"{where}: {name[:40]!r}"
         if isinstance(number, list):
-            raise _wrong(f"{where}: {name!r}", "one whole number (regions, which are several, are not read)", number)
+            raise _wrong(place, "one whole number (regions, which are several, are not read)", number)
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
-            raise _wrong(f"{where}: {name!r}", "one whole number from 0 to 65535", number)
+            raise _wrong(place, "one whole number from 0 to 65535", number)
         if number in labels.values() or name in labels:
-            raise _wrong(where, f"without repetition ({name!r}, {number})", value)
+            raise _wrong(where, f"without repetition ({name[:40]!r}, {number})", value)
         if safe_name(name) != name:
             raise UserError(f"{where}: a name becomes part of the names of files: at most {LONGEST_NAME} characters, "
                             f'none of / \\ : * ? " < > |, no control characters; found {name[:40]!r} ({len(name)} '
@@ -138,7 +146,7 @@ def _named_values(value: dict):
     """Name and number of each label, in either direction, as far as they can be told."""
     for key, entry in value.items():
         name, number = (entry, key) if isinstance(entry, str) and key.strip().isdecimal() else (key, entry)
-        if isinstance(number, str) and number.strip().isdecimal():
+        if isinstance(number, str) and number.strip().isdecimal() and len(number) <= 20:
             number = int(number)
         yield name.strip(), number
 
@@ -149,8 +157,8 @@ def _note_background(labels, path: Path, notes: list[str]) -> None:
             raise UserError(f"{path}: labels: {name!r} marks voxels that nobody annotated, and 0 the background; found "
                             "0 for both: give the voxels that nobody annotated another value")
         if number == 0 and name.lower() not in BACKGROUND:
-            notes.append(f"{path}: labels: {name!r} is 0, which is the background of every mask, and is no class; give "
-                         "it another value in the masks if it is one")
+            notes.append(f"{path}: labels: {name[:40]!r} is 0, which is the background of every mask, and is no class; "
+                         "give it another value in the masks if it is one")
 
 
 def _landmarks(value, where: str) -> tuple[str, ...]:
@@ -158,13 +166,15 @@ def _landmarks(value, where: str) -> tuple[str, ...]:
         raise _wrong(where, 'a list of names such as ["proximal", "distal"]', value)
     if len(set(value)) != len(value):
         raise _wrong(where, "a list of different names", value)
-    return tuple(value)
+    if len(value) > MOST_LANDMARKS:
+        raise _wrong(where, f"at most {MOST_LANDMARKS} names", value)
+    return tuple(check_label(name, f"{where}: each") for name in value)
 
 
 def _subjects(value, where: str) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(name, (str, int)) for name in value.values()):
+    if not isinstance(value, dict) or not all(type(name) in (str, int) for name in value.values()):
         raise _wrong(where, 'an object such as {"case_01": "subject_a"}', value)
-    return {case: str(subject) for case, subject in value.items()}
+    return {case: check_label(str(subject), f"{where}: each") for case, subject in value.items()}
 
 
 def _split(value, where: str) -> dict[str, list[str]] | None:

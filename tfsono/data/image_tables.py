@@ -21,7 +21,7 @@ import numpy as np
 
 from tfsono.data.names import check_single, match_names, some
 from tfsono.errors import UserError
-from tfsono.files import column_key, read_rows
+from tfsono.files import check_once, column_key, read_rows
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.image_2d import image_2d_name
 
@@ -143,16 +143,18 @@ def _values(path: Path, wanted: tuple[str, ...], convert: Callable, notes: list[
     if missing or not rows:
         raise UserError(f"{path}: the columns image_name, {', '.join(wanted)} and a row are needed; found "
                         f"{f'no {some(missing)} among ' if missing else 'no row below '}"
-                        f"{', '.join(columns) or 'nothing'}; add what is missing")
+                        f"{some(columns, 8) or 'nothing'}; add what is missing")
+    check_once(path, columns, (name_column, *wanted))
     places = [columns.index(name) for name in wanted]
+    name_place = columns.index(name_column)
     found: dict = {}
     wrong, twice = [], []
     for row in rows:
         cells = [*row, *[""] * (len(columns) - len(row))]
-        name = image_2d_name(cells[columns.index(name_column)])
+        name = image_2d_name(cells[name_place])
         value = convert([cells[place] for place in places])
         if value is None:
-            wrong.append(f"{name} ({', '.join(cells[place] for place in places)})")
+            wrong.append(f"{name[:80]} ({', '.join(cells[place][:40] for place in places)})")
         elif name in found and not np.array_equal(found[name], value, equal_nan=True):
             twice.append(name)
         else:
@@ -167,7 +169,7 @@ def _note_rows(path: Path, wanted, wrong: list[str], twice: list[str], rows: int
     what = wanted[0] if len(wanted) == 1 else "points"
     if len(wrong) == rows:
         raise UserError(f"{path}: {what} must be numbers in their range; found none of {rows} rows usable, such as "
-                        f"{wrong[0]}; correct them")
+                        f"{some(wrong[:1])}; correct them")
     if wrong:
         notes.append(f"{path}: {len(wrong)} rows have no usable {what} and were skipped: {some(wrong)}")
     if twice:

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tfsono.errors import UserError
+from tfsono.files import printable
 
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg", ".mrk.json", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mnc", ".hdr",
             ".img", ".fcsv", ".json", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 CHANNEL = "_0000"
 """nnU-Net's end of the name of an image of one channel."""
+
+LONGEST_SHOWN = 80
+"""Letters of a name in a line."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Matches:
             unknown = some(shown.get(name, name) for name in self.unknown)
             lines.append(f"{where}: {len(self.unknown)} {what} have no image and were skipped: {unknown}")
         if self.changed:
-            read = [f"{name!r} as {self.case_of[name]}" for name in self.changed]
+            read = [f"{name[:80]!r} as {self.case_of[name]}" for name in self.changed]
             lines.append(f"{where}: {len(self.changed)} names are not written as those of the images and were matched "
                          f"all the same: {some(read)}")
         return lines
@@ -71,12 +75,12 @@ def match_names(given: Iterable[str], known: Iterable[str], where) -> Matches:
         fitting = next((found for step, table in zip(STEPS, tables, strict=True)
                         if (found := table.get(step(name), []))), [])
         if len(fitting) > 1:
-            raise UserError(f"{where}: a name must fit one image; found {name!r}, which fits {some(fitting)}: write it "
-                            "as that of the image")
+            raise UserError(f"{where}: a name must fit one image; found {name[:80]!r}, which fits {some(fitting)}: "
+                            "write it as that of the image")
         if fitting:
             case_of[name] = fitting[0]
     if given and not case_of:
-        raise UserError(f"{where}: its names must be those of the images, such as {known[0] if known else 'none'!r}; "
+        raise UserError(f"{where}: its names must be those of the images, such as {some(known[:1]) or 'none'!r}; "
                         f"found {some(given)}, none of which is an image; correct the names")
     unknown = tuple(name for name in given if name not in case_of)
     changed = tuple(name for name, case in case_of.items() if _without_channel(name) != _without_channel(case))
@@ -92,8 +96,8 @@ def check_single(matches: Matches, where) -> dict[str, str]:
     name_of: dict[str, str] = {}
     for name, case in matches.case_of.items():
         if case in name_of:
-            raise UserError(f"{where}: an image must have one name; found {name_of[case]!r} and {name!r}, which both "
-                            f"fit {case}: write them alike, or remove one")
+            raise UserError(f"{where}: an image must have one name; found {name_of[case][:80]!r} and {name[:80]!r}, "
+                            f"which both fit {case}: write them alike, or remove one")
         name_of[case] = name
     return name_of
 
@@ -101,7 +105,7 @@ def check_single(matches: Matches, where) -> dict[str, str]:
 def some(names: Iterable[str], most: int = 3) -> str:
     """The first few names in a line."""
     names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(printable(name[:LONGEST_SHOWN]) for name in names[:most]) + (", ..." if len(names) > most else "")
 
 
 def without_suffix(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from tfsono.errors import UserError
 from tfsono.files import read_json
+from tfsono.structure import check_structure
 
 PARTS = ("train", "validation", "test")
 STRATA = 5  # quintiles
@@ -179,7 +180,7 @@ def check_split(
         subject, parts = next(iter(shared.items()))
         more = f" and {len(shared) - 1} more such subjects" if len(shared) > 1 else ""
         raise UserError(
-            f"{where}: a subject must be in one part only; found {subject!r} in {' and '.join(parts)}{more}: "
+            f"{where}: a subject must be in one part only; found {subject[:80]!r} in {' and '.join(parts)}{more}: "
             "move all its cases into one"
         )
     if not split.get("train"):
@@ -190,17 +191,17 @@ def check_split_names(split: Mapping[str, list[str]], names: Collection[str], wh
     """Raises UserError, which begins with `where`, for an unknown part or case, or a case named twice."""
     strange = sorted(set(split) - set(PARTS))
     if strange:
-        raise UserError(f"{where}: the parts are {', '.join(PARTS)}; found {strange[0]!r}")
-    seen: dict[str, str] = {}
+        raise UserError(f"{where}: the parts are {', '.join(PARTS)}; found {strange[0][:80]!r}")
+    names, seen = set(names), {}
     for part in PARTS:
         for name in split.get(part, []):
             if name not in names:
                 raise UserError(
-                    f"{where}: {part} must name cases of the dataset; found {name!r}, which is none: correct it"
+                    f"{where}: {part} must name cases of the dataset; found {name[:80]!r}, which is none: correct it"
                 )
             if name in seen:
                 raise UserError(
-                    f"{where}: a case must be named once; found {name!r} in {seen[name]} and in {part}: "
+                    f"{where}: a case must be named once; found {name[:80]!r} in {seen[name]} and in {part}: "
                     "take it out of one"
                 )
             seen[name] = part
@@ -220,10 +221,8 @@ def subjects_in_two_parts(
 def read_split(path) -> dict[str, list[str]]:
     """Reads a split file; UserError for a missing one, no JSON, or another content."""
     split = read_json(path, f"give a file with lists of case names under {', '.join(PARTS)}")
-    good = isinstance(split, dict) and set(split) == set(PARTS)
-    if not good or not all(
-        isinstance(part, list) and all(isinstance(n, str) for n in part) for part in split.values()
-    ):
+    check_structure(split, dict[str, list[str]], path)
+    if set(split) != set(PARTS):
         raise UserError(
             f"{path}: must hold lists of case names under {', '.join(PARTS)}; make the split again"
         )

@@ -16,17 +16,36 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
+from tfsono.structure import check_structure, shown
+from tfsono.volumes.landmarks import FARTHEST
 from tfsono.geometry.rigid import fit_rigid, moved
 
 ATLASES = "atlases.json"  # in a run's folder
 BEFORE_0_2 = "library.json"  # its name in older runs
 FORMAT_VERSION = 1
 FEWEST = 3  # points that fix a rotation
+
+
+class _Atlas(TypedDict):
+    """One pose in the file."""
+
+    case: str
+    points_mm: list[tuple[float, float, float] | None]
+
+
+class _Saved(TypedDict):
+    """The content of the file."""
+
+    format_version: int
+    unit: str
+    landmarks: list[str]
+    atlases: list[_Atlas]
 
 
 @dataclass(frozen=True)
@@ -180,20 +199,19 @@ def read_atlases(path: str | os.PathLike, landmarks: Sequence[str]) -> AtlasSet:
       UserError: the file is absent, damaged, of another version, or of other landmarks than the detector's.
     """
     found = read_json(path, "expected the atlas set of a run; train the run again")
-    try:
-        version, unit = found["format_version"], found["unit"]
-        names = tuple(str(name) for name in found["landmarks"])
-        cases = tuple(str(atlas["case"]) for atlas in found["atlases"])
-        poses = [[[np.nan] * 3 if point is None else point for point in atlas["points_mm"]]
-                 for atlas in found["atlases"]]
-        atlas_set = AtlasSet(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected an atlas set, found something else ({type(error).__name__}: {error}); "
-                        "train the run again") from None
-    if (version, unit) != (FORMAT_VERSION, "mm"):
-        raise UserError(f"{path}: expected an atlas set of format {FORMAT_VERSION} in mm, found format {version!r} "
-                        f"in {unit!r}")
-    if np.isinf(atlas_set.poses_mm).any() or not len(atlas_set):
-        raise UserError(f"{path}: expected atlases with finite points, found {len(atlas_set)} atlases")
+    check_structure(found, _Saved, path)
+    if (found["format_version"], found["unit"]) != (FORMAT_VERSION, "mm"):
+        raise UserError(f"{path}: expected an atlas set of format {FORMAT_VERSION} in mm, found format "
+                        f"{found['format_version']} in {shown(found['unit'])}")
+    names, cases = tuple(found["landmarks"]), tuple(atlas["case"] for atlas in found["atlases"])
+    for place, atlas in enumerate(found["atlases"]):
+        if len(atlas["points_mm"]) != len(names):
+            raise UserError(f"{path}: atlases[{place}].points_mm must be a list of {len(names)}, as the landmarks; "
+                            f"found {len(atlas['points_mm'])}; train the run again")
+    poses = [[[np.nan] * 3 if point is None else point for point in atlas["points_mm"]] for atlas in found["atlases"]]
+    atlas_set = AtlasSet(names, np.asarray(poses, np.float64).reshape(len(cases), len(names), 3), cases)
+    if not len(atlas_set) or (np.abs(atlas_set.poses_mm) > FARTHEST).any():
+        raise UserError(f"{path}: expected atlases with coordinates up to {FARTHEST:g} mm, found {len(atlas_set)} "
+                        "atlases, or others; train the run again")
     atlas_set.check(landmarks, str(path))
     return atlas_set

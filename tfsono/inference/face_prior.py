@@ -17,11 +17,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
+from tfsono.structure import check_structure
 from tfsono.geometry.graph import (
     FEWEST,
     MOST_COMBINATIONS,
@@ -49,6 +51,26 @@ RATIOS = (
     ("asymmetric", (NOSE, CHIN), (LEFT, RIGHT)),
     ("asymmetric", (NOSE, CHIN), (BROW, NOSE)),
 )
+
+
+class _Entry(TypedDict):
+    """One ratio in the file."""
+
+    kind: str
+    first: tuple[str, str]
+    second: tuple[str, str]
+    mean: float
+    deviation: float
+    faces: int
+
+
+class _Saved(TypedDict):
+    """The content of the file."""
+
+    format_version: int
+    landmarks: list[str]
+    incomplete: dict[str, list[str]]
+    ratios: list[_Entry]
 
 
 @dataclass(frozen=True)
@@ -220,13 +242,15 @@ def read_prior(path: str | os.PathLike, landmarks: Sequence[str]) -> FacePrior:
       UserError: the file is absent, damaged, of another version, or of other landmarks than the detector's.
     """
     found = read_json(path, "expected the graph prior of a run; train the run again")
+    check_structure(found, _Saved, path)
+    if found["format_version"] != FORMAT_VERSION:
+        raise UserError(f"{path}: expected a graph prior of format {FORMAT_VERSION}, found format "
+                        f"{found['format_version']}")
     try:
-        version, prior = found["format_version"], _prior_from(found)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected a graph prior, found something else ({type(error).__name__}: {error}); "
+        prior = _prior_from(found)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: ratios must be of different landmarks of the prior; found {str(error)[:80]}; "
                         "train the run again") from None
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path}: expected a graph prior of format {FORMAT_VERSION}, found format {version!r}")
     fitted = prior.fitted
     if not (len(prior.graph) and np.isfinite([fitted.mean, fitted.deviation]).all() and (fitted.deviation > 0).all()):
         raise UserError(f"{path}: expected ratios with finite means and deviations above 0; train the run again")
@@ -234,12 +258,13 @@ def read_prior(path: str | os.PathLike, landmarks: Sequence[str]) -> FacePrior:
     return prior
 
 
-def _prior_from(found: dict) -> FacePrior:
-    """The prior in the content of a JSON file; raises `KeyError`, `TypeError`, `ValueError` or `AttributeError`."""
-    landmarks = tuple(str(name) for name in found["landmarks"])
-    graph = tuple(Ratio(entry["kind"], *(tuple(landmarks.index(name) for name in entry[edge])
-                                         for edge in ("first", "second"))) for entry in found["ratios"])
-    mean, deviation = (np.array([float(entry[key]) for entry in found["ratios"]]) for key in ("mean", "deviation"))
-    count = np.array([int(entry["faces"]) for entry in found["ratios"]])
-    incomplete = {str(case): tuple(str(name) for name in names) for case, names in found["incomplete"].items()}
+def _prior_from(found: _Saved) -> FacePrior:
+    """The prior in the content of a JSON file; raises `KeyError` or `ValueError` for a wrong edge or kind."""
+    landmarks, entries = tuple(found["landmarks"]), found["ratios"]
+    place = {name: number for number, name in enumerate(landmarks)}
+    graph = tuple(Ratio(entry["kind"], *(tuple(place[name] for name in entry[edge]) for edge in ("first", "second")))
+                  for entry in entries)
+    mean, deviation = (np.array([float(entry[key]) for entry in entries]) for key in ("mean", "deviation"))
+    count = np.array([entry["faces"] for entry in entries])
+    incomplete = {case: tuple(names) for case, names in found["incomplete"].items()}
     return FacePrior(landmarks, graph, GraphPrior(mean, deviation, count), incomplete)

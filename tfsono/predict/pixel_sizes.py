@@ -13,7 +13,7 @@ from pathlib import Path
 from tfsono.data.image_tables import NAME_COLUMNS, PIXEL_SIZE
 from tfsono.data.names import check_single, match_names, some
 from tfsono.errors import UserError
-from tfsono.files import column_key, read_rows
+from tfsono.files import check_once, column_key, read_rows
 
 SMALLEST_MM, LARGEST_MM = 0.005, 5.0  # outside of these it is another unit
 
@@ -96,7 +96,8 @@ def _read_table(path: Path) -> dict[str, float]:
     name = next((column for column in NAME_COLUMNS if column in head), None)
     if name is None or PIXEL_SIZE not in head:
         raise UserError(f"{path}: the columns {NAME_COLUMNS[0]} and {PIXEL_SIZE} are needed; found "
-                        f"{', '.join(head) or 'none'}")
+                        f"{some(head, 8) or 'none'}")
+    check_once(path, head, (name, PIXEL_SIZE))
     found: dict[str, float] = {}
     for number, cells in enumerate(rows[1:], start=2):
         if any(cell.strip() for cell in cells):
@@ -109,9 +110,9 @@ def _add(found: dict[str, float], name: str, text: str, where: str) -> None:
     try:
         size = _checked(float(text), where)
     except ValueError:
-        raise UserError(f"{where}: the pixel size must be a number; found {text!r}") from None
+        raise UserError(f"{where}: the pixel size must be a number; found {text[:40]!r}") from None
     if not name or found.get(name, size) != size:
-        raise UserError(f"{where}: each image needs one size; found {name!r} {'twice' if name else 'as its name'}")
+        raise UserError(f"{where}: each image needs one size; found {name[:80]!r} {'twice' if name else 'as its name'}")
     found[name] = size
 
 

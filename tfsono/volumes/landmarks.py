@@ -13,12 +13,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import column_key, read_json, read_rows, write_text
+from tfsono.files import (
+    check_label,
+    check_once,
+    check_regular,
+    column_key,
+    printable,
+    read_json,
+    read_rows,
+    read_text,
+    write_text,
+)
+from tfsono.structure import check_structure, shown
 from tfsono.volumes.image import is_volume_file, read_mask
 from tfsono.volumes.volume import Volume
 
@@ -33,6 +44,33 @@ _CSV_COLUMNS = ("case", "name", "x_mm", "y_mm", "z_mm")
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 POINT_LISTS, LINES = ("Fiducial", "PointList"), ("Line", "Angle")
 """The types of Slicer's markups whose control points are landmarks."""
+
+MOST_LANDMARKS = 1000
+"""Of one case; pairs of landmarks are compared."""
+
+FARTHEST = 1e6
+"""Millimetres or voxels of a coordinate: a kilometre."""
+
+
+class _Kind(TypedDict, total=False):
+    """What every markup of a file has."""
+
+    type: str
+
+
+class _Control(TypedDict, total=False):
+    """A control point; `_point` checks its position."""
+
+    id: str | int | None
+    label: str | int | None
+
+
+class _Markup(_Kind, total=False):
+    """A list, line or angle."""
+
+    coordinateSystem: str | int
+    coordinateUnits: str | list[str]
+    controlPoints: list[_Control]
 
 
 class Box(NamedTuple):
@@ -69,8 +107,9 @@ def read_landmarks(path, like: Volume | None = None) -> dict[str, np.ndarray]:
             another order than the image's.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: the landmark file must exist; found none")
+    check_regular(path)
     name = path.name.lower()
     if name.endswith(".fcsv"):
         return _from_fcsv(path)
@@ -98,14 +137,15 @@ def skipped_markups(path) -> str:
         return ""
     markups = [one for one in markups if isinstance(one, dict)]
     known = {label for one in markups if one.get("type", "Fiducial") in POINT_LISTS for label in _labels_of(one)}
-    counts = Counter(str(one["type"]) for one in markups
+    counts = Counter(printable(str(one["type"]))[:40] for one in markups
                      if one.get("type", "Fiducial") not in POINT_LISTS
                      and (one["type"] not in LINES or (known and not known.issuperset(_labels_of(one)))))
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def _labels_of(markup: dict) -> list[str]:
-    controls = markup.get("controlPoints") or []
+    controls = markup.get("controlPoints")
+    controls = controls if isinstance(controls, list) else []
     return [str(control.get("label")) for control in controls if isinstance(control, dict)]
 
 
@@ -139,8 +179,9 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
     header = [column_key(column) for column in header]
     if not rows or not set(_CSV_COLUMNS) <= set(header):
         raise UserError(f"{path}: the columns {', '.join(_CSV_COLUMNS)} and a row are needed; "
-                        f"found {', '.join(header) if rows else 'no row'}")
+                        f"found {', '.join(header)[:80] if rows else 'no row'}")
     cases: dict[str, dict[str, np.ndarray]] = {}
+    check_once(path, header, _CSV_COLUMNS)
     for cells in rows:
         row = {column: cell.strip() for column, cell in zip_longest(header, cells[:len(header)], fillvalue="")}
         point = _point(path, row["name"], [row[column] or "nan" for column in _CSV_COLUMNS[2:]])
@@ -203,15 +244,15 @@ def box_to_mm(box_vox: np.ndarray, volume: Volume) -> Box:
 
 def _from_markups(path: Path, content: dict) -> dict[str, np.ndarray]:
     markups = content["markups"]
-    if not isinstance(markups, list) or not all(isinstance(one, dict) for one in markups):
-        raise UserError(f"{path}: 'markups' must be a list of objects; found {type(markups).__name__}")
-    lists = [one for one in markups if one.get("type", "Fiducial") in POINT_LISTS]
+    check_structure(markups, list[_Kind], path, "markups")
+    places = [place for place, one in enumerate(markups) if one.get("type", "Fiducial") in POINT_LISTS]
     points: dict[str, np.ndarray] = {}
-    for markup in lists or [one for one in markups if one["type"] in LINES]:
+    for place in places or [place for place, one in enumerate(markups) if one["type"] in LINES]:
+        check_structure(markup := markups[place], _Markup, path, f"markups[{place}]")
         signs = _signs(path, str(markup.get("coordinateSystem", "LPS")))
         unit = markup.get("coordinateUnits", "mm")
         if unit != "mm" and unit[:1] != ["mm"]:
-            raise UserError(f"{path}: coordinateUnits must be mm; found {unit}")
+            raise UserError(f"{path}: coordinateUnits must be mm; found {shown(unit)}")
         for number, control in enumerate(markup.get("controlPoints", []), start=1):
             name = str(control.get("label") or control.get("id") or number)
             defined = control.get("positionStatus", "defined") == "defined" and control.get("position")
@@ -222,18 +263,25 @@ def _from_markups(path: Path, content: dict) -> dict[str, np.ndarray]:
 
 def _from_fcsv(path: Path) -> dict[str, np.ndarray]:
     """Slicer's old table: comment lines with the coordinate system and the columns, then a row a point."""
-    lines = _read_text(path).splitlines()
+    lines = read_text(path).splitlines()
     header = dict(_header_field(line) for line in lines if line.startswith("#") and "=" in line)
     if "CoordinateSystem" not in header:
         raise UserError(f"{path}: a line '# CoordinateSystem = LPS' (or RAS, 0, 1) is needed; found none")
     signs = _signs(path, header["CoordinateSystem"])
     columns = [column.strip() for column in header.get("columns", _FCSV_COLUMNS).split(",")]
     points: dict[str, np.ndarray] = {}
-    for values in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
+    for values in _cells(path, [line for line in lines if line.strip() and not line.startswith("#")]):
         row = dict(zip(columns, values, strict=False))
         name = row.get("label") or row.get("id", "")
         _add(path, points, name, signs * _point(path, name, [row.get(axis, "") for axis in "xyz"]))
     return points
+
+
+def _cells(path: Path, lines: list[str]) -> list[list[str]]:
+    try:
+        return list(csv.reader(lines))
+    except csv.Error as error:
+        raise UserError(f"{path}: must be a table; found: {error}; save it again") from None
 
 
 def _header_field(line: str) -> tuple[str, str]:
@@ -247,7 +295,7 @@ def _signs(path: Path, system: str) -> np.ndarray:
         return _RAS_TO_LPS
     if system.upper() in ("LPS", "1"):
         return np.ones(3)
-    raise UserError(f"{path}: the coordinate system must be LPS (1) or RAS (0); found {system!r}")
+    raise UserError(f"{path}: the coordinate system must be LPS (1) or RAS (0); found {system[:40]!r}")
 
 
 def _from_indices(path: Path, content: dict, like: Volume | None) -> dict[str, np.ndarray]:
@@ -263,8 +311,10 @@ def _from_indices(path: Path, content: dict, like: Volume | None) -> dict[str, n
 def _named_indices(path: Path, content: dict) -> dict:
     named = content.get("landmarks")
     if not isinstance(named, dict):
-        found = type(named).__name__
-        raise UserError(f"{path}: 'landmarks' must be an object of name: [i, j, k]; found {found}")
+        raise UserError(f"{path}: 'landmarks' must be an object of name: [i, j, k]; found {shown(named)}")
+    for name in named:
+        check_label(name, f"{path}: a landmark")
+    _check_count(path, len(named))
     return named
 
 
@@ -302,7 +352,7 @@ def _check_spacing(path: Path, content: dict, like: Volume) -> None:
     if np.isnan(stated).all():
         return
     if (stated <= 0).any():
-        raise UserError(f"{path}: 'spacing' must be positive, or null where it is unknown; found {content['spacing']}")
+        raise UserError(f"{path}: 'spacing' must be positive, or null where it is unknown; found {shown(given)}")
     own = np.asarray(like.spacing_mm)
     if _same(stated * _MILLIMETRES[unit], own):
         return
@@ -321,7 +371,7 @@ def _unit(path: Path, content: dict) -> str:
     short = unit.lower().removesuffix("s").replace("meter", "metre") if len(unit) > 2 else unit.lower()
     short = _UNITS.get(short.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"), short)
     if short not in _MILLIMETRES:
-        raise UserError(f"{path}: spacing_unit must be one of {', '.join(_MILLIMETRES)}; found {given!r}")
+        raise UserError(f"{path}: spacing_unit must be one of {', '.join(_MILLIMETRES)}; found {shown(given)}")
     return short
 
 
@@ -389,33 +439,37 @@ def _control_point(number: int, label: str, point: np.ndarray) -> dict:
 
 def _point(path: Path, name: str, values) -> np.ndarray:
     try:
-        numbers = () if isinstance(values, str) else values  # "123" is no point
-        point = np.array([math.nan if value is None else float(value) for value in numbers])
+        numbers = values if isinstance(values, list) else ()
+        point = np.array([_coordinate(value) for value in numbers])
     except (TypeError, ValueError):
         point = np.empty(0)
-    if point.shape != (3,):
-        raise UserError(f"{path}: {name!r} must be three numbers; found {values}")
+    if point.shape != (3,) or (np.abs(point) > FARTHEST).any():
+        raise UserError(f"{path}: {name[:40]!r} must be three numbers up to {FARTHEST:g}; found {shown(values)}")
     return point if np.isfinite(point).all() else np.full(3, np.nan)
+
+
+def _coordinate(value) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    return math.nan if value is None else float(value)
 
 
 def _add(path: Path, points: dict[str, np.ndarray], name: str, point: np.ndarray) -> None:
     if not name or name in points:
-        raise UserError(f"{path}: each landmark must have a name of its own; found {name!r} "
+        raise UserError(f"{path}: each landmark must have a name of its own; found {name[:40]!r} "
                         f"{'twice' if name else 'as a name'}")
-    points[name] = point
+    points[check_label(name, f"{path}: a landmark")] = point
+    _check_count(path, len(points))
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: must be a readable text file; found: {error}") from None
+def _check_count(path: Path, count: int) -> None:
+    if count > MOST_LANDMARKS:
+        raise UserError(f"{path}: a case has at most {MOST_LANDMARKS} landmarks; found more")
 
 
 def _read_json(path: Path) -> dict:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold a JSON object; found a {type(content).__name__}")
+    content = read_json(path, nan=True)
+    check_structure(content, dict[str, object], path)
     return content
 
 

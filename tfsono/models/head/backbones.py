@@ -119,10 +119,12 @@ def _published(name: str, size, path: str) -> keras.Model:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one for each layer; layers that were not read are found below
             model.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+    except Exception as error:  # of h5py, zipfile or Keras, which raise many kinds for a damaged file
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise UserError(f"--backbone_weights {path}: not a Keras applications file of {name} without top ({reason}); "
                         "give its notop file") from None
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise UserError(f"--backbone_weights {path}: weights must be finite; found others; fetch the file again")
     changed = [not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)
                if old.ndim > 1]  # kernels, which start at random; other weights may equal their start
     if not all(changed):

@@ -88,7 +88,14 @@ def _add_audit(commands) -> None:
     parser.add_argument("dataset")
     parser.add_argument("--out", default=None, help="folder for audit.json and audit.png; default: DATASET/audit")
     _add_spacing(parser)
+    _add_absolute_paths(parser)
     parser.set_defaults(run=_audit)
+
+
+def _add_absolute_paths(parser) -> None:
+    """`--absolute_paths`; without it no output says where the files are, as folders may be named after patients."""
+    parser.add_argument("--absolute_paths", action="store_true",
+                        help="write whole paths into the output; default: paths in the dataset, names of inputs")
 
 
 def _add_spacing(parser) -> None:
@@ -110,7 +117,8 @@ def _audit(arguments) -> int:
     from tfsono.data.layout import open_dataset, with_spacing_of_files
 
     dataset = with_spacing_of_files(open_dataset(arguments.dataset), arguments.spacing_mm_of_file)
-    report = audit_dataset(dataset, Path(arguments.out or Path(arguments.dataset) / "audit"))
+    report = audit_dataset(dataset, Path(arguments.out or Path(arguments.dataset) / "audit"),
+                           absolute_paths=arguments.absolute_paths)
     bad = [entry for entry in report["cases"] if errors_of(entry)]
     if bad:
         raise UserError(f"{arguments.dataset}: {len(bad)} of {len(report['cases'])} cases have errors, listed above; "
@@ -130,6 +138,7 @@ def _add_cache(commands) -> None:
         one.add_argument("--verify", action="store_true", help="check the checksums of the file after writing")
         if system(name).TAKES == "volumes":
             _add_spacing(one)
+        _add_absolute_paths(one)
         add_config_arguments(one, system(name).CHOICES)
         one.set_defaults(run=_cache, spacing_mm_of_file=())
 
@@ -154,7 +163,8 @@ def _cache(arguments) -> None:
         found = "volumes" if one.TAKES == "images" else "images"
         raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "
                         f"{unfit[0]}")
-    write_cache(dataset, Path(arguments.file), settings, audit, exclude_bad=arguments.exclude_bad)
+    write_cache(dataset, Path(arguments.file), settings, audit, exclude_bad=arguments.exclude_bad,
+                absolute_paths=arguments.absolute_paths)
     if arguments.verify:
         problems = verify_cache(arguments.file)
         if problems:
@@ -204,6 +214,7 @@ def _add_predict(commands) -> None:
                         help="inputs far outside of what the model was trained on (--outside_factor of its training); "
                              "allow: predict and flag them")
     _add_spacing(parser)
+    _add_absolute_paths(parser)
     parser.set_defaults(run=_predict)
 
 
@@ -216,7 +227,8 @@ def _predict(arguments) -> int:
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
         outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file)
-    return predict(arguments.source, arguments.inputs, arguments.out, options, arguments.overwrite)
+    return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
+                   absolute_paths=arguments.absolute_paths)
 
 
 def _add_doctor(commands) -> None:

@@ -108,10 +108,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder}: no {MANIFEST}; expected a folder that `tfsono export` wrote")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: must be JSON; {error}; export the run again") from None
+    manifest = read_json(path, "export the run again")
     _check_manifest(path, manifest)
     found = file_checksums(Path(folder))
     expected = manifest["files"]

@@ -26,6 +26,7 @@ from tfsono.data.cache import (
 from tfsono.data.layout import Case, Dataset
 from tfsono.data.prepare import CachedCase, CacheSettings, prepare_case, resampling_ratio
 from tfsono.errors import UserError
+from tfsono.files import printable
 from tfsono.geometry.resampling import resampled_size
 from tfsono.locks import locked_file
 from tfsono.progress import Countdown
@@ -41,6 +42,7 @@ def write_cache(
     audit: dict | None = None,
     exclude_bad: bool = False,
     progress: Callable[[str], None] = print,
+    absolute_paths: bool = False,
 ) -> None:
     """Writes the cache of `dataset`: into `path` + ".partial", case by case, renamed to `path` when whole.
 
@@ -55,6 +57,7 @@ def write_cache(
         settings: system, orientation and spacing.
         audit: an audit's dict, so that unchanged cases are not read again.
         exclude_bad: excludes the cases with errors, instead of refusing.
+        absolute_paths: stores the whole path of each image; else it begins in the dataset's folder.
         progress: takes each line for the user.
 
     Raises:
@@ -78,7 +81,8 @@ def write_cache(
     try:
         with locked_file(path):  # HDF5_USE_FILE_LOCKING may have turned off HDF5's own lock
             with _open_partial(partial, header, sources, progress) as file:
-                _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress)
+                _write_missing(file, cases, dataset=dataset, settings=settings, checksums=checksums, progress=progress,
+                               absolute_paths=absolute_paths)
             _flush_to_disk(partial)
             os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # raised by h5py for a full disk
@@ -88,14 +92,16 @@ def write_cache(
     progress(f"{path}: {len(cases)} cases, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _write_missing(file: h5py.File, cases, dataset: Dataset, settings, checksums, progress) -> None:
+def _write_missing(file: h5py.File, cases, dataset: Dataset, settings, checksums, progress, absolute_paths) -> None:
     """Writes those of `cases` that the file does not hold yet, and marks it whole."""
     left = [case for case in cases if case.name not in file["cases"]]
     countdown = Countdown(len(left), "written", progress)
     for case in left:
         prepared = prepare_case(case, dataset, settings)
-        _write_case(file["cases"], prepared, case, checksums[case.name], len(dataset.labels))
-        countdown.step(case.name)
+        image = case.image.resolve() if absolute_paths else os.path.relpath(case.image, dataset.root)
+        attributes = {"subject": case.subject, "source": str(image), "checksum_source": checksums[case.name]}
+        _write_case(file["cases"], prepared, case, attributes, len(dataset.labels))
+        countdown.step(printable(case.name))
     file.attrs["complete"] = True
 
 
@@ -127,7 +133,7 @@ def _good_cases(dataset: Dataset, entries: dict, exclude_bad: bool, progress) ->
     bad = {name: errors_of(entry) for name, entry in entries.items() if errors_of(entry)}
     if not bad:
         return list(dataset.cases)
-    named = [f"{name} ({', '.join(codes)})" for name, codes in bad.items()]
+    named = [f"{printable(name)} ({', '.join(codes)})" for name, codes in bad.items()]
     names = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
     good = [case for case in dataset.cases if case.name not in bad]
     found = f"{dataset.root}: {len(bad)} of {len(entries)} cases have errors: {names}"
@@ -251,7 +257,7 @@ def _drop_unusable(groups: h5py.Group, sources: dict[str, tuple[str, str]]) -> N
 
 
 def _write_case(
-    groups: h5py.Group, case: CachedCase, source: Case, checksum_source: str, labels: int
+    groups: h5py.Group, case: CachedCase, source: Case, attributes: dict[str, str], labels: int
 ) -> None:
     """Writes one group, and marks it complete only after its arrays have left this process."""
     group = groups.create_group(case.name)
@@ -259,9 +265,7 @@ def _write_case(
     for key, array in arrays.items():
         group.create_dataset(key, data=array)
     group.attrs.update(grid)
-    group.attrs.update(
-        {"subject": case.subject, "source": str(source.image), "checksum_source": checksum_source}
-    )
+    group.attrs.update(attributes)
     group.attrs["checksum"] = checksum_of({**arrays, **grid}.items())
     groups.file.flush()
     group.attrs["complete"] = True

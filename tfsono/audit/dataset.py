@@ -51,8 +51,10 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from scipy import ndimage
@@ -67,8 +69,9 @@ from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.audit.femur import judge_tips
 from tfsono.errors import UserError
-from tfsono.files import check_names, read_json, write_text
+from tfsono.files import check_names, check_regular, printable, read_json, write_text
 from tfsono.locks import locked
+from tfsono.structure import check_structure
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.progress import Countdown
 from tfsono.volumes.image import Volume, orientation_code, reorient
@@ -100,11 +103,45 @@ CODES = {
 """The code for an error of `read_volume` or `read_mask`; for all others "unreadable"."""
 
 
+class _Problem(TypedDict):
+    """One problem in audit.json."""
+
+    level: str
+    code: str
+    text: str
+    scope: str
+
+
+class _Facts(TypedDict, total=False):
+    """What only some cases have: the tables' numbers of 2D images."""
+
+    pixel_size_mm: float | None
+    hc_mm: float | None
+
+
+class _Entry(_Facts):
+    """One case in audit.json."""
+
+    name: str
+    subject: str
+    checksums: dict[str, str] | None
+    checksum_source: str
+    size: tuple[int, int, int] | None
+    spacing_mm: tuple[float, float, float] | None
+    orientation: str
+    range: tuple[float, float] | None
+    array_sha256: str
+    labels: dict[str, dict[str, float]]
+    landmarks: dict[str, tuple[float, float, float]]
+    problems: list[_Problem]
+
+
 # ------------------------------------------------------------------------------------------------ the audit
 
 
 def audit_dataset(
-    dataset: Dataset, out_dir: Path | None = None, progress: Callable[[str], None] = print
+    dataset: Dataset, out_dir: Path | None = None, progress: Callable[[str], None] = print,
+    absolute_paths: bool = False
 ) -> dict:
     """Reads every file of `dataset` and reports the problems.
 
@@ -113,6 +150,8 @@ def audit_dataset(
         out_dir: where audit.json and audit.png go (made if needed), and landmarks.png for BPD/OFD points; None writes
             nothing.
         progress: gets each line: the time left, then the table and the problems.
+        absolute_paths: writes whole paths into audit.json; else they begin in the dataset's folder, whose own place,
+            perhaps with the name of a patient, is in no file.
 
     Returns:
         The content of audit.json: version, dataset, labels, landmarks, notes, counts, and per case its files with
@@ -122,16 +161,16 @@ def audit_dataset(
         UserError: `out_dir` cannot be made, or another process writes it.
     """
     with contextlib.nullcontext() if out_dir is None else locked(out_dir):
-        return _audit(dataset, out_dir, progress)
+        return _audit(dataset, out_dir, progress, absolute_paths)
 
 
-def _audit(dataset: Dataset, out_dir: Path | None, progress: Callable[[str], None]) -> dict:
+def _audit(dataset: Dataset, out_dir: Path | None, progress: Callable[[str], None], absolute_paths: bool) -> dict:
     tiles: dict[str, Tile | None] = {}
     entries = audit_cases(dataset, None, progress, tiles)
-    audit = _whole_audit(dataset, list(entries.values()))
+    audit = _whole_audit(dataset, list(entries.values()), absolute_paths)
     *lines, summary = table_lines(audit)
     for line in [*lines, *landmark_lines(audit), summary]:
-        progress(line)
+        progress(printable(line))
     if out_dir is not None:
         write_text(Path(out_dir) / "audit.json", json.dumps(audit, indent=1) + "\n")
         write_sheet(Path(out_dir) / "audit.png", heading(audit), _sheet_rows(audit, tiles))
@@ -162,7 +201,7 @@ def audit_cases(
             if tiles is not None:
                 tiles[case.name] = tile
         entries[case.name] = entry
-        countdown.step(case.name)
+        countdown.step(printable(case.name))
     _add_problems_together(entries, dataset)
     for entry in entries.values():
         entry["problems"].sort(key=lambda problem: (problem["level"], problem["code"], problem["text"]))
@@ -175,9 +214,14 @@ def audit_case(case: Case, dataset: Dataset) -> tuple[dict, Tile | None]:
     try:
         for path in filter(None, (case.image, case.label, case.landmarks)):
             check_names(path)
+            if path.exists() and not path.is_dir():
+                check_regular(path)
         return entry, _audit_into(entry, case, dataset)
     except UserError as error:
         _add(entry, "error", "unreadable", _without_root(error, dataset))
+        return entry, None
+    except MemoryError:
+        _add(entry, "error", "unreadable", "too large for the memory of this machine (MemoryError)")
         return entry, None
     except Exception as error:  # of a library, or a fault of ours: it must not end the audit of the other cases
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -234,11 +278,17 @@ def errors_of(entry: dict) -> list[str]:
 
 def read_audit(path) -> dict:
     """Reads audit.json; UserError for a missing file or another content."""
-    audit = read_json(path, "give the audit.json of 'tfsono audit DATASET'")
+    audit = read_json(path, "give the audit.json of 'tfsono audit DATASET'", nan=True)
     if not isinstance(audit, dict) or audit.get("version") != AUDIT_VERSION or "cases" not in audit:
         raise UserError(
             f"{path}: must be an audit of version {AUDIT_VERSION}; run 'tfsono audit DATASET' again"
         )
+    check_structure(audit["cases"], list[_Entry], path, "cases")
+    for place, entry in enumerate(audit["cases"]):
+        sane = all(0 < side < 1e6 for side in (*(entry["size"] or ()), *(entry["spacing_mm"] or ())))
+        if not sane or not re.fullmatch("([LRPASI]{3})?", entry["orientation"]):
+            raise UserError(f"{path}: cases[{place}]: size, spacing_mm and orientation must be those of an image; run "
+                            "'tfsono audit DATASET' again")
     return audit
 
 
@@ -470,11 +520,17 @@ def _joined(checksums: dict[str, str]) -> str:
 
 
 def _short(path: Path, dataset: Dataset) -> str:
-    return str(path.relative_to(dataset.root)) if path.is_relative_to(dataset.root) else str(path)
+    return os.path.relpath(path, dataset.root)
 
 
 def _without_root(error: UserError | str, dataset: Dataset) -> str:
-    return str(error).replace(f"{dataset.root}{os.sep}", "")
+    """A message without the place of the dataset's folder."""
+    text, roots = str(error), (str(dataset.root), str(dataset.root.resolve()))
+    for folder in (*roots, str(dataset.root.resolve().parent)):
+        text = text.replace(f"{folder}{os.sep}", "") if len(folder) > 1 else text
+    for folder in roots:
+        text = text.replace(folder, dataset.name) if len(folder) > 1 else text
+    return text
 
 
 # ------------------------------------------------------------------------------------------------ all cases
@@ -594,14 +650,18 @@ def _check_volumes(entries: dict[str, dict], label: str) -> None:
 # ------------------------------------------------------------------------------------------ what is written
 
 
-def _whole_audit(dataset: Dataset, entries: list[dict]) -> dict:
+def _whole_audit(dataset: Dataset, entries: list[dict], absolute_paths: bool) -> dict:
+    if absolute_paths:
+        root = dataset.root.resolve()
+        entries = [entry | {"files": {kind: file and os.path.normpath(root / file)
+                                      for kind, file in entry["files"].items()}} for entry in entries]
     return {
         "version": AUDIT_VERSION,
         "dataset": dataset.name,
-        "root": str(dataset.root),
+        "root": str(dataset.root.resolve()) if absolute_paths else "",
         "labels": dataset.labels,
         "landmarks": list(dataset.landmarks),
-        "notes": list(dataset.notes),
+        "notes": [note if absolute_paths else _without_root(note, dataset) for note in dataset.notes],
         "count": len(entries),
         "with_errors": sum(level_of(entry) == "error" for entry in entries),
         "with_warnings": sum(level_of(entry) == "warning" for entry in entries),
@@ -610,12 +670,7 @@ def _whole_audit(dataset: Dataset, entries: list[dict]) -> dict:
     }
 
 
-def _printable(name: str) -> str:
-    """A name for a figure, which takes no bytes that are not UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _sheet_rows(audit: dict, tiles: dict[str, Tile | None]) -> list[tuple[str, Tile | None, str, str]]:
     order = {"error": 0, "warning": 1, "": 2}
     entries = sorted(audit["cases"], key=lambda entry: (order[level_of(entry)], entry["name"]))
-    return [(_printable(e["name"]), tiles.get(e["name"]), level_of(e), "\n".join(codes_of(e)[:2])) for e in entries]
+    return [(printable(e["name"]), tiles.get(e["name"]), level_of(e), "\n".join(codes_of(e)[:2])) for e in entries]

@@ -55,7 +55,9 @@ def three_numbers(values) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits; no decimals for whole numbers and from 100 on."""
+    """Three significant digits; no decimals for whole numbers, nor from 100 to 10 million."""
+    if not abs(value) < 1e7:
+        return f"{value:.3g}"
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 

@@ -28,6 +28,9 @@ from tfsono.volumes.image_2d import image_2d_name
 NAME_COLUMNS = ("image_name", "filename")
 PIXEL_SIZE, CIRCUMFERENCE = "pixel_size_mm", "head_circumference_mm"
 POINT_COLUMNS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+LARGEST = 1e6
+"""Of all numbers: millimetres or pixels."""
+
 HC18_TABLES = ("training_set_pixel_size_and_HC.csv", "test_set_pixel_size.csv")
 """As downloaded they are next to the folder of the images, and both sets number their images from 000 on."""
 
@@ -187,7 +190,7 @@ def _positive(cell: str) -> float | None:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isnan(value) or 0 < value < math.inf else None
+    return value if math.isnan(value) or 0 < value <= LARGEST else None
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:
@@ -199,13 +202,13 @@ def _points(path: Path, notes: list[str]) -> dict[str, np.ndarray]:
 
 
 def _four_points(cells: list[str]) -> np.ndarray | None:
-    """[4, 2]; a point with an empty or NaN coordinate is missing. None for text, and for infinity."""
+    """[4, 2]; a point with an empty or NaN coordinate is missing. None for text, and for what no image can have."""
     try:
         points = np.array([float(cell or "nan") for cell in cells]).reshape(4, 2)
     except ValueError:
         return None
     points[np.isnan(points).any(axis=1)] = np.nan
-    return None if np.isinf(points).any() else points
+    return None if (np.abs(points) > LARGEST).any() else points
 
 
 def _known(path: Path, found: dict, names: set[str], notes: list[str]) -> dict[str, str]:

@@ -33,7 +33,7 @@ from tfsono.data.names import CHANNEL, check_single, match_names, some
 from tfsono.data.splits import check_split_names
 from tfsono.data.subjects import HC18_NAME, found_subjects
 from tfsono.errors import UserError
-from tfsono.files import is_system_entry
+from tfsono.files import is_system_entry, open_regular, printable
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_mask
@@ -61,6 +61,13 @@ MASK_ENDINGS = ("_Annotation", "_mask")
 
 IMAGE_LABEL = "head"
 """The label of a dataset of 2D images whose dataset.json names none."""
+
+
+MOST_BYTES = 16 << 30
+"""Of a file of a case."""
+
+LONGEST_HEADER = 1 << 16
+"""Bytes of a header that names the file of the voxels."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +165,13 @@ def open_dataset(root) -> Dataset:
         landmarks, cases = (LANDMARKS, cases) if tables.points is not None else _found_landmarks(cases, root, notes)
     return Dataset(
         root=root,
-        name=described.get("name", root.resolve().name),
+        name=described.get("name", printable(root.resolve().name)),
         modality=described.get("modality", ""),
         labels=found_labels(labels, cases, root, notes),
         landmarks=landmarks,
         split=described.get("split"),
         cases=cases,
-        notes=tuple(notes),
+        notes=tuple(map(printable, notes)),
         ignored=ignored,
     )
 
@@ -223,7 +230,11 @@ def source_checksums(case: Case) -> dict[str, str]:
 def _checksum(path: Path) -> str:
     """Of a folder: of all its files, in the order of their names; of a header: of the voxels' file too."""
     digest = hashlib.sha256()
-    for part in _parts(path):
+    try:
+        parts = _parts(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; fix its permissions or remove the case") from None
+    for part in parts:
         digest.update(os.fsencode(part.name))
         _update_with_file(digest, part)
     return digest.hexdigest()
@@ -231,7 +242,8 @@ def _checksum(path: Path) -> str:
 
 def _update_with_file(digest, path: Path) -> None:
     try:
-        with open(path, "rb") as file:
+        _check_length(path)
+        with open_regular(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
@@ -240,18 +252,27 @@ def _update_with_file(digest, path: Path) -> None:
         ) from None
 
 
+def _check_length(path: Path) -> None:
+    """Refuses what would take minutes to read and cannot be an image: a sparse file, which a few bytes can make."""
+    status = path.stat()
+    if status.st_size > MOST_BYTES or status.st_size > 1 << 30 and status.st_blocks * 512 < status.st_size / 100:
+        raise UserError(f"{path}: a file of a case has at most {MOST_BYTES >> 30} GiB and is not sparse; found "
+                        f"{status.st_size / 2**30:.0f} GiB, of which {status.st_blocks * 512 / 2**30:.1f} are stored")
+
+
 def _parts(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(part for part in path.rglob("*") if part.is_file())
     if path.suffix.lower() in (".mhd", ".nhdr"):
-        header = path.read_text("latin-1")
+        with open_regular(path) as file:
+            header = file.read(LONGEST_HEADER).decode("latin-1")
         named = re.search(r"(?im)^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", header)
-        data = [path.parent / named.group(1)] if named else []
+        data = [path.parent / named.group(1)] if named and not set("/\\\0") & set(named.group(1)) else []
     elif path.suffix.lower() in (".hdr", ".img"):
         data = [path.with_suffix(suffix) for suffix in (".hdr", ".img")]
     else:
         data = []
-    return [path] + [part for part in data if part != path and part.is_file()]
+    return [path] + [part for part in data if part != path and os.path.isfile(part)]
 
 
 @dataclass(frozen=True)
@@ -404,7 +425,7 @@ def _landmark_files(root: Path, places: _Places, names, notes: list[str]) -> tup
     """Case -> its own file in `landmarks`, or the landmarks.csv that has rows for it; and its name in that table."""
     folder, ending = places.landmarks, places.ending
     for table in (root / "landmarks.csv", folder / "landmarks.csv"):
-        if table.is_file():
+        if table.exists():
             matches = match_names(read_landmarks_csv(table), names, f"{table}: case")
             notes += matches.notes(table, "cases")
             if any(path.name.lower().endswith(LANDMARK_SUFFIXES) for path in folder.glob("[!.]*")):
@@ -471,7 +492,7 @@ def _volume_labels(described: dict[str, int] | None, cases: tuple[Case, ...], ro
 def _positive_values(path: Path) -> set[int]:
     try:
         array = read_mask(path).array
-    except UserError:
+    except Exception:  # of a library, or too little memory: the audit reports it
         return set()
     if array.dtype == np.uint8:  # counting is ten times as fast as sorting
         values = np.flatnonzero(np.bincount(array.ravel(), minlength=256))
@@ -493,7 +514,7 @@ def _found_landmarks(cases: tuple[Case, ...], root: Path, notes: list[str]
         if case.landmarks is not None:
             try:
                 names_of[case.name] = _landmark_names(case)
-            except UserError as error:
+            except Exception as error:  # as of a mask
                 unreadable.append(str(error))
     if unreadable:
         notes.append(f"{len(unreadable)} landmark files have no readable names, such as {unreadable[0]}")

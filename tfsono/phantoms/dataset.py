@@ -309,10 +309,7 @@ def _make_folders(root: Path, names: tuple[str, ...]) -> None:
 def _read_entry(path: Path) -> dict | None:
     if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: must be JSON, but {error}; delete it or choose another folder") from error
+    found = read_json(path, "delete it or choose another folder")
     return found if isinstance(found, dict) else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import itertools
 import os
 import sys
@@ -10,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfsono.data.layout import MASK_ENDINGS
+from tfsono.data.names import some
 from tfsono.errors import UserError
-from tfsono.files import is_system_entry, safe_name
+from tfsono.files import is_system_entry, printable, safe_name
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file
 from tfsono.volumes.image_2d import image_2d_name
@@ -64,8 +66,8 @@ def _members(folder: Path, is_input: Callable[[Path], bool], out_dir: Path, what
     passed = [path.name for path in (content if members else folders)
               if path not in members and not image_2d_name(path).endswith(MASK_ENDINGS)]
     if passed:
-        names = ", ".join(passed[:3]) + ", ..." * (len(passed) > 3)
-        print(f"{folder}: {len(passed)} files or folders are no {what} and were skipped: {names}", file=sys.stderr)
+        print(f"{printable(str(folder))}: {len(passed)} files or folders are no {what} and were skipped: "
+              f"{some(passed)}", file=sys.stderr)
     return members or [folder]
 
 
@@ -82,13 +84,19 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def place_of(path: Path) -> str:
+    """A number of the place of a file, in place of the place itself: it tells files of one name apart."""
+    return hashlib.sha256(os.fsencode(resolved(path))).hexdigest()[:16]
+
+
 def unique_names(paths: Sequence[Path], taken: dict[str, str],
                  name_of: Callable[[Path], str] = case_name) -> list[str]:
     """A unique case name for each path, safe for files: equal names get the names of their folders in front.
 
     Args:
       paths: different files or folders.
-      taken: names of earlier cases -> their files; a file keeps its earlier name, which no other file gets.
+      taken: names of earlier cases -> their files, or the `place_of` these; a file keeps its earlier name, which no
+        other file gets.
       name_of: path -> name without suffix.
     """
     earlier = {file: name for name, file in taken.items()}
@@ -99,7 +107,7 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
     for path in paths:
         free = [name for name in _names_with_folders(path, name_of)
                 if wanted[name.lower()] == 1 and name.lower() not in used]
-        name = earlier.get(str(resolved(path))) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
+        name = earlier.get(place_of(path)) or earlier.get(str(resolved(path))) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
         used.add(name.lower())
         names.append(name)
     return names

@@ -18,9 +18,10 @@ from tfsono.errors import UserError
 from tfsono.export import sha256
 from tfsono.files import check_names, read_json, write_text
 from tfsono.locks import locked
-from tfsono.predict.inputs import find_inputs, resolved, unique_names
+from tfsono.predict.inputs import find_inputs, place_of, resolved, unique_names
 from tfsono.predict.tables import Tables
 from tfsono.progress import Countdown
+from tfsono.structure import check_structure
 
 # A file may be unreadable or too large, or the disk full; any other error may be a bug, and its type is reported.
 FAILURES = (UserError, OSError, MemoryError, tf.errors.ResourceExhaustedError)
@@ -57,7 +58,7 @@ class Predictor(Protocol):
 
 
 def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
-                out_dir: str | os.PathLike, overwrite: bool = False) -> int:
+                out_dir: str | os.PathLike, overwrite: bool = False, absolute_paths: bool = False) -> int:
     """Predicts every input; one that fails is reported in one line, and the others are still predicted.
 
     An output folder with earlier predictions is extended: rows of other files stay, rows of the same file
@@ -69,6 +70,7 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
       inputs: files, DICOM folders, or folders of either.
       out_dir: the output folder.
       overwrite: predict again what the same model has predicted already.
+      absolute_paths: write the whole paths of the inputs into tables and record, and not their names alone.
 
     Returns:
       The exit status: 0, or 2 if any input failed.
@@ -81,8 +83,8 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
         raise UserError(f"--out {out_dir}: must be a folder; found a file")
     paths = find_inputs(inputs, out_dir, outputs.what, outputs.is_input)
     with locked(out_dir):  # before its tables are read, as they are written whole
-        tables = Tables(out_dir, outputs.tables)
-        names = unique_names(paths, tables.files(), outputs.name_of)
+        tables = Tables(out_dir, outputs.tables, absolute_paths)
+        names = unique_names(paths, places(out_dir / RECORD, tables), outputs.name_of)
         failed = _predict_each(_Folder(out_dir, tables, outputs, open_predictor()), paths, names, overwrite)
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others are in {out_dir}", file=sys.stderr)
@@ -116,10 +118,7 @@ class _Folder:
 
     def __init__(self, path: Path, tables: Tables, outputs: Outputs, predictor: Predictor):
         self.path, self.tables, self.outputs, self.predictor = path, tables, outputs, predictor
-        record = path / RECORD
-        self.record = read_json(record, "delete it, or choose another --out") if record.is_file() else {}
-        if not isinstance(self.record, dict):
-            raise UserError(f"{record}: not the record of an earlier prediction; choose another --out")
+        self.record = _read_record(path / RECORD)
 
     def has(self, name: str, path: Path, content: str) -> bool:
         """Whether this model has predicted this file, and its files still exist."""
@@ -144,7 +143,20 @@ class _Folder:
         write_text(self.path / RECORD, json.dumps(self.record, indent=1) + "\n")
 
     def _entry(self, path: Path, content: str) -> dict[str, str]:
-        return {"file": str(resolved(path)), "sha256": content, "model": self.predictor.key}
+        return {"file": self.tables.shown(resolved(path)), "place": place_of(path), "sha256": content,
+                "model": self.predictor.key}
+
+
+def places(record: Path, tables: Tables) -> dict[str, str]:
+    """Name of every earlier case -> the `place_of` its file; the whole path where an older version wrote it."""
+    known = _read_record(record)
+    return {name: known[name].get("place", file) if name in known else file for name, file in tables.files().items()}
+
+
+def _read_record(path: Path) -> dict[str, dict[str, str]]:
+    record = read_json(path, "delete it, or choose another --out") if path.is_file() else {}
+    check_structure(record, dict[str, dict[str, str]], path)
+    return record
 
 
 def checksum(path: Path) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import read_rows, write_text
+from tfsono.files import csv_text, read_rows, write_text
 
 MEASUREMENTS = "measurements.csv"
 
@@ -20,31 +18,38 @@ def rounded(value: float, digits: int = 4) -> float | str:
 
 
 class Tables:
-    """The tables of an output folder by file name; each has the column `case`, the first one also `file`."""
+    """The tables of an output folder by file name; each has the column `case`, most of them also `file`."""
 
-    def __init__(self, folder: Path, columns: dict[str, tuple[str, ...]]):
+    def __init__(self, folder: Path, columns: dict[str, tuple[str, ...]], absolute_paths: bool = False):
         """Reads the tables of earlier predictions.
 
         Args:
           folder: of the tables; need not exist.
           columns: file name -> columns; `measurements.csv` comes first.
+          absolute_paths: whether `file` is the whole path, and not the file's name alone.
 
         Raises:
           UserError: a file of such a name with other columns.
         """
         self.folder = folder
         self.columns = columns
+        self.absolute_paths = absolute_paths
         self.rows = {name: read_table(folder / name, wanted) for name, wanted in columns.items()}
 
     def files(self) -> dict[str, str]:
-        """Name of every earlier case -> its file."""
+        """Name of every earlier case -> its file, as in the table."""
         return {row["case"]: row["file"] for row in self.rows[MEASUREMENTS]}
+
+    def shown(self, file: str | Path) -> str:
+        """What the column `file` has of a file: a folder may be named after a patient."""
+        return str(file) if self.absolute_paths else Path(file).name
 
     def replace(self, case: str, rows: dict[str, list[dict]]) -> None:
         """Replaces the rows of a case, and writes every table."""
         for name, columns in self.columns.items():
             kept = [row for row in self.rows[name] if row["case"] != case]
-            self.rows[name] = kept + rows[name]
+            self.rows[name] = kept + [row | {"file": self.shown(row["file"])} if "file" in row else row
+                                      for row in rows[name]]
             write_table(self.folder / name, columns, self.rows[name])
 
 
@@ -64,8 +69,4 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:
 
 def write_table(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
     """Writes a table atomically."""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
+    write_text(path, csv_text([columns, *([row[column] for column in columns] for row in rows)]))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import read_rows, safe_name, write_text
+from tfsono.files import csv_text, read_rows, safe_name, write_text
 from tfsono.metrics.agreement import bootstrap_interval, paired_wilcoxon
 
 DASH = "–"
@@ -206,14 +206,9 @@ def to_csv(table: Table) -> str:
     header = []
     for heading, summaries in zip(table.columns, wide, strict=True):
         header += [heading] + ([f"{heading} {part}" for part in _SUMMARY_PARTS] if summaries else [])
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    for row in table.rows:
-        cells = zip(row, wide, strict=True)
-        fields = [_spread(cell) if summaries else [_plain(cell)] for cell, summaries in cells]
-        writer.writerow(list(itertools.chain.from_iterable(fields)))
-    return stream.getvalue()
+    rows = [itertools.chain.from_iterable(_spread(cell) if summaries else [_plain(cell)]
+                                          for cell, summaries in zip(row, wide, strict=True)) for row in table.rows]
+    return csv_text([header, *rows])
 
 
 def escape_markdown(text: str) -> str:
@@ -333,13 +328,8 @@ def write_cases(path: str | Path, rows: Sequence[Mapping[str, object]]) -> Path:
     empty.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["case"]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_plain(row.get(column)) for column in columns])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return write_text(path, stream.getvalue())
+    return write_text(path, csv_text([columns, *([_plain(row.get(column)) for column in columns] for row in rows)]))
 
 
 def read_cases(path: str | Path) -> list[dict[str, object]]:

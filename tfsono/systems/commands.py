@@ -22,7 +22,7 @@ OF_A_RUN = {"tiling": "is fixed at the export", "refine": "trains on the volume,
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
-            options: Options = Options(), overwrite: bool = False) -> int:
+            options: Options = Options(), overwrite: bool = False, absolute_paths: bool = False) -> int:
     """Predicts every input with the model of a run folder or of an exported folder; see `loop.predict_all`.
 
     Raises:
@@ -34,7 +34,8 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
         inputs = find_inputs(inputs, Path(out_dir), outputs.what, outputs.is_input)
         for line in check_pixel_sizes(options.pixel_size_mm, inputs):
             print(line, file=sys.stderr)
-    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, overwrite)
+    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, overwrite=overwrite,
+                       absolute_paths=absolute_paths)
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options()) -> Path:

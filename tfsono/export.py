@@ -23,7 +23,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_json, write_text
 from tfsono.locks import locked_file
 
 FORMAT_VERSION = 1

@@ -16,7 +16,7 @@ from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.pose import LANDMARKS as JOINTS
 from tfsono.configs.pose import SEGMENTS
 from tfsono.errors import UserError
-from tfsono.files import replacing, write_text
+from tfsono.files import read_json, replacing, write_text
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.face import FacePhantom, FaceReference, face_phantom, face_reference
 from tfsono.phantoms.femur import FemurPhantom, FemurReference, femur_phantom, femur_reference

@@ -107,7 +107,9 @@ def unique_names(paths: Sequence[Path], taken: dict[str, str],
     for path in paths:
         free = [name for name in _names_with_folders(path, name_of)
                 if wanted[name.lower()] == 1 and name.lower() not in used]
-        name = earlier.get(place_of(path)) or earlier.get(str(resolved(path))) or (free[0] if free else _numbered(safe_name(name_of(path)), used))
+        name = (earlier.get(place_of(path)) or earlier.get(str(resolved(path)))
+                or earlier.pop(path.name, "")  # its row was written, and then the process was killed
+                or (free[0] if free else _numbered(safe_name(name_of(path)), used)))
         used.add(name.lower())
         names.append(name)
     return names

@@ -6,8 +6,6 @@ them to the digits of their column. NaN is shown as a dash, None as an empty cel
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 import re

@@ -130,7 +130,7 @@ def test_equal_names_stay_apart_and_a_second_call_adds(exported, tmp_path):
     other = write(tmp_path / "x" / "one_case.nii.gz", make_volume(5))
     assert predict(exported, [other, paths[0]], tmp_path / "out") == 0
     files = {row["case"]: row["file"] for row in rows_of(tmp_path / "out")}
-    assert files == {"one_case": str(paths[0]), "two_case": str(paths[1]), "x_one_case": str(other)}
+    assert files == {"one_case": "case.nii.gz", "two_case": "case.nii.gz", "x_one_case": "one_case.nii.gz"}
     assert len(rows_of(tmp_path / "out")) == 6
     assert (tmp_path / "out" / "x_one_case_mask.nii.gz").is_file()
 

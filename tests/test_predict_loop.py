@@ -112,11 +112,36 @@ def test_names_that_no_file_can_have(folder, tmp_path):
         (folder / f"{name}.txt").write_text("sound")
     assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
     found = cases_of(tmp_path / "out")
-    assert len(found) == 6 and set(found.values()) == {str(folder / f"{name}.txt") for name in [*long, "a", "z"]}
+    assert len(found) == 6 and set(found.values()) == {f"{name}.txt" for name in [*long, "a", "z"]}
     assert all((tmp_path / "out" / f"{name}_landmarks.mrk.json").is_file() for name in found)
     assert all(name.isprintable() and len(name) <= 100 for name in found)
     assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0  # and keep these names
     assert cases_of(tmp_path / "out") == found
+
+
+def test_no_output_has_the_place_of_the_inputs_unless_it_is_wanted(folder, tmp_path, capsys):
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    assert cases_of(tmp_path / "out") == {"a": "a.txt", "z": "z.txt"}
+    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".csv", ".json")]
+    assert len(texts) > 2 and not any(str(folder) in text for text in texts)
+    capsys.readouterr()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.txt").write_text("another one")
+    assert predict_all(OUTPUTS, Reader, [other, folder], tmp_path / "out") == 0
+    assert "2/3] a: predicted already" in capsys.readouterr().out  # the same name elsewhere is another file
+    assert cases_of(tmp_path / "out") == {"a": "a.txt", "z": "z.txt", "other_a": "a.txt"}
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "whole", absolute_paths=True) == 0
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "whole", absolute_paths=True) == 0
+    assert cases_of(tmp_path / "whole") == {name: str(folder / f"{name}.txt") for name in "az"}
+
+
+def test_a_name_that_a_spreadsheet_would_run(folder, tmp_path, capsys):
+    (folder / "=1+1.txt").write_text("sound")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    assert cases_of(tmp_path / "out")["'=1+1"] == "'=1+1.txt"
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    assert capsys.readouterr().out.count("predicted already") == 3
 
 
 def test_paths_that_cannot_be_end_no_batch(folder, tmp_path, capsys):

@@ -21,6 +21,7 @@ import numpy as np
 from tfsono.c3d import wire
 from tfsono.c3d.weights import OUTPUT_FIRST, Listing, Scheme, Stored, UnreadableFile
 
+MOST_FIELDS = 10_000
 NET_FIELDS = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 100))
 LAYER_FIELDS = {2: (4, 6), 100: (1, 7)}
 """Field of NetParameter that holds layers -> the fields of a layer's name and of its blobs."""
@@ -39,7 +40,9 @@ def list_caffe(path: Path) -> Listing:
     """
     tensors: dict[str, Stored] = {}
     try:
-        for field in wire.fields(memoryview(np.memmap(path, np.uint8, "r"))):
+        for number, field in enumerate(wire.fields(memoryview(np.memmap(path, np.uint8, "r")))):
+            if number > MOST_FIELDS:
+                raise UnreadableFile(f"it is damaged: a network has at most {MOST_FIELDS} fields")
             _add_layer(tensors, field)
     except UnreadableFile as error:
         if not tensors:  # the format has no signature: a file without layers is another format
@@ -72,9 +75,9 @@ def _blob(name: str, blob: wire.Message) -> Stored:
         data, shape = blob.values(5), _blob_shape(blob)
         if not data:
             data, dtype = blob.values(8), "<f8"
-    held = sum(len(piece) for piece in data) // np.dtype(dtype).itemsize
-    if math.prod(shape) != held:
-        raise UnreadableFile(f"blob {name} should have {math.prod(shape)} values, it has {held}")
+    held, size = sum(len(piece) for piece in data), np.dtype(dtype).itemsize
+    if math.prod(shape) * size != held:
+        raise UnreadableFile(f"blob {name} should have {math.prod(shape)} values, it has {held / size:g}")
     return Stored(name, shape, partial(_read, data, dtype, shape))
 
 

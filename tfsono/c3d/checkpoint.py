@@ -18,6 +18,9 @@ from tfsono.c3d.weights import LAYERS, OUTPUT_LAST, Listing, Scheme, Stored, Unr
 TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 """The last bytes of a version 1 checkpoint."""
 
+LARGEST_INDEX = 1 << 16
+"""Bytes: C3D's have 4,000. TensorFlow reads a block as often as the index names it."""
+
 SCHEMES = (Scheme(tuple(f"{name}/kernel" for name in LAYERS), tuple(f"{name}/bias" for name in LAYERS)),
            Scheme(*(tuple(f"var_name/{kind}{name[4:]}" for name in LAYERS) for kind in ("wc", "bc"))))
 """C3DCONV1CHAN of the co-author's code; hx173149/C3D-tensorflow."""
@@ -38,6 +41,9 @@ def list_checkpoint(path: Path) -> Listing:
     """
     import tensorflow as tf  # no other format needs it
 
+    index = _index(path)
+    if index.is_file() and not 0 < index.stat().st_size <= LARGEST_INDEX:
+        raise UnreadableFile(f"{index.name} should have up to {LARGEST_INDEX} bytes, it has {index.stat().st_size}")
     with _damage_refused("the file"):
         reader = tf.train.load_checkpoint(str(path))
         shapes = reader.get_variable_to_shape_map()
@@ -62,5 +68,5 @@ def _damage_refused(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (tf.errors.OpError, IndexError, ValueError, RuntimeError, MemoryError) as error:
+    except (tf.errors.OpError, IndexError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise UnreadableFile(f"as a TensorFlow checkpoint {what} is incomplete or damaged ({error})") from error

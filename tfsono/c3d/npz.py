@@ -15,6 +15,7 @@ import numpy as np
 
 from tfsono.c3d.weights import LAYERS, OUTPUT_FIRST, Listing, Scheme, Stored, UnreadableFile
 
+MOST_ARRAYS = 10_000
 ERRORS = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, OSError, EOFError, KeyError, SyntaxError, TypeError,
           ValueError, NotImplementedError, RuntimeError, MemoryError)
 """What zipfile and NumPy raise on damaged archives."""
@@ -41,6 +42,8 @@ def list_npz(path: Path) -> Listing:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            if len(names) > MOST_ARRAYS:
+                raise ValueError(f"it has over {MOST_ARRAYS} arrays")
             shapes = {name: _shape(archive, name) for name in names}
     except ERRORS as error:
         raise UnreadableFile(f"as a zip archive it is truncated or damaged ({error})") from error
@@ -55,7 +58,10 @@ def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
     with archive.open(f"{name}.npy") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{name} is not a plain array")
-        return np.lib.format.read_array_header_1_0(file)[0]
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype.itemsize > 16:
+            raise ValueError(f"{name} is not an array of numbers")
+        return shape
 
 
 def _read(path: Path, name: str) -> np.ndarray:

@@ -28,6 +28,7 @@ from tfsono.c3d.weights import (
     shape_text,
 )
 from tfsono.errors import UserError
+from tfsono.files import check_regular, printable
 
 FORMATS = ("Caffe (.caffemodel), Keras 1 or 2 HDF5 (.h5, TensorFlow or Theano), PyTorch as .npz, "
            "TensorFlow 1 checkpoint (PREFIX.index with its .data file, or one file)")
@@ -56,14 +57,14 @@ def read_c3d(path: str | Path, widths: tuple[int, ...] = WIDTHS) -> C3DWeights:
         return _load(path, lister(source), widths)
     except UnsuitableWeights as error:
         raise UserError(f"{path}: {_one_line(error)}") from error
-    except (UnreadableFile, OSError) as error:
+    except (UnreadableFile, OSError, ValueError, MemoryError, OverflowError) as error:
         words = _one_line(error)
         raise UserError(f"{path}: cannot be read: {words}; formats that are read: {FORMATS}") from error
 
 
 def _one_line(error: Exception) -> str:
-    """Its message in one line; names of a damaged file may have line ends and control characters."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())
+    """Its message in one line; names of a damaged file may be long, and have line ends and control characters."""
+    return printable(" ".join(str(error).split()))[:300]
 
 
 def _recognise(path: Path) -> tuple[Path, Callable[[Path], Listing]]:
@@ -71,8 +72,11 @@ def _recognise(path: Path) -> tuple[Path, Callable[[Path], Listing]]:
     prefix = checkpoint_prefix(path)
     if prefix:
         return prefix, list_checkpoint
-    if not path.is_file():
-        raise UnreadableFile("it is a folder; give a file" if path.is_dir() else "there is no such file")
+    if not path.exists():
+        raise UnreadableFile("there is no such file")
+    if path.is_dir():
+        raise UnreadableFile("it is a folder; give a file")
+    check_regular(path)
     head, tail = _ends(path)
     if h5py.is_hdf5(path):
         return path, list_hdf5

@@ -156,8 +156,9 @@ def check_label(name: str, where: str, longest: int = LONGEST_NAME) -> str:
 def _limited(path: str | os.PathLike) -> bytes:
     """The content of a file of settings, names or rows, which is small."""
     with open_regular(path) as file:
-        content = file.read(LARGEST_TEXT + 1)
-    if len(content) > LARGEST_TEXT:
+        large = os.fstat(file.fileno()).st_size > LARGEST_TEXT
+        content = b"" if large else file.read(LARGEST_TEXT + 1)  # of /proc, say, the size is not known before
+    if large or len(content) > LARGEST_TEXT:
         raise ValueError(f"it must have at most {LARGEST_TEXT >> 20} MiB")
     return content
 

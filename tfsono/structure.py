@@ -11,6 +11,7 @@ refuses `null` for a case with "FILE: [3].case must be text; found null".
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 import typing
@@ -36,6 +37,8 @@ def check_structure(value, hint, path, place: str = "") -> None:
     Raises:
       UserError: names the first value that is of another type.
     """
+    if hint is object:
+        return
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)
     fitting = next((option for option in options if _fits(value, option)), None)
@@ -71,7 +74,7 @@ def _inside(value, hint, where: str) -> Iterator[tuple[str, object, object]]:
     """The place, value and hint of everything directly in a value."""
     arguments = typing.get_args(hint)
     if typing.is_typeddict(hint):
-        for name, inner_hint in typing.get_type_hints(hint).items():
+        for name, inner_hint in _hints(hint).items():
             if name in value:
                 yield name, value[name], inner_hint
             elif name in hint.__required_keys__:
@@ -81,6 +84,9 @@ def _inside(value, hint, where: str) -> Iterator[tuple[str, object, object]]:
         yield from ((f"[{number}]", *pair) for number, pair in enumerate(zip(value, hints, strict=True)))
     elif isinstance(value, dict) and arguments:
         yield from ((_key(name), inner, arguments[1]) for name, inner in value.items())
+
+
+_hints = functools.cache(typing.get_type_hints)  # takes longer than all the rest
 
 
 def _key(name: str) -> str:

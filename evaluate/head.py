@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
-from tfsono.files import replacing, safe_name
+from tfsono.files import printable, replacing, safe_name
 from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
@@ -77,7 +77,7 @@ def reference_heads(run, cache) -> dict:
         raise UserError(f"{cache.path}: none of the {len(heads)} test cases has a mask or points to compare with")
     if excluded:
         print(f"{len(excluded)} of {len(heads)} test cases have neither mask nor points that fit and are excluded: "
-              f"{', '.join(excluded)}")
+              f"{', '.join(map(printable, excluded))}")
     return known
 
 

@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from corpus import time_limit
 from small_datasets import RAS, SIZE, SPACING_MM, box_mask, noise, write_cases, write_image, write_json
 
 from tfsono.audit.dataset import (
@@ -362,3 +363,50 @@ def test_an_output_that_another_command_writes_is_refused(root):
     with locked(root / "out"), pytest.raises(UserError, match="is being written"):
         audit_dataset(open_dataset(root), root / "out", quiet)
     audit_dataset(open_dataset(root), root / "out", quiet)
+
+
+@pytest.mark.parametrize("place", ["images/case_01.nii.gz", "labels/case_01.nii.gz", "landmarks/case_01.mrk.json"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "sparse", "nested"])
+def test_a_special_file_is_the_error_of_its_case(root, place, kind):
+    path = root / place
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "sparse":
+        path.touch()
+        os.truncate(path, 200 << 30)
+    else:
+        path.write_text("[" * 60_000)
+    with time_limit():
+        entries = audit_cases(open_dataset(root), None, quiet)
+    assert [errors_of(entry) for entry in entries.values()][::2] == [[], []]
+    if kind == "nested" and "landmarks" in place:  # of a dataset without landmarks they are no errors
+        return
+    assert "unreadable" in errors_of(entries["case_01"])
+
+
+def test_no_output_has_the_place_of_the_dataset_unless_it_is_wanted(root):
+    (root / "labels" / "case_01.nii.gz").write_bytes(b"broken")
+    (root / "labels" / "notes.txt").write_text("")
+    audit_dataset(open_dataset(root), root / "audit", quiet)
+    text = (root / "audit" / "audit.json").read_text()
+    assert str(root) not in text and str(root.parent) not in text and "images/case_00.nii.gz" in text
+    assert "notes.txt" in text
+    audit_dataset(open_dataset(root), root / "audit", quiet, absolute_paths=True)
+    audit = read_audit(root / "audit" / "audit.json")
+    assert audit["root"] == str(root) and audit["cases"][0]["files"]["image"] == f"{root}/images/case_00.nii.gz"
+    assert audit["cases"][0]["files"]["landmarks"] == ""
+
+
+def test_control_characters_of_names_are_not_printed(root):
+    (root / "images" / "case_01.nii.gz").rename(root / "images" / "case\x1b[2J$x$.nii.gz")
+    (root / "images" / "more\x1b.txt").write_text("")
+    lines = []
+    dataset = open_dataset(root)
+    audit_dataset(dataset, root / "audit", lines.append)
+    assert all(line.isprintable() for line in [*lines, *dataset.notes])
+    assert any(r"\x1b[2J$x$" in line for line in lines)
+    assert (root / "audit" / "audit.png").is_file()

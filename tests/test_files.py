@@ -1,5 +1,6 @@
 """A file is there whole or not at all; tables are read, or refused in one line."""
 
+import csv
 import os
 import socket
 import sys
@@ -8,11 +9,14 @@ import pytest
 
 from tfsono.errors import UserError
 from tfsono.files import (
+    check_once,
     check_regular,
+    csv_text,
     check_names,
     is_system_entry,
     make_folder,
     open_regular,
+    printable,
     read_json,
     read_regular,
     read_rows,
@@ -199,3 +203,36 @@ def test_a_file_and_a_link_to_it_are_read(tmp_path):
     assert read_regular(tmp_path / "a") == read_regular(tmp_path / "link") == b"content"
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none")
+
+
+# --- output that is safe to open
+
+RUN_BY_SPREADSHEETS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "\n=1", "\uff1d1", "'=1+1", "''=1"]
+
+
+def test_no_cell_is_run_by_a_spreadsheet_and_all_are_read_back(tmp_path):
+    harmless = ["case_01", "-3.5", "+1e-5", "-inf", "a=b", "'quoted'", "", "a,b", 'say "it"']
+    rows = [["name", "value"], *([text, -3.5] for text in [*RUN_BY_SPREADSHEETS, *harmless])]
+    write_text(tmp_path / "a.csv", csv_text(rows))
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        written = list(csv.reader(file))
+    assert [row[0] for row in written[1:]] == [f"'{text}" for text in RUN_BY_SPREADSHEETS] + harmless
+    assert {row[1] for row in written[1:]} == {"-3.5"}
+    assert read_rows(tmp_path / "a.csv") == [[str(cell) for cell in row] for row in rows]
+
+
+def test_printable_names():
+    assert printable("H\u00fcfte (2)") == "H\u00fcfte (2)"
+    assert printable("a\x1b[2J\n\u202e\udcff") == r"a\x1b[2J\n\u202e\udcff"
+
+
+def test_a_column_that_occurs_twice():
+    check_once("a.csv", ["a", "b", "c", "c"], ("a", "b"))
+    with pytest.raises(UserError, match="a.csv: .*found c twice"):
+        check_once("a.csv", ["a", "b", "c", "c"], ("b", "c"))
+
+
+def test_a_row_with_more_cells_than_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2,,\n1,5,2\n")
+    with pytest.raises(UserError, match="row 3 must have at most 2 cells"):
+        read_rows(tmp_path / "a.csv")

@@ -271,9 +271,13 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     Such a text, but no number, gets an apostrophe in front, which spreadsheets hide and `read_rows` removes; one that
     has it already gets another, so that every text is read back as it was.
     """
+    return "".join(_csv_line(row) for row in rows)
+
+
+def _csv_line(row: Iterable[object]) -> str:
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows([[_safe_cell(cell) for cell in row] for row in rows])
-    return stream.getvalue()
+    csv.writer(stream).writerow([_safe_cell(cell) for cell in row])  # with "\n" at the ends a "\r" gets no quotes
+    return stream.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _safe_cell(cell: object) -> object:

@@ -16,6 +16,7 @@ import numpy as np
 from tfsono.audit.contact_sheet import LandmarkTile, write_landmark_sheet
 from tfsono.data.layout import Dataset
 from tfsono.data.prepare import read_image
+from tfsono.files import printable
 from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import LANDMARKS, audit_counts, judge
 
@@ -158,7 +159,7 @@ def _tile(entry: dict, image: np.ndarray) -> LandmarkTile:
     flags = [word for word in ("names", "ends") if found[f"{word}_exchanged"]]
     text += f", {' and '.join(flags)} exchanged" if flags else ""
     outline = Ellipse(**entry["ellipse"]).contour(180) if entry["ellipse"] else None
-    return LandmarkTile(entry["name"], *_smaller(image, _points(entry), outline), text, found["fits"])
+    return LandmarkTile(printable(entry["name"]), *_smaller(image, _points(entry), outline), text, found["fits"])
 
 
 def _smaller(image: np.ndarray, points: np.ndarray, outline: np.ndarray | None) -> tuple:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tfsono.files import safe_name
+from tfsono.files import printable, safe_name
 from tfsono.progress import Countdown
 from tfsono.report.tables import read_cases, write_cases
 
@@ -50,5 +50,6 @@ def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Call
         done += rows
         write_cases(folder / "cases.csv", done)
         countdown.count += 1
-        print(f"  {countdown.count}/{len(left)} {name}: {summary(rows)}  {countdown.left()} left", flush=True)
+        print(f"  {countdown.count}/{len(left)} {printable(name)}: {summary(rows)}  {countdown.left()} left",
+              flush=True)
     return done

@@ -370,6 +370,11 @@ def with_index(content: bytes):
     return write
 
 
+def with_fifo(path: Path) -> None:
+    path.with_name("c3d.index").write_bytes(b"\0" * 100)
+    os.mkfifo(path.with_name("c3d.data-00000-of-00001"))
+
+
 def tuples(depth: int) -> bytes:
     """A pickle of a tuple of two times the same tuple of two ..., of which the leaves can never be counted."""
     return b"\x80\x04)" + b"2\x86" * depth + b"."
@@ -399,6 +404,7 @@ add("C3D", read_c3d, "c3d", {
     "HDF5 signature alone": ("truncated", b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "HDF5|unknown"),
 })
 add("C3D checkpoint", read_c3d, "c3d", {
+    "FIFO for its values": ("special file", with_fifo, "FIFO"),
     "empty index": ("truncated", with_index(b""), "65536 bytes"),
     "index of a block named 20,000 times": ("very large", with_index(b"\0" * 200_000), "65536 bytes"),
 })

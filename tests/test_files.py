@@ -207,7 +207,8 @@ def test_a_file_and_a_link_to_it_are_read(tmp_path):
 
 # --- output that is safe to open
 
-RUN_BY_SPREADSHEETS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "\n=1", "\uff1d1", "'=1+1", "''=1"]
+RUN_BY_SPREADSHEETS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "\n=1", "\uff1d1", "'=1+1",
+                       "''=1"]
 
 
 def test_no_cell_is_run_by_a_spreadsheet_and_all_are_read_back(tmp_path):

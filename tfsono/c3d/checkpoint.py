@@ -6,6 +6,7 @@ Kernels are (T, H, W, input, output), as Keras has them.
 from __future__ import annotations
 
 import contextlib
+import glob
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tfsono.c3d.weights import LAYERS, OUTPUT_LAST, Listing, Scheme, Stored, UnreadableFile
+from tfsono.files import check_regular
 
 TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 """The last bytes of a version 1 checkpoint."""
@@ -44,6 +46,8 @@ def list_checkpoint(path: Path) -> Listing:
     index = _index(path)
     if index.is_file() and not 0 < index.stat().st_size <= LARGEST_INDEX:
         raise UnreadableFile(f"{index.name} should have up to {LARGEST_INDEX} bytes, it has {index.stat().st_size}")
+    for part in path.parent.glob(f"{glob.escape(path.name)}.data-*"):
+        check_regular(part)
     with _damage_refused("the file"):
         reader = tf.train.load_checkpoint(str(path))
         shapes = reader.get_variable_to_shape_map()

@@ -11,6 +11,7 @@ from types import ModuleType
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
 from tfsono.files import read_json
+from tfsono.structure import shown
 from tfsono.predict.inputs import find_inputs
 from tfsono.predict.loop import Predictor, predict_all
 from tfsono.predict.pixel_sizes import check_pixel_sizes
@@ -88,8 +89,8 @@ def system_of(source: str | os.PathLike) -> str:
         raise UserError(f"{source}: expected a run folder (with config.json) or one of `tfsono export`")
     content = read_json(path, "delete its folder and create it again")
     name = content.get("system") if isinstance(content, dict) else None
-    if name not in NAMES:
-        raise UserError(f"{path}: expected a model of {', '.join(NAMES)}, found one of {name!r}; give another folder")
+    if not isinstance(name, str) or name not in NAMES:
+        raise UserError(f"{path}: expected a model of {', '.join(NAMES)}, found one of {shown(name)}; give another folder")
     return name
 
 

@@ -56,7 +56,7 @@ def ignored_keras_settings() -> list[str]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-    except (OSError, ValueError):  # Keras ignores a damaged file too
+    except (OSError, ValueError, RecursionError):  # Keras ignores a damaged file too
         return found
     given = content if isinstance(content, dict) else {}
     changed = [f"{key} {given[key]}" for key, value in KERAS.items() if given.get(key, value) != value]

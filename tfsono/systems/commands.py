@@ -90,7 +90,8 @@ def system_of(source: str | os.PathLike) -> str:
     content = read_json(path, "delete its folder and create it again")
     name = content.get("system") if isinstance(content, dict) else None
     if not isinstance(name, str) or name not in NAMES:
-        raise UserError(f"{path}: expected a model of {', '.join(NAMES)}, found one of {shown(name)}; give another folder")
+        raise UserError(f"{path}: expected a model of {', '.join(NAMES)}, found one of {shown(name)}; give another "
+                        "folder")
     return name
 
 

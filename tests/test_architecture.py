@@ -20,7 +20,7 @@ SCRIPTS = ("train", "evaluate", "benchmarks", "workflow")
 LAYERS = (
     ("errors", "__init__"),
     ("files", "progress", "structure", "surroundings"),
-    ("locks", "config"),
+    ("locks", "config", "hdf5"),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d"),
     ("data", "phantoms", "models", "report"),
@@ -37,13 +37,13 @@ LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for packag
 
 # Without TensorFlow a package runs on Keras's other backends; without Keras it loads fast, as `--help` must.
 NO_TENSORFLOW = (
-    "errors", "files", "locks", "progress", "structure", "surroundings", "config", "__init__", "configs", "geometry",
-    "layers", "losses", "models", "metrics", "volumes", "phantoms", "report", "c3d",
+    "errors", "files", "locks", "hdf5", "progress", "structure", "surroundings", "config", "__init__", "configs",
+    "geometry", "layers", "losses", "models", "metrics", "volumes", "phantoms", "report", "c3d",
 )
 # Exceptions: one operation that Keras lacks on TensorFlow (other backends take Keras's), and TensorFlow checkpoints.
 MAY_IMPORT_TENSORFLOW = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
-NO_KERAS = ("errors", "files", "locks", "progress", "structure", "surroundings", "config", "__init__", "configs",
-            "metrics", "volumes", "phantoms", "report")
+NO_KERAS = ("errors", "files", "locks", "hdf5", "progress", "structure", "surroundings", "config", "__init__",
+            "configs", "metrics", "volumes", "phantoms", "report")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "locks", "progress", "structure", "surroundings", "config", "__init__",
                          "configs")
 # Files that run code when they are loaded.

@@ -7,6 +7,7 @@ The packages and modules from the lowest layer up; imports go down only, or stay
     progress                    remaining time
     surroundings                environment, streams, and stderr without the lines that TensorFlow always writes
     locks                       a folder or file that is being written, and by whom
+    hdf5                        HDF5 files of our own: checksums, and no way to another file
     config                      numbers with their sources, presets, variants, the command line
     configs, geometry           one flat dataclass of numbers per paper; coordinates, without weights
     layers, losses              Keras blocks and loss functions that several papers share

@@ -14,20 +14,22 @@ import numpy as np
 
 from tfsono.audit.dataset import audit_cases, errors_of
 from tfsono.data.cache import (
+    AGAIN,
     FORMAT_VERSION,
     GRID,
-    HDF5_ERRORS,
     NUMBERS,
     checksum_of,
     open_whole,
     partial_path,
+    stored_arrays,
     stored_parts,
 )
 from tfsono.data.layout import Case, Dataset
 from tfsono.data.prepare import CachedCase, CacheSettings, prepare_case, resampling_ratio
 from tfsono.errors import UserError
-from tfsono.files import printable
+from tfsono.files import check_regular, printable
 from tfsono.geometry.resampling import resampled_size
+from tfsono.hdf5 import ERRORS, open_to_read, open_to_write, plain_group, put_text, reason, text_of
 from tfsono.locks import locked_file
 from tfsono.progress import Countdown
 
@@ -121,8 +123,11 @@ def _check_target(path: Path, settings: CacheSettings) -> None:
         raise UserError(
             f"{rule}; found {'a folder' if path.is_dir() else 'another file'}: choose another name"
         )
-    with h5py.File(path, "r") as file:
-        found = file.attrs.get("system")
+    try:
+        with open_to_read(path) as file:
+            found = text_of(file, "system") if "system" in file.attrs else None
+    except ERRORS as error:
+        raise UserError(f"{path}: the cache is damaged ({reason(error)}); {AGAIN}") from None
     if found != settings.system:
         what = "another HDF5 file" if found is None else f"a cache of {found}"
         raise UserError(f"{rule}; found {what}: choose another name or remove it")
@@ -168,15 +173,29 @@ def _is_up_to_date(path: Path, header: dict, sources: dict[str, tuple[str, str]]
     """Whether `path` is already the whole cache of these sources: case -> checksum and subject."""
     try:
         with open_whole(path) as file:
-            groups = file["cases"]
-            found = {name: _source_of(groups[name]) for name in groups}
-            return found == sources and all(np.array_equal(file.attrs[key], header[key]) for key in header)
-    except (UserError, *HDF5_ERRORS):
+            groups = plain_group(file, "cases")
+            found = {name: _source_of(plain_group(groups, name)) for name in groups}
+            return found == sources and all(_has(file, key, header[key]) for key in header)
+    except (UserError, *ERRORS):
         return False
 
 
 def _source_of(group: h5py.Group) -> tuple[str, str]:
-    return group.attrs["checksum_source"], group.attrs["subject"]
+    return text_of(group, "checksum_source"), text_of(group, "subject")
+
+
+def _has(file: h5py.File, key: str, value) -> bool:
+    """Whether an attribute has that value."""
+    return text_of(file, key) == value if isinstance(value, str) else np.array_equal(file.attrs[key], value)
+
+
+def _put(item: h5py.Group, attributes: dict) -> None:
+    """Writes attributes: texts and numbers."""
+    for key, value in attributes.items():
+        if isinstance(value, str):
+            put_text(item, key, value)
+        else:
+            item.attrs[key] = value
 
 
 def _check_room(path: Path, entries: list[dict], settings: CacheSettings) -> None:
@@ -209,12 +228,12 @@ def _open_partial(partial: Path, header: dict, sources: dict[str, tuple[str, str
             return file
         partial.unlink()
     try:
-        file = h5py.File(partial, "x")
+        file = open_to_write(partial, "x")
     except OSError as error:
         raise UserError(
             f"{partial}: cannot be written ({error.strerror or error}); is another process writing it?"
         ) from None
-    file.attrs.update({**header, "complete": False})
+    _put(file, {**header, "complete": False})
     file.create_group("cases")
     file.flush()
     return file
@@ -224,15 +243,14 @@ def _resume(partial: Path, header: dict, sources: dict[str, tuple[str, str]], pr
     """The open partial file without the cases that cannot be kept; None (with a message) to start again."""
     file = None
     try:
-        file = h5py.File(partial, "r+")
-        if any(
-            not np.array_equal(file.attrs[key], header[key]) for key in header if key not in ("name", "split")
-        ):
+        check_regular(partial)
+        file = open_to_write(partial, "r+")
+        if any(not _has(file, key, header[key]) for key in header if key not in ("name", "split")):
             progress(f"{partial} was begun with other settings or labels: started again")
             file.close()
             return None
-        file.attrs.update({"name": header["name"], "split": header["split"], "complete": False})
-        _drop_unusable(file["cases"], sources)
+        _put(file, {"name": header["name"], "split": header["split"], "complete": False})
+        _drop_unusable(plain_group(file, "cases"), sources)
         file.flush()
         progress(f"resuming {partial}: {len(file['cases'])} of {len(sources)} cases are there")
         return file
@@ -240,7 +258,7 @@ def _resume(partial: Path, header: dict, sources: dict[str, tuple[str, str]], pr
         raise UserError(
             f"{partial}: another process is writing it; wait for it, or choose another name"
         ) from None
-    except HDF5_ERRORS as error:
+    except ERRORS as error:
         progress(f"{partial} was damaged when its writing was stopped ({error}): started again")
         if file is not None:
             file.close()
@@ -250,9 +268,9 @@ def _resume(partial: Path, header: dict, sources: dict[str, tuple[str, str]], pr
 def _drop_unusable(groups: h5py.Group, sources: dict[str, tuple[str, str]]) -> None:
     """Removes cases that are unfinished, damaged, changed or excluded (their room is not reused)."""
     for name in sorted(groups):
-        attributes = groups[name].attrs
-        wanted = attributes.get("complete", False) and _source_of(groups[name]) == sources.get(name)
-        if not wanted or checksum_of(stored_parts(groups[name])) != attributes["checksum"]:
+        group = plain_group(groups, name)
+        wanted = group.attrs.get("complete", False) and _source_of(group) == sources.get(name)
+        if not wanted or checksum_of(stored_parts(group, stored_arrays(group))) != text_of(group, "checksum"):
             del groups[name]
 
 
@@ -264,9 +282,7 @@ def _write_case(
     arrays, grid = _arrays_of(case, labels), {**_grid_of(case), **_numbers_of(case, source)}
     for key, array in arrays.items():
         group.create_dataset(key, data=array)
-    group.attrs.update(grid)
-    group.attrs.update(attributes)
-    group.attrs["checksum"] = checksum_of({**arrays, **grid}.items())
+    _put(group, {**grid, **attributes, "checksum": checksum_of({**arrays, **grid}.items())})
     groups.file.flush()
     group.attrs["complete"] = True
     groups.file.flush()

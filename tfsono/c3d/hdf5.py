@@ -16,14 +16,13 @@ import numpy as np
 
 from tfsono.c3d import weights
 from tfsono.c3d.weights import LAYERS, Layout, Listing, Scheme, Stored, UnreadableFile
+from tfsono.hdf5 import ERRORS, is_elsewhere
 
 GROUPS = frozenset((*LAYERS, "conv5a", "conv5b", "fc6", "fc7", "fc8"))
 ROLES = {5: "kernel", 2: "kernel", 1: "bias"}
 """Axes of a dataset -> its role in its layer."""
 
 SCHEME = Scheme(tuple(f"{name}/kernel" for name in LAYERS), tuple(f"{name}/bias" for name in LAYERS))
-ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-"""What h5py raises on damaged files."""
 
 
 def list_hdf5(path: Path) -> Listing:
@@ -53,7 +52,7 @@ def _datasets(file: h5py.File) -> list[h5py.Dataset]:
 
 
 def _add(tensors: dict[str, Stored], path: Path, dataset: h5py.Dataset) -> None:
-    if dataset.external or dataset.is_virtual:
+    if is_elsewhere(dataset):
         raise UnreadableFile(f"dataset {dataset.name} is stored in another file")
     layer = next((part for part in dataset.name.split("/") if part in GROUPS), None)
     known = layer and dataset.ndim in ROLES and dataset.dtype.kind == "f"

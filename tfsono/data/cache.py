@@ -10,11 +10,13 @@
         points_vox        float32 [K, 3]: the landmarks in their order, NaN where missing (if there are any)
         native_image, native_label      before resampling, in the same orientation (if it was resampled)
 
-Arrays are contiguous and not compressed: a random 64^3 patch reads in 0.3 ms, where gzip takes 3.5 ms.
+Arrays are contiguous and not compressed: a random 64^3 patch reads in 0.3 ms, where gzip takes 3.5 ms. A case is
+checked against its checksum, and against what the cache says of itself, when a process first reads any of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,17 +27,24 @@ import h5py
 import numpy as np
 
 from tfsono.data.prepare import CachedCase, CacheSettings, LabelledVolume
+from tfsono.data.splits import PARTS
 from tfsono.errors import UserError
+from tfsono.files import check_regular
+from tfsono.hdf5 import ERRORS, numbers_of, open_to_read, plain_dataset, plain_group, reason, text_of
 
 FORMAT_VERSION = 1
-GRID = ("spacing_mm", "origin_mm", "direction", "native_spacing_mm", "native_origin_mm")
+GRID = {"spacing_mm": 3, "origin_mm": 3, "direction": 9, "native_spacing_mm": 3, "native_origin_mm": 3}
+"""The attributes of a case's grid, and how many numbers each has."""
+
 NUMBERS = ("pixel_size_mm", "hc_mm")
 """Of 2D images only; caches of volumes do not have them."""
 
 THINNED_SIDE = 32
 
-HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
-"""What h5py raises for a damaged file, depending on where the damage is."""
+AGAIN = "delete it and write it again"
+
+_SOUND: set[tuple] = set()
+"""The cases, of which files, that this process (or the one that it was forked from) has checked."""
 
 
 class Cache:
@@ -64,13 +73,8 @@ class Cache:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._process = -1
-        try:
-            with open_whole(self.path) as file:
-                self._read_header(file)
-        except HDF5_ERRORS as error:
-            raise UserError(
-                f"{self.path}: the cache is damaged ({error}); delete it and write it again"
-            ) from None
+        with _damage_refused(self.path), open_whole(self.path) as file:
+            self._read_header(file)
         if self.settings.system != system:
             raise UserError(
                 f"{self.path}: {system} needs a cache written for it; found one of {self.settings.system}: "
@@ -79,17 +83,15 @@ class Cache:
 
     def _read_header(self, file: h5py.File) -> None:
         self.settings = _settings_of(file)
-        self.name: str = file.attrs["name"]
-        self.labels: dict[str, int] = json.loads(file.attrs["labels"])
-        self.landmarks: tuple[str, ...] = tuple(json.loads(file.attrs["landmarks"]))
-        self.split: dict[str, list[str]] | None = json.loads(file.attrs["split"] or "null")
-        groups = file["cases"]
-        self.names: list[str] = sorted(groups)
-        self.subjects = {name: str(groups[name].attrs["subject"]) for name in self.names}
-        self.pixel_sizes_mm = {name: _number(groups[name], "pixel_size_mm") for name in self.names}
-        self.circumferences_mm = {name: _number(groups[name], "hc_mm") for name in self.names}
-        self._shapes = {name: tuple(groups[name]["image"].shape) for name in self.names}
-        self._spacings = {name: tuple(groups[name].attrs["spacing_mm"].tolist()) for name in self.names}
+        self.name = text_of(file, "name")
+        self.labels, self.landmarks, self.split = _labels_of(file), _landmarks_of(file), _split_of(file)
+        groups = {name: plain_group(plain_group(file, "cases"), name) for name in sorted(file["cases"])}
+        self.names: list[str] = list(groups)
+        self.subjects = {name: text_of(group, "subject") for name, group in groups.items()}
+        self.pixel_sizes_mm = {name: _number(group, "pixel_size_mm") for name, group in groups.items()}
+        self.circumferences_mm = {name: _number(group, "hc_mm") for name, group in groups.items()}
+        self._shapes = {name: plain_dataset(group, "image").shape for name, group in groups.items()}
+        self._spacings = {name: numbers_of(group, "spacing_mm", (3,)) for name, group in groups.items()}
 
     def spacing_mm(self, name: str) -> tuple[float, float, float]:
         """The spacing of the case's image along x, y and z."""
@@ -163,67 +165,133 @@ class Cache:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_file": None, "_process": -1}
 
+    def check(self, name: str) -> None:
+        """Compares the case with its checksum and with the cache's labels and landmarks, once in a process.
+
+        Raises:
+            UserError: the case is damaged.
+        """
+        self._group(name)
+
     def _group(self, name: str) -> h5py.Group:
         if name not in self._shapes:
             raise ValueError(f"name must be a case of {self.path}; found {name!r}")
-        if self._file is None or self._process != os.getpid():  # a fork must not share its parent's handle
-            self._file = h5py.File(self.path, "r")
-            self._process = os.getpid()
-        return self._file["cases"][name]
+        with _damage_refused(self.path, name):
+            if self._file is None or self._process != os.getpid():  # a fork must not share its parent's handle
+                self._file = open_to_read(self.path)
+                self._process, state = os.getpid(), os.stat(self.path)
+                self._identity = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+            if (*self._identity, name) not in _SOUND:
+                check_case(self._file["cases"], name, len(self.labels), len(self.landmarks))
+                _SOUND.add((*self._identity, name))
+            return self._file["cases"][name]
+
+
+@contextlib.contextmanager
+def _damage_refused(path: Path, case: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ERRORS as error:
+        where = f"case {case!r} of the cache" if case else "the cache"
+        raise UserError(f"{path}: {where} is damaged ({reason(error)}); {AGAIN}") from None
 
 
 def verify_cache(path) -> list[str]:
     """Reads every array again; one line for each problem, so an empty list means a sound cache."""
     problems = []
     try:
-        with open_whole(Path(path)) as file:
-            labels = len(json.loads(file.attrs["labels"]))
-            for name in sorted(file["cases"]):
-                problems += [f"{name}: {problem}" for problem in _case_problems(file["cases"], name, labels)]
+        with _damage_refused(path), open_whole(Path(path)) as file:
+            labels, landmarks, groups = len(_labels_of(file)), len(_landmarks_of(file)), plain_group(file, "cases")
+            for name in sorted(groups):
+                try:
+                    check_case(groups, name, labels, landmarks)
+                except ERRORS as error:
+                    problems.append(f"{name}: {reason(error)}")
     except UserError as error:
         problems.append(str(error))
-    except HDF5_ERRORS as error:
-        problems.append(f"{path}: the cache is damaged ({error}); delete it and write it again")
     return problems
 
 
-def _case_problems(groups: h5py.Group, name: str, labels: int) -> Iterator[str]:
-    try:
-        group = groups[name]
-        if not group.attrs.get("complete", False):
-            yield "never finished"
-        elif checksum_of(stored_parts(group)) != group.attrs["checksum"]:
-            yield "its arrays do not have the checksum that they were written with"
-        elif not np.isfinite(group["image"][...]).all():
-            yield "NaN or infinite voxels"
-        elif "label" in group and (
-            group["label"].shape != group["image"].shape or group["label"][...].max() > labels
-        ):
-            yield "label and image differ in shape, or an unknown label value"
-    except HDF5_ERRORS as error:
-        yield f"cannot be read ({error})"
+def check_case(groups: h5py.Group, name: str, labels: int, landmarks: int) -> None:
+    """Checks a case against its checksum, and against the numbers of the cache's labels and landmarks.
+
+    Raises:
+        ValueError: or another of `ERRORS`: what is wrong.
+    """
+    group = plain_group(groups, name)
+    if group.attrs.get("complete", False) is not np.True_:
+        raise ValueError("never finished")
+    text_of(group, "subject")
+    for key, count in GRID.items():
+        values = numbers_of(group, key, (count,))
+        if key.endswith("spacing_mm") and min(values) <= 0:
+            raise ValueError(f"{key} must be positive; found {values}")
+    for key in NUMBERS:
+        _number(group, key)
+    arrays = stored_arrays(group)
+    _check_shapes(arrays, labels, landmarks)
+    if checksum_of(stored_parts(group, arrays)) != text_of(group, "checksum"):
+        raise ValueError("its arrays do not have the checksum that they were written with")
+    _check_values(arrays, labels)
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], labels: int, landmarks: int) -> None:
+    """Raises `ValueError` unless the arrays are those of a case, each of its type and size."""
+    found = {key: (array.dtype.name, array.shape) for key, array in arrays.items()}
+    sides = {key: arrays[key].shape for key in ("image", "native_image") if key in arrays}
+    kind = found["image"][0]
+    if kind not in ("float32", "uint8") or any(len(shape) != 3 or min(shape) < 1 for shape in sides.values()):
+        raise ValueError(f"an image must be float32 or uint8 [X, Y, Z]; found {found['image']}")
+    expected = {"image": found["image"]}
+    if "native_image" in found:
+        expected["native_image"] = kind, sides["native_image"]
+    if "label" in found:
+        expected |= {key.replace("image", "label"): ("uint8", shape) for key, shape in sides.items()}
+        for key in (f"foreground/{value}" for value in range(1, labels + 1)):
+            expected[key] = "int32", (len(arrays[key]), 3)
+    if landmarks:
+        expected["points_vox"] = "float32", (landmarks, 3)
+    for key in sorted({*found, *expected}):
+        if found.get(key) != expected.get(key):
+            what = "label and image differ in shape: " if "label" in key else ""
+            raise ValueError(f"{what}{key} must be {expected.get(key, 'absent')}; found {found.get(key, 'none')}")
+
+
+def _check_values(arrays: dict[str, np.ndarray], labels: int) -> None:
+    """Raises `ValueError` for a voxel or a landmark that no case has."""
+    sides = arrays["image"].shape
+    for key, array in arrays.items():
+        if key.endswith("image") and not np.isfinite(array).all():
+            raise ValueError("NaN or infinite voxels")
+        if key.endswith("label") and array.max() > labels:
+            raise ValueError(f"an unknown label value: {array.max()}, and the cache has {labels} labels")
+        if key == "points_vox" and np.isinf(array).any():
+            raise ValueError("an infinite landmark")
+        if key.startswith("foreground/") and array.size and not ((array >= 0) & (array < sides)).all():
+            raise ValueError(f"{key}: voxels outside of the image")
 
 
 def open_whole(path: Path) -> h5py.File:
     """The open file of a whole cache of this version; UserError for any other file."""
     again = "write it with 'tfsono cache SYSTEM DATASET FILE.h5'"
     partial = partial_path(path)
-    if not path.is_file():
+    if not path.exists():
         begun = f"{partial.name}, unfinished: the same command resumes it"
         raise UserError(
             f"{path}: the cache must exist; found {begun if partial.is_file() else 'none'}; {again}"
         )
+    check_regular(path)
     if not h5py.is_hdf5(path):
         raise UserError(f"{path}: must be a cache (HDF5); found another kind of file; {again}")
-    file = h5py.File(path, "r")
+    file = open_to_read(path)
     version = file.attrs.get("format_version")
     if version is None or "system" not in file.attrs:
         problem = f"must be a cache of this package; found another HDF5 file; {again} under another name"
-    elif version != FORMAT_VERSION:
+    elif np.ndim(version) or version != FORMAT_VERSION:
         problem = (
-            f"the cache must have format {FORMAT_VERSION}; found format {version}; delete it and {again}"
+            f"the cache must have format {FORMAT_VERSION}; found format {reason(version)[:20]}; delete it and {again}"
         )
-    elif not file.attrs.get("complete", False):
+    elif file.attrs.get("complete", False) is not np.True_:
         problem = f"the cache must be whole; found one that was never finished; delete it and {again}"
     else:
         return file
@@ -232,8 +300,44 @@ def open_whole(path: Path) -> h5py.File:
 
 
 def _settings_of(file: h5py.File) -> CacheSettings:
-    spacing = tuple(float(value) for value in file.attrs["spacing_mm"])
-    return CacheSettings(str(file.attrs["system"]), str(file.attrs["orientation"]), spacing)
+    spacing = numbers_of(file, "spacing_mm", (0, 3))
+    if spacing and min(spacing) <= 0:
+        raise ValueError(f"spacing_mm must be positive; found {spacing}")
+    return CacheSettings(text_of(file, "system"), text_of(file, "orientation"), spacing)
+
+
+def _labels_of(file: h5py.File) -> dict[str, int]:
+    found = _json_of(file, "labels")
+    if not isinstance(found, dict) or any(type(value) is not int or value < 1 for value in found.values()) or (
+            len(set(found.values())) != len(found)):
+        raise ValueError(f"labels must be names with different numbers from 1; found {str(found)[:60]}")
+    return found
+
+
+def _landmarks_of(file: h5py.File) -> tuple[str, ...]:
+    found = _json_of(file, "landmarks")
+    if not _is_names(found) or len(set(found)) != len(found):
+        raise ValueError(f"landmarks must be different names; found {str(found)[:60]}")
+    return tuple(found)
+
+
+def _split_of(file: h5py.File) -> dict[str, list[str]] | None:
+    found = _json_of(file, "split")
+    if found is not None and not (isinstance(found, dict) and set(found) <= set(PARTS)
+                                  and all(_is_names(part) for part in found.values())):
+        raise ValueError(f"split must be lists of names under {', '.join(PARTS)}; found {str(found)[:60]}")
+    return found
+
+
+def _is_names(value) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _json_of(file: h5py.File, name: str):
+    try:
+        return json.loads(text_of(file, name) or "null")
+    except (ValueError, RecursionError):
+        raise ValueError(f"{name} must be JSON") from None
 
 
 def _read_case(name: str, group: h5py.Group) -> CachedCase:
@@ -265,8 +369,10 @@ def _array(group: h5py.Group, key: str) -> np.ndarray | None:
 
 def _number(group: h5py.Group, key: str) -> float | None:
     """The attribute, None where it is absent or NaN."""
-    value = float(group.attrs.get(key, np.nan))
-    return None if np.isnan(value) else value
+    value = group.attrs.get(key, np.nan)
+    if not np.isscalar(value) or not np.isnan(value) and not 0 < value < np.inf:
+        raise ValueError(f"{key} must be a positive number or NaN; found {str(value)[:40]}")
+    return None if np.isnan(value) else float(value)
 
 
 def partial_path(path: Path) -> Path:
@@ -282,9 +388,15 @@ def checksum_of(parts) -> str:
     return digest.hexdigest()
 
 
-def stored_parts(group: h5py.Group) -> list[tuple[str, np.ndarray]]:
-    """The (name, array) pairs that `checksum_of` was given when the group was written."""
+def stored_arrays(group: h5py.Group) -> dict[str, np.ndarray]:
+    """All arrays of a case."""
     keys = [key for key in sorted(group) if key != "foreground"]
-    keys += [f"foreground/{value}" for value in sorted(group.get("foreground", ()))]
+    if "foreground" in group:
+        keys += [f"foreground/{value}" for value in sorted(plain_group(group, "foreground"))]
+    return {key: plain_dataset(group, key)[...] for key in keys}
+
+
+def stored_parts(group: h5py.Group, arrays: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """The (name, array) pairs that `checksum_of` was given when the group was written."""
     attributes = [*GRID, *(key for key in NUMBERS if key in group.attrs)]
-    return [(key, group[key][...]) for key in keys] + [(key, np.asarray(group.attrs[key])) for key in attributes]
+    return [*arrays.items(), *((key, np.asarray(group.attrs[key])) for key in attributes)]

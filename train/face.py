@@ -80,9 +80,11 @@ def graph_prior(cache, config: FaceConfig, names: list[str]):
 def keep(prior, run) -> None:
     """Writes the prior, where there is one, into the run folder."""
     from tfsono.inference.face_prior import PRIOR, write_prior
+    from tfsono.training.record import recorded
 
     if prior is not None:
-        write_prior(run.folder / PRIOR, prior)
+        with recorded(run.folder, PRIOR) as (path,):
+            write_prior(path, prior)
 
 
 def compiled(network, config: FaceConfig):

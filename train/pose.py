@@ -65,8 +65,10 @@ def atlas_set(cache, names: list[str]):
 def keep(atlases, run) -> None:
     """Writes the atlas set into the run folder; warns if it is too small for the refinement."""
     from tfsono.inference.atlases import ATLASES, write_atlases
+    from tfsono.training.record import recorded
 
-    write_atlases(run.folder / ATLASES, atlases)
+    with recorded(run.folder, ATLASES) as (path,):
+        write_atlases(path, atlases)
     shortage = atlases.shortage(run.config.refine_atlases)
     if shortage:
         print(shortage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfsono.data.splits import subjects_in_two_parts
 from tfsono.errors import UserError
 
 
@@ -29,10 +30,17 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
         names = [(kind, tuple(getattr(cache, kind)), getattr(run.config, f"{kind[:-1]}_names")) for kind in kinds]
         if kinds:
             names.append(("orientation", cache.settings.orientation, run.config.orientation))
+        if "labels" in kinds:
+            names.append(("label values", cache.labels, run.data["labels"]))
         for name, found, wanted in names:
             if found != wanted:
                 raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; "
                                 "give the cache of that run")
+        shared = subjects_in_two_parts(run.split, cache.subjects)
+        if shared:
+            subject, parts = next(iter(shared.items()))
+            raise UserError(f"{run.folder / 'split.json'}: subject {subject!r} is in {' and '.join(parts)}, so its "
+                            "cases are no test; train again")
     missing = [name for name in first if name not in cache.names]
     if missing:
         raise UserError(f"{cache.path}: lacks the test case {missing[0]}; give the cache of {runs[0].folder}")

@@ -45,13 +45,16 @@ def adopt_first_stage(run: Run) -> None:
     Raises:
       UserError: not a run of unet_roi, without weights, or trained on cases that this run tests.
     """
+    from tfsono.training.record import recorded
+
     if not run.config.roi_run or (run.folder / FIRST_STAGE / "config.json").is_file():
         return
     first = checked_first_stage(run.config.roi_run, run.split)
-    folder = make_folder(run.folder / FIRST_STAGE)
-    shutil.copyfile(first.weights(), folder / first.weights().name)
-    for name in reversed(KEPT):  # the config last: it marks the folder as complete
-        shutil.copyfile(first.folder / name, folder / name)
+    make_folder(run.folder / FIRST_STAGE)
+    files = [first.weights().name, *reversed(KEPT)]  # the config last: it marks the folder as complete
+    with recorded(run.folder, *(f"{FIRST_STAGE}/{name}" for name in files)) as paths:
+        for name, path in zip(files, paths, strict=True):
+            shutil.copyfile(first.folder / name, path)
 
 
 def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) -> Run:

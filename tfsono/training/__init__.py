@@ -2,6 +2,7 @@
 
     start         checks of cache, settings, machine and first weights; then the run folder
     run           the folder of a run
+    record        the SHA-256 of its files, and how they are written
     fingerprint   what a run is trained on: spacing, size, intensities, sizes of labels
     fit           the training loop: history, best and last weights, exact resumption
     checkpoint    the state of a training in one file

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.files import replacing
+from tfsono.hdf5 import ERRORS, open_to_read, open_to_write, plain_dataset, plain_group, put_text, reason
 from tfsono.training.adversarial import AdversarialTrainer
 
 
@@ -28,27 +29,46 @@ def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None
 
     For an `AdversarialTrainer`: those of both networks, both optimizers, and its step count.
     """
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, open_to_write(partial, "w") as file:
         file.attrs["step"] = step
         for name, variable in _variables(network).items():
             file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
-            file[name].attrs["path"] = variable.path
+            put_text(file[name], "path", variable.path)
 
 
-def load_state(path: str | os.PathLike, network: keras.Model) -> int:
+def load_state(path: str | os.PathLike, network: keras.Model, steps: int | None = None) -> int:
     """Loads a saved state into a compiled network and its built optimizer, and returns its step.
 
+    Args:
+      path: of the state.
+      network: compiled, its optimizer built.
+      steps: of the whole training; None does not limit the state's.
+
     Raises:
-      UserError: the state is of another network.
+      UserError: no state, damaged, of another network, past the end of the training, or not finite.
     """
-    with h5py.File(path, "r") as file:
-        variables = _variables(network)
-        saved = {f"{kind}/{name}" for kind in file for name in file[kind]}
-        if saved != set(variables) or any(file[n].shape != tuple(v.shape) for n, v in variables.items()):
-            raise UserError(f"{path}: the saved state is of another network; choose another --run_dir")
-        for name, variable in variables.items():
-            variable.assign(file[name][...])
-        return int(file.attrs["step"])
+    try:
+        with open_to_read(path) as file:
+            step = file.attrs["step"]
+            if not isinstance(step, np.integer) or step < 0 or steps is not None and step > steps:
+                raise ValueError(f"its step must be from 0 to {steps or 'the last'}; found {reason(step)[:40]}")
+            _load_variables(file, path, _variables(network))
+    except ERRORS as error:
+        raise UserError(f"{path}: the saved state is damaged ({reason(error)}); delete its folder and train again"
+                        ) from None
+    return int(step)
+
+
+def _load_variables(file: h5py.File, path: str | os.PathLike, variables: dict[str, object]) -> None:
+    saved = {f"{kind}/{name}" for kind in file for name in plain_group(file, kind)}
+    arrays = {name: plain_dataset(file, name) for name in sorted(saved)}
+    if saved != set(variables) or any(arrays[n].shape != tuple(v.shape) for n, v in variables.items()):
+        raise UserError(f"{path}: the saved state is of another network; choose another --run_dir")
+    for name, variable in variables.items():
+        values = arrays[name][...]
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} has NaN or infinite values")
+        variable.assign(values)
 
 
 def save_weights(path: str | os.PathLike, network: keras.Model) -> None:

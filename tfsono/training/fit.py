@@ -25,6 +25,7 @@ from tfsono.errors import UserError
 from tfsono.files import write_text
 from tfsono.progress import Countdown
 from tfsono.training.checkpoint import load_state, save_state, save_weights
+from tfsono.training.record import recorded
 from tfsono.training.run import Run, read_history
 
 
@@ -81,7 +82,10 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
         print(f"{run.folder}: already finished; nothing to do")
         return
     network.optimizer.build(network.trainable_variables)
-    start = load_state(run.state, network) if run.state.is_file() else 0
+    start = load_state(run.state, network, schedule.iterations) if run.state.exists() else 0
+    if start % schedule.record_every:
+        raise UserError(f"{run.state}: is of step {start}, and records are written every {schedule.record_every}; "
+                        "delete its folder and train again")
     if start:
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
     recorder = Recorder(run, schedule, validate, start)
@@ -89,8 +93,9 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
         network.fit(batches(range(start, schedule.iterations)), shuffle=False, verbose=0, callbacks=[recorder],
                     epochs=schedule.iterations // schedule.record_every, initial_epoch=start // schedule.record_every,
                     steps_per_epoch=schedule.record_every)
-    write_text(run.folder / "finished.json", json.dumps({
-        "steps": int(recorder.rows[-1]["step"]), "seconds": recorder.rows[-1]["seconds"]}, indent=2) + "\n")
+    with recorded(run.folder, "finished.json") as (path,):
+        write_text(path, json.dumps({"steps": int(recorder.rows[-1]["step"]),
+                                     "seconds": recorder.rows[-1]["seconds"]}, indent=2) + "\n")
 
 
 class Recorder(keras.callbacks.Callback):
@@ -101,6 +106,9 @@ class Recorder(keras.callbacks.Callback):
         self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
         self.history = run.folder / "history.csv"
         self.rows = [row for row in read_history(self.history) if row["step"] <= start]
+        if start and (not self.rows or self.rows[-1]["step"] != start or "seconds" not in self.rows[-1]):
+            raise UserError(f"{self.history}: must have a row of step {start}, at which {run.state.name} was written; "
+                            "delete the folder and train again")
         self.before = self.rows[-1]["seconds"] if self.rows else 0.0
         self.step = start
         self.writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"), filename_suffix=f".{start}")
@@ -122,15 +130,16 @@ class Recorder(keras.callbacks.Callback):
                "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
         score = self.schedule.score
         if self.validate:
-            row[score.column] = self.validate()
+            row[score.column] = float(self.validate())
         best = self.validate and score.value(row) > max(map(score.value, self.rows), default=-math.inf)
         self.rows.append(row)
-        if best:
-            save_weights(self.run.folder / "best.weights.h5", self.model)
-        save_weights(self.run.folder / "last.weights.h5", self.model)
-        write_history(self.history, self.rows)
+        names = [*["best.weights.h5"] * bool(best), "last.weights.h5", "history.csv", "state.h5"]
+        with recorded(self.run.folder, *names) as paths:  # the state last: where it exists, all the other files do
+            for path in paths[:-2]:
+                save_weights(path, self.model)
+            write_history(paths[-2], self.rows)
+            save_state(paths[-1], self.model, self.step)
         self._write_summary(row)
-        save_state(self.run.state, self.model, self.step)  # last: where it exists, all the other files do
         found = f", {score.column.replace('_', ' ')} {row[score.column]:.4f}{' (best)' * best}" if self.validate else ""
         self._print(f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}")
         self.model.stop_training = self.stale()

@@ -1,27 +1,36 @@
-"""The folder of a run: its settings, versions, split and data; made once, and checked when the run is resumed."""
+"""The folder of a run: its settings, versions, split and data; made once, and checked whenever it is opened."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shlex
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import tfsono
 from tfsono.config import Choices, Settings, differences, load_settings, save_settings
+from tfsono.data.splits import check_split_names, read_split
 from tfsono.errors import UserError
-from tfsono.files import make_folder, read_json, read_rows, write_text
+from tfsono.files import check_regular, make_folder, read_json, read_rows, write_text
+from tfsono.hdf5 import ERRORS, reason
 from tfsono.locks import LOCK
+from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
+from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
 
 DAMAGED = "delete its folder and train again"
+BEGUN = (LOCK, RECORD, "split.json", "data.json", VERSIONS, "command.txt")  # in a folder before its config.json
+LARGEST_LABEL = 65535  # in a dataset's masks
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
 
 
@@ -68,7 +77,7 @@ class Run:
         names = {"best": ["best"], "last": ["last"], "auto": ["best", "last"]}[which]
         for name in names:
             path = self.folder / f"{name}.weights.h5"
-            if path.is_file():
+            if path.exists():
                 return path
         if which == "best" and self.finished:
             raise UserError(f"{self.folder}: no best weights, as it had no validation cases; use the last ones")
@@ -96,55 +105,142 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
     if (folder / "config.json").is_file():
         _check_same(run)
         return run
-    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+    if folder.is_dir() and any(path.name not in BEGUN and not path.name.startswith(".partial_")
+                               for path in folder.iterdir()):
         raise UserError(f"{folder}: not empty and not a run folder; choose another --run_dir")
     make_folder(folder)
-    write_text(folder / "split.json", json.dumps(split, indent=2) + "\n")
-    write_text(folder / "data.json", json.dumps(data, indent=2) + "\n")
-    write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
     write_text(folder / "command.txt", shlex.join(sys.argv) + "\n")
-    save_settings(folder / "config.json", settings)  # last: a folder with it is complete
+    contents = {"split.json": split, "data.json": data, VERSIONS: {**versions(), MARK: RECORD}}
+    with recorded(folder, *contents, "config.json") as paths:  # the config last: a folder with it is complete
+        for path, content in zip(paths, contents.values(), strict=False):
+            write_text(path, json.dumps(content, indent=2) + "\n")
+        save_settings(paths[-1], settings)
     return run
 
 
 def _check_same(run: Run) -> None:
+    check_files(run.folder)
+    if not (run.folder / RECORD).exists():
+        record_files(run.folder)
     changed = differences(load_settings(run.folder / "config.json", run.settings.choices).config, run.config)
     if changed:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     split, data = (read_json(run.folder / f"{name}.json", DAMAGED) for name in ("split", "data"))
-    of_release_before = TRAINED_ON in run.data and TRAINED_ON not in data
+    of_release_before = TRAINED_ON in run.data and isinstance(data, dict) and TRAINED_ON not in data
     if of_release_before:
         data[TRAINED_ON] = run.data[TRAINED_ON]
     for name, held, found in (("split", split, run.split), ("data", data, run.data)):
         if held != found:
             raise UserError(f"{run.folder}: the run was started with another {name}; choose another --run_dir")
     if of_release_before:
-        write_text(run.folder / "data.json", json.dumps(data, indent=2) + "\n")
+        with recorded(run.folder, "data.json") as (path,):
+            write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def read_run(folder: str | os.PathLike, choices: Choices) -> Run:
-    """Opens an existing run folder.
+    """Opens an existing run folder, after a check of every file that `run.json` names.
 
     Raises:
-      UserError: no such folder, or not a run of this system.
+      UserError: no such folder, or not a run of this system; a file is changed, missing or of another run; the files
+        contradict each other.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder; create it by `train/{choices.system}.py --run_dir`")
     settings = load_settings(folder / "config.json", choices)
-    return Run(folder, settings, read_json(folder / "split.json", DAMAGED), read_json(folder / "data.json", DAMAGED))
+    check_files(folder)
+    split, data = read_split(folder / "split.json"), _read_data(folder / "data.json", settings.config)
+    check_split_names(split, data["cases"], f"{folder / 'split.json'}")
+    trained = data.get(TRAINED_ON, {}).get("cases", 0)
+    if trained > len(split["train"]):
+        raise UserError(f"{folder / 'split.json'}: names {len(split['train'])} training cases, and by data.json "
+                        f"{trained} were trained on; {DAMAGED}")
+    return Run(folder, settings, split, data)
+
+
+class TrainedOn(TypedDict, total=False):
+    """Of the record of `tfsono.training.fingerprint`, what is read here."""
+
+    cases: int
+
+
+class Data(TypedDict):
+    """What the data.json of every run has."""
+
+    dataset: str
+    cases: list[str]
+
+
+def _read_data(path: Path, config) -> dict:
+    """The content of data.json, whose labels and landmarks must be those of the config, in the same order."""
+    data = read_json(path, DAMAGED)
+    check_structure(data, Data, path)
+    check_structure(data.get(TRAINED_ON, {}), TrainedOn, path, TRAINED_ON)
+    for kind, hint in (("labels", dict[str, int]), ("landmarks", list[str])):
+        names = getattr(config, f"{kind[:-1]}_names", ())
+        if not names:
+            continue
+        check_structure(data.get(kind), hint, path, kind)
+        if tuple(data[kind]) != names:
+            raise UserError(f"{path}: {kind} must be those of config.json, {shown(list(names))}; found "
+                            f"{shown(list(data[kind]))}; {DAMAGED}")
+    check_label_values(data["labels"] if getattr(config, "label_names", ()) else {}, path, DAMAGED)
+    return data
+
+
+def check_label_values(labels: dict[str, int], path: str | os.PathLike, remedy: str) -> None:
+    """Raises `UserError` for labels whose values no dataset's masks can have."""
+    values = list(labels.values())
+    if len(set(values)) != len(values) or any(not 1 <= value <= LARGEST_LABEL for value in values):
+        raise UserError(f"{path}: labels must have different values from 1 to {LARGEST_LABEL}; found {shown(labels)}; "
+                        f"{remedy}")
 
 
 def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:
-    """Loads the run's weights into its network and returns their file."""
+    """Loads the run's weights into its network and returns their file.
+
+    Raises:
+      UserError: no such weights, no file of weights, those of another network, or not finite.
+    """
     path = run.weights(which)
-    network.load_weights(path)
+    check_regular(path)
+    try:
+        network.load_weights(path)
+    except (*ERRORS, AttributeError, IndexError) as error:  # Keras names neither the file nor always the reason
+        raise UserError(f"{path}: cannot be loaded as weights of the run's network ({reason(error)}); {DAMAGED}"
+                        ) from None
+    check_finite(path, network.variables)
     return path
 
 
+def check_finite(path: str | os.PathLike, variables) -> None:
+    """Raises `UserError` where a variable that was read from `path` is NaN or infinite."""
+    for variable in variables:
+        if not np.isfinite(np.asarray(keras.ops.convert_to_numpy(variable.value), np.float64)).all():
+            raise UserError(f"{path}: {variable.path} has NaN or infinite values; {DAMAGED}")
+
+
 def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
-    """The rows of `history.csv`; [] without the file."""
-    if not Path(path).is_file():
+    """The rows of `history.csv`; [] without the file.
+
+    Raises:
+      UserError: it is no table of numbers with a column `step`.
+    """
+    if not Path(path).exists():
         return []
-    header, *rows = read_rows(path)
-    return [dict(zip(header, map(float, row), strict=True)) for row in rows]
+    header, *rows = read_rows(path) or [[]]
+    if "step" not in header or len(set(header)) != len(header):
+        raise UserError(f"{path}: must have a column step, and each column once; found {shown(header)}; {DAMAGED}")
+    return [dict(zip(header, _numbers(path, number, row, len(header)), strict=True))
+            for number, row in enumerate(rows, 2)]
+
+
+def _numbers(path: str | os.PathLike, line: int, row: list[str], count: int) -> list[float]:
+    """The numbers of a row; NaN stands for one that is unknown."""
+    try:
+        values = [int(text) if text.isdecimal() else float(text) for text in row]
+    except ValueError:
+        values = []
+    if len(values) != count or any(math.isinf(value) for value in values):
+        raise UserError(f"{path}: line {line} must have {count} numbers; found {shown(row)}; {DAMAGED}")
+    return values

@@ -15,10 +15,11 @@ from tfsono.config import Choices, Settings, differences, settings_from
 from tfsono.data.cache import Cache
 from tfsono.data.splits import chosen_split
 from tfsono.errors import UserError
-from tfsono.files import write_text
+from tfsono.files import read_text, write_text
 from tfsono.locks import locked
 from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
 from tfsono.training.fit import Schedule, Score, set_seed
+from tfsono.training.record import recorded
 from tfsono.training.run import Run, load_weights, open_run, read_run
 
 INITIALISATION = "initialisation.txt"  # in a run folder: the origin of the first weights
@@ -64,6 +65,8 @@ class Start:
           UserError: as `tfsono.training.run.open_run`, or another process writes the folder.
         """
         cache, trained = self.cache, [name for name in split["train"] if name not in excluded]
+        for name in (*split["train"], *split["validation"]):
+            cache.check(name)  # here, as TensorFlow buries the errors of its input pipelines
         names = {"labels": cache.labels, "landmarks": list(cache.landmarks)}
         held = {"dataset": cache.name, **{kind: names[kind] for kind in self.kinds}, "cases": cache.names}
         held[TRAINED_ON] = (fingerprint_of_volumes(cache, trained) if self.kinds else
@@ -74,7 +77,8 @@ class Start:
         if excluded:
             print(f"{len(excluded)} training cases without a reference are excluded: {', '.join(excluded)}")
         print(report)
-        write_text(run.folder / INITIALISATION, f"{report}\n")
+        with recorded(run.folder, INITIALISATION) as (path,):
+            write_text(path, f"{report}\n")
         return run
 
 
@@ -168,7 +172,7 @@ def check_precision(precision: str) -> None:
 
 def resumed(run_dir: Path) -> str:
     """The origin of a resumed run's first weights; "" for a new run. `fit` loads the state later."""
-    return initialisation_of(run_dir) if (run_dir / "state.h5").is_file() else ""
+    return initialisation_of(run_dir) if (run_dir / "state.h5").exists() else ""
 
 
 def initialisation_of(run_dir: Path) -> str:
@@ -178,8 +182,12 @@ def initialisation_of(run_dir: Path) -> str:
       UserError: the run folder does not record it.
     """
     for name in (INITIALISATION, BEFORE_0_2):
-        if (run_dir / name).is_file():
-            return (run_dir / name).read_text(encoding="utf-8").strip()
+        if (run_dir / name).exists():
+            lines = read_text(run_dir / name).strip().splitlines()
+            if len(lines) != 1 or not lines[0].isprintable():
+                raise UserError(f"{run_dir / name}: must be one line of text; found {len(lines)}; delete the folder "
+                                "and train again")
+            return lines[0]
     raise UserError(f"{run_dir}: no {INITIALISATION}; delete the folder and train again")
 
 

@@ -21,6 +21,7 @@ from tfsono.report.hip_tables import hip_tables
 from tfsono.report.plots import _cases_panel, png_figure
 from tfsono.report.rows import case_means
 from tfsono.report.tables import Metric, case_table, comparison_table, paired_table, to_markdown
+from tfsono.training.record import record_files
 
 SPACING = (1.0, 1.0, 1.0)
 DICE = (("dice", "DICE", 3),)
@@ -276,6 +277,7 @@ def test_an_evaluation_of_nothing_but_absent_labels_ends_well(place, empty_predi
     shutil.copytree(place / "run", place / "alone")
     split = json.loads((place / "alone" / "split.json").read_text())
     (place / "alone" / "split.json").write_text(json.dumps(split | {"test": ["case_5"]}))
+    record_files(place / "alone")
     script("evaluate").main(["--data", str(place / "small.h5"), "--runs", str(place / "alone"), "--out",
                              str(place / "nothing")])
     assert (place / "nothing" / "report.html").is_file()

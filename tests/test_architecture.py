@@ -23,7 +23,7 @@ LAYERS = (
     ("locks", "config", "hdf5"),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d"),
-    ("data", "phantoms", "models", "report"),
+    ("data", "phantoms", "models", "report", "manifest"),
     ("training",),
     ("audit", "inference", "evaluation"),
     ("export", "doctor"),

@@ -16,6 +16,7 @@ from small_caches import TINY, write_small_dataset, write_small_head_dataset
 from small_datasets import write_image, write_json
 from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
+from tfsono.training.record import record_files
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21))
@@ -274,6 +275,8 @@ def test_export_and_predict_need_a_run_with_weights(place, words):
     assert str(place / "none") in refused(place / "none") and "run folder" in refused(place / "none")
     assert str(place / "dataset") in refused(place / "dataset") and "run folder" in refused(place / "dataset")
     (place / "run" / "last.weights.h5").unlink()
+    assert "last.weights.h5: missing" in refused(place / "run")
+    record_files(place / "run")  # as before the first record
     assert str(place / "run") in refused(place / "run") and "train/hip.py" in refused(place / "run")
 
 
@@ -282,14 +285,19 @@ def test_evaluation_looks_at_every_run_before_it_measures_the_first(place):
     assert str(place / "none") in refusal(place, evaluate, *words, place / "none")
     shutil.copytree(place / "run", place / "young")
     (place / "young" / "last.weights.h5").unlink()
+    assert "last.weights.h5: missing" in refusal(place, evaluate, *words, place / "young")
+    record_files(place / "young")  # as before the first record
     text = refusal(place, evaluate, *words, place / "young")
     assert str(place / "young") in text and "train/hip.py" in text
     other = shutil.copytree(place / "run", place / "other")
     split = json.loads((other / "split.json").read_text(encoding="utf-8"))
     write_json(other / "split.json", {**split, "train": split["test"], "test": split["train"]})
+    assert "split.json: is not the file" in refusal(place, evaluate, *words, other)
+    record_files(other)
     text = refusal(place, evaluate, *words, other)
     assert str(other) in text and "other test cases" in text and "--split" in text
     write_json(other / "split.json", {**split, "test": []})
+    record_files(other)
     assert "--test_cases" in refusal(place, evaluate, *words[:4], "--runs", other)
 
 

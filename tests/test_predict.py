@@ -23,6 +23,7 @@ from tfsono.predict.masks import label_values
 from tfsono.predict.sources import Options
 from tfsono.systems.commands import export_run, predict
 from tfsono.systems.hip import load_runs
+from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
 
@@ -55,12 +56,13 @@ def run_dir(tmp_path_factory):
         middle_widths=(2,), initial_deviation=0.0)
     folder = tmp_path_factory.mktemp("runs") / "small"
     run = open_run(folder, settings, {"train": ["a"], "validation": [], "test": ["b"]},
-                   {"dataset": "phantom", "cases": 2, "labels": {"femur": 3, "pelvis": 7}})
+                   {"dataset": "phantom", "cases": ["a", "b"], "labels": {"femur": 3, "pelvis": 7}})
     keras.utils.set_random_seed(3)
     network = hip.build(run.config)
     kernel = np.random.default_rng(0).normal(size=(1, 1, 1, 4, 3))
     network.get_layer("upper_cls").set_weights([kernel, np.zeros(3)])
     network.save_weights(folder / "last.weights.h5")
+    record_files(folder)
     return folder
 
 

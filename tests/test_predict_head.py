@@ -30,6 +30,7 @@ from tfsono.predict.pixel_sizes import read_pixel_sizes
 from tfsono.predict.sources import Options
 from tfsono.systems.commands import export_run, predict
 from tfsono.systems.head import load_runs, manifest_of, measuring_of
+from tfsono.training.record import record_files
 from tfsono.training.run import Run, open_run
 from tfsono.volumes.landmarks import read_landmarks
 
@@ -281,6 +282,7 @@ def run_dir(tmp_path_factory):
     network = head.build(run.config)
     network.get_layer("mask").set_weights([40 * w for w in network.get_layer("mask").get_weights()])
     network.save_weights(folder / "last.weights.h5")
+    record_files(folder)
     return folder
 
 

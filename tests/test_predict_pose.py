@@ -28,6 +28,7 @@ from tfsono.predict.pose import OUTPUTS, PosePredictor, point_flags, predictor_o
 from tfsono.predict.sources import Model, Options
 from tfsono.report.pose_tables import ORDER, PAPER_TABLE_1, PAPER_TABLE_2, in_order
 from tfsono.systems.commands import check_options
+from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks, write_markups
@@ -200,10 +201,12 @@ def place(tmp_path_factory):
     for name, variant, seed in (("r4", "land_r4", 0), ("gcp", "land_gcp", 0), ("gcp_1", "land_gcp", 1),
                                 ("gan", "gan_gcp", 0)):
         settings = choose(POSE, "quick", variant).replaced("test", landmark_names=LANDMARKS, seed=seed)
-        run = open_run(place / "runs" / name, settings, split, {"dataset": "marks", "cases": 5, "labels": {}})
+        run = open_run(place / "runs" / name, settings, split, {
+            "dataset": "marks", "cases": [f"fetus_{number}" for number in range(5)], "landmarks": list(LANDMARKS)})
         for file in ("last.weights.h5", "library.json", "initialisation.txt"):
             (run.folder / file).write_text(name, encoding="utf-8")
         (run.folder / "history.csv").write_text("step,loss\n1,2.0\n2,1.0\n", encoding="utf-8")
+        record_files(run.folder)
     return place
 
 
@@ -304,10 +307,12 @@ def test_bad_input_is_one_line(place, systems, tmp_path, change, runs, words):
     try:
         if "split" in change:
             write_json(path, change["split"])
+            record_files(path.parent)
         with pytest.raises(UserError, match=words) as error:
             evaluate(place, tmp_path / "out", "--refine", runs=runs)
     finally:
         path.write_text(kept, encoding="utf-8")
+        record_files(path.parent)
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 

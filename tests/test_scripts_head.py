@@ -27,6 +27,7 @@ from tfsono.errors import UserError
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.geometry.head_labels import DEFAULT_ORDER
 from tfsono.training.fit import Recorder
+from tfsono.training.record import record_files
 from tfsono.training.run import read_history, read_run
 
 EVALUATED = ("unet", "unet_1", "coordinate")
@@ -65,8 +66,8 @@ def test_every_network_trains_and_is_validated(place, name):
     if name in OTHERS:
         train(place, name, "--variant", name)
     assert {path.name for path in run.iterdir()} >= {
-        "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "tensorboard",
-        "best.weights.h5", "last.weights.h5", "state.h5", "finished.json", "initialisation.txt"}
+        "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "run.json",
+        "tensorboard", "best.weights.h5", "last.weights.h5", "state.h5", "finished.json", "initialisation.txt"}
     history = read_history(run / "history.csv")
     score = "validation_dice" if read_run(run, HEAD).config.part == "segmentation" else "validation_mre_mm"
     assert [row["step"] for row in history] == [2, 4]
@@ -348,6 +349,7 @@ def test_runs_that_cannot_be_compared(place):
     split = json.loads((place / "runs" / "other" / "split.json").read_text(encoding="utf-8"))
     split["test"], split["train"] = split["test"][1:], split["train"] + split["test"][:1]
     (place / "runs" / "other" / "split.json").write_text(json.dumps(split))
+    record_files(place / "runs" / "other")
     with pytest.raises(UserError, match="other test cases"):
         evaluate(place, ("unet", "other"), "bad")
     with pytest.raises(UserError, match="--samples -1"):

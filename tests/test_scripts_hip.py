@@ -15,6 +15,7 @@ from small_caches import TINY, write_small_dataset
 from tfsono.__main__ import run as tfsono
 from tfsono.demo import steps
 from tfsono.errors import UserError
+from tfsono.training.record import record_files
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21), (23, 19, 17))
@@ -45,8 +46,8 @@ def place(tmp_path_factory):
 def test_a_run_records_its_settings(place):
     run = place / "runs" / "one"
     assert {path.name for path in run.iterdir()} >= {
-        "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "tensorboard",
-        "last.weights.h5", "state.h5", "finished.json", "initialisation.txt"}
+        "config.json", "command.txt", "versions.json", "split.json", "data.json", "history.csv", "run.json",
+        "tensorboard", "last.weights.h5", "state.h5", "finished.json", "initialisation.txt"}
     assert "without transfer" in (run / "initialisation.txt").read_text(encoding="utf-8")
     assert "stand-in, not from C3D" in (place / "runs" / "three" / "initialisation.txt").read_text(encoding="utf-8")
 
@@ -214,6 +215,7 @@ def test_runs_that_cannot_be_ensembled_are_refused(place, saved):
     config = json.loads((coarse / "config.json").read_text(encoding="utf-8"))
     config["values"]["spacing_mm"] = [2.0, 2.0, 2.0]
     (coarse / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    record_files(coarse)
     with pytest.raises(UserError, match="coarse: spacing_mm"):
         tfsono(["export", one, str(place / "saved_odd"), "--ensemble_with", str(coarse)])
     assert not (place / "saved_odd").exists()

@@ -24,6 +24,7 @@ from tfsono.predict.sources import Options, model_key
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import export_run, predict
 from tfsono.systems.demo_words import DemoWords
+from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
 from tfsono.volumes.image import Volume, write_volume
 
@@ -102,8 +103,9 @@ def make_run(folder, kind, **changes):
     name, variant, _, values = KINDS[kind]
     settings = choose(system(name).CHOICES, "quick", variant).replaced("test", **{**values, **changes})
     labels = {label: 1 for label in getattr(settings.config, "label_names", ("head",))}
+    landmarks = list(getattr(settings.config, "landmark_names", ()))
     return open_run(folder, settings, {"train": ["a"], "validation": [], "test": ["b"]},
-                    {"dataset": "phantom", "cases": 2, "labels": labels})
+                    {"dataset": "phantom", "cases": ["a", "b"], "labels": labels, "landmarks": landmarks})
 
 
 def random_weights(run, kind, seed):
@@ -112,6 +114,7 @@ def random_weights(run, kind, seed):
     network.set_weights([weight if weight.ndim < 2 else weight + random.normal(0, 0.2, weight.shape)
                          for weight in network.get_weights()])
     network.save_weights(run.folder / "last.weights.h5")
+    record_files(run.folder)
 
 
 def outputs_of(place, kind, *seeds) -> dict:

@@ -79,12 +79,13 @@ SPLIT = {"train": ["a"], "validation": [], "test": ["b"]}
 
 
 def test_a_run_folder_is_read_as_it_was_written(tmp_path, settings):
-    run = open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"})
+    data = {"dataset": "small", "cases": ["a", "b"], "labels": {"head": 1}}
+    run = open_run(tmp_path / "run", settings, SPLIT, data)
     again = read_run(tmp_path / "run", HIP)
-    assert (again.settings, again.split, again.data) == (run.settings, SPLIT, {"dataset": "small"})
+    assert (again.settings, again.split, again.data) == (run.settings, SPLIT, data)
     assert json.loads((tmp_path / "run" / "versions.json").read_text(encoding="utf-8"))["keras"]
     assert (tmp_path / "run" / "command.txt").read_text(encoding="utf-8")
-    assert open_run(tmp_path / "run", settings, SPLIT, {"dataset": "small"}) == run
+    assert open_run(tmp_path / "run", settings, SPLIT, data) == run
 
 
 def test_another_configuration_split_or_dataset_is_refused(tmp_path, settings):
@@ -99,13 +100,15 @@ def test_another_configuration_split_or_dataset_is_refused(tmp_path, settings):
 
 def test_a_run_of_the_previous_release_is_resumed_unless_it_uses_a_removed_option(tmp_path, settings):
     path = open_run(tmp_path / "run", settings, SPLIT, {}).folder / "config.json"
+    (tmp_path / "run" / "versions.json").unlink()  # says that there must be a run.json
     content = json.loads(path.read_text(encoding="utf-8"))
     for axis in "zx":
         content["values"] |= {"c3d_time_axis": axis, "jit_compile": False}
         path.write_text(json.dumps(content), encoding="utf-8")
+        (tmp_path / "run" / "run.json").unlink()  # the release before wrote none
         if axis == "z":
             assert open_run(tmp_path / "run", settings, SPLIT, {}).settings == settings
-    with pytest.raises(UserError, match="c3d_time_axis is x"):
+    with pytest.raises(UserError, match='c3d_time_axis is "x"'):
         open_run(tmp_path / "run", settings, SPLIT, {})
 
 
@@ -119,7 +122,8 @@ def test_another_folder_is_not_touched(tmp_path, settings):
 
 
 def test_a_run_folder_that_another_training_writes_is_refused(tmp_path, settings, monkeypatch):
-    cache = SimpleNamespace(name="small", labels={"bone": 1}, landmarks=(), names=["a", "b", "c"])
+    cache = SimpleNamespace(name="small", labels={"bone": 1}, landmarks=(), names=["a", "b", "c"],
+                            check=lambda name: None)
     monkeypatch.setattr("tfsono.training.start.fingerprint_of_volumes", lambda cache, names: {"cases": len(names)})
 
     def start(until_the_end):

@@ -18,6 +18,7 @@ from tfsono.data.layout import open_dataset
 from tfsono.data.prepare import CacheSettings
 from tfsono.errors import UserError
 from tfsono.training.fingerprint import fingerprint_of_images, fingerprint_of_volumes, spread
+from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
 from tfsono.training.start import Start
 
@@ -139,6 +140,8 @@ def test_a_run_of_the_release_before_resumes_and_gets_the_record(dataset, tmp_pa
         run = run_of(cache, tmp_path / "run")
         old = {name: value for name, value in run.data.items() if name != "trained_on"}
         (tmp_path / "run" / "data.json").write_text(json.dumps(old))
+        for name in ("run.json", "versions.json"):  # it wrote no run.json, and did not say that there is one
+            (tmp_path / "run" / name).unlink()
         config = json.loads((tmp_path / "run" / "config.json").read_text())
         del config["values"]["outside_factor"], config["origins"]["outside_factor"]
         (tmp_path / "run" / "config.json").write_text(json.dumps(config))
@@ -147,6 +150,7 @@ def test_a_run_of_the_release_before_resumes_and_gets_the_record(dataset, tmp_pa
         assert read_run(tmp_path / "run", HIP).data == run.data
         assert read_run(tmp_path / "run", HIP).settings == run.settings
         (tmp_path / "run" / "data.json").write_text(json.dumps(old | {"dataset": "other"}))
+        record_files(tmp_path / "run")
         with pytest.raises(UserError, match="another data"):
             run_of(cache, tmp_path / "run")
         assert json.loads((tmp_path / "run" / "data.json").read_text()) == old | {"dataset": "other"}

@@ -15,6 +15,7 @@ The packages and modules from the lowest layer up; imports go down only, or stay
     contrast                    CLAHE and letterboxing of a 2D image, in the graph
     metrics, volumes, c3d       metrics of one case in millimetres; reading and writing files; C3D weights
     data, phantoms, models      dataset -> cache -> tf.data; synthetic datasets; the papers' networks
+    manifest                    the structure of an exported model's manifest
     report                      tables, figures and the HTML page
     training                    a run: records, checkpoints, resuming
     audit, evaluation           errors in a dataset, and the cache's writer; the loop of an evaluation

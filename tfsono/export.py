@@ -6,8 +6,9 @@ The SavedModel needs TensorFlow, but neither Keras nor this package:
 
 `tfsono.systems` has the part that is specific to a system.
 
-`manifest.json` in the folder describes the arrays and has the SHA-256 of every file. It detects damaged or exchanged
-files, but not an attacker who rewrites the manifest too: a SavedModel is a program, so run trusted ones only.
+`manifest.json` in the folder describes the arrays and has the SHA-256 of every file, and of its own description. It
+detects damaged or exchanged files, but not an attacker who rewrites the manifest too: a SavedModel is a program, so run
+trusted ones only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tensorflow as tf
 from tfsono.errors import UserError
 from tfsono.files import read_json, write_text
 from tfsono.locks import locked_file
+from tfsono.manifest import DIGEST, check_manifest, digest_of
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -46,7 +48,7 @@ def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict)
     """
     from tfsono.training.run import versions  # imports Keras, which is not needed to load an exported model
 
-    out_dir = Path(out_dir)
+    out_dir, manifest = Path(out_dir), {**manifest, DIGEST: digest_of(manifest)}
     with locked_file(out_dir):
         return _export(module, out_dir, manifest, versions())
 
@@ -106,7 +108,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
       UserError: the manifest is missing or of another format; a file is changed, missing or added.
     """
     path = Path(folder) / MANIFEST
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{folder}: no {MANIFEST}; expected a folder that `tfsono export` wrote")
     manifest = read_json(path, "export the run again")
     _check_manifest(path, manifest)
@@ -125,6 +127,7 @@ def _check_manifest(path: Path, manifest) -> None:
     if manifest["format_version"] != FORMAT_VERSION:
         raise UserError(f"{path}: format {manifest['format_version']}, this version reads {FORMAT_VERSION}; "
                         "export the run again")
+    check_manifest(path, manifest)
 
 
 def check_keys(path: str | os.PathLike, manifest, keys: Sequence[str]) -> None:

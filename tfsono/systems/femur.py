@@ -126,7 +126,7 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         "found": {"dtype": "bool", "shape": [], "values": "whether it found any; if not, the box is the whole volume"},
     }
     if "mask" in config.outputs:
-        output["mask"] = mask_output()
+        output["mask"] = mask_output(len(config.label_names))
     if "heatmaps" in config.outputs:
         output |= landmark_outputs(config.landmarks)
     functions = {"serving_default": "the prediction"}

@@ -67,7 +67,7 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     return {
         **about(runs, USE),
         "input": volume_input(config.orientation),
-        "output": {"mask": mask_output()},
+        "output": {"mask": mask_output(config.classes - 1)},
         "labels": labels_of(runs[0]),
         "postprocessing": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
         "network": {"spacing_mm": list(config.spacing_mm), "patch": list(config.patch),

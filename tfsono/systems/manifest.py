@@ -53,9 +53,9 @@ def volume_input(orientation: str) -> dict:
     }
 
 
-def mask_output() -> dict:
-    """A mask among the outputs of a system of volumes."""
-    return {"dtype": "uint8", "shape": ["X", "Y", "Z"], "axes": "x,y,z",
+def mask_output(labels: int) -> dict:
+    """A mask of so many labels among the outputs of a system of volumes."""
+    return {"dtype": "uint8", "shape": ["X", "Y", "Z"], "axes": "x,y,z", "labels": labels,
             "values": "0 background, k the k-th of `labels`; on the volume's own grid, before postprocessing"}
 
 

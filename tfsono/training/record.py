@@ -33,7 +33,7 @@ OF_A_RUN = ("config.json", "split.json", "data.json", VERSIONS, "initialisation.
             "atlases.json", "library.json", "history.csv", "best.weights.h5", "last.weights.h5", "state.h5",
             "finished.json", "roi/config.json", "roi/split.json", "roi/data.json", "roi/best.weights.h5",
             "roi/last.weights.h5")
-"""All that predictions, measurements or the rest of a training depend on, under the names of this version and before."""
+"""All that predictions, measurements or the rest of a training depend on; also by the names of the release before."""
 
 REMEDY = "copy the run again, or delete it and train again"
 TRIES = 3
@@ -113,7 +113,7 @@ def _problem(folder: Path, record: Record) -> str:
         elif not known:
             return f"{path}: is not of this run, as {RECORD} does not name it; remove it"
         elif _sha256(path) not in known:
-            return f"{path}: is not the file that the training wrote (its SHA-256 is another than in {RECORD}); {REMEDY}"
+            return f"{path}: is not the file that the training wrote (its SHA-256 differs from {RECORD}'s); {REMEDY}"
     return ""
 
 

@@ -24,13 +24,13 @@ from tfsono.errors import UserError
 from tfsono.files import check_regular, make_folder, read_json, read_rows, write_text
 from tfsono.hdf5 import ERRORS, reason
 from tfsono.locks import LOCK
+from tfsono.manifest import check_label_values
 from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
 from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
 
 DAMAGED = "delete its folder and train again"
 BEGUN = (LOCK, RECORD, "split.json", "data.json", VERSIONS, "command.txt")  # in a folder before its config.json
-LARGEST_LABEL = 65535  # in a dataset's masks
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
 
 
@@ -119,10 +119,9 @@ def open_run(folder: str | os.PathLike, settings: Settings, split: dict, data: d
 
 
 def _check_same(run: Run) -> None:
+    settings = load_settings(run.folder / "config.json", run.settings.choices)
     check_files(run.folder)
-    if not (run.folder / RECORD).exists():
-        record_files(run.folder)
-    changed = differences(load_settings(run.folder / "config.json", run.settings.choices).config, run.config)
+    changed = differences(settings.config, run.config)
     if changed:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     split, data = (read_json(run.folder / f"{name}.json", DAMAGED) for name in ("split", "data"))
@@ -132,6 +131,8 @@ def _check_same(run: Run) -> None:
     for name, held, found in (("split", split, run.split), ("data", data, run.data)):
         if held != found:
             raise UserError(f"{run.folder}: the run was started with another {name}; choose another --run_dir")
+    if not (run.folder / RECORD).exists():
+        record_files(run.folder)
     if of_release_before:
         with recorded(run.folder, "data.json") as (path,):
             write_text(path, json.dumps(data, indent=2) + "\n")
@@ -186,14 +187,6 @@ def _read_data(path: Path, config) -> dict:
                             f"{shown(list(data[kind]))}; {DAMAGED}")
     check_label_values(data["labels"] if getattr(config, "label_names", ()) else {}, path, DAMAGED)
     return data
-
-
-def check_label_values(labels: dict[str, int], path: str | os.PathLike, remedy: str) -> None:
-    """Raises `UserError` for labels whose values no dataset's masks can have."""
-    values = list(labels.values())
-    if len(set(values)) != len(values) or any(not 1 <= value <= LARGEST_LABEL for value in values):
-        raise UserError(f"{path}: labels must have different values from 1 to {LARGEST_LABEL}; found {shown(labels)}; "
-                        f"{remedy}")
 
 
 def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:

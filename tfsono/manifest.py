@@ -1,0 +1,175 @@
+"""The structure of an exported model's manifest: checked before TensorFlow opens the model. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from tfsono.errors import UserError
+from tfsono.structure import check_structure, shown
+
+DIGEST = "sha256"
+UNSEALED = (DIGEST, "format_version", "versions", "date", "files")  # written by the export itself
+LARGEST_LABEL = 65535  # in a dataset's masks
+AGAIN = "export the run again"
+
+
+class _Array(TypedDict, total=False):
+    """An input or an output."""
+
+    dtype: str
+    shape: list[str | int]
+    orientation: str
+    labels: int
+
+
+class _Postprocessing(TypedDict):
+    largest_component: bool
+    fill_holes: bool
+
+
+class _EndOrder(TypedDict):
+    ofd_direction: tuple[float, float]
+    bpd_direction: tuple[float, float]
+
+
+class _Measuring(TypedDict):
+    part: str
+    end_order: _EndOrder
+    threshold: float
+    morphology_px: int
+    area_px: tuple[float, float]
+    ransac_iterations: int
+    ransac_points: int
+    ransac_inlier_px: float
+    axis_ratio: tuple[float, float]
+    dropout: float
+    monte_carlo_samples: int
+    seed: int
+
+
+class _Needed(TypedDict):
+    """What every manifest has."""
+
+    format_version: int
+    system: str
+    input: dict[str, _Array]
+    output: dict[str, _Array]
+    files: dict[str, str]
+
+
+class _Possible(TypedDict, total=False):
+    """What some have."""
+
+    sha256: str
+    labels: dict[str, int]
+    landmarks: list[str]
+    postprocessing: _Postprocessing
+    cleaning: _Postprocessing  # in the release before
+    measuring: _Measuring
+    network: dict[str, object]
+    functions: dict[str, str]
+    trained_on: dict[str, object] | None
+
+
+def check_manifest(path: str | os.PathLike, manifest) -> None:
+    """Checks a manifest's types, and that its tables of labels and landmarks are those of its arrays.
+
+    Raises:
+      UserError: names the first value that is wrong.
+    """
+    check_structure(manifest, _Needed, path)
+    check_structure(manifest, _Possible, path)
+    if DIGEST in manifest and manifest[DIGEST] != digest_of(manifest):
+        raise UserError(f"{path}: was changed after the export (its entry {DIGEST} is not that of the others); {AGAIN}")
+    _check_volume(path, manifest["input"].get("volume"))
+    _check_mask(path, manifest)
+    _check_landmarks(path, manifest)
+    if {"image", "picture"} & manifest["input"].keys():
+        _need(path, manifest, "measuring")
+    if manifest.get("trained_on"):
+        _check_ranges(path, manifest["trained_on"], "volume" in manifest["input"])
+
+
+def digest_of(manifest: Mapping) -> str:
+    """The SHA-256 of all entries that describe the model."""
+    described = {key: value for key, value in manifest.items() if key not in UNSEALED}
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def check_label_values(labels: dict[str, int], path: str | os.PathLike, remedy: str) -> None:
+    """Raises `UserError` for labels whose values no dataset's masks can have."""
+    values = list(labels.values())
+    if len(set(values)) != len(values) or any(not 1 <= value <= LARGEST_LABEL for value in values):
+        raise UserError(f"{path}: labels must have different values from 1 to {LARGEST_LABEL}; found {shown(labels)}; "
+                        f"{remedy}")
+
+
+def _need(path: str | os.PathLike, manifest: Mapping, *keys: str) -> None:
+    for key in keys:
+        if key not in manifest and not (key == "postprocessing" and "cleaning" in manifest):
+            raise UserError(f"{path}: {key} is missing; {AGAIN}")
+
+
+def _check_volume(path: str | os.PathLike, volume: Mapping | None) -> None:
+    axes = volume.get("orientation") if volume is not None else "LPS"
+    if not isinstance(axes, str) or len(axes) != 3 or any(
+            sum(letter in pair for letter in axes) != 1 for pair in ("LR", "PA", "SI")):
+        raise UserError(f"{path}: input.volume.orientation must be three letters such as LPS; found {shown(axes)}; "
+                        f"{AGAIN}")
+
+
+def _check_mask(path: str | os.PathLike, manifest: Mapping) -> None:
+    """The labels, where the model predicts a mask."""
+    mask, labels = manifest["output"].get("mask"), manifest.get("labels", {})
+    check_label_values(labels, path, AGAIN)
+    if mask is None:
+        return
+    _need(path, manifest, "labels", "postprocessing")
+    volumes = (manifest.get("trained_on") or {}).get("labels_ml") or {}
+    if not labels or mask.get("labels", len(labels)) != len(labels) or not set(volumes) <= set(labels):
+        raise UserError(f"{path}: labels must name every label of the mask; found {shown(labels)}; {AGAIN}")
+
+
+def _check_landmarks(path: str | os.PathLike, manifest: Mapping) -> None:
+    """The landmarks, where the model predicts points of a volume."""
+    points, names = manifest["output"].get("points_vox"), manifest.get("landmarks", [])
+    if points is None:
+        return
+    _need(path, manifest, "landmarks")
+    if len(set(names)) != len(names) or points.get("shape") != [len(names), 3]:
+        raise UserError(f"{path}: landmarks must be different names, one for each of output.points_vox; found "
+                        f"{shown(names)}; {AGAIN}")
+    candidates = manifest["output"].get("candidate_scores", {"shape": [len(names), 1]}).get("shape", [])
+    if len(candidates) != 2 or candidates[0] != len(names) or not isinstance(candidates[1], int):
+        raise UserError(f"{path}: output.candidate_scores.shape must be the landmarks' number and the candidates'; "
+                        f"found {shown(candidates)}; {AGAIN}")
+
+
+_OF_VOLUMES = ("spacing_mm", "extent_mm", "intensity_1_percent", "intensity_99_percent", "intensity_width")
+
+
+def _check_ranges(path: str | os.PathLike, record: Mapping, of_volumes: bool) -> None:
+    """What the model was trained on: each quantity with its smallest value, median and largest value."""
+    for key in (*(_OF_VOLUMES if of_volumes else ("size",)), "outside_factor"):
+        if key not in record:
+            raise UserError(f"{path}: trained_on must have {key}; found none; {AGAIN}")
+    for key, value in record.items():
+        single = key in ("cases", "outside_factor")
+        nested = value.items() if key == "labels_ml" and isinstance(value, dict) else [("", value)]
+        if single and (isinstance(value, bool) or not isinstance(value, (int, float))) or not single and not all(
+                _is_range(one, 3 if of_volumes else 2) for _, one in nested):
+            raise UserError(f"{path}: trained_on.{key[:40]} must be {'a number' if single else 'min, median and max'}; "
+                            f"found {shown(value)}; {AGAIN}")
+
+
+def _is_range(value, axes: int) -> bool:
+    """Whether a value is min, median and max, of one number or of each axis."""
+    if not isinstance(value, dict) or set(value) != {"min", "median", "max"}:
+        return False
+    ends: Sequence = [value[end] if isinstance(value[end], list) else [value[end]] for end in ("min", "median", "max")]
+    return {len(end) for end in ends} <= {1, axes} and len({len(end) for end in ends}) == 1 and all(
+        isinstance(number, (int, float)) and not isinstance(number, bool) for end in ends for number in end)

@@ -69,6 +69,19 @@ def plain_dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
     return dataset
 
 
+def check_plain(path: str | os.PathLike) -> None:
+    """Checks that all arrays of a file are such, before another library reads it.
+
+    Raises:
+      ValueError: or another of `ERRORS`: one is not.
+    """
+    with open_to_read(path) as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            plain_dataset(file, name)
+
+
 def is_elsewhere(dataset: h5py.Dataset) -> bool:
     """Whether an array's values are in other files, or put together from other arrays."""
     return bool(dataset.external or dataset.is_virtual)

@@ -21,8 +21,8 @@ import tfsono
 from tfsono.config import Choices, Settings, differences, load_settings, save_settings
 from tfsono.data.splits import check_split_names, read_split
 from tfsono.errors import UserError
-from tfsono.files import check_regular, make_folder, read_json, read_rows, write_text
-from tfsono.hdf5 import ERRORS, reason
+from tfsono.files import make_folder, read_json, read_rows, write_text
+from tfsono.hdf5 import ERRORS, check_plain, reason
 from tfsono.locks import LOCK
 from tfsono.manifest import check_label_values
 from tfsono.structure import check_structure, shown
@@ -196,8 +196,8 @@ def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:
       UserError: no such weights, no file of weights, those of another network, or not finite.
     """
     path = run.weights(which)
-    check_regular(path)
     try:
+        check_plain(path)  # Keras allows an array to fill 4 GB of memory from a few bytes
         network.load_weights(path)
     except (*ERRORS, AttributeError, IndexError) as error:  # Keras names neither the file nor always the reason
         raise UserError(f"{path}: cannot be loaded as weights of the run's network ({reason(error)}); {DAMAGED}"

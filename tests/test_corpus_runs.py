@@ -21,7 +21,7 @@ from tfsono.export import load_exported
 from tfsono.models.hip import build
 from tfsono.training.checkpoint import load_state, save_state
 from tfsono.training.record import record_files
-from tfsono.training.run import load_weights, read_history, read_run
+from tfsono.training.run import Run, load_weights, read_history, read_run
 from tfsono.training.start import initialisation_of
 
 STORED = Path(__file__).resolve().parent / "stored"
@@ -38,7 +38,6 @@ def sound(tmp_path_factory):
     SOUND["run"], SOUND["export"] = place / "run", place / "saved_model"
     (place / "run" / "transfer.txt").write_text("without transfer: no --c3d_weights was given\n")
     record_files(place / "run")
-    SOUND["network"] = build(read_run(place / "run", HIP).config)
     SOUND["small"] = small_network()
     save_state(place / "state.h5", SOUND["small"], 4)
     SOUND["state"] = place / "state.h5"
@@ -54,7 +53,8 @@ def small_network(width=3):
 def test_the_sound_ones_are_read(tmp_path):
     with Cache(SOUND["cache"], "hip") as cache:
         assert [cache.read(name).name for name in cache.names] == ["case_0", "case_1"]
-    assert load_weights(read_run(SOUND["run"], HIP), SOUND["network"]).name == "best.weights.h5"
+    run = read_run(SOUND["run"], HIP)
+    assert load_weights(run, build(run.config)).name == "best.weights.h5"
     assert read_history(SOUND["run"] / "history.csv") and initialisation_of(SOUND["run"])
     assert load_state(SOUND["state"], SOUND["small"], 10) == 4
     assert load_exported(SOUND["export"])[1]["labels"] == {"head": 1, "body": 2}
@@ -238,8 +238,10 @@ def element(value, place=0):
 
 CACHE = {
     **NO_HDF5,
-    **{f"zeros: {name}": replaced(f"cases/case_0/{name}", np.zeros_like) for name in ("image", "label", "foreground/1")},
-    **{f"missing: {name}": missing(f"cases/case_0/{name}") for name in ("image", "label", "foreground/1", "foreground")},
+    **{f"zeros: {name}": replaced(f"cases/case_0/{name}", np.zeros_like)
+       for name in ("image", "label", "foreground/1")},
+    **{f"missing: {name}": missing(f"cases/case_0/{name}")
+       for name in ("image", "label", "foreground/1", "foreground")},
     "missing: all cases": missing("cases"),
     "shape: label": put("label", lambda array: array[:-1]),
     "shape: image of 2 axes": put("image", lambda array: array[0]),
@@ -386,36 +388,33 @@ CONTRADICTING = {
 }
 
 
-def first_weight(run):
-    """The name of the first array of its weights."""
-    found = []
-    with h5py.File(run / "best.weights.h5") as file:
-        file.visititems(lambda name, item: found.append(name) if getattr(item, "ndim", 0) > 1 else None)
-    return found[0]
-
-
-def at_first_weight(damage):
-    return lambda run: damage(first_weight(run))(run / "best.weights.h5")
-
-
-def filled(value):
-    return at_first_weight(lambda name: replaced(name, element(value)))
-
-
+KERNEL = "layers/dense/vars/0"
 WEIGHTS = {
-    **{kind: at("best.weights.h5", damage) for kind, damage in NO_HDF5.items() if "special" not in kind},
-    "NaN: one": filled(np.nan), "infinity: one": filled(np.inf),
-    "shape: one side more": at_first_weight(lambda name: replaced(name, lambda array: np.repeat(array, 2, 0))),
-    "shape: flat": at_first_weight(lambda name: replaced(name, np.ravel)),
-    "missing: an array": at_first_weight(missing),
-    "missing: all": at("best.weights.h5", in_file(lambda file: [file.__delitem__(name) for name in list(file)])),
-    "another network": at("best.weights.h5", lambda path: (path.unlink(), SOUND["small"].save_weights(path))),
-    **{kind: at_first_weight(damage) for kind, damage in ELSEWHERE.items()},
+    **NO_HDF5,
+    "NaN: one": replaced(KERNEL, element(np.nan)), "infinity: one": replaced(KERNEL, element(-np.inf)),
+    "shape: twice as many": replaced(KERNEL, lambda array: np.repeat(array, 2, 0)),
+    "shape: flat": replaced(KERNEL, np.ravel),
+    "missing: an array": missing(KERNEL), "missing: a layer": missing("layers/dense"),
+    "missing: all": missing("layers"),
+    "another network": lambda path: (path.unlink(), small_network(5).save_weights(path)),
+    "wrong content: a state": lambda path: shutil.copyfile(SOUND["state"], path),
+    **{kind: damage(KERNEL) for kind, damage in ELSEWHERE.items()},
+    "links: soft, a layer": linked("layers/dense", h5py.SoftLink("/elsewhere")),
 }
 
 
-def read_weights(run):
-    return load_weights(read_run(run, HIP), SOUND["network"])
+def broken_weights(damage):
+    def write(folder):
+        path = folder / "best.weights.h5"
+        SOUND["small"].save_weights(path)
+        damage(path)
+        return path
+
+    return write
+
+
+def read_weights(path):
+    return load_weights(Run(path.parent, settings=None, split={}, data={}), SOUND["small"])
 
 
 # --- the state
@@ -533,7 +532,7 @@ BROKEN = [
     *broken("cache", CACHE, broken_cache, read_cache),
     *broken("run.json", NOT_OF_THE_RUN, functools.partial(broken_run, known=False), lambda run: read_run(run, HIP)),
     *broken("run", CONTRADICTING, broken_run, lambda run: read_run(run, HIP)),
-    *broken("weights", WEIGHTS, broken_run, read_weights),
+    *broken("weights", WEIGHTS, broken_weights, read_weights),
     *broken("state", STATE, broken_state, lambda path: load_state(path, SOUND["small"], 10)),
     *(Broken("history.csv", name, "", broken_run(text("history.csv", content)),
              lambda run: read_history(run / "history.csv")) for name, content in HISTORY.items()),

@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TypedDict
 
@@ -198,8 +199,10 @@ def load_weights(run: Run, network: keras.Model, which: str = "auto") -> Path:
     path = run.weights(which)
     try:
         check_plain(path)  # Keras allows an array to fill 4 GB of memory from a few bytes
-        network.load_weights(path)
-    except (*ERRORS, AttributeError, IndexError) as error:  # Keras names neither the file nor always the reason
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Skipping")  # a layer that the file lacks
+            network.load_weights(path)
+    except (*ERRORS, AttributeError, IndexError, UserWarning) as error:
         raise UserError(f"{path}: cannot be loaded as weights of the run's network ({reason(error)}); {DAMAGED}"
                         ) from None
     check_finite(path, network.variables)

@@ -31,7 +31,7 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
         if kinds:
             names.append(("orientation", cache.settings.orientation, run.config.orientation))
         if "labels" in kinds:
-            names.append(("label values", cache.labels, run.data["labels"]))
+            names.append(("label values", cache.labels, run.data.get("labels")))
         for name, found, wanted in names:
             if found != wanted:
                 raise UserError(f"{cache.path}: has {name} {found}, {run.folder} has {wanted}; "

@@ -299,7 +299,7 @@ def test_a_single_run_without_refinement(place, systems, tmp_path):
     ({}, ("gan",), "--refine: refines runs of land"),
     ({"split": {"train": [], "validation": [], "test": ["fetus_2"]}}, ("gcp", "r4"), "other test cases"),
     ({"split": {"train": [], "validation": [], "test": []}}, ("r4",), "no test cases"),
-    ({"split": {"train": [], "validation": [], "test": ["fetus_9"]}}, ("r4",), "lacks the test case fetus_9"),
+    ({"split": {"train": [], "validation": [], "test": ["fetus_9"]}}, ("r4",), "found 'fetus_9', which is none"),
 ])
 def test_bad_input_is_one_line(place, systems, tmp_path, change, runs, words):
     path = place / "runs" / "r4" / "split.json"

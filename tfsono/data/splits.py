@@ -221,11 +221,11 @@ def subjects_in_two_parts(
 def read_split(path) -> dict[str, list[str]]:
     """Reads a split file; UserError for a missing one, no JSON, or another content."""
     split = read_json(path, f"give a file with lists of case names under {', '.join(PARTS)}")
-    check_structure(split, dict[str, list[str]], path)
-    if set(split) != set(PARTS):
+    if not isinstance(split, dict) or set(split) != set(PARTS):
         raise UserError(
             f"{path}: must hold lists of case names under {', '.join(PARTS)}; make the split again"
         )
+    check_structure(split, dict[str, list[str]], path)
     return split
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import functools
 import io
 import json
 import os
@@ -98,6 +99,7 @@ def prepare_tensorflow() -> None:
     quiet_libraries()
 
 
+@functools.cache  # once for a process
 def quiet_libraries() -> None:
     """Keeps the lines of libraries in C and C++ off the user's stderr from here on, except with TFSONO_VERBOSE=1."""
     if os.environ.get("TFSONO_VERBOSE", "0") not in ("", "0") or sys.stderr is None:

@@ -345,7 +345,7 @@ def write_cases(path: str | Path, rows: Sequence[Mapping[str, object]]) -> Path:
 def read_cases(path: str | Path) -> list[dict[str, object]]:
     """Reads `cases.csv`: one dict a case.
 
-    A column whose filled cells are all numbers is read as floats (empty: NaN), every other column, and those
+    A column whose filled cells are all numbers is read as numbers (empty: NaN), every other column, and those
     named in `TEXT_COLUMNS`, as text.
 
     Raises:
@@ -374,14 +374,22 @@ def _read_lines(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, lines[1:]
 
 
+_INTEGER = re.compile(r"-?\d{1,15}", re.ASCII)
+
+
 def _typed(name: str, column: Sequence[str]) -> list[object]:
-    """Returns a column as floats if it is one of numbers, else unchanged."""
+    """Returns a column as numbers if it is one of numbers, else unchanged."""
     if name in TEXT_COLUMNS:
         return list(column)
     try:
-        return [float(cell) if cell.strip() else NAN for cell in column]
+        return [_number(cell) if cell.strip() else NAN for cell in column]
     except ValueError:
         return list(column)
+
+
+def _number(cell: str) -> int | float:
+    """An integer stays one, so that `write_cases` writes the same bytes again."""
+    return int(cell) if _INTEGER.fullmatch(cell) else float(cell)
 
 
 # --- tables of results --------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
         self.history = run.folder / "history.csv"
-        self.rows = [row for row in read_history(self.history) if row["step"] <= start]
+        self.rows = [{**row, "step": int(row["step"])} for row in read_history(self.history) if row["step"] <= start]
         self.before = self.rows[-1]["seconds"] if self.rows else 0.0
         self.step = start
         self.writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"), filename_suffix=f".{start}")
@@ -122,7 +122,7 @@ class Recorder(keras.callbacks.Callback):
                "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
         score = self.schedule.score
         if self.validate:
-            row[score.column] = self.validate()
+            row[score.column] = float(self.validate())
         best = self.validate and score.value(row) > max(map(score.value, self.rows), default=-math.inf)
         self.rows.append(row)
         if best:

@@ -75,7 +75,7 @@ class Commands:
                        if key not in ("TFSONO_VERBOSE", "TF_CPP_MIN_LOG_LEVEL")}
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-c", SERVER, str(ROOT), str(folder)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, encoding="utf-8", cwd=folder, env=environment | {
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", cwd=folder, env=environment | {
                 "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "TF_CPP_MIN_LOG_LEVEL": "1"})
         assert self.process.stdout.readline() == "ready\n"
 

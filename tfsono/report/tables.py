@@ -177,6 +177,8 @@ def cell_text(cell: object, digits: int | None = None) -> str:
 
 def _plain(cell: object) -> object:
     """Returns a cell as a CSV file holds it: numbers in full, NaN as `nan`."""
+    if cell is EMPTY:
+        return ""
     if isinstance(cell, Probability):
         cell = cell.value
     if isinstance(cell, (bool, np.bool_, np.integer)):
@@ -374,7 +376,8 @@ def _read_lines(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, lines[1:]
 
 
-_INTEGER = re.compile(r"-?\d{1,15}", re.ASCII)
+EMPTY = float("nan")  # of an empty cell, which `write_cases` writes as one again
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 
 
 def _typed(name: str, column: Sequence[str]) -> list[object]:
@@ -382,7 +385,7 @@ def _typed(name: str, column: Sequence[str]) -> list[object]:
     if name in TEXT_COLUMNS:
         return list(column)
     try:
-        return [_number(cell) if cell.strip() else NAN for cell in column]
+        return [_number(cell) if cell.strip() else EMPTY for cell in column]
     except ValueError:
         return list(column)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 SERVER = """
-import importlib.util, json, os, sys
+import importlib.util, json, os, signal, sys
 root, folder = sys.argv[1:]
 for name in ("train", "evaluate"):
     spec = importlib.util.spec_from_file_location(f"{name}_hip", f"{root}/{name}/hip.py")
@@ -31,6 +31,7 @@ import tfsono.predict.hip, tfsono.report.hip_tables, tfsono.systems.commands, tf
 
 def command(number, words):
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     for stream, path in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{folder}/{number}.{path}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.argv = words

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tfsono import locks
+from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
 from tfsono.locks import LOCK, locked, locked_file
 
@@ -146,3 +147,9 @@ def test_a_full_disk_locks_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
         pass
+
+
+def test_two_phantom_commands_never_write_one_dataset(tmp_path):
+    with locked(tmp_path / "dataset"), pytest.raises(UserError, match=f"is being written by process {os.getpid()}"):
+        tfsono(["phantom", "hip", str(tmp_path / "dataset"), "--preset", "quick", "--cases", "1"])
+    assert not (tmp_path / "dataset").exists()

@@ -11,7 +11,7 @@ from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 from tfsono.locks import locked
-from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_libraries
+from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
 from tfsono.systems import NAMES, system
 
 TILINGS = ("", "paper", "half", "fast", "whole")
@@ -70,7 +70,7 @@ def _add_phantom(commands) -> None:
 
 
 def _phantom(arguments) -> None:
-    quiet_libraries()
+    quiet_stderr()
     shapes = arguments.system == "shapes"
     choices = HIP if shapes else system(arguments.system).CHOICES
     config = choose(choices, arguments.preset, next(iter(choices.variants))).config
@@ -107,7 +107,7 @@ def three_numbers(text: str) -> tuple[float, ...]:
 
 
 def _audit(arguments) -> int:
-    quiet_libraries()
+    quiet_stderr()
     from tfsono.audit.dataset import audit_dataset, errors_of
     from tfsono.data.layout import open_dataset, with_spacing_of_files
 
@@ -137,7 +137,7 @@ def _add_cache(commands) -> None:
 
 
 def _cache(arguments) -> None:
-    quiet_libraries()
+    quiet_stderr()
     from tfsono.audit.dataset import read_audit
     from tfsono.data.cache import verify_cache
     from tfsono.audit.cache_writer import write_cache

@@ -90,17 +90,17 @@ def prepare_keras(note: bool = True) -> None:
 
 
 def prepare_tensorflow() -> None:
-    """Our settings for Keras, and only its real warnings on this process's stderr from here on; see `quiet_libraries`.
+    """Our settings for Keras, and only its real warnings on this process's stderr from here on; see `quiet_stderr`.
 
     Call it before TensorFlow is imported, and after the arguments are parsed: `--help` must not wait.
     """
     own_settings()
     prepare_keras()
-    quiet_libraries()
+    quiet_stderr()
 
 
 @functools.cache  # once for a process
-def quiet_libraries() -> None:
+def quiet_stderr() -> None:
     """Keeps the lines of libraries in C and C++ off the user's stderr from here on, except with TFSONO_VERBOSE=1."""
     if os.environ.get("TFSONO_VERBOSE", "0") not in ("", "0") or sys.stderr is None:
         return

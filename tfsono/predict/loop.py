@@ -21,7 +21,7 @@ from tfsono.predict.tables import Tables
 from tfsono.progress import Countdown
 
 RECORD = "predictions.json"  # file and model of each case, so that a rerun can skip it
-BEGUN = "begun"  # in the record: of a case whose files may exist, but not yet its row
+BEGUN = {"state": "begun"}  # in the record: of a case whose files may exist, but not yet its row
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Folder:
         if present and name not in self.tables.files() and name not in self.record:
             raise UserError(f"{self.path / present[0]}: exists, and is not from an earlier prediction; "
                             "choose another --out")
-        self._record(name, {**self._entry(path, content), BEGUN: True})  # first, so that its files are known to be ours
+        self._record(name, self._entry(path, content) | BEGUN)  # first, so that its files are known to be ours
         try:
             rows, text = self.predictor.predict(path, name, self.path)
             self.tables.replace(name, rows)

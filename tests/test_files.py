@@ -1,5 +1,6 @@
 """A file is there whole or not at all; tables are read, or refused in one line."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfsono.errors import UserError
+from tfsono.errors import UserError, reason_of
 from tfsono.files import (
     _host,
     check_regular,
@@ -102,6 +103,12 @@ def test_a_link_is_not_followed(tmp_path):
     write_text(tmp_path / "a.txt", "2")
     assert names(tmp_path) == ["a.txt", "other.txt"] and not (tmp_path / "a.txt").is_symlink()
     assert (tmp_path / "other.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space.*a.txt") as caught, replacing(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert reason_of(caught.value).startswith(f"{tmp_path / 'a.txt'}: No space left on device; make room")
 
 
 def test_the_mode_is_that_of_any_new_file(tmp_path):

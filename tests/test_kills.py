@@ -51,7 +51,7 @@ class Place:
 
     def stop(self, name: str, out: Path, share: float, number: int) -> Ended:
         """Runs a command and sends a signal after a share of its time; earlier where it had ended by then."""
-        for attempt in range(4):
+        for attempt in range(12):
             done = self.run(name, out, self.seconds[name] * share * 0.8**attempt, number)
             if done.status:
                 return done

@@ -97,12 +97,13 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, UserError):
         return one_line(error)
     text = " ".join(str(error).split())
-    said, number = SAID.search(text), getattr(error, "errno", None)
+    quoted, number = SAID.search(text), getattr(error, "errno", None)
     if isinstance(error, OSError) and number:
         named = [os.fsdecode(error.filename)] if isinstance(error.filename, str | bytes | os.PathLike) else []
-        text = ": ".join([*named, error.strerror or type(error).__name__])
-    elif said:
-        number = next(each for each in ADVICE if os.strerror(each).lower() == said[0].lower())
+        said = os.strerror(number) if number in ADVICE else " ".join(str(error.strerror).split())  # HDF5 adds lines
+        text = ": ".join([*named, said])
+    elif quoted:
+        number = next(each for each in ADVICE if os.strerror(each).lower() == quoted[0].lower())
     elif isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         text = f"{NO_MEMORY} ({text})" if text else NO_MEMORY
     advice = f"; {ADVICE[number]}" if number in ADVICE else ""

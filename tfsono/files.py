@@ -83,7 +83,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         if not partial.stat().st_size:
             raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(path)  # a full disk is found by writing, which knows no name
         partial.unlink(missing_ok=True)
         raise
 

@@ -129,12 +129,12 @@ def test_a_line_is_one_and_printable(capsys):
 @pytest.mark.parametrize("full", [True, False])
 def test_without_a_place_for_the_log_the_line_says_so(full, logs, monkeypatch, capsys):
     def refused(*words):
-        raise OSError(errno.ENOSPC if full else errno.EROFS, "No room" if full else "Read-only")
+        raise OSError(errno.ENOSPC if full else errno.EROFS, "No space left" if full else "Read-only")
 
     monkeypatch.setattr(os, "open", refused)
     assert run_command(raising(ValueError("why"))) == 70
     (line,) = capsys.readouterr().err.splitlines()
-    assert "why" in line and "no log could be written" in line and ("No room" if full else "Read-only") in line
+    assert "why" in line and "no log could be written" in line and ("No space left" if full else "Read-only") in line
 
 
 def test_a_log_that_cannot_be_written_to_its_end_is_removed(logs, monkeypatch, capsys):

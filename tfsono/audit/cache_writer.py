@@ -83,7 +83,7 @@ def write_cache(
             os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # raised by h5py for a full disk
         raise UserError(
-            f"{partial}: writing stopped ({error}); is the disk full? Make room: the same command resumes it"
+            f"{partial}: writing stopped ({' '.join(str(error).split())}); is the disk full? Make room: the same command resumes it"
         ) from None
     progress(f"{path}: {len(cases)} cases, {path.stat().st_size / 1e6:.1f} MB")
 

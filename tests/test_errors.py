@@ -69,6 +69,8 @@ USERS = [
     (op_error("ResourceExhaustedError", "/a/saved_model.pb.tmp1; No space left on device"), [NO_ROOM]),
     (op_error("UnknownError", "write failed; No space left on device\nmore"), [NO_ROOM]),
     (op_error("FailedPreconditionError", "/a; Read-only file system"), ["another place"]),
+    (op_error("UnknownError", "{{function_node __wrapped__SaveV2_device_/job:localhost}} a.pb; No space left on device "
+              "[Op:SaveV2]"), ["error: a.pb; No space left on device; make room"]),
     (op_error("DataLossError", "corrupted record at 12"), ["corrupted record"]),
 ]
 OURS = [ValueError("why\n  and how"), KeyError("x"), RecursionError("deep"), AssertionError(),

@@ -83,7 +83,9 @@ def test_noise_is_dropped_and_real_warnings_stay_in_their_order():
 LIBRARIES = (
     "WARNING: In /tmp/ITK/Modules/IO/NIFTI/src/itkNiftiImageIO.cxx, line 1", "libpng warning: iCCP: known profile",
     "HDF5-DIAG: Error detected in HDF5 (1.14.6):", "  #000: H5F.c line 496 in H5Fopen(): unable to open",
-    "(from miopen)")
+    "(from miopen)",
+    "W0000 00:00:1796023512.587812   17806 op_kernel.cc:1858] OP_REQUIRES failed at save_restore_v2_ops.cc:163 : "
+    "RESOURCE_EXHAUSTED: saved_model; No space left on device")
 NET = f"""{NATIVE}
 from tfsono.errors import UserError, run_command
 def main():

@@ -44,6 +44,7 @@ SAID = re.compile("|".join(re.escape(os.strerror(number)) for number in ADVICE),
 """The system's words, which libraries quote."""
 
 NO_MEMORY = "there is not enough memory; end other programs, or choose smaller settings"
+_OF_A_GRAPH = re.compile(r"\{\{function_node [^}]*\}\}|\[Op:\w+\]")  # in TensorFlow's messages
 
 
 class UserError(Exception):
@@ -96,7 +97,7 @@ def reason_of(error: BaseException) -> str:
     """An error in one line with advice; the text of a library is shortened."""
     if isinstance(error, UserError):
         return one_line(error)
-    text = " ".join(str(error).split())
+    text = " ".join(_OF_A_GRAPH.sub(" ", str(error)).split())
     quoted, number = SAID.search(text), getattr(error, "errno", None)
     if isinstance(error, OSError) and number:
         named = [os.fsdecode(error.filename)] if isinstance(error.filename, str | bytes | os.PathLike) else []

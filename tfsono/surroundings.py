@@ -43,6 +43,9 @@ NOISE = re.compile(
 WARNINGS = re.compile(rb"^[WEF]\d{4} |^WARNING:\w+:")
 """TensorFlow's own, and those of Python's logging; what is no `NOISE` among them is shown."""
 
+REPEATED = re.compile(rb"OP_REQUIRES failed at|Local rendezvous is aborting|bfc_allocator")
+"""What TensorFlow writes besides raising an error, whose own line the user sees."""
+
 OWN = b"\1"  # begins each of Python's lines
 END = b"\0end\n"  # a process that crashes does not write it
 LAST_WORDS = 20
@@ -166,9 +169,11 @@ def _read(lines, write, log: str) -> None:
             crashed = False
         elif line.startswith(OWN):
             write(line.replace(OWN, b""))
-        elif WARNINGS.search(line) and not NOISE.search(line):
+        elif NOISE.search(line):
+            continue
+        elif WARNINGS.search(line) and not REPEATED.search(line):
             write(line)
-        elif not NOISE.search(line):
+        else:
             held.append(line)
     if os.path.isfile(log):
         with open(log, "ab") as file:

@@ -58,8 +58,8 @@ class Place:
             shutil.rmtree(out) if out.is_dir() else out.unlink()
         raise AssertionError(f"{name}: never stopped: {done}")
 
-    def resume(self, name: str, out: Path) -> str:
-        """Runs the command again, compares, and returns what was left before, in words."""
+    def resume(self, name: str, out: Path, stopped: Ended, sent: signal.Signals) -> None:
+        """Runs the command again, compares, and prints what was left before."""
         left = out if out.exists() else out.with_name(f"{out.name}.partial")
         if left.is_dir() or left == out and left.exists():
             check_whole(left)
@@ -68,7 +68,8 @@ class Place:
         assert again.status == 0 and not again.stderr, again
         check_equal(out, self.root / f"whole_{name}")
         assert not [path.name for path in self.root.iterdir() if path.name.startswith((".", f"{out.name}."))]
-        return what
+        self.rows.append(sent)
+        print(f"{name:9} {sent.name:7} {stopped.seconds:7.2f}  {what:14} equal", flush=True)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +78,11 @@ def place(tmp_path_factory):
     (root / "output").mkdir()
     with forked_commands(root / "output") as commands:
         found = Place(root, commands)
+        print("\n\ncommand   signal  after s  left           then", flush=True)
         yield found
-    print("\n\ncommand   signal  after s  left           then")
-    for name, sent, seconds, left in found.rows:
-        print(f"{name:9} {sent:7} {seconds:7.2f}  {left:14} equal")
-    print(f"{sum(row[1] == 'SIGKILL' for row in found.rows)} of {sum(KILLS.values())} kills and "
-          f"{sum(row[1] != 'SIGKILL' for row in found.rows)} of {2 * len(KILLS)} interruptions: the same command "
-          "finished, equal to an undisturbed one")
+    killed = found.rows.count(signal.SIGKILL)
+    print(f"\n{killed} of {sum(KILLS.values())} kills and {len(found.rows) - killed} of {2 * len(KILLS)} "
+          "interruptions: the same command finished, equal to an undisturbed one")
 
 
 MOMENTS = [(name, (number + 0.5) / count) for name, count in KILLS.items() for number in range(count)]
@@ -94,10 +93,10 @@ def test_a_killed_command_resumes_and_ends_as_if_undisturbed(name, share, place)
     out = place.root / f"{name}_{share:.2f}"
     done = place.stop(name, out, share, signal.SIGKILL)
     assert done.status == -signal.SIGKILL and not done.stderr, done
-    place.rows.append((name, "SIGKILL", done.seconds, place.resume(name, out)))
+    place.resume(name, out, done, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name, number", itertools.product(KILLS, SIGNALS))
+@pytest.mark.parametrize("name, number", list(itertools.product(KILLS, SIGNALS)))
 def test_an_interrupted_command_says_so_in_a_line_and_leaves_whole_files(name, number, place):
     out = place.root / f"{name}_{number}"
     done = place.stop(name, out, 0.6, number)
@@ -106,4 +105,4 @@ def test_an_interrupted_command_says_so_in_a_line_and_leaves_whole_files(name, n
     assert done.status == status and line.startswith(f"{word}; no partial files were left"), done
     if out.is_dir():
         assert not [path for path in out.rglob("*") if path.name.startswith(".")]
-    place.rows.append((name, signal.Signals(number).name, done.seconds, place.resume(name, out)))
+    place.resume(name, out, done, number)

@@ -50,10 +50,10 @@ class Place:
         return self.commands(words[name], after, number)
 
     def stop(self, name: str, out: Path, share: float, number: int) -> Ended:
-        """Runs a command and sends a signal after a share of its time; earlier where it had ended by then."""
+        """Runs a command and sends a signal after a share of its time; earlier where its work had ended by then."""
         for attempt in range(12):
             done = self.run(name, out, self.seconds[name] * share * 0.8**attempt, number)
-            if done.status:
+            if number == signal.SIGKILL and done.status or done.stderr:  # without a line: while Python ended
                 return done
             shutil.rmtree(out) if out.is_dir() else out.unlink()
         raise AssertionError(f"{name}: never stopped: {done}")

@@ -2,9 +2,9 @@
 
 The packages and modules from the lowest layer up; imports go down only, or stay in one package:
 
-    errors, files               user errors as one line; files that are written whole or not at all
+    errors, files               how a command ends: one line, whatever happens; files written whole or not at all
     progress                    remaining time
-    surroundings                environment, streams, and stderr without the lines that TensorFlow always writes
+    surroundings                environment, streams, and stderr without the lines of libraries
     locks                       a folder or file that is being written, and by whom
     config                      numbers with their sources, presets, variants, the command line
     configs, geometry           one flat dataclass of numbers per paper; coordinates, without weights

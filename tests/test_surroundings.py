@@ -62,7 +62,7 @@ for words in json.loads(sys.argv[1]):
         except SystemExit as end:
             assert not end.code, words
 import tensorflow as tf
-os.write(2, MARK)
+sys.stderr.write(MARK)
 for _ in tf.data.Dataset.range(9).cache().take(2): pass
 """
 
@@ -150,7 +150,7 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
         "dataset", "small.h5", "run", "model", "dataset/images/body_0.nii.gz"))
     write_small_pose_dataset(tmp_path / "dataset")
     user = write_settings(tmp_path / "user")
-    done = python(COMMANDS.replace("MARK", repr(MARK.encode())), json.dumps([
+    done = python(COMMANDS.replace("MARK", repr(MARK)), json.dumps([
         ["tfsono", "doctor"],
         ["tfsono", "audit", data],
         ["tfsono", "cache", "pose", data, cache, "--preset", "quick"],

@@ -1,11 +1,15 @@
 # make test      set-up, linter and tests          make demo [SYSTEM=hip]   set-up and a run end to end on phantoms
 # make lint      the linter alone                  make setup               the virtual environment alone
+# make kills     30 kills of commands, each resumed and compared; ten minutes
+# make disks     all commands on a full disk; five minutes, needs root
+# make fuzz [MINUTES=10]                          random changes of input files, for so long each reader
 # make docker [EXTRA=]                             make clean               removes the virtual environment and caches
 #
 # PYTHON names the interpreter to build the environment with; without it the first suitable one is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3.10 python3
 SYSTEM ?= hip
 EXTRA ?= gpu
+MINUTES ?= 10
 PYTEST_ARGUMENTS ?=
 
 VENV := .venv
@@ -15,10 +19,16 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 OFFLINE := pip could not install what setup.cfg asks for (its message is above). It needs the network, \
 	or a folder of wheels: make PIP_FIND_LINKS=/folder PIP_NO_INDEX=1
 
-.PHONY: test demo lint setup docker clean
+.PHONY: test demo lint setup kills disks fuzz docker clean
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
+
+kills disks: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -m $@ --capture=no $(PYTEST_ARGUMENTS)
+
+fuzz: $(VENV)/.installed-test
+	MINUTES=$(MINUTES) $(VENV)/bin/python -m pytest -m fuzz --capture=no $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/python -m flake8

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, run_command
-from tfsono.files import printable, replacing, safe_name
+from tfsono.files import printable, safe_name, write_bytes
 from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
@@ -170,9 +170,7 @@ def write_mask(path: Path, mask) -> str:
     if mask is None:
         return ""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        if not cv2.imwrite(str(partial), mask.astype(np.uint8) * 255):
-            raise OSError(f"{path}: could not be written")
+    write_bytes(path, cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes())  # cv2 may not notice a full disk
     return f"{path.parent.name}/{path.name}"
 
 

@@ -10,6 +10,7 @@ from tfsono.evaluation import evaluation
 from tfsono.evaluation.measured import predictions_folder, measured
 from tfsono.locks import locked
 from tfsono.report.rows import by_method
+from tfsono.report.tables import write_cases
 
 
 def test_the_folder_changes_with_weights_settings_and_cache(tmp_path):
@@ -35,7 +36,8 @@ def test_measured_cases_are_read_back_and_a_stopped_evaluation_resumes(tmp_path,
             asked.append(name)
             if name == "c" and len(asked) == 3:
                 raise KeyboardInterrupt
-            return [{"case": name, "label": label, "dice": 0.1 + 0.2} for label in ("x", "y")]
+            return [{"case": name, "label": label, "dice": 0.1 + 0.2, "undefined": int(name == "b"), "hc_mm": None,
+                     "gap_mm": float("nan"), "members": 1} for label in ("x", "y")]
 
         return measure
 
@@ -45,7 +47,13 @@ def test_measured_cases_are_read_back_and_a_stopped_evaluation_resumes(tmp_path,
     assert asked == ["a", "b", "c", "c"]
     assert [row["case"] for row in rows] == ["a", "a", "b", "b", "c", "c"] and rows[0]["dice"] == 0.1 + 0.2
     assert "1/1 c: 2 rows  0:00 left" in capsys.readouterr().out
-    assert measured(tmp_path / "runs" / "one", ["a", "b", "c"], open_measure, str) == rows and len(opened) == 2
+    assert measured(tmp_path / "runs" / "one", ["a", "b", "c"], open_measure, str)[0]["dice"] == rows[0]["dice"]
+    assert len(opened) == 2
+    undisturbed = measured(tmp_path / "runs" / "two", ["a", "b", "c"], open_measure, str)
+    one, two = ((tmp_path / "runs" / name / "cases.csv").read_bytes() for name in ("one", "two"))
+    assert one == two
+    again, two = (write_cases(tmp_path / "again.csv", each).read_bytes() for each in (rows, undisturbed))
+    assert one == again == two
 
 
 def test_rows_by_method_in_the_order_of_the_methods():

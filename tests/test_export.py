@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
+from tfsono import export
 from tfsono.errors import UserError
-from tfsono.export import MANIFEST, export_module, file_checksums, load_exported
+from tfsono.export import MANIFEST, check_free, export_module, file_checksums, load_exported
 from tfsono.inference.hip import HipModule
 from tfsono.locks import locked_file
 from tfsono.inference.sliding_window import Tiling
@@ -139,3 +141,33 @@ def test_a_full_folder_is_refused_and_a_leftover_removed(module, tmp_path):
     with pytest.raises(UserError, match="thesis.tex"):
         export_module(module, tmp_path / "other", DESCRIPTION)
     assert (tmp_path / "other.partial" / "thesis.tex").is_file()
+
+
+def test_its_own_leftover_of_a_full_disk_is_removed_and_a_failure_leaves_none(module, tmp_path, monkeypatch):
+    partial = tmp_path / "model.partial"
+    (partial / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb.tmp4d1c9b8ef4f94a0d", "fingerprint.pb", ".partial_1_abcd_manifest.json"):
+        (partial / name).write_text("half")
+    assert (export_module(module, tmp_path / "model", DESCRIPTION) / MANIFEST).is_file()
+
+    def full(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        export_module(module, tmp_path / "model_2", DESCRIPTION)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize("name", ["model", "model.partial"])
+def test_a_link_is_refused_before_the_work(name, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "other")
+    with pytest.raises(UserError, match="link"):
+        export_module(None, tmp_path / "model", DESCRIPTION)
+    if name == "model":
+        with pytest.raises(UserError, match="link"):
+            check_free(tmp_path / "model")
+    (tmp_path / "other").rmdir()  # a link to nothing
+    with pytest.raises(UserError, match="link"):
+        export_module(None, tmp_path / "model", DESCRIPTION)

@@ -1,14 +1,18 @@
 """A file is there whole or not at all; tables are read, or refused in one line."""
 
 import csv
+import errno
 import os
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tfsono.errors import UserError
+from tfsono.errors import UserError, reason_of
 from tfsono.files import (
+    _host,
     check_once,
     check_regular,
     csv_text,
@@ -24,6 +28,8 @@ from tfsono.files import (
     safe_name,
     write_text,
 )
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def names(folder):
@@ -55,12 +61,64 @@ def test_what_failed_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text(encoding="utf-8") == "old"
 
 
-def test_what_a_kill_left_is_overwritten(tmp_path):
-    with replacing(tmp_path / "a.txt") as partial:
-        partial.write_text("whole")
+LEAVE = """
+import os, sys
+from pathlib import Path
+from tfsono.files import replacing
+with replacing(sys.argv[1]) as partial:
     partial.write_text("half")
-    write_text(tmp_path / "a.txt", "new")
-    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text(encoding="utf-8") == "new"
+    if sys.argv[2:]:
+        (partial.parent / f".case.{os.getpid()}.partial.nii").write_text("half")  # as a volume is written
+        os._exit(9)
+    print(partial.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_kill_left_is_removed(tmp_path):
+    (tmp_path / ".partial_a.txt").write_text("of the release before")
+    code = [sys.executable, "-c", LEAVE, str(tmp_path / "a.txt")]
+    assert subprocess.run([*code, "killed"], cwd=ROOT, check=False).returncode == 9
+    assert len(names(tmp_path)) == 2 and not (tmp_path / ".partial_a.txt").exists()
+    write_text(tmp_path / "b.txt", "new")
+    assert names(tmp_path) == ["b.txt"]
+
+
+def test_two_processes_never_write_one_file(tmp_path):
+    other = ".partial_1_0000_b.txt" if _host() != "0000" else ".partial_1_0001_b.txt"
+    (tmp_path / other).write_text("of another machine")
+    code = [sys.executable, "-c", LEAVE, str(tmp_path / "a.txt")]
+    with subprocess.Popen(code, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        partial = process.stdout.readline().strip()
+        write_text(tmp_path / "a.txt", "first")
+        assert {partial, other} < set(names(tmp_path)) and (tmp_path / partial).read_text(encoding="utf-8") == "half"
+        process.communicate()
+    assert process.returncode == 0 and (tmp_path / "a.txt").read_text(encoding="utf-8") == "half"
+    assert partial not in names(tmp_path)
+
+
+def test_a_link_is_not_followed(tmp_path):
+    (tmp_path / "other.txt").write_text("mine")
+    with replacing(tmp_path / "a.txt") as partial:
+        partial.write_text("1")
+    for name in (partial.name, "a.txt"):
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "other.txt")
+    write_text(tmp_path / "a.txt", "2")
+    assert names(tmp_path) == ["a.txt", "other.txt"] and not (tmp_path / "a.txt").is_symlink()
+    assert (tmp_path / "other.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space.*a.txt") as caught, replacing(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert reason_of(caught.value).startswith(f"{tmp_path / 'a.txt'}: No space left on device; make room")
+
+
+def test_the_mode_is_that_of_any_new_file(tmp_path):
+    write_text(tmp_path / "a.txt", "1")
+    (tmp_path / "b.txt").write_text("1")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
 
 
 def test_a_block_that_writes_nothing_is_a_mistake(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tfsono import locks
+from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
 from tfsono.locks import LOCK, locked, locked_file
 
@@ -128,3 +129,27 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
             pass
     with pytest.raises(UserError, match="cannot be written"), locked_file(tmp_path / "absent" / "cache.h5"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO"])
+def test_a_lock_file_that_is_no_file_is_refused(kind, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / LOCK).symlink_to(tmp_path / "mine.txt") if kind == "link" else os.mkfifo(tmp_path / LOCK)
+    with pytest.raises(UserError, match=str(tmp_path)), locked(tmp_path):
+        pass
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_full_disk_locks_all_the_same(tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", full)
+    with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
+        pass
+
+
+def test_two_phantom_commands_never_write_one_dataset(tmp_path):
+    with locked(tmp_path / "dataset"), pytest.raises(UserError, match=f"is being written by process {os.getpid()}"):
+        tfsono(["phantom", "hip", str(tmp_path / "dataset"), "--preset", "quick", "--cases", "1"])
+    assert not (tmp_path / "dataset").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,8 @@ from tfsono.errors import UserError
 from tfsono.files import write_text
 from tfsono.locks import locked
 from tfsono.predict.inputs import find_inputs, unique_names
-from tfsono.predict.loop import Outputs, predict_all
+from tfsono.predict.loop import RECORD, Outputs, predict_all
+from tfsono.predict.tables import Tables
 
 OUTPUTS = Outputs("volume", lambda path: path.suffix == ".txt", lambda path: path.stem,
                   {"measurements.csv": ("case", "file", "letters")}, lambda name: (f"{name}_landmarks.mrk.json",))
@@ -182,3 +184,86 @@ def test_a_folder_that_another_command_writes_is_refused_before_the_model_is_loa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a_landmarks.mrk.json", "measurements.csv", "predictions.json", "z_landmarks.mrk.json"]
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))) == 2
+
+
+# --- leftovers are owned
+
+
+class Killed(BaseException):
+    """Ends the process as SIGKILL does: nothing is cleaned up."""
+
+
+def killed_after(monkeypatch, name, count):
+    """The function of that name in the loop's predictor or tables ends the process when it is called again."""
+    calls = []
+    owner, attribute = {"image": (Reader, "predict"), "row": (Tables, "replace")}[name]
+    before = getattr(owner, attribute)
+
+    def killing(*words):
+        calls.append(1)
+        found = before(*words) if name == "image" else None
+        if len(calls) == count:
+            raise Killed
+        return found if name == "image" else before(*words)
+
+    monkeypatch.setattr(owner, attribute, killing)
+
+
+@pytest.mark.parametrize("place", ["image", "row"])
+def test_a_prediction_killed_between_image_and_row_resumes(place, folder, tmp_path, monkeypatch, capsys):
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "undisturbed") == 0
+    with monkeypatch.context() as patched:
+        killed_after(patched, place, 1)
+        with pytest.raises(Killed):
+            predict_all(OUTPUTS, Reader, [folder], tmp_path / "out")
+    assert (tmp_path / "out" / "a_landmarks.mrk.json").is_file() and not cases_of_any(tmp_path / "out")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    for path in (tmp_path / "undisturbed").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+    capsys.readouterr()
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    assert capsys.readouterr().out.count("predicted already") == 2
+
+
+def cases_of_any(out: Path) -> dict[str, str]:
+    return cases_of(out) if (out / "measurements.csv").is_file() else {}
+
+
+def test_files_of_others_are_never_replaced(folder, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_landmarks.mrk.json").write_text("mine")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    assert (tmp_path / "out" / "a_landmarks.mrk.json").read_text(encoding="utf-8") == "mine"
+    assert "not from an earlier prediction" in capsys.readouterr().err and set(cases_of(tmp_path / "out")) == {"z"}
+
+
+def test_an_input_that_fails_leaves_no_record(folder, tmp_path):
+    (folder / "b.txt").write_text("UserError")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    assert set(json.loads((tmp_path / "out" / RECORD).read_text(encoding="utf-8"))) == {"a", "z"}
+
+
+def test_a_disk_that_is_full_for_the_row_is_a_line_an_input_and_later_all_is_predicted(folder, tmp_path, monkeypatch,
+                                                                                   capsys):
+    def full(*words):
+        raise OSError(errno.ENOSPC, "No space left on device", "measurements.csv")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tables, "replace", full)
+        assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert all("No space left" in line and "fault of tfsono" not in line for line in [*lines, last])
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 0
+    assert set(cases_of(tmp_path / "out")) == {"a", "z"}
+
+
+def test_names_in_lines_are_printable(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TFSONO_VERBOSE", raising=False)
+    (folder / "b\x1b[2J\n\u202e.txt").write_text("KeyError")
+    (folder / "c\x1b[2J\n\u202e.txt").write_text("OSError")
+    (folder / "d\x1b[2J\n\u202e.txt").write_text("sound")
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines() + printed.out.splitlines()
+    assert len(lines) == 6 and all(line.isprintable() for line in lines)
+    assert sum(r"\x1b[2J\n\u202e.txt" in line for line in lines) == 2

@@ -187,6 +187,17 @@ def test_a_missing_key_is_an_empty_cell(tmp_path):
     assert math.isnan(back[0]["extra"]) and math.isnan(back[1]["dice"]) and back[1]["extra"] == 2.0
 
 
+def test_cases_that_are_read_and_written_again_are_the_same_bytes(tmp_path):
+    rows = [{"case": "01", "label": "1", "dice": 1.0, "undefined": 0, "gap_mm": NAN, "shift": -2, "large": 1e22},
+            {"case": "b", "label": "2", "dice": 0.5, "undefined": True, "shift": -0.0, "more": 2**50, "text": ""},
+            {"case": "c", "dice": math.inf, "gap_mm": np.float32(0.1), "seed": np.int64(3), "text": "=1"}]
+    written = tables.write_cases(tmp_path / "cases.csv", rows).read_bytes()
+    for count in (1, 2, 3):  # an evaluation that was stopped after so many cases
+        tables.write_cases(tmp_path / "half.csv", rows[:count])
+        resumed = tables.read_cases(tmp_path / "half.csv") + rows[count:]
+        assert tables.write_cases(tmp_path / "again.csv", resumed).read_bytes() == written
+
+
 def test_no_cases(tmp_path):
     assert tables.read_cases(tables.write_cases(tmp_path / "cases.csv", [])) == []
 

@@ -62,7 +62,7 @@ for words in json.loads(sys.argv[1]):
         except SystemExit as end:
             assert not end.code, words
 import tensorflow as tf
-os.write(2, MARK)
+sys.stderr.write(MARK)
 for _ in tf.data.Dataset.range(9).cache().take(2): pass
 """
 
@@ -78,6 +78,47 @@ def python(code: str, *words: str, **environment: str) -> subprocess.CompletedPr
 def test_noise_is_dropped_and_real_warnings_stay_in_their_order():
     mixed = [line for pair in itertools.zip_longest(NOISE, REAL) for line in pair if line]
     assert python(NATIVE, *mixed).stderr.splitlines() == list(REAL)
+
+
+LIBRARIES = (
+    "WARNING: In /tmp/ITK/Modules/IO/NIFTI/src/itkNiftiImageIO.cxx, line 1", "libpng warning: iCCP: known profile",
+    "HDF5-DIAG: Error detected in HDF5 (1.14.6):", "  #000: H5F.c line 496 in H5Fopen(): unable to open",
+    "(from miopen)",
+    "W0000 00:00:1796023512.587812   17806 op_kernel.cc:1858] OP_REQUIRES failed at save_restore_v2_ops.cc:163 : "
+    "RESOURCE_EXHAUSTED: saved_model; No space left on device")
+NET = f"""{NATIVE}
+from tfsono.errors import UserError, run_command
+def main():
+    print("note: ours", file=sys.stderr)
+    raise END
+status = run_command(main)
+print("of Python", file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def test_lines_of_libraries_go_to_the_log_and_ours_to_the_user(tmp_path):
+    done = python(NET.replace("END", "ValueError('why')"), *LIBRARIES, REAL[0], TMPDIR=str(tmp_path))
+    warning, note, line, last = done.stderr.splitlines()
+    assert (warning, note, last) == (REAL[0], "note: ours", "of Python") and done.returncode == 70
+    (log,) = tmp_path.iterdir()
+    assert str(log) in line and "ValueError: why" in line
+    text = log.read_text(encoding="utf-8")
+    assert text.endswith("\nLines of libraries:\n" + "".join(f"{each}\n" for each in LIBRARIES))
+    assert "ValueError: why" in text and "Traceback" in text and "in main" in text
+
+
+@pytest.mark.parametrize("end", ["UserError('ours')", "SystemExit(0)"])
+def test_a_command_that_ends_as_foreseen_leaves_no_log(end, tmp_path):
+    done = python(NET.replace("END", end), *LIBRARIES, TMPDIR=str(tmp_path))
+    assert done.stderr.splitlines()[:1] == ["note: ours"] and "lib" not in done.stderr
+    assert not list(tmp_path.iterdir())
+    assert done.returncode == (0 if "Exit" in end else 2)
+
+
+def test_the_last_words_of_a_library_that_crashes():
+    done = python(f"{NATIVE}os.abort()", *LIBRARIES)
+    assert done.stderr.splitlines() == list(LIBRARIES) and done.returncode == -6
 
 
 def test_verbose_lets_everything_through():
@@ -97,8 +138,9 @@ def test_the_last_words_of_a_process_that_fails_get_through(end, last):
 def test_all_is_written_once_the_command_has_ended(tmp_path):
     """A shell's next line, or its `if`, comes after the last word of the command."""
     with open(tmp_path / "stderr", "wb") as file:
-        subprocess.run([sys.executable, "-c", f"{NATIVE}os.write(2, b'line\\n' * 200_000)"], stderr=file, check=True,
-                       env={key: value for key, value in os.environ.items() if key != "TFSONO_VERBOSE"}, cwd=ROOT)
+        code = f"{NATIVE}sys.stderr.write('line\\n' * 200_000)"
+        subprocess.run([sys.executable, "-c", code], stderr=file, check=True, cwd=ROOT,
+                       env={key: value for key, value in os.environ.items() if key != "TFSONO_VERBOSE"})
     assert (tmp_path / "stderr").stat().st_size == 200_000 * len("line\n")
 
 
@@ -108,7 +150,7 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
         "dataset", "small.h5", "run", "model", "dataset/images/body_0.nii.gz"))
     write_small_pose_dataset(tmp_path / "dataset")
     user = write_settings(tmp_path / "user")
-    done = python(COMMANDS.replace("MARK", repr(MARK.encode())), json.dumps([
+    done = python(COMMANDS.replace("MARK", repr(MARK)), json.dumps([
         ["tfsono", "doctor"],
         ["tfsono", "audit", data],
         ["tfsono", "cache", "pose", data, cache, "--preset", "quick"],

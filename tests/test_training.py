@@ -45,6 +45,13 @@ def arrays(path):
     return found
 
 
+def without_seconds(path):
+    """The cells of a history as they are written, without the one column that differs between two calls."""
+    header, *lines = (line.split(",") for line in path.read_text(encoding="utf-8").split("\n"))
+    place = header.index("seconds")
+    return [line[:place] + line[place + 1:] for line in (header, *lines)]
+
+
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(cache_path, tmp_path):
     subprocess.run(command(cache_path, tmp_path / "whole"), check=True, capture_output=True)
     killed = subprocess.Popen(command(cache_path, tmp_path / "killed"), stdout=subprocess.DEVNULL,
@@ -63,8 +70,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(cache_path, 
         for key, value in one.items():
             np.testing.assert_array_equal(value, other[key], err_msg=f"{name} {key}")
     rows = [read_history(tmp_path / run / "history.csv") for run in ("whole", "killed")]
-    for one, other in zip(*rows, strict=True):
-        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    assert without_seconds(tmp_path / "whole" / "history.csv") == without_seconds(tmp_path / "killed" / "history.csv")
     assert [row["step"] for row in rows[0]] == [2, 4, 6, 8, 10, 12]
     assert rows[0][-1]["learning_rate"] == pytest.approx(choose(HIP, "quick", "paper").config.learning_rate)
     assert list((tmp_path / "whole" / "tensorboard").iterdir())

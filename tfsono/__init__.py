@@ -2,10 +2,10 @@
 
 The packages and modules from the lowest layer up; imports go down only, or stay in one package:
 
-    errors, files               user errors as one line; files that are written whole or not at all
+    errors, files               how a command ends: one line, whatever happens; files written whole or not at all
     structure                   whether a JSON file has the structure that its reader takes
     progress                    remaining time
-    surroundings                environment, streams, and stderr without the lines that TensorFlow always writes
+    surroundings                environment, streams, and stderr without the lines of libraries
     locks                       a folder or file that is being written, and by whom
     hdf5                        HDF5 files of our own: checksums, and no way to another file
     config                      numbers with their sources, presets, variants, the command line

@@ -11,7 +11,7 @@ from tfsono.config import Parser, add_config_arguments, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 from tfsono.locks import locked
-from tfsono.surroundings import own_settings, prepare_tensorflow
+from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
 from tfsono.systems import NAMES, system
 
 TILINGS = ("", "paper", "half", "fast", "whole")
@@ -20,7 +20,7 @@ RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_b
 
 
 def main() -> int:
-    """Runs the command line; a user's mistake is one line and exit status 2."""
+    """Runs the command line; any error is one line, and an exit status of `run_command`."""
     own_settings()
     return run_command(lambda: run(sys.argv[1:]))
 
@@ -70,6 +70,7 @@ def _add_phantom(commands) -> None:
 
 
 def _phantom(arguments) -> None:
+    quiet_stderr()
     shapes = arguments.system == "shapes"
     choices = HIP if shapes else system(arguments.system).CHOICES
     config = choose(choices, arguments.preset, next(iter(choices.variants))).config
@@ -113,6 +114,7 @@ def three_numbers(text: str) -> tuple[float, ...]:
 
 
 def _audit(arguments) -> int:
+    quiet_stderr()
     from tfsono.audit.dataset import audit_dataset, errors_of
     from tfsono.data.layout import open_dataset, with_spacing_of_files
 
@@ -144,6 +146,7 @@ def _add_cache(commands) -> None:
 
 
 def _cache(arguments) -> None:
+    quiet_stderr()
     from tfsono.audit.dataset import read_audit
     from tfsono.data.cache import verify_cache
     from tfsono.audit.cache_writer import write_cache

@@ -17,6 +17,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 CARD = "README.md"  # of the model, for readers: may be written and changed after the export
 MACHINE = ("platform", "cpu_cores", "devices")  # not properties of the model
+# In a SavedModel, complete or half written, besides the partial file of its manifest.
+OWN = re.compile(r"(?:assets(?:\.extra)?|variables|saved_model\.pb|fingerprint\.pb|manifest\.json)(?:\.tmp.*)?"
+                 r"|\.partial_.*manifest\.json")
 KEYS = ("format_version", "system", "input", "output", "files")
 
 
@@ -57,30 +61,36 @@ def _export(module: tf.Module, out_dir: Path, manifest: dict, held: dict[str, st
     check_free(out_dir)
     partial = out_dir.with_name(out_dir.name + ".partial")
     _remove_leftover(partial)
-    tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
     software = {name: text for name, text in held.items() if name not in MACHINE}
-    manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": software,
-                "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "files": file_checksums(partial)}
-    write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-    if out_dir.exists():
-        out_dir.rmdir()
-    os.replace(partial, out_dir)
+    try:
+        tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
+        manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": software,
+                    "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                    "files": file_checksums(partial)}
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        if out_dir.exists():
+            out_dir.rmdir()
+        os.replace(partial, out_dir)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return out_dir
 
 
 def check_free(out_dir: Path) -> None:
-    """Raises `UserError` unless `out_dir` is a new or an empty folder."""
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise UserError(f"{out_dir}: must be a new or an empty folder; choose another one")
+    """Raises `UserError` unless `out_dir` is a new or an empty folder, and no link."""
+    if out_dir.is_symlink() or out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        found = "a link" if out_dir.is_symlink() else "a folder with files" if out_dir.is_dir() else "a file"
+        raise UserError(f"{out_dir}: must be a new or an empty folder; found {found}; choose another one")
 
 
 def _remove_leftover(partial: Path) -> None:
     """Removes the folder of a killed export, unless it has other files."""
+    if partial.is_symlink() or partial.is_file():
+        raise UserError(f"{partial}: needed during the export, but found a file or a link; move it away")
     if not partial.exists():
         return
-    foreign = [path.name for path in partial.iterdir()
-               if path.name not in ("assets", "variables", "saved_model.pb", "fingerprint.pb", MANIFEST)]
+    foreign = [path.name for path in partial.iterdir() if not OWN.fullmatch(path.name)]
     if foreign:
         raise UserError(f"{partial}: needed during the export, but contains {foreign[0]}; move it away")
     shutil.rmtree(partial)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import functools
 import hashlib
 import io
 import json
 import math
 import os
 import re
+import socket
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,32 +68,87 @@ def read_regular(path: str | os.PathLike) -> bytes:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a hidden path next to `path` to write to; at the end of the block that file becomes `path`.
+    """Yields a new, empty, hidden file next to `path` to write to; at the end of the block it becomes `path`.
 
-    The hidden name has the suffix of `path`, since many writers choose the format by it. An exception, also Ctrl-C,
-    removes what was written; what a kill leaves is overwritten next time. The file is flushed to the disk before
-    it is renamed, so that a power cut leaves no empty one.
+    Its name has the suffix of `path`, since many writers choose the format by it, and this process's number, so that
+    two processes never write one file. An exception, also Ctrl-C, removes it; what a kill leaves is removed when a
+    later process writes to the folder. The file is flushed to the disk before it is renamed, so that a power cut
+    leaves no empty one.
 
     Raises:
-      OSError: the folder does not exist (it is not created, as it may be a typing error), or cannot be written.
+      OSError: the folder does not exist (it is not created, as it may be a typing error), or cannot be written, or the
+        block wrote nothing, as some writers do on a full disk.
     """
     path = Path(path)
-    partial = path.with_name(f".partial_{path.name}")
+    _remove_leftovers(path.parent.absolute(), os.getpid())
+    partial = path.with_name(f".partial_{os.getpid()}_{_host()}_{path.name}")
     try:
+        _create(partial)
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
+        if not partial.stat().st_size:
+            raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(path)  # a full disk is found by writing, which knows no name
         partial.unlink(missing_ok=True)
         raise
 
 
+def _create(path: Path) -> None:
+    """Creates an empty file; what has its name, such as a link that would be followed, is removed."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> Path:
+    """Writes `content` with `replacing`, and returns the path."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+    return Path(path)
+
+
 def write_text(path: str | os.PathLike, text: str) -> Path:
     """Writes `text` unchanged (UTF-8, no change of line ends) with `replacing`, and returns the path."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
-    return Path(path)
+    return write_bytes(path, text.encode("utf-8"))
+
+
+_PARTIAL = re.compile(r"\.partial_(?:(?P<process>\d+)_(?P<host>[0-9a-f]{4})_)?."
+                      r"|\..+\.(?P<number>\d+)\.partial(?:\.|$)")
+"""The names of `replacing`, of the release before (without a process) and of the writer of volumes."""
+
+
+@functools.cache  # once for each folder, or writing many files into one would take quadratic time
+def _remove_leftovers(folder: Path, process: int) -> None:
+    """Removes the partial files of processes of this machine that have ended."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _PARTIAL.match(entry.name)
+            if not found or found["host"] not in (None, _host()):
+                continue
+            number = found["process"] or found["number"]
+            if number is None or int(number) == process or not _is_running(int(number)):  # its own: a number used again
+                Path(entry).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # where the signal 0 ends a process
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+@functools.cache
+def _host() -> str:
+    """Tells machines apart that share a folder."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
 
 
 def safe_name(text: str) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -72,14 +73,18 @@ def _acquired(lock: Path, what: Path) -> int:
     """The descriptor of the lock file, with this process written in it."""
     while True:
         try:
-            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise UserError(f"{what}: cannot be written ({error.strerror}); choose another place") from None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise UserError(f"{lock}: must be a file, to lock {what}; found a special file; remove it")
         if _lock(file, what) and not _is_same(file, lock):  # its holder has removed it in between
             os.close(file)
             continue
-        os.ftruncate(file, 0)
-        os.write(file, json.dumps(_this_process()).encode())
+        with contextlib.suppress(OSError):  # a full disk: it is locked all the same
+            os.ftruncate(file, 0)
+            os.write(file, json.dumps(_this_process()).encode())
         return file
 
 

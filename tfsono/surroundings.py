@@ -3,16 +3,21 @@
 A user sets these for other programs, and a notebook sets them for all. A command replaces what would break it or change
 its results, before the imports. Only commands do: in a user's own Python all libraries keep the user's settings.
 
-TensorFlow writes lines to stderr in every command although nothing is wrong. They come from C++, many before any
-logging level is read, and some are marked as errors. So a small process, which is this file, reads the command's stderr
-and writes what is not `NOISE`. The last lines of a process that crashes still get through, which they would not if the
-process read its own lines.
+Libraries in C and C++ write to stderr too. TensorFlow does so in every command although nothing is wrong, many lines
+before any logging level is read, and some marked as errors; the readers of images (ITK, GDCM, libpng, HDF5) do so for a
+damaged file, of which our own line says what is wrong. So a small process, which is this file, reads the command's
+stderr: Python's lines, which are marked, and `WARNINGS` of TensorFlow go on to the user, the other lines to the log, if
+the command ends with one. The last words of a process that crashes still get through, which they would not if it read
+its own lines.
 """
 
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
+import functools
+import io
 import json
 import os
 import re
@@ -34,6 +39,17 @@ NOISE = re.compile(
     rb"|oneDNN supports DT_\w+ only on platforms with AVX-512. Falling back"
     rb"|remapper failed: INVALID_ARGUMENT: Mutation::Apply"  # it then leaves the graph unchanged
 )
+
+WARNINGS = re.compile(rb"^[WEF]\d{4} |^WARNING:\w+:")
+"""TensorFlow's own, and those of Python's logging; what is no `NOISE` among them is shown."""
+
+REPEATED = re.compile(rb"OP_REQUIRES failed at|Local rendezvous is aborting|bfc_allocator")
+"""What TensorFlow writes besides raising an error, whose own line the user sees."""
+
+OWN = b"\1"  # begins each of Python's lines
+END = b"\0end\n"  # a process that crashes does not write it
+LAST_WORDS = 20
+KEPT = 1000
 
 
 def own_settings() -> None:
@@ -77,38 +93,99 @@ def prepare_keras(note: bool = True) -> None:
 
 
 def prepare_tensorflow() -> None:
-    """Our settings for Keras, and no `NOISE` on this process's stderr from here on, except with TFSONO_VERBOSE=1.
+    """Our settings for Keras, and only its real warnings on this process's stderr from here on; see `quiet_stderr`.
 
     Call it before TensorFlow is imported, and after the arguments are parsed: `--help` must not wait.
     """
     own_settings()
     prepare_keras()
+    quiet_stderr()
+
+
+@functools.cache  # once for a process
+def quiet_stderr() -> None:
+    """Keeps the lines of libraries in C and C++ off the user's stderr from here on, except with TFSONO_VERBOSE=1."""
     if os.environ.get("TFSONO_VERBOSE", "0") not in ("", "0") or sys.stderr is None:
         return
     import subprocess
 
+    from tfsono.errors import log_path
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no information, but warnings and errors
+    sys.stderr.flush()
     kept = os.dup(2)
+    try:
+        log = str(log_path())
+    except OSError:
+        log = os.devnull
     # In a session of its own: Ctrl-C must end the command alone, whose last lines are still to be written.
-    reader = subprocess.Popen([sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, stdout=kept,
-                              start_new_session=True)
+    reader = subprocess.Popen([sys.executable, "-I", "-S", __file__, log], stdin=subprocess.PIPE, stdout=kept,
+                              stderr=kept, start_new_session=True)
     os.dup2(reader.stdin.fileno(), 2)
     reader.stdin.close()
-    atexit.register(_restore, kept, reader)
+    atexit.register(_restore, sys.stderr, kept, reader)
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Marked()), sys.stderr.encoding, "backslashreplace",
+                                  line_buffering=True)
 
 
-def _restore(kept: int, reader) -> None:
+class _Marked(io.RawIOBase):
+    """Writes to stderr, and marks each line as Python's."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def write(self, content) -> int:
+        os.write(2, b"".join(OWN + line for line in bytes(content).splitlines(keepends=True)))
+        return len(content)
+
+
+def _restore(stream, kept: int, reader) -> None:
     """Restores stderr and waits until its last lines are written; a child process may keep the other end open."""
     import subprocess
 
     sys.stderr.flush()
+    sys.stderr = stream
+    with contextlib.suppress(OSError):  # the reader was killed
+        os.write(2, END)
     os.dup2(kept, 2)
     with contextlib.suppress(subprocess.TimeoutExpired):
         reader.wait(timeout=2)
 
 
+def _read(lines, write, log: str) -> None:
+    """Passes on what the user must see of the lines of libraries, and adds the others to the log if there is one.
+
+    Args:
+      lines: as they arrive; `END` is the last one of a process that has not crashed.
+      write: takes each line for the user.
+      log: the file that the command writes where it ends by an error that nobody foresaw.
+    """
+    held, crashed = collections.deque(maxlen=KEPT), True
+    for line in lines:
+        if line.endswith(END):
+            crashed = False
+        elif line.startswith(OWN):
+            write(line.replace(OWN, b""))
+        elif NOISE.search(line):
+            continue
+        elif WARNINGS.search(line) and not REPEATED.search(line):
+            write(line)
+        else:
+            held.append(line)
+    if os.path.isfile(log):
+        with open(log, "ab") as file:
+            file.writelines([b"\nLines of libraries:\n", *held] if held else [])
+    elif crashed:
+        for line in list(held)[-LAST_WORDS:]:
+            write(line)
+
+
 if __name__ == "__main__":  # the process that reads
-    for line in sys.stdin.buffer:
-        if not NOISE.search(line):
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
+    def write_through(line: bytes) -> None:
+        with contextlib.suppress(OSError):  # the user's end is closed, or a full disk
+            os.write(1, line)
+
+    _read(sys.stdin.buffer, write_through, sys.argv[1])

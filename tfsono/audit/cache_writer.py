@@ -88,8 +88,9 @@ def write_cache(
             _flush_to_disk(partial)
             os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # raised by h5py for a full disk
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{partial}: writing stopped ({error}); is the disk full? Make room: the same command resumes it"
+            f"{partial}: writing stopped ({reason}); is the disk full? Make room: the same command resumes it"
         ) from None
     progress(f"{path}: {len(cases)} cases, {path.stat().st_size / 1e6:.1f} MB")
 

@@ -16,7 +16,7 @@ from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.pose import LANDMARKS as JOINTS
 from tfsono.configs.pose import SEGMENTS
 from tfsono.errors import UserError
-from tfsono.files import read_json, replacing, write_text
+from tfsono.files import read_json, replacing, write_bytes, write_text
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.face import FacePhantom, FaceReference, face_phantom, face_reference
 from tfsono.phantoms.femur import FemurPhantom, FemurReference, femur_phantom, femur_reference
@@ -411,9 +411,7 @@ def _size_of_image(path: Path) -> tuple[int, int] | None:
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    with replacing(path) as partial:
-        if not cv2.imwrite(str(partial), image):
-            raise OSError(f"{partial}: could not be written")
+    write_bytes(path, cv2.imencode(".png", image)[1].tobytes())  # cv2 itself may not notice a full disk
 
 
 def _only(references: dict[str, HeadReference], present: set[str]) -> dict[str, HeadReference]:

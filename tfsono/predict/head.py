@@ -23,7 +23,7 @@ import numpy as np
 from tfsono.config import LAST_WITH_THEM
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_keys
-from tfsono.files import replacing
+from tfsono.files import write_bytes
 from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_points, ellipse_of_probabilities, head_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
@@ -375,7 +375,5 @@ def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_s
 
 
 def _write_mask(path: Path, mask: np.ndarray) -> None:
-    """Writes 0 and 255; a mask that cannot be written is an `OSError`, which the loop reports."""
-    with replacing(path) as partial:
-        if not cv2.imwrite(str(partial), mask.astype(np.uint8) * 255):
-            raise OSError(f"{path}: could not be written")
+    """Writes 0 and 255."""
+    write_bytes(path, cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes())  # cv2 may not notice a full disk

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import tensorflow as tf
-
-from tfsono.errors import UserError
+from tfsono.errors import UserError, is_users, one_line, reason_of
 from tfsono.export import sha256
 from tfsono.files import check_names, read_json, write_text
 from tfsono.locks import locked
@@ -23,9 +21,8 @@ from tfsono.predict.tables import Tables
 from tfsono.progress import Countdown
 from tfsono.structure import check_structure
 
-# A file may be unreadable or too large, or the disk full; any other error may be a bug, and its type is reported.
-FAILURES = (UserError, OSError, MemoryError, tf.errors.ResourceExhaustedError)
 RECORD = "predictions.json"  # file and model of each case, so that a rerun can skip it
+BEGUN = {"state": "begun"}  # in the record: of a case whose files may exist, but not yet its row
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,9 @@ def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], 
             text = folder.predict(path, name, content)
         except Exception as error:  # one bad input, or a bug that it meets, ends no batch
             failed += 1
-            print(f"[{index}/{count}] error: {_one_line(error, path)}", file=sys.stderr)
+            print(f"[{index}/{count}] error: {_line_of(error, path)}", file=sys.stderr)
             continue
-        print(f"[{index}/{count}] {text}{f', {countdown.left()} left' if index < count else ''}", flush=True)
+        print(f"[{index}/{count}] {one_line(text)}{f', {countdown.left()} left' if index < count else ''}", flush=True)
     return failed
 
 
@@ -127,20 +124,36 @@ class _Folder:
 
     def predict(self, path: Path, name: str, content: str) -> str:
         """Predicts and records one input; returns the line to print."""
-        present = [file for file in self.outputs.files(name) if (self.path / file).exists()]
-        if present and name not in self.tables.files():
+        present = self._present(name)
+        if present and name not in self.tables.files() and name not in self.record:
             raise UserError(f"{self.path / present[0]}: exists, and is not from an earlier prediction; "
                             "choose another --out")
-        if self.record.pop(name, None):  # its files change now, and the prediction may fail half way
-            self._write_record()
-        rows, text = self.predictor.predict(path, name, self.path)
-        self.tables.replace(name, rows)
-        self.record[name] = self._entry(path, content)
-        self._write_record()
+        self._record(name, self._entry(path, content) | BEGUN)  # first, so that its files are known to be ours
+        try:
+            rows, text = self.predictor.predict(path, name, self.path)
+            self.tables.replace(name, rows)
+        except BaseException:
+            if not self._present(name):
+                self._record(name, None)
+            raise
+        self._record(name, self._entry(path, content))
         return text
 
+    def _present(self, name: str) -> list[str]:
+        return [file for file in self.outputs.files(name) if (self.path / file).exists()]
+
+    def _record(self, name: str, entry: dict | None) -> None:
+        """Replaces the entry of a case, or removes it."""
+        self.record.pop(name, None)
+        if entry:
+            self.record[name] = entry
+        self._write_record()
+
     def _write_record(self) -> None:
-        write_text(self.path / RECORD, json.dumps(self.record, indent=1) + "\n")
+        if self.record:
+            write_text(self.path / RECORD, json.dumps(self.record, indent=1) + "\n")
+        else:
+            (self.path / RECORD).unlink(missing_ok=True)
 
     def _entry(self, path: Path, content: str) -> dict[str, str]:
         return {"file": self.tables.shown(resolved(path)), "place": place_of(path), "sha256": content,
@@ -167,12 +180,13 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(os.fsencode("\n".join(f"{each.name} {sha256(each)}" for each in files))).hexdigest()
 
 
-def _one_line(error: BaseException, path: Path) -> str:
-    """An error's text; one that is none of `FAILURES` has its type, and its traceback under TFSONO_VERBOSE=1."""
-    if isinstance(error, FAILURES):
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        return text if isinstance(error, UserError) else f"{path}: {text}"
+def _line_of(error: BaseException, path: Path) -> str:
+    """An error's line; one that is a fault of ours has its type, and its traceback under TFSONO_VERBOSE=1."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    if is_users(error):  # the file may be unreadable or too large, or the disk full
+        return f"{one_line(path)}: {reason_of(error)}"
     if os.environ.get("TFSONO_VERBOSE", "0") not in ("", "0"):
         traceback.print_exception(error)
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"{path}: {text}; if the file is sound, this is a fault of tfsono: report it (TFSONO_VERBOSE=1 shows where)"
+    return (f"{one_line(path)}: {type(error).__name__}: {reason_of(error)}; if the file is sound, this is a fault of "
+            "tfsono: report it (TFSONO_VERBOSE=1 shows where)")

@@ -175,6 +175,8 @@ def cell_text(cell: object, digits: int | None = None) -> str:
 
 def _plain(cell: object) -> object:
     """Returns a cell as a CSV file holds it: numbers in full, NaN as `nan`."""
+    if cell is EMPTY:
+        return ""
     if isinstance(cell, Probability):
         cell = cell.value
     if isinstance(cell, (bool, np.bool_, np.integer)):
@@ -333,7 +335,7 @@ def write_cases(path: str | Path, rows: Sequence[Mapping[str, object]]) -> Path:
 def read_cases(path: str | Path) -> list[dict[str, object]]:
     """Reads `cases.csv`: one dict a case.
 
-    A column whose filled cells are all numbers is read as floats (empty: NaN), every other column, and those
+    A column whose filled cells are all numbers is read as numbers (empty: NaN), every other column, and those
     named in `TEXT_COLUMNS`, as text.
 
     Raises:
@@ -362,14 +364,23 @@ def _read_lines(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, lines[1:]
 
 
+EMPTY = float("nan")  # of an empty cell, which `write_cases` writes as one again
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+
+
 def _typed(name: str, column: Sequence[str]) -> list[object]:
-    """Returns a column as floats if it is one of numbers, else unchanged."""
+    """Returns a column as numbers if it is one of numbers, else unchanged."""
     if name in TEXT_COLUMNS:
         return list(column)
     try:
-        return [float(cell) if cell.strip() else NAN for cell in column]
+        return [_number(cell) if cell.strip() else EMPTY for cell in column]
     except ValueError:
         return list(column)
+
+
+def _number(cell: str) -> int | float:
+    """An integer stays one, so that `write_cases` writes the same bytes again."""
+    return int(cell) if _INTEGER.fullmatch(cell) else float(cell)
 
 
 # --- tables of results --------------------------------------------------------------------------------------

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import h5py
 import keras
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.files import replacing
-from tfsono.hdf5 import ERRORS, open_to_read, open_to_write, plain_dataset, plain_group, put_text, reason
+from tfsono.files import replacing, write_bytes
+from tfsono.hdf5 import ERRORS, WITH_CHECKSUMS, open_to_read, plain_dataset, plain_group, put_text, reason
 from tfsono.training.adversarial import AdversarialTrainer
+
+TABLE = 4096  # bytes of HDF5's tables for a variable: more than were found
 
 
 def _variables(network: keras.Model) -> dict[str, object]:
@@ -29,11 +32,14 @@ def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None
 
     For an `AdversarialTrainer`: those of both networks, both optimizers, and its step count.
     """
-    with replacing(path) as partial, open_to_write(partial, "w") as file:
+    with h5py.File("state.h5", "w", driver="core", backing_store=False, libver=WITH_CHECKSUMS) as file:  # see `reserve`
         file.attrs["step"] = step
         for name, variable in _variables(network).items():
             file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
             put_text(file[name], "path", variable.path)
+        file.flush()
+        content = file.id.get_file_image()
+    write_bytes(path, content)
 
 
 def load_state(path: str | os.PathLike, network: keras.Model, steps: int | None = None) -> int:
@@ -78,4 +84,21 @@ def save_weights(path: str | os.PathLike, network: keras.Model) -> None:
     """
     bare = keras.Model(network.input, network.output, name=network.name)  # shares the layers, was never compiled
     with replacing(path) as partial:
+        reserve(partial, _size_of(bare.variables))
         bare.save_weights(partial)
+
+
+def _size_of(variables: Sequence[keras.Variable]) -> int:
+    """Bytes that suffice for their file."""
+    return sum(keras.ops.convert_to_numpy(variable.value).nbytes + TABLE for variable in variables) + 16 * TABLE
+
+
+def reserve(path: str | os.PathLike, size: int) -> None:
+    """Reserves room for a file that HDF5 writes next: where the disk is full, HDF5 ends the process by SIGSEGV.
+
+    Raises:
+      OSError: there is too little room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)

@@ -53,8 +53,7 @@ def nrrd_voxels(path: Path, start: bytes) -> StoredVoxels:
     if end is None and len(start) >= _LONGEST_HEADER:
         raise UserError(f"{path}: a NRRD header must end with an empty line within {len(start)} bytes; found none; "
                         "save it again")
-    lines = (start if end is None else start[:end]).decode("utf-8", "replace").splitlines()[1:]
-    _check_fields(path, lines)
+    _check_fields(path, _lines(start))
     fields, _ = _header(start)
     size = sides_of(path, "dimension", fields.get("dimension", ""), "sizes", fields.get("sizes", ""))
     _check_geometry(path, fields, len(size))
@@ -91,11 +90,16 @@ def _end(start: bytes) -> int | None:
     return found.end() if found else None
 
 
+def _lines(start: bytes) -> list[str]:
+    """Those of the header behind the first, split where ITK splits them."""
+    return [line.rstrip("\r") for line in start[:_end(start)].decode("utf-8", "replace").split("\n")[1:]]
+
+
 def _header(start: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """The fields (`name: value`) with long names in lower case, and the key/value pairs (`key:=value`)."""
     fields: dict[str, str] = {}
     keys: dict[str, str] = {}
-    for line in start[:_end(start)].decode("utf-8", "replace").splitlines()[1:]:
+    for line in _lines(start):
         name, separator, value = line.partition(":")
         if not separator or line.startswith("#"):
             continue

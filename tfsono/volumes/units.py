@@ -68,8 +68,8 @@ def floats(text: str) -> list[float]:
 
 def check_lines(path, header: str) -> None:
     """Raises UserError for a line of over 500 letters, or with a zero byte."""
-    for line in header.splitlines():
-        if len(line) > LONGEST_LINE or "\0" in line:
+    for line in header.split("\n"):
+        if len(line.encode("utf-8", "replace")) > LONGEST_LINE or "\0" in line:
             raise UserError(f"{path}: a line of the header must be text of at most {LONGEST_LINE} letters; found "
                             f"{len(line)} beginning {line[:40]!r}; save it again")
 

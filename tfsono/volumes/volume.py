@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
+from tfsono.volumes.quiet import quiet_libraries
 
 LENGTH_TOLERANCE = 1e-3
 """Largest difference of an axis's squared length from 1: text headers keep three to six digits."""
@@ -91,11 +92,12 @@ RESAMPLE = "resample it to a regular grid first, for example with nibabel.proces
 
 
 def call_quietly(action: Callable):
-    """The result of `action()`, with ITK's warnings off while it runs (its errors still raise)."""
+    """The result of `action()`, with ITK's warnings and its libraries' lines off while it runs (errors still raise)."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return action()
+        with quiet_libraries():
+            return action()
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 

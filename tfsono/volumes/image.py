@@ -26,7 +26,7 @@ from tfsono.volumes.dicom_bytes import check_nesting
 from tfsono.volumes.image_file import is_dicom_file
 from tfsono.volumes.masks import on_grid_of, whole_numbers
 from tfsono.volumes.metaimage import meta_spacing
-from tfsono.volumes.minc import minc_spacing
+from tfsono.volumes.minc import check_minc, minc_spacing
 from tfsono.volumes.nifti import NiftiHeader, copy_geometry, parse_header
 from tfsono.volumes.nrrd import nrrd_spacing
 from tfsono.volumes.orientation import orientation_code, reorient, restore_orientation
@@ -164,10 +164,14 @@ def _read(path, spacing_mm=None) -> Volume:
     kind = _format(path)
     if kind == "GDCMImageIO":
         return with_plausibility(read_dicom_file(path, spacing_mm))
+    if kind in ("MetaImageIO", "NrrdImageIO") and not isinstance(checked, StoredVoxels):
+        raise UserError(f"{path}: a MetaImage file must end with .mha or .mhd; found another suffix; rename it")
     header = checked if isinstance(checked, NiftiHeader) else None
     found = header.spacing_found(path) if header else _spacing_found(path, kind)
     if found.missing and spacing_mm is None:
         raise NoSpacingError(path, found.missing)
+    if kind == "MINCImageIO":
+        check_minc(path)
     if isinstance(checked, StoredVoxels):
         image, is_sheared = _verified_image(checked), False
     else:
@@ -219,9 +223,15 @@ def _verified_image(voxels: StoredVoxels) -> sitk.Image:
         raise UserError(f"{voxels.path}: one real number a voxel is needed (no colour, no vectors); found "
                         f"{reader.GetNumberOfComponents()} on a grid of {'x'.join(map(str, size))}")
     image = sitk.GetImageFromArray(voxels.read().reshape(size[::-1]), isVector=False)
-    image.SetSpacing(reader.GetSpacing())
+    spacing = np.array(reader.GetSpacing())
+    flips = np.where(spacing < 0, -1.0, 1.0)  # as ITK does; only where the spacing is stated by the user
+    image.SetSpacing(np.where(np.isfinite(spacing) & (spacing != 0), spacing * flips, 1.0).tolist())
     image.SetOrigin(reader.GetOrigin())
-    image.SetDirection(reader.GetDirection())
+    direction = np.reshape(reader.GetDirection(), (len(size), len(size))) * flips
+    try:
+        image.SetDirection(direction.ravel().tolist())
+    except RuntimeError as error:
+        raise UserError(f"{voxels.path}: must be a readable volume; found: {reason_of(error)}") from None
     return image
 
 

@@ -51,6 +51,8 @@ def meta_voxels(path: Path, start: bytes) -> StoredVoxels:
     Raises:
         UserError: a field that is wrong, or a sweep.
     """
+    if b"NDims" not in start:
+        raise UserError(f"{path}: must be a MetaImage file; found none by its content, no NDims; save it again")
     fields, end = meta_fields(start)
     if is_sweep(fields):
         raise sweep_error(path, (fields.get("DimSize", "").split() or ["many"])[-1][:20])

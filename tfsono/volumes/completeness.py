@@ -30,6 +30,7 @@ from tfsono.volumes.volume import NotFiniteError
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 _PIECE_BYTES = 1 << 20
 
+
 def check_complete(path: Path) -> NiftiHeader | StoredVoxels | None:
     """Refuses damaged NIfTI, MetaImage and NRRD files, and faults that ITK would hide.
 

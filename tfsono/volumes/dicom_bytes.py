@@ -184,7 +184,7 @@ def _pixel_length(path, file: BinaryIO, is_big: bool) -> int | None:
         return None
     left = os.fstat(file.fileno()).st_size - file.tell()
     if left < length:
-        raise UserError(f"{path}: the file must hold all its pixels; found {left} bytes of {length}, so it is "
+        raise UserError(f"{path}: a DICOM file must hold all its pixels; found {left} bytes of {length}, so it is "
                         "damaged or truncated; copy it again")
     return length
 

@@ -32,8 +32,8 @@ _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _TIMES = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
 _TAGS = ["SOPClassUID", "Modality", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagerPixelSpacing",
          "ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "RescaleSlope",
-         "RescaleIntercept", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation",
-         *_TIMES, *_GROUPS]
+         "RescaleIntercept", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation",
+         "PixelRepresentation", *_TIMES, *_GROUPS]
 
 _FILMS = ("US", "IVUS", "XA", "RF", "ES")
 """Modalities of which frames without positions are frames in time."""

@@ -155,9 +155,8 @@ def _tiff_fields(content: bytes, position: int, order: str) -> tuple[dict[int, t
         if letter is None or count > len(content):
             continue
         layout = f"{order}{count}{letter}"
-        inside = struct.calcsize(layout) <= 4
-        fields[tag] = struct.unpack_from(layout, content,
-                                         place + 8 if inside else struct.unpack_from(order + "I", content, place + 8)[0])
+        (elsewhere,) = struct.unpack_from(order + "I", content, place + 8)
+        fields[tag] = struct.unpack_from(layout, content, place + 8 if struct.calcsize(layout) <= 4 else elsewhere)
     return fields, struct.unpack_from(order + "I", content, position + 2 + 12 * entries)[0]
 
 

@@ -165,8 +165,8 @@ def _storage(path, fields: dict[str, str], offset: int) -> dict:
         text = fields.get(name, "0")
         if not re.fullmatch(form, text) or (name == "byte skip" and encoding != "raw"
                                             and (text == "-1" or encoding != "gzip" and int(text))):
-            raise UserError(f"{path}: {name} must be a whole number that the encoding {encoding} allows; found {text[:40]!r}; "
-                            "save it again")
+            raise UserError(f"{path}: {name} must be a whole number that the encoding {encoding} allows; found "
+                            f"{text[:40]!r}; save it again")
         skips[name] = int(text)
     if skips["byte skip"] == -1:
         return {"offset": AT_END}

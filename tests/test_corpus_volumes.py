@@ -227,11 +227,11 @@ for name, value in (("space_origin", "(nan,0,0)"), ("space_origin", "(inf,0,0)")
                     ("space_directions", "(inf,0,0) (0,1,0) (0,0,1)"), ("space_directions", None),
                     ("space_directions", "(0,0,0) (0,1,0) (0,0,1)"), ("measurement_frame", "(nan,0,0) (0,1,0) (0,0,1)"),
                     ("space", "x" * 1500), ("space", "x" * 100_000), ("space", "nowhere"), ("content", "y" * 5000)):
-    add("nrrd", "NaN and infinity", f"{name} {str(value)[:20]}", ("a.nrrd", nrrd(PLAIN, **{**DIRECTED, name: value})))
+    add("nrrd", "NaN and infinity", f"{name} {str(value)[:45]} of {len(str(value))}", ("a.nrrd", nrrd(PLAIN, **{**DIRECTED, name: value})))
 for value in ("nan 1 1", "inf 1 1", "0 1 1", "1 1", "a b c", "-1 1 1"):
     add("nrrd", "NaN and infinity", f"spacings {value}", ("a.nrrd", nrrd(PLAIN, spacings=value)))
 for line in ("x" * 1200, "unknown: 1", "type: float", "x" * 100_000 + ": 1", "no colon", "sizes: 1 1 1", ": 5"):
-    add("nrrd", "very long lines", line[:20], ("a.nrrd", nrrd(PLAIN, line + "\n")))
+    add("nrrd", "very long lines", f"{line[:20]} of {len(line)}", ("a.nrrd", nrrd(PLAIN, line + "\n")))
 for value in ("/etc/hostname", "../a.raw", "folder/a.raw", "LIST", "LIST 2\na.raw", "a%03d.raw 1 7 1", "%s%n", "missing.raw",
               "/dev/zero", "", "x" * 300):
     add("nhdr", "paths outside", value[:20].replace("\n", " "), ("a.nhdr", nrrd(data_file=value)))
@@ -564,6 +564,13 @@ def test_sound_images_are_read(tmp_path):
 def test_a_sound_series_is_read(tmp_path):
     np.testing.assert_array_equal(read_volume(slices(tmp_path)).array, np.abs(VOXELS[:5]).transpose(2, 1, 0))
     np.testing.assert_array_equal(read_volume(deep(tmp_path / "b", nested(5))).array[0], np.abs(VOXELS[:5, :, 0]).T)
+
+
+def test_a_sound_minc_file_is_read(tmp_path):
+    """Without image-min and image-max it is scaled to 0..1 from the range of its type."""
+    array = read_volume(minc(tmp_path)).array
+    assert array.shape == SIZE
+    assert np.corrcoef(array.ravel(), np.abs(VOXELS).transpose(2, 1, 0).ravel())[0, 1] > 0.999999
 
 
 def test_a_linked_data_file_in_the_folder_is_read(tmp_path):

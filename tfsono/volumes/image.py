@@ -170,8 +170,6 @@ def _read(path, spacing_mm=None) -> Volume:
     found = header.spacing_found(path) if header else _spacing_found(path, kind)
     if found.missing and spacing_mm is None:
         raise NoSpacingError(path, found.missing)
-    if kind == "MINCImageIO":
-        check_minc(path)
     if isinstance(checked, StoredVoxels):
         image, is_sheared = _verified_image(checked), False
     else:
@@ -188,6 +186,7 @@ def _read(path, spacing_mm=None) -> Volume:
 
 def _spacing_found(path: Path, kind: str) -> HeaderSpacing:
     if kind == "MINCImageIO":
+        check_minc(path)
         return minc_spacing(path)
     return (meta_spacing if kind == "MetaImageIO" else nrrd_spacing)(path, first_bytes(path))
 

@@ -151,8 +151,8 @@ def check_pixels(path, file: BinaryIO, header: pydicom.Dataset) -> None:
     sides = [int(header.get(name) or 1) for name in ("Columns", "Rows", "NumberOfFrames", "SamplesPerPixel")]
     bits, used = header.get("BitsAllocated"), header.get("BitsStored")
     if bits not in (8, 16, 32) or used is not None and not 1 <= used <= bits or min(sides) < 1 or sides[3] > 4:
-        raise UserError(f"{path}: pixels must have 8, 16 or 32 bits, and use no more; found BitsAllocated {bits}, "
-                        f"BitsStored {used}, {sides[3]} samples; export it again")
+        raise UserError(f"{path}: pixels must have 8, 16 or 32 bits, and use no more; found BitsAllocated "
+                        f"{str(bits)[:20]}, BitsStored {str(used)[:20]}, {sides[3]} samples; export it again")
     check_voxels(path, sides, os.fstat(file.fileno()).st_size)
     syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
     if syntax == DeflatedExplicitVRLittleEndian:

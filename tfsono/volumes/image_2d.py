@@ -55,8 +55,8 @@ THIN = 3
 PNG_WITHOUT_ALPHA = (0, 2)
 """Colour types of PNG: grey levels, colours."""
 
-_JPEG_DAMAGE = ("premature end", "Premature end", "bad Huffman code")
-"""Of libjpeg's warnings, those after which it makes up the rest of the image."""
+_DAMAGE = ("premature end", "Premature end", "bad Huffman code", "TIFF_Error")
+"""Of the lines of libjpeg and libtiff, those after which they make up the rest of the image."""
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -190,12 +190,12 @@ def _only_alpha(values: np.ndarray) -> bool:
 def _decoded(path: Path) -> np.ndarray:
     """[Y, X] or [Y, X, channels BGR(A)], as stored."""
     logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # else OpenCV prints lines of its own for a damaged file
+    level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # it returns zeros for a strip of TIFF that it cannot read
     try:
         content = np.frombuffer(read_regular(path), np.uint8)
         with quiet_libraries() as lines:
             values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-            damaged = any(words in lines() for words in _JPEG_DAMAGE)
+            damaged = any(words in lines() for words in _DAMAGE)
     except (cv2.error, OSError) as error:
         raise UserError(f"{path}: must be a readable image; found: {_line(error)}; export it again") from None
     finally:

@@ -15,7 +15,16 @@ import numpy as np
 from tfsono.errors import UserError
 from tfsono.volumes.metaimage import is_sweep, sweep_error
 from tfsono.volumes.stored_voxels import AT_END, StoredVoxels, data_file
-from tfsono.volumes.units import HeaderSpacing, check_finite, check_lines, floats, positive, sides_of, spacing_in_units
+from tfsono.volumes.units import (
+    HeaderSpacing,
+    check_finite,
+    check_lines,
+    floats,
+    positive,
+    printable,
+    sides_of,
+    spacing_in_units,
+)
 
 _TYPES = {
     "i1": "signed char, int8, int8_t", "u1": "uchar, unsigned char, uint8, uint8_t",
@@ -80,7 +89,7 @@ def nrrd_spacing(path, start: bytes) -> HeaderSpacing:
     units = _quoted(fields, "space units") or [_quoted(fields, "units")[axis] for axis in axes
                                                if axis < len(_quoted(fields, "units"))]
     if "space directions" in fields and len(set(units)) > 1:
-        raise UserError(f"{path}: the axes must have one unit; found {', '.join(units)}; correct the header")
+        raise UserError(f"{path}: the axes must have one unit; found {printable(', '.join(units))}; correct the header")
     return spacing_in_units(path, units[:3] if len(units) >= 3 else units[:1] * 3, _missing(fields, axes))
 
 
@@ -185,7 +194,7 @@ def _check_axes(path, sizes: list[str], kinds: list[str], keys: dict[str, str]) 
         if kind in _FRAME_KINDS:
             raise sweep_error(path, size)
         raise UserError(f"{path}: one real number a voxel is needed (no colour, no vectors); found {size} along an "
-                        f"axis of kind {kind!r}")
+                        f"axis of kind {kind[:40]!r}")
     if is_sweep(keys) and len(sizes) < 4:
         raise sweep_error(path, sizes[-1])
 
@@ -194,11 +203,11 @@ def _missing(fields: dict[str, str], axes: list[int]) -> str:
     if "space directions" in fields:
         found = re.findall(r"\([^)]*\)|none", fields["space directions"])
         lengths = [math.hypot(*floats(text.strip("()").replace(",", " "))) for text in found if text != "none"]
-        return "" if positive(lengths[:len(axes)], len(axes)) else f"space directions {fields['space directions'][:60]}"
+        return "" if positive(lengths[:len(axes)], len(axes)) else f"space directions {printable(fields['space directions'])}"
     if "spacings" in fields:
         spacings = floats(fields["spacings"])
         found = [spacings[axis] for axis in axes if axis < len(spacings)]
-        return "" if positive(found, len(axes)) else f"spacings {fields['spacings'][:60]}"
+        return "" if positive(found, len(axes)) else f"spacings {printable(fields['spacings'])}"
     return "neither spacings nor space directions"
 
 

@@ -66,6 +66,11 @@ def floats(text: str) -> list[float]:
         return []
 
 
+def printable(text: str) -> str:
+    """At most 60 letters of a file, for a message."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
+
+
 def check_lines(path, header: str) -> None:
     """Raises UserError for a line of over 500 letters, or with a zero byte."""
     for line in header.split("\n"):

@@ -108,7 +108,8 @@ def reason_of(error: Exception) -> str:
     if "[nrrd]" in text:  # its nested calls end with the cause
         text = text.split("[nrrd]")[-1].split(":", 1)[-1].strip()
     line = (text.splitlines() or ["no reason given"])[0]
-    return re.sub(r"^\w+ ?\(0x[0-9a-f]+\): *", "", line)[:200].rstrip(".")
+    line = re.sub(r"^\w+ ?\(0x[0-9a-f]+\): *", "", line)[:200].rstrip(".")
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def volume_from_image(image: sitk.Image, path: str) -> Volume:

@@ -6,6 +6,7 @@ Fields and encoding: DICOM PS3.5 7 (data set), 8 and A.4 (pixel data).
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import struct
 import zlib
@@ -34,35 +35,26 @@ _MOST_UNPACKED = 1 << 28
 
 
 def check_nesting(path) -> None:
-    """Refuses a DICOM file whose sequences are nested deeper than `DEEPEST`: GDCM recurses, and the process dies.
+    """Refuses a DICOM file with sequences nested deeper than `DEEPEST`, or with elements longer than the file.
 
-    A file cannot be nested deeper than it has items, so only files of many are walked; other kinds of file pass.
+    GDCM recurses, and the process dies; for a length it takes as much memory. Other kinds of file pass.
 
     Raises:
-        UserError: as above, or for many items in a file that cannot be walked.
+        UserError: as above.
     """
     with open_regular(path) as file:
         start = file.read(1024)
-        if start[128:132] != b"DICM" and start[:2] not in _FIRST_GROUPS:
+        is_dicom = start[128:132] == b"DICM"
+        if not is_dicom and start[:2] not in _FIRST_GROUPS:
             return
-        file.seek(0)
-        is_deflated = start[128:132] == b"DICM" and DeflatedExplicitVRLittleEndian.encode() + b"\0" in start
-        content = _inflated(path, file.read()) if is_deflated else b""
-        if _items([content] if is_deflated else iter(lambda: file.read(1 << 20), b"")) <= DEEPEST:
-            return
-        file.seek(0)
-        try:
-            depth = _depth(content or file.read())
-        except (struct.error, IndexError):
-            raise UserError(f"{path}: must be a readable DICOM file; found its sequences damaged; copy it again"
-                            ) from None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            is_deflated = is_dicom and DeflatedExplicitVRLittleEndian.encode() in start
+            depth, is_whole = _walked(_inflated(path, content[:]) if is_deflated else content)
     if depth > DEEPEST:
         raise UserError(f"{path}: the sequences of a DICOM file may be nested {DEEPEST} deep; found more; export it "
                         "again")
-
-
-def _items(pieces) -> int:
-    return sum(piece.count(b"\xfe\xff\x00\xe0") + piece.count(b"\xff\xfe\xe0\x00") for piece in pieces)
+    if is_dicom and not is_whole:
+        raise UserError(f"{path}: each DICOM file must be readable; found it damaged or truncated; copy it again")
 
 
 def _inflated(path, whole: bytes) -> bytes:
@@ -79,32 +71,38 @@ def _inflated(path, whole: bytes) -> bytes:
     return whole[:start] + data
 
 
-def _depth(content: bytes) -> int:
-    """The most items inside one another, walked up to the pixels or to one more than `DEEPEST`.
+def _walked(content) -> tuple[int, bool]:
+    """The most items inside one another up to the pixels, and whether every element ends within the file.
 
-    IndexError or struct.error where an element is cut off.
+    It stops at one item more than `DEEPEST`.
     """
-    position = 132 if content[128:132] == b"DICM" else 0
-    order, explicit, position = _syntax(content, position)
-    levels, deepest = [(math.inf, explicit, False)], 0  # where each ends, its encoding, and whether it is an item
-    while position < len(content) and deepest <= DEEPEST:
-        while position >= levels[-1][0]:
-            levels.pop()
-        tag = struct.unpack_from(order + "HH", content, position)
-        if tag in (_ITEM_END, _SEQUENCE_END):
-            levels.pop() if len(levels) > 1 else None
-            position += 8
-            continue
-        header, length, is_sequence, explicit = _element(content, position, order, levels[-1][1], tag)
-        if tag == _PIXELS and length == _UNDEFINED:
-            break  # frames, not elements; what follows them is no sequence
-        if tag == _PIXELS or not is_sequence:
-            position += header + length
-            continue
-        position += header
-        levels.append((math.inf if length == _UNDEFINED else position + length, explicit, tag == _ITEM_TAG))
-        deepest = max(deepest, sum(level[2] for level in levels))
-    return deepest
+    levels, items, deepest = [(math.inf, True, False)], 0, 0  # where each ends, its encoding, whether it is an item
+    try:
+        order, explicit, position = _syntax(content, 132 if content[128:132] == b"DICM" else 0)
+        levels[0] = (math.inf, explicit, False)
+        while position < len(content) and deepest <= DEEPEST:
+            while position >= levels[-1][0]:
+                items -= levels.pop()[2]
+            tag = struct.unpack_from(order + "HH", content, position)
+            if tag == _PIXELS and len(levels) == 1:
+                break
+            if tag in (_ITEM_END, _SEQUENCE_END):
+                items -= levels.pop()[2] if len(levels) > 1 else 0
+                position += 8
+                continue
+            header, length, is_inside, explicit = _element(content, position, order, levels[-1][1], tag)
+            position += header
+            if length != _UNDEFINED and position + length > len(content):
+                return deepest, False
+            if not is_inside:
+                position += length
+                continue
+            levels.append((math.inf if length == _UNDEFINED else position + length, explicit, tag == _ITEM_TAG))
+            items += tag == _ITEM_TAG
+            deepest = max(deepest, items)
+    except (struct.error, IndexError):
+        return deepest, False
+    return deepest, True
 
 
 def _syntax(content: bytes, position: int) -> tuple[str, bool, int]:
@@ -122,6 +120,7 @@ def _syntax(content: bytes, position: int) -> tuple[str, bool, int]:
 def _element(content: bytes, position: int, order: str, explicit: bool, tag) -> tuple[int, int, bool, bool]:
     """Bytes of the header, the length, whether items are inside, and whether types are written out there."""
     kind = content[position + 4:position + 6] if explicit and tag[0] != 0xFFFE else b""
+    kind = kind if kind.isalpha() else b""
     if kind in _LONG:
         header, (length,) = 12, struct.unpack_from(order + "I", content, position + 8)
     elif kind:
@@ -131,6 +130,7 @@ def _element(content: bytes, position: int, order: str, explicit: bool, tag) -> 
     begins = content[position + header:position + header + 4]
     is_items = begins in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
     inside = kind == b"SQ" or length == _UNDEFINED or tag == _ITEM_TAG or kind in (b"", b"UN") and is_items
+    inside = inside and (tag != _PIXELS or length == _UNDEFINED)
     return header, length, inside, explicit and kind != b"UN"
 
 

@@ -33,16 +33,16 @@ def check_voxels(path, sides, stored_bytes: int) -> None:
     Raises:
         UserError: as above.
     """
-    _check(path, sides, stored_bytes, "voxels", "TFSONO_MAX_VOXELS", MOST_VOXELS)
+    _check(path, sides, stored_bytes, unit="voxels", most=_limit("TFSONO_MAX_VOXELS", MOST_VOXELS))
 
 
 def check_pixels(path, sides, stored_bytes: int) -> None:
     """As `check_voxels`, for 2D images and TFSONO_MAX_PIXELS."""
-    _check(path, sides, stored_bytes, "pixels", "TFSONO_MAX_PIXELS", MOST_PIXELS)
+    _check(path, sides, stored_bytes, unit="pixels", most=_limit("TFSONO_MAX_PIXELS", MOST_PIXELS))
 
 
-def _check(path, sides, stored_bytes: int, unit: str, name: str, default: int) -> None:
-    most, count = _limit(name, default), math.prod(sides)
+def _check(path, sides, stored_bytes: int, unit: str, most: int) -> None:
+    name, count = f"TFSONO_MAX_{unit.upper()}", math.prod(sides)
     if count > most:
         raise UserError(f"{path}: at most {most} {unit} are read; found {_sides(sides)} = {count:.4g}; crop or "
                         f"resample it, or set the environment variable {name}")

@@ -203,7 +203,8 @@ def _missing(fields: dict[str, str], axes: list[int]) -> str:
     if "space directions" in fields:
         found = re.findall(r"\([^)]*\)|none", fields["space directions"])
         lengths = [math.hypot(*floats(text.strip("()").replace(",", " "))) for text in found if text != "none"]
-        return "" if positive(lengths[:len(axes)], len(axes)) else f"space directions {printable(fields['space directions'])}"
+        is_stated = positive(lengths[:len(axes)], len(axes))
+        return "" if is_stated else f"space directions {printable(fields['space directions'])}"
     if "spacings" in fields:
         spacings = floats(fields["spacings"])
         found = [spacings[axis] for axis in axes if axis < len(spacings)]

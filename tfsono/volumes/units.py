@@ -86,7 +86,8 @@ def sides_of(path, count_name: str, count: str, name: str, text: str) -> tuple[i
         UserError: another number of axes, or a side that is no positive whole number.
     """
     if count not in ("2", "3", "4"):
-        raise UserError(f"{path}: {count_name}, the number of axes, must be 2 to 4; found {count[:40]!r}; save it again")
+        raise UserError(f"{path}: {count_name}, the number of axes, must be 2 to 4; found {count[:40]!r}; "
+                        "save it again")
     sides = text.split()
     if len(sides) != int(count):
         raise UserError(f"{path}: {name} must have {count} numbers; found {text[:80]!r}; save it again")

@@ -1,7 +1,7 @@
 """The kind and completeness of a 2D image file, and whether a file is DICOM, before anything decodes it.
 
 Decoders differ on truncated files: some versions of OpenCV return the missing rest in grey. Sizes are compared with
-the limit of pixels before anything is unpacked, and unpacked data with their checksums.
+the limit of pixels before anything is unpacked, and strips of TIFF with their checksums.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ _KINDS = ((_PNG, "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"), (b"II*\0", "
 _ORIENTATION = 274
 _UPRIGHT = 1
 _LARGEST = 1 << 30
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column, first row, and steps of each pass of an interlaced PNG."""
-
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 _MOST_PAGES = 1000
 
@@ -78,8 +75,8 @@ def check_image_file(path) -> str:
 
 
 def _png_orientation(content: bytes) -> int:
-    """ValueError where a chunk has a wrong checksum, the last one is missing, or the pixels are not all there."""
-    orientation, position, name, packed = _UPRIGHT, len(_PNG), b"", []
+    """ValueError where a chunk has a wrong checksum or the last one is missing; libpng checks the pixels."""
+    orientation, position, name = _UPRIGHT, len(_PNG), b""
     while name != b"IEND":
         length, name = struct.unpack_from(">I4s", content, position)
         data = content[position + 8 : position + 8 + length]
@@ -88,10 +85,7 @@ def _png_orientation(content: bytes) -> int:
             raise ValueError("checksum")
         if name == b"eXIf":
             orientation = _tiff_orientation(data)
-        if name == b"IDAT":
-            packed.append(data)
         position += 12 + length
-    _check_inflated(b"".join(packed), _png_bytes(content))
     return orientation
 
 
@@ -105,18 +99,6 @@ def _check_inflated(packed: bytes, needed: int) -> None:
 
 def _png_sides(content: bytes) -> tuple[int, int]:
     return struct.unpack_from(">II", content, 16)
-
-
-def _png_bytes(content: bytes) -> int:
-    """Of the unpacked rows, each with a byte for its filter."""
-    columns, rows, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
-    bits *= {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    total = 0
-    for left, top, across, down in passes:
-        wide, high = -(-(columns - left) // across), -(-(rows - top) // down)
-        total += high * (1 + -(-wide * bits // 8)) if wide > 0 and high > 0 else 0
-    return total
 
 
 def _jpeg_sides(content: bytes) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from tfsono.errors import UserError
 from tfsono.files import check_name
+from tfsono.volumes.dicom_bytes import check_nesting
 from tfsono.volumes.dicom_grid import Stack, checked_stack
 from tfsono.volumes.dicom_planes import DAMAGE, Header, Plane, read_header
 from tfsono.volumes.volume import NoSpacingError, Volume, call_quietly, reason_of, volume_from_image, with_spacing
@@ -29,7 +30,10 @@ def is_series_folder(folder) -> bool:
         check_name(folder)
     except UserError:
         return False
-    return Path(folder).is_dir() and bool(_series_ids(Path(folder)))
+    try:
+        return Path(folder).is_dir() and bool(_series_ids(Path(folder)))
+    except UserError:
+        return True  # a DICOM file that GDCM would not survive, which is reported when it is read
 
 
 def read_series(folder, series_id: str | None = None, spacing_mm=None) -> Volume:
@@ -74,6 +78,9 @@ def read_dicom_file(path, spacing_mm=None) -> Volume:
 
 
 def _series_ids(folder: Path) -> tuple[str, ...]:
+    for path in folder.iterdir():
+        if path.is_file():
+            check_nesting(path)
     return call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 

@@ -18,6 +18,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID
 
 from tfsono.errors import UserError
+from tfsono.files import open_regular
+from tfsono.volumes.dicom_bytes import check_nesting, check_pixels
 
 DAMAGE = (BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError,
           IndexError, NotImplementedError, RecursionError, OverflowError, struct.error, zlib.error)
@@ -30,7 +32,8 @@ _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _TIMES = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
 _TAGS = ["SOPClassUID", "Modality", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagerPixelSpacing",
          "ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "RescaleSlope",
-         "RescaleIntercept", "BitsAllocated", "PixelRepresentation", *_TIMES, *_GROUPS]
+         "RescaleIntercept", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation",
+         "PixelRepresentation", *_TIMES, *_GROUPS]
 
 _FILMS = ("US", "IVUS", "XA", "RF", "ES")
 """Modalities of which frames without positions are frames in time."""
@@ -98,11 +101,14 @@ def read_header(path) -> Header:
     Raises:
         UserError: it cannot be read.
     """
-    with warnings.catch_warnings():
+    check_nesting(path)
+    with warnings.catch_warnings(), open_regular(path) as file:
         warnings.simplefilter("ignore")  # for headers that do not quite follow the standard
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             other = _no_image(header)
+            if not other:
+                check_pixels(path, file, header)
             planes = () if other else tuple(_planes(str(path), header))
         except DAMAGE:
             raise UserError(f"{path}: must be a readable DICOM file; found it damaged; copy it again") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,13 +22,15 @@ from tfsono.errors import UserError
 from tfsono.files import check_name
 from tfsono.volumes.completeness import NIFTI_SUFFIXES, check_complete, first_bytes
 from tfsono.volumes.dicom import read_dicom_file, read_series
+from tfsono.volumes.dicom_bytes import check_nesting
 from tfsono.volumes.image_file import is_dicom_file
 from tfsono.volumes.masks import on_grid_of, whole_numbers
 from tfsono.volumes.metaimage import meta_spacing
-from tfsono.volumes.minc import minc_spacing
+from tfsono.volumes.minc import check_minc, minc_spacing
 from tfsono.volumes.nifti import NiftiHeader, copy_geometry, parse_header
 from tfsono.volumes.nrrd import nrrd_spacing
 from tfsono.volumes.orientation import orientation_code, reorient, restore_orientation
+from tfsono.volumes.stored_voxels import StoredVoxels
 from tfsono.volumes.units import HeaderSpacing
 from tfsono.volumes.volume import (
     NoSpacingError,
@@ -155,16 +158,22 @@ def _read(path, spacing_mm=None) -> Volume:
     path = Path(path)
     if path.is_dir():
         return with_plausibility(read_series(path, spacing_mm=spacing_mm))
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: the file must exist; found none")
-    header = check_complete(path)
+    checked = check_complete(path)
     kind = _format(path)
     if kind == "GDCMImageIO":
         return with_plausibility(read_dicom_file(path, spacing_mm))
+    if kind in ("MetaImageIO", "NrrdImageIO") and not isinstance(checked, StoredVoxels):
+        raise UserError(f"{path}: a MetaImage file must end with .mha or .mhd; found another suffix; rename it")
+    header = checked if isinstance(checked, NiftiHeader) else None
     found = header.spacing_found(path) if header else _spacing_found(path, kind)
     if found.missing and spacing_mm is None:
         raise NoSpacingError(path, found.missing)
-    image, is_sheared = _read_image(path, header)
+    if isinstance(checked, StoredVoxels):
+        image, is_sheared = _verified_image(checked), False
+    else:
+        image, is_sheared = _read_image(path, header)
     volume = volume_from_image(_in_millimetres(image, found), str(path))
     if is_sheared:
         volume = replace(volume, direction=header.sform_direction(), notes=(shear_note(header.shear),))
@@ -177,6 +186,7 @@ def _read(path, spacing_mm=None) -> Volume:
 
 def _spacing_found(path: Path, kind: str) -> HeaderSpacing:
     if kind == "MINCImageIO":
+        check_minc(path)
         return minc_spacing(path)
     return (meta_spacing if kind == "MetaImageIO" else nrrd_spacing)(path, first_bytes(path))
 
@@ -197,6 +207,31 @@ def _read_image(path: Path, header: NiftiHeader | None) -> tuple[sitk.Image, boo
     except RuntimeError as error:
         reason = reason_of(error)
     raise UserError(f"{path}: must be a readable volume; found: {reason}")
+
+
+def _verified_image(voxels: StoredVoxels) -> sitk.Image:
+    """The voxels as they are stored, with the geometry as ITK reads it from the header."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(voxels.path))
+    try:
+        call_quietly(reader.ReadImageInformation)
+    except RuntimeError as error:
+        raise UserError(f"{voxels.path}: must be a readable volume; found: {reason_of(error)}") from None
+    size = reader.GetSize()
+    if reader.GetNumberOfComponents() != 1 or math.prod(size) != math.prod(voxels.size):
+        raise UserError(f"{voxels.path}: one real number a voxel is needed (no colour, no vectors); found "
+                        f"{reader.GetNumberOfComponents()} on a grid of {'x'.join(map(str, size))}")
+    image = sitk.GetImageFromArray(voxels.read().reshape(size[::-1]), isVector=False)
+    spacing = np.array(reader.GetSpacing())
+    flips = np.where(spacing < 0, -1.0, 1.0)  # as ITK does; only where the spacing is stated by the user
+    image.SetSpacing(np.where(np.isfinite(spacing) & (spacing != 0), spacing * flips, 1.0).tolist())
+    image.SetOrigin(reader.GetOrigin())
+    direction = np.reshape(reader.GetDirection(), (len(size), len(size))) * flips
+    try:
+        image.SetDirection(direction.ravel().tolist())
+    except RuntimeError as error:
+        raise UserError(f"{voxels.path}: must be a readable volume; found: {reason_of(error)}") from None
+    return image
 
 
 @contextlib.contextmanager
@@ -223,9 +258,10 @@ def _in_millimetres(image: sitk.Image, found: HeaderSpacing) -> sitk.Image:
 
 def _format(path: Path) -> str:
     """ITK's name of the format by the file's content; refuses files that are not medical volumes."""
+    if is_dicom_file(path):
+        return "GDCMImageIO"
+    check_nesting(path)
     found = call_quietly(lambda: sitk.ImageFileReader.GetImageIOFromFileName(str(path)))
-    if found not in _READ_FORMATS and is_dicom_file(path):
-        return "GDCMImageIO"  # an object without pixels, which is named later
     if found not in _READ_FORMATS:
         found = found.removesuffix("ImageIO") or "none of them by its content"
         raise UserError(f"{path}: must be NIfTI, MetaImage, NRRD, MINC or DICOM; found {found}")

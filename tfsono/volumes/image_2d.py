@@ -18,7 +18,11 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from tfsono.errors import UserError
+from tfsono.files import open_regular, read_regular
+from tfsono.volumes.dicom_planes import read_header
 from tfsono.volumes.image_file import check_image_file, is_dicom_file
+from tfsono.volumes.limits import check_pixels
+from tfsono.volumes.quiet import quiet_libraries
 from tfsono.volumes.ultrasound_regions import region_pixel_sizes
 from tfsono.volumes.volume import (
     ConstantImageError,
@@ -50,6 +54,9 @@ THIN = 3
 
 PNG_WITHOUT_ALPHA = (0, 2)
 """Colour types of PNG: grey levels, colours."""
+
+_DAMAGE = ("premature end", "Premature end", "bad Huffman code", "TIFF_Error")
+"""Of the lines of libjpeg and libtiff, those after which they make up the rest of the image."""
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -161,7 +168,7 @@ def mask_in_alpha(path) -> bool:
     Raises:
         UserError: the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(26)
     if start.startswith(b"\x89PNG") and start[-1] in PNG_WITHOUT_ALPHA:  # most masks: not decoded twice
         return False
@@ -183,19 +190,18 @@ def _only_alpha(values: np.ndarray) -> bool:
 def _decoded(path: Path) -> np.ndarray:
     """[Y, X] or [Y, X, channels BGR(A)], as stored."""
     logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # else OpenCV prints lines of its own for a damaged file
+    level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # it returns zeros for a strip of TIFF that it cannot read
     try:
-        content = np.fromfile(path, np.uint8)
-        pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
-        values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        content = np.frombuffer(read_regular(path), np.uint8)
+        with quiet_libraries() as lines:
+            values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+            damaged = any(words in lines() for words in _DAMAGE)
     except (cv2.error, OSError) as error:
         raise UserError(f"{path}: must be a readable image; found: {_line(error)}; export it again") from None
     finally:
         logging.setLogLevel(level)
-    if values is None:
+    if values is None or damaged:
         raise UserError(f"{path}: must be a whole, readable image; found it damaged or truncated; copy it again")
-    if pages > 1:
-        raise UserError(f"{path}: an image is one page; found {pages}; save each as its own file")
     if values.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: an image has 8 or 16 bits a value; found {values.dtype}; export it as 8-bit PNG")
     return values
@@ -214,7 +220,7 @@ def _grey(values: np.ndarray, notes: list[str]) -> np.ndarray:
     if values.shape[2] < 3:
         return values[:, :, 0]
     colours = values[:, :, :3]
-    spread = colours.max(axis=2).astype(np.int64) - colours.min(axis=2)
+    spread = colours.max(axis=2) - colours.min(axis=2)
     if not spread.any():
         return np.ascontiguousarray(colours[:, :, 0])
     notes.append(f"coloured in {100 * np.mean(spread > 0):.2g} % of its pixels, by up to {spread.max()} levels: "
@@ -279,6 +285,10 @@ def _filled_hull(line: np.ndarray, path: Path) -> np.ndarray:
 
 def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
     """Values [Y, X] or [Y, X, 3 (BGR)], millimetres a pixel or None, and notes."""
+    header = read_header(path)
+    if header.other:
+        raise UserError(f"{path}: must be an image; found {header.other}")
+    check_pixels(path, header.planes[0].size, path.stat().st_size)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")

@@ -16,6 +16,10 @@ import numpy as np
 from tfsono.volumes.units import HeaderSpacing, positive, spacing_in_units
 from tfsono.volumes.volume import LARGEST_SHEAR, RESAMPLE, Volume, corners_mm, nearest_rotation, shear_of, shear_text
 
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64,
+         1536: 128, 1792: 128, 2048: 256, 2304: 32}
+"""Of a voxel, by the code of its type."""
+
 _FLOATS = {16: "f4", 64: "f8"}
 """The codes of the supported types whose voxels can be NaN."""
 
@@ -38,6 +42,7 @@ class NiftiHeader:
         spacing: of the first three axes at most, in the header's units.
         data_offset, data_bytes: of the voxels.
         float_type: of voxels that can be NaN or infinite, as NumPy names it (">f4"); "" of all others.
+        type_problem: why the type of the voxels is none; "" if it is one.
         unit: of the spacing and the forms; "" where the header leaves it open.
         qform, sform: [3, 4] in the header's units and axes (RAS), or None where the header has none.
     """
@@ -48,6 +53,7 @@ class NiftiHeader:
     data_offset: int
     data_bytes: int
     float_type: str
+    type_problem: str
     unit: str
     qform: np.ndarray | None
     sform: np.ndarray | None
@@ -189,12 +195,19 @@ def _parse(start: bytes, order: str) -> NiftiHeader:
         size=size,
         spacing=spacing[1 : 1 + min(3, len(size))],
         data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, least),
-        data_bytes=math.prod(size) * bits // 8,
+        data_bytes=math.prod(size) * _BITS.get(code, 0) // 8,
         float_type=order + _FLOATS[code] if code in _FLOATS else "",
+        type_problem=_type_problem(code, bits),
         unit=_UNITS.get(start[123] & 7, "") if _has_forms(start) else "",
         qform=_qform(start, order),
         sform=_sform(start, order),
     )
+
+
+def _type_problem(code: int, bits: int) -> str:
+    if code not in _BITS:
+        return f"datatype {code}"
+    return f"datatype {code} of {_BITS[code]} bits with bitpix {bits}" if bits != _BITS[code] else ""
 
 
 def _has_forms(start: bytes) -> bool:

@@ -1,8 +1,9 @@
-"""Units of length in headers, and how a header states its spacing."""
+"""What text headers have in common: numbers, sizes, units of length, and how they state their spacing."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from tfsono.errors import UserError
@@ -19,6 +20,10 @@ _MM_IN = {
 
 _UNSTATED = ("", "?", "??", "???", "unknown", "none", "unspecified")
 """A header with one of these leaves its unit open; every reader takes millimetres."""
+
+
+LONGEST_LINE = 500
+"""Letters of a line of a text header: ITK's readers have arrays of fixed length for some of them."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,46 @@ def positive(values, count: int) -> bool:
 def floats(text: str) -> list[float]:
     """The numbers of a text with spaces; [] where one is none."""
     try:
-        return [float(word) for word in text.split()]
+        return [float(word) for word in text.split()] if text.isascii() else []
     except ValueError:
         return []
+
+
+def printable(text: str) -> str:
+    """At most 60 letters of a file, for a message."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
+
+
+def check_lines(path, header: str) -> None:
+    """Raises UserError for a line of over 500 letters, or with a zero byte."""
+    for line in header.split("\n"):
+        if len(line.encode("utf-8", "replace")) > LONGEST_LINE or "\0" in line:
+            raise UserError(f"{path}: a line of the header must be text of at most {LONGEST_LINE} letters; found "
+                            f"{len(line)} beginning {line[:40]!r}; save it again")
+
+
+def sides_of(path, count_name: str, count: str, name: str, text: str) -> tuple[int, ...]:
+    """The sides of 2 to 4 axes, from the fields of their number and of the sides.
+
+    Raises:
+        UserError: another number of axes, or a side that is no positive whole number.
+    """
+    if count not in ("2", "3", "4"):
+        raise UserError(f"{path}: {count_name}, the number of axes, must be 2 to 4; found {count[:40]!r}; "
+                        "save it again")
+    sides = text.split()
+    if len(sides) != int(count):
+        raise UserError(f"{path}: {name} must have {count} numbers; found {text[:80]!r}; save it again")
+    if not all(re.fullmatch("[0-9]{1,10}", side) and int(side) > 0 for side in sides):
+        raise UserError(f"{path}: a volume must have voxels; found header size {text[:80]!r}")
+    return tuple(map(int, sides))
+
+
+def check_finite(path, name: str, text: str, count: int) -> None:
+    """Raises UserError for a field that does not hold `count` finite numbers: ITK takes 0 for NaN."""
+    values = floats(text)
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise UserError(f"{path}: {name} must hold {count} finite numbers; found {text[:80]!r}; correct the header")
 
 
 def _millimetres(path, unit: str) -> float:

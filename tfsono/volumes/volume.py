@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from tfsono.errors import UserError
+from tfsono.volumes.quiet import quiet_libraries
 
 LENGTH_TOLERANCE = 1e-3
 """Largest difference of an axis's squared length from 1: text headers keep three to six digits."""
@@ -91,11 +92,12 @@ RESAMPLE = "resample it to a regular grid first, for example with nibabel.proces
 
 
 def call_quietly(action: Callable):
-    """The result of `action()`, with ITK's warnings off while it runs (its errors still raise)."""
+    """The result of `action()`, with ITK's warnings and its libraries' lines off while it runs (errors still raise)."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return action()
+        with quiet_libraries():
+            return action()
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
@@ -106,7 +108,8 @@ def reason_of(error: Exception) -> str:
     if "[nrrd]" in text:  # its nested calls end with the cause
         text = text.split("[nrrd]")[-1].split(":", 1)[-1].strip()
     line = (text.splitlines() or ["no reason given"])[0]
-    return re.sub(r"^\w+ ?\(0x[0-9a-f]+\): *", "", line)[:200].rstrip(".")
+    line = re.sub(r"^\w+ ?\(0x[0-9a-f]+\): *", "", line)[:200].rstrip(".")
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def volume_from_image(image: sitk.Image, path: str) -> Volume:

@@ -1,0 +1,193 @@
+"""The voxels of MetaImage and NRRD files, verified: their number, and the checksum where they are compressed.
+
+ITK takes what a damaged stream gives and leaves the rest as it was in memory, so it reads only the geometry.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from tfsono.errors import UserError
+from tfsono.files import check_regular, open_regular
+from tfsono.volumes.limits import check_voxels
+
+AT_END = -1
+"""An offset: the voxels are the last bytes of the file."""
+
+_ZLIB_OR_GZIP = 47
+_LONGEST_TEXT = 32
+"""Letters of a number with the space behind it, in voxels that are written as text."""
+
+
+@dataclass(frozen=True)
+class StoredVoxels:
+    """Where the voxels are, and how they are stored.
+
+    Attributes:
+        path: the header's file, for messages.
+        files: one after the other.
+        size: of all axes, the first one runs fastest.
+        dtype: with its byte order.
+        encoding: "raw", "gzip" (zlib or gzip), "text" or "hex".
+        offset: in each file, or `AT_END`.
+        skipped_lines: of text behind the offset.
+        stored_bytes: of the compressed stream; None where it ends with the file.
+        skipped_bytes: of the unpacked stream.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    size: tuple[int, ...]
+    dtype: np.dtype
+    encoding: str = "raw"
+    offset: int = 0
+    skipped_lines: int = 0
+    stored_bytes: int | None = None
+    skipped_bytes: int = 0
+
+    def read(self) -> np.ndarray:
+        """[..., Y, X] in the machine's byte order.
+
+        Raises:
+            UserError: the file is too short or damaged, or declares too many voxels.
+        """
+        check_voxels(self.path, self.size, sum(file.stat().st_size for file in self.files))
+        read = {"raw": self._raw, "gzip": self._unpacked, "text": self._numbers, "hex": self._hexadecimal}[
+            self.encoding]
+        return read().reshape(self.size[::-1]).astype(self.dtype.newbyteorder("="), copy=False)
+
+    def _raw(self) -> np.ndarray:
+        part_bytes = math.prod(self.size) * self.dtype.itemsize // len(self.files)
+        for file in self.files:
+            if file.stat().st_size < part_bytes:
+                raise self._short(file, file.stat().st_size, part_bytes)
+        values = np.empty(math.prod(self.size), self.dtype)
+        for file, part in zip(self.files, np.split(values.view(np.uint8), len(self.files)), strict=True):
+            with open_regular(file) as stream:
+                self._seek(stream, part.size)
+                found = stream.readinto(part)
+            if found < part.size:
+                raise self._short(file, found, part.size)
+        return values
+
+    def _unpacked(self) -> np.ndarray:
+        (file,) = self.files
+        needed = self.skipped_bytes + math.prod(self.size) * self.dtype.itemsize
+        with open_regular(file) as stream:
+            self._seek(stream, 0)
+            stored = self._stored_bytes(stream, needed)
+            content = stream.read(stored)
+        if len(content) < stored:
+            raise self._short(file, len(content), stored)
+        try:
+            unpacked = _inflate(content, needed)
+        except (zlib.error, ValueError) as error:
+            raise UserError(f"{file}: the compressed voxels must be sound; found {error}; copy or save it again"
+                            ) from None
+        return np.frombuffer(unpacked, self.dtype, offset=self.skipped_bytes)
+
+    def _stored_bytes(self, stream: BinaryIO, needed: int) -> int:
+        """What the header says, else what is left; no stream is much longer than what it holds."""
+        left = os.fstat(stream.fileno()).st_size - stream.tell()
+        stored = left if self.stored_bytes is None else self.stored_bytes
+        if stored > needed + needed // 100 + (1 << 20) or left > stored + (1 << 20):
+            raise UserError(f"{stream.name}: must hold {needed} bytes of voxels, compressed in {stored}; found {left} "
+                            "bytes; save it again")
+        return stored
+
+    def _numbers(self) -> np.ndarray:
+        (file,), count = self.files, math.prod(self.size)
+        with open_regular(file) as stream:
+            self._seek(stream, 0)
+            words = stream.read(_LONGEST_TEXT * count).replace(b",", b" ").split()
+        if len(words) < count:
+            raise self._short(file, len(words), count, "numbers")
+        kind = self.dtype.newbyteorder("=")
+        try:
+            values = np.array(words[:count]).astype(kind if kind.kind == "f" else np.dtype(f"{kind.kind}8"))
+        except (ValueError, OverflowError):
+            raise UserError(f"{file}: voxels in a text file must be numbers; found another word; save it again"
+                            ) from None
+        if kind.kind != "f" and not (values == values.astype(kind)).all():
+            raise UserError(f"{file}: voxels must fit into {kind}; found {values.min()} to {values.max()}; "
+                            "save it again")
+        return values.astype(kind)
+
+    def _hexadecimal(self) -> np.ndarray:
+        (file,), needed = self.files, math.prod(self.size) * self.dtype.itemsize
+        with open_regular(file) as stream:
+            self._seek(stream, 0)
+            text = stream.read(3 * needed + 2)
+        try:
+            values = bytes.fromhex(text.decode("ascii"))
+        except ValueError:
+            raise UserError(f"{file}: voxels must be pairs of hexadecimal digits; found others; save it again"
+                            ) from None
+        if len(values) != needed:
+            raise self._short(file, len(values), needed)
+        return np.frombuffer(values, self.dtype)
+
+    def _seek(self, stream: BinaryIO, needed: int) -> None:
+        length = os.fstat(stream.fileno()).st_size
+        if self.offset == AT_END:
+            if length < needed:
+                raise self._short(stream.name, length, needed)
+            stream.seek(length - needed)
+            return
+        stream.seek(self.offset)
+        for _ in range(self.skipped_lines):
+            if not stream.readline(1 << 16).endswith(b"\n"):
+                raise self._short(stream.name, stream.tell(), needed)
+        if self.encoding == "raw":
+            stream.seek(self.skipped_bytes, os.SEEK_CUR)
+            if length - stream.tell() < needed:
+                raise self._short(stream.name, max(0, length - stream.tell()), needed)
+
+    def _short(self, file, found: int, needed: int, unit: str = "bytes") -> UserError:
+        return UserError(f"{file}: the file must hold all voxels that its header declares; found {found} {unit} of "
+                         f"{needed}, so it is truncated; copy it again")
+
+
+def _inflate(content: bytes, needed: int) -> bytes:
+    """The stream, or the gzip streams one after the other, to the end; ValueError where that is not `needed` bytes."""
+    parts, found = [], 0
+    while True:
+        stream = zlib.decompressobj(_ZLIB_OR_GZIP)
+        parts.append(stream.decompress(content, needed - found + 1))
+        found += len(parts[-1])
+        if found > needed:
+            raise ValueError(f"more than the {needed} bytes that the header declares")
+        if not stream.eof:
+            raise ValueError(f"{found} bytes of {needed}, and no end of the stream: it is truncated")
+        content = stream.unused_data
+        if not content.startswith(b"\x1f\x8b"):
+            break
+    if found < needed:
+        raise ValueError(f"{found} bytes of {needed}")
+    if content:
+        raise ValueError(f"{len(content)} bytes behind the end of the stream")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def data_file(path: Path, name: str) -> Path:
+    """The data file that a header names, in the header's own folder.
+
+    Raises:
+        UserError: another folder, no such file, or no regular one.
+    """
+    plain = name.removeprefix("./")
+    if not plain.isprintable() or plain in ("", ".", "..") or set("/\\:") & set(plain) or len(plain.encode()) > 255:
+        raise UserError(f"{path}: the data file that it names must be next to it, without folders; found "
+                        f"{name[:80]!r}; move it there, and correct the header")
+    found = path.with_name(plain)
+    if not found.exists():
+        raise UserError(f"{path}: the data file that it names must be next to it; found no {plain[:80]}")
+    check_regular(found)
+    return found

@@ -48,8 +48,7 @@ def test_the_metadata(setup):
     metadata = setup["metadata"]
     assert metadata["name"] == "tfsono"
     assert metadata["license"] == "Apache-2.0"
-    package = (ROOT / "tfsono" / "__init__.py").read_text(encoding="utf-8")
-    assert f'__version__ = "{metadata["version"]}"' in package
+    assert metadata["version"] == "attr: tfsono.__version__", "one place for it"
     named = re.findall(r"Python :: (3\.\d+)", metadata["classifiers"])
     assert named == list(PYTHONS)
     supported = SpecifierSet(setup["options"]["python_requires"])
@@ -103,9 +102,9 @@ def foreign_imports(tops: tuple[str, ...]) -> dict[str, str]:
 
 
 def test_every_package_is_installed():
-    """`packages = find:` passes over a folder without __init__.py, and over files that are not Python's."""
+    """`find_packages` passes over a folder without __init__.py, and over files that are not Python's."""
     files = [path for path in (ROOT / "tfsono").rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert not [str(path.relative_to(ROOT)) for path in files if path.suffix != ".py"]
+    assert [str(path.relative_to(ROOT)) for path in files if path.suffix != ".py"] == ["tfsono/py.typed"]
     folders = {path.parent for path in files}
     assert not [folder.name for folder in folders if not (folder / "__init__.py").is_file()]
 

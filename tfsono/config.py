@@ -209,7 +209,7 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
 
 def training_parser(choices: Choices, description: str) -> Parser:
     """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
-    parser = Parser(prog=f"train/{choices.system}.py", description=description)
+    parser = Parser(prog=f"tfsono train {choices.system}", description=description)
     parser.add_argument("--data", required=True,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
@@ -221,7 +221,7 @@ def training_parser(choices: Choices, description: str) -> Parser:
 
 def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     """Options of every evaluation: a cache, runs, which of their weights, and where tables and `kept` go."""
-    parser = Parser(prog=f"evaluate/{choices.system}.py", description=description,
+    parser = Parser(prog=f"tfsono evaluate {choices.system}", description=description,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
     parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")

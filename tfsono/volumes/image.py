@@ -131,6 +131,16 @@ def write_volume(path, array: np.ndarray, like: Volume) -> None:
     Raises:
         UserError: an unsupported suffix, a missing folder, a type that the format cannot hold.
         ValueError: the array's size is not that of `like`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mask.nii.gz"
+        >>> like = Volume(np.zeros((4, 5, 6)), (0.5, 0.5, 2.0), (10.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        >>> mask = np.zeros(like.size, np.uint8)
+        >>> mask[1:3, 1:3, 1:3] = 1
+        >>> write_volume(path, mask, like)
+        >>> read_mask(path).spacing_mm, int(read_mask(path).array.sum())
+        ((0.5, 0.5, 2.0), 8)
     """
     check_name(path)
     path = Path(path)

@@ -122,13 +122,12 @@ def audit_dataset(
         UserError: `out_dir` cannot be made, or another process writes it.
 
     Example:
-        >>> import tempfile
         >>> from tfsono.data.layout import open_dataset
         >>> from tfsono.phantoms.dataset import write_hip_dataset
-        >>> folder = write_hip_dataset(tempfile.mkdtemp(), 2, 0, (32, 32, 32), (3.0, 3.0, 3.0), progress=lambda line: None)
+        >>> folder = write_hip_dataset("hips", 2, 0, (48, 40, 32), (2.0, 2.0, 2.0), progress=lambda line: None)
         >>> audit = audit_dataset(open_dataset(folder), out_dir=None, progress=lambda line: None)
-        >>> [case["case"] for case in audit["cases"]]
-        []
+        >>> [(case["name"], [problem["code"] for problem in case["problems"]]) for case in audit["cases"]]
+        [('hip_001', ['touches_border']), ('hip_002', ['touches_border'])]
     """
     with contextlib.nullcontext() if out_dir is None else locked(out_dir):
         return _audit(dataset, out_dir, progress)

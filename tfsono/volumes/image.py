@@ -133,13 +133,12 @@ def write_volume(path, array: np.ndarray, like: Volume) -> None:
         ValueError: the array's size is not that of `like`.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "mask.nii.gz"
         >>> like = Volume(np.zeros((4, 5, 6)), (0.5, 0.5, 2.0), (10.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
         >>> mask = np.zeros(like.size, np.uint8)
         >>> mask[1:3, 1:3, 1:3] = 1
-        >>> write_volume(path, mask, like)
-        >>> read_mask(path).spacing_mm, int(read_mask(path).array.sum())
+        >>> write_volume("mask.nii.gz", mask, like)
+        >>> found = read_mask("mask.nii.gz")
+        >>> found.spacing_mm, int(found.array.sum())
         ((0.5, 0.5, 2.0), 8)
     """
     check_name(path)

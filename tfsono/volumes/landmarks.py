@@ -163,11 +163,9 @@ def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[
         ValueError: a line names an unknown point, or a box is invalid.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "case.mrk.json"
-        >>> write_markups(path, {"proximal": np.array([1.0, 2.0, 3.0]), "distal": np.array([4.0, 6.0, 3.0])},
+        >>> write_markups("case.mrk.json", {"proximal": np.array([1.0, 2.0, 3.0]), "distal": np.array([4.0, 6.0, 3.0])},
         ...               lines=[("proximal", "distal")])
-        >>> points = read_landmarks(path)
+        >>> points = read_landmarks("case.mrk.json")
         >>> float(np.linalg.norm(points["distal"] - points["proximal"]))
         5.0
     """

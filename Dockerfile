@@ -3,7 +3,7 @@
 #
 # docker run --rm --gpus all tfsono tfsono doctor
 # docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/data" tfsono \
-#     python train/hip.py --data /data/hip.h5 --run_dir /data/runs/hip
+#     tfsono train hip --data /data/hip.h5 --run_dir /data/runs/hip
 #
 # Not based on TensorFlow's own GPU image: since 2.18 it comes without cuDNN 9 and then silently ignores the GPU.
 # The wheels of tensorflow[and-cuda] bring CUDA and cuDNN; the host gives only the driver.
@@ -25,6 +25,8 @@ WORKDIR /opt/tfsono
 # Dependencies (gigabytes) are a layer of their own, which a change of the code does not rebuild.
 COPY setup.py setup.cfg README.md LICENSE ./
 COPY tfsono/__init__.py tfsono/
+COPY train/__init__.py train/
+COPY evaluate/__init__.py evaluate/
 RUN pip install --editable ".${EXTRA:+[$EXTRA]}"
 
 COPY tfsono tfsono

@@ -3,6 +3,8 @@
 # make kills     30 kills of commands, each resumed and compared; ten minutes
 # make disks     all commands on a full disk; five minutes, needs root
 # make fuzz [MINUTES=10]                          random changes of input files, for so long each reader
+# make minimums  a slice of the tests on the lowest versions of setup.cfg, in an environment of its own (3 GB, removed)
+# make pythons   the same slice on the other interpreters of PYTHONS; one that is not there is skipped
 # make docker [EXTRA=]                             make clean               removes the virtual environment and caches
 #
 # PYTHON names the interpreter to build the environment with; without it the first suitable one is used.
@@ -11,6 +13,9 @@ SYSTEM ?= hip
 EXTRA ?= gpu
 MINUTES ?= 10
 PYTEST_ARGUMENTS ?=
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+SLICE ?= $(addprefix tests/test_,$(addsuffix .py,architecture config files packaging data_cache volumes_image \
+	volumes_dicom volumes_landmarks metrics_surface geometry_ellipse layers report_plots export stored_models examples))
 
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
@@ -19,7 +24,13 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 OFFLINE := pip could not install what setup.cfg asks for (its message is above). It needs the network, \
 	or a folder of wheels: make PIP_FIND_LINKS=/folder PIP_NO_INDEX=1
 
-.PHONY: test demo lint setup kills disks fuzz docker clean
+# The slice on the interpreter $(1), in a new environment with pip's options $(2).
+SLICE_ON = rm -rf build/slice && $(1) -m venv build/slice && \
+	build/slice/bin/python -m pip --disable-pip-version-check --quiet install --use-pep517 $(2) --editable ".[test]" && \
+	build/slice/bin/python -m pip check && build/slice/bin/python -m pytest -q $(PYTEST_ARGUMENTS) $(SLICE) && \
+	rm -rf build/slice
+
+.PHONY: test demo lint setup kills disks fuzz docker clean minimums pythons
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
@@ -59,6 +70,17 @@ $(VENV)/.created:
 	echo 'error: Python 3.10 to 3.13 with venv is needed; none of these is that: $(PYTHON).' \
 		'Name one: make PYTHON=/path/to/python3.12 (on Debian and Ubuntu also: apt install python3-venv)' >&2; \
 	exit 1
+
+minimums: $(VENV)/.installed
+	@mkdir -p build && $(VENV)/bin/python tests/minimums.py > build/minimums.txt
+	@$(call SLICE_ON,$(VENV)/bin/python,--constraint build/minimums.txt)
+
+pythons:
+	@for python in $(PYTHONS); do \
+		if $$python -c '$(FITS)' 2>/dev/null; then \
+			$$python --version; { $(call SLICE_ON,$$python,); } || exit 1; \
+		else echo "$$python: skipped, it is not installed"; fi; \
+	done
 
 docker:
 	docker build --build-arg EXTRA=$(EXTRA) --tag tfsono .

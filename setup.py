@@ -1,5 +1,6 @@
-"""The package is described in setup.cfg; pip needs this file as well."""
+"""The package is described in setup.cfg, except for the scripts of train/ and evaluate/, which it carries."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(packages=[*find_packages(include=["tfsono", "tfsono.*"]), "tfsono.train", "tfsono.evaluate"],
+      package_dir={"tfsono.train": "train", "tfsono.evaluate": "evaluate"})

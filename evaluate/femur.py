@@ -12,7 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.femur import FEMUR

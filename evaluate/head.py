@@ -11,12 +11,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
-from tfsono.errors import UserError, run_command
-from tfsono.files import printable, safe_name, write_bytes
+from tfsono.errors import UserError, printable, run_command
+from tfsono.files import safe_name, write_bytes
 from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tfsono import errors
-from tfsono.errors import Terminated, UserError, one_line, run_command
+from tfsono.errors import Terminated, UserError, printable, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -121,9 +121,9 @@ HOSTILE = "a\nb\r\x1b[2J\u202edcm\u2066\x00\x7f\x9b31m\udcfc\u2028"
 
 
 def test_a_line_is_one_and_printable(capsys):
-    line = one_line(HOSTILE)
+    line = printable(HOSTILE)
     assert line == r"a\nb\r\x1b[2J\u202edcm\u2066\x00\x7f\x9b31m\udcfc\u2028" and line.isprintable()
-    assert one_line("Hüfte 股関節: 3 €") == "Hüfte 股関節: 3 €"
+    assert printable("Hüfte 股関節: 3 €") == "Hüfte 股関節: 3 €"
     assert run_command(raising(UserError(f"{HOSTILE}: must be b"))) == 2
     assert capsys.readouterr().err == f"error: {line}: must be b\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tfsono.errors import UserError, reason_of
+from tfsono.errors import UserError, printable, reason_of
 from tfsono.files import (
     _host,
     check_once,
@@ -20,7 +20,6 @@ from tfsono.files import (
     is_system_entry,
     make_folder,
     open_regular,
-    printable,
     read_json,
     read_regular,
     read_rows,

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,7 @@ def test_the_metadata(setup):
     metadata = setup["metadata"]
     assert metadata["name"] == "tfsono"
     assert metadata["license"] == "Apache-2.0"
-    package = (ROOT / "tfsono" / "__init__.py").read_text(encoding="utf-8")
-    assert f'__version__ = "{metadata["version"]}"' in package
+    assert metadata["version"] == "attr: tfsono.__version__", "one place for it"
     named = re.findall(r"Python :: (3\.\d+)", metadata["classifiers"])
     assert named == list(PYTHONS)
     supported = SpecifierSet(setup["options"]["python_requires"])
@@ -103,9 +103,9 @@ def foreign_imports(tops: tuple[str, ...]) -> dict[str, str]:
 
 
 def test_every_package_is_installed():
-    """`packages = find:` passes over a folder without __init__.py, and over files that are not Python's."""
+    """`find_packages` passes over a folder without __init__.py, and over files that are not Python's."""
     files = [path for path in (ROOT / "tfsono").rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert not [str(path.relative_to(ROOT)) for path in files if path.suffix != ".py"]
+    assert [str(path.relative_to(ROOT)) for path in files if path.suffix != ".py"] == ["tfsono/py.typed"]
     folders = {path.parent for path in files}
     assert not [folder.name for folder in folders if not (folder / "__init__.py").is_file()]
 
@@ -115,6 +115,77 @@ def test_the_command_exists(setup):
     assert scripts == "tfsono = tfsono.__main__:main"
     tree = ast.parse((ROOT / "tfsono" / "__main__.py").read_text(encoding="utf-8"))
     assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+# --- what is built from a checkout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """lib/ as a wheel installs it, and the source archive; nothing is written into the checkout."""
+    pytest.importorskip("setuptools")
+    place = tmp_path_factory.mktemp("built")
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(place), "build_py", "--build-lib",
+                    str(place / "lib"), "sdist", "--dist-dir", str(place), "--formats", "gztar"],
+                   cwd=ROOT, check=True, capture_output=True, timeout=120)
+    return place
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("system", ["hip", "femur", "pose", "face", "head"])
+def test_a_wheel_runs_the_scripts(built, command, system, tmp_path):
+    assert (built / "lib" / "tfsono" / command / f"{system}.py").read_bytes() == (
+        ROOT / command / f"{system}.py").read_bytes()
+    shown = scripts_help([sys.executable, "-m", "tfsono", command, system], built / "lib", tmp_path)
+    assert shown == scripts_help([sys.executable, "-m", "tfsono", command, system], ROOT, tmp_path)
+    assert shown == scripts_help([sys.executable, str(ROOT / command / f"{system}.py")], tmp_path, tmp_path)
+    assert f"usage: tfsono {command} {system} " in shown
+
+
+def scripts_help(words: list[str], path: Path, folder: Path) -> str:
+    """What `--help` prints with the package from `path`; fails if that loads TensorFlow."""
+    environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run([*words, "--help"], cwd=folder, env=environment, capture_output=True, encoding="utf-8",
+                          check=False, timeout=60)
+    assert done.returncode == 0 and "import time" in done.stderr and "tensorflow" not in done.stderr
+    return done.stdout
+
+
+def test_a_script_refuses_as_the_command_does(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TFSONO_VERBOSE": "0"}
+    command, script = (
+        subprocess.run([sys.executable, *words, "--data", "none.h5", "--run_dir", "run"], cwd=tmp_path,
+                       env=environment, capture_output=True, encoding="utf-8", check=False)
+        for words in (["-m", "tfsono", "train", "pose"], [str(ROOT / "train" / "pose.py")]))
+    assert (command.returncode, script.returncode) == (2, 2)
+    assert command.stderr == script.stderr and command.stderr.startswith("error: none.h5: ")
+
+
+def test_the_source_archive_is_the_checkout(built):
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    archive, = built.glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        packed = {name.split("/", 1)[1] for name in content.getnames() if "/" in name}
+    assert set(tracked.stdout.split("\n")) - packed <= {"", ".gitignore"}
+
+
+def test_the_changelog_has_the_version():
+    package = (ROOT / "tfsono" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "(.*)"$', package, re.MULTILINE).group(1)
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_constraints_fit_the_requirements(setup):
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {each.name.lower(): each.specifier for each in requirements("\n".join(
+        line for line in lines if not line.startswith("#")))}
+    wanted = {**holding(requirements(setup["options"]["install_requires"]), "3.11"),
+              **holding(requirements(setup["options.extras_require"]["test"]), "3.11")}
+    for name, requirement in wanted.items():
+        version = next(iter(pinned[name])).version
+        assert version in requirement.specifier, requirement
 
 
 def test_the_license_is_the_whole_of_apache_2():

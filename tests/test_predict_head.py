@@ -160,8 +160,7 @@ def test_dicom_brings_its_pixel_size(models, tmp_path):
 
 def test_the_demo_predicts_with_the_phantoms_pixel_sizes(tmp_path):
     words = steps("head", tmp_path)
-    assert [step[1] for step in words] == ["phantom", "audit", "cache", "train/head.py", "evaluate/head.py", "export",
-                                           "predict"]
+    assert [step[1] for step in words] == ["phantom", "audit", "cache", "train", "evaluate", "export", "predict"]
     assert words[-1][3:6] == [f"{tmp_path}/dataset/images/head_001.png", "--pixel_size_mm",
                               f"{tmp_path}/dataset/pixel_sizes.csv"]
 

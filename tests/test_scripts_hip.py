@@ -246,10 +246,6 @@ def test_pretrained_widths_that_do_not_fit_are_refused(place):
 
 
 def test_the_demo_is_made_of_commands_that_exist(tmp_path):
-    parsed = []
-    for words in steps("hip", tmp_path):
-        assert words[0] in ("tfsono", "python")
-        if words[0] == "python":
-            assert (ROOT / words[1]).is_file()
-        parsed.append(words[1])
-    assert parsed == ["phantom", "audit", "cache", "train/hip.py", "evaluate/hip.py", "export", "predict"]
+    words = steps("hip", tmp_path)
+    assert {each[0] for each in words} == {"tfsono"}
+    assert [each[1] for each in words] == ["phantom", "audit", "cache", "train", "evaluate", "export", "predict"]

@@ -14,7 +14,7 @@ from tfsono.config import load_settings
 from tfsono.export import load_exported
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
-from tfsono.systems.commands import _open_predictor as open_predictor
+from tfsono.systems.commands import open_predictor
 
 STORED = Path(__file__).resolve().parent / "stored"
 TOLERANCE = {"mask": 0.0, "points_vox": 1e-3, "points_px": 1e-2, "boxes_vox": 1e-3, "candidate_boxes_vox": 1e-3}

@@ -24,7 +24,12 @@ The packages and modules from the lowest layer up; imports go down only, or stay
     doctor, demo                what would go wrong on this machine; all steps on phantoms
     __main__, train, evaluate   the commands
 
+`tfsono.predict(model, file)` predicts from Python; docs/python.md shows it and the parts that are of use on their own.
+
 A paper never imports another paper; what two papers share moves to a lower layer.
 """
 
+from tfsono import predict
+
+__all__ = ["predict"]
 __version__ = "0.1.0"

@@ -1,8 +1,9 @@
-"""The command `tfsono`: phantom, audit, cache, predict, export, doctor, demo. See `tfsono COMMAND --help`."""
+"""The command `tfsono`: from a dataset to predictions. See `tfsono COMMAND --help`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def run(argv: list[str]) -> int | None:
     parser = Parser(prog="tfsono", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="of tfsono, TensorFlow and Keras")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_audit, _add_cache, _add_export, _add_predict, _add_doctor, _add_demo):
+    for add in (_add_phantom, _add_audit, _add_cache, _add_scripts, _add_export, _add_predict, _add_doctor, _add_demo):
         add(commands)
     arguments = parser.parse_args(by_current_names(argv))
     return arguments.run(arguments)
@@ -173,6 +174,28 @@ def _cache(arguments) -> None:
         if problems:
             raise UserError(f"{arguments.file}: {'; '.join(problems)}; delete it and run `tfsono cache` again")
         print(f"{arguments.file}: all checksums match")
+
+
+def _add_scripts(commands) -> None:
+    """`train` and `evaluate`; all that follows the system's name is for its script."""
+    for command, text in (("train", "train a system on a cache"), ("evaluate", "measure runs on their test cases")):
+        parser = commands.add_parser(command, help=f"{text}; `tfsono {command} SYSTEM --help` lists the options")
+        parser.add_argument("system", choices=NAMES)
+        parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...",
+                            help=f"as of {command}/SYSTEM.py, which this runs")
+        parser.set_defaults(run=_run_script)
+
+
+def _run_script(arguments) -> int | None:
+    """Runs the script of a command: a wheel has the folders train/ and evaluate/ in the package, a checkout beside it.
+    """
+    package = Path(__file__).resolve().parent
+    folder = package if (package / arguments.command).is_dir() else package.parent
+    path = folder / arguments.command / f"{arguments.system}.py"
+    spec = importlib.util.spec_from_file_location(f"tfsono.{arguments.command}.{arguments.system}", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main(arguments.arguments)
 
 
 def _add_export(commands) -> None:

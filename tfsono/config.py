@@ -19,8 +19,8 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tfsono.errors import UserError
-from tfsono.files import LONGEST_NAME, RESERVED, check_label, printable, read_json, safe_name, write_text
+from tfsono.errors import UserError, printable
+from tfsono.files import LONGEST_NAME, RESERVED, check_label, read_json, safe_name, write_text
 from tfsono.structure import check_structure, shown
 
 LAST_WITH_THEM = "an earlier tfsono 0.1.0"  # the version that still had the fields in `Choices.removed`
@@ -247,7 +247,7 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
 
 def training_parser(choices: Choices, description: str) -> Parser:
     """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
-    parser = Parser(prog=f"train/{choices.system}.py", description=description)
+    parser = Parser(prog=f"tfsono train {choices.system}", description=description)
     parser.add_argument("--data", required=True,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
@@ -259,7 +259,7 @@ def training_parser(choices: Choices, description: str) -> Parser:
 
 def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     """Options of every evaluation: a cache, runs, which of their weights, and where tables and `kept` go."""
-    parser = Parser(prog=f"evaluate/{choices.system}.py", description=description,
+    parser = Parser(prog=f"tfsono evaluate {choices.system}", description=description,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
     parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")

@@ -13,24 +13,22 @@ from tfsono.errors import UserError
 from tfsono.locks import locked
 from tfsono.systems import system
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def steps(name: str, out: Path) -> list[list[str]]:
-    """The commands of a system, each as a list of arguments; `tfsono` and `python` stand for this interpreter."""
+    """The commands of a system, each as a list of arguments; `tfsono` stands for this interpreter's."""
     words, data, cache, runs = system(name).DEMO, f"{out}/dataset", f"{out}/{name}.h5", f"{out}/runs"
 
     def filled(more: Iterable[str]) -> list[str]:
         return [word.format(data=data, runs=runs) for word in more]
 
-    trainings = [["python", f"train/{name}.py", "--data", cache, "--run_dir", f"{runs}/{run}", "--preset", "quick",
+    trainings = [["tfsono", "train", name, "--data", cache, "--run_dir", f"{runs}/{run}", "--preset", "quick",
                   *filled(more)] for run, more in {**words.before, name: words.train}.items()]
     return [
         ["tfsono", "phantom", name, data, "--preset", "quick", *filled(words.phantom)],
         ["tfsono", "audit", data],
         ["tfsono", "cache", name, data, cache, "--preset", "quick", "--verify"],
         *trainings,
-        ["python", f"evaluate/{name}.py", "--data", cache, "--runs", f"{runs}/{name}", "--out", f"{out}/results",
+        ["tfsono", "evaluate", name, "--data", cache, "--runs", f"{runs}/{name}", "--out", f"{out}/results",
          *filled(words.evaluate)],
         ["tfsono", "export", f"{runs}/{name}", f"{out}/saved_model"],
         ["tfsono", "predict", f"{out}/saved_model", *filled(words.predict), "--out", f"{out}/predictions"],
@@ -41,10 +39,8 @@ def demo(name: str, out: Path) -> None:
     """Runs the steps, then prints what was written and how long it took.
 
     Raises:
-      UserError: there is no checkout (an installed wheel), or a step failed.
+      UserError: a step failed.
     """
-    if not (ROOT / "train" / f"{name}.py").is_file():
-        raise UserError(f"{ROOT}: the demo needs train/ and evaluate/, which a checkout has; clone the repository")
     began = time.monotonic()
     with locked(out):
         for words in steps(name, out):
@@ -60,10 +56,6 @@ def demo(name: str, out: Path) -> None:
 
 
 def _run(words: list[str]) -> None:
-    if words[0] == "tfsono":
-        command = [sys.executable, "-m", "tfsono", *words[1:]]
-    else:
-        command = [sys.executable, str(ROOT / words[1]), *words[2:]]
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run([sys.executable, "-m", *words], check=False).returncode
     if status:
         raise UserError(f"{shlex.join(words)}: exit status {status}; see its message above")

@@ -75,8 +75,8 @@ def run_command(main: Callable[[], int | None]) -> int:
     return _ended(KeyboardInterrupt(), arrived) if arrived else status
 
 
-def one_line(text: object) -> str:
-    """A text as one printable line: what would move the cursor, colour or reverse it, in a name, is escaped."""
+def printable(text: object) -> str:
+    """A text as one printable line, for a terminal or a figure: what would move, colour or reverse it is escaped."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode()
                    for letter in str(text))
 
@@ -96,7 +96,7 @@ def is_users(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """An error in one line with advice; the text of a library is shortened."""
     if isinstance(error, UserError):
-        return one_line(error)
+        return printable(error)
     text = " ".join(_OF_A_GRAPH.sub(" ", str(error)).split())
     quoted, number = SAID.search(text), getattr(error, "errno", None)
     if isinstance(error, OSError) and number:
@@ -108,7 +108,7 @@ def reason_of(error: BaseException) -> str:
     elif isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         text = f"{NO_MEMORY} ({text})" if text else NO_MEMORY
     advice = f"; {ADVICE[number]}" if number in ADVICE else ""
-    return one_line((text[:LONGEST_TEXT] or type(error).__name__) + advice)
+    return printable((text[:LONGEST_TEXT] or type(error).__name__) + advice)
 
 
 @functools.cache
@@ -177,7 +177,7 @@ def _ended(error: BaseException, arrived: list[int]) -> int:
         status, line = _described(error)
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed, or a file on the full disk
         if sys.stderr:
-            print(one_line(line), file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, ValueError):
         if sys.stdout:
             sys.stdout.flush()

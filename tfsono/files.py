@@ -192,13 +192,6 @@ def is_system_entry(path: str | os.PathLike) -> bool:
     return name.startswith(".") or name in _SYSTEM_FOLDERS or name in _SYSTEM_FILES
 
 
-def printable(text: str) -> str:
-    """A name of a file, case or label for a terminal or a figure: control characters and the like as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def check_label(name: str, where: str, longest: int = LONGEST_NAME) -> str:
     """The name of a landmark, subject or dataset, which is printed, drawn and stored.
 

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file of a checkout, and not by `tfsono train`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import training_parser
 from tfsono.configs.head import HEAD, HeadConfig

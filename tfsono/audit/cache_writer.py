@@ -26,8 +26,8 @@ from tfsono.data.cache import (
 )
 from tfsono.data.layout import Case, Dataset
 from tfsono.data.prepare import CachedCase, CacheSettings, prepare_case, resampling_ratio
-from tfsono.errors import UserError
-from tfsono.files import check_regular, printable
+from tfsono.errors import UserError, printable
+from tfsono.files import check_regular
 from tfsono.geometry.resampling import resampled_size
 from tfsono.hdf5 import ERRORS, open_to_read, open_to_write, plain_group, put_text, reason, text_of
 from tfsono.locks import locked_file

@@ -68,8 +68,8 @@ from tfsono.audit.body import judge_pose, judge_poses
 from tfsono.data.prepare import read_image, read_label
 from tfsono.data.splits import subjects_in_two_parts
 from tfsono.audit.femur import judge_tips
-from tfsono.errors import UserError
-from tfsono.files import check_names, check_regular, printable, read_json, write_text
+from tfsono.errors import UserError, printable
+from tfsono.files import check_names, check_regular, read_json, write_text
 from tfsono.locks import locked
 from tfsono.structure import check_structure
 from tfsono.geometry.head_labels import LANDMARKS
@@ -159,6 +159,14 @@ def audit_dataset(
 
     Raises:
         UserError: `out_dir` cannot be made, or another process writes it.
+
+    Example:
+        >>> from tfsono.data.layout import open_dataset
+        >>> from tfsono.phantoms.dataset import write_hip_dataset
+        >>> folder = write_hip_dataset("hips", 2, 0, (48, 40, 32), (2.0, 2.0, 2.0), progress=lambda line: None)
+        >>> audit = audit_dataset(open_dataset(folder), out_dir=None, progress=lambda line: None)
+        >>> [(case["name"], [problem["code"] for problem in case["problems"]]) for case in audit["cases"]]
+        [('hip_001', ['touches_border']), ('hip_002', ['touches_border'])]
     """
     with contextlib.nullcontext() if out_dir is None else locked(out_dir):
         return _audit(dataset, out_dir, progress, absolute_paths)

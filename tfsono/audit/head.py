@@ -16,7 +16,7 @@ import numpy as np
 from tfsono.audit.contact_sheet import LandmarkTile, write_landmark_sheet
 from tfsono.data.layout import Dataset
 from tfsono.data.prepare import read_image
-from tfsono.files import printable
+from tfsono.errors import printable
 from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_of_mask
 from tfsono.geometry.head_labels import LANDMARKS, audit_counts, judge
 

@@ -27,8 +27,8 @@ from tfsono.c3d.weights import (
     expected_shapes,
     shape_text,
 )
-from tfsono.errors import UserError
-from tfsono.files import check_regular, printable
+from tfsono.errors import UserError, printable
+from tfsono.files import check_regular
 
 FORMATS = ("Caffe (.caffemodel), Keras 1 or 2 HDF5 (.h5, TensorFlow or Theano), PyTorch as .npz, "
            "TensorFlow 1 checkpoint (PREFIX.index with its .data file, or one file)")

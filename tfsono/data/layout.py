@@ -32,8 +32,8 @@ from tfsono.data.image_tables import ImageTables, find_tables, is_point_table, r
 from tfsono.data.names import CHANNEL, check_single, match_names, some
 from tfsono.data.splits import check_split_names
 from tfsono.data.subjects import HC18_NAME, found_subjects
-from tfsono.errors import UserError
-from tfsono.files import is_system_entry, open_regular, printable
+from tfsono.errors import UserError, printable
+from tfsono.files import is_system_entry, open_regular
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file, read_mask

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tfsono.errors import UserError
-from tfsono.files import printable
+from tfsono.errors import UserError, printable
 
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".seg", ".mrk.json", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mnc", ".hdr",
             ".img", ".fcsv", ".json", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")

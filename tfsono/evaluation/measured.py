@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tfsono.files import printable, safe_name
+from tfsono.errors import printable
+from tfsono.files import safe_name
 from tfsono.progress import Countdown
 from tfsono.report.tables import read_cases, write_cases
 

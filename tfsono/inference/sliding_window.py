@@ -155,6 +155,18 @@ def sliding_window(predict: Callable, volume: tf.Tensor, tile, starts: Sequence[
 
     Returns:
       [X, Y, Z, classes] float32.
+
+    Example:
+        >>> tiling = Tiling(patch=(16, 16, 16), kind="half")
+        >>> tile, starts = tile_and_starts(tiling, tf.constant([40, 24, 20]))
+        >>> [start.numpy().tolist() for start in starts]
+        [[0, 8, 16, 24], [0, 8], [0, 4]]
+        >>> volume = tf.random.stateless_normal((40, 24, 20), seed=(1, 2))
+        >>> probabilities = sliding_window(lambda tiles, valid: tf.sigmoid(tiles), volume, tile, starts, classes=1)
+        >>> probabilities.shape
+        TensorShape([40, 24, 20, 1])
+        >>> bool(tf.reduce_max(tf.abs(probabilities[..., 0] - tf.sigmoid(volume))) < 1e-6)
+        True
     """
     tile = tf.convert_to_tensor(tile, tf.int32)
     starts = [tf.convert_to_tensor(start, tf.int32) for start in starts]

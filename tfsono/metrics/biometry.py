@@ -93,6 +93,11 @@ def hc18_metrics(
 
     Raises:
         ValueError: The pixel size is not above 0.
+
+    Example:
+        >>> found = hc18_metrics(Ellipse((50, 40), 30, 22, 0.1), Ellipse((50, 41), 30, 22, 0.1), 0.2, size_yx=(80, 100))
+        >>> round(found["df_mm"], 2), round(found["hd_mm"], 2), round(found["dsc_percent"], 1)
+        (0.0, 0.2, 97.2)
     """
     size = _checked_size(pixel_size_mm)
     if prediction is None:

@@ -49,6 +49,10 @@ def radial_errors(prediction: np.ndarray, reference: np.ndarray, unit_size: floa
 
     Raises:
         ValueError: The shapes differ, or the size is not above 0.
+
+    Example:
+        >>> radial_errors(np.array([[10.0, 20.0], [5.0, 5.0]]), np.array([[13.0, 24.0], [np.nan, 5.0]]), unit_size=0.2)
+        array([ 1., nan])
     """
     prediction, reference = _checked(prediction, reference, unit_size)
     return np.linalg.norm(prediction - reference, axis=-1) * unit_size

@@ -29,6 +29,12 @@ def overlap_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, 
 
     Raises:
         ValueError: The masks are not boolean, differ in shape or have no voxel.
+
+    Example:
+        >>> reference = np.zeros((4, 4, 4), bool)
+        >>> reference[1:3, 1:3, 1:3] = True
+        >>> overlap_metrics(np.roll(reference, 1, axis=0), reference)
+        {'dice': 0.5, 'jaccard': 0.3333333333333333, 'precision': 0.5, 'recall': 0.5}
     """
     check_masks(prediction, reference)
     predicted, expected = _count(prediction), _count(reference)

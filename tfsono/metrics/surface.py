@@ -64,6 +64,13 @@ def segmentation_metrics(
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
             positive numbers.
+
+    Example:
+        >>> reference = np.zeros((8, 8, 8), bool)
+        >>> reference[2:6, 2:6, 2:6] = True
+        >>> found = segmentation_metrics(np.roll(reference, 1, axis=0), reference, spacing_mm=(0.5, 1.0, 1.0))
+        >>> found["dice"], found["hausdorff_mm"], found["volume_ml"]
+        (0.75, 0.5, 0.032)
     """
     found, expected = bool(prediction.any()), bool(reference.any())
     absent = not (found or expected)

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_keys
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
+from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of, with_flags
 from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
@@ -66,7 +66,7 @@ class FacePrediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class FacePredictor:
+class FacePredictor(FilePredictor):
     """A module with its pre- and postprocessing.
 
     Attributes:
@@ -85,24 +85,34 @@ class FacePredictor:
     top_k: int
     ranges: Ranges = Ranges()
 
-    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Predicts one input, writes its files, and returns its rows and a line to print."""
-        began = time.monotonic()
+    def of_file(self, path: Path, name: str = "case") -> Prediction:
+        """The landmarks of one input with their boxes, and its measurements."""
         volume, outside = self.ranges.read(path)
         prediction = self.predict_volume(volume)
         points_mm = points_to_mm(prediction.points_vox, prediction.oriented)
         rows = self.measure(name, path, volume, prediction)
         rows[MEASUREMENTS] = [with_flags(row, [*outside, *self.ranges.of_points(points_mm)])
                               for row in rows[MEASUREMENTS]]
-        image, markups = (out_dir / file for file in OUTPUTS.files(name))
-        flags = rows[MEASUREMENTS][0]["flags"]
         boxes = regions(prediction, self.landmarks)
-        shown = (prediction.boxes_vox, prediction.candidates[:, :self.top_k]) if boxes else (None, None)  # points alone
-        face_preview(image, prediction.oriented.array, prediction.points_vox, shown[0], prediction.oriented.spacing_mm,
-                     names=self.landmarks, title="   ".join(filter(None, (name, flags))), candidates=shown[1])
         named = dict(zip(self.landmarks, points_mm, strict=True))
-        write_markups(markups, named, boxes=boxes)
-        return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
+
+        def write(out_dir: Path) -> None:
+            image, markups = (out_dir / file for file in OUTPUTS.files(name))
+            title = "   ".join(filter(None, (name, rows[MEASUREMENTS][0]["flags"])))
+            self._write_preview(image, prediction, title, with_boxes=bool(boxes))
+            write_markups(markups, named, boxes=boxes)
+
+        return Prediction(
+            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}", write=write,
+            landmarks_vox=dict(zip(self.landmarks, points_to_vox(points_mm, volume), strict=True)),
+            landmarks_mm=named, boxes_mm=boxes)
+
+    def _write_preview(self, path: Path, prediction: FacePrediction, title: str, with_boxes: bool) -> None:
+        """The slices; without boxes where the model predicts points alone."""
+        oriented, shown = prediction.oriented, (prediction.boxes_vox, prediction.candidates[:, :self.top_k])
+        boxes, candidates = shown if with_boxes else (None, None)
+        face_preview(path, oriented.array, prediction.points_vox, boxes, oriented.spacing_mm, names=self.landmarks,
+                     title=title, candidates=candidates)
 
     def predict_volume(self, volume: Volume) -> FacePrediction:
         """The module's prediction, in the module's orientation."""

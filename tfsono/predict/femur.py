@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances
 from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS
@@ -46,7 +46,7 @@ OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, L
 
 
 @dataclasses.dataclass(frozen=True)
-class FemurPredictor:
+class FemurPredictor(FilePredictor):
     """A module with its pre- and postprocessing.
 
     Attributes:
@@ -68,23 +68,31 @@ class FemurPredictor:
     holes: bool
     ranges: Ranges = Ranges()
 
-    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Predicts one input, writes its files, and returns its rows and a line to print."""
-        began = time.monotonic()
+    def of_file(self, path: Path, name: str = "case") -> Prediction:
+        """The mask and landmarks of one input and its measurements."""
         volume, outside = self.ranges.read(path)
         prediction, peaks, flags = self.predict_volume(volume)
         flags = [*outside, *self.sizes(prediction, volume), *flags]
         rows = self.measure(name, path, volume, prediction, flags)
         for row, peak in zip(rows[LANDMARKS], peaks, strict=True):
             row["peak"] = round(peak, 4)
-        image, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
-        _write_preview(image, volume, prediction, tuple(self.labels), flags)
-        if prediction.mask is not None:
-            write_volume(mask_path, label_values(prediction.mask, self.labels), volume)
-        if prediction.points_vox is not None:
-            named = dict(zip(self.landmarks, points_to_mm(prediction.points_vox, volume), strict=True))
-            write_markups(markups, named, [self.landmarks] if len(self.landmarks) == 2 else [])
-        return rows, f"{name}: {_summary(rows[MEASUREMENTS][0])}; {time.monotonic() - began:.1f} s"
+        mask, points = prediction.mask, prediction.points_vox
+        values = None if mask is None else label_values(mask, self.labels)
+        points_mm = {} if points is None else dict(zip(self.landmarks, points_to_mm(points, volume), strict=True))
+
+        def write(out_dir: Path) -> None:
+            image, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
+            _write_preview(image, volume, prediction, tuple(self.labels), flags)
+            if mask is not None:
+                write_volume(mask_path, values, volume)
+            if points is not None:
+                write_markups(markups, points_mm, [self.landmarks] if len(self.landmarks) == 2 else [])
+
+        return Prediction(
+            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0])}", write=write,
+            mask=None if mask is None else dataclasses.replace(volume, array=values), labels=self.labels,
+            landmarks_vox={} if points is None else dict(zip(self.landmarks, points, strict=True)),
+            landmarks_mm=points_mm)
 
     def predict_volume(self, volume: Volume) -> tuple[MaskAndPoints, list[float], list[str]]:
         """The prediction on the volume's own grid, its mask postprocessed; the heatmaps' peaks; and flags."""

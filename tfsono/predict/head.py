@@ -12,9 +12,9 @@ are empty in the tables.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -29,12 +29,13 @@ from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
 from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
+from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import head_overlay
 from tfsono.volumes.landmarks import write_markups
-from tfsono.volumes.image_2d import Image2D, is_image_2d_file, image_2d_name, read_image_2d
+from tfsono.volumes.image_2d import Image2D, is_image_2d_file, image_2d_name, read_image_2d, volume_of_image
 
 LENGTHS = ("bpd", "ofd", "hc")
 SPREADS = ("dropout", "members")
@@ -55,6 +56,7 @@ def is_input(path: Path) -> bool:
 
 OUTPUTS = Outputs("image", is_input, image_2d_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json"))
+INSIDE = 255  # the value of the head in a mask
 CLINICAL = "not for clinical use"
 # The entries of a manifest's "measuring"; `tfsono.systems.head.measuring_of` writes it.
 MEASURING = ("part", "end_order", "threshold", "morphology_px", "area_px", "ransac_iterations",
@@ -124,7 +126,7 @@ class Spread:
     undefined: int
 
 
-class HeadPredictor:
+class HeadPredictor(FilePredictor):
     """One or several models with their pre- and postprocessing."""
 
     def __init__(self, members: Sequence[Member], key: str, pixel_sizes: PixelSizes = PixelSizes(),
@@ -141,9 +143,8 @@ class HeadPredictor:
         self.members, self.key, self.pixel_sizes, self.samples = tuple(members), key, pixel_sizes, samples
         self.ranges = ranges
 
-    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Predicts one image, writes its files, and returns its rows and a line to print."""
-        began = time.monotonic()
+    def of_file(self, path: Path, name: str = "case") -> Prediction:
+        """The ellipse and points of one image, its mask where there is one, and its measurements."""
         image = read_image_2d(path)
         pixel_size_mm = self.pixel_sizes.of(Path(path), image.pixel_size_mm)
         outside = self.ranges.of_image(path, image.pixels.shape[::-1], pixel_size_mm)
@@ -152,12 +153,20 @@ class HeadPredictor:
         flags = [*outside, *self.ranges.of_circumference(length_mm),
                  *flags_of(found, image, pixel_size_mm, dropout, members)]
         row = measurement_row(name, path, found, pixel_size_mm, dropout=dropout, members=members, flags=flags)
-        _write_files(out_dir, name, image, found, pixel_size_mm=pixel_size_mm, row=row, first=self.members[0])
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
         if found.points_px is not None:
             point_row |= zip(POINT_COLUMNS[2:], (rounded(value, 3) for value in found.points_px.ravel()), strict=True)
-        text = f"{name}: {lengths_text(row)}" + f" ({row['flags']})" * bool(row["flags"])
-        return {MEASUREMENTS: [row], POINTS: [point_row]}, f"{text}; {time.monotonic() - began:.1f} s"
+        mask = None if found.probability is None else mask_of(found, self.members[0].search.threshold)
+        points_mm = points_mm_of(found, pixel_size_mm)
+        grid = volume_of_image(image, pixel_size_mm)
+        return Prediction(
+            image=grid, tables={MEASUREMENTS: [row], POINTS: [point_row]},
+            text=f"{name}: {lengths_text(row)}" + f" ({row['flags']})" * bool(row["flags"]),
+            write=partial(_write_files, name=name, image=image, found=found, mask=mask, points_mm=points_mm, row=row),
+            mask=None if mask is None else replace(grid, array=levels(mask).T[:, :, None]),
+            labels={} if mask is None else {"head": INSIDE},
+            landmarks_vox=dict(zip(LANDMARKS, in_space(found.points_px), strict=True)),
+            landmarks_mm=points_mm, ellipse=found.ellipse)
 
     def measure(self, pixels: np.ndarray) -> tuple[Found, Spread, Spread]:
         """The ensemble's prediction of uint8 [Y, X], and its spread over members and over dropout samples."""
@@ -355,19 +364,34 @@ def age_text(row: dict) -> str:
     return f"{', '.join(known)} (Hadlock 1984)" if known else ""
 
 
-def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_size_mm: float | None, row: dict,
-                 first: Member) -> None:
+def in_space(points_px: np.ndarray | None) -> np.ndarray:
+    """Points (x, y) as [4, 3] with z = 0; NaN where undefined."""
+    return np.full((len(LANDMARKS), 3), np.nan) if points_px is None else np.pad(points_px, ((0, 0), (0, 1)))
+
+
+def points_mm_of(found: Found, pixel_size_mm: float | None) -> dict[str, np.ndarray]:
+    """The points in millimetres by name; none where they or the pixel size are unknown."""
+    if not pixel_size_mm or found.points_px is None:
+        return {}
+    return dict(zip(LANDMARKS, in_space(found.points_px * pixel_size_mm), strict=True))
+
+
+def levels(mask: np.ndarray) -> np.ndarray:
+    """A mask as it is written, 0 and `INSIDE`."""
+    return mask.astype(np.uint8) * INSIDE
+
+
+def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, mask: np.ndarray | None,
+                 points_mm: dict[str, np.ndarray], row: dict) -> None:
     """Writes the case's files; removes those of an earlier prediction that this one does not have."""
     overlay, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
-    mask = None if found.probability is None else mask_of(found, first.search.threshold)
     lines = [lengths_text(row), "; ".join(filter(None, (age_text(row), CLINICAL))), row["flags"]]
     if mask is not None:
         _write_mask(mask_path, mask)
     else:
         mask_path.unlink(missing_ok=True)
-    if pixel_size_mm and found.points_px is not None:
-        points_mm = np.pad(found.points_px * pixel_size_mm, ((0, 0), (0, 1)))
-        write_markups(markups, dict(zip(LANDMARKS, points_mm, strict=True)), (LANDMARKS[:2], LANDMARKS[2:]))
+    if points_mm:
+        write_markups(markups, points_mm, (LANDMARKS[:2], LANDMARKS[2:]))
     else:
         markups.unlink(missing_ok=True)
     head_overlay(overlay, image.pixels, mask, found.ellipse, found.points_px,
@@ -376,4 +400,4 @@ def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, pixel_s
 
 def _write_mask(path: Path, mask: np.ndarray) -> None:
     """Writes 0 and 255."""
-    write_bytes(path, cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes())  # cv2 may not notice a full disk
+    write_bytes(path, cv2.imencode(".png", levels(mask))[1].tobytes())  # cv2 may not notice a full disk

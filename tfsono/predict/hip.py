@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import segment_volume
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of, with_flags
 from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS
@@ -31,7 +31,7 @@ OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS},
 
 
 @dataclasses.dataclass(frozen=True)
-class HipPredictor:
+class HipPredictor(FilePredictor):
     """A module with its pre- and postprocessing.
 
     Attributes:
@@ -51,23 +51,27 @@ class HipPredictor:
     holes: bool
     ranges: Ranges = Ranges()
 
-    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Segments one input, writes its mask and preview, and returns its rows and a line to print."""
-        began = time.monotonic()
+    def of_file(self, path: Path, name: str = "case") -> Prediction:
+        """The mask of one input and its measurements."""
         volume, outside = self.ranges.read(path)
         mask = segment_volume(self.module, volume, self.orientation, classes=len(self.labels) + 1,
                               largest=self.largest, holes=self.holes)
         rows = [with_flags(row, self.ranges.of_label(row["label"], row["volume_ml"]))
                 for row in measure(name, path, volume, mask, self.labels)]
-        mask_path, preview_path = (out_dir / file for file in OUTPUTS.files(name))
-        _write_preview(preview_path, volume, mask, tuple(self.labels),
-                       [*outside, *(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])])
-        write_volume(mask_path, label_values(mask, self.labels), volume)
+        shown = [*outside, *(f"{row['label']}: {row['flags']}" for row in rows if row["flags"])]
+        values = label_values(mask, self.labels)
+
+        def write(out_dir: Path) -> None:
+            mask_path, preview_path = (out_dir / file for file in OUTPUTS.files(name))
+            _write_preview(preview_path, volume, mask, tuple(self.labels), shown)
+            write_volume(mask_path, values, volume)
+
         amounts = [f"{row['label']} {row['volume_ml']:.2f} mL" + f" ({row['flags']})" * bool(row["flags"])
                    for row in rows]
-        text = f"{name}: {', '.join(amounts)}" + f" ({'; '.join(outside)})" * bool(outside)
-        return ({MEASUREMENTS: [with_flags(row, outside) for row in rows]},
-                f"{text}; {time.monotonic() - began:.1f} s")
+        return Prediction(
+            image=volume, tables={MEASUREMENTS: [with_flags(row, outside) for row in rows]}, write=write,
+            text=f"{name}: {', '.join(amounts)}" + f" ({'; '.join(outside)})" * bool(outside),
+            mask=dataclasses.replace(volume, array=values), labels=self.labels)
 
 
 def predictor_of(model: Model, key: str, options: Options = Options()) -> HipPredictor:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tfsono.data.layout import MASK_ENDINGS
 from tfsono.data.names import some
-from tfsono.errors import UserError
-from tfsono.files import is_system_entry, printable, safe_name
+from tfsono.errors import UserError, printable
+from tfsono.files import is_system_entry, safe_name
 from tfsono.volumes.dicom import is_series_folder
 from tfsono.volumes.image import case_name, is_volume_file
 from tfsono.volumes.image_2d import image_2d_name

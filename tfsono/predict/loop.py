@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tfsono.errors import UserError, is_users, one_line, reason_of
+from tfsono.errors import UserError, is_users, printable, reason_of
 from tfsono.export import sha256
 from tfsono.files import check_names, read_json, write_text
 from tfsono.locks import locked
@@ -106,7 +106,7 @@ def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], 
             failed += 1
             print(f"[{index}/{count}] error: {_line_of(error, path)}", file=sys.stderr)
             continue
-        print(f"[{index}/{count}] {one_line(text)}{f', {countdown.left()} left' if index < count else ''}", flush=True)
+        print(f"[{index}/{count}] {printable(text)}{f', {countdown.left()} left' if index < count else ''}", flush=True)
     return failed
 
 
@@ -183,10 +183,10 @@ def checksum(path: Path) -> str:
 def _line_of(error: BaseException, path: Path) -> str:
     """An error's line; one that is a fault of ours has its type, and its traceback under TFSONO_VERBOSE=1."""
     if isinstance(error, UserError):
-        return one_line(error)
+        return printable(error)
     if is_users(error):  # the file may be unreadable or too large, or the disk full
-        return f"{one_line(path)}: {reason_of(error)}"
+        return f"{printable(path)}: {reason_of(error)}"
     if os.environ.get("TFSONO_VERBOSE", "0") not in ("", "0"):
         traceback.print_exception(error)
-    return (f"{one_line(path)}: {type(error).__name__}: {reason_of(error)}; if the file is sound, this is a fault of "
+    return (f"{printable(path)}: {type(error).__name__}: {reason_of(error)}; if the file is sound, this is a fault of "
             "tfsono: report it (TFSONO_VERBOSE=1 shows where)")

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tfsono.inference.module_input import module_input
 from tfsono.metrics.pose_case import known_segments, segment_lengths
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
+from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
@@ -64,7 +64,7 @@ class PosePrediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class PosePredictor:
+class PosePredictor(FilePredictor):
     """A module with its pre- and postprocessing.
 
     Attributes:
@@ -88,21 +88,26 @@ class PosePredictor:
         """The paper's segments of which both ends are landmarks of the model."""
         return known_segments(SEGMENTS, self.landmarks)
 
-    def predict(self, path: Path, name: str, out_dir: Path) -> tuple[dict[str, list[dict]], str]:
-        """Predicts one input, writes its files, and returns its rows and a line to print."""
-        began = time.monotonic()
+    def of_file(self, path: Path, name: str = "case") -> Prediction:
+        """The landmarks of one input and its measurements."""
         volume, outside = self.ranges.read(path)
         prediction = self.predict_volume(volume)
         points_mm = points_to_mm(prediction.points_vox, volume)
         flags = (*outside, *self.ranges.of_points(points_mm), *prediction.flags)
         prediction = dataclasses.replace(prediction, flags=flags)
         rows = self.measure(name, path, volume, prediction)
-        image, markups = (out_dir / file for file in OUTPUTS.files(name))
-        oriented = reorient(volume, "LPS")
-        pose_preview(image, oriented.array, points_to_vox(points_mm, oriented), oriented.spacing_mm, self.landmarks,
-                     segments=self.segments, text="   ".join([name, *prediction.flags]))
-        write_markups(markups, dict(zip(self.landmarks, points_mm, strict=True)), self.segments)
-        return rows, f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}; {time.monotonic() - began:.1f} s"
+        named = dict(zip(self.landmarks, points_mm, strict=True))
+
+        def write(out_dir: Path) -> None:
+            image, markups = (out_dir / file for file in OUTPUTS.files(name))
+            oriented = reorient(volume, "LPS")
+            pose_preview(image, oriented.array, points_to_vox(points_mm, oriented), oriented.spacing_mm,
+                         self.landmarks, segments=self.segments, text="   ".join([name, *flags]))
+            write_markups(markups, named, self.segments)
+
+        return Prediction(
+            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}", write=write,
+            landmarks_vox=dict(zip(self.landmarks, prediction.points_vox, strict=True)), landmarks_mm=named)
 
     def predict_volume(self, volume: Volume) -> PosePrediction:
         """The prediction on the volume's own grid."""

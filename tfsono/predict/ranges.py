@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +35,7 @@ class Ranges:
       orientation: of the volumes' axes in the record.
       resamples: whether the model brings each volume to one spacing, so that the file's own matters little.
       spacing_mm_of_file: replaces the spacing of the files; () takes theirs.
+      note: why nothing is flagged; "" with a record.
     """
 
     record: Mapping = dataclasses.field(default_factory=dict)
@@ -44,6 +44,7 @@ class Ranges:
     orientation: str = "LPS"
     resamples: bool = False
     spacing_mm_of_file: tuple[float, ...] = ()
+    note: str = ""
 
     def read(self, path: Path) -> tuple[Volume, list[str]]:
         """A volume, and its flags: what was noticed while reading, and `of_volume`.
@@ -132,7 +133,7 @@ class Ranges:
 
 
 def ranges_of(models: Sequence[Model], options: Options, orientation: str = "LPS") -> Ranges:
-    """The ranges of one or several models that predict together; a note on stderr where a model has no record.
+    """The ranges of one or several models that predict together; nothing but a note where a model has no record.
 
     Args:
       models: opened.
@@ -141,9 +142,9 @@ def ranges_of(models: Sequence[Model], options: Options, orientation: str = "LPS
     """
     for model in models:
         if not model.manifest.get(TRAINED_ON):
-            print(f"note: {model.source}: this model does not say what it was trained on, so inputs unlike it "
-                  "are not flagged; its training command, run again, adds it, then export it again", file=sys.stderr)
-            return Ranges(spacing_mm_of_file=options.spacing_mm_of_file)
+            return Ranges(spacing_mm_of_file=options.spacing_mm_of_file, note=(
+                f"{model.source}: this model does not say what it was trained on, so inputs unlike it are not flagged; "
+                "its training command, run again, adds it, then export it again"))
     record = joined([model.manifest[TRAINED_ON] for model in models])
     return Ranges(record, factor=record["outside_factor"], allow=options.outside == "allow",
                   orientation=orientation, resamples=bool(models[0].manifest.get("network", {}).get("spacing_mm")),

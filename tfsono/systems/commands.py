@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ from types import ModuleType
 
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
-from tfsono.files import read_json
-from tfsono.structure import shown
-from tfsono.predict.inputs import find_inputs
-from tfsono.predict.loop import Predictor, predict_all
+from tfsono.files import check_names, read_json
+from tfsono.predict.inputs import find_inputs, resolved, unique_names
+from tfsono.predict.loop import predict_all
 from tfsono.predict.pixel_sizes import check_pixel_sizes
+from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.sources import Model, Options, is_exported, model_key
+from tfsono.structure import shown
 from tfsono.systems import NAMES, system
 from tfsono.systems.manifest import with_current_keys
 
@@ -35,8 +37,34 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
         inputs = find_inputs(inputs, Path(out_dir), outputs.what, outputs.is_input)
         for line in check_pixel_sizes(options.pixel_size_mm, inputs):
             print(line, file=sys.stderr)
-    return predict_all(outputs, lambda: _open_predictor(source, options), inputs, out_dir, overwrite=overwrite,
-                       absolute_paths=absolute_paths)
+
+    def opened() -> FilePredictor:
+        predictor = open_predictor(source, options)
+        if predictor.ranges.note:
+            print(f"note: {predictor.ranges.note}", file=sys.stderr)
+        return predictor
+
+    return predict_all(outputs, opened, inputs, out_dir, overwrite=overwrite, absolute_paths=absolute_paths)
+
+
+def predict_file(source: str | os.PathLike, path: str | os.PathLike, options: Options = Options()) -> Prediction:
+    """Predicts one file and returns objects; nothing is written or printed.
+
+    Args:
+      source: a run folder, or an exported model.
+      path: a volume, an image, or a folder of one DICOM series.
+      options: of the prediction; the default leaves all to the model.
+
+    Raises:
+      UserError: an unusable model or file, an option of another system, or a file that is refused.
+    """
+    path = Path(path)
+    check_names(resolved(path))
+    check_options(source, options)
+    name, = unique_names([path], {}, system(system_of(source)).outputs().name_of)
+    predictor = open_predictor(source, options)
+    note = predictor.ranges.note
+    return dataclasses.replace(predictor.of_file(path, name), notes=(note,) if note else ())
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options()) -> Path:
@@ -60,7 +88,12 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     return export_module(module, out_dir, one.manifest_of(runs))
 
 
-def _open_predictor(source: str | os.PathLike, options: Options) -> Predictor:
+def open_predictor(source: str | os.PathLike, options: Options = Options()) -> FilePredictor:
+    """The predictor of a run folder or of an exported folder: `of_file(path)` predicts one file after the other.
+
+    Raises:
+      UserError: neither of the two, a damaged one, or an option that the model does not have.
+    """
     one, sources = system(system_of(source)), [source, *options.ensemble_with]
     groups = [sources] if one.TOGETHER == "networks" else [[each] for each in sources]
     return one.predictor((_opened(one, group, options) for group in groups), model_key(sources, options), options)

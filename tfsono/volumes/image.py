@@ -134,6 +134,15 @@ def write_volume(path, array: np.ndarray, like: Volume) -> None:
     Raises:
         UserError: an unsupported suffix, a missing folder, a type that the format cannot hold.
         ValueError: the array's size is not that of `like`.
+
+    Example:
+        >>> like = Volume(np.zeros((4, 5, 6)), (0.5, 0.5, 2.0), (10.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        >>> mask = np.zeros(like.size, np.uint8)
+        >>> mask[1:3, 1:3, 1:3] = 1
+        >>> write_volume("mask.nii.gz", mask, like)
+        >>> found = read_mask("mask.nii.gz")
+        >>> found.spacing_mm, int(found.array.sum())
+        ((0.5, 0.5, 2.0), 8)
     """
     check_name(path)
     path = Path(path)

@@ -202,6 +202,13 @@ def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[
     Raises:
         UserError: another suffix, or the folder does not exist.
         ValueError: a line names an unknown point, or a box is invalid.
+
+    Example:
+        >>> write_markups("case.mrk.json", {"proximal": np.array([1.0, 2.0, 3.0]), "distal": np.array([4.0, 6.0, 3.0])},
+        ...               lines=[("proximal", "distal")])
+        >>> points = read_landmarks("case.mrk.json")
+        >>> float(np.linalg.norm(points["distal"] - points["proximal"]))
+        5.0
     """
     path = Path(path)
     if not path.name.lower().endswith(".mrk.json"):
@@ -223,7 +230,13 @@ def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[
 
 
 def points_to_vox(points_mm: np.ndarray, volume: Volume) -> np.ndarray:
-    """LPS millimetres [..., 3] to continuous voxel indices [..., 3] of `volume`; NaN stays NaN."""
+    """LPS millimetres [..., 3] to continuous voxel indices [..., 3] of `volume`; NaN stays NaN.
+
+    Example:
+        >>> volume = Volume(np.zeros((4, 4, 4)), (0.5, 0.5, 2.0), (10.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        >>> points_to_vox([11.0, 1.0, 6.0], volume)
+        array([2., 2., 3.])
+    """
     shifted = np.asarray(points_mm, np.float64) - np.asarray(volume.origin_mm)
     inverse = np.linalg.inv(volume.direction_matrix * np.asarray(volume.spacing_mm))
     return shifted @ inverse.T

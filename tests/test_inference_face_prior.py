@@ -175,7 +175,8 @@ def changed_ratio(**changes):
     (changed_ratio(first=["left_eye", "tail"]), "found 'tail'"),
     (changed_ratio(first=["left_eye"]), r"ratios\[0\].first must be a list of 2 texts"),
     (changed_ratio(mean="much"), r"ratios\[0\].mean must be a number"), (changed_ratio(mean=None), "found null"),
-    (changed_ratio(deviation=0), "above 0"), (changed_ratio(deviation=-1), "above 0"), (changed_ratio(mean=float("nan")), "finite"),
+    (changed_ratio(deviation=0), "above 0"), (changed_ratio(deviation=-1), "above 0"),
+    (changed_ratio(mean=float("nan")), "finite"),
     (changed_ratio(deviation=float("inf")), "finite")])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, change, words):
     path = write_prior(tmp_path / "prior.json", prior_of(cases(), NAMES))

@@ -81,7 +81,11 @@ def _series_ids(folder: Path) -> tuple[str, ...]:
     for path in folder.iterdir():
         if path.is_file():
             check_nesting(path)
-    return call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    try:
+        return call_quietly(lambda: sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    except RuntimeError:  # an element of another type than its tag has
+        raise UserError(f"{folder}: the DICOM files of a folder must be readable; found one that is damaged; copy them "
+                        "again") from None
 
 
 def _files_by_series(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[Header]]:

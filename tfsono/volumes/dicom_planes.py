@@ -6,6 +6,7 @@ that identifies a patient is read. Fields: DICOM PS3.3 C.7.6.2 (image plane), C.
 
 from __future__ import annotations
 
+import mmap
 import struct
 import warnings
 import zlib
@@ -105,7 +106,10 @@ def read_header(path) -> Header:
     with warnings.catch_warnings(), open_regular(path) as file:
         warnings.simplefilter("ignore")  # for headers that do not quite follow the standard
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            # A map gives at most what there is; a file takes memory first for any length that it is asked for.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                header = pydicom.dcmread(content, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+                file.seek(content.tell())
             other = _no_image(header)
             if not other:
                 check_pixels(path, file, header)

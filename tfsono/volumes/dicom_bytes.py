@@ -72,26 +72,31 @@ def _inflated(path, whole: bytes) -> bytes:
 
 
 def _walked(content) -> tuple[int, bool]:
-    """The most items inside one another up to the pixels, and whether every element ends within the file.
+    """The most items inside one another, and whether every element ends within the file.
 
     It stops at one item more than `DEEPEST`.
     """
     levels, items, deepest = [(math.inf, True, False)], 0, 0  # where each ends, its encoding, whether it is an item
+    is_behind_pixels = False
     try:
         order, explicit, position = _syntax(content, 132 if content[128:132] == b"DICM" else 0)
         levels[0] = (math.inf, explicit, False)
         while position < len(content) and deepest <= DEEPEST:
             while position >= levels[-1][0]:
                 items -= levels.pop()[2]
+            if is_behind_pixels and len(content) - position < 8:
+                break  # a byte that made the length even
             tag = struct.unpack_from(order + "HH", content, position)
-            if tag == _PIXELS and len(levels) == 1:
-                break
             if tag in (_ITEM_END, _SEQUENCE_END):
                 items -= levels.pop()[2] if len(levels) > 1 else 0
                 position += 8
                 continue
             header, length, is_inside, explicit = _element(content, position, order, levels[-1][1], tag)
             position += header
+            is_pixels = tag == _PIXELS and len(levels) == 1
+            if is_pixels and length == _UNDEFINED:
+                break  # fragments, which `check_pixels` counts
+            is_behind_pixels = is_behind_pixels or is_pixels
             if length != _UNDEFINED and position + length > len(content):
                 return deepest, False
             if not is_inside:

@@ -348,7 +348,16 @@ def deep(folder: Path, sequences: bytes, alone: bool = False) -> Path:
     return path if alone else path.parent
 
 
+def behind(folder: Path, more: bytes) -> Path:
+    """Slices of which the third has bytes behind its pixels."""
+    path = slices(folder) / "4_2.dcm"
+    put(path, path.read_bytes() + more)
+    return path.parent
+
+
 ONE = VOXELS[2].tobytes()
+for name, more in {"element of 4 GB": b"\xe1\x7f\x10\x00OB\0\0\xf0\xff\xff\xff", "noise": b"\xb7\x29" * 21}.items():
+    add("dicom", "declared size", f"{name} behind the pixels", partial(behind, more=more))
 for name, fields in {
     "half of the pixels": {"pixels": ONE[:len(ONE) // 2]}, "one row": {"pixels": ONE[:26]},
     "no pixels": {"pixels": b""},

@@ -55,7 +55,7 @@ def one_of(config, name: str, allowed: Sequence[str]) -> Rule:
 
 def check_rules(config, *groups: Iterable[Rule]) -> None:
     """Raises `UserError` for the first rule that does not hold: whether it holds, its field, what is allowed."""
-    for holds, name, rule in itertools.chain(_general_rules(config), *groups):
+    for holds, name, rule in itertools.chain(*groups, _general_rules(config)):
         if not holds:
             raise UserError(f"--{name}: expected {rule}, found {printable(str(getattr(config, name)))[:80]}")
 

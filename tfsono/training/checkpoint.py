@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 
@@ -32,14 +33,13 @@ def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None
 
     For an `AdversarialTrainer`: those of both networks, both optimizers, and its step count.
     """
-    with h5py.File("state.h5", "w", driver="core", backing_store=False, libver=WITH_CHECKSUMS) as file:  # see `reserve`
+    content = io.BytesIO()  # see `reserve`
+    with h5py.File(content, "w", libver=WITH_CHECKSUMS) as file:
         file.attrs["step"] = step
         for name, variable in _variables(network).items():
             file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
             put_text(file[name], "path", variable.path)
-        file.flush()
-        content = file.id.get_file_image()
-    write_bytes(path, content)
+    write_bytes(path, content.getvalue())
 
 
 def load_state(path: str | os.PathLike, network: keras.Model, steps: int | None = None) -> int:

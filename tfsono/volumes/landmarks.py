@@ -17,13 +17,12 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from tfsono.errors import UserError
+from tfsono.errors import UserError, printable
 from tfsono.files import (
     check_label,
     check_once,
     check_regular,
     column_key,
-    printable,
     read_json,
     read_rows,
     read_text,

@@ -182,8 +182,8 @@ def _only_alpha(values: np.ndarray) -> bool:
 
 def _decoded(path: Path) -> np.ndarray:
     """[Y, X] or [Y, X, channels BGR(A)], as stored."""
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # else OpenCV prints lines of its own for a damaged file
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # OpenCV 4, 5
+    level = set_level(0)  # silent, else OpenCV prints lines of its own for a damaged file
     try:
         content = np.fromfile(path, np.uint8)
         pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
@@ -191,7 +191,7 @@ def _decoded(path: Path) -> np.ndarray:
     except (cv2.error, OSError) as error:
         raise UserError(f"{path}: must be a readable image; found: {_line(error)}; export it again") from None
     finally:
-        logging.setLogLevel(level)
+        set_level(level)
     if values is None:
         raise UserError(f"{path}: must be a whole, readable image; found it damaged or truncated; copy it again")
     if pages > 1:

@@ -149,7 +149,8 @@ def test_least_distances_have_no_pull_inwards():
         axes = sorted(cv2.fitEllipseDirect(points.astype(np.float32))[1])
         algebraic.append((axes[1] / 200 - 1, axes[0] / 150 - 1))
     assert np.abs(np.mean(errors, axis=0)).max() < 0.004
-    assert np.abs(np.mean(algebraic, axis=0)).max() > 0.004
+    if int(cv2.__version__.split(".")[0]) >= 5:  # that of OpenCV 4 is another algorithm, 0.0008 off
+        assert np.abs(np.mean(algebraic, axis=0)).max() > 0.004
 
 
 def test_a_circle_is_an_ellipse():

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tensorflow as tf
 
 import tfsono
 from tfsono.errors import UserError
@@ -147,3 +148,16 @@ def test_the_import_is_light_and_the_name_stays_callable():
     done = subprocess.run([sys.executable, "-c", code], cwd=STORED.parents[1], capture_output=True, encoding="utf-8",
                           timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mask_has_the_datasets_values(tmp_path):
+    from tfsono.predict.hip import HipPredictor
+
+    def brightest(array, spacing_mm):
+        return {"mask": tf.cast(array > 150, tf.uint8)}
+
+    predictor = HipPredictor(brightest, "key", "LPS", {"bone": 7}, largest=True, holes=False)
+    found = predictor.of_file(volume_file(tmp_path / "scan.nii.gz"))
+    assert set(np.unique(found.mask.array)) == {0, 7} and found.mask.array.dtype == np.uint8
+    assert found.measurements[0]["voxels"] == np.count_nonzero(found.mask.array == 7)
+    assert found.flags == () and found.image.direction == found.mask.direction

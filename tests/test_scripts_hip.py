@@ -4,8 +4,10 @@ import csv
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -57,6 +59,27 @@ def test_a_finished_run_is_left_as_it_is(place, capsys):
     script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "one"), *TINY])
     assert "nothing to do" in capsys.readouterr().out
     assert (place / "runs" / "one" / "last.weights.h5").read_bytes() == before
+
+
+def test_the_command_trains_and_evaluates_as_the_scripts_do(place):
+    one, run = place / "runs" / "one", place / "runs" / "command"
+    data = ("--data", str(place / "small.h5"))
+    assert not tfsono(["train", "hip", *data, "--run_dir", str(run), "--split", str(one / "split.json"), *TINY])
+    weights = [read_arrays(each / "last.weights.h5") for each in (one, run)]
+    assert weights[0].keys() == weights[1].keys() and weights[0]
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], value, err_msg=name)
+    assert sys.modules["tfsono.train.hip"].batches.__module__ == "tfsono.train.hip"  # where AutoGraph looks
+    assert not tfsono(["evaluate", "hip", *data, "--runs", str(run), "--out", str(place / "results_of_command")])
+    assert (place / "results_of_command" / "report.html").is_file()
+
+
+def read_arrays(path):
+    """Every array of a weights file by its name."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
 
 
 def test_the_transferred_run_started_from_the_first_ones_encoder(place):

@@ -193,7 +193,7 @@ def _run_script(arguments) -> int | None:
     folder = package if (package / arguments.command).is_dir() else package.parent
     path = folder / arguments.command / f"{arguments.system}.py"
     spec = importlib.util.spec_from_file_location(f"tfsono.{arguments.command}.{arguments.system}", path)
-    script = importlib.util.module_from_spec(spec)
+    script = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # AutoGraph looks a function's module up
     spec.loader.exec_module(script)
     return script.main(arguments.arguments)
 

@@ -189,8 +189,8 @@ def _only_alpha(values: np.ndarray) -> bool:
 
 def _decoded(path: Path) -> np.ndarray:
     """[Y, X] or [Y, X, channels BGR(A)], as stored."""
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # it returns zeros for a strip of TIFF that it cannot read
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # OpenCV 4, 5
+    level = set_level(2)  # errors: it returns zeros for a strip of TIFF that it cannot read
     try:
         content = np.frombuffer(read_regular(path), np.uint8)
         with quiet_libraries() as lines:
@@ -199,7 +199,7 @@ def _decoded(path: Path) -> np.ndarray:
     except (cv2.error, OSError) as error:
         raise UserError(f"{path}: must be a readable image; found: {_line(error)}; export it again") from None
     finally:
-        logging.setLogLevel(level)
+        set_level(level)
     if values is None or damaged:
         raise UserError(f"{path}: must be a whole, readable image; found it damaged or truncated; copy it again")
     if values.dtype not in (np.uint8, np.uint16):

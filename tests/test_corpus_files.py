@@ -125,7 +125,8 @@ add("config.json", load_hip, "config.json", {**ANY_JSON, **NOT_FINITE, **{
     for key, value in (("system", None), ("system", ["hip"]), ("preset", None), ("preset", "\x1b[2J"), ("variant", 3),
                        ("values", None), ("values", []), ("origins", []), ("origins", {"widths": None}),
                        ("origins", {}), ("origins", {"widths": ["ours"]}))}, **{
-    f"{key} {json.dumps(value)[:30]}": ("value", changed(HIP, **{key: value}), rf"config.json: values\.({key}|batch)")  # their product is limited too
+    # patch times batch is limited too
+    f"{key} {json.dumps(value)[:30]}": ("value", changed(HIP, **{key: value}), rf"config.json: values\.({key}|batch)")
     for key, value in (
         ("widths", None), ("widths", "64,64"), ("widths", [64, 64, 64, None]), ("widths", [[64], 64, 64, 64]),
         ("widths", [64, 64, 64]), ("widths", [10**6] * 4), ("widths", [0, 1, 1, 1]), ("widths", [-1, 1, 1, 1]),

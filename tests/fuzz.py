@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FINE = ("refused", "accepted")
 SECONDS = 10
 """For one input."""
 GIGABYTES = 6
@@ -394,6 +395,7 @@ def child(name: str, seed: int, folder: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         state = outcome(reader, one.folder / one.read, noise)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        keep(state, path)
         print(f"done {state}", file=report)
         path.write_bytes(originals[one.folder, one.changed])
 
@@ -421,7 +423,7 @@ def _one_child(words: list[str], counts: dict[str, int], end: float, most: int |
             if word == "reading":
                 path = Path(rest)
             elif word == "done":
-                _count(counts, rest, path)
+                counts[rest] = counts.get(rest, 0) + 1
                 path = None
                 if time.monotonic() > end or (most is not None and sum(counts.values()) >= most):
                     process.kill()
@@ -429,22 +431,27 @@ def _one_child(words: list[str], counts: dict[str, int], end: float, most: int |
         process.wait()
         assert ready, (folder / f"noise_{words[1]}").read_text(encoding="utf-8", errors="replace")
     died = {-signal.SIGALRM: f"hang of {SECONDS} s", -signal.SIGSEGV: "SIGSEGV", -signal.SIGABRT: "SIGABRT"}
-    _count(counts, died.get(process.returncode, f"ended with {process.returncode}"), path)
-
-
-def _count(counts: dict[str, int], state: str, path: Path | None) -> None:
+    state = died.get(process.returncode, f"ended with {process.returncode}")
     counts[state] = counts.get(state, 0) + 1
-    if state in ("refused", "accepted") or path is None or counts[state] > 3:
+    if path is not None:
+        keep(state, path)
+
+
+def keep(state: str, path: Path) -> None:
+    """Keeps an input that is a find, unless there are three of its kind."""
+    if state in FINE:
         return
     kept = next(each for each in path.parents if each.name.startswith("seeds_")).parent / "finds"
     kept.mkdir(exist_ok=True)
     name = re.sub(r"\W+", "_", state)[:80]
-    shutil.copyfile(path, kept / f"{name}_{counts[state]}_{path.name}")
+    number = len(list(kept.glob(f"{name}_*")))
+    if number < 3:
+        shutil.copyfile(path, kept / f"{name}_{number}_{path.name}")
 
 
 def finds_of(counts: dict[str, int]) -> dict[str, int]:
     """The outcomes that are faults."""
-    return {state: count for state, count in counts.items() if state not in ("refused", "accepted")}
+    return {state: count for state, count in counts.items() if state not in FINE}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from small_caches import TINY, write_small_dataset
+from small_caches import TINY, seal, write_small_dataset
 from test_scripts_hip import script
 from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
@@ -222,6 +222,7 @@ def place(tmp_path_factory):
         for value in "12":
             del group[f"foreground/{value}"]
             group[f"foreground/{value}"] = np.zeros((0, 3), np.int32)
+        seal(file)
     write_split(place / "split.json", ["case_2"])
     train(place, "run", place / "split.json")
     return place

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from small_caches import seal
 from small_datasets import write_image, write_json
 from tfsono.data.cache import Cache, CacheSettings
 from tfsono.audit.cache_writer import write_cache
@@ -70,6 +71,7 @@ def changed_path(cache_path, tmp_path):
         with h5py.File(path, "r+") as file:
             for number, point in points.items():
                 file["cases"]["body_0"]["points_vox"][number] = point
+            seal(file)
         return path
 
     return change

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from small_caches import seal
 from small_datasets import write_image, write_json
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache, CacheSettings
@@ -75,6 +76,7 @@ def torn_path(cache_path, tmp_path):
                 del file["cases"][name]["label"]
             for name in points:
                 file["cases"][name]["points_vox"][...] = np.nan
+            seal(file)
         return path
 
     return tear
@@ -322,6 +324,7 @@ def test_one_missing_landmark_is_nan_in_its_channel_alone(torn_path):
     path = torn_path()
     with h5py.File(path, "r+") as file:
         file["cases"]["bone_0"]["points_vox"][1] = np.nan
+        seal(file)
     (_, targets), = regions(path, range(1), ["bone_0"], augmentation="random")
     assert np.isnan(targets["heatmaps"][..., 1]).all()
     assert np.nanmax(targets["heatmaps"][..., 0]) > 0.8 and (targets["mask"] == 1).any()
@@ -332,6 +335,7 @@ def test_a_landmark_beyond_its_volume_or_region_does_not_count(torn_path):
     with h5py.File(path, "r+") as file:
         file["cases"]["bone_0"]["points_vox"][0] = [-0.6, 13, 16]  # outside the volume
         file["cases"]["bone_0"]["points_vox"][1] = [39, 13, 16]  # inside it, but the region ends at 31
+        seal(file)
     (_, targets), = regions(path, range(1), ["bone_0"])
     assert np.isnan(targets["heatmaps"]).all() and (targets["mask"] == 1).any()
     (_, targets), = regions(path, range(1), ["bone_0"], margin=99)

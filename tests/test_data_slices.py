@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from small_caches import seal
 from small_datasets import write_image, write_json
 from tfsono.data.cache import Cache, CacheSettings
 from tfsono.audit.cache_writer import write_cache
@@ -185,6 +186,7 @@ def test_cases_without_a_mask_are_excluded(cache_path, tmp_path):
     with h5py.File(path, "r+") as file:
         del file["cases"]["a"]["label"]
         file["cases"]["c"]["label"][...] = 0
+        seal(file)
     with Cache(path, "femur") as cache:
         stacks = load_slices(cache, cache.names)
         assert stacks.names == ("b",) and stacks.excluded == ("a", "c")

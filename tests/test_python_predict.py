@@ -21,6 +21,7 @@ from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import open_predictor, predict
 from tfsono.volumes.landmarks import points_to_mm
+from tfsono.training.record import record_files
 
 STORED = Path(__file__).resolve().parent / "stored"
 DIRECTION = (0.0, -1, 0, 1, 0, 0, 0, 0, 1)
@@ -35,6 +36,7 @@ def case(request, tmp_path_factory):
 def unpacked(name, place):
     with tarfile.open(STORED / f"{name}.tar.xz") as archive:
         archive.extractall(place, filter="data")
+    record_files(place / "run")
     if name == "head":
         return name, place, head_image(place / "scan.png"), Options(pixel_size_mm="0.2")
     return name, place, volume_file(place / "scan.nii.gz"), Options()

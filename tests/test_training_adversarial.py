@@ -26,6 +26,7 @@ from tfsono.training.adversarial import (
 )
 from tfsono.training.fit import Schedule, fit
 from tfsono.training.run import load_weights, open_run, read_history
+from tfsono.training.record import record_files
 
 SIZE = (9, 7, 8)
 SPLIT = {"train": ["a"], "validation": [], "test": ["b"]}
@@ -524,6 +525,7 @@ def test_a_plain_run_is_not_resumed_as_an_adversarial_one(tmp_path):
     plain.compile(adam(1e-3), **losses())
     fit(run_of(tmp_path / "run"), plain, batches, Schedule(2, 2))
     (tmp_path / "run" / "finished.json").unlink()
+    record_files(tmp_path / "run")
     with pytest.raises(UserError, match="another network"):
         fit(run_of(tmp_path / "run"), trainer_of(1), batches, Schedule(4, 2))
 

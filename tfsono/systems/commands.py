@@ -63,8 +63,10 @@ def predict_file(source: str | os.PathLike, path: str | os.PathLike, options: Op
     check_options(source, options)
     name, = unique_names([path], {}, system(system_of(source)).outputs().name_of)
     predictor = open_predictor(source, options)
-    note = predictor.ranges.note
-    return dataclasses.replace(predictor.of_file(path, name), notes=(note,) if note else ())
+    found, note = predictor.of_file(path, name), predictor.ranges.note
+    tables = {table: [row | {"file": path.name} if "file" in row else row for row in rows]
+              for table, rows in found.tables.items()}  # as `predict_all` writes them
+    return dataclasses.replace(found, tables=tables, notes=(note,) if note else ())
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options()) -> Path:

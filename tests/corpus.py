@@ -66,7 +66,7 @@ def check_refused(broken: Broken, folder: Path, capfd) -> None:
     """The input is refused in one line that names it; nothing else is written, neither lines nor files."""
     path = broken.write(folder)
     before = sorted(folder.rglob("*"))
-    with time_limit(), pytest.raises(UserError, match=broken.match) as caught:
+    with time_limit(), pytest.raises(UserError, match=broken.match or ".") as caught:
         broken.read(path)
     line = str(caught.value)
     assert line.isprintable() and len(line) < LONGEST_LINE, line

@@ -450,6 +450,7 @@ def broken_state(damage):
 
 HISTORY = {
     "empty": "", "cut": "step,seconds,loss\n2,0.5", "words": "step,seconds\ntwo,half\n", "NUL": "step,seconds\n2,\0\n",
+    "400 digits": "step,seconds\n2," + "9" * 400 + "\n",
     "a long field": "step,seconds\n2," + "1" * 200_000 + "\n", "a row too long": "step,seconds\n2,1,3\n",
     "infinity": "step,seconds\n2,inf\n", "without a header": "2,0.5\n", "a column twice": "step,step\n2,2\n",
     "no UTF-8": "step,seconds\n2,\udcff\n", "an open quote": 'step,seconds\n"2,1\n'}
@@ -511,7 +512,7 @@ MANIFEST = {
         "another label": {"cases": 3, "outside_factor": 2, "labels_ml": {"knee": RANGE}}}.items()},
     **{f"missing: {key}": without(key) for key in ("format_version", "input", "output", "labels", "cleaning", "files")},
     "version: text": manifest(format_version="1"), "version: 99": manifest(format_version=99),
-    "network: null": manifest(network=None),
+    "network: null": manifest(network=None), "files: a long name": manifest(files={"x" * 5000: "0" * 64}),
     "checksum: of the description": manifest(sha256="0" * 64),
     "wrong content: text": text("manifest.json", "hello"), "wrong content: a list": text("manifest.json", "[]"),
     "nested": text("manifest.json", "[" * 60000), "special file: FIFO": at("manifest.json", fifo),

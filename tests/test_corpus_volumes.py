@@ -226,6 +226,7 @@ for name, values in {"type": ("block", "", "half", "complex", "x" * 3000), "endi
 for name, value in (("space_origin", "(nan,0,0)"), ("space_origin", "(inf,0,0)"), ("space_origin", "(a,b,c)"),
                     ("space_directions", "(nan,0,0) (0,1,0) (0,0,1)"),
                     ("space_directions", "(inf,0,0) (0,1,0) (0,0,1)"), ("space_directions", None),
+                    ("space_directions", "(0 5,0,0) (0,1,0) (0,0,1)"),
                     ("space_directions", "(0,0,0) (0,1,0) (0,0,1)"), ("measurement_frame", "(nan,0,0) (0,1,0) (0,0,1)"),
                     ("space", "x" * 1500), ("space", "x" * 100_000), ("space", "nowhere"), ("content", "y" * 5000)):
     add("nrrd", "NaN and infinity", f"{name} {str(value)[:45]} of {len(str(value))}",

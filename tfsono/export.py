@@ -128,7 +128,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
         if found.get(name) != expected.get(name):
             state = ("not in the manifest" if name not in expected else "missing" if name not in found else
                      "not the file that was exported (its SHA-256 differs)")
-            raise UserError(f"{Path(folder) / name}: {state}; export the run or fetch the folder again")
+            raise UserError(f"{Path(folder) / name[:200]}: {state}; export the run or fetch the folder again")
     return manifest
 
 

@@ -235,8 +235,9 @@ def _numbers(path: str | os.PathLike, line: int, row: list[str], count: int) -> 
     """The numbers of a row; NaN stands for one that is unknown."""
     try:
         values = [int(text) if text.isdecimal() else float(text) for text in row]
-    except ValueError:
-        values = []
-    if len(values) != count or any(math.isinf(value) for value in values):
+        is_finite = not any(map(math.isinf, values))
+    except (ValueError, OverflowError):
+        values, is_finite = [], False
+    if len(values) != count or not is_finite:
         raise UserError(f"{path}: line {line} must have {count} numbers; found {shown(row)}; {DAMAGED}")
     return values

@@ -139,8 +139,7 @@ def _check_geometry(path, fields: dict[str, str], axes: int) -> None:
     """Every number that ITK uses is finite, NaN is only at axes that are not of space."""
     for name in ("space origin", "space directions", "measurement frame"):
         for vector in re.findall(r"\(([^)]*)\)", fields.get(name, "")):
-            text = vector.replace(",", " ")
-            check_finite(path, name, text, len(text.split()) or 1)
+            check_finite(path, name, vector.replace(",", " "), len(vector.split(",")))
     for name in ("spacings", "axis mins", "axis maxs", "thicknesses"):
         values = floats(fields.get(name, " ".join(["1"] * axes)))
         if len(values) != axes or any(map(math.isinf, values)):

@@ -116,15 +116,11 @@ def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: st
 def predicted(module, own, config, box) -> tuple:
     """The postprocessed prediction, in `box` or in the found region; that region's ends, and whether it was found."""
     from tfsono.inference.module_input import module_input
-    from tfsono.inference.segmentation import postprocess_mask
     from tfsono.metrics.femur_case import MaskAndPoints
 
     given = module_input(own.array, own.spacing_mm)
     raw = module.predict_in(*given, [*box.low, *box.high]) if box else module(*given)
-    mask = raw["mask"].numpy() if "mask" in raw else None
-    if mask is not None:
-        mask = postprocess_mask(mask, config.classes, config.largest_component, config.fill_holes)
-    found = MaskAndPoints(mask, raw["points_vox"].numpy() if "points_vox" in raw else None)
+    found = MaskAndPoints(*(raw[key].numpy() if key in raw else None for key in ("mask", "points_vox")))
     return found, raw["box"].numpy(), bool(raw["found"])
 
 

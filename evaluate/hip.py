@@ -79,16 +79,15 @@ def measure(evaluation, group, empty_is: str) -> list[dict]:
 
 
 def measure_case(module, group, case, folder: Path, empty_is: str) -> list[dict]:
-    """Sec. 3.4: segment, postprocess, measure on the case's own grid, and write the mask."""
+    """Sec. 3.4: segment (the module also postprocesses), measure on the case's own grid, and write the mask."""
     from tfsono.evaluation.displaced import displacement_columns
     from tfsono.files import make_folder, safe_name
-    from tfsono.inference.segmentation import postprocess_mask, segment_array
+    from tfsono.inference.segmentation import segment_array
     from tfsono.metrics.surface import segmentation_metrics
     from tfsono.volumes.image import write_volume
 
     config, reference = group.first.config, case.own
-    mask = postprocess_mask(segment_array(module, reference.array, reference.spacing_mm), config.classes,
-                            config.largest_component, config.fill_holes)
+    mask = segment_array(module, reference.array, reference.spacing_mm)
     write_volume(make_folder(folder) / f"{safe_name(case.name)}_mask.nii.gz", mask, reference)
     of_case = displacement_columns(mask, reference.label)
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),

@@ -26,7 +26,7 @@ LAYERS = (
     ("data", "phantoms", "models", "report", "manifest"),
     ("training",),
     ("audit", "inference", "evaluation"),
-    ("export", "doctor"),
+    ("export", "bare_networks", "doctor"),
     ("predict",),
     ("systems",),
     ("demo",),

@@ -29,9 +29,9 @@ from tfsono.training.run import open_run, read_run
 from tfsono.volumes.image import Volume, write_volume
 
 ROOT = Path(__file__).resolve().parents[1]
-FUNCTIONS = ("load_runs", "module_of", "check_together", "manifest_of", "outputs", "predictor",
+FUNCTIONS = ("load_runs", "module_of", "check_together", "bare_networks", "manifest_of", "outputs", "predictor",
              "write_phantoms")
-VALUES = {"CHOICES": Choices, "TAKES": str, "OPTIONS": tuple, "TOGETHER": str, "DEMO": DemoWords}
+VALUES = {"CHOICES": Choices, "TAKES": str, "AROUND": str, "OPTIONS": tuple, "TOGETHER": str, "DEMO": DemoWords}
 BONE = {"label_names": ("femur",), "landmark_names": ("proximal", "distal"), "widths": (4, 4, 6, 6),
         "roi_widths": (4, 6, 8), "roi_margin": 2, "slice_batch": 4}
 EYES = {"landmark_names": FACE_POINTS, "widths": (3, 4, 5), "head_width": 6, "anchor_sides": (6.0, 10.0),
@@ -173,7 +173,7 @@ def test_two_second_stages_share_the_proposals_of_the_mean_first_stage(place):
     np.testing.assert_allclose(both["proposal_offsets"][:, shown], expected[:, shown], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["brndc", "rpn", "unet"])
+@pytest.mark.parametrize("kind", ["hip", "brndc", "land", "rpn", "unet"])
 def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
     one, folders = system(KINDS[kind][0]), [place / f"{kind}_{seed}" for seed in (0, 1)]
     options = Options(ensemble_with=(str(folders[1]),))

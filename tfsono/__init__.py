@@ -20,6 +20,7 @@ The packages and modules from the lowest layer up; imports go down only, or stay
     training                    a run: records, checkpoints, resuming
     audit, evaluation           errors in a dataset, and the cache's writer; the loop of an evaluation
     inference -> export         one tf.Module per system, and the SavedModel that it becomes
+    bare_networks               the networks of a module alone: as ONNX, and in another precision
     predict -> systems          files -> predictions and measurements; the table of systems
     doctor, demo                what would go wrong on this machine; all steps on phantoms
     __main__, train, evaluate   the commands

@@ -205,6 +205,10 @@ def _add_export(commands) -> None:
     parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="RUN_DIR",
                         help="additional runs to ensemble with RUN_DIR in one SavedModel")
+    parser.add_argument("--precision", default="", choices=("", "float32", "mixed_bfloat16"),
+                        help="default: that of the training; the difference is in the manifest")
+    parser.add_argument("--onnx", action="store_true",
+                        help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
     parser.set_defaults(run=_export)
 
 
@@ -213,8 +217,9 @@ def _export(arguments) -> None:
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
-    options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with))
-    print(f"wrote {export_run(arguments.run_dir, arguments.folder, options)}")
+    options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with),
+                      precision=arguments.precision)
+    print(f"wrote {export_run(arguments.run_dir, arguments.folder, options, arguments.onnx)}")
 
 
 def _add_predict(commands) -> None:

@@ -35,36 +35,39 @@ CARD = "README.md"  # of the model, for readers: may be written and changed afte
 MACHINE = ("platform", "cpu_cores", "devices")  # not properties of the model
 # In a SavedModel, complete or half written, besides the partial file of its manifest.
 OWN = re.compile(r"(?:assets(?:\.extra)?|variables|saved_model\.pb|fingerprint\.pb|manifest\.json)(?:\.tmp.*)?"
-                 r"|\.partial_.*manifest\.json")
+                 r"|\w+\.onnx|\.partial_.*manifest\.json")
 KEYS = ("format_version", "system", "input", "output", "files")
 
 
-def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict) -> Path:
+def export_module(module: tf.Module, out_dir: str | os.PathLike, manifest: dict,
+                  write_more: Callable[[Path], dict] = lambda folder: {}) -> Path:
     """Saves a module whose `__call__` has an input signature, atomically.
 
     Args:
       module: its other functions with a signature are saved too.
       out_dir: a new or an empty folder.
       manifest: the other entries; the format, the files, the versions and the date are added here.
+      write_more: writes more files into the folder before it gets its name, and returns entries that describe them.
 
     Raises:
       UserError: `out_dir` is not empty, or another process writes it.
     """
     from tfsono.training.run import versions  # imports Keras, which is not needed to load an exported model
 
-    out_dir, manifest = Path(out_dir), {**manifest, DIGEST: digest_of(manifest)}
+    out_dir = Path(out_dir)
     with locked_file(out_dir):
-        return _export(module, out_dir, manifest, versions())
+        return _export(module, out_dir, manifest, versions(), write_more)
 
 
-def _export(module: tf.Module, out_dir: Path, manifest: dict, held: dict[str, str]) -> Path:
+def _export(module: tf.Module, out_dir: Path, manifest: dict, held: dict[str, str], write_more: Callable) -> Path:
     check_free(out_dir)
     partial = out_dir.with_name(out_dir.name + ".partial")
     _remove_leftover(partial)
     software = {name: text for name, text in held.items() if name not in MACHINE}
     try:
         tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
-        manifest = {"format_version": FORMAT_VERSION, **manifest, "versions": software,
+        manifest = {**manifest, **write_more(partial)}
+        manifest = {"format_version": FORMAT_VERSION, **manifest, DIGEST: digest_of(manifest), "versions": software,
                     "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                     "files": file_checksums(partial)}
         write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")

@@ -26,9 +26,11 @@ class _Array(TypedDict, total=False):
     labels: int
 
 
-class _Postprocessing(TypedDict):
+class _Postprocessing(TypedDict, total=False):
+    in_graph: bool
     largest_component: bool
     fill_holes: bool
+    threshold: float
 
 
 class _EndOrder(TypedDict):
@@ -129,6 +131,9 @@ def _check_mask(path: str | os.PathLike, manifest: Mapping) -> None:
     if mask is None:
         return
     _need(path, manifest, "labels", "postprocessing")
+    for key in ("largest_component", "fill_holes"):
+        if key not in manifest.get("postprocessing", manifest.get("cleaning")):
+            raise UserError(f"{path}: postprocessing.{key} is missing; {AGAIN}")
     volumes = (manifest.get("trained_on") or {}).get("labels_ml") or {}
     if not labels or mask.get("labels", len(labels)) != len(labels) or not set(volumes) <= set(labels):
         raise UserError(f"{path}: labels must name every label of the mask; found {shown(labels)}; {AGAIN}")

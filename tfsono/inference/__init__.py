@@ -2,7 +2,7 @@
 
 `evaluate` and `predict` call it and `export` saves it, so a SavedModel predicts what the run does.
 
-    hip               resample, tile, standardise, network, average, arg-max -> mask
+    hip               resample, tile, standardise, network, average, arg-max, postprocess -> mask
     femur             slices -> box -> region -> mask and landmarks
     pose              volume -> landmarks; around the graph, refined on the volume
     atlases, refine   poses of the training cases; test-time training against them
@@ -11,5 +11,6 @@
     sliding_window    positions of the tiles, and the weighted average of their probabilities
     resample          linear interpolation inside the graph
     module_input      the arguments of a module of volumes
-    segmentation      around the graph: orientation, connected components, holes
+    components        largest components and holes of a mask inside the graph
+    segmentation      around the graph: orientation; components and holes by SciPy, for exports of the release before
 """

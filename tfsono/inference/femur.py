@@ -1,8 +1,8 @@
 """`femur` from a raw volume to the region, the mask and the landmarks on its own grid, in one graph.
 
 The first stage segments every slice, and the box around its mask is enlarged (Sec. II-A). This region is rescaled,
-standardised and padded, the second stage predicts its mask and landmarks, and these are resampled to the volume's grid.
-`tfsono.inference.segmentation` postprocesses the mask outside the graph.
+standardised and padded, the second stage predicts its mask and landmarks, these are resampled to the volume's grid, and
+the mask is postprocessed there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
+from tfsono.inference.components import Postprocessing, postprocessed
 from tfsono.inference.resample import at_spacing, padded, resample_linear, resampled_arg_max, rescaled_size
 from tfsono.layers.standardise import standardise
 
@@ -63,9 +64,11 @@ class RegionReader:
 class SliceModule(tf.Module):
     """The first stage alone: a raw volume -> the mask of its slices, and the box around its large parts."""
 
-    def __init__(self, finder: RegionFinder, spacing_mm: tuple[float, ...] = ()):
-        """`spacing_mm`: of the network's training; () for each volume's own."""
+    def __init__(self, finder: RegionFinder, spacing_mm: tuple[float, ...] = (),
+                 postprocessing: Postprocessing | None = None):
+        """`spacing_mm`: of the network's training; () for each volume's own. `postprocessing`: of the mask alone."""
         super().__init__(name="slice_module")
+        self.postprocessing = postprocessing
         self.finder = finder
         self.network = finder.network  # so that its variables are tracked
         self.spacing_mm = tuple(spacing_mm)
@@ -79,21 +82,25 @@ class SliceModule(tf.Module):
         native = tf.shape(volume)
         mask = slice_mask(self.finder, at_spacing(volume, spacing_mm, self.spacing_mm))
         box, found = box_of_voxels(counted_voxels(self.finder, mask))
-        return {"mask": nearest(mask, native), "box": box_on(box, tf.shape(mask), native), "found": found}
+        return {"mask": postprocessed(nearest(mask, native), self.postprocessing),
+                "box": box_on(box, tf.shape(mask), native), "found": found}
 
 
 class FemurModule(tf.Module):
     """A raw volume of any size and its spacing -> box, mask and landmarks."""
 
-    def __init__(self, reader: RegionReader, finder: RegionFinder | None, spacing_mm: tuple[float, ...] = ()):
+    def __init__(self, reader: RegionReader, finder: RegionFinder | None, spacing_mm: tuple[float, ...] = (),
+                 postprocessing: Postprocessing | None = None):
         """Takes the parts.
 
         Args:
           reader: the second stage.
           finder: the first stage; None takes the whole volume.
           spacing_mm: of the networks' training; () for each volume's own.
+          postprocessing: of the mask; None for the arg-max itself.
         """
         super().__init__(name="femur_module")
+        self.postprocessing = postprocessing
         self.reader, self.finder = reader, finder
         self.networks = [reader.network] + ([finder.network] if finder else [])  # so that their variables are tracked
         self.spacing_mm = tuple(spacing_mm)
@@ -150,7 +157,7 @@ class FemurModule(tf.Module):
         """A prediction on the network's grid, resampled to the volume's own."""
         held = dict(found)
         if "mask" in held:
-            held["mask"] = nearest(held["mask"], native)
+            held["mask"] = postprocessed(nearest(held["mask"], native), self.postprocessing)
         if "points_vox" in held:
             step = tf.cast(native, tf.float32) / tf.cast(size, tf.float32)
             held["points_vox"] = (held["points_vox"] + 0.5) * step - 0.5

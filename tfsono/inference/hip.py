@@ -1,7 +1,7 @@
 """`hip` from a raw volume to a mask on its own grid, in one graph.
 
 Resample (if the config has a spacing), cut into tiles, standardise each tile, network, average, arg-max on the native
-grid. `tfsono.inference.segmentation` postprocesses the mask outside the graph (Sec. 3.4).
+grid, and postprocess (Sec. 3.4).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfsono.configs.hip import HipConfig
+from tfsono.inference.components import Postprocessing, postprocessed
 from tfsono.inference.resample import resample_linear, resampled_arg_max, resampled_size
 from tfsono.inference.sliding_window import Tiling, sliding_window, tile_and_starts
 from tfsono.layers.standardise import standardise
@@ -25,7 +26,7 @@ class HipModule(tf.Module):
     """
 
     def __init__(self, network, tiling: Tiling, classes: int, spacing_mm: tuple[float, ...] = (),
-                 mirror: bool = False):
+                 mirror: bool = False, postprocessing: Postprocessing | None = None):
         """Takes the parts.
 
         Args:
@@ -34,6 +35,7 @@ class HipModule(tf.Module):
           classes: the background and the labels, at most 256.
           spacing_mm: of the network's training; () for each volume's own.
           mirror: average with the prediction for the volume mirrored in x.
+          postprocessing: of the mask; None for the arg-max itself.
         """
         super().__init__(name="hip_module")
         if not 2 <= classes <= 256:
@@ -43,23 +45,28 @@ class HipModule(tf.Module):
         self.classes = classes
         self.spacing_mm = tuple(spacing_mm)
         self.mirror = mirror
+        self.postprocessing = postprocessing
 
     @classmethod
-    def build(cls, network, config: HipConfig) -> HipModule:
+    def build(cls, network, config: HipConfig, postprocessing: Postprocessing | None = None) -> HipModule:
         """The module of a config; `network` is `models.hip.main_network` of a built model."""
         tiling = Tiling(tuple(config.patch), config.tiling, config.tile_weighting, config.tile_batch,
                         config.stride)
-        return cls(network, tiling, config.classes, config.spacing_mm, config.mirror_at_test)
+        return cls(network, tiling, config.classes, config.spacing_mm, mirror=config.mirror_at_test,
+                   postprocessing=postprocessing)
 
     @tf.function(input_signature=[VOLUME, SPACING_MM])
     def __call__(self, volume, spacing_mm):
         """The mask {"mask": [X, Y, Z] uint8} of `volume` [X, Y, Z] float32, raw intensities, any size."""
+        return {"mask": postprocessed(self._arg_max(volume, spacing_mm), self.postprocessing)}
+
+    def _arg_max(self, volume, spacing_mm):
+        """The likeliest class of every voxel on the native grid."""
         if not self.spacing_mm:
-            probabilities = self.probabilities(volume)
-            return {"mask": tf.cast(tf.argmax(probabilities, -1, tf.int32), tf.uint8)}
+            return tf.cast(tf.argmax(self.probabilities(volume), -1, tf.int32), tf.uint8)
         native = tf.shape(volume)
         size = resampled_size(native, spacing_mm, self.spacing_mm)
-        return {"mask": resampled_arg_max(self.probabilities(resample_linear(volume, size)), native)}
+        return resampled_arg_max(self.probabilities(resample_linear(volume, size)), native)
 
     @tf.function(input_signature=[VOLUME])
     def probabilities(self, volume: tf.Tensor) -> tf.Tensor:

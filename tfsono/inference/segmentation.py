@@ -1,4 +1,7 @@
-"""Around the graph: orientation before it, connected components and holes after it (Sec. 3.4). NumPy and SciPy."""
+"""Around the graph: orientation, and the postprocessing of Sec. 3.4 for exports of the release before. NumPy and SciPy.
+
+`tfsono.inference.components` is the same postprocessing inside the graph.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from tfsono.inference.module_input import module_input
 from tfsono.volumes.image import Volume, reorient, restore_orientation
 
 
-def segment_volume(module: Callable, volume: Volume, orientation: str, classes: int, largest: bool = True,
-                   holes: bool = True) -> np.ndarray:
-    """The postprocessed mask of `volume` on its own grid, [X, Y, Z] uint8.
+def segment_volume(module: Callable, volume: Volume, orientation: str, classes: int, largest: bool = False,
+                   holes: bool = False) -> np.ndarray:
+    """The mask of `volume` on its own grid, [X, Y, Z] uint8.
 
     Args:
       module: a `HipModule`, or one from `load_exported`.
       volume: in any orientation.
       orientation: three letters, of the training volumes.
       classes: the background and the labels.
-      largest, holes: as in `postprocess_mask`.
+      largest, holes: as in `postprocess_mask`, for a module that does not postprocess.
     """
     reoriented = reorient(volume, orientation)
     mask = segment_array(module, reoriented.array, reoriented.spacing_mm)
@@ -28,7 +31,7 @@ def segment_volume(module: Callable, volume: Volume, orientation: str, classes: 
 
 
 def segment_array(module: Callable, array: np.ndarray, spacing_mm) -> np.ndarray:
-    """The mask of an array [X, Y, Z] in the training orientation, as in a cache; uint8, not postprocessed."""
+    """The mask of an array [X, Y, Z] in the training orientation, as in a cache; uint8."""
     return module(*module_input(array, spacing_mm))["mask"].numpy()
 
 

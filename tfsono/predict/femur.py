@@ -21,7 +21,7 @@ from tfsono.metrics.biometry import gestational_age_by_fl
 from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances_to_mask
 from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
-from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.masks import label_values, postprocessing_left, touches_border
 from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
@@ -55,7 +55,7 @@ class FemurPredictor(FilePredictor):
       orientation: of the volumes that it takes.
       labels: name -> value in the dataset's masks, in the order of the classes from 1.
       landmarks: names, in the order of the points.
-      largest, holes: postprocessing: keep the largest component, fill holes.
+      largest, holes: what the module leaves to do: keep the largest component, fill holes.
       ranges: what the model was trained on.
     """
 
@@ -146,10 +146,11 @@ def predictor_of(model: Model, key: str, options: Options = Options()) -> FemurP
     manifest = model.manifest
     check_keys(model.source / MANIFEST, manifest, ("labels", "landmarks", "postprocessing"))
     orientation = manifest["input"]["volume"]["orientation"]
+    largest, holes = postprocessing_left(manifest)
     return FemurPredictor(
         module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
-        landmarks=tuple(manifest["landmarks"]), largest=manifest["postprocessing"]["largest_component"],
-        holes=manifest["postprocessing"]["fill_holes"], ranges=ranges_of([model], options, orientation))
+        landmarks=tuple(manifest["landmarks"]), largest=largest, holes=holes,
+        ranges=ranges_of([model], options, orientation))
 
 
 def _summary(row: dict) -> str:

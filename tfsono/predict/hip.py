@@ -16,7 +16,7 @@ import numpy as np
 from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import segment_volume
 from tfsono.predict.loop import Outputs
-from tfsono.predict.masks import label_values, touches_border
+from tfsono.predict.masks import label_values, postprocessing_left, touches_border
 from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of, with_flags
 from tfsono.predict.sources import Model, Options
@@ -39,7 +39,7 @@ class HipPredictor(FilePredictor):
       key: changes with the model and its options.
       orientation: of the volumes that it takes.
       labels: name -> value in the dataset's masks, in the order of the classes from 1.
-      largest, holes: postprocessing: keep the largest component, fill holes.
+      largest, holes: what the module leaves to do: keep the largest component, fill holes.
       ranges: what the model was trained on.
     """
 
@@ -79,10 +79,10 @@ def predictor_of(model: Model, key: str, options: Options = Options()) -> HipPre
     manifest = model.manifest
     check_keys(model.source / MANIFEST, manifest, ("labels", "postprocessing"))
     orientation = manifest["input"]["volume"]["orientation"]
+    largest, holes = postprocessing_left(manifest)
     return HipPredictor(
         module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
-        largest=manifest["postprocessing"]["largest_component"], holes=manifest["postprocessing"]["fill_holes"],
-        ranges=ranges_of([model], options, orientation))
+        largest=largest, holes=holes, ranges=ranges_of([model], options, orientation))
 
 
 def measure(name: str, path: Path, volume: Volume, mask: np.ndarray, labels: dict[str, int]) -> list[dict]:

@@ -28,6 +28,7 @@ class Options:
       candidates: face: boxes of each landmark in candidates.csv.
       outside: inputs far outside of what the model was trained on: `refuse` or `allow`.
       spacing_mm_of_file: replaces the spacing of every volume's file, x, y, z; () takes the file's.
+      precision: of an export, replaces the runs': `float32` or `mixed_bfloat16`.
     """
 
     tiling: str = ""
@@ -38,6 +39,7 @@ class Options:
     candidates: int | None = None
     outside: str = "refuse"
     spacing_mm_of_file: tuple[float, ...] = ()
+    precision: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
     table = Path(options.pixel_size_mm)
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
     given = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
-    del given["outside"]  # a prediction does not depend on it
+    del given["outside"], given["precision"]  # a prediction does not depend on them
     return hashlib.sha256(json.dumps([content, given]).encode()).hexdigest()
 
 

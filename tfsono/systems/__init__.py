@@ -19,6 +19,7 @@ the functions. The module of a system has
     load_runs(...)  run folders -> the runs and one module; module_of: of runs that are read
     check_together  refuses runs that cannot form an ensemble
     manifest_of     the manifest of the runs' SavedModel
+    bare_networks   the networks of a module, for ONNX; AROUND: what stands around them
     predictor(...)  models, opened when they are iterated -> the predictor of a file, the same for runs and exports
     write_phantoms  writes a dataset of phantoms
 """

@@ -6,9 +6,11 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from tfsono.bare_networks import check_extra, differences, write_onnx
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
 from tfsono.files import check_names, read_json
@@ -69,25 +71,48 @@ def predict_file(source: str | os.PathLike, path: str | os.PathLike, options: Op
     return dataclasses.replace(found, tables=tables, notes=(note,) if note else ())
 
 
-def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options()) -> Path:
+def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options(),
+               onnx: bool = False) -> Path:
     """Writes the SavedModel and manifest of a run, and returns the folder.
 
     Args:
       run_dir: the run folder.
       out_dir: a new or an empty folder.
-      options: `tiling`, and `ensemble_with`: additional runs for the SavedModel.
+      options: `tiling`, `precision`, and `ensemble_with`: additional runs for the SavedModel.
+      onnx: also writes the bare networks as ONNX, in float32.
 
     Raises:
-      UserError: not a run folder, a run without weights, runs that cannot form an ensemble, or `out_dir` is not empty.
+      UserError: not a run folder, a run without weights, runs that cannot form an ensemble, or `out_dir` is not empty;
+        or a network that ONNX cannot hold.
     """
     check_free(Path(out_dir))  # first, as the rest takes minutes
+    if onnx:
+        check_extra()
     one = system(system_of(run_dir))
     for folder in (run_dir, *options.ensemble_with):
         if is_exported(folder):
             raise UserError(f"{folder}: is exported already; give a run folder (with config.json)")
     check_options(run_dir, options)
-    runs, module = one.load_runs([run_dir, *options.ensemble_with], options=options)
-    return export_module(module, out_dir, one.manifest_of(runs))
+    folders = [run_dir, *options.ensemble_with]
+    runs, module = one.load_runs(folders, options=options)
+    manifest = one.manifest_of(runs)
+    if options.precision:
+        manifest["network"]["trained_in"] = _trained_in(one, folders, module)
+    return export_module(module, out_dir, manifest, partial(_write_onnx, one, folders) if onnx else lambda folder: {})
+
+
+def _trained_in(one: ModuleType, folders: Sequence[str | os.PathLike], module) -> dict:
+    """The precision of the training, and how far the module's networks are from it on standard normal input."""
+    runs, trained = one.load_runs(folders)
+    return {"precision": runs[0].config.precision,
+            "differences_on_noise": differences(one.bare_networks(module), one.bare_networks(trained))}
+
+
+def _write_onnx(one: ModuleType, folders: Sequence[str | os.PathLike], folder: Path) -> dict:
+    """Writes the runs' networks in float32, and returns the manifest's entry."""
+    runs, module = one.load_runs(folders, options=Options(precision="float32"))
+    return {"onnx": {"around": one.AROUND, "sides_multiple_of": getattr(runs[0].config, "stride", None),
+                     "networks": write_onnx(one.bare_networks(module), folder)}}
 
 
 def open_predictor(source: str | os.PathLike, options: Options = Options()) -> FilePredictor:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from tfsono.configs.face import FACE, FaceConfig
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import about, volume_input
+from tfsono.systems.manifest import array, described, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
+    import keras
+
     from tfsono.inference.face import FaceModule, FaceReader
     from tfsono.predict.face import FacePredictor
     from tfsono.predict.loop import Outputs
@@ -26,12 +28,14 @@ TOGETHER = "networks"
 DEMO = DemoWords(predict=("{data}/images/face_001.nii.gz",), phantom=("--cases", "60"), train=("--test_cases", "10"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and views are untested. A low score may be the only sign of a wrong landmark.")
+AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, standardised, padded -> logits "
+          "and offsets of the anchors, or heatmaps. After it: decoding, non-maximum suppression, the prior.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], FaceModule]:
     """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
-    runs = read_runs(folders, FACE)
+    runs = read_runs(folders, FACE, options.precision)
     return runs, module_of(runs, which)
 
 
@@ -70,34 +74,37 @@ def reader_of(network, config: FaceConfig) -> FaceReader:
         decode=config.heatmap_decode)
 
 
+def bare_networks(module: FaceModule) -> dict[str, keras.Model]:
+    """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
+    return {"network": module.network}
+
+
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
-    return {
-        **about(runs, USE),
-        "input": volume_input(config.orientation),
-        "output": arrays(config),
-        "landmarks": list(config.landmark_names),
-        "network": {"name": config.method, "spacing_mm": list(config.spacing_mm), "precision": config.precision,
-                    "prior": config.use_prior and config.boxes},
-    }
+    return described(
+        runs, USE, inputs=volume_input(config.orientation), output=arrays(config), landmarks=config.landmark_names,
+        postprocessing={"in_graph": True, "nms_iou_threshold": config.nms_iou_threshold,
+                        "prior": config.use_prior and config.boxes},
+        network={"name": config.method, "spacing_mm": list(config.spacing_mm), "precision": config.precision,
+                 "prior": config.use_prior and config.boxes})
 
 
 def arrays(config: FaceConfig) -> dict:
     """The module's outputs, for the manifest."""
     landmarks, top_k = config.landmarks, config.top_k
     box = "two corners x0,y0,z0,x1,y1,z1, indices of voxel centres" + ("" if config.boxes else "; without sides")
-
-    def array(shape: list[int], values: str, dtype: str = "float32") -> dict:
-        return {"dtype": dtype, "shape": shape, "axes": "x,y,z", "values": values}
-
+    scores = "probability of the landmark" if config.boxes else "the heatmaps' highest values"
     return {
-        "points_vox": array([landmarks, 3], "`landmarks`; indices of the volume's own voxel centres; NaN: not found"),
-        "scores": array([landmarks], "probability of the landmark" if config.boxes else "the heatmaps' highest values"),
-        "boxes_vox": array([landmarks, 6], box),
-        "candidate_boxes_vox": array([landmarks, top_k, 6], f"best first, NaN where there are fewer; {box}"),
-        "candidate_scores": array([landmarks, top_k], "0 where there is no candidate"),
-        "chosen": array([landmarks], "index of the selected candidate; above 0 if the prior changed it", "int32"),
+        "points_vox": array("float32", [landmarks, 3], "voxel", "x,y,z",
+                            "`landmarks`; indices of the volume's own voxel centres; NaN: not found"),
+        "scores": array("float32", [landmarks], "1", "", scores),
+        "boxes_vox": array("float32", [landmarks, 6], "voxel", "x,y,z", box),
+        "candidate_boxes_vox": array("float32", [landmarks, top_k, 6], "voxel", "x,y,z",
+                                     f"best first, NaN where there are fewer; {box}"),
+        "candidate_scores": array("float32", [landmarks, top_k], "1", "", "0 where there is no candidate"),
+        "chosen": array("int32", [landmarks], "1", "",
+                        "index of the selected candidate; above 0 if the prior changed it"),
     }
 
 

@@ -16,10 +16,20 @@ from tfsono.errors import UserError
 from tfsono.files import make_folder
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import about, labels_of, landmark_outputs, mask_output, volume_input
+from tfsono.systems.manifest import (
+    array,
+    described,
+    labels_of,
+    landmark_outputs,
+    mask_output,
+    mask_postprocessing,
+    volume_input,
+)
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
+    import keras
+
     from tfsono.inference.femur import FemurModule, RegionFinder, SliceModule
     from tfsono.predict.femur import FemurPredictor
     from tfsono.predict.loop import Outputs
@@ -35,6 +45,10 @@ DEMO = DemoWords(
     train=("--roi_run", "{runs}/roi", "--split", "{runs}/roi/split.json", *SHORT))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
+AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1], standardised slices along z -> logits of the mask. "
+          "network.onnx: [N, x, y, z, 1], the region around the first stage's bone, enlarged by network.roi_margin, "
+          "rescaled by network.roi_ratio and standardised -> logits of the mask, heatmaps. After it: arg-max and "
+          "maxima, resampled to the volume, postprocessing.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
 KEPT = ("config.json", "data.json", "split.json")
 
@@ -72,8 +86,8 @@ def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) ->
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], SliceModule | FemurModule]:
     """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
-    runs = read_runs(folders, FEMUR)
-    return runs, module_of(runs, which)
+    runs = read_runs(folders, FEMUR, options.precision)
+    return runs, _module_of(runs, which, options.precision)
 
 
 def module_of(runs: Sequence[Run], which: str = "auto") -> SliceModule | FemurModule:
@@ -81,19 +95,26 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> SliceModule | FemurMo
 
     The region is where the first run's copy of the first stage finds bone; without one, the whole volume.
     """
+    return _module_of(runs, which)
+
+
+def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> SliceModule | FemurModule:
+    """As `module_of`; `precision` replaces that of the first stage."""
+    from tfsono.inference.components import Postprocessing
     from tfsono.inference.femur import FemurModule, RegionReader, SliceModule
     from tfsono.models import femur
     from tfsono.models.mean import mean_network
 
     check_together(runs)
     config = runs[0].config
+    postprocessing = Postprocessing(config.classes, config.largest_component, config.fill_holes)
     if config.network == "unet_roi":
-        return SliceModule(finder_of(runs, which), config.spacing_mm)
+        return SliceModule(finder_of(runs, which), config.spacing_mm, postprocessing)
     network = mean_network(networks_of(runs, femur.build, which), logits=("mask",))
     reader = RegionReader(network, config.stride, config.roi_margin, config.roi_ratio, config.heatmap_decode)
     first_stage = [runs[0].folder / FIRST_STAGE] if has_first_stage(runs[0]) else []
-    finder = finder_of(read_runs(first_stage, FEMUR)) if first_stage else None
-    return FemurModule(reader, finder, config.spacing_mm)
+    finder = finder_of(read_runs(first_stage, FEMUR, precision)) if first_stage else None
+    return FemurModule(reader, finder, config.spacing_mm, postprocessing)
 
 
 def finder_of(runs: Sequence[Run], which: str = "auto") -> RegionFinder:
@@ -117,13 +138,23 @@ def check_together(runs: Sequence[Run]) -> None:
     check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio"))
 
 
+def bare_networks(module: SliceModule | FemurModule) -> dict[str, keras.Model]:
+    """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
+    from tfsono.inference.femur import SliceModule
+
+    if isinstance(module, SliceModule):
+        return {"first_stage": module.network}
+    found = {"network": module.reader.network}
+    return {**found, "first_stage": module.finder.network} if module.finder else found
+
+
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
     output = {
-        "box": {"dtype": "int32", "shape": [6], "axes": "x,y,z",
-                "values": "where the first stage found bone: first and last + 1 voxel, without margin"},
-        "found": {"dtype": "bool", "shape": [], "values": "whether it found any; if not, the box is the whole volume"},
+        "box": array("int32", [6], "voxel", "x,y,z",
+                     "where the first stage found bone: first and last + 1 voxel, without margin"),
+        "found": array("bool", [], "1", "", "whether it found any; if not, the box is the whole volume"),
     }
     if "mask" in config.outputs:
         output["mask"] = mask_output(len(config.label_names))
@@ -132,18 +163,14 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     functions = {"serving_default": "the prediction"}
     if config.network != "unet_roi":
         functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the prediction in a given box"
-    return {
-        **about(runs, USE),
-        "input": volume_input(config.orientation),
-        "output": output,
-        "functions": functions,
-        "labels": labels_of(runs[0]) if "mask" in config.outputs else {},
-        "landmarks": list(config.landmark_names) if "heatmaps" in config.outputs else [],
-        "postprocessing": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
-        "network": {"name": config.network, "spacing_mm": list(config.spacing_mm), "roi_margin": config.roi_margin,
-                    "roi_ratio": config.roi_ratio, "precision": config.precision,
-                    "first_stage": has_first_stage(runs[0])},
-    }
+    return described(
+        runs, USE, inputs=volume_input(config.orientation), output=output, functions=functions,
+        labels=labels_of(runs[0]) if "mask" in config.outputs else {},
+        landmarks=config.landmark_names if "heatmaps" in config.outputs else (),
+        postprocessing=mask_postprocessing(config.largest_component, config.fill_holes),
+        network={"name": config.network, "spacing_mm": list(config.spacing_mm), "roi_margin": config.roi_margin,
+                 "roi_ratio": config.roi_ratio, "precision": config.precision,
+                 "first_stage": has_first_stage(runs[0])})
 
 
 def outputs() -> Outputs:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import about
+from tfsono.systems.manifest import array, described
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
+    import keras
+
     from tfsono.inference.head import HeadLandmarkModule, HeadMeanModule, HeadSegmentationModule
     from tfsono.predict.head import HeadPredictor
     from tfsono.predict.loop import Outputs
@@ -30,12 +32,15 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, planes, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points", "ransac_inlier_px",
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
+AROUND = ("network.onnx (an ensemble: network_1.onnx, ...): [N, rows, columns, 1], the image after CLAHE, letterboxed "
+          "to network.input_size and standardised -> logits of the mask, heatmaps or points. After it: the inverse of "
+          "the letterbox; then postprocessing.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule]:
     """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
-    runs = read_runs(folders, HEAD)
+    runs = read_runs(folders, HEAD, options.precision)
     return runs, module_of(runs, which)
 
 
@@ -67,26 +72,40 @@ def measuring_of(run: Run) -> dict:
     return {"part": run.config.part, "end_order": order, **values}
 
 
+def bare_networks(module: HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule) -> dict[str, keras.Model]:
+    """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
+    from tfsono.inference.head import HeadMeanModule
+
+    if isinstance(module, HeadMeanModule):
+        return {f"network_{number}": one.network for number, one in enumerate(module.modules, 1)}
+    return {"network": module.network}
+
+
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     first, config = runs[0], runs[0].config
-    output = {"probability": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
-                              "values": "of the head with all that is inside the skull, on the image's own pixels"}}
+    landmarks = ("OFD 1", "OFD 2", "BPD 1", "BPD 2") if config.part == "landmarks" else ()
+    output = {"points_px": array("float32", [4, 2], "pixel", "x,y",
+                                 "`landmarks`; indices of the image's own pixel centres")}
+    if config.part == "segmentation":
+        output = {"probability": array("float32", ["Y", "X"], "1", "y,x",
+                                       "of the head with all that is inside the skull, on the image's own pixels")}
+    manifest = described(
+        runs, USE, inputs={"image": array("float32", ["Y", "X"], "grey level", "y,x", "0 to 255; any size")},
+        output=output, landmarks=landmarks, postprocessing=postprocessing_of(config),
+        functions={"serving_default": "the prediction", "sample": "(image, seed int32): with dropout"},
+        network={"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
+                 "clahe_tiles": config.clahe_tiles, "precision": config.precision})
+    return {**manifest, "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
+            "outline_margin_px": first.data.get("outline_margin_px")}  # removed from the training masks
+
+
+def postprocessing_of(config: HeadConfig) -> dict:
+    """What is done to the module's output for the mask that is evaluated; the ellipse follows from `measuring`."""
     if config.part == "landmarks":
-        output = {"points_px": {"dtype": "float32", "shape": [4, 2], "axes": "x,y",
-                                "values": "OFD 1, OFD 2, BPD 1, BPD 2; indices of the image's own pixel centres"}}
-    return {
-        **about(runs, USE),
-        "input": {"image": {"dtype": "float32", "shape": ["Y", "X"], "axes": "y,x",
-                            "values": "grey levels 0 to 255; any size"}},
-        "output": output,
-        "functions": {"serving_default": "the prediction", "sample": "(image, seed int32): with dropout"},
-        "measuring": measuring_of(first),
-        "labels_used": first.data.get("labels_used", []),
-        "outline_margin_px": first.data.get("outline_margin_px"),  # removed from the training masks
-        "network": {"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
-                    "clahe_tiles": config.clahe_tiles, "precision": config.precision},
-    }
+        return {"in_graph": True}
+    return {"in_graph": False, "threshold": config.threshold,
+            "mask": "probability >= threshold; holes filled; its largest 8-connected component, holes filled"}
 
 
 def outputs() -> Outputs:

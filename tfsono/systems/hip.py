@@ -12,10 +12,12 @@ from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import about, labels_of, mask_output, volume_input
+from tfsono.systems.manifest import described, labels_of, mask_output, mask_postprocessing, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
+    import keras
+
     from tfsono.inference.hip import HipModule
     from tfsono.predict.hip import HipPredictor
     from tfsono.predict.loop import Outputs
@@ -28,6 +30,9 @@ TOGETHER = "networks"
 DEMO = DemoWords(predict=("{data}/images/hip_001.nii.gz",))
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
+AROUND = ("network.onnx: [N, x, y, z, 1], a standardised tile -> the probabilities of the classes. Before it: resample "
+          "to network.spacing_mm, where given; cut tiles of network.patch by network.tiling; standardise each. After "
+          "it: average the tiles, resample, arg-max, postprocessing.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
@@ -36,7 +41,7 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
 
     `options.tiling` replaces that of the first run.
     """
-    runs = read_runs(folders, HIP)
+    runs = read_runs(folders, HIP, options.precision)
     if options.tiling:
         settings = runs[0].settings.replaced("--tiling at prediction", tiling=options.tiling)
         runs[0] = dataclasses.replace(runs[0], settings=settings)
@@ -45,11 +50,14 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
 
 def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
     """The module of runs: the mean of their probabilities, tiled by the first one's config."""
+    from tfsono.inference.components import Postprocessing
     from tfsono.inference.hip import HipModule
     from tfsono.models import hip
 
     check_together(runs)
-    return HipModule.build(hip.main_network(*networks_of(runs, hip.build, which)), runs[0].config)
+    config = runs[0].config
+    return HipModule.build(hip.main_network(*networks_of(runs, hip.build, which)), config,
+                           Postprocessing(config.classes, config.largest_component, config.fill_holes))
 
 
 def check_together(runs: Sequence[Run]) -> None:
@@ -61,19 +69,23 @@ def check_together(runs: Sequence[Run]) -> None:
                             f"{runs[0].folder} is {runs[0].config.patch}; name {run.folder} first")
 
 
+def bare_networks(module: HipModule) -> dict[str, keras.Model]:
+    """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
+    return {"network": module.network}
+
+
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
-    return {
-        **about(runs, USE),
-        "input": volume_input(config.orientation),
-        "output": {"mask": mask_output(config.classes - 1)},
-        "labels": labels_of(runs[0]),
-        "postprocessing": {"largest_component": config.largest_component, "fill_holes": config.fill_holes},
-        "network": {"spacing_mm": list(config.spacing_mm), "patch": list(config.patch),
-                    "tiling": config.tiling, "tile_weighting": config.tile_weighting,
-                    "tile_batch": config.tile_batch, "precision": config.precision},
-    }
+    return described(
+        runs, USE, inputs=volume_input(config.orientation), output={"mask": mask_output(config.classes - 1)},
+        labels=labels_of(runs[0]),
+        functions={"serving_default": "the prediction",
+                   "probabilities": "(volume) at the network's spacing: float32 [X, Y, Z, classes]"},
+        postprocessing=mask_postprocessing(config.largest_component, config.fill_holes),
+        network={"spacing_mm": list(config.spacing_mm), "patch": list(config.patch), "tiling": config.tiling,
+                 "tile_weighting": config.tile_weighting, "tile_batch": config.tile_batch,
+                 "precision": config.precision})
 
 
 def outputs() -> Outputs:

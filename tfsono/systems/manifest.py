@@ -1,4 +1,4 @@
-"""Entries that several systems' manifests share, and manifests of the release before."""
+"""The manifest of a SavedModel: the same entries for every system; and manifests of the release before."""
 
 from __future__ import annotations
 
@@ -9,11 +9,41 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 
-def about(runs: Sequence[Run], use: str) -> dict:
-    """The first entries of every manifest: the system, its intended use, and the runs that it was made from."""
+def described(runs: Sequence[Run], use: str, *, inputs: dict, output: dict, network: dict, postprocessing: dict,
+              labels: dict[str, int] | None = None, landmarks: Sequence[str] = (),
+              functions: dict | None = None) -> dict:
+    """Every entry of a manifest but those that `export_module` adds: format, versions, date and files.
+
+    Args:
+      runs: what the SavedModel is made from.
+      use: the intended use.
+      inputs, output: name -> `array` of the function `serving_default`.
+      network: settings of the network and of what prepares its input.
+      postprocessing: what is done to the network's outputs: inside the graph, or with the outputs by the caller.
+      labels: name -> value in the dataset's masks, in the order of the classes from 1.
+      landmarks: names, in the order of the points.
+      functions: the SavedModel's functions, and what each predicts.
+    """
     first, *others = runs
-    return {"system": first.settings.system, "use": use, "source": source_of(first),
-            "together_with": [source_of(run) for run in others], "trained_on": trained_on(runs)}
+    return {
+        "system": first.settings.system, "use": use, "source": source_of(first),
+        "together_with": [source_of(run) for run in others], "trained_on": trained_on(runs),
+        "input": inputs, "output": output, "functions": functions or {"serving_default": "the prediction"},
+        "labels": labels or {}, "landmarks": list(landmarks), "postprocessing": postprocessing, "network": network,
+    }
+
+
+def array(dtype: str, shape: Sequence, unit: str, axes: str, values: str) -> dict:
+    """The description of an input or output.
+
+    Args:
+      dtype: by TensorFlow's name.
+      shape: letters for sides that vary.
+      unit: of its values; "1" for none.
+      axes: of the image, in the order of the array's sides or of a point's coordinates; "" for neither.
+      values: what they mean.
+    """
+    return {"dtype": dtype, "shape": list(shape), "unit": unit, "axes": axes, "values": values}
 
 
 def trained_on(runs: Sequence[Run]) -> dict | None:
@@ -46,24 +76,29 @@ def labels_of(run: Run) -> dict[str, int]:
 
 def volume_input(orientation: str) -> dict:
     """The input of every system of volumes."""
-    return {
-        "volume": {"dtype": "float32", "shape": ["X", "Y", "Z"], "axes": "x,y,z", "orientation": orientation,
-                   "values": "raw intensities; any size"},
-        "spacing_mm": {"dtype": "float32", "shape": [3], "axes": "x,y,z", "values": "of the volume, millimetres"},
-    }
+    volume = array("float32", ["X", "Y", "Z"], "intensity as in the file", "x,y,z", "raw intensities; any size")
+    return {"volume": {**volume, "orientation": orientation},
+            "spacing_mm": array("float32", [3], "mm", "x,y,z", "between the volume's voxel centres")}
 
 
 def mask_output(labels: int) -> dict:
     """A mask of so many labels among the outputs of a system of volumes."""
-    return {"dtype": "uint8", "shape": ["X", "Y", "Z"], "axes": "x,y,z", "labels": labels,
-            "values": "0 background, k the k-th of `labels`; on the volume's own grid, before postprocessing"}
+    mask = array("uint8", ["X", "Y", "Z"], "class", "x,y,z",
+                 "0 background, k the k-th of `labels`; on the volume's own grid, postprocessed")
+    return {**mask, "labels": labels}
+
+
+def mask_postprocessing(largest: bool, holes: bool) -> dict:
+    """Of the mask of a system of volumes; the SavedModels of the release before have it still to do."""
+    return {"in_graph": True, "largest_component": largest, "fill_holes": holes,
+            "largest_component_is": "26-connected, of each label; of equal ones the first in array order",
+            "fill_holes_is": "6-connected background that touches one label only and not the border"}
 
 
 def landmark_outputs(landmarks: int) -> dict:
     """Landmarks among the outputs of a system of volumes."""
     return {
-        "points_vox": {"dtype": "float32", "shape": [landmarks, 3], "axes": "x,y,z",
-                       "values": "`landmarks`; indices of the volume's own voxel centres"},
-        "peaks": {"dtype": "float32", "shape": [landmarks],
-                  "values": "the heatmaps' highest values; they are trained to 1"},
+        "points_vox": array("float32", [landmarks, 3], "voxel", "x,y,z",
+                            "`landmarks`; indices of the volume's own voxel centres"),
+        "peaks": array("float32", [landmarks], "1", "", "the heatmaps' highest values; they are trained to 1"),
     }

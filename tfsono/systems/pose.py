@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from tfsono.configs.pose import POSE, ROBUST, PoseConfig
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import about, landmark_outputs, volume_input
+from tfsono.systems.manifest import described, landmark_outputs, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
+    import keras
+
     from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
     from tfsono.inference.refine import RefineSettings
     from tfsono.predict.loop import Outputs
@@ -29,6 +31,8 @@ DEMO = DemoWords(
     train=("--test_cases", "10", "--iterations", "600"), evaluate=("--refine",))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and poses are untested, and the prediction gives no sign of its own failure.")
+AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, rescaled by network.ratio, "
+          "standardised, padded -> heatmaps. After it: their maxima or centroids, on the volume's grid.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
@@ -37,7 +41,7 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
 
     With `options.refine` their refiner replaces the module.
     """
-    runs = read_runs(folders, POSE)
+    runs = read_runs(folders, POSE, options.precision)
     module = module_of(runs, which)
     return runs, load_refiner(runs[0], module) if options.refine else module
 
@@ -88,18 +92,20 @@ def refinement_of(config: PoseConfig) -> RefineSettings:
         robust=robust_places(config.landmark_names, ROBUST), decode=config.heatmap_decode)
 
 
+def bare_networks(module: PoseModule) -> dict[str, keras.Model]:
+    """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
+    return {"network": module.network}
+
+
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
-    return {
-        **about(runs, USE),
-        "input": volume_input(config.orientation),
-        "output": landmark_outputs(config.landmarks),
-        "functions": {"serving_default": "the prediction without refinement, which trains and needs the run folder"},
-        "landmarks": list(config.landmark_names),
-        "network": {"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,
-                    "precision": config.precision},
-    }
+    return described(
+        runs, USE, inputs=volume_input(config.orientation), output=landmark_outputs(config.landmarks),
+        functions={"serving_default": "the prediction without refinement, which trains and needs the run folder"},
+        landmarks=config.landmark_names, postprocessing={"in_graph": True},
+        network={"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,
+                 "precision": config.precision})
 
 
 def outputs() -> Outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -15,15 +16,19 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 
-def read_runs(folders: Sequence[str | os.PathLike], choices: Choices) -> list[Run]:
-    """The runs of a system.
+def read_runs(folders: Sequence[str | os.PathLike], choices: Choices, precision: str = "") -> list[Run]:
+    """The runs of a system; `precision` replaces theirs.
 
     Raises:
       UserError: not a run folder.
     """
     from tfsono.training.run import read_run
 
-    return [read_run(folder, choices) for folder in folders]
+    runs = [read_run(folder, choices) for folder in folders]
+    if not precision:
+        return runs
+    return [dataclasses.replace(run, settings=run.settings.replaced("--precision at export", precision=precision))
+            for run in runs]
 
 
 def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto") -> list[keras.Model]:

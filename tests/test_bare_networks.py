@@ -1,0 +1,114 @@
+"""ONNX of the bare networks, and another precision, at export; the stored runs of all five systems."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfsono import bare_networks
+from tfsono.bare_networks import LARGEST_DIFFERENCE, largest_difference
+from tfsono.errors import UserError
+from tfsono.export import load_exported, read_manifest
+from tfsono.predict.sources import Options
+from tfsono.systems import NAMES, system
+from tfsono.systems.commands import export_run
+
+STORED = Path(__file__).resolve().parent / "stored"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    for name in NAMES:
+        with tarfile.open(STORED / f"{name}.tar.xz") as archive:
+            archive.extractall(place / name, filter="data")
+    return {name: place / name / "run" for name in NAMES}
+
+
+def need_extra():
+    for name in bare_networks.EXTRA:
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'tfsono[onnx]'")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_is_float32_with_dynamic_sides_and_predicts_what_tensorflow_does(name, runs, tmp_path):
+    need_extra()
+    import onnx
+    import onnxruntime
+
+    folder = export_run(runs[name], tmp_path / "model", onnx=True)
+    entry = read_manifest(folder)["onnx"]
+    _, module = system(name).load_runs([runs[name]], options=Options(precision="float32"))
+    networks = system(name).bare_networks(module)
+    assert entry["around"] == system(name).AROUND
+    assert set(entry["networks"]) == {f"{stem}.onnx" for stem in networks}
+    for stem, network in networks.items():
+        path, held = folder / f"{stem}.onnx", entry["networks"][f"{stem}.onnx"]
+        model = onnx.load(path)
+        assert [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")] == [17]
+        (image,) = model.graph.input
+        assert image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        sides = [side.dim_value or None for side in image.type.tensor_type.shape.dim]
+        assert sides == list(network.input.shape) == held["input"]["image"]
+        assert sides[0] is None and (name == "head" or not any(sides[:-1]))
+        given = np.random.default_rng(3).normal(size=[side or 16 for side in sides]).astype(np.float32)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = dict(zip(held["output"], session.run(held["output"], {"image": given}), strict=True))
+        worst = largest_difference(found, bare_networks.outputs_of(network, given), path)
+        assert worst <= LARGEST_DIFFERENCE and held["largest_difference"] <= LARGEST_DIFFERENCE
+
+
+def test_a_network_that_differs_is_refused_and_nothing_is_left_under_the_name(runs, tmp_path, monkeypatch):
+    need_extra()
+    monkeypatch.setattr(bare_networks, "LARGEST_DIFFERENCE", 0.0)
+    with pytest.raises(UserError, match="network.onnx differs from TensorFlow by .* export without --onnx"):
+        export_run(runs["hip"], tmp_path / "model", onnx=True)
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    export_run(runs["hip"], tmp_path / "model")  # what was left is removed
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_without_the_extra_it_is_refused_before_the_run_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(bare_networks, "EXTRA", ("tf2onnx_that_is_not_installed",))
+    with pytest.raises(UserError, match=r"--onnx: needs tf2onnx_.*pip install 'tfsono\[onnx\]'"):
+        export_run(tmp_path / "no_run", tmp_path / "model", onnx=True)
+
+
+def test_differences_are_seen():
+    one = {"mask": np.zeros((2, 3), np.float32)}
+    assert largest_difference(one, one, Path("network.onnx")) == 0
+    assert largest_difference({"mask": one["mask"] + 2}, one, Path("network.onnx")) == 2
+    assert largest_difference({"mask": one["mask"] * np.nan}, one, Path("network.onnx")) == float("inf")
+    for other in ({"heatmaps": one["mask"]}, {"mask": np.zeros((3, 2), np.float32)}):
+        with pytest.raises(UserError, match="output mask is"):
+            largest_difference(other, one, Path("network.onnx"))
+
+
+@pytest.mark.parametrize("name, precision", [("hip", "mixed_bfloat16"), ("femur", "mixed_bfloat16"),
+                                             ("pose", "float32")])
+def test_another_precision_is_exported_and_its_difference_written(name, precision, runs, tmp_path):
+    folder = export_run(runs[name], tmp_path / "model", Options(precision=precision))
+    module, manifest = load_exported(folder)
+    assert manifest["network"]["precision"] == precision
+    trained = manifest["network"]["trained_in"]
+    assert trained["precision"] == system(name).load_runs([runs[name]])[0][0].config.precision != precision
+    assert trained["differences_on_noise"]
+    for held in trained["differences_on_noise"].values():
+        assert 0 < held["mean"] < held["largest"] < 0.5
+    assert json.loads((runs[name] / "config.json").read_text())["values"]["precision"] == trained["precision"]
+    volume = np.random.default_rng(7).normal(100, 30, (27, 23, 25)).astype(np.float32)
+    changed = module(volume, np.float32([0.8, 1.0, 1.1]))
+    assert changed and all(np.isfinite(value.numpy()).all() for value in changed.values())
+
+
+def test_the_precision_of_the_training_has_no_difference(runs, tmp_path):
+    manifest = read_manifest(export_run(runs["hip"], tmp_path / "model", Options(precision="float32")))
+    held = manifest["network"]["trained_in"]
+    assert held["precision"] == "float32"
+    assert set(held["differences_on_noise"]) == {"network: output"}
+    assert held["differences_on_noise"]["network: output"] == {"largest": 0, "mean": 0}

@@ -84,6 +84,7 @@ def test_the_gpu_extra_brings_cuda(setup):
 
 def test_all_that_is_imported_is_required(setup):
     wanted = set(holding(requirements(setup["options"]["install_requires"]), "3.12"))
+    wanted |= set(holding(requirements(setup["options.extras_require"]["onnx"]), "3.12"))
     foreign = foreign_imports(("tfsono", "train", "evaluate"))
     assert {"numpy", "keras", "tensorflow"} <= set(foreign)
     assert not {name: foreign[name] for name in foreign if PACKAGE_OF.get(name, name).lower() not in wanted}

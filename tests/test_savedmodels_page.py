@@ -33,6 +33,7 @@ from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import export_run, predict
 from tfsono.training.run import open_run
+from tfsono.training.record import record_files
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import read_landmarks
 
@@ -88,7 +89,7 @@ def random_run(folder, name, variant, build, values):
     settings = choose(system(name).CHOICES, "quick", variant).replaced("test", **values)
     labels = {label: 3 * number for number, label in enumerate(values.get("label_names", ("head",)), 1)}
     run = open_run(folder, settings, {"train": ["a"], "validation": [], "test": ["b"]},
-                   {"dataset": "phantom", "cases": 2, "labels": labels})
+                   {"dataset": "phantom", "cases": ["a", "b"], "labels": labels})
     keras.utils.set_random_seed(0)
     network, random = build(run.config), np.random.default_rng(1)
     network.set_weights([weight if weight.ndim < 2 else weight + random.normal(0, 0.2, weight.shape)
@@ -98,6 +99,7 @@ def random_run(folder, name, variant, build, values):
         *others, bias = network.get_weights()
         network.set_weights([*others, bias - np.median(network(image, training=False)["mask"])])
     network.save_weights(run.folder / "last.weights.h5")
+    record_files(run.folder)
     return run.folder
 
 

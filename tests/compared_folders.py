@@ -14,15 +14,15 @@ import numpy as np
 
 CHANGING = ("seconds", "date")
 """Columns and entries that differ between any two calls."""
-OF_A_CALL = ("command.txt", "saved_model.pb", "fingerprint.pb")
-"""Files that differ between any two calls: the command line; TensorFlow's names of functions."""
+OF_A_CALL = ("command.txt", "log.txt", "saved_model.pb", "fingerprint.pb")
+"""Files that differ between any two calls: the command line; dates and times; TensorFlow's names of functions."""
 
 
 def check_whole(folder: Path) -> None:
     """Every file with its final name can be read to its end."""
     for path in files_of(folder):
-        if ".partial" in str(path.relative_to(folder)) or path.name.startswith("."):
-            continue
+        if ".partial" in str(path.relative_to(folder)) or path.name.startswith(".") or path.name == "log.txt":
+            continue  # a log grows line by line
         content = path.read_bytes()
         if path.suffix == ".h5":
             assert arrays_of(path), path

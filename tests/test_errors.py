@@ -210,7 +210,7 @@ def command(name, body, *redirected, **environment):
 def test_a_signal_is_never_swallowed(name, status, word, body, tmp_path):
     done = command(name, BODIES[body], TMPDIR=str(tmp_path))
     (line,) = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (status, "") and line.startswith(f"{word}; no partial files were left")
+    assert (done.returncode, done.stdout) == (status, "") and line.startswith(f"{word}; every file")
     assert not list(tmp_path.iterdir())
 
 

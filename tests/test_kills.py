@@ -102,7 +102,7 @@ def test_an_interrupted_command_says_so_in_a_line_and_leaves_whole_files(name, n
     done = place.stop(name, out, 0.6, number)
     status, word = SIGNALS[number]
     (line,) = done.stderr.splitlines()
-    assert done.status == status and line.startswith(f"{word}; no partial files were left"), done
+    assert done.status == status and line.startswith(f"{word}; every file"), done
     if out.is_dir():
         assert not [path for path in out.rglob("*") if path.name.startswith(".")]
     place.resume(name, out, done, number)

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from tfsono import __version__
-from tfsono.config import Parser, add_config_arguments, choose, settings_from
+from tfsono.config import Parser, add_config_arguments, add_json, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 from tfsono.locks import locked
+from tfsono.progress import json_lines
 from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
 from tfsono.systems import NAMES, system
 
@@ -246,6 +247,7 @@ def _add_predict(commands) -> None:
                              "allow: predict and flag them")
     _add_spacing(parser)
     _add_absolute_paths(parser)
+    add_json(parser, "a case")
     parser.set_defaults(run=_predict)
 
 
@@ -258,19 +260,21 @@ def _predict(arguments) -> int:
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
         outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file)
-    return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
-                   absolute_paths=arguments.absolute_paths)
+    with json_lines(arguments.json) as on_case:
+        return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
+                       absolute_paths=arguments.absolute_paths, on_case=on_case)
 
 
 def _add_doctor(commands) -> None:
     parser = commands.add_parser("doctor", help="check versions, devices and memory of this machine")
+    add_json(parser, "a check")
     parser.set_defaults(run=_doctor)
 
 
 def _doctor(arguments) -> int:
     from tfsono.doctor import run_doctor
 
-    return run_doctor()
+    return run_doctor(arguments.json)
 
 
 def _add_demo(commands) -> None:

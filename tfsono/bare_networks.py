@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from tfsono.errors import UserError
 
@@ -64,6 +63,7 @@ def _write(network: keras.Model, path: Path) -> dict:
 
 def convert(network: keras.Model, path: Path) -> None:
     """Writes a network as ONNX with a dynamic batch and, where the network has them, dynamic sides."""
+    import tensorflow as tf
     import tf2onnx
 
     @tf.function(input_signature=[tf.TensorSpec(network.input.shape, tf.float32, "image")])
@@ -102,6 +102,8 @@ def samples(network: keras.Model) -> Iterator[np.ndarray]:
 
 def outputs_of(network: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
     """A network's outputs by name, float32 where they are of another float."""
+    import tensorflow as tf
+
     found = _named(network(image, training=False))
     return {name: tf.cast(value, tf.float32).numpy() if value.dtype.is_floating else value.numpy()
             for name, value in found.items()}

@@ -202,11 +202,35 @@ def _text(value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
+OF_FILES = ("roi_run", "start_from", "c3d_weights", "backbone_weights")
+"""Fields that name a file or a run folder."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UserError`s: one line, as all others."""
 
     def error(self, message: str) -> typing.NoReturn:
         raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+class _TrainingParser(Parser):
+    """A parser that refuses missing files of a new training, before TensorFlow is loaded."""
+
+    def parse_args(self, args=None, namespace=None):
+        found = super().parse_args(args, namespace)
+        if not os.path.exists(os.path.join(found.run_dir, "state.h5")):  # a resumed one has what it took of them
+            for name in OF_FILES:
+                path = getattr(found, name, None)
+                if path and not os.path.exists(path):
+                    self.error(f"argument --{name}: {printable(path)}: no such file or folder")
+        return found
+
+
+def existing(path: str) -> str:
+    """The type of an option that names a file or folder: refused where it is missing, before TensorFlow is loaded."""
+    if not os.path.exists(path):
+        raise argparse.ArgumentTypeError(f"{path}: no such file or folder")
+    return path
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> None:
@@ -247,11 +271,11 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
 
 def training_parser(choices: Choices, description: str) -> Parser:
     """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
-    parser = Parser(prog=f"tfsono train {choices.system}", description=description)
-    parser.add_argument("--data", required=True,
+    parser = _TrainingParser(prog=f"tfsono train {choices.system}", description=description)
+    parser.add_argument("--data", required=True, type=existing,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
-    parser.add_argument("--split", default=None,
+    parser.add_argument("--split", default=None, type=existing,
                         help="JSON file with train, validation, test; default: the dataset's split, or a random one")
     add_config_arguments(parser, choices)
     return parser
@@ -261,14 +285,22 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     """Options of every evaluation: a cache, runs, which of their weights, and where tables and `kept` go."""
     parser = Parser(prog=f"tfsono evaluate {choices.system}", description=description,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")
+    parser.add_argument("--data", required=True, type=existing, help="cache with the test cases of the runs")
+    parser.add_argument("--runs", required=True, nargs="+", type=existing,
+                        help=f"run folders of train/{choices.system}.py")
     parser.add_argument("--out", required=True, help=f"folder for tables, figures, {kept} and the page")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
                         help="auto: the best if the run had validation cases, else the last")
     parser.add_argument("--ensemble", action="store_true",
                         help="also evaluate the ensemble of each row's runs, and of all runs: one more row each")
+    add_json(parser, "a row of cases.csv")
     return parser
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--json`; `what` each object is."""
+    parser.add_argument("--json", action="store_true",
+                        help=f"write {what} a line as JSON to stdout, and words to stderr; see docs/commands.md")
 
 
 def add_empty_is(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tfsono.progress import json_lines
 from tfsono.surroundings import ignored_keras_settings, prepare_keras
 
 OK, NOTE, WARNING = "ok", "note", "WARNING"
@@ -75,9 +76,15 @@ class Framework:
     messages: tuple[str, ...] = ()
 
 
-def run_doctor() -> int:
-    """Prints the report; returns 1 if anything in it is a WARNING, else 0."""
-    return report(examine())
+def run_doctor(as_json: bool = False) -> int:
+    """Prints the report, or its findings as JSON; returns 1 if anything in it is a WARNING, else 0."""
+    findings = examine()
+    if not as_json:
+        return report(findings)
+    with json_lines(True) as write:
+        for finding in findings:
+            write(asdict(finding) | {"level": finding.level.lower()})
+    return int(any(finding.level == WARNING for finding in findings))
 
 
 def report(findings: Iterable[Finding], write: Callable[[str], object] = print) -> int:

@@ -81,6 +81,17 @@ def printable(text: object) -> str:
                    for letter in str(text))
 
 
+def is_terminal() -> bool:
+    """Whether stdout is a terminal on which a line can be rewritten, and not a file or a pipe."""
+    return bool(sys.stdout) and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def clear_line() -> None:
+    """Removes the line that shows a command's progress from a terminal; elsewhere nothing."""
+    if is_terminal():
+        print(end="\r\033[K", flush=True)
+
+
 def is_users(error: BaseException) -> bool:
     """Whether a file, the disk or the memory is the cause, and no fault of ours: the system or a library says so."""
     if isinstance(error, (UserError, OSError, MemoryError)):
@@ -172,10 +183,11 @@ def _ended(error: BaseException, arrived: list[int]) -> int:
     if arrived or isinstance(error, KeyboardInterrupt | Terminated):
         number = arrived[0] if arrived else signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         word = "terminated" if number == signal.SIGTERM else "interrupted"
-        status, line = 128 + number, f"{word}; no partial files were left. Run the same command to resume."
+        status, line = 128 + number, f"{word}; every file under its final name is complete; the same command continues"
     else:
         status, line = _described(error)
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed, or a file on the full disk
+        clear_line()
         if sys.stderr:
             print(printable(line), file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, ValueError):

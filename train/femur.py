@@ -144,14 +144,15 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
     return schedule_of(config, score), (lambda: validated(module, config, cache, names)) if names else None
 
 
-def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
-    """The mean score over the cases with its labels, before postprocessing."""
+def validated(module, config: FemurConfig, cache, names: list[str]) -> tuple:
+    """The mean score over the cases with its labels, before postprocessing, and an image of the first one."""
     import numpy as np
 
     from tfsono.geometry.regions import box_of
     from tfsono.metrics.femur_case import MaskAndPoints, joint_metrics
+    from tfsono.report.comparison import comparison_image
 
-    values = []
+    values, image = [], None
     for name in names:
         case = cache.read(name)  # at the network's spacing
         box = box_of(case.label, case.points_vox)
@@ -160,6 +161,8 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
         given = (case.image, np.float32(case.spacing_mm))
         raw = module(*given) if config.network == "unet_roi" else module.predict_in(*given, [*box.low, *box.high])
         found = MaskAndPoints(*(raw[key].numpy() if key in raw else None for key in ("mask", "points_vox")))
+        if image is None:
+            image = comparison_image(case.image, (case.label, found.mask), (case.points_vox, found.points_vox))
         classes = {label: value for value, label in enumerate(config.label_names, 1)}
         row = joint_metrics(found, MaskAndPoints(case.label, case.points_vox), case.spacing_mm, classes,
                             config.landmark_names)
@@ -167,7 +170,7 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> float:
     values = [value for value in values if np.isfinite(value)]
     if not values:
         raise UserError(f"{cache.path}: no validation case has the labels that {config.network} is measured by")
-    return float(np.mean(values))
+    return float(np.mean(values)), image
 
 
 if __name__ == "__main__":

@@ -231,17 +231,33 @@ def compiled(network, config: HeadConfig):
 
 
 def validation(network, config: HeadConfig, images) -> tuple:
-    """Mean Dice of the held-out images in the network's frame, or MRE in the image's own pixels or millimetres."""
+    """Mean Dice of the held-out images in the network's frame, or MRE in the image's own pixels or millimetres.
+
+    With an image of the first one.
+    """
     from tfsono.training.fit import Score
     from tfsono.training.start import schedule_of
 
+    segments, unit = config.part == "segmentation", "mm" if images and all(images.pixel_sizes_mm) else "px"
+    score = Score("validation_dice") if segments else Score(f"validation_mre_{unit}", less_is_better=True)
     predict = images and predictor(network, config, images)
+
+    def validate() -> tuple:
+        found = predict()
+        value = mean_dice(found, config, images) if segments else mean_radial_error(found, images, unit)
+        return value, compared(found[0], config, images)
+
+    return schedule_of(config, score), images and validate
+
+
+def compared(prediction, config: HeadConfig, images):
+    """The first image with its reference beside its prediction, for TensorBoard."""
+    from tfsono.report.comparison import comparison_image
+
+    volume, reference = images.images[0].T[..., None], images.masks[0].T[..., None]
     if config.part == "segmentation":
-        return (schedule_of(config, Score("validation_dice")),
-                images and (lambda: mean_dice(predict(), config, images)))
-    unit = "mm" if images and all(images.pixel_sizes_mm) else "px"
-    return (schedule_of(config, Score(f"validation_mre_{unit}", less_is_better=True)),
-            images and (lambda: mean_radial_error(predict(), images, unit)))
+        return comparison_image(volume, (reference, (prediction >= logit(config.threshold)).T[..., None]))
+    return comparison_image(volume, points_vox=(images.points_px[0], prediction))
 
 
 def predictor(network, config: HeadConfig, images):
@@ -270,10 +286,17 @@ def mean_dice(logits, config: HeadConfig, images) -> float:
     """The mean over images of the Dice of mask and thresholded probability, in the network's frame."""
     import numpy as np
 
-    found = (logits >= np.log(config.threshold / (1 - config.threshold))) & images.valid
+    found = (logits >= logit(config.threshold)) & images.valid
     reference = images.masks > 0
     overlap = (found & reference).sum((1, 2))
     return float(np.mean(2 * overlap / np.maximum(found.sum((1, 2)) + reference.sum((1, 2)), 1)))
+
+
+def logit(probability: float) -> float:
+    """The network's output where its probability is this."""
+    import numpy as np
+
+    return np.log(probability / (1 - probability))
 
 
 def mean_radial_error(predictions, images, unit: str) -> float:

@@ -115,18 +115,21 @@ def validation(network, config: HipConfig, cache, names: list[str]) -> tuple:
     from tfsono.inference.hip import HipModule
     from tfsono.metrics.overlap import overlap_metrics
     from tfsono.models.hip import main_network
+    from tfsono.report.comparison import comparison_image
     from tfsono.training.fit import Score
     from tfsono.training.start import schedule_of
 
     segmenter = HipModule.build(main_network(network), config)
 
-    def validate() -> float:
-        scores = []
+    def validate() -> tuple:
+        scores, image = [], None
         for name in names:
             case = cache.read(name)
             mask = segmenter(case.image, case.spacing_mm)["mask"].numpy()
+            if image is None:
+                image = comparison_image(case.image, (case.label, mask))
             scores += [overlap_metrics(mask == k, case.label == k)["dice"] for k in range(1, config.classes)]
-        return float(np.mean([score for score in scores if score == score]))
+        return float(np.mean([score for score in scores if score == score])), image
 
     return schedule_of(config, Score("validation_dice")), validate if names else None
 

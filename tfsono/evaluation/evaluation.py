@@ -15,6 +15,7 @@ from tfsono.evaluation.ensembles import Group, groups_of
 from tfsono.evaluation.measured import measured, predictions_folder
 from tfsono.files import make_folder, safe_name
 from tfsono.locks import locked
+from tfsono.progress import json_lines
 from tfsono.report.page import Figure, write_evaluation_page
 from tfsono.report.plots import history_figure
 from tfsono.report.tables import Table, to_markdown, write_cases, write_table
@@ -34,6 +35,7 @@ class Evaluation:
       out: the output folder.
       weights: which of each run are measured: `best`, `last` or `auto`.
       ensemble: whether ensembles of runs are measured too.
+      on_row: takes each row of cases.csv, for `--json`.
     """
 
     runs: list[Run]
@@ -41,6 +43,7 @@ class Evaluation:
     out: Path
     weights: str
     ensemble: bool
+    on_row: Callable[[Mapping], None] = lambda row: None
 
     def groups(self, methods: Sequence[str], kinds: Sequence[str] = ()) -> list[Group]:
         """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`."""
@@ -75,6 +78,8 @@ class Evaluation:
     def write_tables(self, rows: Sequence[Mapping], tables: Mapping[str, Table], shown: Sequence[str]) -> list[Table]:
         """Writes cases.csv and all tables, prints those whose file name starts with one of `shown`, returns all."""
         write_cases(self.out / "cases.csv", rows)
+        for row in rows:
+            self.on_row(row)
         for stem, table in tables.items():
             write_table(self.out, stem, table)
             if stem.startswith(tuple(shown)):
@@ -126,5 +131,5 @@ def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str]
     runs = [read_run(folder, choices) for folder in arguments.runs]
     with Cache(arguments.data, choices.system) as cache:
         check_comparable(runs, cache, kinds, arguments.weights)
-        with locked(arguments.out) as out:
-            yield Evaluation(runs, cache, out, arguments.weights, arguments.ensemble)
+        with locked(arguments.out) as out, json_lines(arguments.json) as on_row:
+            yield Evaluation(runs, cache, out, weights=arguments.weights, ensemble=arguments.ensemble, on_row=on_row)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfsono.errors import printable
 from tfsono.files import safe_name
-from tfsono.progress import Countdown
+from tfsono.progress import Countdown, say, show
 from tfsono.report.tables import read_cases, write_cases
 
 
@@ -47,10 +47,11 @@ def measured(folder: Path, names: Sequence[str], open_measure: Callable[[], Call
         return done
     measure, countdown = open_measure(), Countdown(len(left))
     for name in left:
+        place = f"  {countdown.count + 1}/{len(left)} {printable(name)}"
+        show(place + f"  {countdown.left()} left" * bool(countdown.count))
         rows = measure(name)
         done += rows
         write_cases(folder / "cases.csv", done)
         countdown.count += 1
-        print(f"  {countdown.count}/{len(left)} {printable(name)}: {summary(rows)}  {countdown.left()} left",
-              flush=True)
+        say(f"{place}: {summary(rows)}  {countdown.left()} left")
     return done

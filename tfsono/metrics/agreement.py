@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 9999
 LIMITS_IN_STD = 1.96
@@ -77,6 +76,8 @@ def paired_wilcoxon(a: Sequence[float], b: Sequence[float]) -> float:
         >>> paired_wilcoxon([0.91, 0.88, 0.93, 0.90, 0.86], [0.89, 0.85, 0.92, 0.86, 0.81])
         0.0625
     """
+    from scipy import stats  # takes half a second
+
     a, b = _check_pair(a, b)
     if a.size < 2 or np.array_equal(a, b):
         return float("nan")

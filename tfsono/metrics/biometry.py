@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.spatial import cKDTree
-
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.metrics.overlap import overlap_metrics
 
@@ -115,6 +113,8 @@ def outline_distance_px(a: Ellipse, b: Ellipse) -> float:
 
     Between 4000 points of each: too large by (step / 2)^2 / (2 d) at most, a hundredth of a pixel for d = 1.
     """
+    from scipy.spatial import cKDTree  # `predict` needs the rest of this module, and not this
+
     outlines = a.contour(CONTOUR_POINTS), b.contour(CONTOUR_POINTS)
     return max(float(cKDTree(other).query(one)[0].max()) for one, other in (outlines, outlines[::-1]))
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfsono.data.layout import MASK_ENDINGS
@@ -22,12 +22,12 @@ DATA_SUFFIXES = (".raw", ".zraw", ".img")
 """Voxels whose header is another file."""
 
 
-def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = "volume",
+def find_inputs(inputs: Sequence[str | os.PathLike], out_dir: Path, what: str = "volume",
                 is_input: Callable[[Path], bool] = is_volume_file) -> list[Path]:
     """Files, DICOM folders, and those directly in the given folders; each once.
 
-    A file that is named is not checked here; a wrong one is reported when it is predicted. What a folder contains
-    besides inputs is skipped, with a line on stderr.
+    A file that is named is not checked here, unless none exists; a wrong one is reported when it is predicted. What a
+    folder contains besides inputs is skipped, with a line on stderr.
 
     Args:
       inputs: paths from the command line.
@@ -36,9 +36,11 @@ def find_inputs(inputs: Iterable[str | os.PathLike], out_dir: Path, what: str = 
       is_input: whether a file in a folder is an input, by its name.
 
     Raises:
-      UserError: no input, or a folder of inputs that is also the output folder.
+      UserError: no input, none that exists, or a folder of inputs that is also the output folder.
     """
     found: dict[Path, Path] = {}
+    if inputs and not any(map(os.path.lexists, inputs)):  # the model need not be loaded
+        raise UserError(f"{inputs[0]}: no such file or folder")
     for each in map(Path, inputs):
         members = _members(each, is_input, out_dir, what) if os.path.isdir(each) else [each]
         if members != [each] and resolved(each) == resolved(out_dir):

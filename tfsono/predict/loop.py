@@ -7,18 +7,18 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tfsono.errors import UserError, is_users, printable, reason_of
+from tfsono.errors import UserError, clear_line, is_users, printable, reason_of
 from tfsono.export import sha256
 from tfsono.files import check_names, read_json, write_text
 from tfsono.locks import locked
 from tfsono.predict.inputs import find_inputs, place_of, resolved, unique_names
 from tfsono.predict.tables import Tables
-from tfsono.progress import Countdown
+from tfsono.progress import Countdown, say, show
 from tfsono.structure import check_structure
 
 RECORD = "predictions.json"  # file and model of each case, so that a rerun can skip it
@@ -55,7 +55,8 @@ class Predictor(Protocol):
 
 
 def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
-                out_dir: str | os.PathLike, overwrite: bool = False, absolute_paths: bool = False) -> int:
+                out_dir: str | os.PathLike, overwrite: bool = False, absolute_paths: bool = False,
+                on_case: Callable[[Mapping], None] = lambda case: None) -> int:
     """Predicts every input; one that fails is reported in one line, and the others are still predicted.
 
     An output folder with earlier predictions is extended: rows of other files stay, rows of the same file
@@ -68,6 +69,7 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
       out_dir: the output folder.
       overwrite: predict again what the same model has predicted already.
       absolute_paths: write the whole paths of the inputs into tables and record, and not their names alone.
+      on_case: takes the object of each case for `--json`; docs/commands.md has its fields.
 
     Returns:
       The exit status: 0, or 2 if any input failed.
@@ -82,31 +84,36 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
     with locked(out_dir):  # before its tables are read, as they are written whole
         tables = Tables(out_dir, outputs.tables, absolute_paths)
         names = unique_names(paths, places(out_dir / RECORD, tables), outputs.name_of)
-        failed = _predict_each(_Folder(out_dir, tables, outputs, open_predictor()), paths, names, overwrite)
+        folder = _Folder(out_dir, tables, outputs, open_predictor())
+        failed = _predict_each(folder, paths, names, overwrite=overwrite, on_case=on_case)
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others are in {out_dir}", file=sys.stderr)
     return 2 if failed else 0
 
 
-def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], overwrite: bool) -> int:
+def _predict_each(folder: _Folder, paths: Sequence[Path], names: Sequence[str], overwrite: bool,
+                  on_case: Callable[[Mapping], None]) -> int:
     """Returns how many failed."""
     failed, count, countdown = 0, len(paths), Countdown(len(paths))
     for index, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
+        place = f"[{index}/{count}]"
+        show(f"{place} {name}" + f", {countdown.left()} left" * bool(countdown.count))
         countdown.count += 1
         try:
-            check_names(resolved(path))
-            content = checksum(path) if path.exists() else ""
-            if not overwrite and folder.has(name, path, content):
-                print(f"[{index}/{count}] {name}: predicted already by this model; --overwrite predicts it again",
-                      flush=True)
-                countdown.total, countdown.count = countdown.total - 1, countdown.count - 1
-                continue
-            text = folder.predict(path, name, content)
+            text = folder.predict(name, path, overwrite)
         except Exception as error:  # one bad input, or a bug that it meets, ends no batch
             failed += 1
-            print(f"[{index}/{count}] error: {_line_of(error, path)}", file=sys.stderr)
+            line = _line_of(error, path)
+            clear_line()
+            print(f"{place} error: {line}", file=sys.stderr)
+            on_case(folder.described(name, path, "failed") | {"error": line})
             continue
-        print(f"[{index}/{count}] {printable(text)}{f', {countdown.left()} left' if index < count else ''}", flush=True)
+        if text:
+            say(f"{place} {printable(text)}{f', {countdown.left()} left' if index < count else ''}")
+        else:
+            say(f"{place} {name}: predicted already by this model; --overwrite predicts it again")
+            countdown.total, countdown.count = countdown.total - 1, countdown.count - 1
+        on_case(folder.described(name, path, "predicted" if text else "present"))
     return failed
 
 
@@ -117,13 +124,25 @@ class _Folder:
         self.path, self.tables, self.outputs, self.predictor = path, tables, outputs, predictor
         self.record = _read_record(path / RECORD)
 
-    def has(self, name: str, path: Path, content: str) -> bool:
+    def predict(self, name: str, path: Path, overwrite: bool) -> str:
+        """Predicts and records one input; returns the line to print, "" where this model has predicted it already."""
+        check_names(resolved(path))
+        content = checksum(path) if path.exists() else ""
+        return self._predict(name, path, content) if overwrite or not self._has(name, path, content) else ""
+
+    def described(self, name: str, path: Path, status: str) -> dict:
+        """The object of a case for `--json`."""
+        found = {"case": name, "file": self.tables.shown(resolved(path)), "status": status, "error": None}
+        if status == "failed":
+            return found | {"files": [], "tables": {}}
+        return found | {"files": self._present(name), "tables": self.tables.of_case(name)}
+
+    def _has(self, name: str, path: Path, content: str) -> bool:
         """Whether this model has predicted this file, and its files still exist."""
         exists = (self.path / self.outputs.files(name)[0]).exists() and name in self.tables.files()
         return exists and self.record.get(name) == self._entry(path, content)
 
-    def predict(self, path: Path, name: str, content: str) -> str:
-        """Predicts and records one input; returns the line to print."""
+    def _predict(self, name: str, path: Path, content: str) -> str:
         present = self._present(name)
         if present and name not in self.tables.files() and name not in self.record:
             raise UserError(f"{self.path / present[0]}: exists, and is not from an earlier prediction; "

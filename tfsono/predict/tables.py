@@ -10,6 +10,8 @@ from tfsono.errors import UserError
 from tfsono.files import csv_text, read_rows, write_text
 
 MEASUREMENTS = "measurements.csv"
+TEXTS = ("case", "file", "image_name", "label", "landmark", "segment", "from", "to", "taken", "flags")
+"""The columns of any table that hold words; an empty cell of another column is an undefined number."""
 
 
 def rounded(value: float, digits: int = 4) -> float | str:
@@ -51,6 +53,24 @@ class Tables:
             self.rows[name] = kept + [row | {"file": self.shown(row["file"])} if "file" in row else row
                                       for row in rows[name]]
             write_table(self.folder / name, columns, self.rows[name])
+
+    def of_case(self, case: str) -> dict[str, list[dict]]:
+        """The rows of a case by table, without the suffix, for JSON: undefined numbers are None; no case and file."""
+        return {Path(name).stem: [{column: _value(column, cell) for column, cell in row.items()
+                                   if column not in ("case", "file")} for row in rows if row["case"] == case]
+                for name, rows in self.rows.items()}
+
+
+def _value(column: str, cell: object) -> object:
+    """A cell as it was before it was written to a file and read again."""
+    if column in TEXTS or not isinstance(cell, str):
+        return cell
+    if not cell:
+        return None
+    try:
+        return float(cell) if set(cell) & set(".en") else int(cell)
+    except ValueError:
+        return cell
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:

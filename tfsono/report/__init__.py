@@ -6,6 +6,7 @@
     page        one self-contained HTML page
     surface     a closed surface from a mask, and its rendering, in NumPy
     agreement   Bland and Altman's table and plots
+    comparison  a slice of a case, reference beside prediction, as an array for TensorBoard
     overlay     a prediction of `head` over its image
     skeleton, boxes   poses as drawn bodies; boxes over slices
     pck, histograms, head_plots   curves of correct points; distributions of ratios; predictions and reference of `head`

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +27,8 @@ OF_A_RUN = {"tiling": "is fixed at the export", "refine": "trains on the volume,
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
-            options: Options = Options(), overwrite: bool = False, absolute_paths: bool = False) -> int:
+            options: Options = Options(), overwrite: bool = False, absolute_paths: bool = False,
+            on_case: Callable[[Mapping], None] = lambda case: None) -> int:
     """Predicts every input with the model of a run folder or of an exported folder; see `loop.predict_all`.
 
     Raises:
@@ -46,7 +47,8 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
             print(f"note: {predictor.ranges.note}", file=sys.stderr)
         return predictor
 
-    return predict_all(outputs, opened, inputs, out_dir, overwrite=overwrite, absolute_paths=absolute_paths)
+    return predict_all(outputs, opened, inputs, out_dir, overwrite=overwrite, absolute_paths=absolute_paths,
+                       on_case=on_case)
 
 
 def predict_file(source: str | os.PathLike, path: str | os.PathLike, options: Options = Options()) -> Prediction:

@@ -4,6 +4,7 @@
     run           the folder of a run
     record        the SHA-256 of its files, and how they are written
     fingerprint   what a run is trained on: spacing, size, intensities, sizes of labels
+    log           what a training prints, as a file
     fit           the training loop: history, best and last weights, exact resumption
     checkpoint    the state of a training in one file
     adversarial   training against a discriminator

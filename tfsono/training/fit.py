@@ -7,12 +7,12 @@ and the same batches (`data.pipeline` draws them from the seed and the step), so
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
 import os
 import random
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +21,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsono.errors import UserError
+from tfsono.errors import UserError, is_terminal
 from tfsono.files import write_text
-from tfsono.progress import Countdown
+from tfsono.progress import clock, say, show
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 from tfsono.training.record import recorded
 from tfsono.training.run import Run, read_history
+
+
+Validate = Callable[[], tuple[float, np.ndarray]]
+"""The validation score, and uint8 [rows, columns, 3] for TensorBoard, of `tfsono.report.comparison`."""
+
+PRINTED_S, SHOWN_S = 20.0, 0.2
+"""Seconds between two lines of steps: in a log, and on a terminal, which rewrites one line."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def set_seed(seed: int, deterministic: bool) -> None:
 
 
 def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Dataset], schedule: Schedule,
-        validate: Callable[[], float] | None = None) -> None:
+        validate: Validate | None = None) -> None:
     """Trains a compiled network from its last record to the end.
 
     Args:
@@ -76,7 +83,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       network: compiled.
       batches: gives the dataset of a range of steps.
       schedule: its length.
-      validate: gives the network's validation score; None without validation cases.
+      validate: gives the network's validation score and an image of one case; None without validation cases.
     """
     if run.finished:
         print(f"{run.folder}: already finished; nothing to do")
@@ -90,6 +97,10 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
     recorder = Recorder(run, schedule, validate, start)
     if start < schedule.iterations and not recorder.stale():
+        weights = sum(math.prod(variable.shape) for variable in network.trainable_variables)
+        say(f"training {run.settings.system}, {run.settings.variant}: {weights:,} weights, step {start + 1} to "
+            f"{schedule.iterations}, a record every {schedule.record_every}; the first step takes longer, as "
+            "TensorFlow traces the network")
         network.fit(batches(range(start, schedule.iterations)), shuffle=False, verbose=0, callbacks=[recorder],
                     epochs=schedule.iterations // schedule.record_every, initial_epoch=start // schedule.record_every,
                     steps_per_epoch=schedule.record_every)
@@ -101,7 +112,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
 class Recorder(keras.callbacks.Callback):
     """Prints progress, and at every record validates and writes the files of the run folder."""
 
-    def __init__(self, run: Run, schedule: Schedule, validate: Callable[[], float] | None, start: int):
+    def __init__(self, run: Run, schedule: Schedule, validate: Validate | None, start: int):
         super().__init__()
         self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
         self.history = run.folder / "history.csv"
@@ -111,26 +122,34 @@ class Recorder(keras.callbacks.Callback):
                             "delete the folder and train again")
         self.before = self.rows[-1]["seconds"] if self.rows else 0.0
         self.step = start
+        self.record_seconds: list[float] = []
         self.writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"), filename_suffix=f".{start}")
 
     def on_train_begin(self, logs=None):
-        self.began = self.printed = time.monotonic()
-        self.countdown = Countdown(self.schedule.iterations - self.start)
+        self.began = self.traced = self.printed = time.monotonic()
+        values = dataclasses.asdict(self.run.config) if self.run.config else {}
+        with self.writer.as_default(step=self.start):
+            tf.summary.text("config", "\n".join(f"    {name}: {value}" for name, value in values.items()))
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        if not np.isfinite(logs["loss"]):
-            raise UserError(f"{self.run.folder}: the loss is {logs['loss']} at step {self.step}; "
+        loss, now = logs["loss"], time.monotonic()
+        if not np.isfinite(loss):
+            raise UserError(f"{self.run.folder}: the loss is {loss} at step {self.step}; "
                             "lower --learning_rate, or use --precision float32")
-        if time.monotonic() - self.printed > 20:
-            self._print(f"loss {logs['loss']:.4f}")
+        if self.step == self.start + 1:
+            self.traced = now
+            self._print(say, f"loss {loss:.4f}  (traced in {clock(now - self.began)})")
+        elif now - self.printed > (SHOWN_S if is_terminal() else PRINTED_S):
+            self._print(show if is_terminal() else say, f"loss {loss:.4f}  {self.left()} left")
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"step": self.step, "seconds": round(self.before + time.monotonic() - self.began, 1),
+        began, image = time.monotonic(), None
+        row = {"step": self.step, "seconds": round(self.before + began - self.began, 1),
                "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
         score = self.schedule.score
         if self.validate:
-            row[score.column] = float(self.validate())
+            row[score.column], image = self.validate()
         best = self.validate and score.value(row) > max(map(score.value, self.rows), default=-math.inf)
         self.rows.append(row)
         names = [*["best.weights.h5"] * bool(best), "last.weights.h5", "history.csv", "state.h5"]
@@ -139,10 +158,19 @@ class Recorder(keras.callbacks.Callback):
                 save_weights(path, self.model)
             write_history(paths[-2], self.rows)
             save_state(paths[-1], self.model, self.step)
-        self._write_summary(row)
+        self._write_summary(row, image)
+        self.record_seconds.append(time.monotonic() - began)
         found = f", {score.column.replace('_', ' ')} {row[score.column]:.4f}{' (best)' * best}" if self.validate else ""
-        self._print(f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}")
+        self._print(say, f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}  "
+                    f"{self.left()} left")
         self.model.stop_training = self.stale()
+
+    def left(self) -> str:
+        """The remaining time, from the steps after the first one and the fastest record: the firsts include tracing."""
+        steps, every = self.step - self.start - 1, self.schedule.record_every
+        pace = (time.monotonic() - self.traced - sum(self.record_seconds)) / max(steps, 1)
+        records = self.schedule.iterations // every - self.step // every
+        return clock(pace * (self.schedule.iterations - self.step) + records * min(self.record_seconds, default=0.0))
 
     def stale(self) -> bool:
         """Whether early stopping applies: the score has not improved for that many records."""
@@ -151,18 +179,18 @@ class Recorder(keras.callbacks.Callback):
         scores = [self.schedule.score.value(row) for row in self.rows]
         return len(scores) - 1 - int(np.argmax(scores)) >= self.schedule.early_stopping
 
-    def _write_summary(self, row: dict) -> None:
+    def _write_summary(self, row: dict, image: np.ndarray | None) -> None:
         with self.writer.as_default(step=int(row["step"])):
             for name, value in row.items():
                 if name != "step":
                     tf.summary.scalar(name, value)
+            if image is not None:
+                tf.summary.image("validation: reference, prediction", image[None])
         self.writer.flush()
 
-    def _print(self, text: str) -> None:
+    def _print(self, output: Callable[[str], None], text: str) -> None:
         self.printed = time.monotonic()
-        self.countdown.count = self.step - self.start
-        print(f"step {self.step}/{self.schedule.iterations}  {text}  {self.countdown.left()} left")
-        sys.stdout.flush()
+        output(f"step {self.step}/{self.schedule.iterations}  {text}")
 
 
 def write_history(path: str | os.PathLike, rows: list[dict]) -> None:

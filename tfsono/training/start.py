@@ -19,6 +19,7 @@ from tfsono.files import read_text, write_text
 from tfsono.locks import locked
 from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
 from tfsono.training.fit import Schedule, Score, set_seed
+from tfsono.training.log import logged
 from tfsono.training.record import recorded
 from tfsono.training.run import Run, load_weights, open_run, read_run
 
@@ -52,7 +53,7 @@ class Start:
 
     def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None,
                  circumferences_mm: Mapping[str, float | None] | None = None) -> Run:
-        """Creates or opens the run folder, locks it, and prints its summary. Call it after all checks.
+        """Creates or opens the run folder, locks it, and prints its summary; its log begins. Call it after all checks.
 
         Args:
           split: names of cases under `train`, `validation` and `test`.
@@ -73,6 +74,7 @@ class Start:
                             fingerprint_of_images(cache, trained, circumferences_mm or {}))
         self.until_the_end.enter_context(locked(self.run_dir))
         run = open_run(self.run_dir, self.settings, split, held | dict(data or {}))
+        self.until_the_end.enter_context(logged(run.folder))
         print(run.summary())
         if excluded:
             print(f"{len(excluded)} training cases without a reference are excluded: {', '.join(excluded)}")

@@ -19,9 +19,9 @@ from tfsono.volumes.units import (
     HeaderSpacing,
     check_finite,
     check_lines,
+    first_letters,
     floats,
     positive,
-    printable,
     sides_of,
     spacing_in_units,
 )
@@ -64,7 +64,7 @@ def meta_voxels(path: Path, start: bytes) -> StoredVoxels:
         raise UserError(f"{path}: must be a MetaImage file; found none by its content, no NDims; save it again")
     fields, end = meta_fields(start)
     if is_sweep(fields):
-        raise sweep_error(path, printable((fields.get("DimSize", "").split() or ["many"])[-1]))
+        raise sweep_error(path, first_letters((fields.get("DimSize", "").split() or ["many"])[-1]))
     data_name = fields.get("ElementDataFile", "")
     if not data_name:
         raise UserError(f"{path}: a MetaImage header must end with ElementDataFile; found it truncated, or none; "
@@ -92,7 +92,7 @@ def meta_spacing(path, start: bytes) -> HeaderSpacing:
     name = next((key for key in ("ElementSpacing", "ElementSize") if key in fields), "")
     missing = "" if name else "no ElementSpacing"
     if name and not positive(floats(fields[name]), axes):
-        missing = f"{name} = {printable(fields[name])}"
+        missing = f"{name} = {first_letters(fields[name])}"
     found = spacing_in_units(path, [fields.get("DistanceUnits", "")] * 3, missing)
     return replace(found, notes=(*notes, *found.notes))
 

@@ -19,9 +19,9 @@ from tfsono.volumes.units import (
     HeaderSpacing,
     check_finite,
     check_lines,
+    first_letters,
     floats,
     positive,
-    printable,
     sides_of,
     spacing_in_units,
 )
@@ -89,7 +89,8 @@ def nrrd_spacing(path, start: bytes) -> HeaderSpacing:
     units = _quoted(fields, "space units") or [_quoted(fields, "units")[axis] for axis in axes
                                                if axis < len(_quoted(fields, "units"))]
     if "space directions" in fields and len(set(units)) > 1:
-        raise UserError(f"{path}: the axes must have one unit; found {printable(', '.join(units))}; correct the header")
+        raise UserError(f"{path}: the axes must have one unit; found {first_letters(', '.join(units))}; "
+                        "correct the header")
     return spacing_in_units(path, units[:3] if len(units) >= 3 else units[:1] * 3, _missing(fields, axes))
 
 
@@ -203,11 +204,11 @@ def _missing(fields: dict[str, str], axes: list[int]) -> str:
         found = re.findall(r"\([^)]*\)|none", fields["space directions"])
         lengths = [math.hypot(*floats(text.strip("()").replace(",", " "))) for text in found if text != "none"]
         is_stated = positive(lengths[:len(axes)], len(axes))
-        return "" if is_stated else f"space directions {printable(fields['space directions'])}"
+        return "" if is_stated else f"space directions {first_letters(fields['space directions'])}"
     if "spacings" in fields:
         spacings = floats(fields["spacings"])
         found = [spacings[axis] for axis in axes if axis < len(spacings)]
-        return "" if positive(found, len(axes)) else f"spacings {printable(fields['spacings'])}"
+        return "" if positive(found, len(axes)) else f"spacings {first_letters(fields['spacings'])}"
     return "neither spacings nor space directions"
 
 

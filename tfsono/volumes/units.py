@@ -66,7 +66,7 @@ def floats(text: str) -> list[float]:
         return []
 
 
-def printable(text: str) -> str:
+def first_letters(text: str) -> str:
     """At most 60 letters of a file, for a message."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
 

@@ -337,3 +337,28 @@ def test_the_exit_status(tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: /nowhere: ") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_files_are_refused_before_tensorflow_is_loaded(tmp_path):
+    code = """if True:
+        import sys
+        from tfsono.__main__ import run
+        from tfsono.errors import UserError
+        cache = ["--data", sys.argv[1]]
+        for words in (["predict", "nowhere", "image.png", "--out", "out"], ["export", "nowhere", "out"],
+                      ["predict", "pretrained/head", "nowhere.png", "--out", "out"],
+                      ["train", "hip", "--data", "nowhere.h5", "--run_dir", "out"],
+                      ["train", "femur", *cache, "--run_dir", "out", "--roi_run", "nowhere"],
+                      ["train", "pose", *cache, "--run_dir", "out", "--split", "nowhere.json"],
+                      ["evaluate", "face", *cache, "--runs", "nowhere", "--out", "out"]):
+            try:
+                run(words)
+            except UserError as error:
+                print("nowhere" in str(error), "tensorflow" in sys.modules, "keras" in sys.modules)
+    """
+    (tmp_path / "small.h5").write_bytes(b"")
+    (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
+    done = subprocess.run([sys.executable, "-c", code, "small.h5"], cwd=tmp_path, check=True, capture_output=True,
+                          encoding="utf-8", env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.stdout.splitlines() == ["True False False"] * 7
+    assert {path.name for path in tmp_path.iterdir()} == {"small.h5", "pretrained"}

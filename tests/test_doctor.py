@@ -44,6 +44,15 @@ def test_notes_leave_the_exit_status_at_0(capsys):
     assert "WARNING" not in capsys.readouterr().out
 
 
+def test_json_has_an_object_for_each_finding(monkeypatch, capsys):
+    findings = [Finding(OK, "Python", "3.12.1"), Finding(WARNING, "GPU", "unused\x1b", "install it")]
+    monkeypatch.setattr(doctor, "examine", lambda: findings)
+    assert doctor.run_doctor(as_json=True) == 1
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"level": "ok", "name": "Python", "value": "3.12.1", "advice": ""},
+        {"level": "warning", "name": "GPU", "value": "unused\x1b", "advice": "install it"}]
+
+
 @pytest.fixture
 def small_needs(monkeypatch):
     """This machine without its GPU, if it has one, and with enough of memory and disk; all else is looked up."""

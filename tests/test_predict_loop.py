@@ -68,6 +68,24 @@ def test_any_error_is_one_line_and_the_others_are_predicted(folder, tmp_path, ca
         assert (f".txt: {name}: " in line and "fault of tfsono" in line) == ours, line
 
 
+def test_json_has_an_object_for_each_case(folder, tmp_path, capsys):
+    (folder / "bad.txt").write_text("ValueError")
+    cases, again = [], []
+    assert predict_all(OUTPUTS, Reader, [folder], tmp_path / "out", on_case=cases.append) == 2
+    assert cases[0] == {"case": "a", "file": "a.txt", "status": "predicted", "error": None,
+                        "files": ["a_landmarks.mrk.json"], "tables": {"measurements": [{"letters": 5}]}}
+    assert (cases[1]["status"], cases[1]["files"], cases[1]["tables"]) == ("failed", [], {})
+    assert cases[1]["error"] in capsys.readouterr().err
+    predict_all(OUTPUTS, Reader, [folder], tmp_path / "out", on_case=again.append)
+    assert again[0] == cases[0] | {"status": "present"} and again[1] == cases[1]
+
+
+def test_inputs_none_of_which_exists_are_refused_before_the_model_is_opened(folder, tmp_path):
+    with pytest.raises(UserError, match="b.txt: no such file"):
+        predict_all(OUTPUTS, lambda: pytest.fail("opened"), [folder / "b.txt", folder / "c.txt"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_traceback_of_a_fault_is_shown_on_demand(folder, tmp_path, capsys, monkeypatch):
     (folder / "b.txt").write_text("KeyError")
     monkeypatch.setenv("TFSONO_VERBOSE", "1")

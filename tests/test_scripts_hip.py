@@ -17,6 +17,7 @@ from small_caches import TINY, write_small_dataset
 from tfsono.__main__ import run as tfsono
 from tfsono.demo import steps
 from tfsono.errors import UserError
+from tfsono.report.tables import read_cases
 from tfsono.training.record import record_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +62,7 @@ def test_a_finished_run_is_left_as_it_is(place, capsys):
     assert (place / "runs" / "one" / "last.weights.h5").read_bytes() == before
 
 
-def test_the_command_trains_and_evaluates_as_the_scripts_do(place):
+def test_the_command_trains_and_evaluates_as_the_scripts_do(place, capsys):
     one, run = place / "runs" / "one", place / "runs" / "command"
     data = ("--data", str(place / "small.h5"))
     assert not tfsono(["train", "hip", *data, "--run_dir", str(run), "--split", str(one / "split.json"), *TINY])
@@ -70,8 +71,16 @@ def test_the_command_trains_and_evaluates_as_the_scripts_do(place):
     for name, value in weights[0].items():
         np.testing.assert_array_equal(weights[1][name], value, err_msg=name)
     assert sys.modules["tfsono.train.hip"].batches.__module__ == "tfsono.train.hip"  # where AutoGraph looks
-    assert not tfsono(["evaluate", "hip", *data, "--runs", str(run), "--out", str(place / "results_of_command")])
+    printed, log = capsys.readouterr().out, (run / "log.txt").read_text(encoding="utf-8")
+    assert printed.splitlines() == log.splitlines()[1:] and "step 1/" in printed and log.startswith("--- 20")
+    assert not tfsono(["evaluate", "hip", *data, "--runs", str(run), "--out", str(place / "results_of_command"),
+                       "--json"])
     assert (place / "results_of_command" / "report.html").is_file()
+    found, (out, err) = read_cases(place / "results_of_command" / "cases.csv"), capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["case"], row["label"]) for row in rows] == [(row["case"], row["label"]) for row in found]
+    assert [row["dice"] for row in rows] == [row["dice"] if row["dice"] == row["dice"] else None for row in found]
+    assert "report.html" in err
 
 
 def read_arrays(path):

@@ -19,7 +19,9 @@ from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 from tfsono.locks import locked
+from tfsono.progress import clock
 from tfsono.training.fit import Recorder, Schedule, Score
+from tfsono.training.log import logged
 from tfsono.training.optimizers import cosine_restarts, learning_rate, optimizer
 from tfsono.training.run import open_run, read_history, read_run
 from tfsono.training.start import Start
@@ -73,7 +75,46 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(cache_path, 
     assert without_seconds(tmp_path / "whole" / "history.csv") == without_seconds(tmp_path / "killed" / "history.csv")
     assert [row["step"] for row in rows[0]] == [2, 4, 6, 8, 10, 12]
     assert rows[0][-1]["learning_rate"] == pytest.approx(choose(HIP, "quick", "paper").config.learning_rate)
-    assert list((tmp_path / "whole" / "tensorboard").iterdir())
+    log = (tmp_path / "killed" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("\n--- 20") == 1 and log.endswith(again.stdout)  # begun, and appended
+    (events,) = (tmp_path / "whole" / "tensorboard").iterdir()
+    assert events.read_bytes().count(b"\x89PNG") == 6 and b"learning_rate: " in events.read_bytes()
+
+
+def test_the_time_left_is_without_the_tracing(tmp_path, settings, monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr("tfsono.training.fit.time.monotonic", lambda: now[0])
+    recorder = Recorder(open_run(tmp_path / "run", settings, SPLIT, {}), Schedule(100, 50), None, 0)
+    recorder.on_train_begin()
+    for seconds in (60, 30, 2):  # the first one with the tracing
+        now[0] += seconds
+        recorder.on_train_batch_end(0, {"loss": 0.25})
+    assert recorder.left() == "25:52"  # 97 steps of 16 s
+    assert capsys.readouterr().out.splitlines() == [
+        "step 1/100  loss 0.2500  (traced in 1:00)", "step 2/100  loss 0.2500  49:00 left"]
+    recorder.record_seconds = [20.0, 10.0]  # the first one with the validation's tracing
+    assert recorder.left() == clock(97 * (32 - 30) / 2 + 2 * 10)
+
+
+def test_a_log_has_what_is_printed_and_what_ended_it(tmp_path, capsys):
+    for word in ("first", "second"):
+        with contextlib.suppress(UserError), logged(tmp_path):
+            print(f"{word}\u2028", flush=True)
+            print("an error", file=sys.stderr)
+            sys.stdout.write("\rstep 3\r")
+            raise UserError("the loss is nan")
+    assert capsys.readouterr() == ("first\u2028\n\rstep 3\rsecond\u2028\n\rstep 3\r", "an error\n" * 2)
+    lines = (tmp_path / "log.txt").read_text(encoding="utf-8").split("\n")
+    assert [line for line in lines if "---" not in line] == [
+        "first\u2028", "an error", "ended: the loss is nan", "second\u2028", "an error", "ended: the loss is nan", ""]
+
+
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/etc/passwd"),
+                                  lambda path: path.mkdir()])
+def test_a_log_is_a_file(tmp_path, make):
+    make(tmp_path / "log.txt")
+    with pytest.raises(UserError, match="log.txt"), logged(tmp_path):
+        pytest.fail("not refused")
 
 
 @pytest.fixture

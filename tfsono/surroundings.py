@@ -123,7 +123,8 @@ def quiet_stderr() -> None:
                               stderr=kept, start_new_session=True)
     os.dup2(reader.stdin.fileno(), 2)
     reader.stdin.close()
-    atexit.register(_restore, sys.stderr, kept, reader)
+    os.close(kept)
+    atexit.register(_restore, sys.stderr, reader)
     sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Marked()), sys.stderr.encoding, "backslashreplace",
                                   line_buffering=True)
 
@@ -142,15 +143,18 @@ class _Marked(io.RawIOBase):
         return len(content)
 
 
-def _restore(stream, kept: int, reader) -> None:
-    """Restores stderr and waits until its last lines are written; a child process may keep the other end open."""
+def _restore(stream, reader) -> None:
+    """Waits until the last lines of stderr are written; a child process may keep the other end open.
+
+    What a library writes while Python ends, as TensorFlow does of a dataset after Ctrl-C, is of no use to anybody.
+    """
     import subprocess
 
     sys.stderr.flush()
     sys.stderr = stream
     with contextlib.suppress(OSError):  # the reader was killed
         os.write(2, END)
-    os.dup2(kept, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with contextlib.suppress(subprocess.TimeoutExpired):
         reader.wait(timeout=2)
 

@@ -144,6 +144,11 @@ def test_all_is_written_once_the_command_has_ended(tmp_path):
     assert (tmp_path / "stderr").stat().st_size == 200_000 * len("line\n")
 
 
+def test_nothing_is_shown_of_what_libraries_write_while_python_ends():
+    done = python(f"import atexit, os\natexit.register(os.write, 2, b'W0000 finalizing')\n{NATIVE}", REAL[0])
+    assert done.stderr.splitlines() == [REAL[0]]
+
+
 def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_appears(tmp_path):
     """`pose` with its refinement, which makes TensorFlow write the most; all in one process, to load it once."""
     data, cache, run, model, image = (str(tmp_path / name) for name in (

@@ -201,7 +201,7 @@ def test_a_cache_of_another_system_or_version(place, attribute, value, words):
         assert str(place / "small.h5") in text and words in text and "tfsono cache" in text
 
 
-@pytest.mark.parametrize("name, found", [("none.h5", "found none"), ("dataset/dataset.json", "another kind of file")])
+@pytest.mark.parametrize("name, found", [("none.h5", "found no such file"), ("dataset/dataset.json", "another kind of file")])
 def test_a_file_that_is_no_cache(place, name, found):
     text = refusal(place, train, "--data", place / name, "--run_dir", place / "new", *SHORT)
     assert str(place / name) in text and found in text and "tfsono cache" in text
@@ -316,9 +316,14 @@ def test_evaluation_on_the_cache_of_something_else(place):
 # --- predictions: each file is predicted or refused separately
 
 
+def test_a_volume_that_does_not_exist(place):
+    before = listing(place)
+    text = refusal(place, tfsono, "predict", place / "run", place / "none.nii.gz", "--out", place / "out")
+    assert str(place / "none.nii.gz") in text and "must exist" in text and listing(place) == before
+
+
 @pytest.mark.parametrize("name, words", [
-    ("letter.nii.gz", "NIfTI header"), ("none.nii.gz", "must exist"), ("letter.nrrd", "must be NIfTI"),
-    ("empty", "no DICOM file")])
+    ("letter.nii.gz", "NIfTI header"), ("letter.nrrd", "must be NIfTI"), ("empty", "no DICOM file")])
 def test_a_file_that_is_no_volume(place, name, words, capsys):
     (place / "letter.nii.gz").write_text("This is a letter.\n" * 40)
     (place / "letter.nrrd").write_text("This is a letter.\n" * 40)

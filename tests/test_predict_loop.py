@@ -81,7 +81,7 @@ def test_json_has_an_object_for_each_case(folder, tmp_path, capsys):
 
 
 def test_inputs_none_of_which_exists_are_refused_before_the_model_is_opened(folder, tmp_path):
-    with pytest.raises(UserError, match="b.txt: no such file"):
+    with pytest.raises(UserError, match="b.txt: the file must exist"):
         predict_all(OUTPUTS, lambda: pytest.fail("opened"), [folder / "b.txt", folder / "c.txt"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -213,24 +213,26 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see `{self.prog} --help`")
 
 
-class _TrainingParser(Parser):
-    """A parser that refuses missing files of a new training, before TensorFlow is loaded."""
+class _FileParser(Parser):
+    """A parser that refuses missing files, before TensorFlow is loaded.
+
+    Attributes:
+      needed: option -> what to do where its file or folder, or one of several, is missing.
+    """
+
+    needed: Mapping[str, str] = {}
 
     def parse_args(self, args=None, namespace=None):
         found = super().parse_args(args, namespace)
-        if not os.path.exists(os.path.join(found.run_dir, "state.h5")):  # a resumed one has what it took of them
-            for name in OF_FILES:
-                path = getattr(found, name, None)
-                if path and not os.path.exists(path):
-                    self.error(f"argument --{name}: {printable(path)}: no such file or folder")
+        needed = dict(self.needed)
+        if not os.path.exists(os.path.join(getattr(found, "run_dir", ""), "state.h5")):
+            needed |= dict.fromkeys(OF_FILES, "correct the path")  # a resumed training has what it took of them
+        for name, advice in needed.items():
+            value = getattr(found, name, None) or []
+            for path in [value] if isinstance(value, str) else value:
+                if not os.path.lexists(path):
+                    raise UserError(f"--{name} {path}: must exist; found no such file or folder; {advice}")
         return found
-
-
-def existing(path: str) -> str:
-    """The type of an option that names a file or folder: refused where it is missing, before TensorFlow is loaded."""
-    if not os.path.exists(path):
-        raise argparse.ArgumentTypeError(f"{path}: no such file or folder")
-    return path
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> None:
@@ -271,11 +273,12 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
 
 def training_parser(choices: Choices, description: str) -> Parser:
     """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
-    parser = _TrainingParser(prog=f"tfsono train {choices.system}", description=description)
-    parser.add_argument("--data", required=True, type=existing,
+    parser = _FileParser(prog=f"tfsono train {choices.system}", description=description)
+    parser.needed = {"data": f"write it with `tfsono cache {choices.system}`", "split": "give a file"}
+    parser.add_argument("--data", required=True,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
-    parser.add_argument("--split", default=None, type=existing,
+    parser.add_argument("--split", default=None,
                         help="JSON file with train, validation, test; default: the dataset's split, or a random one")
     add_config_arguments(parser, choices)
     return parser
@@ -283,11 +286,12 @@ def training_parser(choices: Choices, description: str) -> Parser:
 
 def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     """Options of every evaluation: a cache, runs, which of their weights, and where tables and `kept` go."""
-    parser = Parser(prog=f"tfsono evaluate {choices.system}", description=description,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=existing, help="cache with the test cases of the runs")
-    parser.add_argument("--runs", required=True, nargs="+", type=existing,
-                        help=f"run folders of train/{choices.system}.py")
+    parser = _FileParser(prog=f"tfsono evaluate {choices.system}", description=description,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.needed = {"data": "give the cache that the runs were trained on",
+                     "runs": f"train it with `tfsono train {choices.system}`"}
+    parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
+    parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")
     parser.add_argument("--out", required=True, help=f"folder for tables, figures, {kept} and the page")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
                         help="auto: the best if the run had validation cases, else the last")

@@ -40,7 +40,7 @@ def find_inputs(inputs: Sequence[str | os.PathLike], out_dir: Path, what: str = 
     """
     found: dict[Path, Path] = {}
     if inputs and not any(map(os.path.lexists, inputs)):  # the model need not be loaded
-        raise UserError(f"{inputs[0]}: no such file or folder")
+        raise UserError(f"{inputs[0]}: the file must exist; found none; correct the path")
     for each in map(Path, inputs):
         members = _members(each, is_input, out_dir, what) if os.path.isdir(each) else [each]
         if members != [each] and resolved(each) == resolved(out_dir):

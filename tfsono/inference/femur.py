@@ -210,6 +210,13 @@ def large_parts(voxels, smallest: int):
     """
     if smallest < 2:
         return voxels
+    box, _ = box_of_voxels(voxels)  # usually a small part of the volume
+    start, end = box[:3], tf.shape(voxels) - box[3:]
+    inner = tf.slice(voxels, start, box[3:] - start)
+    return tf.pad(_large_parts(inner, smallest), tf.stack([start, end], 1))
+
+
+def _large_parts(voxels, smallest: int):
     slices = tf.transpose(voxels, [2, 0, 1])[..., None]
     count, rows, columns = tf.unstack(tf.shape(slices)[:3])
     inside = tf.cast(slices, tf.float32)

@@ -5,9 +5,10 @@
     python benchmarks/inference_landmarks.py face [--precision mixed_bfloat16] [--variant ig_rpn|...]
     python benchmarks/inference_landmarks.py head [--images 200] [--samples 0] [--model pretrained/head]
 
-Each row is the second call of a part, after a first one that traces it, on a small volume where it may be. With
-`--operations 8` the operations that took most of it follow, by TensorFlow's profiler, the threads' seconds added. Run
-each in a fresh process: the peak is what the operating system saw at most. `head` is the whole `tfsono predict` of
+Each row is a call of a part after one that traces it, on a small volume. The first line is what the multiplications of
+the convolutions alone would take at the rate of a large matrix product, which no convolution without fewer
+multiplications exceeds. `--operations 8` adds the operations that took most of a row, by TensorFlow's profiler, the
+seconds of threads added. Run each in a fresh process: the peak is what the operating system saw at most. `head` is the whole `tfsono predict` of
 phantom images of HC18's size, with its start and all its files, by a trained model: in an untrained one's mask of noise
 the search for an ellipse is slow.
 """
@@ -66,9 +67,24 @@ def main(argv: list[str] | None = None) -> None:
         parts = femur_parts(config, arguments.slices)
     else:
         parts = (pose_parts if arguments.system == "pose" else face_parts)(config)
-    for name, (call, small) in parts.items():
-        small()
-        report(name, call, arguments.operations)
+    rate = product_rate("float32" if arguments.precision == "float32" else "bfloat16")
+    print(f"a matrix product in {arguments.precision}: {rate / 1e9:.0f} billion multiplications a second")
+    for part in parts:
+        part.small()
+        report(part.name, part.call, arguments.operations)
+        if part.multiplications:
+            print(f"    {part.multiplications / 1e9:.0f} billion multiplications in convolutions, "
+                  f"{part.multiplications / rate:.2f} s at that rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of an inference: its name, a call, one of a small volume, and the multiplications of convolutions."""
+
+    name: str
+    call: Callable
+    small: Callable
+    multiplications: int = 0
 
 
 def volume_of(size):
@@ -78,8 +94,9 @@ def volume_of(size):
     return np.random.default_rng(0).normal(100, 30, size).astype("float32")
 
 
-def femur_parts(config, slices: int) -> dict[str, tuple[Callable, Callable]]:
+def femur_parts(config, slices: int) -> list[Part]:
     """The first stage alone, and the second in the paper's mean region, as an untrained mask is noise."""
+    from tfsono.geometry.regions import Box, network_grid
     from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
     from tfsono.models.femur import build
 
@@ -90,13 +107,16 @@ def femur_parts(config, slices: int) -> dict[str, tuple[Callable, Callable]]:
     spacing, volume = config.phantom_spacing_mm, volume_of((*config.phantom_size[:2], slices))
     box = [0, 0, 0, *(side - config.roi_margin for side in full_size.FEMUR_REGION)]  # enlarged on one side alone
     region, small = volume_of(config.phantom_size), volume_of(SMALL)
-    return {
-        f"first stage, {slices} slices": (lambda: finder(volume, spacing), lambda: finder(small, spacing)),
-        f"second stage, {full_size.FEMUR_REGION}": (lambda: module.predict_in(region, spacing, box),
-                                                    lambda: module.predict_in(small, spacing, [0] * 3 + [32] * 3))}
+    grid = network_grid(Box((0, 0, 0), full_size.FEMUR_REGION), config.roi_ratio, config.stride).padded
+    return [
+        Part(f"first stage, {slices} slices", lambda: finder(volume, spacing), lambda: finder(small, spacing),
+             slices * multiplications(finder.network, (1, *config.phantom_size[:2], 1))),
+        Part(f"second stage, {full_size.FEMUR_REGION}", lambda: module.predict_in(region, spacing, box),
+             lambda: module.predict_in(small, spacing, [0] * 3 + [32] * 3),
+             multiplications(module.reader.network, (1, *grid, 1)))]
 
 
-def pose_parts(config) -> dict[str, tuple[Callable, Callable]]:
+def pose_parts(config) -> list[Part]:
     """The whole graph, and the input and the network alone."""
     from tfsono.inference.pose import PoseModule
     from tfsono.models.pose import build
@@ -106,7 +126,7 @@ def pose_parts(config) -> dict[str, tuple[Callable, Callable]]:
     return parts_of(config, module)
 
 
-def face_parts(config) -> dict[str, tuple[Callable, Callable]]:
+def face_parts(config) -> list[Part]:
     """As `pose_parts`, with a prior of random faces and a bias towards the background, as in a trained network."""
     import numpy as np
 
@@ -123,20 +143,53 @@ def face_parts(config) -> dict[str, tuple[Callable, Callable]]:
     return parts_of(config, FaceModule(reader_of(network, config), prior))
 
 
-def parts_of(config, module) -> dict[str, tuple[Callable, Callable]]:
+def parts_of(config, module) -> list[Part]:
     import tensorflow as tf
 
     read = tf.function(module.reader.read, input_signature=[tf.TensorSpec([None] * 3), tf.TensorSpec([3])])
     network = tf.function(lambda x: module.network(x, training=False),
                           input_signature=[tf.TensorSpec([1, None, None, None, 1])])
-    spacing, volume = config.phantom_spacing_mm, volume_of(config.phantom_size)
+    spacing, volume, small = config.phantom_spacing_mm, volume_of(config.phantom_size), volume_of(SMALL)
     image = read(volume, spacing)[0]
+    count = multiplications(module.network, tuple(image.shape))
+    return [Part(f"all, {config.phantom_size}", lambda: module(volume, spacing), lambda: module(small, spacing), count),
+            Part("input", lambda: read(volume, spacing), lambda: read(small, spacing)),
+            Part(f"network, {tuple(image.shape[1:4])}", lambda: network(image),
+                 lambda: network(image[:, :64, :64, :64]), count)]
 
-    def both(function):
-        return lambda: function(volume, spacing), lambda: function(volume_of(SMALL), spacing)
 
-    return {f"all, {config.phantom_size}": both(module), "input": both(read),
-            f"network, {tuple(image.shape[1:4])}": (lambda: network(image), lambda: network(image[:, :64, :64, :64]))}
+def product_rate(precision: str) -> float:
+    """Multiplications a second of two large matrices, the fastest of four."""
+    import tensorflow as tf
+
+    one = tf.ones((4096, 4096), precision)
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        (one @ one).numpy()
+        seconds.append(time.perf_counter() - began)
+    return 4096 ** 3 / min(seconds)
+
+
+def multiplications(network, shape: tuple[int, ...]) -> int:
+    """Of the convolutions of a functional network, for an input [1, X, Y, Z, 1] or [1, X, Y, 1]."""
+    import keras
+    import numpy as np
+
+    from tfsono.layers.trilinear import UpsampledConv3D
+
+    transposed = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+    layers = [layer for layer in network.layers if len(getattr(layer, "kernel", np.zeros(1)).shape) > 2]
+    tensors = [layer.input if isinstance(layer, transposed) else layer.output for layer in layers]
+    shapes = keras.Model(network.inputs, tensors).compute_output_shape(shape)
+    found = 0
+    for layer, sides in zip(layers, shapes, strict=True):
+        count = int(np.prod(layer.kernel.shape)) * int(np.prod(sides[:-1]))
+        if isinstance(layer, UpsampledConv3D):  # its first input has half the sides
+            coarse = layer.input[0].shape[-1] / layer.kernel.shape[-2]
+            count = round(count * (1 - coarse * 7 / 8))
+        found += count
+    return found
 
 
 def report(name: str, call: Callable, operations: int) -> None:

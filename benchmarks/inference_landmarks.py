@@ -5,12 +5,12 @@
     python benchmarks/inference_landmarks.py face [--precision mixed_bfloat16] [--variant ig_rpn|...]
     python benchmarks/inference_landmarks.py head [--images 200] [--samples 0] [--model pretrained/head]
 
-Each row is a call of a part after one that traces it, on a small volume. The first line is what the multiplications of
-the convolutions alone would take at the rate of a large matrix product, which no convolution without fewer
-multiplications exceeds. `--operations 8` adds the operations that took most of a row, by TensorFlow's profiler, the
-seconds of threads added. Run each in a fresh process: the peak is what the operating system saw at most. `head` is the whole `tfsono predict` of
-phantom images of HC18's size, with its start and all its files, by a trained model: in an untrained one's mask of noise
-the search for an ellipse is slow.
+Each row is a call of a part after one that traces it, on a small volume, with the multiplications of its convolutions
+and the time that these would take at the rate of a large matrix product on the same machine: no convolution without
+fewer multiplications is faster. `--operations 8` adds the operations that took most of a row, by TensorFlow's profiler,
+the seconds of threads added. Run each in a fresh process: the peak is what the operating system saw at most. `head` is
+the whole `tfsono predict` of phantom images of HC18's size, with its start and all its files, by a trained model: in an
+untrained one's mask of noise the search for an ellipse is slow.
 """
 
 from __future__ import annotations

@@ -134,6 +134,16 @@ def test_slices_give_mask_and_box_whatever_the_batch():
     assert kept["box"].numpy().tolist() == [2, 9, 5, 19, 21, 17]
 
 
+def test_the_box_in_every_other_slice_reaches_to_the_next_ones():
+    """The bar is in the slices 5 to 9: with every third slice it is seen in 6 and 9, and may be in 4 and 11."""
+    for every, ends in ((2, (5, 10)), (3, (4, 12)), (7, (1, 14)), (10, (0, 19))):
+        sparse = dataclasses.replace(finder(), every=every)
+        box = SliceModule(sparse)(scene(), [1.0, 1.0, 1.0])["box"].numpy().tolist()
+        assert box == ([8, 9, ends[0], 19, 13, ends[1]] if every < 10 else [0, 0, 0, 29, 23, 19])
+        found = FemurModule(reader(), sparse)(scene(), [1.0, 1.0, 1.0])
+        assert found["box"].numpy().tolist() == box and found["found"].numpy() == (every < 10)
+
+
 @pytest.mark.parametrize("margin", [0, 3, 100])
 def test_end_to_end_on_the_volumes_own_grid(margin):
     volume = scene()

@@ -137,7 +137,7 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
     score = Score("validation_dice") if masks else Score("validation_mre_mm", less_is_better=True)
     if config.network == "unet_roi":
         module = SliceModule(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
-                                          config.roi_part))
+                                          part=config.roi_part, every=config.roi_every))
     else:
         module = FemurModule(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
                                           config.heatmap_decode), None)

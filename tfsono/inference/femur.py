@@ -33,6 +33,7 @@ class RegionFinder:
       batch: slices in one pass.
       smallest_part: smaller parts of a slice, in pixels, are excluded; 0 excludes none.
       part: of the volume: `all` the parts of its slices, as the paper merges their boxes, or the `largest` alone.
+      every: the box is found in every slice, as in the paper, or in every second one, and so on.
     """
 
     network: keras.Model
@@ -40,6 +41,7 @@ class RegionFinder:
     batch: int
     smallest_part: int
     part: str = "all"
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class SliceModule(tf.Module):
         """
         native = tf.shape(volume)
         mask = slice_mask(self.finder, at_spacing(volume, spacing_mm, self.spacing_mm))
-        box, found = box_of_voxels(counted_voxels(self.finder, mask))
+        box, found = box_of_mask(self.finder, mask[:, :, ::self.finder.every], tf.shape(mask)[2])
         return {"mask": postprocessed(nearest(mask, native), self.postprocessing),
                 "box": box_on(box, tf.shape(mask), native), "found": found}
 
@@ -119,7 +121,7 @@ class FemurModule(tf.Module):
         size = tf.shape(volume)
         box, found = tf.concat([tf.zeros(3, tf.int32), size], 0), tf.constant(False)
         if self.finder:
-            box, found = box_of_voxels(counted_voxels(self.finder, slice_mask(self.finder, volume)))
+            box, found = box_of_mask(self.finder, slice_mask(self.finder, volume[:, :, ::self.finder.every]), size[2])
         return {**self._native(self._read(volume, box), size, native), "box": box_on(box, size, native), "found": found}
 
     @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
@@ -210,6 +212,13 @@ def large_parts(voxels, smallest: int):
     """
     if smallest < 2:
         return voxels
+    box, _ = box_of_voxels(voxels)  # usually a small part of the volume
+    start, end = box[:3], tf.shape(voxels) - box[3:]
+    inner = tf.slice(voxels, start, box[3:] - start)
+    return tf.pad(_large_parts(inner, smallest), tf.stack([start, end], 1))
+
+
+def _large_parts(voxels, smallest: int):
     slices = tf.transpose(voxels, [2, 0, 1])[..., None]
     count, rows, columns = tf.unstack(tf.shape(slices)[:3])
     inside = tf.cast(slices, tf.float32)
@@ -234,6 +243,17 @@ def counted_voxels(finder: RegionFinder, mask):
     """The voxels [X, Y, Z] of the first stage's mask that the box encloses."""
     voxels = large_parts(mask > 0, finder.smallest_part)
     return largest_part(voxels) if finder.part == "largest" else voxels
+
+
+def box_of_mask(finder: RegionFinder, mask, slices):
+    """The box [6] of a volume of so many slices, and whether anything was found, by the mask of each `every`-th slice.
+
+    It reaches up to the next slice without bone.
+    """
+    box, found = box_of_voxels(counted_voxels(finder, mask))
+    start = tf.maximum((box[2] - 1) * finder.every + 1, 0)
+    stop = tf.minimum(box[5] * finder.every, slices)
+    return tf.concat([box[:2], [start], box[3:5], [stop]], 0), found
 
 
 def largest_part(voxels):

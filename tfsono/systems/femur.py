@@ -125,7 +125,8 @@ def finder_of(runs: Sequence[Run], which: str = "auto") -> RegionFinder:
 
     config = runs[0].config
     network = mean_network(networks_of(runs, femur.build, which), logits=("mask",))
-    return RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part, config.roi_part)
+    return RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part, part=config.roi_part,
+                        every=config.roi_every)
 
 
 def has_first_stage(run: Run) -> bool:

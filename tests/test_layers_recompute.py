@@ -60,8 +60,8 @@ def batch(network, channels, sides=(16, 8, 24)):
     return image, reference
 
 
-def fit(network, image, reference, epochs=1):
-    network.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse")
+def fit(network, image, reference, epochs=1, graph=False):
+    network.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse", run_eagerly=not graph)
     return network.fit(image, reference, batch_size=len(image), epochs=epochs, verbose=0).history["loss"]
 
 
@@ -78,7 +78,8 @@ def test_a_fit_gives_the_loss_weights_and_moving_statistics_of_the_plain_network
     sides = {"bfloat16": (24, 32, 24), "lineage4": (32, 16, 48)}.get(variant, (16, 8, 24))
     image, reference = batch(plain, channels, sides)
     start = plain.get_weights()
-    assert fit(other, image, reference, epochs=2) == pytest.approx(fit(plain, image, reference, epochs=2), rel=1e-6)
+    found, expected = (fit(each, image, reference, 2, graph=variant in ("brndc", "paper")) for each in (other, plain))
+    assert found == pytest.approx(expected, rel=1e-6)
     assert_equal(plain, other)
     for variable, before in zip(plain.variables, start, strict=True):
         assert (keras.ops.convert_to_numpy(variable) != before).any(), f"{variable.path} did not move"

@@ -24,9 +24,9 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def train(place, name, *more, cache="small.h5"):
-    script("train", "femur").main(["--data", str(place / cache), "--run_dir", str(place / "runs" / name),
-                                   *TINY_FEMUR, *map(str, more)])
+def train(place, name, *more, cache="small.h5", graphs=False):
+    script("train", "femur", graphs).main(["--data", str(place / cache), "--run_dir", str(place / "runs" / name),
+                                           *TINY_FEMUR, *map(str, more)])
 
 
 def evaluate(place, names, out, *more, cache="small.h5"):
@@ -45,7 +45,8 @@ def place(tmp_path_factory):
     split = place / "runs" / "roi" / "split.json"
     first = ["--split", split, "--roi_run", place / "runs" / "roi"]
     train(place, "brndc", *first)
-    train(place, "refined", *first, "--variant", "brndc_d", "--start_from", place / "runs" / "brndc")
+    train(place, "refined", *first, "--variant", "brndc_d", "--start_from", place / "runs" / "brndc",
+          graphs=True)
     train(place, "unet_s", "--split", split, "--variant", "unet_s")
     train(place, "unet_l", "--split", split, "--variant", "unet_l")
     return place

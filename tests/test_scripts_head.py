@@ -34,9 +34,9 @@ EVALUATED = ("unet", "unet_1", "coordinate")
 OTHERS = [name for name in HEAD.variants if name not in ("paper", *EVALUATED)]
 
 
-def train(place, name, *more, cache="small.h5"):
-    script("train", "head").main(["--data", str(place / cache), "--run_dir", str(place / "runs" / name), *TINY_HEAD,
-                                  *map(str, more)])
+def train(place, name, *more, cache="small.h5", graphs=False):
+    script("train", "head", graphs).main(["--data", str(place / cache), "--run_dir", str(place / "runs" / name),
+                                          *TINY_HEAD, *map(str, more)])
 
 
 def evaluate(place, names, out, *more, cache="small.h5"):

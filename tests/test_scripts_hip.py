@@ -1,5 +1,6 @@
 """`hip` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
+import contextlib
 import csv
 import importlib.util
 import json
@@ -24,10 +25,23 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21), (23, 19, 17))
 
 
-def script(folder, name="hip"):
+@contextlib.contextmanager
+def eagerly():
+    """Runs every tf.function as Python, in half of the time where each runs a few times; also decorates functions."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def script(folder, name="hip", graphs=False):
+    """A script as a module. `graphs`: as users run it, at least once for each system."""
     spec = importlib.util.spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not graphs:
+        module.main = eagerly()(module.main)
     return module
 
 
@@ -38,7 +52,7 @@ def place(tmp_path_factory):
     write_small_dataset(place / "dataset", SIZES)
     assert tfsono(["audit", str(place / "dataset")]) == 0
     tfsono(["cache", "hip", str(place / "dataset"), str(place / "small.h5"), "--preset", "quick", "--verify"])
-    train = script("train").main
+    train = script("train", graphs=True).main
     split = place / "runs" / "one" / "split.json"
     for name, more in (("one", []), ("two", ["--seed", "1", "--split", split]),
                        ("three", ["--c3d_weights", place / "runs" / "one", "--split", split])):

@@ -26,9 +26,9 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def train(place, name, *more):
-    script("train", "pose").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / name),
-                                  *TINY_POSE, *map(str, more)])
+def train(place, name, *more, graphs=False):
+    script("train", "pose", graphs).main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / name),
+                                          *TINY_POSE, *map(str, more)])
 
 
 def evaluate(place, names, out, *more):
@@ -48,7 +48,7 @@ def place(tmp_path_factory):
     train(place, "land_r4", *split, "--variant", "land_r4")
     train(place, "rnn", *split, "--variant", "rnn_gcp")
     started = "--start_from", place / "runs" / "land"
-    train(place, "gan", *split, "--variant", "gan_gcp", *started)
+    train(place, "gan", *split, "--variant", "gan_gcp", *started, graphs=True)
     train(place, "rnn_land", *split, "--variant", "rnn_gcp", *started, "--learning_rate", "1e-9")
     return place
 

@@ -11,14 +11,12 @@ import csv
 import importlib.util
 import itertools
 import json
-import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import tensorflow as tf
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -46,27 +44,21 @@ def batches_of(system: str, steps: int, *arguments) -> list:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tfsono.training.fit.fit", fit)
-        script("train", system).main([str(argument) for argument in arguments])
+        script("train", system, graphs=True).main([str(argument) for argument in arguments])
     assert len(kept) == steps
     return kept
 
 
 def train(system: str, *arguments, eagerly: bool = True) -> None:
     """A training; of a few steps, which are done eagerly before TensorFlow would have traced one."""
-    tf.config.run_functions_eagerly(eagerly)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not apply to tf.data functions")  # nor should it
-            script("train", system).main([str(argument) for argument in arguments])
-    finally:
-        tf.config.run_functions_eagerly(False)
+    script("train", system, graphs=not eagerly).main([str(argument) for argument in arguments])
 
 
 def evaluate(system: str, *arguments) -> list[dict[str, str]]:
     """An evaluation, its figures in few pixels; the rows of its cases.csv."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tfsono.report.plots.DOTS_PER_INCH", 15)
-        script("evaluate", system).main([str(argument) for argument in arguments])
+        script("evaluate", system, graphs=True).main([str(argument) for argument in arguments])
     with open(Path(arguments[arguments.index("--out") + 1]) / "cases.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

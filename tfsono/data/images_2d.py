@@ -104,7 +104,7 @@ def _prepared(case: CachedCase, prepare, frame: tuple[int, int], points: np.ndar
     """The fields of `Images2D` after the name, for one case."""
     pixels = image_pixels(case)
     box = Letterbox(pixels.shape, frame)
-    image, valid = prepare(pixels)
+    image, valid = prepare(tf.constant(pixels))
     mask = np.zeros(frame, np.uint8)
     if case.label is not None:
         mask = np.asarray(box.apply_mask(np.ascontiguousarray(case.label[:, :, 0].T) > 0), np.uint8)

@@ -202,14 +202,33 @@ def _add_export(commands) -> None:
     parser = commands.add_parser("export", help="export a run as a SavedModel with its pre- and postprocessing")
     parser.add_argument("run_dir")
     parser.add_argument("folder")
-    parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="RUN_DIR",
                         help="additional runs to ensemble with RUN_DIR in one SavedModel")
-    parser.add_argument("--precision", default="", choices=("", "float32", "mixed_bfloat16"),
-                        help="default: that of the training; the difference is in the manifest")
+    _add_speed(parser)
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
     parser.set_defaults(run=_export)
+
+
+def _add_speed(parser) -> None:
+    """The options that trade time and memory for exactness, of run folders."""
+    parser.add_argument("--tiling", default="", choices=TILINGS,
+                        help="hip; default: fast, where the run has measured that it gives what the paper's gives; "
+                             "else the run's")
+    parser.add_argument("--memory_gb", type=positive, default=0.0, metavar="GB",
+                        help="hip: memory that the tiling fast may take; default: 12 on a GPU, else half of the "
+                             "machine's, at most 12")
+    parser.add_argument("--precision", default="", choices=("", "float32", "mixed_bfloat16"),
+                        help="default: that of the training; `tfsono doctor` says whether this machine is faster in "
+                             "bfloat16")
+
+
+def positive(text: str) -> float:
+    """A positive number; argparse reports a `ValueError` as one line."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
 
 
 def _export(arguments) -> None:
@@ -218,7 +237,7 @@ def _export(arguments) -> None:
     from tfsono.systems.commands import export_run
 
     options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with),
-                      precision=arguments.precision)
+                      precision=arguments.precision, memory_gb=arguments.memory_gb)
     print(f"wrote {export_run(arguments.run_dir, arguments.folder, options, arguments.onnx)}")
 
 
@@ -229,7 +248,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("--out", required=True, help="output folder")
     parser.add_argument("--overwrite", action="store_true",
                         help="process inputs again even if this model has already processed them")
-    parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
+    _add_speed(parser)
     parser.add_argument("--pixel_size_mm", default="", metavar="MM",
                         help="head: millimetres per pixel, or a CSV file of them; default: that of a DICOM "
                              "file, otherwise measurements are in pixels only")
@@ -257,7 +276,8 @@ def _predict(arguments) -> int:
     options = Options(
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
-        outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file)
+        outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file,
+        precision=arguments.precision, memory_gb=arguments.memory_gb)
     return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
                    absolute_paths=arguments.absolute_paths)
 

@@ -23,7 +23,8 @@ from tfsono.structure import shown
 from tfsono.systems import NAMES, system
 from tfsono.systems.manifest import with_current_keys
 
-OF_A_RUN = {"tiling": "is fixed at the export", "refine": "trains on the volume, which an exported model cannot"}
+OF_A_RUN = {"tiling": "is fixed at the export", "memory_gb": "is fixed at the export",
+            "refine": "trains on the volume, which an exported model cannot"}
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
@@ -161,6 +162,9 @@ def check_options(source: str | os.PathLike, options: Options) -> None:
     if options.spacing_mm_of_file and system(name).TAKES == "images":
         raise UserError(f"--spacing_mm_of_file: only for volumes, and {source} is a model of {name}; give "
                         "--pixel_size_mm")
+    if options.precision and is_exported(source):
+        raise UserError(f"--precision: is fixed at the export; found {source}, give the run folder that it was "
+                        "exported from")
     for owner in NAMES:
         for option in system(owner).OPTIONS:
             if getattr(options, option) == getattr(Options(), option):

@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 from tfsono import __version__
-from tfsono.config import Parser, add_config_arguments, choose, settings_from
+from tfsono.config import Parser, add_config_arguments, add_speed, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 from tfsono.locks import locked
 from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
 from tfsono.systems import NAMES, system
 
-TILINGS = ("", "paper", "half", "fast", "whole")
 # Options of the release before; they work for this release.
 RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_bad": "--exclude_bad"}
 
@@ -204,31 +203,10 @@ def _add_export(commands) -> None:
     parser.add_argument("folder")
     parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="RUN_DIR",
                         help="additional runs to ensemble with RUN_DIR in one SavedModel")
-    _add_speed(parser)
+    add_speed(parser)
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
     parser.set_defaults(run=_export)
-
-
-def _add_speed(parser) -> None:
-    """The options that trade time and memory for exactness, of run folders."""
-    parser.add_argument("--tiling", default="", choices=TILINGS,
-                        help="hip; default: fast, where the run has measured that it gives what the paper's gives; "
-                             "else the run's")
-    parser.add_argument("--memory_gb", type=positive, default=0.0, metavar="GB",
-                        help="hip: memory that the tiling fast may take; default: 12 on a GPU, else half of the "
-                             "machine's, at most 12")
-    parser.add_argument("--precision", default="", choices=("", "float32", "mixed_bfloat16"),
-                        help="default: that of the training; `tfsono doctor` says whether this machine is faster in "
-                             "bfloat16")
-
-
-def positive(text: str) -> float:
-    """A positive number; argparse reports a `ValueError` as one line."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError(text)
-    return number
 
 
 def _export(arguments) -> None:
@@ -248,7 +226,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("--out", required=True, help="output folder")
     parser.add_argument("--overwrite", action="store_true",
                         help="process inputs again even if this model has already processed them")
-    _add_speed(parser)
+    add_speed(parser)
     parser.add_argument("--pixel_size_mm", default="", metavar="MM",
                         help="head: millimetres per pixel, or a CSV file of them; default: that of a DICOM "
                              "file, otherwise measurements are in pixels only")

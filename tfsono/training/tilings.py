@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+
+from tfsono.errors import printable
 from tfsono.files import read_json, write_text
+from tfsono.metrics.overlap import overlap_metrics
 from tfsono.structure import check_structure
 from tfsono.training.record import recorded
 from tfsono.training.run import DAMAGED
@@ -24,6 +28,21 @@ class Compared(TypedDict):
 
     dice: dict[str, float]
     memory_gb: float
+
+
+def agreement(cache, names: Sequence[str], one: Callable, other: Callable, classes: int) -> dict[str, float]:
+    """The mean foreground Dice between two modules' masks of each case; without cases in which both are empty."""
+    dice = {}
+    for name in names:
+        volume = cache.read(name).own
+        masks = [module(np.float32(volume.array), np.float32(volume.spacing_mm))["mask"].numpy()
+                 for module in (one, other)]
+        scores = [overlap_metrics(masks[0] == k, masks[1] == k)["dice"] for k in range(1, classes)]
+        scores = [score for score in scores if score == score]
+        if scores:
+            dice[name] = float(np.mean(scores))
+            print(f"{printable(name)}: Dice {dice[name]:.4f} between the tilings fast and paper", flush=True)
+    return dice
 
 
 def mean_dice(found: Compared) -> float:

@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 from tfsono.surroundings import GIBIBYTE, ignored_keras_settings, prepare_keras, probe_memory
 
 OK, NOTE, WARNING = "ok", "note", "WARNING"
+BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # flags of CPUs that have it in hardware
 LEAST_MEMORY_GB = 6.0  # TensorFlow, a cache being written and the preset `quick`, with room to spare
 LEAST_DISK_GB = 5.0  # a cache of a few dozen volumes, a run and an export
 INSTALL_GPU = "pip install 'tensorflow[and-cuda]' brings the CUDA and cuDNN that TensorFlow looks for"
@@ -329,7 +330,7 @@ def bfloat16_findings(cpu_flags: frozenset[str], framework: Framework) -> list[F
         elif any(capability):
             advice = "use mixed_float16" if capability >= (7, 0) else "use float32"
             findings.append(Finding(NOTE, "bfloat16 (GPU)", f"not in hardware on {name}", advice))
-    fast = sorted(cpu_flags & {"amx_bf16", "avx512_bf16", "bf16"})
+    fast = sorted(cpu_flags & BFLOAT16)
     if fast:
         return [*findings, Finding(OK, "bfloat16 (CPU)", f"in hardware ({', '.join(fast)})")]
     advice = "mixed_bfloat16 is slower than float32 on this CPU"

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tfsono.bare_networks import check_extra, differences, write_onnx
+from tfsono.doctor import BFLOAT16, probe_cpu_flags
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
 from tfsono.files import check_names, read_json
@@ -43,6 +44,9 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
 
     def opened() -> FilePredictor:
         predictor = open_predictor(source, options)
+        if options.precision == "mixed_bfloat16" and _is_slow_in_bfloat16():
+            print("note: --precision mixed_bfloat16: this CPU does not have it in hardware; float32 is faster",
+                  file=sys.stderr)
         if predictor.ranges.note:
             print(f"note: {predictor.ranges.note}", file=sys.stderr)
         return predictor
@@ -114,6 +118,12 @@ def _write_onnx(one: ModuleType, folders: Sequence[str | os.PathLike], folder: P
     runs, module = one.load_runs(folders, options=Options(precision="float32"))
     return {"onnx": {"around": one.AROUND, "sides_multiple_of": getattr(runs[0].config, "stride", None),
                      "networks": write_onnx(one.bare_networks(module), folder)}}
+
+
+def _is_slow_in_bfloat16() -> bool:
+    from tfsono.training.start import has_gpu
+
+    return not probe_cpu_flags() & BFLOAT16 and not has_gpu()
 
 
 def open_predictor(source: str | os.PathLike, options: Options = Options()) -> FilePredictor:

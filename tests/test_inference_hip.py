@@ -144,9 +144,9 @@ def with_random_statistics(network):
     return network
 
 
-@pytest.mark.parametrize("architecture, memory_gb", [("ds_u3", 1.001), ("lineage4", 1.001), ("ds_u3", 1.012)])
-def test_tiles_with_margins_give_what_one_tile_of_the_whole_volume_gives(architecture, memory_gb):
-    config = quick_config("tuned", architecture=architecture, memory_gb=memory_gb, tiling="fast",
+@pytest.mark.parametrize("architecture", ["ds_u3", "lineage4"])
+def test_tiles_with_margins_give_what_one_tile_of_the_whole_volume_gives(architecture):
+    config = quick_config("tuned", architecture=architecture, memory_gb=1.001, tiling="fast",
                           branch_weights=(0.3, 0.6, 0.9, 1.0))
     keras.utils.set_random_seed(1)
     network = hip.main_network(with_random_statistics(hip.build(config)))
@@ -161,18 +161,17 @@ def test_tiles_with_margins_give_what_one_tile_of_the_whole_volume_gives(archite
 
 
 def test_no_voxel_beyond_the_reach_matters_and_one_at_it_does():
-    for architecture in ("ds_u3", "lineage4"):
-        config = quick_config("tuned", architecture=architecture, branch_weights=(0.3, 0.6, 0.9, 1.0))
-        keras.utils.set_random_seed(1)
-        network = hip.main_network(with_random_statistics(hip.build(config)))
-        image = np.random.default_rng(0).normal(size=(1, 256, 16, 16, 1)).astype(np.float32)
-        before, far = network(image).numpy(), []
-        for at in range(120, 136):
-            changed = image.copy()
-            changed[:, at] += 50
-            places = np.where(np.abs(network(changed) - before).max((0, 2, 3, 4)) > 0)[0]
-            far += [at - places[0], places[-1] - at]
-        assert config.reach - 4 <= max(far) <= config.reach
+    config = quick_config("tuned")
+    keras.utils.set_random_seed(1)
+    network = hip.main_network(with_random_statistics(hip.build(config)))
+    image = np.random.default_rng(0).normal(size=(1, 144, 16, 16, 1)).astype(np.float32)
+    before, far = network(image).numpy(), []
+    for at in range(64, 80):
+        changed = image.copy()
+        changed[:, at] += 50
+        places = np.where(np.abs(network(changed) - before).max((0, 2, 3, 4)) > 0)[0]
+        far += [at - places[0], places[-1] - at]
+    assert max(far) == config.reach
 
 
 def test_the_budget_of_fast_and_its_overlap():

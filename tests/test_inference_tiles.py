@@ -104,11 +104,11 @@ def test_tiles_with_a_margin_give_every_voxel_once_and_far_from_their_faces(most
 
         def predict(tiles, valid):  # 1 where a voxel is farther than the margin from a face inside the volume
             near = np.zeros(tiles.shape, np.float32)
-            for axis in range(3):
-                place = np.arange(tile[axis])
+            for axis, side in enumerate(tile.numpy()):
+                place = np.arange(side)
                 first, last = (int(start) for start in (starts[axis][0], starts[axis][-1]))
                 here = int(tiles[0, 0, 0, 0, 0]) // 200**(2 - axis) % 200
-                ends = ((place < 16) & (here > first)) | ((place >= tile[axis] - 16) & (here < last))
+                ends = ((place < 16) & (here > first)) | ((place >= side - 16) & (here < last))
                 near += ends.reshape([-1 if other == axis + 1 else 1 for other in range(5)])
             return tf.constant(near)
 

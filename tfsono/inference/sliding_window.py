@@ -129,11 +129,11 @@ def fast_tile(tiling: Tiling, size: tf.Tensor) -> tf.Tensor:
     whole = whole_tile(tiling, size)
     sides = []
     for axis in range(3):
-        count, side = tf.range(1, MOST_TILES + 1), whole[axis]
+        count = tf.range(1, MOST_TILES + 1)
         if tiling.margin is None:
-            side = _ceil_divide(2 * side, count + 1)
+            side = _ceil_divide(2 * size[axis], count + 1)
         else:
-            side = _ceil_divide(tf.maximum(side - 2 * tiling.margin, 1), count) + 2 * tiling.margin
+            side = _ceil_divide(tf.maximum(size[axis] - 2 * tiling.margin, 1), count) + 2 * tiling.margin
         sides.append(tf.clip_by_value(_round_up(side, tiling.multiple), tiling.patch[axis], whole[axis]))
     tiles = tf.reshape(tf.stack(tf.meshgrid(*sides, indexing="ij"), -1), [-1, 3])
     counts = _ceil_divide(tf.maximum(size - tiles, 0), tf.maximum(_stride(tiling, tiles), 1)) + 1
@@ -206,11 +206,12 @@ def sliding_window(predict: Callable, volume: tf.Tensor, tile, starts: Sequence[
         return tf.slice(padded, corner, tile)
 
     def predict_tiles(corners):
-        tiles = tf.map_fn(cut, corners, fn_output_signature=tf.float32)[..., None]
-        if batch == 1:
-            tiles = tf.ensure_shape(tiles, [1, None, None, None, 1])
-        found = tf.cast(predict(tiles, _valid(corners, tile, size)), tf.float32)
-        return found * (weight if margin is None else _core(corners, tile, starts, full, margin))
+        # of one tile the shape says so, for the layers that need not tell samples apart
+        tiles = cut(corners[0])[None] if batch == 1 else tf.map_fn(cut, corners, fn_output_signature=tf.float32)
+        found = tf.cast(predict(tiles[..., None], _valid(corners, tile, size)), tf.float32)
+        if margin is not None:
+            return found * _core(corners, tile, starts, full, margin)
+        return found if weighting == "uniform" else found * weight
 
     total = _sum_of_tiles(predict_tiles, corners, full, classes, batch)
     if margin is None:
@@ -250,6 +251,8 @@ def _sum_of_tiles(predict_tiles, corners, full, classes: int, batch: int) -> tf.
     def add_batch(first, rows):
         chosen = corners[first:tf.minimum(first + batch, count)]
         tiles = predict_tiles(chosen)
+        if batch == 1:
+            return first + 1, _add_tile(rows, tiles[0], chosen[0], full, classes)
         _, rows = tf.while_loop(
             lambda index, _: index < tf.shape(chosen)[0],
             lambda index, rows: (index + 1, _add_tile(rows, tiles[index], chosen[index], full, classes)),

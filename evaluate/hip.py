@@ -14,7 +14,7 @@ from pathlib import Path
 if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.config import add_empty_is, evaluation_parser
+from tfsono.config import add_empty_is, add_speed, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
 from tfsono.surroundings import prepare_tensorflow
@@ -23,19 +23,22 @@ from tfsono.surroundings import prepare_tensorflow
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HIP, __doc__, "masks")
     add_empty_is(parser)
+    add_speed(parser)
     arguments = parser.parse_args(argv)
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.displaced import displaced_tables
     from tfsono.evaluation.evaluation import opened
+    from tfsono.predict.sources import Options
     from tfsono.report.hip_tables import hip_tables
 
+    options = Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
     with opened(arguments, HIP, ("labels",)) as evaluation:
         groups = groups_of(evaluation)
-        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
+        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is, options=options))
         tables = hip_tables(rows, tuple(evaluation.cache.labels), arguments.empty_is) | displaced_tables(rows)
         written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced"))
-        evaluation.write_page(groups, written, figures(evaluation, rows), "masks")
+        evaluation.write_page(groups, written, figures(evaluation, rows), "masks", partial(notes_of, options=options))
 
 
 def groups_of(evaluation) -> list:
@@ -65,14 +68,22 @@ def transfer_of(run) -> str:
     return "with transfer (stand-in, not C3D)" if stand_in else "with transfer"
 
 
-def measure(evaluation, group, empty_is: str) -> list[dict]:
-    """One row per test case and label; those of an earlier call with the same weights and cache are read back."""
-    from tfsono.systems.hip import module_of
+def notes_of(run, options) -> list[str]:
+    """The tiling that a run predicts with."""
+    from tfsono.systems.hip import prepared
 
-    folder = evaluation.folder(group, settings=empty_is)
+    return [f"tiling {prepared([run], options)[0].config.tiling}"]
+
+
+def measure(evaluation, group, empty_is: str, options) -> list[dict]:
+    """One row per test case and label; those of an earlier call with the same weights and cache are read back."""
+    from tfsono.systems.hip import module_of, prepared
+
+    runs = prepared(group.runs, options)
+    folder = evaluation.folder(group, settings=(empty_is, [run.config for run in runs]))
 
     def open_measure():
-        module = module_of(group.runs, evaluation.weights)
+        module = module_of(runs, evaluation.weights)
         return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, empty_is)
 
     return evaluation.measured(group, folder, open_measure, summary_text)

@@ -61,7 +61,8 @@ def test_a_config_of_the_previous_release_is_read(tmp_path, system):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_config_without_the_fields_added_since_is_read(tmp_path, system):
-    path, added = tmp_path / "config.json", ADDED | ({"roi_every": 1} if system == "femur" else {})
+    own = {"femur": {"roi_every": 1}, "hip": {"memory_gb": 0.0}}.get(system, {})
+    path, added = tmp_path / "config.json", ADDED | own
     settings = old_config(path, system)
     content = json.loads(path.read_text(encoding="utf-8"))
     for name in added:

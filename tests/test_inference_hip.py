@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
-from tfsono.inference.hip import HipModule
+from tfsono.inference.hip import HipModule, tiling_of
 from tfsono.inference.resample import resample_linear
 from tfsono.inference.segmentation import segment_array
-from tfsono.inference.sliding_window import Tiling
+from tfsono.inference.sliding_window import Tiling, tile_and_starts, whole_tile
 from tfsono.models import hip
 
 ONE_MM = np.ones(3, np.float32)
@@ -131,3 +131,58 @@ def test_the_systems_own_network(changes):
     volume = np.random.default_rng(0).normal(size=(29, 17, 11)).astype(np.float32)
     assert module.probabilities(tf.constant(volume)).dtype == tf.float32
     assert segment_array(module, volume, (0.6, 0.6, 1.2)).shape == (29, 17, 11)
+
+
+def with_random_statistics(network):
+    """So that inference by moving statistics is no identity."""
+    random = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.gamma.shape[0]
+            layer.set_weights([random.uniform(0.5, 2, n), random.normal(size=n), random.normal(size=n),
+                               random.uniform(0.3, 2, n)])
+    return network
+
+
+@pytest.mark.parametrize("architecture", ["ds_u3", "lineage4"])
+def test_tiles_with_margins_give_what_one_tile_of_the_whole_volume_gives(architecture):
+    config = quick_config("tuned", architecture=architecture, memory_gb=1.001, tiling="fast",
+                          branch_weights=(0.3, 0.6, 0.9, 1.0))
+    keras.utils.set_random_seed(1)
+    network = hip.main_network(with_random_statistics(hip.build(config)))
+    volume = np.random.default_rng(0).normal(size=(281, 13, 21)).astype(np.float32)
+    fast, whole = (HipModule.build(network, dataclasses.replace(config, tiling=kind)) for kind in ("fast", "whole"))
+    assert fast.tiling.margin == -(-config.reach // config.stride) * config.stride and whole.tiling.margin is None
+    tile, starts = tile_and_starts(fast.tiling, whole_tile(fast.tiling, tf.constant(volume.shape)))
+    assert len(starts[0]) > 1 and tile[0] < 281
+    one, other = (module.probabilities(tf.constant(volume)).numpy() for module in (fast, whole))
+    assert other.std() > 0.05
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_no_voxel_beyond_the_reach_matters_and_one_at_it_does():
+    config = quick_config("tuned")
+    keras.utils.set_random_seed(1)
+    network = hip.main_network(with_random_statistics(hip.build(config)))
+    image = np.random.default_rng(0).normal(size=(1, 144, 16, 16, 1)).astype(np.float32)
+    before, far = network(image).numpy(), []
+    for at in range(64, 80):
+        changed = image.copy()
+        changed[:, at] += 50
+        places = np.where(np.abs(network(changed) - before).max((0, 2, 3, 4)) > 0)[0]
+        far += [at - places[0], places[-1] - at]
+    assert max(far) == config.reach
+
+
+def test_the_budget_of_fast_and_its_overlap():
+    config = quick_config(tiling="fast", memory_gb=3.0, tile_batch=2)
+    own, half = tiling_of([config]), tiling_of([dataclasses.replace(config, precision="mixed_bfloat16")])
+    assert own.margin is None and own.batch == 1  # each tile's statistics: they overlap by half
+    assert half.tile_voxels == pytest.approx(2 * own.tile_voxels, abs=2)
+    double = tiling_of([dataclasses.replace(config, memory_gb=5.0)])
+    assert double.tile_voxels == pytest.approx(2 * own.tile_voxels, abs=2)
+    moving = dataclasses.replace(config, norm_at_test="moving")
+    assert tiling_of([moving, config]).margin is None  # one of an ensemble has its own
+    deep = dataclasses.replace(moving, architecture="lineage4", branch_weights=(0.3, 0.6, 0.9, 1.0))
+    both = tiling_of([moving, deep])
+    assert (both.multiple, both.margin) == (16, 112)

@@ -75,23 +75,49 @@ def test_tiles_by_kind():
         counts[kind] = (tile.numpy().tolist(), [len(each) for each in starts])
     assert counts["paper"] == ([64, 64, 64], [9, 8, 6])
     assert counts["half"] == ([64, 64, 64], [9, 6, 3])
-    assert counts["fast"] == ([120, 80, 104], [4, 4, 1])  # a seventh of the voxels of `paper`
-    assert counts["whole"] == ([304, 200, 104], [1, 1, 1])
+    assert counts["fast"] == counts["whole"] == ([304, 200, 104], [1, 1, 1])
+    tile, starts = tile_and_starts(Tiling((64, 64, 64), "fast", tile_voxels=2**20), size)
+    assert (tile.numpy().tolist(), [len(each) for each in starts]) == ([120, 80, 104], [4, 4, 1])  # 1/7 of `paper`
 
 
 def test_fast_tile_is_the_cheapest_within_its_memory():
-    tiling = Tiling((16, 16, 16), "fast", multiple=8, tile_voxels=9000)
     size = (61, 33, 17)
 
     def cost(tile):
         counts = [len(strided_starts(size[axis], tile[axis], tile[axis] // 2)) for axis in range(3)]
         return np.prod(counts) * np.prod(tile)
 
-    sides = (16, 24, 32)
-    allowed = [(x, y, z) for x in sides for y in sides for z in sides if x * y * z <= 9000 and z <= 24]
-    chosen = tuple(fast_tile(tiling, tf.constant(size)).numpy())
-    assert chosen in allowed
-    assert cost(chosen) == min(cost(tile) for tile in allowed)
+    for most in (1, 9000, 20000, 10**6):
+        allowed = [(x, y, z) for x in range(16, 65, 8) for y in range(16, 41, 8) for z in (16, 24)
+                   if x * y * z <= max(most, 16**3)]
+        chosen = tuple(fast_tile(Tiling((16, 16, 16), "fast", multiple=8, tile_voxels=most), tf.constant(size)).numpy())
+        assert chosen in allowed
+        assert cost(chosen) == min(cost(tile) for tile in allowed)
+
+
+@pytest.mark.parametrize("most", [1, 60_000, 10**6])
+def test_tiles_with_a_margin_give_every_voxel_once_and_far_from_their_faces(most):
+    tiling = Tiling((16, 16, 16), "fast", margin=16, tile_voxels=most)
+    for size in ((16, 16, 16), (48, 56, 104), (120, 32, 64)):
+        tile, starts = tile_and_starts(tiling, tf.constant(size))
+        assert np.prod(tile) <= max(most, 40**3) and not any((start.numpy() % 8).any() for start in starts)
+
+        def predict(tiles, valid):  # 1 where a voxel is farther than the margin from a face inside the volume
+            near = np.zeros(tiles.shape, np.float32)
+            for axis, side in enumerate(tile.numpy()):
+                place = np.arange(side)
+                first, last = (int(start) for start in (starts[axis][0], starts[axis][-1]))
+                here = int(tiles[0, 0, 0, 0, 0]) // 200**(2 - axis) % 200
+                ends = ((place < 16) & (here > first)) | ((place >= side - 16) & (here < last))
+                near += ends.reshape([-1 if other == axis + 1 else 1 for other in range(5)])
+            return tf.constant(near)
+
+        x, y, z = np.meshgrid(*(np.arange(side) for side in size), indexing="ij")
+        found = sliding_window(predict, np.float32(x * 200**2 + y * 200 + z), tile, starts, 1, margin=16)
+        assert not found.numpy().any()
+        ones = sliding_window(lambda tiles, valid: tf.ones_like(tiles), np.zeros(size, np.float32), tile, starts, 1,
+                              margin=16)
+        assert (ones.numpy() == 1).all()
 
 
 def test_gaussian_weights():
@@ -172,7 +198,7 @@ def test_half_precision_network_is_averaged_in_32_bits():
 
 
 @pytest.mark.parametrize("change", [{"kind": "third"}, {"weighting": "hann"}, {"patch": (64, 64, 60)},
-                                    {"batch": 0}])
+                                    {"batch": 0}, {"margin": 8}, {"kind": "fast", "margin": 12}])
 def test_impossible_tilings_are_refused(change):
-    with pytest.raises(ValueError, match=next(iter(change))):
+    with pytest.raises(ValueError, match=[*change][-1]):
         Tiling(**{"patch": (64, 64, 64), **change})

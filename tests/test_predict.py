@@ -20,11 +20,12 @@ from tfsono.models import hip
 from tfsono.predict.hip import measure
 from tfsono.predict.inputs import find_inputs, unique_names
 from tfsono.predict.masks import label_values
-from tfsono.predict.sources import Options
+from tfsono.predict.sources import Options, model_key
 from tfsono.systems.commands import export_run, predict
-from tfsono.systems.hip import load_runs
+from tfsono.systems.hip import load_runs, manifest_of
 from tfsono.training.record import record_files
 from tfsono.training.run import open_run
+from tfsono.training.tilings import write_compared
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
 
 LPS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -191,12 +192,37 @@ def test_what_only_another_system_has(exported, tmp_path):
         predict(exported, [path], tmp_path / "out", Options(ensemble_with=(str(exported),)))
 
 
+def test_fast_is_the_default_where_the_run_measured_that_it_gives_what_the_papers_tiles_give(run_dir, tmp_path):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    keys = [model_key([run], Options())]
+    for dice, tiling in ((0.9985, "half"), (0.9995, "fast")):
+        write_compared(run, {"a": dice, "b": dice}, memory_gb=3.0)
+        (prepared_run,), module = load_runs([run])
+        assert module.tiling.kind == prepared_run.config.tiling == tiling
+        keys.append(model_key([run], Options()))
+    assert len(set(keys)) == 3  # earlier predictions are not taken for those of another tiling
+    network = manifest_of([prepared_run])["network"]
+    assert (network["tiling"], network["memory_gb"], network["margin"]) == ("fast", 3.0, None)
+    assert network["most_voxels_of_a_tile"] == module.tiling.tile_voxels
+    (given,), more = load_runs([run], options=Options(memory_gb=5.0))
+    assert more.tiling.tile_voxels == pytest.approx(2 * module.tiling.tile_voxels, abs=2)
+    assert load_runs([run], options=Options(tiling="paper"))[1].tiling.kind == "paper"
+    assert load_runs([run, run_dir])[1].tiling.kind == "half"  # the other one measured nothing
+    (run / "tiling.json").write_text('{"dice": {"a": 1.0}, "memory_gb": 3.0}')
+    with pytest.raises(UserError, match="tiling.json: is not the file"):
+        load_runs([run])
+
+
 def test_another_tiling(run_dir, exported, tmp_path):
     assert load_runs([run_dir], options=Options(tiling="fast"))[1].tiling.kind == "fast"
     with pytest.raises(UserError, match="tiling"):
         load_runs([run_dir], options=Options(tiling="third"))
     with pytest.raises(UserError, match="fixed at"):
         predict(exported, [write(tmp_path / "case.nii.gz", make_volume())], tmp_path / "out", Options(tiling="fast"))
+    for options in (Options(memory_gb=3.0), Options(precision="float32")):
+        with pytest.raises(UserError, match="fixed at the export"):
+            predict(exported, [tmp_path / "case.nii.gz"], tmp_path / "out", options)
+    assert load_runs([run_dir], options=Options(precision="mixed_bfloat16"))[0][0].config.precision == "mixed_bfloat16"
 
 
 def test_sources_and_inputs_that_cannot_be(run_dir, tmp_path):

@@ -283,6 +283,11 @@ def test_early_stopping_and_bfloat16(place, capsys):
                           "--early_stopping", "1"])
     assert "finished.json" in {path.name for path in (place / "runs" / "brief").iterdir()}
     assert "validation dice" in capsys.readouterr().out
+    run = place / "runs" / "brief"
+    names = json.loads((run / "split.json").read_text(encoding="utf-8"))["validation"]
+    compared = json.loads((run / "tiling.json").read_text(encoding="utf-8"))
+    assert set(compared["dice"]) <= set(names) and all(0 <= dice <= 1 for dice in compared["dice"].values())
+    assert "tiling.json" in json.loads((run / "run.json").read_text(encoding="utf-8"))["files"]
 
 
 def test_pretrained_widths_that_do_not_fit_are_refused(place):

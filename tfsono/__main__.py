@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tfsono import __version__
-from tfsono.config import Parser, add_config_arguments, add_json, choose, settings_from
+from tfsono.config import Parser, add_config_arguments, add_json, add_speed, choose, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, run_command
 from tfsono.locks import locked
@@ -16,7 +16,6 @@ from tfsono.progress import json_lines
 from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
 from tfsono.systems import NAMES, system
 
-TILINGS = ("", "paper", "half", "fast", "whole")
 # Options of the release before; they work for this release.
 RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_bad": "--exclude_bad"}
 
@@ -203,11 +202,9 @@ def _add_export(commands) -> None:
     parser = commands.add_parser("export", help="export a run as a SavedModel with its pre- and postprocessing")
     parser.add_argument("run_dir")
     parser.add_argument("folder")
-    parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
     parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="RUN_DIR",
                         help="additional runs to ensemble with RUN_DIR in one SavedModel")
-    parser.add_argument("--precision", default="", choices=("", "float32", "mixed_bfloat16"),
-                        help="default: that of the training; the difference is in the manifest")
+    add_speed(parser)
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
     parser.set_defaults(run=_export)
@@ -219,7 +216,7 @@ def _export(arguments) -> None:
     from tfsono.systems.commands import export_run
 
     options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with),
-                      precision=arguments.precision)
+                      precision=arguments.precision, memory_gb=arguments.memory_gb)
     print(f"wrote {export_run(arguments.run_dir, arguments.folder, options, arguments.onnx)}")
 
 
@@ -230,7 +227,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("--out", required=True, help="output folder")
     parser.add_argument("--overwrite", action="store_true",
                         help="process inputs again even if this model has already processed them")
-    parser.add_argument("--tiling", default="", choices=TILINGS, help="hip; default: the run's")
+    add_speed(parser)
     parser.add_argument("--pixel_size_mm", default="", metavar="MM",
                         help="head: millimetres per pixel, or a CSV file of them; default: that of a DICOM "
                              "file, otherwise measurements are in pixels only")
@@ -259,7 +256,8 @@ def _predict(arguments) -> int:
     options = Options(
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
-        outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file)
+        outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file,
+        precision=arguments.precision, memory_gb=arguments.memory_gb)
     with json_lines(arguments.json) as on_case:
         return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
                        absolute_paths=arguments.absolute_paths, on_case=on_case)

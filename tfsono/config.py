@@ -314,6 +314,27 @@ def add_empty_is(parser: argparse.ArgumentParser) -> None:
                              "and counted; or perfect, Dice 1 and 0 mm")
 
 
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """Options of prediction that trade time and memory for exactness; "" and 0 leave them to the run."""
+    parser.add_argument("--tiling", default="", choices=("", "paper", "half", "fast", "whole"),
+                        help="hip; default: fast, where the run has measured that it gives what the paper's gives; "
+                             "else the run's")
+    parser.add_argument("--memory_gb", type=positive, default=0.0, metavar="GB",
+                        help="hip: memory that the tiling fast may take; default: 12 on a GPU, else half of the "
+                             "machine's, at most 12")
+    parser.add_argument("--precision", default="", choices=("", "float32", "mixed_bfloat16"),
+                        help="default: that of the training; `tfsono doctor` says whether this machine has bfloat16 "
+                             "in hardware")
+
+
+def positive(text: str) -> float:
+    """A positive number; argparse reports a `ValueError` as one line."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(text)
+    return number
+
+
 def save_settings(path: str | os.PathLike, settings: Settings) -> None:
     """Writes every value, and which were overridden on the command line; atomically."""
     overridden = [name for name, (origin, _) in settings.origins.items() if origin == "command line"]

@@ -24,10 +24,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tfsono.progress import json_lines
-from tfsono.surroundings import ignored_keras_settings, prepare_keras
+from tfsono.surroundings import GIBIBYTE, ignored_keras_settings, prepare_keras, probe_memory
 
 OK, NOTE, WARNING = "ok", "note", "WARNING"
-GIBIBYTE = 2**30
+BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # flags of CPUs that have it in hardware
 LEAST_MEMORY_GB = 6.0  # TensorFlow, a cache being written and the preset `quick`, with room to spare
 LEAST_DISK_GB = 5.0  # a cache of a few dozen volumes, a run and an export
 INSTALL_GPU = "pip install 'tensorflow[and-cuda]' brings the CUDA and cuDNN that TensorFlow looks for"
@@ -337,7 +337,7 @@ def bfloat16_findings(cpu_flags: frozenset[str], framework: Framework) -> list[F
         elif any(capability):
             advice = "use mixed_float16" if capability >= (7, 0) else "use float32"
             findings.append(Finding(NOTE, "bfloat16 (GPU)", f"not in hardware on {name}", advice))
-    fast = sorted(cpu_flags & {"amx_bf16", "avx512_bf16", "bf16"})
+    fast = sorted(cpu_flags & BFLOAT16)
     if fast:
         return [*findings, Finding(OK, "bfloat16 (CPU)", f"in hardware ({', '.join(fast)})")]
     advice = "mixed_bfloat16 is slower than float32 on this CPU"
@@ -362,19 +362,6 @@ def memory_finding(memory_gb: Mapping[str, float]) -> Finding:
         advice = f"training takes {LEAST_MEMORY_GB:.0f} GB; a process that exceeds it is killed without a message"
         return Finding(WARNING, "memory", value, advice)
     return Finding(OK, "memory", value)
-
-
-def probe_memory(meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/memory.max") -> dict[str, float]:
-    """Memory in GiB: total, available, and the limit of a container, if set."""
-    memory_gb = {}
-    try:
-        found = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path(meminfo).read_text(encoding="utf-8"), re.MULTILINE))
-        memory_gb = {"total": int(found["MemTotal"]) * 1024 / GIBIBYTE,
-                     "available": int(found["MemAvailable"]) * 1024 / GIBIBYTE}
-        memory_gb["limit"] = int(Path(limit).read_text(encoding="utf-8")) / GIBIBYTE
-    except (OSError, KeyError, ValueError):
-        pass  # another system, no control group, or no limit ("max"): keep what was read so far
-    return memory_gb
 
 
 def disk_finding(folder: str, free_gb: float) -> Finding:

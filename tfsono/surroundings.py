@@ -50,6 +50,7 @@ OWN = b"\1"  # begins each of Python's lines
 END = b"\0end\n"  # a process that crashes does not write it
 LAST_WORDS = 20
 KEPT = 1000
+GIBIBYTE = 2**30
 
 
 def own_settings() -> None:
@@ -62,6 +63,21 @@ def own_settings() -> None:
         warnings.simplefilter("default")
         for usual in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", usual)
+
+
+def probe_memory(meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/memory.max") -> dict[str, float]:
+    """Memory in GiB: total, available, and the limit of a container, if set."""
+    memory_gb = {}
+    try:
+        with open(meminfo, encoding="utf-8") as file:
+            found = dict(re.findall(r"^(\w+):\s+(\d+) kB", file.read(), re.MULTILINE))
+        memory_gb = {"total": int(found["MemTotal"]) * 1024 / GIBIBYTE,
+                     "available": int(found["MemAvailable"]) * 1024 / GIBIBYTE}
+        with open(limit, encoding="utf-8") as file:
+            memory_gb["limit"] = int(file.read()) / GIBIBYTE
+    except (OSError, KeyError, ValueError):
+        pass  # another system, no control group, or no limit ("max"): keep what was read so far
+    return memory_gb
 
 
 def ignored_keras_settings() -> list[str]:

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        compare_tilings(run, start.cache, split["validation"])
 
 
 def check(cache, config: HipConfig, validation_cases: list[str]) -> None:
@@ -132,6 +133,25 @@ def validation(network, config: HipConfig, cache, names: list[str]) -> tuple:
         return float(np.mean([score for score in scores if score == score])), image
 
     return schedule_of(config, Score("validation_dice")), validate if names else None
+
+
+def compare_tilings(run, cache, names: list[str]) -> None:
+    """Whether `fast` gives the masks of the paper's tiles on the held-out cases; the run then predicts with it.
+
+    Not compared where `--tiling` was given, which stays.
+    """
+    from tfsono.inference.hip import HipModule
+    from tfsono.predict.sources import Options
+    from tfsono.systems.hip import module_of, prepared
+    from tfsono.training.tilings import TILING, agreement, write_compared
+
+    if not names or (run.folder / TILING).exists() or run.settings.origins["tiling"][0] == "command line":
+        return
+    fast, paper = (prepared([run], Options(tiling=kind)) for kind in ("fast", "paper"))
+    one = module_of(fast)
+    other = HipModule.build(one.network, paper[0].config, one.postprocessing)
+    dice = agreement(cache, names, one, other, run.config.classes)
+    write_compared(run.folder, dice, fast[0].config.memory_gb)
 
 
 if __name__ == "__main__":

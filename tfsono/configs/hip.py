@@ -81,6 +81,7 @@ class HipConfig:
     tiling: str = ours("paper", "overlap not stated; the co-author's rule: 432 tiles; or half, fast, whole")
     tile_weighting: str = paper("uniform", "Sec. 3.4: the average of the overlapping patches; or gaussian")
     tile_batch: int = ours(2, "tiles per forward pass; not stated")
+    memory_gb: float = ours(0.0, "memory that `fast` may take; 0: 12 on a GPU, else half of the machine's, at most 12")
     mirror_at_test: bool = ours(False, "option: average with the prediction for the volume mirrored in x; train with "
                                        "mirror_share")
     largest_component: bool = paper(True, "Sec. 3.4: remove isolated small volumes")
@@ -107,6 +108,15 @@ class HipConfig:
     def stride(self) -> int:
         """The product of the poolings: sides of a patch are multiples of it."""
         return 8 if self.architecture == "ds_u3" else 16
+
+    @property
+    def reach(self) -> int:
+        """A voxel's probabilities depend on no input voxel farther away than this, along an axis.
+
+        Each 3x3x3 convolution adds its stride s, each pooling s at the high end, and each deconvolution to stride s
+        2 s at the low and s at the high end: the sum of one end is that of the other.
+        """
+        return 55 if self.architecture == "ds_u3" else 104
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -143,6 +153,7 @@ def _rules(config: HipConfig):
         (config.batch * math.prod(config.patch) <= MOST_VOXELS, "batch",
          f"at most {MOST_VOXELS} voxels in all patches"),
         (config.tile_batch > 0, "tile_batch", "above 0"),
+        (config.memory_gb >= 0, "memory_gb", "at least 0"),
         (config.halve_every > 0, "halve_every", "above 0"),
         (config.learning_rate > 0, "learning_rate", "above 0"),
         (config.momentum < 1, "momentum", "at least 0 and under 1"),
@@ -211,6 +222,6 @@ VARIANTS = {
 VARIANTS["tuned_no_deep_supervision"] = {**VARIANTS["tuned"], **VARIANTS["no_deep_supervision"]}
 
 REMOVED = {"c3d_time_axis": "z", "jit_compile": False}
-ADDED = {"outside_factor": 2.0}
+ADDED = {"outside_factor": 2.0, "memory_gb": 0.0}
 
 HIP = Choices("hip", HipConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)

@@ -6,12 +6,12 @@ All sizes are tensors, so that a SavedModel takes any volume.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
+
+
+MOST_TILES = 32  # of `fast` along an axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Tiling:
     Attributes:
       patch: the sides of the training patches, in voxels.
       kind: `paper` (the co-author's rule, 432 patches for 300x200x100), `half` (patches overlap by half),
-        `fast` (the tiles of up to twice the patch that cost least, overlapping by half), `whole` (one tile).
+        `fast` (the tiles within `tile_voxels` that cost least), `whole` (one tile).
         A larger tile is normalised with the statistics of more anatomy than the training patches showed.
       weighting: `uniform` (the plain average) or `gaussian` (the centre of a tile counts most).
-      batch: tiles in one pass of the network.
+      batch: tiles in one pass of the network; `fast` takes one.
       multiple: of which the sides of a tile are multiples (the product of the network's poolings).
-      tile_voxels: limit of a tile of `fast`, for its memory: 2^20 take 1.5 GB on the paper's network for every tile
-        of the batch; twice as many save a tenth of the time.
+      tile_voxels: limit of a tile of `fast`, for its memory; the smallest tile is always allowed.
+      margin: of `fast`, where what the network predicts for a voxel depends on no voxel farther away: the tiles overlap
+        by twice the margin, and each gives the voxels that are no nearer to its faces, so that their size changes
+        nothing. A multiple of `multiple`. None: they overlap by half, and are averaged.
     """
 
     patch: tuple[int, int, int]
@@ -35,7 +37,8 @@ class Tiling:
     weighting: str = "uniform"
     batch: int = 1
     multiple: int = 8
-    tile_voxels: int = 2**20
+    tile_voxels: int = 2**23
+    margin: int | None = None
 
     def __post_init__(self):
         if self.kind not in ("paper", "half", "fast", "whole"):
@@ -46,6 +49,8 @@ class Tiling:
             raise ValueError(f"patch: expected three multiples of {self.multiple}, found {self.patch}")
         if self.batch < 1:
             raise ValueError(f"batch: expected at least 1, found {self.batch}")
+        if self.margin is not None and (self.kind != "fast" or self.margin < 0 or self.margin % self.multiple):
+            raise ValueError(f"margin: only for fast, and a multiple of {self.multiple}; found {self.margin}")
 
 
 def _paper_fold(size, patch, ita: int):
@@ -90,32 +95,51 @@ def _ceil_divide(numerator, denominator):
 
 
 def tile_and_starts(tiling: Tiling, size: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The sides of the tiles and their first voxels on each axis for a volume of `size`, [3] int32."""
+    """The sides of the tiles and their first voxels on each axis for a volume of `size`, [3] int32.
+
+    With a margin, `size` is a `whole_tile`'s.
+    """
     if tiling.kind == "fast":
         tile = fast_tile(tiling, size)
     elif tiling.kind == "whole":
-        tile = tf.maximum(_round_up(size, tiling.multiple), tiling.patch)
+        tile = whole_tile(tiling, size)
     else:
         tile = tf.constant(tiling.patch, tf.int32)
     if tiling.kind == "paper":
         return tile, [paper_starts(size[axis], tiling.patch[axis]) for axis in range(3)]
-    stride = tf.maximum(tile // 2, 1)
+    stride = tf.maximum(_stride(tiling, tile), 1)
     return tile, [strided_starts(size[axis], tile[axis], stride[axis]) for axis in range(3)]
 
 
-def fast_tile(tiling: Tiling, size: tf.Tensor) -> tf.Tensor:
-    """The tile [3] int32 that covers the volume with the fewest voxels through the network, at half overlap.
+def whole_tile(tiling: Tiling, size: tf.Tensor) -> tf.Tensor:
+    """The tile [3] int32 that holds the whole volume, at least a patch."""
+    return tf.maximum(_round_up(size, tiling.multiple), tiling.patch)
 
-    Candidates have sides from one to two patches in steps of `tiling.multiple`, none longer than the volume (rounded
-    up), and at most `tiling.tile_voxels` voxels; the patch itself is always allowed.
+
+def _stride(tiling: Tiling, tile: tf.Tensor) -> tf.Tensor:
+    """The step of tiles of these sides; of those with a margin, under 1 where one tile must hold the axis."""
+    return tile // 2 if tiling.margin is None else tile - 2 * tiling.margin
+
+
+def fast_tile(tiling: Tiling, size: tf.Tensor) -> tf.Tensor:
+    """The tile [3] int32 that covers the volume with the fewest voxels through the network.
+
+    Candidates are, on each axis, the shortest sides that need 1, 2, ... `MOST_TILES` tiles, none under the patch.
     """
-    sides = [range(side, 2 * side + 1, tiling.multiple) for side in tiling.patch]
-    tiles = tf.constant(np.array(list(itertools.product(*sides)), np.int32))
-    longest = tf.maximum(_round_up(size, tiling.multiple), tiling.patch)
-    counts = _ceil_divide(tf.maximum(size - tiles, 0), tiles // 2) + 1
-    cost = tf.reduce_prod(tf.cast(counts, tf.int64) * tf.cast(tiles, tf.int64), -1)
-    most = max(tiling.tile_voxels, math.prod(tiling.patch))
-    fits = tf.reduce_all(tiles <= longest, -1) & (tf.reduce_prod(tiles, -1) <= most)
+    whole = whole_tile(tiling, size)
+    sides = []
+    for axis in range(3):
+        count = tf.range(1, MOST_TILES + 1)
+        if tiling.margin is None:
+            side = _ceil_divide(2 * size[axis], count + 1)
+        else:
+            side = _ceil_divide(tf.maximum(size[axis] - 2 * tiling.margin, 1), count) + 2 * tiling.margin
+        sides.append(tf.clip_by_value(_round_up(side, tiling.multiple), tiling.patch[axis], whole[axis]))
+    tiles = tf.reshape(tf.stack(tf.meshgrid(*sides, indexing="ij"), -1), [-1, 3])
+    counts = _ceil_divide(tf.maximum(size - tiles, 0), tf.maximum(_stride(tiling, tiles), 1)) + 1
+    voxels = tf.reduce_prod(tf.cast(tiles, tf.int64), -1)
+    cost = tf.reduce_prod(tf.cast(counts, tf.int64), -1) * voxels
+    fits = voxels <= tf.maximum(tf.cast(tiling.tile_voxels, tf.int64), tf.reduce_min(voxels))
     return tiles[tf.argmin(tf.where(fits, cost, tf.int64.max))]
 
 
@@ -136,7 +160,7 @@ def tile_weights(side, weighting: str) -> tf.Tensor:
 
 
 def sliding_window(predict: Callable, volume: tf.Tensor, tile, starts: Sequence[tf.Tensor], classes: int,
-                   weighting: str = "uniform", batch: int = 1) -> tf.Tensor:
+                   weighting: str = "uniform", batch: int = 1, margin: int | None = None) -> tf.Tensor:
     """The weighted average of the tiles' probabilities. Runs inside a `tf.function` and a SavedModel.
 
     An axis shorter than the tile is padded at its high end, and the padding is cropped from the output. The tiles are
@@ -152,6 +176,7 @@ def sliding_window(predict: Callable, volume: tf.Tensor, tile, starts: Sequence[
       classes: number of classes.
       weighting: `uniform` or `gaussian`.
       batch: tiles in one pass of the network.
+      margin: each voxel is taken from one tile, this far from its faces unless they are the volume's; None averages.
 
     Returns:
       [X, Y, Z, classes] float32.
@@ -173,25 +198,46 @@ def sliding_window(predict: Callable, volume: tf.Tensor, tile, starts: Sequence[
     size = tf.shape(volume)
     full = tf.maximum(size, tile)
     padded = tf.pad(volume, tf.stack([tf.zeros_like(size), full - size], -1))
+    corners = tf.reshape(tf.stack(tf.meshgrid(*starts, indexing="ij"), -1), [-1, 3])
     weights = [tile_weights(tile[axis], weighting) for axis in range(3)]
     weight = _outer(weights)[..., None]
-    corners = tf.reshape(tf.stack(tf.meshgrid(*starts, indexing="ij"), -1), [-1, 3])
 
     def cut(corner):
         return tf.slice(padded, corner, tile)
 
     def predict_tiles(corners):
-        tiles = tf.map_fn(cut, corners, fn_output_signature=tf.float32)[..., None]
-        return weight * tf.cast(predict(tiles, _valid(corners, tile, size)), tf.float32)
+        # of one tile the shape says so, for the layers that need not tell samples apart
+        tiles = cut(corners[0])[None] if batch == 1 else tf.map_fn(cut, corners, fn_output_signature=tf.float32)
+        found = tf.cast(predict(tiles[..., None], _valid(corners, tile, size)), tf.float32)
+        if margin is not None:
+            return found * _core(corners, tile, starts, full, margin)
+        return found if weighting == "uniform" else found * weight
 
     total = _sum_of_tiles(predict_tiles, corners, full, classes, batch)
-    coverage = [_coverage(starts[axis], weights[axis], full[axis]) for axis in range(3)]
-    return (total / _outer(coverage)[..., None])[: size[0], : size[1], : size[2]]
+    if margin is None:
+        total /= _outer([_coverage(starts[axis], weights[axis], full[axis]) for axis in range(3)])[..., None]
+    return total[: size[0], : size[1], : size[2]]
+
+
+def _core(corners, tile, starts, full, margin: int) -> tf.Tensor:
+    """[B, X, Y, Z, 1] float32: 1 in the voxels that a tile gives, up to the margin of the next one, and 0 in others."""
+    inside = []
+    for axis in range(3):
+        ends = tf.concat([starts[axis][:-1] + tile[axis] - margin, full[axis:axis + 1]], 0)
+        begins = tf.concat([[0], ends[:-1]], 0)
+        number = tf.searchsorted(starts[axis], corners[:, axis])[:, None]
+        place = corners[:, axis, None] + tf.range(tile[axis])
+        inside.append((place >= tf.gather(begins, number)) & (place < tf.gather(ends, number)))
+    return _boxes(inside)
 
 
 def _valid(corners, tile, size) -> tf.Tensor:
     """[B, X, Y, Z, 1] float32: 1 where a tile lies in the volume, 0 in the padding."""
-    inside = [corners[:, axis, None] + tf.range(tile[axis]) < size[axis] for axis in range(3)]
+    return _boxes([corners[:, axis, None] + tf.range(tile[axis]) < size[axis] for axis in range(3)])
+
+
+def _boxes(inside) -> tf.Tensor:
+    """[B, X, Y, Z, 1] float32 from [B, side] bool of each axis."""
     x, y, z = (tf.cast(each, tf.float32) for each in inside)
     return (x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :])[..., None]
 
@@ -205,6 +251,8 @@ def _sum_of_tiles(predict_tiles, corners, full, classes: int, batch: int) -> tf.
     def add_batch(first, rows):
         chosen = corners[first:tf.minimum(first + batch, count)]
         tiles = predict_tiles(chosen)
+        if batch == 1:
+            return first + 1, _add_tile(rows, tiles[0], chosen[0], full, classes)
         _, rows = tf.while_loop(
             lambda index, _: index < tf.shape(chosen)[0],
             lambda index, rows: (index + 1, _add_tile(rows, tiles[index], chosen[index], full, classes)),

@@ -3,6 +3,7 @@
     blocks, nodes         of 3D networks: (de)convolution, normalisation, ReLU; the nodes of a U-net
     planar                of 2D networks
     batch_normalization   faster than Keras's, with a choice of the statistics at test
+    folding               a trained network with its normalisations folded into the convolutions
     attention             additive gates, CBAM, atrous spatial pyramid pooling
     transformer           tokens and blocks of a vision transformer
     recurrent             a convolutional GRU over a tree of joints

@@ -33,9 +33,8 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         learns = training and self.trainable
         own = not learns and self.at_test == "tile"
-        # the fused operation has one mean for the whole batch, so it cannot normalise each of several tiles
-        if keras.backend.backend() == "tensorflow" and (learns or (own and inputs.shape[0] == 1)):
-            return self._at_once(inputs, learns)
+        if keras.backend.backend() == "tensorflow" and (learns or own):
+            return self._at_once(inputs, learns) if learns or inputs.shape[0] == 1 else self._one_by_one(inputs)
         outputs = self._each(inputs) if own else super().call(inputs, training=training, mask=mask)
         return ops.relu(outputs) if self.rectified else outputs
 
@@ -47,8 +46,15 @@ class BatchNormalization(layers.BatchNormalization):
                 average.assign(average * self.momentum + value * (1.0 - self.momentum))
         return ops.cast(outputs, self.compute_dtype)
 
+    def _one_by_one(self, inputs):
+        """By the statistics of each sample; the fused operation has one mean for a whole batch."""
+        import tensorflow as tf
+
+        return tf.map_fn(lambda sample: self._at_once(sample[None], learns=False)[0], inputs,
+                         fn_output_signature=tf.TensorSpec(inputs.shape[1:], self.compute_dtype))
+
     def _each(self, inputs):
-        """By the statistics of each sample."""
+        """By the statistics of each sample, without the fused operation."""
         x = ops.cast(inputs, "float32")
         mean, variance = ops.moments(x, axes=tuple(range(1, len(x.shape) - 1)), keepdims=True)
         x = (x - mean) * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+TILING = "tiling.json"  # as `tfsono.training.tilings` names it
 PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import would load Keras
 
 
@@ -28,7 +29,8 @@ class Options:
       candidates: face: boxes of each landmark in candidates.csv.
       outside: inputs far outside of what the model was trained on: `refuse` or `allow`.
       spacing_mm_of_file: replaces the spacing of every volume's file, x, y, z; () takes the file's.
-      precision: of an export, replaces the runs': `float32` or `mixed_bfloat16`.
+      precision: replaces the runs': `float32` or `mixed_bfloat16`.
+      memory_gb: hip: memory that the tiling `fast` may take.
     """
 
     tiling: str = ""
@@ -40,6 +42,7 @@ class Options:
     outside: str = "refuse"
     spacing_mm_of_file: tuple[float, ...] = ()
     precision: str = ""
+    memory_gb: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,10 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
     table = Path(options.pixel_size_mm)
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
     given = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
-    del given["outside"], given["precision"]  # a prediction does not depend on them
+    del given["outside"]  # a prediction does not depend on it
+    for name in ("precision", "memory_gb"):  # which earlier keys do not have
+        if not given[name]:
+            del given[name]
     return hashlib.sha256(json.dumps([content, given]).encode()).hexdigest()
 
 
@@ -78,7 +84,7 @@ def _model_files(source: Path) -> list[Path]:
 
     if is_exported(source):
         return [source / MANIFEST]
-    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR)
+    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING)
     return [path for path in (source / name for name in names) if path.is_file()]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tfsono.bare_networks import check_extra, differences, write_onnx
+from tfsono.doctor import BFLOAT16, probe_cpu_flags
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
 from tfsono.files import check_names, read_json
@@ -23,7 +24,8 @@ from tfsono.structure import shown
 from tfsono.systems import NAMES, system
 from tfsono.systems.manifest import with_current_keys
 
-OF_A_RUN = {"tiling": "is fixed at the export", "refine": "trains on the volume, which an exported model cannot"}
+OF_A_RUN = {"tiling": "is fixed at the export", "memory_gb": "is fixed at the export",
+            "refine": "trains on the volume, which an exported model cannot"}
 
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
@@ -43,6 +45,9 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
 
     def opened() -> FilePredictor:
         predictor = open_predictor(source, options)
+        if options.precision == "mixed_bfloat16" and _is_slow_in_bfloat16():
+            print("note: --precision mixed_bfloat16: this CPU does not have it in hardware; float32 is faster",
+                  file=sys.stderr)
         if predictor.ranges.note:
             print(f"note: {predictor.ranges.note}", file=sys.stderr)
         return predictor
@@ -117,6 +122,12 @@ def _write_onnx(one: ModuleType, folders: Sequence[str | os.PathLike], folder: P
                      "networks": write_onnx(one.bare_networks(module), folder)}}
 
 
+def _is_slow_in_bfloat16() -> bool:
+    from tfsono.training.start import has_gpu
+
+    return not probe_cpu_flags() & BFLOAT16 and not has_gpu()
+
+
 def open_predictor(source: str | os.PathLike, options: Options = Options()) -> FilePredictor:
     """The predictor of a run folder or of an exported folder: `of_file(path)` predicts one file after the other.
 
@@ -163,6 +174,9 @@ def check_options(source: str | os.PathLike, options: Options) -> None:
     if options.spacing_mm_of_file and system(name).TAKES == "images":
         raise UserError(f"--spacing_mm_of_file: only for volumes, and {source} is a model of {name}; give "
                         "--pixel_size_mm")
+    if options.precision and is_exported(source):
+        raise UserError(f"--precision: is fixed at the export; found {source}, give the run folder that it was "
+                        "exported from")
     for owner in NAMES:
         for option in system(owner).OPTIONS:
             if getattr(options, option) == getattr(Options(), option):

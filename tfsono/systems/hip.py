@@ -13,7 +13,7 @@ from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import described, labels_of, mask_output, mask_postprocessing, volume_input
-from tfsono.systems.runs import check_agree, networks_of, read_runs
+from tfsono.systems.runs import check_agree, networks_of, read_runs, with_precision
 
 if TYPE_CHECKING:
     import keras
@@ -25,39 +25,58 @@ if TYPE_CHECKING:
 
 CHOICES = HIP
 TAKES = "volumes"
-OPTIONS = ("tiling",)
+OPTIONS = ("tiling", "memory_gb")
 TOGETHER = "networks"
 DEMO = DemoWords(predict=("{data}/images/hip_001.nii.gz",))
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
 AROUND = ("network.onnx: [N, x, y, z, 1], a standardised tile -> the probabilities of the classes. Before it: resample "
-          "to network.spacing_mm, where given; cut tiles of network.patch by network.tiling; standardise each. After "
-          "it: average the tiles, resample, arg-max, postprocessing.")
+          "to network.spacing_mm, where given; cut tiles of network.patch by network.tiling; standardise each (with a "
+          "network.margin, the volume instead). After it: average the tiles, resample, arg-max, postprocessing.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], HipModule]:
-    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation.
-
-    `options.tiling` replaces that of the first run.
-    """
-    runs = read_runs(folders, HIP, options.precision)
-    if options.tiling:
-        settings = runs[0].settings.replaced("--tiling at prediction", tiling=options.tiling)
-        runs[0] = dataclasses.replace(runs[0], settings=settings)
+    """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
+    runs = prepared(read_runs(folders, HIP), options)
     return runs, module_of(runs, which)
 
 
+def prepared(runs: Sequence[Run], options: Options = Options()) -> list[Run]:
+    """The runs as they predict together, with the tiling and memory of the first one's config.
+
+    The tiling is the option's; else `fast`, where each run has measured that it gives what the paper's tiles give
+    (`tfsono.training.tilings`); else the first run's.
+    """
+    from tfsono.inference.memory import default_memory_gb
+    from tfsono.training.tilings import fast_memory_gb
+
+    first, *others = with_precision(runs, options.precision)
+    measured_gb = min(fast_memory_gb(run.folder) for run in runs)
+    tiling = options.tiling or ("fast" if measured_gb else first.config.tiling)
+    values = {"tiling": tiling}
+    if tiling == "fast":
+        least = min(default_memory_gb(), measured_gb or default_memory_gb())
+        values["memory_gb"] = options.memory_gb or first.config.memory_gb or least
+    return [dataclasses.replace(first, settings=first.settings.replaced("at prediction", **values)), *others]
+
+
 def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
-    """The module of runs: the mean of their probabilities, tiled by the first one's config."""
+    """The module of `prepared` runs: the mean of their probabilities, tiled by the first one's config.
+
+    Moving statistics are folded into the convolutions.
+    """
     from tfsono.inference.components import Postprocessing
-    from tfsono.inference.hip import HipModule
+    from tfsono.inference.hip import HipModule, tiling_of
+    from tfsono.layers.folding import folded
     from tfsono.models import hip
 
     check_together(runs)
     config = runs[0].config
-    return HipModule.build(hip.main_network(*networks_of(runs, hip.build, which)), config,
-                           Postprocessing(config.classes, config.largest_component, config.fill_holes))
+    networks = [folded(network) for network in networks_of(runs, hip.build, which)]
+    return HipModule.build(hip.main_network(*networks), config,
+                           Postprocessing(config.classes, config.largest_component, config.fill_holes),
+                           tiling_of([run.config for run in runs]))
 
 
 def check_together(runs: Sequence[Run]) -> None:
@@ -84,8 +103,19 @@ def manifest_of(runs: Sequence[Run]) -> dict:
                    "probabilities": "(volume) at the network's spacing: float32 [X, Y, Z, classes]"},
         postprocessing=mask_postprocessing(config.largest_component, config.fill_holes),
         network={"spacing_mm": list(config.spacing_mm), "patch": list(config.patch), "tiling": config.tiling,
-                 "tile_weighting": config.tile_weighting, "tile_batch": config.tile_batch,
+                 **_fast(runs), "tile_weighting": config.tile_weighting, "tile_batch": config.tile_batch,
                  "precision": config.precision})
+
+
+def _fast(runs: Sequence[Run]) -> dict:
+    """The manifest's entries of the tiles of `fast`."""
+    from tfsono.inference.hip import tiling_of
+
+    if runs[0].config.tiling != "fast":
+        return {}
+    tiling = tiling_of([run.config for run in runs])
+    return {"memory_gb": runs[0].config.memory_gb, "most_voxels_of_a_tile": tiling.tile_voxels,
+            "margin": tiling.margin}
 
 
 def outputs() -> Outputs:

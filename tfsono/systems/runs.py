@@ -24,10 +24,14 @@ def read_runs(folders: Sequence[str | os.PathLike], choices: Choices, precision:
     """
     from tfsono.training.run import read_run
 
-    runs = [read_run(folder, choices) for folder in folders]
+    return with_precision([read_run(folder, choices) for folder in folders], precision)
+
+
+def with_precision(runs: Sequence[Run], precision: str) -> list[Run]:
+    """The runs with the precision that was asked for; "" leaves theirs."""
     if not precision:
-        return runs
-    return [dataclasses.replace(run, settings=run.settings.replaced("--precision at export", precision=precision))
+        return list(runs)
+    return [dataclasses.replace(run, settings=run.settings.replaced("--precision", precision=precision))
             for run in runs]
 
 

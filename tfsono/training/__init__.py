@@ -10,5 +10,6 @@
     adversarial   training against a discriminator
     detection     training a network of anchors
     optimizers    optimizers and learning rates
+    tilings       whether a faster tiling gives what the paper's gives
     validation    the score of landmarks that selects the best weights
 """

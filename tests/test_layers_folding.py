@@ -1,0 +1,66 @@
+"""Normalisations by moving statistics in the convolutions before them: the same outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.layers.batch_normalization import BatchNormalization
+from tfsono.layers.folding import folded
+from tfsono.models import hip
+
+
+def randomised(network):
+    """The network with random statistics, scales and offsets."""
+    random = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.gamma.shape[0]
+            layer.set_weights([random.uniform(0.5, 2, n), random.normal(size=n), random.normal(size=n),
+                               random.uniform(0.3, 2, n)])
+    return network
+
+
+def norms(network):
+    return [layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@pytest.mark.parametrize("architecture, precision", [("ds_u3", "float32"), ("lineage4", "mixed_bfloat16")])
+def test_a_folded_network_of_hip_gives_what_the_network_gives(architecture, precision):
+    keras.utils.set_random_seed(1)
+    config = dataclasses.replace(choose(HIP, "quick", "tuned").config, label_names=("femur",), widths=(2, 4, 4, 4),
+                                 lower_widths=(4, 2), middle_widths=(2,), architecture=architecture,
+                                 precision=precision, branch_weights=(0.3, 0.6, 0.9, 1.0))
+    network = randomised(hip.build(config))
+    image = np.random.default_rng(2).normal(size=(2, 16, 32, 16, 1)).astype("float32")
+    expected = {head: np.asarray(keras.ops.cast(value, "float32")) for head, value in network(image).items()}
+    found = folded(network)
+    assert not norms(found) and folded(found) is found
+    for head, value in found(image, training=False).items():
+        near = 1e-4 if precision == "float32" else 0.1
+        np.testing.assert_allclose(keras.ops.cast(value, "float32"), expected[head],
+                                   atol=near * np.abs(expected[head]).max())
+
+
+def test_what_is_no_convolutions_alone_is_not_folded():
+    """A convolution that another layer reads, one with an activation, a pooling, and a tile's own statistics."""
+    layers = keras.layers
+    image = keras.Input((None, None, 3))
+    read = layers.Conv2D(4, 3, padding="same")(image)
+    x = BatchNormalization(name="read_twice")(read)
+    x = BatchNormalization(name="activated")(layers.Conv2D(4, 3, activation="relu")(x))
+    x = BatchNormalization(name="pooled")(layers.MaxPooling2D(2)(x))
+    x = BatchNormalization("tile", name="own")(layers.Conv2D(4, 3)(x))
+    x = BatchNormalization(rectified=True, name="folded")(layers.Conv2DTranspose(5, 2, 2)(x))
+    network = randomised(keras.Model(image, [x, read]))
+    given = np.random.default_rng(2).normal(size=(2, 20, 18, 3)).astype("float32")
+    expected = network(given, training=False)
+    found = folded(network)
+    assert norms(found) == ["read_twice", "activated", "pooled", "own"]
+    for one, other in zip(found(given, training=False), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

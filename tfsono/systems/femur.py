@@ -110,7 +110,7 @@ def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> SliceMod
     postprocessing = Postprocessing(config.classes, config.largest_component, config.fill_holes)
     if config.network == "unet_roi":
         return SliceModule(finder_of(runs, which), config.spacing_mm, postprocessing)
-    network = mean_network(networks_of(runs, femur.build, which), logits=("mask",))
+    network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",))
     reader = RegionReader(network, config.stride, config.roi_margin, config.roi_ratio, config.heatmap_decode)
     first_stage = [runs[0].folder / FIRST_STAGE] if has_first_stage(runs[0]) else []
     finder = finder_of(read_runs(first_stage, FEMUR, precision)) if first_stage else None
@@ -124,7 +124,7 @@ def finder_of(runs: Sequence[Run], which: str = "auto") -> RegionFinder:
     from tfsono.models.mean import mean_network
 
     config = runs[0].config
-    network = mean_network(networks_of(runs, femur.build, which), logits=("mask",))
+    network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",))
     return RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part, part=config.roi_part,
                         every=config.roi_every)
 

@@ -68,12 +68,11 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
     """
     from tfsono.inference.components import Postprocessing
     from tfsono.inference.hip import HipModule, tiling_of
-    from tfsono.layers.folding import folded
     from tfsono.models import hip
 
     check_together(runs)
     config = runs[0].config
-    networks = [folded(network) for network in networks_of(runs, hip.build, which)]
+    networks = networks_of(runs, hip.build, which, fold=True)
     return HipModule.build(hip.main_network(*networks), config,
                            Postprocessing(config.classes, config.largest_component, config.fill_holes),
                            tiling_of([run.config for run in runs]))

@@ -35,18 +35,22 @@ def with_precision(runs: Sequence[Run], precision: str) -> list[Run]:
             for run in runs]
 
 
-def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto") -> list[keras.Model]:
+def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto", fold: bool = False) -> list[keras.Model]:
     """The network of each run with its weights: `best`, `last`, or `auto`, the best if there was validation.
+
+    `fold` for networks that only predict: moving statistics are folded into the convolutions.
 
     Raises:
       UserError: a run without weights.
     """
+    from tfsono.layers.folding import folded
     from tfsono.training.run import load_weights
 
     networks = []
     for run in runs:
-        networks.append(build(run.config))
-        load_weights(run, networks[-1], which)
+        network = build(run.config)
+        load_weights(run, network, which)
+        networks.append(folded(network) if fold else network)
     return networks
 
 

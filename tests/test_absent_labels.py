@@ -11,7 +11,6 @@ import pytest
 import SimpleITK as sitk
 
 from small_caches import TINY, seal, write_small_dataset
-from test_scripts_hip import script
 from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
 from tfsono.metrics.femur_case import MaskAndPoints, joint_metrics
@@ -22,6 +21,7 @@ from tfsono.report.plots import _cases_panel, png_figure
 from tfsono.report.rows import case_means
 from tfsono.report.tables import Metric, case_table, comparison_table, paired_table, to_markdown
 from tfsono.training.record import record_files
+from wiring import script
 
 SPACING = (1.0, 1.0, 1.0)
 DICE = (("dice", "DICE", 3),)

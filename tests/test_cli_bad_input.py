@@ -201,7 +201,8 @@ def test_a_cache_of_another_system_or_version(place, attribute, value, words):
         assert str(place / "small.h5") in text and words in text and "tfsono cache" in text
 
 
-@pytest.mark.parametrize("name, found", [("none.h5", "found no such file"), ("dataset/dataset.json", "another kind of file")])
+@pytest.mark.parametrize("name, found", [("none.h5", "found no such file"),
+                                         ("dataset/dataset.json", "another kind of file")])
 def test_a_file_that_is_no_cache(place, name, found):
     text = refusal(place, train, "--data", place / name, "--run_dir", place / "new", *SHORT)
     assert str(place / name) in text and found in text and "tfsono cache" in text

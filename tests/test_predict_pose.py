@@ -15,7 +15,6 @@ import pytest
 import tensorflow as tf
 
 from small_datasets import write_json
-from test_scripts_hip import script
 from tfsono.config import choose
 from tfsono.configs.pose import LANDMARKS, POSE, SEGMENTS
 from tfsono.audit.cache_writer import write_cache
@@ -32,6 +31,7 @@ from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks, write_markups
+from wiring import script
 
 SIZE, SPACING = (25, 21, 23), (0.5, 0.75, 1.25)
 LPS = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from small_face import CASES, TINY_FACE, write_small_face_dataset
-from test_scripts_hip import script
 from test_training import arrays
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.face import FACE, LANDMARKS
@@ -18,6 +17,7 @@ from tfsono.predict import sources
 from tfsono.systems.commands import check_options
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
+from wiring import script
 
 VARIANTS = ("ig_rpn", "rpn", "ig_ssd", "ssd", "faster_rcnn", "heatmap")
 

@@ -10,13 +10,13 @@ import SimpleITK as sitk
 import tensorflow as tf
 
 from small_femur import NAMES, TINY_FEMUR, write_femur_cache, write_small_femur_dataset
-from test_scripts_hip import script
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError
 from tfsono.systems.femur import load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
+from wiring import script
 
 
 def rows_of(path):
@@ -30,7 +30,7 @@ def train(place, name, *more, cache="small.h5", graphs=False):
 
 
 def evaluate(place, names, out, *more, cache="small.h5"):
-    script("evaluate", "femur").main(["--data", str(place / cache), "--runs", *(
+    script("evaluate", "femur", graphs=True).main(["--data", str(place / cache), "--runs", *(
         str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
 
 

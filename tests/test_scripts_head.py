@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from small_caches import TINY_HEAD, write_head_cache, write_small_head_dataset
-from test_scripts_hip import script
 from tfsono.config import choose
 from tfsono.configs.head import HEAD
 from tfsono.data.cache import Cache
@@ -29,6 +28,7 @@ from tfsono.geometry.head_labels import DEFAULT_ORDER
 from tfsono.training.fit import Recorder
 from tfsono.training.record import record_files
 from tfsono.training.run import read_history, read_run
+from wiring import script
 
 EVALUATED = ("unet", "unet_1", "coordinate")
 OTHERS = [name for name in HEAD.variants if name not in ("paper", *EVALUATED)]

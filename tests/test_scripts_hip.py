@@ -1,12 +1,9 @@
 """`hip` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
-import contextlib
 import csv
-import importlib.util
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,29 +17,9 @@ from tfsono.demo import steps
 from tfsono.errors import UserError
 from tfsono.report.tables import read_cases
 from tfsono.training.record import record_files
+from wiring import script
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((19, 17, 21), (17, 21, 19), (21, 19, 17), (17, 17, 21), (23, 19, 17))
-
-
-@contextlib.contextmanager
-def eagerly():
-    """Runs every tf.function as Python, in half of the time where each runs a few times; also decorates functions."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
-
-
-def script(folder, name="hip", graphs=False):
-    """A script as a module. `graphs`: as users run it, at least once for each system."""
-    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not graphs:
-        module.main = eagerly()(module.main)
-    return module
 
 
 @pytest.fixture(scope="module")

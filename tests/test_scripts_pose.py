@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from small_pose import TINY_POSE, write_small_pose_dataset
-from test_scripts_hip import script
 from test_training import arrays
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.pose import LANDMARKS, POSE
@@ -19,6 +18,7 @@ from tfsono.report.pose_tables import refinement_title
 from tfsono.systems.pose import load_refiner, load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
+from wiring import script
 
 
 def rows_of(path):

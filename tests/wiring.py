@@ -7,6 +7,7 @@ away from the origin, of unequal spacing.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import itertools
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tensorflow as tf
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -27,11 +29,23 @@ TILT = Rotation.from_euler("xyz", (4, -6, 8), degrees=True).as_matrix()
 """Columns are the directions of x, y and z; the nearest orientation is LPS."""
 
 
-def script(folder: str, system: str):
-    """A script as a module, imported anew."""
+@contextlib.contextmanager
+def eagerly():
+    """Runs every tf.function as Python, in half of the time where each runs a few times; also decorates functions."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def script(folder: str, system: str = "hip", graphs: bool = False):
+    """A script as a module, imported anew. `graphs`: as users run it, at least once for each system."""
     spec = importlib.util.spec_from_file_location(f"{folder}_{system}", ROOT / folder / f"{system}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not graphs:
+        module.main = eagerly()(module.main)
     return module
 
 

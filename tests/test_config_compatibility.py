@@ -35,6 +35,7 @@ OTHER = [("hip", "c3d_time_axis", "x"), ("hip", "jit_compile", "true"), ("femur"
 
 def settings_of(system, *words):
     parser = training_parser(SYSTEMS[system], "a test")
+    parser.needed = {}  # there is no cache
     return settings_from(parser.parse_args(["--data", "a.h5", "--run_dir", "run", *words]), SYSTEMS[system])
 
 

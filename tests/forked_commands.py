@@ -61,13 +61,14 @@ class Ended:
     Attributes:
       status: of the process; negative: the signal that killed it.
       stdout, stderr: its output.
-      seconds: that it took; the work alone, as Python itself needs seconds to end with TensorFlow loaded; of a killed
-        one until it was gone.
+      worked: whether its work had ended; Python itself then needs seconds to end, with TensorFlow loaded.
+      seconds: until its work had ended, or it was gone.
     """
 
     status: int
     stdout: str
     stderr: str
+    worked: bool
     seconds: float
 
 
@@ -104,7 +105,7 @@ class Commands:
         seconds = (float(ended.read_text()) if ended.is_file() else time.monotonic()) - began
         streams = [(self.folder / f"{self.count}.{name}").read_text(encoding="utf-8") for name in ("stdout", "stderr")]
         self.count += 1
-        return Ended(status, *streams, seconds)
+        return Ended(status, *streams, ended.is_file(), seconds)
 
     def close(self) -> None:
         self.process.communicate()

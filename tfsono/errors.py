@@ -130,8 +130,8 @@ def log_path() -> Path:
 def _signals_raised(arrived: list[int]) -> Iterator[None]:
     """SIGINT and SIGTERM raise, and are noted in `arrived`; after the block a further one ends the process at once.
 
-    Where none has arrived, they are ignored while Python ends: that takes seconds once TensorFlow is loaded, and all
-    is written by then. Python drops an exception that is raised while it destroys an object. Then the signal is sent again.
+    Python drops an exception that is raised while it destroys an object. Then the signal is sent again. Where none has
+    arrived, they are ignored while Python ends: that takes seconds once TensorFlow is loaded, and all is written.
     """
     def arrive(number: int, frame) -> None:
         arrived.append(number)

@@ -140,7 +140,8 @@ def _chosen_series(folder: Path, files: dict, others: list[Header], series_id: s
     if not files:
         found = f"only {_named(others)}" if others else "no DICOM file directly in the folder"
         raise UserError(f"{folder}: a DICOM series is needed; found {found}")
-    listed = ", ".join(f"{one} ({len(paths)} files)" for one, paths in files.items())
+    # a SeriesInstanceUID leads to a patient, and lines are kept in audit.json
+    listed = ", ".join(f"{Path(paths[0]).name} (one of {len(paths)} files)" for paths in files.values())
     if series_id is not None and series_id not in files:
         raise UserError(f"{folder}: must hold the series {series_id}; found {listed}")
     if series_id is None and len(files) > 1:

@@ -77,7 +77,7 @@ class Cache:
             self._read_header(file)
         if self.settings.system != system:
             raise UserError(
-                f"{self.path}: {system} needs a cache written for it; found one of {self.settings.system}: "
+                f"{self.path}: {system} needs a cache written for it; found one of {self.settings.system[:40]!r}: "
                 f"write another with 'tfsono cache {system} DATASET FILE.h5'"
             )
 

@@ -168,6 +168,9 @@ def _read_headers(where: str, headers: list[Header], spacing_mm) -> Volume:
         stack = _stack_as_stated(where, headers, spacing_mm)
     else:
         stack = checked_stack(where, planes)
+    if len({plane.storage[-1] for plane in planes}) > 1:
+        raise UserError(f"{where}: the slices must have their greys in one order; found MONOCHROME1 and others; export "
+                        "them again")
     lacking = next((plane for plane in planes if plane.spacing_mm is None), None)
     if lacking is not None and spacing_mm is None:
         raise NoSpacingError(where, f"{lacking.spacing_found} ({lacking.name})")

@@ -78,7 +78,7 @@ def show_cache(folder: Path, repeats: int) -> None:
         image = volume(number)
         write(folder / "dataset" / "images" / f"{number}.nii.gz", image)
         write(folder / "dataset" / "labels" / f"{number}.nii.gz", image > 500)
-    quietly("cache", "hip", folder / "dataset", folder / "cache.h5", "--preset", "quick")
+    quietly(["cache", "hip", folder / "dataset", folder / "cache.h5", "--preset", "quick"])
     size = (folder / "cache.h5").stat().st_size / 1e6
     copies = iter([shutil.copyfile(folder / "cache.h5", folder / f"{number}.h5") for number in range(repeats + 1)])
     show(f"cache of {size:.0f} MB, first read", lambda: read_cache(next(copies)), repeats)
@@ -100,11 +100,11 @@ def show_dataset(dataset: Path, folder: Path, repeats: int) -> None:
     """The two commands, each into a new place."""
     copy = shutil.copytree(dataset, folder / "copy")
     places = (folder / f"place_{number}" for number in range(4 * repeats + 4))
-    show("audit", lambda: quietly("audit", copy, "--out", next(places)), repeats)
-    show("cache", lambda: quietly("cache", "hip", copy, next(places), "--preset", "quick"), repeats)
+    show("audit", lambda: quietly(["audit", copy, "--out", next(places)]), repeats)
+    show("cache", lambda: quietly(["cache", "hip", copy, next(places), "--preset", "quick"]), repeats)
 
 
-def quietly(*words: object) -> None:
+def quietly(words: list) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         tfsono([str(word) for word in words])
 

@@ -110,8 +110,8 @@ def test_the_encoder_starts_from_a_file_of_c3d(tmp_path):
     network = build(config)
     report = script("train").initialise(network, config, tmp_path / "run")
     assert str(tmp_path / "c3d.npz") in report and "stand-in" not in report
-    for name in TRANSFERRED:  # its axes are time (z), y and x; a grey image has its three colours
-        wanted = kernels[name].transpose(2, 1, 0, 3, 4)
+    for name in TRANSFERRED:  # its axes are time (z), rows (x) and columns (y); a grey image has its three colours
+        wanted = kernels[name].transpose(1, 2, 0, 3, 4)
         wanted = wanted.sum(axis=3, keepdims=True) if name == "conv1" else wanted
         np.testing.assert_allclose(network.get_layer(name).kernel.numpy(), wanted, rtol=1e-6, atol=1e-6)
 

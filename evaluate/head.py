@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,6 +19,7 @@ from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, printable, run_command
 from tfsono.files import safe_name, write_bytes
+from tfsono.structure import check_structure
 from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
@@ -44,10 +46,20 @@ def main(argv: list[str] | None = None) -> None:
                               lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
 
 
+class Recorded(TypedDict):
+    """What a training of `head` adds to data.json."""
+
+    end_order: object
+    outline_margin_px: object
+    labels_used: object
+
+
 def check(evaluation, samples: int | None) -> dict:
     """The references of the test cases; refuses runs with different references, and impossible options."""
     from tfsono.evaluation.comparable import check_one_value
 
+    for run in evaluation.runs:
+        check_structure(run.data, Recorded, run.folder / "data.json")
     if samples is not None and not 0 <= samples <= 1000:
         raise UserError(f"--samples {samples}: expected 0 to 1000")
     check_one_value(evaluation.runs, "outline", "their references differ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -51,14 +52,19 @@ def files_of(root: Path) -> list[Path]:
 
 
 def content_of(path: Path) -> object:
-    """Arrays and attributes of HDF5; JSON and the history without what differs between calls; else the bytes."""
+    """Arrays and attributes of HDF5; JSON and the history without what differs between calls; else the bytes.
+
+    Of checksums in JSON, whether they are those of the files next to it, which are compared themselves.
+    """
     if path.suffix in (".h5", ".partial"):
         return arrays_of(path)
     if path.suffix == ".json":
         held = json.loads(path.read_bytes())
         held = {key: value for key, value in held.items() if key not in CHANGING}
         if "files" in held:
-            held["files"] = {name: digest for name, digest in held["files"].items() if name not in OF_A_CALL}
+            held["files"] = {name: digest == hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
+                             for name, digest in held["files"].items()}
+            assert all(held["files"].values()), path
         return json.dumps(held)
     if path.name == "history.csv":
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))

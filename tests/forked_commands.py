@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 SERVER = """
-import importlib.util, json, os, signal, sys
+import importlib.util, json, os, signal, sys, time
 root, folder = sys.argv[1:]
 for name in ("train", "evaluate"):
     spec = importlib.util.spec_from_file_location(f"{name}_hip", f"{root}/{name}/hip.py")
@@ -37,7 +37,10 @@ def command(number, words):
     sys.argv = words
     own_settings()
     main = run if words[0] == "tfsono" else sys.modules[f"{words[0]}_hip"].main
-    sys.exit(run_command(lambda: main(words[1:])))
+    status = run_command(lambda: main(words[1:]))
+    with open(f"{folder}/{number}.ended", "w") as file:
+        file.write(str(time.monotonic()))
+    sys.exit(status)
 
 print("ready", flush=True)
 for number, line in enumerate(sys.stdin):
@@ -53,11 +56,19 @@ for number, line in enumerate(sys.stdin):
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended: its status (negative: a signal), its output, and how long it took."""
+    """A command that has ended.
+
+    Attributes:
+      status: of the process; negative: the signal that killed it.
+      stdout, stderr: its output.
+      worked: whether its work had ended; Python itself then needs seconds to end, with TensorFlow loaded.
+      seconds: until its work had ended, or it was gone.
+    """
 
     status: int
     stdout: str
     stderr: str
+    worked: bool
     seconds: float
 
 
@@ -90,9 +101,11 @@ class Commands:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal)
         status = int(self.process.stdout.readline())
-        seconds, self.count = time.monotonic() - began, self.count + 1
-        streams = (self.folder / f"{self.count - 1}.{name}" for name in ("stdout", "stderr"))
-        return Ended(status, *(path.read_text(encoding="utf-8") for path in streams), seconds)
+        ended = self.folder / f"{self.count}.ended"
+        seconds = (float(ended.read_text()) if ended.is_file() else time.monotonic()) - began
+        streams = [(self.folder / f"{self.count}.{name}").read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+        self.count += 1
+        return Ended(status, *streams, ended.is_file(), seconds)
 
     def close(self) -> None:
         self.process.communicate()

@@ -268,8 +268,8 @@ CACHE = {
         ("format_version", "one"), ("format_version", np.ones(2)), ("complete", 0.5), ("labels", "[1, 2]"),
         ("labels", "{half"), ("labels", '{"a": 1, "b": 1}'), ("labels", '{"a": "x"}'), ("labels", "[" * 5000),
         ("labels", 5), ("landmarks", "{}"), ("landmarks", '["a", "a"]'), ("split", '{"train": 3}'), ("split", "[]"),
-        ("name", 7), ("system", 4), ("orientation", 2), ("spacing_mm", np.array([1.0, np.nan, 1.0])),
-        ("spacing_mm", np.ones(4)))},
+        ("name", 7), ("system", 4), ("system", "\x1b[2J"), ("orientation", 2),
+        ("spacing_mm", np.array([1.0, np.nan, 1.0])), ("spacing_mm", np.ones(4)))},
     **{kind: damage("cases/case_0/image") for kind, damage in ELSEWHERE.items()},
     "links: soft, a case": linked("cases/case_0", h5py.SoftLink("/elsewhere")),
     "links: external, all cases": linked("cases", h5py.ExternalLink("other.h5", "/cases")),
@@ -329,6 +329,9 @@ def text(name, content):
     return lambda run: (run / name).write_bytes(content.encode("utf-8", "surrogateescape"))
 
 
+AXES, ONE = ({key: value for key in ("min", "median", "max")} for value in ([1.0, 1.0, 1.0], 1.0))
+TRAINED = {"cases": 2, "spacing_mm": AXES, "extent_mm": AXES, "intensity_1_percent": ONE, "intensity_99_percent": ONE,
+           "intensity_width": ONE}
 NOT_OF_THE_RUN = {
     **{f"checksum: a blank in {name}": at(name, bytes_of(lambda content: content + b" ")) for name in (
         "config.json", "split.json", "data.json", "history.csv", "transfer.txt", "best.weights.h5", "finished.json")},
@@ -378,6 +381,16 @@ CONTRADICTING = {
         "value 10^12": setting(labels={"head": 10**12, "body": 2}),
         "value 0": setting(labels={"head": 0, "body": 2}), "names exchanged": setting(labels={"body": 2, "head": 1}),
         "one of two": setting(labels={"head": 1}), "another name": setting(labels={"head": 1, "knee": 2}),
+        **{f"trained_on {name}": setting(trained_on=TRAINED | value) for name, value in {
+            "a number": {"spacing_mm": 3}, "empty": {"extent_mm": {}}, "labels a list": {"labels_ml": []},
+            "labels text": {"labels_ml": {"head": {"min": "x", "median": 1, "max": 2}}},
+            "two axes": {"spacing_mm": {"min": [1, 1], "median": [1, 1], "max": [1, 1]}},
+            "null": {"intensity_width": None}}.items()},
+        "trained_on the cases alone": setting(trained_on={"cases": 2}),
+        **{f"{key} {json.dumps(value)}": setting(**{key: value}) for key, value in (
+            ("end_order", []), ("end_order", {}), ("end_order", {"ofd_direction": ["x", 1], "bpd_direction": [0, 1]}),
+            ("end_order", {"ofd_direction": [1, 0], "bpd_direction": [1]}), ("outline_margin_px", "x"),
+            ("outline_margin_px", []), ("labels_used", "x"), ("labels_used", [1]), ("dataset", "\x1b[2J"))},
         "trained_on a text": setting(trained_on="x"), "dataset a number": setting(dataset=3)}.items()},
     "config.json: names exchanged": changed_json(
         "config.json", lambda content: content["values"].update(label_names=["body", "head"])),

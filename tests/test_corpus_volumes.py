@@ -119,6 +119,14 @@ add("mha", "duplicate keys", "DimSize twice", ("a.mha", b"DimSize = 3 3 3\n" + m
 add("mha", "very large", "3000^3", ("a.mha", meta(PLAIN, DimSize="3000 3000 3000")), "TFSONO_MAX_VOXELS")
 add("mha", "very large", "1100^3, compressed", packed_meta(PACKED, DimSize="1100 1100 1100"), "TFSONO_MAX_VOXELS")
 add("mha", "very large", "a stored byte for 10^5 voxels", packed_meta(PACKED, DimSize="700 700 700"), "a byte")
+for name, value in (("ElementSpacing", "1e300 1 1"), ("Offset", "1e300 0 0"), ("Offset", "0 -2e6 0"),
+                    ("TransformMatrix", "1e30 0 0 0 1 0 0 0 1")):
+    add("mha", "huge numbers", f"{name} {value}", ("a.mha", meta(PLAIN, **{name: value})))
+add("mha", "declared size", "voxels in the header", ("a.mha", meta(PLAIN, HeaderSize="100")), "behind the header")
+add("mha", "declared size", "the header as its own data", ("a.mha", meta(PLAIN, name="a.mha")), "another file")
+add("mha", "declared size", "a slice more", ("a.mha", meta(PLAIN + PLAIN[:286])), "declares")
+add("mha", "declared size", "5 slices of 7", ("a.mha", meta(PLAIN, DimSize="13 11 5")), "declares")
+add("mha", "declared size", "text of more numbers", ("a.mha", meta(b"1 2 " * 1001, BinaryData="False")), "declares")
 for name in ("x%s%s%s%n", "LOCA%dx%s", "%n", "%", "%99999999d", "%d%d", "slice%03d.raw", "%5$d", "%lld", "%%", "%*d"):
     add("mhd", "printf names", name, ("a.mhd", meta(name=name)))
 for name in ("/etc/hostname", "../a.raw", "folder/a.raw", "..", ".", "/dev/zero", "missing.raw", "x" * 300, "C:\\a.raw",
@@ -168,6 +176,9 @@ def sparse(header: bytes, name: str, data_name: str = "", length: int = 200 << 3
 
 for place, content in cut(PLAIN, 4):
     add("mhd", "truncated", f"raw of {place} bytes", beside(meta(name="a.raw"), content), "truncated")
+add("mhd", "declared size", "a raw file of two volumes", beside(meta(name="a.raw"), 2 * PLAIN), "declares")
+add("mhd", "declared size", "a longer file of a slice", beside(meta(name="a%d.raw 1 1 1", DimSize="13 11 1"), PLAIN,
+                                                              data_name="a1.raw"))
 for place, content in flipped(PACKED, places=6):
     add("mhd", "bits", f"zraw, byte {place}", beside(meta(name="a.zraw", CompressedData="True"), content,
                                                     data_name="a.zraw"))
@@ -231,6 +242,12 @@ for name, value in (("space_origin", "(nan,0,0)"), ("space_origin", "(inf,0,0)")
                     ("space", "x" * 1500), ("space", "x" * 100_000), ("space", "nowhere"), ("content", "y" * 5000)):
     add("nrrd", "NaN and infinity", f"{name} {str(value)[:45]} of {len(str(value))}",
         ("a.nrrd", nrrd(PLAIN, **{**DIRECTED, name: value})))
+for name, value in (("space_directions", "(1e300,0,0) (0,1,0) (0,0,1)"), ("space_origin", "(1e300,0,0)"),
+                    ("space_origin", "(1,2,3) (4,5,6)"), ("space_origin", "1,2,3"), ("space_origin", "")):
+    add("nrrd", "huge numbers", f"{name} {value}", ("a.nrrd", nrrd(PLAIN, **{**DIRECTED, name: value})))
+add("nrrd", "huge numbers", "spacings 1e300", ("a.nrrd", nrrd(PLAIN, spacings="1e300 1 1")))
+add("nrrd", "declared size", "6 slices of 7", ("a.nrrd", nrrd(PLAIN, sizes="13 11 6")), "declares")
+add("nhdr", "declared size", "the header as its own data", ("a.nhdr", nrrd(PLAIN, data_file="a.nhdr")), "another file")
 for value in ("nan 1 1", "inf 1 1", "0 1 1", "1 1", "a b c", "-1 1 1"):
     add("nrrd", "NaN and infinity", f"spacings {value}", ("a.nrrd", nrrd(PLAIN, spacings=value)))
 for line in ("x" * 1200, "unknown: 1", "type: float", "x" * 100_000 + ": 1", "no colon", "sizes: 1 1 1", ": 5"):
@@ -264,7 +281,13 @@ def nifti(data: bytes = PLAIN, magic: bytes = b"n+1", *changes) -> bytes:
 NIFTI_CHANGES = {
     "bits": ((70, "2h", 4, 8), (70, "2h", 4, -16), (70, "2h", 4, 0), (70, "2h", 4, 32), (70, "2h", 16, 16)),
     "wrong types": ((70, "2h", 0, 0), (70, "2h", 1, 1), (70, "2h", 99, 16), (70, "2h", -4, 16), (70, "2h", 255, 8),
-                    (70, "2h", 128, 24), (70, "2h", 32, 64), (70, "2h", 1536, 128), (0, "i", 349), (344, "4s", b"abc")),
+                    (70, "2h", 128, 24), (70, "2h", 32, 64), (70, "2h", 1536, 128), (0, "i", 349)),
+    "place of the voxels": tuple((108, "f", value) for value in (-1, 0, 348, 352.5, np.nan, np.inf, 3e9)),
+    "scale": ((112, "f", np.inf), (112, "f", -np.inf), (116, "f", np.nan), (116, "f", np.inf), (112, "f", 1e38)),
+    "no forms": ((344, "4s", b"\0\0\0\0"), (344, "4s", b"n+1x"), (344, "4s", b"abc")),
+    "qform": tuple((252, "2h3f", 1, 0, *quaternion)
+                   for quaternion in ((2, 2, 2), (0.6, 0.8, 0.5), (1e30, 0, 0), (np.nan, 0, 0))),
+    "declared size": ((44, "h", 5), (46, "h", 6), (40, "h4h", 3, 13, 11, 5, 7)),
     "dimensions": ((40, "h", 0), (40, "h", 8), (40, "h", -3), (42, "h", 0), (42, "h", -13), (42, "h", 32767),
                    (40, "8h", 7, 13, 11, 7, 2, 2, 2, 2), (42, "3h", 32767, 32767, 32767), (40, "h", 2)),
     "NaN and infinity": ((80, "f", np.nan), (80, "f", np.inf), (84, "f", 0), (280, "f", np.nan), (292, "f", np.inf),
@@ -273,8 +296,7 @@ NIFTI_CHANGES = {
 for kind, changes in NIFTI_CHANGES.items():
     for change in changes:
         for name, pack in (("a.nii", bytes), ("a.nii.gz", partial(gzip.compress, mtime=0))):
-            if change != (344, "4s", b"abc"):
-                add(name[2:], kind, f"{change[0]} {change[2:]}", (name, pack(nifti(PLAIN, b"n+1", change))))
+            add(name[2:], kind, f"{change[0]} {change[2:]}", (name, pack(nifti(PLAIN, b"n+1", change))))
 for place, content in cut(nifti(), 8):
     add("nii", "truncated", f"{place} bytes", ("a.nii", content))
     add("nii.gz", "truncated", f"{place} bytes, unpacked", ("a.nii.gz", gzip.compress(content)))
@@ -349,6 +371,16 @@ def deep(folder: Path, sequences: bytes, alone: bool = False) -> Path:
     return path if alone else path.parent
 
 
+def rescaled(folder: Path, old: bytes, new: bytes) -> Path:
+    """Slices with a slope of 1.5 and an intercept of 7.25, of which one has other bytes there."""
+    write_slices(folder / "s", np.abs(VOXELS[:5]).astype(np.uint16), [str(2 * one) for one in range(5)],
+                 slopes=[("1.5", "7.25")] * 5)
+    path = folder / "s" / "4_2.dcm"
+    assert path.read_bytes().count(old) == 1
+    put(path, path.read_bytes().replace(old, new))
+    return folder / "s"
+
+
 def behind(folder: Path, more: bytes) -> Path:
     """Slices of which the third has bytes behind its pixels."""
     path = slices(folder) / "4_2.dcm"
@@ -370,8 +402,16 @@ for name, fields in {
     "PixelSpacing 0": {"PixelSpacing": ["0", "0"]}, "no PixelSpacing": {"PixelSpacing": None},
     "NumberOfFrames 9": {"NumberOfFrames": 9}, "NumberOfFrames 10^9": {"NumberOfFrames": 10**9},
     "no position": {"ImagePositionPatient": None}, "no BitsAllocated": {"BitsAllocated": None},
+    "a slope of 0": {"RescaleSlope": "0", "RescaleIntercept": "0"}, "HighBit 3": {"HighBit": 3},
+    "HighBit 20": {"HighBit": 20}, "PixelRepresentation 2": {"PixelRepresentation": 2},
+    "colours of one sample": {"PhotometricInterpretation": "RGB"}, "XXX": {"PhotometricInterpretation": "XXX"},
+    "one slice inverted": {"PhotometricInterpretation": "MONOCHROME1"},
+    "a position at 1e300": {"ImagePositionPatient": ["1e300", "0", "4"]},
 }.items():  # fmt: skip
     add("dicom", "DICOM", name, partial(slices, **fields))
+for old, new in ((b"1.5 ", b"nan "), (b"1.5 ", b"abc "), (b"1.5 ", b"inf "), (b"1.5 ", b"1\\2 "), (b"7.25", b"nan "),
+                 (b"7.25", b"1e39")):
+    add("dicom", "scale", f"{old.decode()} is {new.decode()}", partial(rescaled, old=old, new=new))
 for levels in (100, 5000, 60_000):
     for name, sequences in (("stated lengths", nested), ("no lengths", undefined)):
         for alone in (False, True):
@@ -485,6 +525,11 @@ picture("jpg", "wrong content", "no frame", JPEG[:FRAME] + JPEG[FRAME + 2 + 11:]
 BMP = encoded(".bmp")
 for columns, rows in ((0, 37), (41, 0), (2**31 - 1, 2), (41, -2**31), (41, 370), (-41, 37)):
     picture("bmp", "dimensions", f"{columns} x {rows}", BMP[:18] + struct.pack("<ii", columns, rows) + BMP[26:])
+for start in (0, 20, 1078 + 60):
+    picture("bmp", "declared size", f"rows from {start}", BMP[:10] + struct.pack("<I", start) + BMP[14:])
+for rows in (20, -36):
+    picture("bmp", "declared size", f"{rows} of 37 rows", BMP[:22] + struct.pack("<i", rows) + BMP[26:])
+picture("bmp", "declared size", "1 bit of 8", BMP[:28] + b"\1\0" + BMP[30:])
 picture("bmp", "very large", "30000 x 30000", BMP[:18] + struct.pack("<ii", 30000, 30000) + BMP[26:], "MAX_PIXELS")
 
 
@@ -499,7 +544,7 @@ def tiff(*changes, data: bytes = PIXELS.tobytes(), following: int = 0) -> bytes:
 
 ROWS_PACKED = zlib.compress(PIXELS.tobytes())
 for change in ((256, 0), (257, 0), (256, 2**32 - 1), (257, 370), (273, 10**9), (279, 10**9), (279, 100), (273, None),
-               (256, None), (258, 16), (277, 3)):
+               (256, None), (258, 16), (277, 3), (257, 20), (256, 20), (258, 1), (273, 0), (273, 8), (262, 3)):
     picture("tif", "dimensions", str(change), tiff(change))
 picture("tif", "very large", "30000 x 30000", tiff((256, 30000), (257, 30000)), "TFSONO_MAX_PIXELS")
 for following in (2**31, 1716):
@@ -507,6 +552,9 @@ for following in (2**31, 1716):
 picture("tif", "wrong content", "two pages", tiff(data=PIXELS.tobytes() + tiff()[8:], following=200 + PIXELS.size), "2")
 for place, content in flipped(ROWS_PACKED, 2, places=8):
     picture("tif", "bits", f"deflated, byte {place}", tiff((259, 8), data=content))
+THREE_PACKED = zlib.compress(3 * PIXELS.tobytes())
+picture("tif", "declared size", "deflated rows of three images", tiff((259, 8), data=THREE_PACKED))
+picture("tif", "orientation", "as a long number", tiff((274, 6)), "orientation 6")
 picture("tif", "wrong types", "stored as LZW, which it is not", tiff((259, 5)), "damaged")
 picture("tif", "wrong types", "an unknown compression", tiff((259, 999)), "damaged")
 picture("tif", "truncated", "deflated", tiff((259, 8), data=ROWS_PACKED[:-200]))

@@ -25,13 +25,14 @@ from small_datasets import (
     write_json,
 )
 
+from tfsono.__main__ import run as tfsono
 from tfsono.audit import cache_writer
 from tfsono.audit.dataset import audit_dataset
 from tfsono.data.cache import Cache, CacheSettings, verify_cache
 from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
-from tfsono.locks import locked_file
+from tfsono.locks import LOCK, locked_file
 
 HIP = CacheSettings("hip")
 
@@ -542,6 +543,24 @@ def test_a_second_writer_is_told_of_the_first_even_without_locks_of_hdf5(root, p
     assert not path.exists()
     write(root, path)
     assert verify_cache(path) == []
+
+
+def test_a_leftover_lock_of_a_dead_process_is_removed(root, path):
+    """Of a killed one; whether the number is in use again does not matter."""
+    lock = path.with_name(f".{path.name}{LOCK}")
+    lock.write_text('{"pid": 1, "host": "here", "since": "today", "command": "tfsono cache"}')
+    write(root, path)
+    assert verify_cache(path) == [] and not lock.exists()
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_place_of_the_dataset_is_stored_only_if_it_is_wanted(root, path, absolute):
+    words = ["cache", "hip", str(root), str(path), "--preset", "quick", *["--absolute_paths"] * absolute]
+    tfsono(words)
+    with h5py.File(path) as file:
+        found = [group.attrs["source"].decode() for group in file["cases"].values()]
+    assert found == [f"{root}/" * absolute + f"images/case_{number:02d}.nii.gz" for number in range(3)]
+    assert (str(root.parent).encode() in path.read_bytes()) is absolute
 
 
 def test_written_again_only_when_something_changed(root, path, monkeypatch):

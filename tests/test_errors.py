@@ -199,8 +199,8 @@ BODIES = {
 }
 
 
-def command(name, body, *redirected, **environment):
-    return subprocess.run([sys.executable, "-c", COMMAND.format(name=name, body=body), *redirected], encoding="utf-8",
+def command(name, body, code=COMMAND, **environment):
+    return subprocess.run([sys.executable, "-c", code.format(name=name, body=body)], encoding="utf-8",
                           capture_output=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
                           timeout=30)
 
@@ -218,6 +218,13 @@ def test_a_second_one_ends_it_at_once():
     body = "    try: send()\n    finally:\n        send()\n        print('cleaned up')"
     done = command("SIGINT", body)
     assert done.returncode == 130 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_one_that_arrives_while_python_ends_changes_nothing(name):
+    late = "import atexit; atexit.register(lambda: (send(), print('ended')))"  # before the command: called after
+    done = command(name, "    return 2", code=COMMAND.replace("def main", f"{late}\ndef main"))
+    assert (done.returncode, done.stdout, done.stderr) == (2, "ended\n", "")
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from small_datasets import write_cases
 from tfsono import locks
 from tfsono.__main__ import run as tfsono
 from tfsono.errors import UserError
@@ -147,6 +148,21 @@ def test_a_full_disk_locks_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name, lock", [("audit", "locked"), ("cache", "locked_file")])
+def test_a_second_command_is_refused_until_the_first_is_gone(name, lock, hold, tmp_path):
+    write_cases(tmp_path / "data", 1)
+    out = tmp_path / "out.h5"
+    words = ["audit", str(tmp_path / "data"), "--out", str(out)]
+    words = words if name == "audit" else ["cache", "hip", str(tmp_path / "data"), str(out), "--preset", "quick"]
+    process = hold(out, lock)
+    with pytest.raises(UserError, match=rf"out.h5: is being written by process {process.pid} on .* --fold 'a b'\)"):
+        tfsono(words)
+    process.kill()
+    process.wait()
+    tfsono(words)
+    assert out.exists() and not [path for path in tmp_path.rglob("*") if path.name.endswith(LOCK)]
 
 
 def test_two_phantom_commands_never_write_one_dataset(tmp_path):

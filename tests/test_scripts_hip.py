@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import tensorflow as tf
 
 from small_caches import TINY, write_small_dataset
+from test_c3d_formats import make_kernels, write_npz
 from tfsono.__main__ import run as tfsono
 from tfsono.demo import steps
 from tfsono.errors import UserError
@@ -95,6 +96,24 @@ def test_the_transferred_run_started_from_the_first_ones_encoder(place):
     for name in ("conv1", "conv4b"):
         np.testing.assert_array_equal(network.get_layer(name).kernel.numpy(), source.get_layer(name).kernel.numpy())
     assert np.abs(network.get_layer("dec1a").kernel.numpy() - source.get_layer("dec1a").kernel.numpy()).max() > 0
+
+
+def test_the_encoder_starts_from_a_file_of_c3d(tmp_path):
+    from tfsono.config import choose
+    from tfsono.configs.hip import HIP
+    from tfsono.models.hip import TRANSFERRED, build
+
+    kernels = make_kernels(widths=(4, 4, 6, 6))
+    write_npz(tmp_path / "c3d.npz", kernels)
+    config = choose(HIP, "quick", next(iter(HIP.variants)), {"widths": "4,4,6,6", "c3d_weights": str(
+        tmp_path / "c3d.npz")}).config
+    network = build(config)
+    report = script("train").initialise(network, config, tmp_path / "run")
+    assert str(tmp_path / "c3d.npz") in report and "stand-in" not in report
+    for name in TRANSFERRED:  # its axes are time (z), rows (x) and columns (y); a grey image has its three colours
+        wanted = kernels[name].transpose(1, 2, 0, 3, 4)
+        wanted = wanted.sum(axis=3, keepdims=True) if name == "conv1" else wanted
+        np.testing.assert_allclose(network.get_layer(name).kernel.numpy(), wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

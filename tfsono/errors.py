@@ -6,6 +6,7 @@ traceback, in the system's temporary folder: only its owner can read it, and the
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -140,7 +141,8 @@ def log_path() -> Path:
 def _signals_raised(arrived: list[int]) -> Iterator[None]:
     """SIGINT and SIGTERM raise, and are noted in `arrived`; after the block a further one ends the process at once.
 
-    Python drops an exception that is raised while it destroys an object. Then the signal is sent again.
+    Python drops an exception that is raised while it destroys an object. Then the signal is sent again. Where none has
+    arrived, they are ignored while Python ends: that takes seconds once TensorFlow is loaded, and all is written.
     """
     def arrive(number: int, frame) -> None:
         arrived.append(number)
@@ -165,6 +167,14 @@ def _signals_raised(arrived: list[int]) -> Iterator[None]:
         for number, before in handled.items():
             signal.signal(number, signal.SIG_DFL if arrived else before)
         sys.unraisablehook = hook
+        atexit.unregister(_ignore_signals)
+        if not arrived:
+            atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    for number in _handled_signals():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _handled_signals() -> dict[int, object]:

@@ -33,14 +33,16 @@ class _Postprocessing(TypedDict, total=False):
     threshold: float
 
 
-class _EndOrder(TypedDict):
+class EndOrder(TypedDict):
+    """Of `geometry.head_labels.EndOrder`."""
+
     ofd_direction: tuple[float, float]
     bpd_direction: tuple[float, float]
 
 
 class _Measuring(TypedDict):
     part: str
-    end_order: _EndOrder
+    end_order: EndOrder
     threshold: float
     morphology_px: int
     area_px: tuple[float, float]
@@ -93,7 +95,7 @@ def check_manifest(path: str | os.PathLike, manifest) -> None:
     if {"image", "picture"} & manifest["input"].keys():
         _need(path, manifest, "measuring")
     if manifest.get("trained_on"):
-        _check_ranges(path, manifest["trained_on"], "volume" in manifest["input"])
+        check_ranges(path, manifest["trained_on"], "volume" in manifest["input"], AGAIN, ("outside_factor",))
 
 
 def digest_of(manifest: Mapping) -> str:
@@ -157,18 +159,23 @@ def _check_landmarks(path: str | os.PathLike, manifest: Mapping) -> None:
 _OF_VOLUMES = ("spacing_mm", "extent_mm", "intensity_1_percent", "intensity_99_percent", "intensity_width")
 
 
-def _check_ranges(path: str | os.PathLike, record: Mapping, of_volumes: bool) -> None:
-    """What the model was trained on: each quantity with its smallest value, median and largest value."""
-    for key in (*(_OF_VOLUMES if of_volumes else ("size",)), "outside_factor"):
+def check_ranges(path: str | os.PathLike, record: Mapping, of_volumes: bool, remedy: str,
+                 more: Sequence[str] = ()) -> None:
+    """What a model was trained on: each quantity with its smallest value, median and largest value.
+
+    Raises:
+      UserError: a quantity, or one of `more`, is missing, or of another structure.
+    """
+    for key in (*(_OF_VOLUMES if of_volumes else ("size",)), *more):
         if key not in record:
-            raise UserError(f"{path}: trained_on must have {key}; found none; {AGAIN}")
+            raise UserError(f"{path}: trained_on must have {key}; found none; {remedy}")
     for key, value in record.items():
         single = key in ("cases", "outside_factor")
         nested = value.items() if key == "labels_ml" and isinstance(value, dict) else [("", value)]
         if single and (isinstance(value, bool) or not isinstance(value, (int, float))) or not single and not all(
                 _is_range(one, 3 if of_volumes else 2) for _, one in nested):
             raise UserError(f"{path}: trained_on.{key[:40]} must be {'a number' if single else 'min, median and max'}; "
-                            f"found {shown(value)}; {AGAIN}")
+                            f"found {shown(value)}; {remedy}")
 
 
 def _is_range(value, axes: int) -> bool:

@@ -28,7 +28,7 @@ import numpy as np
 
 from tfsono.data.prepare import CachedCase, CacheSettings, LabelledVolume
 from tfsono.data.splits import PARTS
-from tfsono.errors import UserError
+from tfsono.errors import UserError, printable
 from tfsono.files import check_regular
 from tfsono.hdf5 import ERRORS, numbers_of, open_to_read, plain_dataset, plain_group, reason, text_of
 
@@ -77,8 +77,8 @@ class Cache:
             self._read_header(file)
         if self.settings.system != system:
             raise UserError(
-                f"{self.path}: {system} needs a cache written for it; found one of {self.settings.system}: "
-                f"write another with 'tfsono cache {system} DATASET FILE.h5'"
+                f"{self.path}: {system} needs a cache written for it; found one of "
+                f"{printable(self.settings.system)[:40]}: write another with 'tfsono cache {system} DATASET FILE.h5'"
             )
 
     def _read_header(self, file: h5py.File) -> None:

@@ -5,7 +5,6 @@ Names in the table are matched with the images as those of a dataset (see `tfson
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,7 @@ from tfsono.data.image_tables import NAME_COLUMNS, PIXEL_SIZE
 from tfsono.data.names import check_single, match_names, some
 from tfsono.errors import UserError
 from tfsono.files import check_once, column_key, read_rows
-
-SMALLEST_MM, LARGEST_MM = 0.005, 5.0  # outside of these it is another unit
+from tfsono.volumes.image_2d import PIXEL_RANGE_MM
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,7 @@ def _add(found: dict[str, float], name: str, text: str, where: str) -> None:
 
 
 def _checked(size: float, where: str) -> float:
-    if not (math.isfinite(size) and SMALLEST_MM <= size <= LARGEST_MM):
-        raise UserError(f"{where}: must be {SMALLEST_MM:g} to {LARGEST_MM:g} millimetres per pixel; found {size:g}")
+    smallest, largest = PIXEL_RANGE_MM
+    if not smallest <= size <= largest:
+        raise UserError(f"{where}: must be {smallest:g} to {largest:g} millimetres per pixel; found {size:g}")
     return size

@@ -25,7 +25,7 @@ from tfsono.errors import UserError
 from tfsono.files import make_folder, read_json, read_rows, write_text
 from tfsono.hdf5 import ERRORS, check_plain, reason
 from tfsono.locks import LOCK
-from tfsono.manifest import check_label_values
+from tfsono.manifest import EndOrder, check_label_values, check_ranges
 from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
 from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
@@ -173,11 +173,24 @@ class Data(TypedDict):
     cases: list[str]
 
 
+class DataOfSome(TypedDict, total=False):
+    """What that of some systems has."""
+
+    end_order: EndOrder
+    outline_margin_px: float | None
+    labels_used: list[str]
+
+
 def _read_data(path: Path, config) -> dict:
     """The content of data.json, whose labels and landmarks must be those of the config, in the same order."""
     data = read_json(path, DAMAGED)
     check_structure(data, Data, path)
-    check_structure(data.get(TRAINED_ON, {}), TrainedOn, path, TRAINED_ON)
+    check_structure(data, DataOfSome, path)
+    if not data["dataset"].isprintable():
+        raise UserError(f"{path}: the dataset's name must be printable; found {data['dataset'][:80]!r}; {DAMAGED}")
+    if TRAINED_ON in data:
+        check_structure(data[TRAINED_ON], TrainedOn, path, TRAINED_ON)
+        check_ranges(path, data[TRAINED_ON], hasattr(config, "orientation"), DAMAGED)
     for kind, hint in (("labels", dict[str, int]), ("landmarks", list[str])):
         names = getattr(config, f"{kind[:-1]}_names", ())
         if not names:

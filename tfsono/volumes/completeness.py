@@ -21,7 +21,7 @@ from tfsono.errors import UserError
 from tfsono.files import check_regular, open_regular
 from tfsono.volumes.limits import check_voxels
 from tfsono.volumes.metaimage import meta_voxels
-from tfsono.volumes.nifti import NiftiHeader, NonFiniteCount, is_nifti_2, parse_header
+from tfsono.volumes.nifti import NiftiHeader, NonFiniteCount, is_nifti, is_nifti_2, parse_header
 from tfsono.volumes.nrrd import nrrd_voxels
 from tfsono.volumes.stored_voxels import StoredVoxels
 from tfsono.volumes.units import positive
@@ -98,9 +98,9 @@ def _check_nifti(path: Path) -> NiftiHeader:
     if is_nifti_2(start):
         raise UserError(f"{header_path}: a NIfTI file must be NIfTI-1; found NIfTI-2, which SimpleITK does not read; "
                         "convert it")
-    if header is None:
-        raise UserError(f"{header_path}: a NIfTI file must begin with a NIfTI header; "
-                        f"found {len(start)} bytes beginning {start[:16]!r}")
+    if header is None or data_path == header_path and not is_nifti(start):
+        found = f"{len(start)} bytes beginning {start[:16]!r}" if header is None else f"magic {start[344:348]!r}"
+        raise UserError(f"{header_path}: a NIfTI file must begin with a NIfTI header; found {found}")
     _check_alone(path)
     _check_numbers(header_path, header)
     check_voxels(header_path, header.size, data_path.stat().st_size)
@@ -112,7 +112,8 @@ def _check_nifti(path: Path) -> NiftiHeader:
 def _check_voxels(path: Path, header: NiftiHeader, pieces: Iterator[bytes]) -> None:
     """All must be there and finite. Integers that are not gzipped need not be read for that.
 
-    What unpacks to over a piece more than its voxels is refused: it may have no end.
+    A slice more than its voxels is refused: the header declares too few. So is what unpacks to over a piece more: it
+    may have no end.
     """
     needed, found, count = header.data_offset + header.data_bytes, path.stat().st_size, NonFiniteCount(header)
     is_gzipped = _is_gzipped(path)
@@ -123,9 +124,10 @@ def _check_voxels(path: Path, header: NiftiHeader, pieces: Iterator[bytes]) -> N
             if found > needed + _PIECE_BYTES:
                 break
     _check_length(path, needed, found)
-    if is_gzipped and found > needed + _PIECE_BYTES:
-        raise UserError(f"{path}: the file must hold the voxels that its header declares, {needed} bytes; found more; "
-                        "export it again")
+    a_slice = header.data_bytes // math.prod(header.size[2:])
+    if found >= needed + a_slice or is_gzipped and found > needed + _PIECE_BYTES:
+        raise UserError(f"{path}: the file must hold the voxels that its header declares, {needed} bytes; found "
+                        f"{'more' if is_gzipped else found}; export it again")
     if count.bad:
         raise NotFiniteError(path, count.bad, math.prod(header.size), count.first)
 
@@ -152,11 +154,14 @@ def _check_numbers(path: Path, header: NiftiHeader) -> None:
     if header.type_problem:
         raise UserError(f"{path}: the datatype must be one of NIfTI-1, with its own bits; found "
                         f"{header.type_problem}; export it again")
+    if header.value_problem:
+        raise UserError(f"{path}: the place and scale of the voxels must be possible; found {header.value_problem}; "
+                        "export it again")
     if header.qform is not None and positive(header.spacing, 3) and not np.isfinite(header.qform).all():
         raise UserError(f"{path}: the qform must be finite; found other numbers; correct the header")
-    problem = header.sform_problem()
-    if problem:
-        raise UserError(f"{path}: the sform must be a rotation times the header's spacing; found {problem}")
+    for name, problem in (("qform", header.qform_problem()), ("sform", header.sform_problem())):
+        if problem:
+            raise UserError(f"{path}: the {name} must be a rotation times the header's spacing; found {problem}")
 
 
 def _check_length(path: Path, needed: int, found: int) -> None:

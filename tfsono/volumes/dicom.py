@@ -140,7 +140,8 @@ def _chosen_series(folder: Path, files: dict, others: list[Header], series_id: s
     if not files:
         found = f"only {_named(others)}" if others else "no DICOM file directly in the folder"
         raise UserError(f"{folder}: a DICOM series is needed; found {found}")
-    listed = ", ".join(f"{one} ({len(paths)} files)" for one, paths in files.items())
+    # a SeriesInstanceUID leads to a patient, and lines are kept in audit.json
+    listed = ", ".join(f"{Path(paths[0]).name} (one of {len(paths)} files)" for paths in files.values())
     if series_id is not None and series_id not in files:
         raise UserError(f"{folder}: must hold the series {series_id}; found {listed}")
     if series_id is None and len(files) > 1:
@@ -167,6 +168,9 @@ def _read_headers(where: str, headers: list[Header], spacing_mm) -> Volume:
         stack = _stack_as_stated(where, headers, spacing_mm)
     else:
         stack = checked_stack(where, planes)
+    if len({plane.storage[-1] for plane in planes}) > 1:
+        raise UserError(f"{where}: the slices must have their greys in one order; found MONOCHROME1 and others; export "
+                        "them again")
     lacking = next((plane for plane in planes if plane.spacing_mm is None), None)
     if lacking is not None and spacing_mm is None:
         raise NoSpacingError(where, f"{lacking.spacing_found} ({lacking.name})")

@@ -158,6 +158,7 @@ def check_pixels(path, file: BinaryIO, header: pydicom.Dataset) -> None:
     if bits not in (8, 16, 32) or used is not None and not 1 <= used <= bits or min(sides) < 1 or sides[3] > 4:
         raise UserError(f"{path}: pixels must have 8, 16 or 32 bits, and use no more; found BitsAllocated "
                         f"{str(bits)[:20]}, BitsStored {str(used)[:20]}, {sides[3]} samples; export it again")
+    _check_values(path, header, sides[3])
     check_voxels(path, sides, os.fstat(file.fileno()).st_size)
     syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -173,6 +174,19 @@ def check_pixels(path, file: BinaryIO, header: pydicom.Dataset) -> None:
     if not needed <= length < needed + max(2, row):
         raise UserError(f"{path}: pixel data must have the length that the header says, {needed} bytes; found "
                         f"{length}; copy or export it again")
+
+
+def _check_values(path, header: pydicom.Dataset, samples: int) -> None:
+    """Raises UserError for a sign, highest bit or colours that the pixels cannot have; GDCM takes others for them."""
+    high, sign = header.get("HighBit"), header.get("PixelRepresentation")
+    colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    bits = header.get("BitsAllocated")
+    fits_high = high is None or (header.get("BitsStored") or 1) - 1 <= high < bits
+    is_grey = colours.startswith("MONOCHROME") or colours == "PALETTE COLOR"
+    if not fits_high or sign not in (None, "", 0, 1) or is_grey != (samples == 1):
+        raise UserError(f"{path}: the header must fit its own pixels; found {samples} samples of {bits} bits with "
+                        f"HighBit {str(high)[:20]}, PixelRepresentation {str(sign)[:20]}, PhotometricInterpretation "
+                        f"{colours[:20]!r}; export it again")
 
 
 def _pixel_length(path, file: BinaryIO, is_big: bool) -> int | None:

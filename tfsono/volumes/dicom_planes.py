@@ -6,6 +6,7 @@ that identifies a patient is read. Fields: DICOM PS3.3 C.7.6.2 (image plane), C.
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import warnings
@@ -21,6 +22,7 @@ from pydicom.uid import UID
 from tfsono.errors import UserError
 from tfsono.files import open_regular
 from tfsono.volumes.dicom_bytes import check_nesting, check_pixels
+from tfsono.volumes.units import FARTHEST
 
 DAMAGE = (BytesLengthException, InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError,
           IndexError, NotImplementedError, RecursionError, OverflowError, struct.error, zlib.error)
@@ -34,7 +36,7 @@ _TIMES = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRa
 _TAGS = ["SOPClassUID", "Modality", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagerPixelSpacing",
          "ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "RescaleSlope",
          "RescaleIntercept", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation",
-         "PixelRepresentation", *_TIMES, *_GROUPS]
+         "PixelRepresentation", "HighBit", *_TIMES, *_GROUPS]
 
 _FILMS = ("US", "IVUS", "XA", "RF", "ES")
 """Modalities of which frames without positions are frames in time."""
@@ -57,7 +59,7 @@ class Plane:
         decimals: of the position and of the axes, as written.
         between_mm: SpacingBetweenSlices, or None.
         slope, intercept: of the rescaling.
-        storage: bits and sign of the stored values.
+        storage: bits and sign of the stored values, and whether the largest is black.
     """
 
     path: str
@@ -154,8 +156,28 @@ def _plane(path: str, frame: int, size: tuple[int, int], header: pydicom.Dataset
         path=path, frame=frame, size=size, spacing_mm=spacing, spacing_found=found, position_mm=position,
         axes=None if axes is None else axes.reshape(2, 3), decimals=(decimals, of_axes),
         between_mm=abs(between) if between else None,
-        slope=_number(values, "RescaleSlope", 1.0), intercept=_number(values, "RescaleIntercept", 0.0),
-        storage=(header.get("BitsAllocated"), header.get("PixelRepresentation")))
+        slope=_rescaling(path, values, "RescaleSlope"), intercept=_rescaling(path, values, "RescaleIntercept"),
+        storage=(header.get("BitsAllocated"), header.get("PixelRepresentation"),
+                 header.get("PhotometricInterpretation") == "MONOCHROME1"))
+
+
+def _rescaling(path: str, item, name: str) -> float:
+    """The number, 1 for an absent slope, 0 for an absent intercept: GDCM takes these for what is no number, too.
+
+    Raises:
+        UserError: it is no finite number, or a slope of 0.
+    """
+    found = _number(item, name, math.nan)
+    if math.isfinite(found) and (found or name != "RescaleSlope"):
+        return found
+    try:
+        value = item.get(name)
+    except DAMAGE:
+        value = "what cannot be read"
+    if value is None or value == "":
+        return float(name == "RescaleSlope")
+    raise UserError(f"{path}: {name} must be a finite number up to {FARTHEST:g}, and no slope of 0; found "
+                    f"{str(value)[:40]!r}; export it again")
 
 
 def _group(levels: list, header, sequence: str):
@@ -167,14 +189,15 @@ def _group(levels: list, header, sequence: str):
 
 
 def _numbers(item, name: str, count: int) -> tuple[np.ndarray | None, int]:
-    """The numbers of a field and their most decimals; None where it is absent or not `count` finite numbers."""
+    """The numbers of a field and their most decimals; None where it is absent or not `count` numbers up to `FARTHEST`.
+    """
     try:
         value = item.get(name)
         values = [] if value is None else [value] if isinstance(value, (int, float)) else list(value)
         array = np.array([float(one) for one in values])
     except DAMAGE:
         return None, EXACT
-    if array.size != count or not np.isfinite(array).all():
+    if array.size != count or not (np.abs(array) <= FARTHEST).all():
         return None, EXACT
     return array, max(map(_decimals, values))
 

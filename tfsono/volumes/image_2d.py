@@ -48,14 +48,17 @@ GREY_LEVELS = 16
 OUTLINE_PIXELS = 2.0
 """Largest distance of an open outline from its convex hull, in pixels."""
 
+PIXEL_RANGE_MM = 0.005, 5.0
+"""Millimetres a pixel outside of these are of another unit."""
+
 THIN = 3
 """An outline disappears when it is eroded by a square of this side."""
 
 PNG_WITHOUT_ALPHA = (0, 2)
 """Colour types of PNG: grey levels, colours."""
 
-_DAMAGE = ("premature end", "Premature end", "bad Huffman code", "TIFF_Error")
-"""Of the lines of libjpeg and libtiff, those after which they make up the rest of the image."""
+_DAMAGE = ("premature end", "Premature end", "bad Huffman code", "TIFF_Error", "palette index")
+"""Of the lines of libjpeg, libtiff and libpng, those after which they make up a part of the image."""
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -332,6 +335,10 @@ def _dicom_pixel_size(reader: sitk.ImageFileReader, path: Path, notes: list[str]
     if max(sides) - min(sides) > SQUARE_TOLERANCE * max(sides):
         notes.append(f"pixels of {min(sides):.4g} to {max(sides):.4g} mm, not square or not alike: measured "
                      "in pixels")
+        return None
+    if not PIXEL_RANGE_MM[0] <= max(sides) <= PIXEL_RANGE_MM[1]:
+        notes.append(f"pixels of {max(sides):.4g} mm, where {PIXEL_RANGE_MM[0]:g} to {PIXEL_RANGE_MM[1]:g} mm are "
+                     "possible: measured in pixels")
         return None
     return float(np.mean(sides))
 

@@ -24,6 +24,8 @@ _UPRIGHT = 1
 _LARGEST = 1 << 30
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 _MOST_PAGES = 1000
+_PALETTE, _COLOURS = 3, 320
+"""Of a TIFF: pixels that are numbers of colours, and the tag of these colours."""
 
 
 def is_dicom_file(path) -> bool:
@@ -89,11 +91,11 @@ def _png_orientation(content: bytes) -> int:
     return orientation
 
 
-def _check_inflated(packed: bytes, needed: int) -> None:
-    """ValueError where a zlib stream is not whole or holds fewer bytes."""
+def _check_inflated(packed: bytes, needed: int, most: int) -> None:
+    """ValueError where a zlib stream is not whole, or holds fewer bytes, or more than the whole strip."""
     stream = zlib.decompressobj()
-    found = len(stream.decompress(packed, needed + 1))
-    if found < needed or not (stream.eof or found > needed):
+    found = len(stream.decompress(packed, most + 1))
+    if not needed <= found <= most or not stream.eof:
         raise ValueError("length")
 
 
@@ -156,25 +158,31 @@ def _check_tiff(path: Path, content: bytes) -> None:
         _, position = _tiff_fields(content, position, order)
     if len(seen) > 1:
         raise UserError(f"{path}: an image is one page; found {len(seen)}; save each as its own file")
-    _check_strips(content, _tiff_fields(content, seen[0], order)[0])
+    (entries,) = struct.unpack_from(order + "H", content, seen[0])
+    _check_strips(content, _tiff_fields(content, seen[0], order)[0], (seen[0], seen[0] + 6 + 12 * entries))
 
 
-def _check_strips(content: bytes, fields: dict[int, tuple[int, ...]]) -> None:
+def _check_strips(content: bytes, fields: dict[int, tuple[int, ...]], directory: tuple[int, int]) -> None:
     starts, lengths = (fields.get(strip) or fields[tile] for strip, tile in ((273, 324), (279, 325)))
-    if len(starts) != len(lengths) or any(map(lambda start, length: start + length > len(content), starts, lengths)):
+    if len(starts) != len(lengths):
         raise ValueError("strips")
+    for start, length in zip(starts, lengths, strict=True):
+        if start < 8 or start + length > len(content) or start < directory[1] and start + length > directory[0]:
+            raise ValueError("strips")
+    if fields.get(262) == (_PALETTE,) and _COLOURS not in fields:
+        raise ValueError("header")
     samples, bits, packing = (fields.get(tag, (1,))[0] for tag in (277, 258, 259))
     rows = fields[257][0]
     row_bytes = -(-fields[256][0] * bits * (samples if fields.get(284, (1,))[0] == 1 else 1) // 8)
     planes = 1 if fields.get(284, (1,))[0] == 1 else samples
-    if packing == 1 and 273 in fields and sum(lengths) < rows * row_bytes * planes:
+    if packing == 1 and 273 in fields and not 0 <= sum(lengths) - rows * row_bytes * planes < row_bytes:
         raise ValueError("rows")
     if packing not in (8, 32946) or 273 not in fields:
         return
     a_strip = min(rows, fields.get(278, (rows,))[0])
     for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         first = number * a_strip % (-(-rows // a_strip) * a_strip)
-        _check_inflated(content[start:start + length], row_bytes * min(a_strip, rows - first))
+        _check_inflated(content[start:start + length], row_bytes * min(a_strip, rows - first), row_bytes * a_strip)
 
 
 def _jpeg_orientation(content: bytes) -> int:
@@ -204,13 +212,16 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _bmp_orientation(content: bytes) -> int:
-    """BMP files are never rotated. ValueError where uncompressed rows are missing."""
+    """BMP files are never rotated. ValueError where uncompressed rows are missing, or more are there."""
     (start,) = struct.unpack_from("<I", content, 10)
     (header,) = struct.unpack_from("<I", content, 14)
     if header >= 40:
         columns, rows, _, bits, compression = struct.unpack_from("<iiHHI", content, 18)
-        if compression in (0, 3) and start + abs(rows) * (-(-columns * bits // 32) * 4) > len(content):
+        row_bytes = -(-columns * bits // 32) * 4
+        if compression in (0, 3) and not 0 <= len(content) - start - abs(rows) * row_bytes < row_bytes:
             raise ValueError("rows")
+    if start < 14 + header:
+        raise ValueError("start")
     return _UPRIGHT
 
 
@@ -222,7 +233,9 @@ def _tiff_orientation(content: bytes) -> int:
     (position,) = struct.unpack_from(f"{order}I", content, 4)
     (entries,) = struct.unpack_from(f"{order}H", content, position)
     for number in range(entries):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", content, position + 2 + 12 * number)
-        if tag == _ORIENTATION and kind == 3 and 1 <= value <= 8:
-            return value
+        place = position + 2 + 12 * number
+        tag, kind = struct.unpack_from(f"{order}HH", content, place)
+        if tag == _ORIENTATION and kind in _TIFF_TYPES:
+            (value,) = struct.unpack_from(order + _TIFF_TYPES[kind], content, place + 8)
+            return value if 1 <= value <= 8 else _UPRIGHT
     return _UPRIGHT

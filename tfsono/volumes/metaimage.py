@@ -133,6 +133,9 @@ def _storage(path, fields: dict[str, str], end: int) -> dict:
         if not re.fullmatch(form, text):
             raise UserError(f"{path}: {name} must be a whole number; found {text[:40]!r}; save it again")
     offset = int(skipped) if int(skipped) > 0 else end
+    if offset < end:
+        raise UserError(f"{path}: the voxels must be behind the header of {end} bytes; found HeaderSize {skipped}; "
+                        "save it again")
     if _is_true(fields.get("CompressedData", "")):
         return {"encoding": "gzip", "offset": max(offset, 0), "stored_bytes": int(stored) if stored else None}
     if not _is_true(fields.get("BinaryData", "True")):

@@ -31,6 +31,10 @@ _FORMS_TOLERANCE = 0.1
 
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 
+_ONE_FILE, _TWO_FILES = b"n+1\0", b"ni1\0"
+_LEAST_OFFSET = 352
+"""Of the voxels behind the header and four bytes for its extensions."""
+
 
 @dataclass(frozen=True)
 class NiftiHeader:
@@ -43,6 +47,7 @@ class NiftiHeader:
         data_offset, data_bytes: of the voxels.
         float_type: of voxels that can be NaN or infinite, as NumPy names it (">f4"); "" of all others.
         type_problem: why the type of the voxels is none; "" if it is one.
+        value_problem: what the header says of the voxels' place or scale that cannot be; "" if there is nothing.
         unit: of the spacing and the forms; "" where the header leaves it open.
         qform, sform: [3, 4] in the header's units and axes (RAS), or None where the header has none.
     """
@@ -54,6 +59,7 @@ class NiftiHeader:
     data_bytes: int
     float_type: str
     type_problem: str
+    value_problem: str
     unit: str
     qform: np.ndarray | None
     sform: np.ndarray | None
@@ -71,6 +77,14 @@ class NiftiHeader:
         if positive(self.spacing, 3) and not np.allclose(lengths, self.spacing, rtol=_SCALE_TOLERANCE, atol=0):
             return f"columns of {_three(lengths)} against a spacing of {_three(self.spacing)}; correct the header"
         return f"a shear, {shear_text(self.shear)}; {RESAMPLE}" if self.shear > LARGEST_SHEAR else ""
+
+    def qform_problem(self) -> str:
+        """Why the qform, where it is the only form, is not a rotation times the spacing; "" if it is."""
+        if self.qform is None or not positive(self.spacing, 3):
+            return ""
+        lengths = np.linalg.norm(self.qform[:, :3], axis=0)
+        unfit = self.sform is None and not np.allclose(lengths, self.spacing, rtol=_SCALE_TOLERANCE, atol=0)
+        return f"columns of {_three(lengths)} against a spacing of {_three(self.spacing)}" if unfit else ""
 
     @property
     def shear(self) -> float:
@@ -186,19 +200,18 @@ def _parse(start: bytes, order: str) -> NiftiHeader:
     code, bits = struct.unpack_from(order + "2h", start, 70)
     spacing = struct.unpack_from(order + "8f", start, 76)
     (data_offset,) = struct.unpack_from(order + "f", start, 108)
-    # Where the voxels are in the same file, ITK accepts no offset into the header itself.
-    least = 348 if start[344:347] == b"n+1" else 0
     size = sides[1 : sides[0] + 1] if 1 <= sides[0] <= 7 else ()
     size = (*size[:3], *(side or 1 for side in size[3:]))  # an unused dimension of 0 is 1 to every reader
     return NiftiHeader(
         order=order,
         size=size,
         spacing=spacing[1 : 1 + min(3, len(size))],
-        data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, least),
+        data_offset=max(int(data_offset) if math.isfinite(data_offset) else 0, 0),
         data_bytes=math.prod(size) * _BITS.get(code, 0) // 8,
         float_type=order + _FLOATS[code] if code in _FLOATS else "",
         type_problem=_type_problem(code, bits),
-        unit=_UNITS.get(start[123] & 7, "") if _has_forms(start) else "",
+        value_problem=_value_problem(start, order),
+        unit=_UNITS.get(start[123] & 7, "") if is_nifti(start) else "",
         qform=_qform(start, order),
         sform=_sform(start, order),
     )
@@ -210,15 +223,26 @@ def _type_problem(code: int, bits: int) -> str:
     return f"datatype {code} of {_BITS[code]} bits with bitpix {bits}" if bits != _BITS[code] else ""
 
 
-def _has_forms(start: bytes) -> bool:
-    """Whether it is NIfTI: Analyze 7.5 has other fields there."""
-    return start[344:347] in (b"n+1", b"ni1")
+def _value_problem(start: bytes, order: str) -> str:
+    """What ITK would pass over: it takes the end of the header for voxels, and values as they are stored."""
+    offset, slope, intercept = struct.unpack_from(order + "3f", start, 108)
+    if start[344:348] == _ONE_FILE and not (offset >= _LEAST_OFFSET and offset % 1 == 0):
+        return f"vox_offset {offset:g}, where the header has {_LEAST_OFFSET} bytes"
+    scaled = is_nifti(start) and slope and not math.isnan(slope)  # NaN, as nibabel writes it, is no scale
+    if scaled and not (math.isfinite(slope) and math.isfinite(intercept)):
+        return f"scl_slope {slope:g}, scl_inter {intercept:g}"
+    return ""
+
+
+def is_nifti(start: bytes) -> bool:
+    """Whether a header is of NIfTI-1, and not of Analyze 7.5, which has other fields in the place of the forms."""
+    return start[344:348] in (_ONE_FILE, _TWO_FILES)
 
 
 def _qform(start: bytes, order: str) -> np.ndarray | None:
     """From the quaternion, its offset and the spacing, as nifti1.h says."""
     (code,) = struct.unpack_from(order + "h", start, 252)
-    if not _has_forms(start) or code <= 0:
+    if not is_nifti(start) or code <= 0:
         return None
     b, c, d, *offset = struct.unpack_from(order + "6f", start, 256)
     left, *spacing = struct.unpack_from(order + "4f", start, 76)
@@ -240,7 +264,7 @@ def _corners_mm(affine: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _sform(start: bytes, order: str) -> np.ndarray | None:
     (code,) = struct.unpack_from(order + "h", start, 254)
-    if not _has_forms(start) or code <= 0:
+    if not is_nifti(start) or code <= 0:
         return None
     return np.array(struct.unpack_from(order + "12f", start, 280), np.float64).reshape(3, 4)
 

@@ -141,6 +141,10 @@ def _check_geometry(path, fields: dict[str, str], axes: int) -> None:
     for name in ("space origin", "space directions", "measurement frame"):
         for vector in re.findall(r"\(([^)]*)\)", fields.get(name, "")):
             check_finite(path, name, vector.replace(",", " "), len(vector.split(",")))
+    origin = fields.get("space origin", "()")
+    if not re.fullmatch(r"\([^()]*\)", origin):
+        raise UserError(f"{path}: space origin must be one vector, such as (1,2,3); found {origin[:80]!r}; correct the "
+                        "header")
     for name in ("spacings", "axis mins", "axis maxs", "thicknesses"):
         values = floats(fields.get(name, " ".join(["1"] * axes)))
         if len(values) != axes or any(map(math.isinf, values)):

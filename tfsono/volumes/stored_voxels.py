@@ -107,8 +107,7 @@ class StoredVoxels:
         with open_regular(file) as stream:
             self._seek(stream, 0)
             words = stream.read(_LONGEST_TEXT * count).replace(b",", b" ").split()
-        if len(words) < count:
-            raise self._short(file, len(words), count, "numbers")
+        self._check_length(file, len(words), count, "numbers")
         kind = self.dtype.newbyteorder("=")
         try:
             values = np.array(words[:count]).astype(kind if kind.kind == "f" else np.dtype(f"{kind.kind}8"))
@@ -147,8 +146,16 @@ class StoredVoxels:
                 raise self._short(stream.name, stream.tell(), needed)
         if self.encoding == "raw":
             stream.seek(self.skipped_bytes, os.SEEK_CUR)
-            if length - stream.tell() < needed:
-                raise self._short(stream.name, max(0, length - stream.tell()), needed)
+            self._check_length(stream.name, max(0, length - stream.tell()), needed)
+
+    def _check_length(self, file, found: int, needed: int, unit: str = "bytes") -> None:
+        """Neither less than the voxels, nor a slice more, unless the header says where they begin in the data file."""
+        if found < needed:
+            raise self._short(file, found, needed, unit)
+        is_a_part = self.skipped_bytes or self.skipped_lines or self.offset and self.files != (self.path,)
+        if found >= needed + needed * len(self.files) // math.prod(self.size[2:]) and not is_a_part:
+            raise UserError(f"{file}: the file must hold the voxels that its header declares, {needed} {unit}; found "
+                            f"{found}; correct the header, or save it again")
 
     def _short(self, file, found: int, needed: int, unit: str = "bytes") -> UserError:
         return UserError(f"{file}: the file must hold all voxels that its header declares; found {found} {unit} of "
@@ -190,4 +197,6 @@ def data_file(path: Path, name: str) -> Path:
     if not found.exists():
         raise UserError(f"{path}: the data file that it names must be next to it; found no {plain[:80]}")
     check_regular(found)
+    if found.samefile(path):
+        raise UserError(f"{path}: the data file that it names must be another file; found its own name; save it again")
     return found

@@ -22,6 +22,9 @@ _UNSTATED = ("", "?", "??", "???", "unknown", "none", "unspecified")
 """A header with one of these leaves its unit open; every reader takes millimetres."""
 
 
+FARTHEST = 1e9
+"""Of an origin in any unit: ITK overflows far beyond it, and then takes a spacing of 1."""
+
 LONGEST_LINE = 500
 """Letters of a line of a text header: ITK's readers have arrays of fixed length for some of them."""
 
@@ -97,10 +100,11 @@ def sides_of(path, count_name: str, count: str, name: str, text: str) -> tuple[i
 
 
 def check_finite(path, name: str, text: str, count: int) -> None:
-    """Raises UserError for a field that does not hold `count` finite numbers: ITK takes 0 for NaN."""
+    """Raises UserError for a field that does not hold `count` numbers up to `FARTHEST`: ITK takes 0 for NaN."""
     values = floats(text)
-    if len(values) != count or not all(map(math.isfinite, values)):
-        raise UserError(f"{path}: {name} must hold {count} finite numbers; found {text[:80]!r}; correct the header")
+    if len(values) != count or not all(abs(value) <= FARTHEST for value in values):
+        raise UserError(f"{path}: {name} must hold {count} finite numbers up to {FARTHEST:g}; found {text[:80]!r}; "
+                        "correct the header")
 
 
 def _millimetres(path, unit: str) -> float:

@@ -21,6 +21,9 @@ LARGEST_SHEAR = 1e-2
 SMALLEST_SHEAR = 1e-4
 """Axes closer to a right angle than this are kept as they are: headers keep few digits."""
 
+FARTHEST_MM = 1e6
+"""Largest spacing, and coordinate of an origin: a kilometre."""
+
 USUAL_SPACING_MM = (0.02, 20.0)
 """A voxel's side outside these probably has the wrong unit."""
 
@@ -255,10 +258,11 @@ def _check_shape(image: sitk.Image, path: str) -> None:
 
 def _check_grid(image: sitk.Image, path: str) -> None:
     spacing = np.asarray(image.GetSpacing())
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise UserError(f"{path}: the spacing must be positive; found {_words(spacing)} mm")
-    if not np.isfinite(image.GetOrigin()).all():
-        raise UserError(f"{path}: the origin must be finite; found {_words(image.GetOrigin())} mm")
+    if not ((0 < spacing) & (spacing <= FARTHEST_MM)).all():
+        raise UserError(f"{path}: the spacing must be positive, up to {FARTHEST_MM:g} mm; found {_words(spacing)} mm")
+    if not (np.abs(image.GetOrigin()) <= FARTHEST_MM).all():
+        raise UserError(f"{path}: the origin must be finite, up to {FARTHEST_MM:g} mm; found "
+                        f"{_words(image.GetOrigin())} mm")
     matrix = np.asarray(image.GetDirection()).reshape(3, 3)
     if not np.allclose((matrix**2).sum(axis=0), 1, rtol=0, atol=LENGTH_TOLERANCE):
         raise UserError(f"{path}: the axes must be perpendicular unit vectors; found direction "

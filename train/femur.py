@@ -108,15 +108,18 @@ def compiled(network, config: FemurConfig):
     from tfsono.losses.joint import heatmap_loss, mask_loss
     from tfsono.models.femur import discriminator
     from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates
-    from tfsono.training.optimizers import optimizer
+    from tfsono.training.optimizers import learning_rate, optimizer
 
     losses = {"mask": mask_loss(config.hybrid_loss, config.dice_weight),
-              "heatmaps": heatmap_loss(config.centre_distance_weight * config.centre_distance, config.soft_argmax_beta)}
+              "heatmaps": heatmap_loss(config.centre_distance_weight * config.centre_distance, config.soft_argmax_beta,
+                                       config.centre_distance_from_peak)}
     weights = {"mask": config.segmentation_weight, "heatmaps": config.heatmap_weight}
     losses, weights = ({name: held[name] for name in config.outputs} for held in (losses, weights))
     rate, trained = config.learning_rate, network
+    if config.schedule == "last_quarter":
+        rate = learning_rate(rate, config.schedule, 0, config.branch_steps)
     if config.adversarial:
-        rate = StageRates(config.learning_rate, config.adversarial_learning_rate, config.branch_steps)
+        rate = StageRates(rate, config.adversarial_learning_rate, config.branch_steps)
         trained = AdversarialTrainer(
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
@@ -139,8 +142,8 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
         module = SliceModule(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
                                           config.roi_part))
     else:
-        module = FemurModule(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
-                                          config.heatmap_decode), None)
+        module = FemurModule(RegionReader(network, config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
+                                          decode=config.heatmap_decode, sigma=config.heatmap_sigma), None)
     return schedule_of(config, score), (lambda: validated(module, config, cache, names)) if names else None
 
 

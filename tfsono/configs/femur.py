@@ -77,6 +77,9 @@ class FemurConfig:
     centre_distance: bool = paper(True, "Eq. 1, of soft-argmax points, in diagonals of the region; false in the rows "
                                         "without it")
     centre_distance_weight: float = paper(0.5, "Eq. 2: gamma, inside beta's bracket")
+    centre_distance_from_peak: float = ours(0.0, "option: Eq. 1 only for landmarks whose map exceeds this, such as 0.3: "
+                                                 "the centre of an untrained map is that of its noise; any number from "
+                                                 "0, which takes all")
     heatmap_sigma: float = ours(3.0, "voxels of the network's grid; not stated")
     soft_argmax_beta: float = ours(50.0, "of Eq. 1; a soft-argmax without temperature gives the middle of the region")
 
@@ -93,6 +96,8 @@ class FemurConfig:
 
     # Optimisation; an epoch is 840 regions
     learning_rate: float = ours(1e-3, "not stated; the lineage")
+    schedule: str = ours("constant", "not stated; or last_quarter: to zero within the last quarter of the steps before "
+                                     "the adversarial stage")
     adam_beta_1: float = ours(0.5, "not stated; the lineage")
     iterations: int = paper(13440, "Sec. III-A: 16 epochs of 840, one region per step")
     record_every: int = ours(420, "steps between records (save, validate, log): half an epoch")
@@ -102,9 +107,9 @@ class FemurConfig:
     # Inference
     largest_component: bool = ours(True, "not stated; keep the largest component of the mask")
     fill_holes: bool = ours(True, "not stated")
-    heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, around it. Of exact "
-                                          "Gaussians of sigma 3 they miss by 0.48 and 0.31 voxels "
-                                          "(benchmarks/decoding.py)")
+    heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, in 2 voxels around "
+                                          "it, or wide_centroid, in 1.5 sigma. Of exact Gaussians of sigma 3 they miss "
+                                          "by 0.48, 0.31 and 0.00 voxels (benchmarks/decoding.py)")
     outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger "
                                       "than in training, unless spacing_mm resamples them; at half the voxel size "
                                       "the Dice of hip fell from 0.95 to 0.26")
@@ -175,7 +180,7 @@ def _network_rules(config: FemurConfig):
     yield len(config.discriminator_widths) == 6, "discriminator_widths", "six numbers"
     yield one_of(config, "norm_at_test", ("tile", "moving"))
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
-    yield one_of(config, "heatmap_decode", ("argmax", "centroid"))
+    yield one_of(config, "heatmap_decode", ("argmax", "centroid", "wide_centroid"))
     yield not config.adversarial or config.network == "brndc", "adversarial", "false: the stage is of brndc alone"
     yield (not config.start_from or config.adversarial, "start_from",
            "none: only the adversarial stage starts from a trained network")
@@ -184,6 +189,7 @@ def _network_rules(config: FemurConfig):
 
 def _training_rules(config: FemurConfig):
     yield one_of(config, "hybrid_loss", ("corrected", "lineage"))
+    yield one_of(config, "schedule", ("constant", "last_quarter"))
     yield one_of(config, "precision", ("float32", "mixed_bfloat16", "mixed_float16"))
     for name in ("dice_weight", "segmentation_weight", "heatmap_weight", "centre_distance_weight", "adversarial_weight",
                  "discriminator_noise", "iterations", "adversarial_iterations"):
@@ -245,6 +251,8 @@ VARIANTS = {
 
 REMOVED = {"centre_distance_unit": "diagonal", "centre_distance_point": "soft_argmax",
            "generator_loss": "non_saturating", "jit_compile": False}
+AT_TEST = ("roi_margin", "roi_smallest_part", "roi_part", "norm_at_test", "largest_component", "fill_holes",
+           "heatmap_decode")
 ADDED = {"outside_factor": 2.0}
 
-FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)
+FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

@@ -211,6 +211,7 @@ VARIANTS = {
 VARIANTS["tuned_no_deep_supervision"] = {**VARIANTS["tuned"], **VARIANTS["no_deep_supervision"]}
 
 REMOVED = {"c3d_time_axis": "z", "jit_compile": False}
+AT_TEST = ("norm_at_test", "tiling", "tile_weighting", "tile_batch", "mirror_at_test", "largest_component", "fill_holes")
 ADDED = {"outside_factor": 2.0}
 
-HIP = Choices("hip", HipConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)
+HIP = Choices("hip", HipConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
             noisy = maps + random.normal(0, noise, maps.shape).astype(np.float32)
             found = {name: np.linalg.norm(np.array(decoded(noisy, name, sigma)) - points, axis=-1).mean()
                      for name in ("argmax", "centroid", "wide_centroid")}
-            print(f"sigma {sigma:g}, noise {noise:g}: " + ", ".join(f"{name} {miss:.2f}" for name, miss in found.items()),
-                  flush=True)
+            missed = ", ".join(f"{name} {miss:.2f}" for name, miss in found.items())
+            print(f"sigma {sigma:g}, noise {noise:g}: {missed}", flush=True)
 
 
 if __name__ == "__main__":

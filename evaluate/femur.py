@@ -106,11 +106,12 @@ def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: st
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no reference box; train with a --roi_run")
     found, ends, seen = predicted(module, own, config, box if with_box else None)
-    region = region_of(ends, config.roi_margin, case)
+    region = None if with_box else region_of(ends, config.roi_margin, case)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
            "members": len(group.runs), "region": REFERENCE_BOX if with_box else FOUND_BOX if seen else WHOLE,
            "box_iou": box_iou(Box(ends[:3], ends[3:]), box) if box and not with_box else float("nan"),
-           **coverage(None if with_box else region, reference), **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is)}
+           **coverage(region, reference),
+           **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is)}
     return row | keep(folder, case.name, found, own, config.landmark_names)
 
 
@@ -181,7 +182,7 @@ def figures(evaluation, rows: list[dict]) -> list:
     agreement_figure(folder / "agreement.png", agreements_of(methods, measurements_of(landmarks)),
                      "Fig. 4: agreement with the reference")
     found = [Figure(folder / "agreement.png", "Fig. 4. Bland and Altman: prediction minus reference over their mean, "
-                    "with the bias and its limits (1.96 standard deviations).")]
+                    "with the bias and its limits (1.96 standard deviations); of several runs in a row, their mean.")]
     for stem, columns, shown in (("methods1", TABLE_1, mask_means(rows)),
                                  ("methods2", table_2(landmarks), landmark_means(rows, landmarks))):
         if shown:

@@ -289,10 +289,10 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
                         help="also evaluate the ensemble of each row's runs, and of all runs: one more row each")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
                         type=functools.partial(assignment, choices),
-                        help="evaluate the runs with other values of fields that change no weight, which the rows' names "
-                             f"then have: {', '.join(choices.at_test)}")
+                        help="evaluate the runs with other values of fields that change no weight, which then are in "
+                             f"the rows' names: {', '.join(choices.at_test)}")
     parser.add_argument("--as_trained", action="store_true",
-                        help="with --set: also evaluate the runs with the values of their training, in rows of their own")
+                        help="with --set: also evaluate the runs with the values of their training, in other rows")
     return parser
 
 
@@ -304,8 +304,8 @@ def assignment(choices: Choices, text: str) -> tuple[str, typing.Any]:
     """
     name, separator, value = text.partition("=")
     if not separator or name not in choices.at_test:
-        raise UserError(f"--set: expected FIELD=VALUE with a field that changes no weight ({', '.join(choices.at_test)}), "
-                        f"found {printable(text)[:80]}")
+        raise UserError(f"--set: expected FIELD=VALUE, with one of the fields {', '.join(choices.at_test)}; found "
+                        f"{printable(text)[:80]}")
     try:
         return name, parse_value(choices.config, name, value)
     except UserError as error:

@@ -18,6 +18,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 from tfsono.config import training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
+from tfsono.sides import side_pairs
 from tfsono.surroundings import prepare_tensorflow
 
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
@@ -77,12 +78,14 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
                                varied=config.slice_augmentation == "random",
                                rotation_degrees=max(config.rotation_degrees, default=0.0),
                                scales=(min(config.scales, default=1.0), max(config.scales, default=1.0)),
-                               flips=config.flips)
+                               flips=config.flips, exchanged_labels=side_pairs(config.label_names, first=1))
         return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.excluded)
     sampling = RegionSampling(margin=config.roi_margin, ratio=config.roi_ratio, stride=config.stride,
                               sigma=config.heatmap_sigma, outputs=config.outputs, augmentation=config.augmentation,
                               rotation_degrees=config.rotation_degrees, scales=config.scales, seed=config.seed,
-                              flips=config.flips)
+                              flips=config.flips, jitter=config.region_jitter,
+                              exchanged=side_pairs(config.landmark_names),
+                              exchanged_labels=side_pairs(config.label_names, first=1))
     sources, excluded = region_sources(cache, names, sampling)
     check_regions(sources, config)
     return lambda steps: region_dataset(cache.path, "femur", sources, sampling, steps), excluded
@@ -90,13 +93,17 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
 
 def check_regions(sources: list, config: FemurConfig) -> None:
     """Refuses what TensorFlow's CPU kernels silently compute wrongly (2.21 with oneDNN): see docs/traps.md."""
-    from tfsono.geometry.regions import network_grid
+    from tfsono.geometry.regions import Box, network_grid
     from tfsono.training.start import has_gpu
 
     if config.precision != "mixed_bfloat16" or has_gpu():
         return
     for source in sources:
-        sides = network_grid(source.box, config.roi_ratio, config.stride).padded
+        box = source.box
+        if config.region_jitter:  # the least that is left of the reference's box beyond a face of the volume
+            box = Box((0, 0, 0), [min(n, int((1 - 2 * config.region_jitter) * n) + config.roi_margin)
+                                  or 1 for n in source.reference.sides])
+        sides = network_grid(box, config.roi_ratio, config.stride).padded
         if min(sides) <= 2 * config.stride:
             raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for a region {min(sides)} voxels "
                             f"wide ({source.name}: 2 or fewer at the lowest level); take float32, or a larger "

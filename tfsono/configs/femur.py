@@ -55,7 +55,10 @@ class FemurConfig:
     scales: tuple[float, ...] = ours((0.9, 1.1), "not stated; 4 rotations, 2 scales and none are 7, times 4 flips of x "
                                                  "and y: 28")
 
-    flips: bool = paper(True, "Sec. III-A: flips of x and y; false where landmarks distinguish right from left")
+    flips: bool = paper(True, "Sec. III-A: flips of x and y; names that differ in left and right alone are exchanged")
+    region_jitter: float = ours(0.0, "option: the second stage is trained in boxes of the reference, and tested in "
+                                     "those of the first stage; above 0 its boxes are moved and scaled in training by "
+                                     "up to this fraction of their sides, such as 0.2")
 
     # Network
     network: str = paper("brndc", "Sec. II-B; or unet_roi, unet_s, unet_l, brn")
@@ -77,9 +80,9 @@ class FemurConfig:
     centre_distance: bool = paper(True, "Eq. 1, of soft-argmax points, in diagonals of the region; false in the rows "
                                         "without it")
     centre_distance_weight: float = paper(0.5, "Eq. 2: gamma, inside beta's bracket")
-    centre_distance_from_peak: float = ours(0.0, "option: Eq. 1 only for landmarks whose map exceeds this, such as 0.3: "
-                                                 "the centre of an untrained map is that of its noise; any number from "
-                                                 "0, which takes all")
+    centre_distance_from_peak: float = ours(0.0, "option: Eq. 1 only for landmarks whose map exceeds this, such as "
+                                                 "0.3: the centre of an untrained map is that of its noise; any number "
+                                                 "from 0, which takes all")
     heatmap_sigma: float = ours(3.0, "voxels of the network's grid; not stated")
     soft_argmax_beta: float = ours(50.0, "of Eq. 1; a soft-argmax without temperature gives the middle of the region")
 
@@ -169,6 +172,7 @@ def _data_rules(config: FemurConfig):
     yield 0 < config.roi_ratio <= 1, "roi_ratio", "above 0 and up to 1"
     yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield one_of(config, "slice_augmentation", ("random", "none"))
+    yield 0 <= config.region_jitter < 0.5, "region_jitter", "at least 0 and under 0.5"
     yield all(0 < angle <= 180 for angle in config.rotation_degrees), "rotation_degrees", "above 0 and up to 180"
     yield all(0.5 <= scale <= 2 for scale in config.scales), "scales", "between 0.5 and 2"
 
@@ -253,6 +257,6 @@ REMOVED = {"centre_distance_unit": "diagonal", "centre_distance_point": "soft_ar
            "generator_loss": "non_saturating", "jit_compile": False}
 AT_TEST = ("roi_margin", "roi_smallest_part", "roi_part", "norm_at_test", "largest_component", "fill_holes",
            "heatmap_decode")
-ADDED = {"outside_factor": 2.0}
+ADDED = {"outside_factor": 2.0, "schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0}
 
 FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

@@ -78,8 +78,8 @@ class PoseConfig:
 
     # Adversarial refinement
     discriminator_widths: tuple[int, ...] = ours((32, 64, 128, 256), "not stated; kernels of side 4, stride 2")
-    adversarial_share: float = ours(0.01, "not stated; the adversarial loss is scaled to this fraction of the L2 loss; any "
-                                          "number, 0 trains on without it")
+    adversarial_share: float = ours(0.01, "not stated; the adversarial loss is scaled to this fraction of the L2 loss; "
+                                          "any number, 0 trains on without it")
     adversarial_learning_rate: float = ours(1e-4, "not stated; the lineage")
 
     # Optimisation; an epoch is 800 volumes

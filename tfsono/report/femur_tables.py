@@ -92,7 +92,8 @@ def mask_means(rows: Rows) -> dict[str, list[dict]]:
 
 def landmark_means(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, list[dict]]:
     """The same of landmarks. `undefined` is excluded: it counts empty masks, which make no landmark undefined."""
-    keys = [*(column[0] for column in table_2(landmarks)), "mre_mm", "contradiction", *["exchanged_mm"] * (len(landmarks) == 2),
+    keys = [*(column[0] for column in table_2(landmarks)), "mre_mm", "contradiction",
+            *["exchanged_mm"] * (len(landmarks) == 2),
             *(f"mask_distance_{name}_mm" for name in landmarks)]
     means = {method: case_means(group, keys) for method, group in by_method(rows).items() if has(group, "mre_mm")}
     return {method: [{key: value for key, value in case.items() if key != "undefined"} for case in cases]
@@ -118,7 +119,7 @@ def paper_rows(printed: dict, columns: tuple) -> dict[str, dict]:
 
 
 def region_table(methods: Mapping[str, Rows]) -> Table:
-    """Sec. III-B: the overlap of the found and the reference box, what the enlarged one holds, where nothing was found."""
+    """Sec. III-B: the overlap of the found and the reference box, and what the enlarged one holds."""
     rows = []
     for name, group in methods.items():
         found = [summarise(metric_values(group, Metric(key, "", 1, 100.0)))
@@ -126,8 +127,8 @@ def region_table(methods: Mapping[str, Rows]) -> Table:
         nothing = sum(row["region"] == WHOLE for row in group)
         region = REFERENCE_BOX if group[0]["region"] == REFERENCE_BOX else FOUND_BOX
         rows.append((name, region, len(group), nothing, *found))
-    note = (f"IoU of the boxes before enlargement; the paper: {PAPER_IOU_PERCENT} %. Inside the enlarged box: the share "
-            "of the reference mask, and the cases with every landmark. Where nothing is found, the region is the whole "
-            "volume.")
+    note = (f"IoU of the boxes before enlargement; the paper: {PAPER_IOU_PERCENT} %. Inside the enlarged box: the "
+            "share of the reference mask, and the cases with every landmark. Where nothing is found, the region is the "
+            "whole volume.")
     headings = ("Method", "Region", "Predictions", "Nothing found", "IoU %", "Mask inside %", "All landmarks inside %")
     return Table("Regions", headings, tuple(rows), note, (None, None, 0, 0, 1, 1, 1))

@@ -45,7 +45,7 @@ class Evaluation:
 
     def groups(self, methods: Sequence[str], kinds: Sequence[str] = ()) -> list[Group]:
         """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`."""
-        kinds = [", ".join(filter(None, (kind, *run.settings.words_at_test())))
+        kinds = [" with ".join(filter(None, (kind, " and ".join(run.settings.words_at_test()))))
                  for kind, run in zip(kinds or [""] * len(self.runs), self.runs, strict=True)]
         return groups_of(self.runs, methods, self.ensemble, kinds)
 

@@ -95,8 +95,9 @@ def test_no_transform_reaches_beyond_the_window(augmentation):
     """The highest reach of 2000 drawn matrices, in voxels."""
     patch, spacing = np.array((8, 16, 24)), np.array([0.6, 0.6, 1.2], np.float32)
     seeds = tf.stack([tf.fill([2000], 7), tf.range(2000)], 1)
-    matrices = tf.map_fn(lambda seed: random_matrix(seed, augmentation, spacing), seeds,
-                         fn_output_signature=tf.float32).numpy()
+    drawn = tf.function(lambda: tf.map_fn(lambda seed: random_matrix(seed, augmentation, spacing), seeds,
+                                          fn_output_signature=tf.float32))
+    matrices = drawn().numpy()
     reached = (np.abs(matrices) @ ((patch - 1) / 2)).max(axis=0)
     window = np.array(augmentation.window(tuple(patch), spacing))
     assert (reached <= (window - 1) / 2).all() and ((window - patch) % 2 == 0).all()

@@ -1,4 +1,4 @@
-"""How far a decoded landmark is from the centre of its Gaussian: the highest voxel, and the centroid around it.
+"""How far a decoded landmark is from the centre of its Gaussian: the highest voxel, and two centroids around it.
 
     python benchmarks/decoding.py [--sigma 1.5 2.5 3] [--noise 0 0.05] [--points 500] [--side 21]
 
@@ -20,7 +20,7 @@ prepare_tensorflow()
 
 import numpy as np
 
-from tfsono.geometry.heatmaps import argmax_points, centroid_points, gaussian_maps
+from tfsono.geometry.heatmaps import decoded, gaussian_maps
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,9 +37,10 @@ def main(argv: list[str] | None = None) -> None:
         maps = np.array(gaussian_maps(points, size, sigma))
         for noise in arguments.noise:
             noisy = maps + random.normal(0, noise, maps.shape).astype(np.float32)
-            highest, centroid = (np.linalg.norm(np.array(decode(noisy)) - points, axis=-1).mean()
-                                 for decode in (argmax_points, centroid_points))
-            print(f"sigma {sigma:g}, noise {noise:g}: highest voxel {highest:.2f}, centroid {centroid:.2f}", flush=True)
+            found = {name: np.linalg.norm(np.array(decoded(noisy, name, sigma)) - points, axis=-1).mean()
+                     for name in ("argmax", "centroid", "wide_centroid")}
+            missed = ", ".join(f"{name} {miss:.2f}" for name, miss in found.items())
+            print(f"sigma {sigma:g}, noise {noise:g}: {missed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -205,8 +205,8 @@ def infer_femur(config) -> None:
     base = resident_bytes()
     first = dataclasses.replace(config, network="unet_roi")
     finder = SliceModule(RegionFinder(build(first), first.stride, config.slice_batch, config.roi_smallest_part))
-    module = FemurModule(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
-                                      config.heatmap_decode), None)
+    module = FemurModule(RegionReader(build(config), config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
+                                      decode=config.heatmap_decode, sigma=config.heatmap_sigma), None)
     began = time.perf_counter()
     finder(image, spacing)
     middle = time.perf_counter()

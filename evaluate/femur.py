@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         groups = groups_of(evaluation, arguments.region)
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
         tables = femur_tables(rows, tuple(evaluation.cache.landmarks), arguments.empty_is)
-        tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions"))
+        tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order"))
         evaluation.write_page(groups, tables, figures(evaluation, rows), "masks, landmarks")
 
 
@@ -96,7 +96,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: st
     `with_box` takes the reference box instead of the first stage's.
     """
     from tfsono.geometry.regions import Box, box_iou, box_of
-    from tfsono.metrics.femur_case import MaskAndPoints, joint_metrics
+    from tfsono.metrics.femur_case import MaskAndPoints, coverage, joint_metrics
     from tfsono.report.femur_tables import FOUND_BOX, REFERENCE_BOX, WHOLE
 
     config, own = group.first.config, case.own
@@ -106,11 +106,23 @@ def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: st
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no reference box; train with a --roi_run")
     found, ends, seen = predicted(module, own, config, box if with_box else None)
+    region = None if with_box else region_of(ends, config.roi_margin, case)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
            "members": len(group.runs), "region": REFERENCE_BOX if with_box else FOUND_BOX if seen else WHOLE,
            "box_iou": box_iou(Box(ends[:3], ends[3:]), box) if box and not with_box else float("nan"),
+           **coverage(region, reference),
            **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is)}
     return row | keep(folder, case.name, found, own, config.landmark_names)
+
+
+def region_of(ends, margin: int, case):
+    """A predicted box on the case's own grid, enlarged as the second stage does on the network's."""
+    import numpy as np
+
+    from tfsono.geometry.regions import Box, enlarged
+
+    step = np.array(case.own.size) / case.image.shape
+    return enlarged(Box(ends[:3], ends[3:]), np.rint(margin * step).astype(int), case.own.size)
 
 
 def predicted(module, own, config, box) -> tuple:
@@ -153,8 +165,8 @@ def summary_text(row: dict) -> str:
     import math
 
     parts = [f"{word} {row[key]:.{digits}f}{unit}" for key, word, digits, unit in (
-        ("dice", "Dice", 3, ""), ("mre_mm", "landmarks", 2, " mm"), ("length_error_mm", "length", 2, " mm"),
-        ("box_iou", "box", 2, "")) if key in row and not math.isnan(row[key])]
+        ("dice", "Dice", 3, ""), ("mre_mm", "landmarks", 2, " mm"), ("length_error_mm", "length error", 2, " mm"),
+        ("box_iou", "box IoU", 2, "")) if key in row and not math.isnan(row[key])]
     return ", ".join(parts + [f"{row['absent']:.0f} labels absent"] * bool(row["absent"]))
 
 
@@ -170,7 +182,7 @@ def figures(evaluation, rows: list[dict]) -> list:
     agreement_figure(folder / "agreement.png", agreements_of(methods, measurements_of(landmarks)),
                      "Fig. 4: agreement with the reference")
     found = [Figure(folder / "agreement.png", "Fig. 4. Bland and Altman: prediction minus reference over their mean, "
-                    "with the bias and its limits (1.96 standard deviations).")]
+                    "with the bias and its limits (1.96 standard deviations); of several runs in a row, their mean.")]
     for stem, columns, shown in (("methods1", TABLE_1, mask_means(rows)),
                                  ("methods2", table_2(landmarks), landmark_means(rows, landmarks))):
         if shown:

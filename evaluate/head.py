@@ -248,7 +248,7 @@ def figures(evaluation, rows: list[dict], heads: dict) -> list:
     means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in methods.items()}
     cases_figure(folder / "methods.png", means, metrics)
     found = [Figure(folder / "agreement.png", "Bland and Altman: prediction minus reference over their mean, with the "
-                    "bias and its limits (1.96 standard deviations)."),
+                    "bias and its limits (1.96 standard deviations); of several runs in a row, their mean."),
              Figure(folder / "methods.png", "Every test case, by method.")]
     for number, (method, group) in enumerate(methods.items(), 1):
         found += draw_examples(evaluation, f"{number}", method, group, heads)

@@ -19,7 +19,7 @@ SCRIPTS = ("train", "evaluate", "benchmarks", "workflow")
 # Imports go down only, or stay in one package: a folder or file directly under tfsono/, or a folder of scripts.
 LAYERS = (
     ("errors", "__init__"),
-    ("files", "progress", "structure", "surroundings"),
+    ("files", "progress", "sides", "structure", "surroundings"),
     ("locks", "config", "hdf5"),
     ("configs", "geometry"),
     ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d"),
@@ -39,15 +39,15 @@ LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for packag
 
 # Without TensorFlow a package runs on Keras's other backends; without Keras it loads fast, as `--help` must.
 NO_TENSORFLOW = (
-    "errors", "files", "locks", "hdf5", "progress", "structure", "surroundings", "config", "__init__", "configs",
-    "geometry", "layers", "losses", "models", "metrics", "volumes", "phantoms", "report", "c3d",
+    "errors", "files", "locks", "hdf5", "progress", "sides", "structure", "surroundings", "config", "__init__",
+    "configs", "geometry", "layers", "losses", "models", "metrics", "volumes", "phantoms", "report", "c3d",
 )
 # Exceptions: one operation that Keras lacks on TensorFlow (other backends take Keras's), and TensorFlow checkpoints.
 MAY_IMPORT_TENSORFLOW = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
-NO_KERAS = ("errors", "files", "locks", "hdf5", "progress", "structure", "surroundings", "config", "__init__",
-            "configs", "metrics", "volumes", "phantoms", "report")
-STANDARD_LIBRARY_ONLY = ("errors", "files", "locks", "progress", "structure", "surroundings", "config", "__init__",
-                         "configs")
+NO_KERAS = ("errors", "files", "locks", "hdf5", "progress", "sides", "structure", "surroundings", "config",
+            "__init__", "configs", "metrics", "volumes", "phantoms", "report")
+STANDARD_LIBRARY_ONLY = ("errors", "files", "locks", "progress", "sides", "structure", "surroundings", "config",
+                         "__init__", "configs")
 # Files that run code when they are loaded.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")

@@ -87,8 +87,21 @@ def test_same_seed_same_draw_and_other_seed_other_draw():
 
 
 def test_window_holds_a_rotated_patch():
-    assert Augmentation().window((8, 16, 24)) == (8, 16, 24)
-    assert all(w > n for w, n in zip(Augmentation(15.0, 0.15).window((8, 16, 24)), (8, 16, 24), strict=True))
+    assert Augmentation(mirror_share=0.5).window((8, 16, 24), np.ones(3)) == (8, 16, 24)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(15.0, 0.15), Augmentation(30.0), Augmentation(180.0, 0.1)])
+def test_no_transform_reaches_beyond_the_window(augmentation):
+    """The highest reach of 2000 drawn matrices, in voxels."""
+    patch, spacing = np.array((8, 16, 24)), np.array([0.6, 0.6, 1.2], np.float32)
+    seeds = tf.stack([tf.fill([2000], 7), tf.range(2000)], 1)
+    drawn = tf.function(lambda: tf.map_fn(lambda seed: random_matrix(seed, augmentation, spacing), seeds,
+                                          fn_output_signature=tf.float32))
+    matrices = drawn().numpy()
+    reached = (np.abs(matrices) @ ((patch - 1) / 2)).max(axis=0)
+    window = np.array(augmentation.window(tuple(patch), spacing))
+    assert (reached <= (window - 1) / 2).all() and ((window - patch) % 2 == 0).all()
+    assert Augmentation(15.0, 0.15).window((64, 64, 64), np.ones(3)) == (112, 112, 112)  # 107.8 at the farthest
 
 
 def test_intensity_keeps_the_padding_and_changes_the_rest(window):

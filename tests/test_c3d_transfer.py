@@ -96,6 +96,7 @@ def test_one_weight_by_hand():
     weights = make_weights(make=lambda shape: np.zeros(shape, "f4"))
     weights.kernels["conv3a"][0, 1, 2, 3, 4] = 1
     assert np.argwhere(encoder_kernels(weights)["conv3a"]).tolist() == [[1, 2, 0, 3, 4]]
+    assert np.argwhere(encoder_kernels(weights, axes="wht")["conv3a"]).tolist() == [[2, 1, 0, 3, 4]]
 
 
 def test_an_unknown_value_of_collapse():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfsono.config import choose, describe, differences, load_settings, parse_value, save_settings
+from tfsono.config import assignment, choose, describe, differences, load_settings, parse_value, save_settings
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 from tfsono.systems import NAMES, system
@@ -125,3 +125,27 @@ def test_help_prints_the_table_without_tensorflow():
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert finished.returncode == 0, finished.stderr
     assert "--weight_decay 0.005" in finished.stdout
+
+
+@pytest.mark.parametrize("choices", SYSTEMS, ids=lambda choices: choices.system)
+def test_fields_that_change_no_weight_are_set_at_test(choices):
+    settings = choose(choices, "quick", next(iter(choices.variants)))
+    for name in choices.at_test:
+        value = getattr(settings.config, name)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert assignment(choices, f"{name}={text}") == (name, value)
+    changed = settings.set_at_test({name: getattr(settings.config, name) for name in choices.at_test})
+    assert changed.config == settings.config and len(changed.words_at_test()) == len(choices.at_test)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("widths=4,4,4,4", "--set: expected FIELD=VALUE, with one of the fields norm_at_test, .*; found widths=4,4,4,4"),
+    ("norm_at_test", "expected FIELD=VALUE"), ("=tile", "expected FIELD=VALUE"), ("", "expected FIELD=VALUE"),
+    ("tile_batch=two", "--set tile_batch: expected int, found 'two'"),
+    ("fill_holes=", "--set fill_holes: expected true or false"),
+    ("a\nb" + 200 * "x", r"found a\\nbx{75,76}$")])
+def test_other_words_are_not_set_at_test(text, words):
+    with pytest.raises(UserError, match=words):
+        assignment(HIP, text)
+    with pytest.raises(UserError, match="^--set tiling: expected paper, half, fast or whole, found none$"):
+        choose(HIP, "quick", "paper").set_at_test({"tiling": "none"})

@@ -26,7 +26,10 @@ REMOVED = {
               "generator_loss": "non_saturating", "jit_compile": False},
     "pose": {"schedule": "constant", "jit_compile": False}, "face": {"jit_compile": False},
     "head": {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}}
-ADDED = {"outside_factor": 2.0}
+ADDED = {system: {"outside_factor": 2.0} for system in SYSTEMS}
+ADDED["hip"] |= {"c3d_axes": "hwt", "memory_gb": 0.0}
+ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
+                   "roi_every": 1}
 OTHER = [("hip", "c3d_time_axis", "x"), ("hip", "jit_compile", "true"), ("femur", "centre_distance_unit", "voxel"),
          ("femur", "centre_distance_point", "argmax"), ("femur", "generator_loss", "saturating"),
          ("pose", "schedule", "cosine"), ("face", "jit_compile", "true"), ("head", "end_order", "fixed"),
@@ -62,8 +65,7 @@ def test_a_config_of_the_previous_release_is_read(tmp_path, system):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_config_without_the_fields_added_since_is_read(tmp_path, system):
-    own = {"femur": {"roi_every": 1}, "hip": {"memory_gb": 0.0}}.get(system, {})
-    path, added = tmp_path / "config.json", ADDED | own
+    path, added = tmp_path / "config.json", ADDED[system]
     settings = old_config(path, system)
     content = json.loads(path.read_text(encoding="utf-8"))
     for name in added:

@@ -77,7 +77,7 @@ def test_windows_hold_what_the_volume_holds(cache_path):
         sources = read_sources(cache, cache.names)
         whole = {name: cache.read(name) for name in cache.names}
         for position in range(60):
-            drawn = draw_patch(cache, sources, position, sampling(patches_in_a_row=1), PATCH)
+            drawn = draw_patch(cache, sources, position, sampling(patches_in_a_row=1), Augmentation())
             image, version = image_of(position, 3, sampling(patches_in_a_row=1))
             a, b = drawn["box"][:3], drawn["box"][3:]
             inside = drawn["image"][a[0]:b[0], a[1]:b[1], a[2]:b[2]]
@@ -128,3 +128,19 @@ def test_augmented_labels_follow_the_image(cache_path):
         for one, marks in zip(image, label):
             if (marks > 0).sum() > 20:
                 assert one[marks > 0].mean() > one[marks == 0].mean()
+
+
+def test_labels_of_the_sides_are_exchanged_in_mirror_images(cache_path):
+    """The labels of the test volumes are not sides: with and without the exchange, a patch is the same otherwise."""
+    for augmentation in (Augmentation(), Augmentation(mirror_share=1.0)):
+        changed = 0
+        for position, (plain, exchanged) in enumerate(zip(*(
+                batches(cache_path, range(40), augmentation, batch=1, patches_in_a_row=1, exchanged_labels=pairs)
+                for pairs in ((), ((1, 2),))), strict=True)):
+            _, version = image_of(position, 3, sampling(patches_in_a_row=1))
+            mirrored = (version >= 4) != bool(augmentation.mirror_share)
+            np.testing.assert_array_equal(plain[0], exchanged[0])
+            order = np.array([0, 2, 1, -1]) if mirrored else np.array([0, 1, 2, -1])
+            np.testing.assert_array_equal(order[plain[1]], exchanged[1])
+            changed += mirrored and bool((plain[1] > 0).any())
+        assert changed > 5

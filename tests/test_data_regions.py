@@ -15,6 +15,7 @@ from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.regions import (
     RegionSampling,
+    box_at,
     draw_region,
     region_dataset,
     region_of,
@@ -376,3 +377,34 @@ def test_another_seed_or_epoch_gives_other_regions(cache_path):
     one, next_epoch = first(range(2))
     other, = first(range(1), seed=9)
     assert np.abs(one - next_epoch).max() > 0.1 and np.abs(one - other).max() > 0.1
+
+
+# ------------------------------------------------------------------------------------------------ boxes, sides
+
+
+def test_boxes_are_moved_and_scaled_on_request(cache_path):
+    (source, _), _ = sources_of(cache_path)
+    assert box_at(3, source, sampling()) == source.box == enlarged(source.reference, 4, source.shape)
+    chosen = sampling(jitter=0.2, margin=0)
+    boxes = [box_at(position, source, chosen) for position in range(300)]
+    assert boxes == [box_at(position, source, chosen) for position in range(300)] and len(set(boxes)) > 100
+    sides = np.array([box.sides for box in boxes]) / source.reference.sides
+    moved = np.array([box.middle for box in boxes]) - source.reference.middle
+    rounded = 1 / np.array(source.reference.sides)
+    assert (abs(sides - 1) <= 0.2 + rounded).all() and np.ptp(sides[:, 0]) > 0.3
+    assert (abs(moved) <= 0.2 * np.array(source.reference.sides) + 0.5).all() and np.ptp(moved[:, 0]) > 4
+    for image, targets in regions(cache_path, range(4), jitter=0.2):
+        assert image.shape == targets["mask"].shape and (targets["mask"] == 1).any()
+
+
+def test_sides_are_exchanged_in_mirror_images_alone(cache_path):
+    sources, _ = sources_of(cache_path)
+    chosen = {"augmentation": "versions", "rotation_degrees": (), "scales": ()}
+    with Cache(cache_path, "femur") as cache:
+        for position in range(8):
+            drawn, other = (draw_region(cache, sources, position, sampling(**chosen, **pairs))
+                            for pairs in ({}, {"exchanged": ((0, 1),), "exchanged_labels": ((1, 2),)}))
+            mirrored = np.linalg.det(drawn["matrix"]) < 0
+            np.testing.assert_array_equal(other["points"], drawn["points"][::-1] if mirrored else drawn["points"])
+            np.testing.assert_array_equal(other["label"], drawn["label"] * (2 if mirrored else 1))
+            assert other["label"].dtype == np.uint8

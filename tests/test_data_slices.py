@@ -192,3 +192,15 @@ def test_cases_without_a_mask_are_excluded(cache_path, tmp_path):
         assert stacks.names == ("b",) and stacks.excluded == ("a", "c")
         with pytest.raises(UserError, match="slices.*none among 2"):
             load_slices(cache, ["a", "c"])
+
+
+def test_labels_of_the_sides_are_exchanged_in_mirrored_slices(stacks):
+    seen = set()
+    for step in range(6):
+        plain, other = (draw_slices(stacks, step, SliceSampling(1, 8, 2, varied=True, exchanged_labels=pairs))[1]
+                        for pairs in ((), ((1, 2),)))
+        spacing = stacks.spacings_mm[0]
+        mirrored = np.linalg.det(transform_of(step, spacing, SliceSampling(1, 8, 2, varied=True))) < 0
+        np.testing.assert_array_equal(other, np.where(plain > 0, 2, plain) if mirrored else plain)
+        seen.add((mirrored, bool((plain > 0).any())))
+    assert (True, True) in seen

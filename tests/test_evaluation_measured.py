@@ -1,16 +1,21 @@
 """Evaluations: what is measured again and what is read back."""
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tfsono.config import assignment, choose
+from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 from tfsono.evaluation import evaluation
 from tfsono.evaluation.measured import predictions_folder, measured
+from tfsono.evaluation.methods import method_names
 from tfsono.locks import locked
 from tfsono.report.rows import by_method
 from tfsono.report.tables import write_cases
+from tfsono.training.run import Run
 
 
 def test_the_folder_changes_with_weights_settings_and_cache(tmp_path):
@@ -66,7 +71,7 @@ def test_an_output_folder_that_another_evaluation_writes_is_refused(tmp_path, mo
     monkeypatch.setattr(evaluation, "Cache", lambda path, system: contextlib.nullcontext("cache"))
     monkeypatch.setattr(evaluation, "check_comparable", lambda *words: None)
     arguments = SimpleNamespace(runs=["a"], data="x.h5", out=str(tmp_path / "out"), weights="auto", ensemble=False,
-                                json=False)
+                                set=[], as_trained=False, json=False)
     with locked(arguments.out), pytest.raises(UserError, match="is being written"):
         with evaluation.opened(arguments, SimpleNamespace(system="hip")):
             pass
@@ -74,3 +79,17 @@ def test_an_output_folder_that_another_evaluation_writes_is_refused(tmp_path, mo
         assert one.out == tmp_path / "out"
         with locked(arguments.out):
             pass
+
+
+def test_values_set_at_test_give_rows_of_their_own():
+    run = Run(Path("runs/a"), choose(HIP, "quick", "tuned", {"norm_at_test": "moving"}), {}, {})
+    given = [assignment(HIP, text) for text in ("norm_at_test=tile", "largest_component=false")]
+    both = evaluation.with_values_set([run], SimpleNamespace(set=given, as_trained=True))
+    assert [one.config.norm_at_test for one in both] == ["moving", "tile"] and both[0] is run
+    assert method_names([one.settings for one in both], ["with transfer"] * 2) == [
+        "tuned, norm_at_test moving", "tuned, norm_at_test tile, largest_component false"]
+    one = evaluation.with_values_set([run], SimpleNamespace(set=given, as_trained=False))
+    assert one == both[1:] and evaluation.with_values_set([run], SimpleNamespace(set=[], as_trained=False)) == [run]
+    for words, given, as_trained in (("given 2 times", given[:1] * 2, False), ("needs --set", [], True)):
+        with pytest.raises(UserError, match=words):
+            evaluation.with_values_set([run], SimpleNamespace(set=given, as_trained=as_trained))

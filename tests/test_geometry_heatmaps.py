@@ -7,6 +7,7 @@ import pytest
 from tfsono.geometry.heatmaps import (
     argmax_points,
     centroid_points,
+    decoded,
     gaussian_maps,
     soft_argmax_points,
     to_cells,
@@ -194,3 +195,14 @@ def test_sides_that_a_graph_does_not_know_beforehand():
         points = np.array([[[3, 4, 5], [6, 2, 7]]], np.float32)
         for found in decode(gaussian_maps(points, size, 1.0)):
             assert found.numpy() == pytest.approx(points, abs=0.02)
+
+
+@pytest.mark.parametrize(("sigma", "narrow"), [(2.0, 0.05), (3.0, 0.2)])
+def test_a_wide_centroid_follows_a_wide_peak(sigma, narrow):
+    points = 10 + np.random.default_rng(0).uniform(-0.5, 0.5, (1, 60, 3)).astype(np.float32)
+    maps = gaussian_maps(points, (21, 21, 21), sigma)
+    missed = {name: np.linalg.norm(array(decoded(maps, name, sigma)) - points, axis=-1).mean()
+              for name in ("argmax", "centroid", "wide_centroid")}
+    assert missed["wide_centroid"] < 0.02 < narrow < missed["centroid"] < missed["argmax"]
+    np.testing.assert_array_equal(array(decoded(maps, "centroid", sigma)), array(centroid_points(maps)))
+    np.testing.assert_array_equal(array(decoded(maps, "argmax", sigma)), array(argmax_points(maps)))

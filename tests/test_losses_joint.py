@@ -226,6 +226,22 @@ def test_flat_maps_do_not_drown_the_heatmap_error():
     assert ours < 10 * regression and tiny > 1000 * regression
 
 
+def test_noise_drowns_the_heatmap_error_unless_the_distance_waits_for_peaks():
+    random = np.random.default_rng(0)
+    targets = maps_of([[8, 6, 5], [24, 15, 12]], (33, 21, 19))
+    maps = random.normal(0, 0.05, targets.shape).astype(np.float32)
+    regression = np.linalg.norm(gradient_of(joint.heatmap_error, targets, maps)[1])
+    assert np.linalg.norm(gradient_of(joint.centre_distance, targets, maps)[1]) > 10 * regression
+
+    def waits(t, m):
+        return joint.centre_distance(t, m, from_peak=0.3)
+
+    loss, gradient = gradient_of(waits, targets, maps)
+    assert loss == 0 and not gradient.any()
+    loss, gradient = gradient_of(waits, targets, maps + 0.5 * np.nan_to_num(targets))
+    assert loss > 0 and gradient.any() and np.isfinite(gradient).all()
+
+
 def test_seven_landmarks_give_the_mean_of_their_pairs_that_are_known():
     random = np.random.default_rng(5)
     points, size = random.uniform(3, (20, 16, 12), (7, 3)).round(), (24, 20, 16)

@@ -7,7 +7,8 @@ import pytest
 from scipy import ndimage
 
 from tfsono.metrics.biometry import gestational_age_by_fl
-from tfsono.metrics.femur_case import MaskAndPoints, distances_to_mask, joint_metrics
+from tfsono.geometry.regions import Box
+from tfsono.metrics.femur_case import MaskAndPoints, coverage, distances_to_mask, joint_metrics
 
 SPACING = (0.5, 1.0, 2.0)
 NAMES = ("proximal", "distal")
@@ -84,3 +85,15 @@ def test_distances_to_a_mask_are_scipys():
 def test_hadlocks_age_by_the_femur(fl_mm, weeks):
     assert gestational_age_by_fl(fl_mm) == pytest.approx(weeks, abs=0.01)
     assert gestational_age_by_fl(5.0) is None and gestational_age_by_fl(math.nan) is None
+
+
+def test_what_a_box_holds_of_the_reference():
+    mask = np.zeros((10, 4, 4), np.uint8)
+    mask[2:6] = 1
+    reference = MaskAndPoints(mask, np.array([[2.0, 1, 1], [5.4, 1, 1], [math.nan] * 3]))
+    assert coverage(Box((2, 0, 0), (6, 4, 4)), reference) == {"mask_inside": 1.0, "landmarks_inside": 1.0}
+    assert coverage(Box((3, 0, 0), (9, 4, 4)), reference) == {"mask_inside": 0.75, "landmarks_inside": 0.0}
+    assert coverage(Box((0, 0, 0), (5, 4, 2)), reference) == {"mask_inside": 0.375, "landmarks_inside": 0.0}
+    for region, of in ((None, reference), (Box((0, 0, 0), (5, 4, 4)), MaskAndPoints(None, None)),
+                       (Box((0, 0, 0), (5, 4, 4)), MaskAndPoints(0 * mask, None))):
+        assert all(math.isnan(value) for value in coverage(region, of).values())

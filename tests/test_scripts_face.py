@@ -126,11 +126,12 @@ def test_a_stopped_evaluation_resumes(place, results, capsys):
 def test_runs_are_measured_together(place):
     evaluation().main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in ("ig_rpn", "rpn", "heatmap")), "--out", str(place / "together"),
-        "--ensemble"])
-    rows = rows_of(place / "together" / "cases.csv")
+        "--ensemble", "--set", "prior_weight=0.3"])
+    rows, words = rows_of(place / "together" / "cases.csv"), "prior_weight 0.3"
     assert {row["method"] for row in rows if row["members"] == "2"} == {
-        "all 2 of rpn together", "all 2 of rpn together with the prior"}
-    assert {row["method"] for row in rows if row["members"] == "1"} >= {"RPN", "I-RPN", "IG-RPN", "Heatmap"}
+        f"all 2 of rpn with {words} together{prior}" for prior in ("", " with the prior")}
+    assert {row["method"] for row in rows if row["members"] == "1"} >= {
+        f"{name}, {words}" for name in ("RPN", "I-RPN", "IG-RPN", "Heatmap")}
 
 
 @pytest.fixture(scope="module")

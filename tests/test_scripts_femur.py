@@ -1,6 +1,7 @@
 """`femur` end to end through the commands and scripts, on tiny volumes: what a user types, and what it leaves."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from small_femur import NAMES, TINY_FEMUR, write_femur_cache, write_small_femur_
 from tfsono.__main__ import run as tfsono
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError
-from tfsono.systems.femur import load_runs
+from tfsono.systems.femur import first_stage_of, load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 from wiring import script
@@ -89,6 +90,9 @@ def test_tables_have_the_papers_rows_beside_ours(results):
     assert {"proximal mm", "distal mm", "Lerr mm"} <= set(landmarks[0])
     regions = rows_of(results / "regions.csv")
     assert [row["Region"] for row in regions] == ["found by the first stage"] * 3 + ["reference box"] * 2
+    assert {"IoU %", "Mask inside %", "All landmarks inside %"} <= set(regions[0])
+    order = rows_of(results / "order.csv")
+    assert [float(row["In the better order mm"]) <= float(row["As named mm"]) for row in order] == [True] * 3
 
 
 def test_cases_pages_and_figures(results):
@@ -114,10 +118,11 @@ def test_an_evaluation_is_read_back(place, results, capsys):
 
 
 def test_in_reference_boxes_the_same_runs_are_other_rows(place):
-    evaluate(place, ("roi", "brndc"), "boxes", "--region", "reference")
-    rows = rows_of(place / "boxes" / "cases.csv")
+    evaluate(place, ("roi", "brndc"), "boxes", "--region", "reference", "--set", "fill_holes=false",
+             "heatmap_decode=wide_centroid")
+    rows, words = rows_of(place / "boxes" / "cases.csv"), "fill_holes false, heatmap_decode wide_centroid"
     assert {(row["method"], row["region"]) for row in rows} == {
-        ("Unet-ROI", "found by the first stage"), ("BRNDC, in reference boxes", "reference box")}
+        (f"Unet-ROI, {words}", "found by the first stage"), (f"BRNDC, in reference boxes, {words}", "reference box")}
     folders = {path.name.rsplit("_", 1)[0] for path in (place / "boxes" / "runs").iterdir()}
     assert folders == {"roi", "brndc_reference_boxes"}
 
@@ -222,3 +227,18 @@ def test_a_first_stage_that_saw_the_test_cases_is_refused(place):
 def test_runs_of_other_test_cases_do_not_share_a_table(place):
     with pytest.raises(UserError, match="other test cases"):
         evaluate(place, ("brndc", "partial"), "mixed")
+
+
+def test_what_is_set_at_the_evaluation_reaches_the_first_stage(place):
+    run = read_run(place / "runs" / "brndc", FEMUR)
+    run = dataclasses.replace(run, settings=run.settings.set_at_test({"roi_part": "all"}))
+    first, = first_stage_of(run)
+    assert first.config.roi_part == "all" != read_run(first.folder, FEMUR).config.roi_part
+    with pytest.raises(UserError, match="--set roi_part: expected all or largest"):
+        run.settings.set_at_test({"roi_part": "none"})
+
+
+def test_the_lines_name_an_error_of_a_length_as_one():
+    row = {"dice": 0.5, "mre_mm": 60.53, "length_error_mm": -54.98, "box_iou": 0.25, "absent": 0.0}
+    assert script("evaluate", "femur").summary_text(row) == (
+        "Dice 0.500, landmarks 60.53 mm, length error -54.98 mm, box IoU 0.25")

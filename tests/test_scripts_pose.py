@@ -126,10 +126,12 @@ def test_the_page_and_its_figures(results):
 def test_runs_are_measured_together(place):
     script("evaluate", "pose").main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in ("land", "gan", "land_r4")), "--out", str(place / "together"),
-        "--ensemble"])
-    rows = rows_of(place / "together" / "cases.csv")
+        "--ensemble", "--set", "norm_at_test=tile", "heatmap_decode=wide_centroid"])
+    rows, words = rows_of(place / "together" / "cases.csv"), "norm_at_test tile, heatmap_decode wide_centroid"
+    both = words.replace(",", " and")
     assert {(row["method"], row["members"]) for row in rows} == {
-        ("LandGCP", "1"), ("GANGCP", "1"), ("Land-R4", "1"), ("all 2 of ratio 0.5 together", "2")}
+        (f"LandGCP, {words}", "1"), (f"GANGCP, {words}", "1"), (f"Land-R4, {words}", "1"),
+        (f"all 2 of ratio 0.5 with {both} together", "2")}
     one, mean = (next(row for row in rows if row["members"] == count) for count in "12")
     assert one["case"] == mean["case"] and one["mre_mm"] != mean["mre_mm"]
 

@@ -25,6 +25,7 @@ from tfsono.training.adversarial import (
     pairs,
 )
 from tfsono.training.fit import Schedule, fit
+from tfsono.training.optimizers import learning_rate
 from tfsono.training.run import load_weights, open_run, read_history
 from tfsono.training.record import record_files
 
@@ -181,6 +182,8 @@ def test_the_rate_changes_with_the_stage():
     rate = StageRates(1e-3, 1e-4, 5)
     assert [float(rate(step)) for step in (0, 4, 5, 9)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
     assert float(StageRates(1e-3, 1e-4, 0)(0)) == pytest.approx(1e-4)
+    rate = StageRates(learning_rate(1e-3, "last_quarter", 0, 8), 1e-4, 8)
+    assert [float(rate(step)) for step in (0, 6, 7, 8)] == pytest.approx([1e-3, 1e-3, 5e-4, 1e-4])
 
 
 # --- the two stages
@@ -540,3 +543,10 @@ def test_the_noise_of_two_steps_or_two_draws_is_not_the_same():
     for one, other in itertools.combinations(drawn, 2):
         assert np.abs(np.corrcoef(one, other)[0, 1]) < 0.15
     np.testing.assert_array_equal(trainer._noisy(pair, 1, counted).numpy()[..., :6, :].ravel(), drawn[-1])
+
+
+def test_a_share_of_0_switches_the_adversarial_loss_off():
+    """As a weight of 0 does, with which a network is trained as alone."""
+    values = tf.constant(2.0), tf.constant(3.0)
+    found = [float(maps_trainer(share=share)._weight(*values)) for share in (0.0, 0.3, None)]
+    assert found == pytest.approx([0, 0.2, 1])

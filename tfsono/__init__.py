@@ -5,6 +5,7 @@ The packages and modules from the lowest layer up; imports go down only, or stay
     errors, files               how a command ends: one line, whatever happens; files written whole or not at all
     structure                   whether a JSON file has the structure that its reader takes
     progress                    remaining time
+    sides                       names that differ in left and right alone
     surroundings                environment, streams, and stderr without the lines of libraries
     locks                       a folder or file that is being written, and by whom
     hdf5                        HDF5 files of our own: checksums, and no way to another file

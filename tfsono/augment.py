@@ -32,12 +32,20 @@ class Augmentation:
         """Whether image and label are resampled."""
         return bool(self.rotation_degrees or self.scaling or self.mirror_share)
 
-    def window(self, patch: tuple[int, ...]) -> tuple[int, ...]:
-        """The sides to read, so that a transformed patch seldom reaches beyond them."""
+    def window(self, patch: tuple[int, ...], spacing_mm) -> tuple[int, ...]:
+        """The sides [3] to read, so that no transformed patch reaches beyond them, around the patch's middle.
+
+        A row of the rotation is a unit vector whose own component is at least cos² - sin³ of the largest angle; the
+        others reach farthest where they point along the diagonal of their sides.
+        """
         if not (self.rotation_degrees or self.scaling):
             return tuple(patch)
-        tilt = np.sin(np.radians(self.rotation_degrees))
-        return tuple(int(np.ceil(n * (1 + self.scaling) * (1 + tilt / 2))) for n in patch)
+        angle = np.radians(min(self.rotation_degrees, 90.0))
+        half = (np.array(patch) - 1) / 2 * spacing_mm
+        others = np.sqrt((half ** 2).sum() - half ** 2)
+        tilt = np.minimum(np.arccos(np.cos(angle) ** 2 - np.sin(angle) ** 3), np.arctan2(others, half))
+        reach = (np.cos(tilt) * half + np.sin(tilt) * others) / (1 - self.scaling)
+        return tuple(int(n + 2 * np.ceil(r)) for n, r in zip(patch, (reach - half) / spacing_mm, strict=True))
 
 
 def random_matrix(seed, augmentation: Augmentation, spacing_mm):

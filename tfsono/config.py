@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -103,7 +104,8 @@ class Choices:
     `presets` are sizes (`paper`, `quick`), `variants` are methods (the paper's ablation rows and our options).
     `renamed` and `removed` are of the previous release: old names with their new ones, and removed fields with the only
     value that the code still has. Command lines and runs with them keep working for this release. `added` are fields
-    that the previous release did not have, with the value that its runs are taken to have.
+    that the previous release did not have, with the value that its runs are taken to have. `at_test` are the fields
+    that change no weight: `evaluate --set` sets them for a trained run.
     """
 
     system: str
@@ -113,6 +115,7 @@ class Choices:
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     removed: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
     added: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
+    at_test: tuple[str, ...] = ()
 
     def by_current_names(self, values: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
         """Values by field of the previous release, under the names of this one; without the removed fields."""
@@ -121,13 +124,17 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A config with the preset and variant that it was made from, and the origin and note of every field."""
+    """A config with the preset and variant that it was made from, and the origin and note of every field.
+
+    `at_test` are the fields that were set after the training (`evaluate --set`), with their values.
+    """
 
     choices: Choices = dataclasses.field(repr=False)
     preset: str
     variant: str
     config: typing.Any
     origins: Mapping[str, tuple[str, str]]
+    at_test: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
 
     @property
     def system(self) -> str:
@@ -137,6 +144,18 @@ class Settings:
         """These settings with some values set by the program (what it found in the data), marked with `note`."""
         origins = {**self.origins, **{name: ("ours", note) for name in values}}
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **values), origins=origins)
+
+    def set_at_test(self, values: Mapping[str, typing.Any]) -> Settings:
+        """These settings with values of fields that change no weight; raises `UserError` where a rule forbids one."""
+        try:
+            settings = self.replaced("set after the training", **values)
+        except UserError as error:
+            raise UserError(f"--set {str(error).removeprefix('--')}") from None
+        return dataclasses.replace(settings, at_test=dict(values))
+
+    def words_at_test(self) -> list[str]:
+        """What was set after the training, as `field value`."""
+        return [f"{name} {_text(value)}" for name, value in self.at_test.items()]
 
 
 def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, str] | None = None) -> Settings:
@@ -297,8 +316,30 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
                         help="auto: the best if the run had validation cases, else the last")
     parser.add_argument("--ensemble", action="store_true",
                         help="also evaluate the ensemble of each row's runs, and of all runs: one more row each")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
+                        type=functools.partial(assignment, choices),
+                        help="evaluate the runs with other values of fields that change no weight, which then are in "
+                             f"the rows' names: {', '.join(choices.at_test)}")
+    parser.add_argument("--as_trained", action="store_true",
+                        help="with --set: also evaluate the runs with the values of their training, in other rows")
     add_json(parser, "a row of cases.csv")
     return parser
+
+
+def assignment(choices: Choices, text: str) -> tuple[str, typing.Any]:
+    """The field and the value of a `FIELD=VALUE` of `--set`.
+
+    Raises:
+      UserError: no such text, a field that is not in `at_test`, or a value of another type.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or name not in choices.at_test:
+        raise UserError(f"--set: expected FIELD=VALUE, with one of the fields {', '.join(choices.at_test)}; found "
+                        f"{printable(text)[:80]}")
+    try:
+        return name, parse_value(choices.config, name, value)
+    except UserError as error:
+        raise UserError(f"--set {str(error).removeprefix('--')}") from None
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -18,6 +18,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 from tfsono.config import training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
+from tfsono.sides import side_pairs
 from tfsono.surroundings import prepare_tensorflow
 
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
@@ -77,12 +78,14 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
                                varied=config.slice_augmentation == "random",
                                rotation_degrees=max(config.rotation_degrees, default=0.0),
                                scales=(min(config.scales, default=1.0), max(config.scales, default=1.0)),
-                               flips=config.flips)
+                               flips=config.flips, exchanged_labels=side_pairs(config.label_names, first=1))
         return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.excluded)
     sampling = RegionSampling(margin=config.roi_margin, ratio=config.roi_ratio, stride=config.stride,
                               sigma=config.heatmap_sigma, outputs=config.outputs, augmentation=config.augmentation,
                               rotation_degrees=config.rotation_degrees, scales=config.scales, seed=config.seed,
-                              flips=config.flips)
+                              flips=config.flips, jitter=config.region_jitter,
+                              exchanged=side_pairs(config.landmark_names),
+                              exchanged_labels=side_pairs(config.label_names, first=1))
     sources, excluded = region_sources(cache, names, sampling)
     check_regions(sources, config)
     return lambda steps: region_dataset(cache.path, "femur", sources, sampling, steps), excluded
@@ -90,13 +93,17 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
 
 def check_regions(sources: list, config: FemurConfig) -> None:
     """Refuses what TensorFlow's CPU kernels silently compute wrongly (2.21 with oneDNN): see docs/traps.md."""
-    from tfsono.geometry.regions import network_grid
+    from tfsono.geometry.regions import Box, network_grid
     from tfsono.training.start import has_gpu
 
     if config.precision != "mixed_bfloat16" or has_gpu():
         return
     for source in sources:
-        sides = network_grid(source.box, config.roi_ratio, config.stride).padded
+        box = source.box
+        if config.region_jitter:  # the least that is left of the reference's box beyond a face of the volume
+            box = Box((0, 0, 0), [min(n, int((1 - 2 * config.region_jitter) * n) + config.roi_margin)
+                                  or 1 for n in source.reference.sides])
+        sides = network_grid(box, config.roi_ratio, config.stride).padded
         if min(sides) <= 2 * config.stride:
             raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for a region {min(sides)} voxels "
                             f"wide ({source.name}: 2 or fewer at the lowest level); take float32, or a larger "
@@ -108,15 +115,18 @@ def compiled(network, config: FemurConfig):
     from tfsono.losses.joint import heatmap_loss, mask_loss
     from tfsono.models.femur import discriminator
     from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates
-    from tfsono.training.optimizers import optimizer
+    from tfsono.training.optimizers import learning_rate, optimizer
 
     losses = {"mask": mask_loss(config.hybrid_loss, config.dice_weight),
-              "heatmaps": heatmap_loss(config.centre_distance_weight * config.centre_distance, config.soft_argmax_beta)}
+              "heatmaps": heatmap_loss(config.centre_distance_weight * config.centre_distance, config.soft_argmax_beta,
+                                       config.centre_distance_from_peak)}
     weights = {"mask": config.segmentation_weight, "heatmaps": config.heatmap_weight}
     losses, weights = ({name: held[name] for name in config.outputs} for held in (losses, weights))
     rate, trained = config.learning_rate, network
+    if config.schedule == "last_quarter":
+        rate = learning_rate(rate, config.schedule, 0, config.branch_steps)
     if config.adversarial:
-        rate = StageRates(config.learning_rate, config.adversarial_learning_rate, config.branch_steps)
+        rate = StageRates(rate, config.adversarial_learning_rate, config.branch_steps)
         trained = AdversarialTrainer(
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
@@ -139,8 +149,8 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
         module = SliceModule(RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part,
                                           part=config.roi_part, every=config.roi_every))
     else:
-        module = FemurModule(RegionReader(network, config.stride, config.roi_margin, config.roi_ratio,
-                                          config.heatmap_decode), None)
+        module = FemurModule(RegionReader(network, config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
+                                          decode=config.heatmap_decode, sigma=config.heatmap_sigma), None)
     return schedule_of(config, score), (lambda: validated(module, config, cache, names)) if names else None
 
 

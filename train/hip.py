@@ -14,6 +14,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 from tfsono.config import training_parser
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
+from tfsono.sides import side_pairs
 from tfsono.surroundings import prepare_tensorflow
 
 
@@ -54,7 +55,8 @@ def batches(cache, config: HipConfig, names: list[str]) -> tuple:
     from tfsono.data.patches import Sampling, patch_dataset
 
     sampling = Sampling(patch=config.patch, batch=config.batch, patches_in_a_row=config.patches_in_a_row,
-                        foreground_share=config.foreground_share, right_angles=config.right_angles, seed=config.seed)
+                        foreground_share=config.foreground_share, right_angles=config.right_angles, seed=config.seed,
+                        exchanged_labels=side_pairs(config.label_names, first=1))
     augmentation = Augmentation(rotation_degrees=config.rotation_degrees, scaling=config.scaling,
                                 mirror_share=config.mirror_share, intensity=config.intensity)
 
@@ -85,7 +87,7 @@ def transfer(network, config: HipConfig) -> str:
     layers = {name: name for name in TRANSFERRED}
     if not Path(config.c3d_weights).is_dir():
         weights = read_c3d(config.c3d_weights, widths=config.widths)
-        return str(transfer_into(network, encoder_kernels(weights), layers, weights))
+        return str(transfer_into(network, encoder_kernels(weights, axes=config.c3d_axes), layers, weights))
     run = read_run(config.c3d_weights, HIP)
     source = build(run.config)
     path = load_weights(run, source)

@@ -14,7 +14,7 @@ import numpy as np
 from tfsono.c3d.weights import LAYERS, WIDTHS, C3DWeights, shape_text
 from tfsono.errors import UserError
 
-AXES = (1, 2, 0, 3, 4)
+AXES = {"hwt": (1, 2, 0, 3, 4), "wht": (2, 1, 0, 3, 4)}
 """The axes of a kernel [T, H, W, input, output] that become x, y, z, input, output."""
 
 
@@ -46,14 +46,16 @@ class TransferReport:
         return f"C3D transfer{source}: {self.weights:,} weights in {names}{biases}"
 
 
-def encoder_kernels(weights: C3DWeights, collapse: str = "sum") -> dict[str, np.ndarray]:
-    """C3D's kernels for a network on volumes [x, y, z, 1]; T becomes z, H x, W y: C3D's frames are slices.
+def encoder_kernels(weights: C3DWeights, collapse: str = "sum", axes: str = "hwt") -> dict[str, np.ndarray]:
+    """C3D's kernels for a network on volumes [x, y, z, 1]; T becomes z: C3D's frames are slices.
 
     Args:
         weights: of `read_c3d`.
         collapse: `sum` gives C3D's output for a grey image, R = G = B, whatever the order of its colours; `mean` a
             third of it, the same function when followed by batch normalisation. A file with one channel stays as it
             is. The paper does not say; the co-author's checkpoint has one channel.
+
+        axes: `hwt`: H becomes x, W y; `wht`: W becomes x, H y, so that the horizontal axis stays so.
 
     Returns:
         Layer of `LAYERS` -> float32 [x, y, z, input, output], conv1 with one input channel.
@@ -67,7 +69,7 @@ def encoder_kernels(weights: C3DWeights, collapse: str = "sum") -> dict[str, np.
     if weights.input_channels > 1:
         reduce = np.sum if collapse == "sum" else np.mean
         kernels["conv1"] = reduce(kernels["conv1"], axis=3, keepdims=True)
-    return {name: np.ascontiguousarray(kernel.transpose(AXES)) for name, kernel in kernels.items()}
+    return {name: np.ascontiguousarray(kernel.transpose(AXES[axes])) for name, kernel in kernels.items()}
 
 
 def transfer_into(model: Any, kernels: Mapping[str, np.ndarray], layer_names: Mapping[str, str],

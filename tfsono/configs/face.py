@@ -248,6 +248,9 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives":
            "proposal_nms": "proposal_nms_iou_threshold", "class_nms": "nms_iou_threshold", "listed": "top_k",
            "lowest_score": "score_threshold"}
 REMOVED = {"jit_compile": False}
+AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "clip_boxes", "top_k", "score_threshold", "use_prior",
+           "prior_weight")
 ADDED = {"outside_factor": 2.0}
 
-FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED)
+FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
+               at_test=AT_TEST)

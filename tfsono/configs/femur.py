@@ -56,7 +56,10 @@ class FemurConfig:
     scales: tuple[float, ...] = ours((0.9, 1.1), "not stated; 4 rotations, 2 scales and none are 7, times 4 flips of x "
                                                  "and y: 28")
 
-    flips: bool = paper(True, "Sec. III-A: flips of x and y; false where landmarks distinguish right from left")
+    flips: bool = paper(True, "Sec. III-A: flips of x and y; names that differ in left and right alone are exchanged")
+    region_jitter: float = ours(0.0, "option: the second stage is trained in boxes of the reference, and tested in "
+                                     "those of the first stage; above 0 its boxes are moved and scaled in training by "
+                                     "up to this fraction of their sides, such as 0.2")
 
     # Network
     network: str = paper("brndc", "Sec. II-B; or unet_roi, unet_s, unet_l, brn")
@@ -78,6 +81,9 @@ class FemurConfig:
     centre_distance: bool = paper(True, "Eq. 1, of soft-argmax points, in diagonals of the region; false in the rows "
                                         "without it")
     centre_distance_weight: float = paper(0.5, "Eq. 2: gamma, inside beta's bracket")
+    centre_distance_from_peak: float = ours(0.0, "option: Eq. 1 only for landmarks whose map exceeds this, such as "
+                                                 "0.3: the centre of an untrained map is that of its noise; any number "
+                                                 "from 0, which takes all")
     heatmap_sigma: float = ours(3.0, "voxels of the network's grid; not stated")
     soft_argmax_beta: float = ours(50.0, "of Eq. 1; a soft-argmax without temperature gives the middle of the region")
 
@@ -94,6 +100,8 @@ class FemurConfig:
 
     # Optimisation; an epoch is 840 regions
     learning_rate: float = ours(1e-3, "not stated; the lineage")
+    schedule: str = ours("constant", "not stated; or last_quarter: to zero within the last quarter of the steps before "
+                                     "the adversarial stage")
     adam_beta_1: float = ours(0.5, "not stated; the lineage")
     iterations: int = paper(13440, "Sec. III-A: 16 epochs of 840, one region per step")
     record_every: int = ours(420, "steps between records (save, validate, log): half an epoch")
@@ -103,9 +111,9 @@ class FemurConfig:
     # Inference
     largest_component: bool = ours(True, "not stated; keep the largest component of the mask")
     fill_holes: bool = ours(True, "not stated")
-    heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, around it. Of exact "
-                                          "Gaussians of sigma 3 they miss by 0.48 and 0.31 voxels "
-                                          "(benchmarks/decoding.py)")
+    heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, in 2 voxels around "
+                                          "it, or wide_centroid, in 1.5 sigma. Of exact Gaussians of sigma 3 they miss "
+                                          "by 0.48, 0.31 and 0.00 voxels (benchmarks/decoding.py)")
     outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger "
                                       "than in training, unless spacing_mm resamples them; at half the voxel size "
                                       "the Dice of hip fell from 0.95 to 0.26")
@@ -166,6 +174,7 @@ def _data_rules(config: FemurConfig):
     yield 0 < config.roi_ratio <= 1, "roi_ratio", "above 0 and up to 1"
     yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield one_of(config, "slice_augmentation", ("random", "none"))
+    yield 0 <= config.region_jitter < 0.5, "region_jitter", "at least 0 and under 0.5"
     yield all(0 < angle <= 180 for angle in config.rotation_degrees), "rotation_degrees", "above 0 and up to 180"
     yield all(0.5 <= scale <= 2 for scale in config.scales), "scales", "between 0.5 and 2"
 
@@ -177,7 +186,7 @@ def _network_rules(config: FemurConfig):
     yield len(config.discriminator_widths) == 6, "discriminator_widths", "six numbers"
     yield one_of(config, "norm_at_test", ("tile", "moving"))
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
-    yield one_of(config, "heatmap_decode", ("argmax", "centroid"))
+    yield one_of(config, "heatmap_decode", ("argmax", "centroid", "wide_centroid"))
     yield not config.adversarial or config.network == "brndc", "adversarial", "false: the stage is of brndc alone"
     yield (not config.start_from or config.adversarial, "start_from",
            "none: only the adversarial stage starts from a trained network")
@@ -186,6 +195,7 @@ def _network_rules(config: FemurConfig):
 
 def _training_rules(config: FemurConfig):
     yield one_of(config, "hybrid_loss", ("corrected", "lineage"))
+    yield one_of(config, "schedule", ("constant", "last_quarter"))
     yield one_of(config, "precision", ("float32", "mixed_bfloat16", "mixed_float16"))
     for name in ("dice_weight", "segmentation_weight", "heatmap_weight", "centre_distance_weight", "adversarial_weight",
                  "discriminator_noise", "iterations", "adversarial_iterations"):
@@ -247,6 +257,9 @@ VARIANTS = {
 
 REMOVED = {"centre_distance_unit": "diagonal", "centre_distance_point": "soft_argmax",
            "generator_loss": "non_saturating", "jit_compile": False}
-ADDED = {"outside_factor": 2.0, "roi_every": 1}
+AT_TEST = ("roi_margin", "roi_smallest_part", "roi_part", "norm_at_test", "largest_component", "fill_holes",
+           "heatmap_decode", "roi_every")
+ADDED = {"outside_factor": 2.0, "schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
+         "roi_every": 1}
 
-FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)
+FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

@@ -358,6 +358,8 @@ VARIANTS = {
 }
 
 REMOVED = {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}
+AT_TEST = ("heatmap_decode", "threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points",
+           "ransac_inlier_px", "axis_ratio", "monte_carlo_samples")
 ADDED = {"outside_factor": 2.0}
 
-HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)
+HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

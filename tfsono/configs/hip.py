@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from tfsono.config import MOST_VOXELS, Choices, check_rules, differs, one_of, ours, paper
+from tfsono.sides import side_pairs
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class HipConfig:
     # Transfer
     c3d_weights: str = ours("", "Sec. 2.2 transfers C3D; a file from pretrained/README.md, or a run folder as a "
                                 "substitute")
+    c3d_axes: str = ours("hwt", "not stated; the axes of C3D's clips that become x, y, z: rows, columns, time; or wht: "
+                                "columns, rows, time, as images are shown")
 
     # Loss
     loss: str = paper("cross_entropy", "Eq. 1, as a mean: a sum diverges at this rate; or cross_entropy_dice")
@@ -148,6 +151,8 @@ def _rules(config: HipConfig):
          "three positive numbers"),
         (len(config.spacing_mm) in (0, 3) and all(config.spacing_mm), "spacing_mm",
          "three positive numbers or none"),
+        (not (config.mirror_at_test and side_pairs(config.label_names)), "mirror_at_test",
+         "false: labels name left and right, which a mirror image exchanges"),
         (config.outside_factor > 1, "outside_factor", "above 1"),
         (config.batch > 0 and config.patches_in_a_row > 0, "batch", "positive, as patches_in_a_row"),
         (config.batch * math.prod(config.patch) <= MOST_VOXELS, "batch",
@@ -161,6 +166,7 @@ def _rules(config: HipConfig):
         (config.mirror_share <= 1, "mirror_share", "between 0 and 1"),
         (0 <= config.foreground_share <= 1, "foreground_share", "between 0 and 1"),
         (0 <= config.scaling < 0.5, "scaling", "at least 0 and under 0.5"),
+        one_of(config, "c3d_axes", ("hwt", "wht")),
         one_of(config, "architecture", ("ds_u3", "lineage4")),
         one_of(config, "norm_at_test", ("tile", "moving")),
         one_of(config, "loss", ("cross_entropy", "cross_entropy_dice")),
@@ -222,6 +228,8 @@ VARIANTS = {
 VARIANTS["tuned_no_deep_supervision"] = {**VARIANTS["tuned"], **VARIANTS["no_deep_supervision"]}
 
 REMOVED = {"c3d_time_axis": "z", "jit_compile": False}
-ADDED = {"outside_factor": 2.0, "memory_gb": 0.0}
+AT_TEST = ("norm_at_test", "tiling", "memory_gb", "tile_weighting", "tile_batch", "mirror_at_test", "largest_component",
+           "fill_holes")
+ADDED = {"outside_factor": 2.0, "c3d_axes": "hwt", "memory_gb": 0.0}
 
-HIP = Choices("hip", HipConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED)
+HIP = Choices("hip", HipConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

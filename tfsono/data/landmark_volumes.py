@@ -21,11 +21,12 @@ import tensorflow as tf
 
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
-from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, known_points, position_stream,
-                                random_axis, resampled_parts, resampled_dataset, version_stream)
+from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, known_points, order_in_mirror,
+                                   position_stream, random_axis, resampled_parts, resampled_dataset, version_stream)
 from tfsono.errors import UserError
 from tfsono.geometry.regions import Box, network_grid
 from tfsono.layers.standardise import standardise
+from tfsono.sides import side_pairs
 
 FLIPS = ((False, False, False), (True, False, False), (False, True, False), (False, False, True))
 
@@ -107,7 +108,8 @@ def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...
 
     Args:
       names: of the landmarks, in the order of the heatmaps.
-      pairs: of names. An absent pair is ignored; a landmark in no pair stays as it is.
+      pairs: of names, besides those that differ in left and right alone. An absent pair is ignored; a landmark in no
+        pair stays as it is.
 
     Raises:
       UserError: one landmark of a pair is there and the other is not.
@@ -121,7 +123,8 @@ def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...
                             f"only {there[0]}: add {other} to the dataset's landmarks, or train with --flips False")
         if there:
             found.append((names.index(pair[0]), names.index(pair[1])))
-    return tuple(found)
+    known = {frozenset(pair) for pair in found}
+    return (*found, *(pair for pair in side_pairs(names) if frozenset(pair) not in known))
 
 
 def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tuple[list[WholeSource], list[str]]:
@@ -183,16 +186,8 @@ def draw_whole(cache: Cache, sources: list[WholeSource], position: int, sampling
                            points_vox=source.points_vox)
     del drawn["label"]
     if np.linalg.det(transform) < 0:
-        drawn["points"] = drawn["points"][_order_in_mirror(len(source.points_vox), sampling.exchanged)]
+        drawn["points"] = drawn["points"][order_in_mirror(len(source.points_vox), sampling.exchanged)]
     return {**drawn, "sigma": np.float32(sigma_voxels(sampling.sigma_mm, source.spacing_mm, sampling.ratio))}
-
-
-def _order_in_mirror(landmarks: int, exchanged) -> np.ndarray:
-    """[K]: the landmark whose place each takes in the mirror image."""
-    order = np.arange(landmarks)
-    for one, other in exchanged:
-        order[[one, other]] = other, one
-    return order
 
 
 # ------------------------------------------------------------------------------------------------ the dataset

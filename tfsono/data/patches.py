@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfsono.augment import Augmentation, random_intensity, random_matrix, resample
 from tfsono.data.cache import Cache
+from tfsono.data.resampled import exchanged_labels, order_in_mirror
 from tfsono.layers.standardise import standardise
 
 RIGHT_ANGLES = 8  # 0, 90, 180, 270 degrees about z, times a flip of y (hip, Sec. 3.1)
@@ -30,6 +31,7 @@ class Sampling:
       foreground_share: share of the patches that are sure to hold a foreground voxel, its label drawn evenly.
       right_angles: every image is used in its 8 versions.
       seed: of everything.
+      exchanged_labels: pairs of labels, by their values, that are exchanged in a mirror image.
     """
 
     patch: tuple[int, int, int]
@@ -38,6 +40,7 @@ class Sampling:
     foreground_share: float
     right_angles: bool
     seed: int
+    exchanged_labels: tuple[tuple[int, int], ...] = ()
 
 
 def image_of(position: int, images: int, sampling: Sampling) -> tuple[int, int]:
@@ -87,23 +90,28 @@ def read_sources(cache: Cache, names: list[str]) -> list[Source]:
     return sources
 
 
-def draw_patch(cache: Cache, sources: list[Source], position: int, sampling: Sampling, window) -> dict:
+def draw_patch(cache: Cache, sources: list[Source], position: int, sampling: Sampling, augmentation: Augmentation
+               ) -> dict:
     """The window around the patch at a position of the training, as arrays; `box` is its part inside the volume."""
     image, version = image_of(position, len(sources), sampling)
     source = sources[image]
     random = np.random.default_rng([sampling.seed, PATCH, position])
     order = [1, 0, 2] if version % 2 else [0, 1, 2]  # 90 degrees exchange the sides that are read, and the spacing
+    spacing = np.asarray(source.spacing_mm, np.float32)[order]
+    window = augmentation.window(sampling.patch, spacing)
     patch, sides = np.asarray(sampling.patch)[order], np.asarray(window)[order]
     start = draw_start(source.shape, patch, source.foreground, sampling.foreground_share, random)
     pixels, labels, offset = cache.read_patch(source.name, start - (sides - patch) // 2, sides)
     place = tuple(slice(o, o + n) for o, n in zip(offset, pixels.shape, strict=True))
     held = {key: np.zeros(sides, kind) for key, kind in (("image", np.float32), ("label", np.uint8), ("inside", bool))}
     held["image"][place], held["label"][place], held["inside"][place] = pixels, labels, True
+    if version >= 4:  # a mirror image
+        held["label"] = exchanged_labels(held["label"], sampling.exchanged_labels)
     held = {key: np.ascontiguousarray(rotated(array, version)) for key, array in held.items()}
     inside = held.pop("inside")
     ends = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return {**held, "box": np.array([e[0] for e in ends] + [e[-1] + 1 for e in ends], np.int32),
-            "spacing_mm": np.asarray(source.spacing_mm, np.float32)[order],
+            "spacing_mm": spacing,
             "seed": np.array([sampling.seed, position], np.int64)}
 
 
@@ -113,32 +121,34 @@ def patch_dataset(path, system: str, names: list[str], sampling: Sampling, augme
 
     A label of -1 marks padding, where the patch reaches beyond its volume; the image is 0 there.
     """
-    window = augmentation.window(sampling.patch)
-
     def draws() -> Iterator[dict]:
         with Cache(path, system) as cache:
             sources = read_sources(cache, names)
             for position in range(steps.start * sampling.batch, steps.stop * sampling.batch):
-                yield draw_patch(cache, sources, position, sampling, window)
+                yield draw_patch(cache, sources, position, sampling, augmentation)
 
     dataset = tf.data.Dataset.from_generator(draws, output_signature={
-        "image": tf.TensorSpec(window, tf.float32), "label": tf.TensorSpec(window, tf.uint8),
+        "image": tf.TensorSpec([None] * 3, tf.float32), "label": tf.TensorSpec([None] * 3, tf.uint8),
         "box": tf.TensorSpec([6], tf.int32), "spacing_mm": tf.TensorSpec([3], tf.float32),
         "seed": tf.TensorSpec([2], tf.int64)})
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(steps) * sampling.batch))
-    dataset = dataset.map(lambda drawn: _prepare(drawn, sampling.patch, augmentation), tf.data.AUTOTUNE,
+    dataset = dataset.map(lambda drawn: _prepare(drawn, sampling, augmentation), tf.data.AUTOTUNE,
                           deterministic=True)
     return dataset.batch(sampling.batch, drop_remainder=True).prefetch(4)
 
 
-def _prepare(drawn: dict, patch: tuple[int, ...], augmentation: Augmentation):
+def _prepare(drawn: dict, sampling: Sampling, augmentation: Augmentation):
     """Transform, standardise, mark the padding."""
-    seeds = tf.unstack(tf.random.split(drawn["seed"], 2), num=2)
+    seeds, patch = tf.unstack(tf.random.split(drawn["seed"], 2), num=2), sampling.patch
     image, label = drawn["image"], drawn["label"]
     if augmentation.geometric:
         matrix = random_matrix(seeds[0], augmentation, drawn["spacing_mm"])
         image, label, valid = resample(image, label, drawn["box"], matrix, patch)
+        if sampling.exchanged_labels:
+            order = tf.constant(order_in_mirror(256, sampling.exchanged_labels), tf.uint8)
+            label = tf.where(tf.linalg.det(matrix) < 0, tf.gather(order, tf.cast(label, tf.int32)), label)
     else:
+        image, label = (tf.ensure_shape(part, patch) for part in (image, label))
         valid = _inside(drawn["box"], patch)
     if augmentation.intensity:
         image = random_intensity(image, valid, seeds[1], augmentation.intensity)

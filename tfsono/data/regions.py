@@ -10,9 +10,10 @@ corners of a rotated region hold the tissue that is there. Ignored voxels are ma
     no landmark          NaN everywhere in its channel; so too where it is outside the region or the volume, as its
                          peak cannot be seen there
 
-The box is that of the reference before the transform, so that the position of the bone in the region varies, as it
-does in a predicted box; a bone of the paper's size stays inside at 20 degrees, by the paper's margin. Flips exchange
-no landmarks: proximal and distal are not left and right. Source: femur, Sec. III-A; the 28 versions are our choice.
+The box is that of the reference before the transform, so that the position of the bone in the region varies; a bone
+of the paper's size stays inside at 20 degrees, by the paper's margin. A predicted box varies more: `jitter` moves and
+scales the box. Flips exchange labels and landmarks that differ in left and right alone, such as those of two femurs;
+proximal and distal stay. Source: femur, Sec. III-A; the 28 versions are our choice.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import tensorflow as tf
 
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
-from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, known_points, position_stream,
-                                random_axis, resampled_parts, resampled_dataset, version_stream)
+from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, exchanged_labels, known_points,
+                                   order_in_mirror, position_stream, random_axis, resampled_parts, resampled_dataset,
+                                   version_stream)
 from tfsono.errors import UserError
 from tfsono.geometry.regions import Box, box_of, enlarged, network_grid
 from tfsono.layers.standardise import standardise
 
+JITTER = 10  # what a random stream is for; part of its seed
 FLIPS = ((False, False, False), (True, False, False), (False, True, False), (True, True, False))
 
 
@@ -47,7 +50,11 @@ class RegionSampling:
       rotation_degrees: of the versions, each of them either way; the largest is the limit of `random`.
       scales: of the versions; the smallest and the largest are the limits of `random`.
       seed: of everything.
-      flips: whether x and y are mirrored; not for landmarks that are named left and right.
+      flips: whether x and y are mirrored.
+      jitter: each side of the reference's box is scaled by up to this fraction, and the box moved by up to this
+        fraction of it, anew in every step; 0 for the box itself.
+      exchanged: pairs of landmarks, by their numbers, that are exchanged in a mirror image.
+      exchanged_labels: the same of the mask's labels, by their values.
     """
 
     margin: int
@@ -60,6 +67,9 @@ class RegionSampling:
     scales: tuple[float, ...]
     seed: int
     flips: bool = True
+    jitter: float = 0.0
+    exchanged: tuple[tuple[int, int], ...] = ()
+    exchanged_labels: tuple[tuple[int, int], ...] = ()
 
     @property
     def rotations_and_scales(self) -> tuple[tuple[float, float], ...]:
@@ -86,7 +96,8 @@ class RegionSource:
       name: the case.
       shape: sides of its volume.
       spacing_mm: of its voxels.
-      box: of its region, enlarged.
+      reference: the box of its reference.
+      box: of its region: the reference's, enlarged.
       points_vox: float64 [K, 3], NaN where missing or outside the volume; K is 0 without landmarks.
       has_mask: whether it has a mask that is not empty.
     """
@@ -94,6 +105,7 @@ class RegionSource:
     name: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    reference: Box
     box: Box
     points_vox: np.ndarray
     has_mask: bool
@@ -134,8 +146,8 @@ def _source_of(cache: Cache, name: str, margin: int) -> RegionSource | None:
     if box is None:
         return None
     has_mask = case.label is not None and bool(case.label.any())
-    return RegionSource(name=name, shape=shape, spacing_mm=tuple(case.spacing_mm), box=enlarged(box, margin, shape),
-                        points_vox=points, has_mask=has_mask)
+    return RegionSource(name=name, shape=shape, spacing_mm=tuple(case.spacing_mm), reference=box,
+                        box=enlarged(box, margin, shape), points_vox=points, has_mask=has_mask)
 
 
 # ------------------------------------------------------------------------------------------------ drawing
@@ -169,14 +181,28 @@ def transform_of(position: int, case: int, version: int, spacing_mm, sampling: R
     return affine_matrix(axis, degrees, scale, flips, spacing_mm)
 
 
+def box_at(position: int, source: RegionSource, sampling: RegionSampling) -> Box:
+    """The box of the region at a position of the training: moved and scaled along each axis, then enlarged."""
+    if not sampling.jitter:
+        return source.box
+    random = np.random.default_rng([sampling.seed, JITTER, position])
+    moves, scales = random.uniform(-sampling.jitter, sampling.jitter, (2, 3)) * source.reference.sides
+    low = np.rint(source.reference.low + moves - scales / 2).astype(int)
+    high = np.rint(source.reference.high + moves + scales / 2).astype(int)
+    return enlarged(Box(low, np.maximum(high, low + 1)), sampling.margin, source.shape)
+
+
 def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampling: RegionSampling) -> dict:
     """The result of `draw_resampled` for the region at a position of the training, and has_mask."""
     number, version = region_of(position, len(sources), sampling)
     source = sources[number]
-    grid = network_grid(source.box, sampling.ratio, sampling.stride)
+    box = box_at(position, source, sampling)
+    grid = network_grid(box, sampling.ratio, sampling.stride)
     transform = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, transform=transform,
-                           points_vox=source.points_vox)
+    drawn = draw_resampled(cache, source.name, box=box, grid=grid, transform=transform, points_vox=source.points_vox)
+    if np.linalg.det(transform) < 0:
+        drawn["points"] = drawn["points"][order_in_mirror(len(source.points_vox), sampling.exchanged)]
+        drawn["label"] = exchanged_labels(drawn["label"], sampling.exchanged_labels)
     return {**drawn, "has_mask": source.has_mask}
 
 

@@ -62,6 +62,19 @@ def known_points(points_vox: np.ndarray | None, shape) -> np.ndarray:
     return points
 
 
+def order_in_mirror(count: int, exchanged) -> np.ndarray:
+    """[count]: the landmark or label whose place each takes in the mirror image; `exchanged` are pairs of them."""
+    order = np.arange(count)
+    for one, other in exchanged:
+        order[[one, other]] = other, one
+    return order
+
+
+def exchanged_labels(labels: np.ndarray, exchanged) -> np.ndarray:
+    """A mask of a mirror image, in which pairs of labels are exchanged; of the mask's own type."""
+    return order_in_mirror(256, exchanged).astype(labels.dtype)[labels] if exchanged else labels
+
+
 def draw_resampled(cache: Cache, name: str, box: Box, grid: NetworkGrid, transform: np.ndarray,
                    points_vox: np.ndarray) -> dict:
     """The native voxels that a transformed box needs, and its place in them, as arrays.

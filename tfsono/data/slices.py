@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from tfsono.augment import affine_matrix
 from tfsono.data.cache import Cache
+from tfsono.data.resampled import exchanged_labels
 from tfsono.errors import UserError
 from tfsono.geometry.regions import padded_sides
 from tfsono.layers.standardise import standardise
@@ -39,6 +40,7 @@ class SliceSampling:
       rotation_degrees: the largest, either way.
       scales: the smallest and the largest.
       flips: whether x and y are mirrored, each in half of the slices.
+      exchanged_labels: pairs of labels, by their values, that are exchanged in a mirror image.
     """
 
     batch: int
@@ -48,6 +50,7 @@ class SliceSampling:
     rotation_degrees: float = 20.0
     scales: tuple[float, float] = (0.9, 1.1)
     flips: bool = True
+    exchanged_labels: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ def draw_slices(stacks: SliceStacks, step: int, sampling: SliceSampling) -> tupl
         image[place], mask[place] = stacks.images[case][z], stacks.labels[case][z]
         if sampling.varied:
             matrix = transform_of(position, stacks.spacings_mm[case], sampling)
+            if np.linalg.det(matrix) < 0:
+                mask[place] = exchanged_labels(stacks.labels[case][z], sampling.exchanged_labels)
             image[place], mask[place] = transformed(image[place], mask[place], matrix)
     return image, mask
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfsono.config import Choices
 from tfsono.data.cache import Cache
+from tfsono.errors import UserError
 from tfsono.evaluation.comparable import check_comparable
 from tfsono.evaluation.ensembles import Group, groups_of
 from tfsono.evaluation.measured import measured, predictions_folder
@@ -47,6 +48,8 @@ class Evaluation:
 
     def groups(self, methods: Sequence[str], kinds: Sequence[str] = ()) -> list[Group]:
         """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`."""
+        kinds = [" with ".join(filter(None, (kind, " and ".join(run.settings.words_at_test()))))
+                 for kind, run in zip(kinds or [""] * len(self.runs), self.runs, strict=True)]
         return groups_of(self.runs, methods, self.ensemble, kinds)
 
     def folder(self, group: Group, files: Iterable[Path] = (), settings: object = None) -> Path:
@@ -110,7 +113,7 @@ class Evaluation:
                               figures=[*figures, *self._histories()], runs=lines, predictions=kept)
 
     def _histories(self) -> Iterator[Figure]:
-        for run in self.runs:
+        for run in {run.folder: run for run in self.runs}.values():
             path = self.figures_folder / f"history_{safe_name(run.folder.name)}.png"
             history_figure(path, read_history(run.folder / "history.csv"), title=run.folder.name)
             yield Figure(path, f"Training of {run.folder.name}.")
@@ -128,8 +131,26 @@ def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str]
     Raises:
       UserError: as `read_run`, `Cache` and `check_comparable`, or another process writes to the folder.
     """
-    runs = [read_run(folder, choices) for folder in arguments.runs]
+    runs = with_values_set([read_run(folder, choices) for folder in arguments.runs], arguments)
     with Cache(arguments.data, choices.system) as cache:
         check_comparable(runs, cache, kinds, arguments.weights)
         with locked(arguments.out) as out, json_lines(arguments.json) as on_row:
             yield Evaluation(runs, cache, out, weights=arguments.weights, ensemble=arguments.ensemble, on_row=on_row)
+
+
+def with_values_set(runs: list[Run], arguments: argparse.Namespace) -> list[Run]:
+    """The runs with the values of `--set`; with `--as_trained` before them the runs as they are.
+
+    Raises:
+      UserError: a field that is set twice, a value that the run's config forbids, or `--as_trained` alone.
+    """
+    names = [name for name, _ in arguments.set]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--set {name}: given {names.count(name)} times; give it once")
+    if not names:
+        if arguments.as_trained:
+            raise UserError("--as_trained: needs --set; without it runs are evaluated as they were trained")
+        return runs
+    changed = [replace(run, settings=run.settings.set_at_test(dict(arguments.set))) for run in runs]
+    return runs * arguments.as_trained + changed

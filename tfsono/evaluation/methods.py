@@ -12,7 +12,9 @@ UNNAMED = ("seed", "c3d_weights")
 
 def method_names(settings: Sequence[Settings], transfers: Sequence[str],
                  unnamed: Sequence[str] = UNNAMED) -> list[str]:
-    """A name for each run: how it differs from the others. Runs that differ in the seed alone share a name.
+    """A name for each run: how it differs from the others, and what `--set` set.
+
+    Runs that differ in the seed alone share a name.
 
     Args:
       settings: of the runs.
@@ -32,7 +34,8 @@ def method_names(settings: Sequence[Settings], transfers: Sequence[str],
     for part in parts:
         words = [word for word, differs in zip(part[:3], shown, strict=True) if differs and word]
         names.append(", ".join(words + sorted(part[3] - common)))
-    return [name or part[2] or part[1] for name, part in zip(names, parts, strict=True)]
+    names = [name or part[2] or part[1] for name, part in zip(names, parts, strict=True)]
+    return [", ".join((name, *one.words_at_test())) for name, one in zip(names, settings, strict=True)]
 
 
 def paper_names(runs: Sequence, names: Sequence[str], papers: Mapping[str, str]) -> list[str]:

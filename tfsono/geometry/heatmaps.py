@@ -13,6 +13,7 @@ from __future__ import annotations
 from keras import ops
 
 WINDOW = 2  # cells on each side of the highest one that a centroid uses
+WIDE = 1.5  # the same of a wide centroid, in deviations of the Gaussian: there it is a third of its maximum
 FLOOR = 0.3  # share of the maximum that a centroid subtracts first, so that the background has no influence
 
 
@@ -53,8 +54,27 @@ def argmax_points(maps, stride: float = 1.0):
     return to_pixels(_in_order(ops.cast(_highest(maps), "float32")), stride)
 
 
-def centroid_points(maps, stride: float = 1.0):
-    """The centroid of (H - 0.3 max)+ in the 5x5 (x5) cells around the highest; that cell for a map without a peak.
+def decoded(maps, decode: str, sigma, stride: float = 1.0):
+    """The points [B, K, 2 or 3] of maps, by `argmax`, `centroid` or `wide_centroid`.
+
+    Args:
+      maps: [B, y, x, K] or [B, X, Y, Z, K].
+      decode: `centroid` looks at two cells on each side of the highest, `wide_centroid` at 1.5 sigma of them.
+      sigma: of the targets of training, in cells; a number or a scalar tensor.
+      stride: pixels of the image in one cell.
+    """
+    if decode == "argmax":
+        return argmax_points(maps, stride)
+    return centroid_points(maps, stride, WINDOW if decode == "centroid" else ops.ceil(WIDE * sigma))
+
+
+def centroid_points(maps, stride: float = 1.0, window=WINDOW):
+    """The centroid of (H - 0.3 max)+ in the cells around the highest; that cell for a map without a peak.
+
+    Args:
+      maps: [B, y, x, K] or [B, X, Y, Z, K].
+      stride: pixels of the image in one cell.
+      window: cells on each side of the highest; a number or a scalar tensor.
 
     Returns:
       [B, K, 2 or 3] float32.
@@ -64,7 +84,7 @@ def centroid_points(maps, stride: float = 1.0):
     weights = ops.relu(maps - FLOOR * ops.max(maps, axis=axes, keepdims=True))
     for axis, side in enumerate(sides):
         away = ops.abs(ops.arange(side, dtype="int32")[None, :, None] - peaks[:, None, :, axis])
-        weights = weights * _along(ops.cast(away <= WINDOW, "float32"), axis, len(sides))
+        weights = weights * _along(ops.cast(ops.cast(away, "float32") <= window, "float32"), axis, len(sides))
     total = ops.sum(weights, axis=axes)
     found = _mean_cell(weights, ops.maximum(total, 1e-12))
     plain = ops.cast(peaks, "float32")

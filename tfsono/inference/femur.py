@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from tfsono.geometry.heatmaps import argmax_points, centroid_points
+from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.components import Postprocessing, postprocessed
 from tfsono.inference.resample import at_spacing, padded, resample_linear, resampled_arg_max, rescaled_size
 from tfsono.layers.standardise import standardise
@@ -53,7 +53,8 @@ class RegionReader:
       stride: sides are padded to multiples of it.
       margin: voxels by which the box is enlarged on each side.
       ratio: by which the region is rescaled.
-      decode: how a heatmap becomes a point: `argmax` or `centroid`.
+      decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
+      sigma: of the Gaussian targets of training, in voxels of the network's grid, for `wide_centroid`.
     """
 
     network: keras.Model
@@ -61,6 +62,7 @@ class RegionReader:
     margin: int
     ratio: float
     decode: str
+    sigma: float = 0.0
 
 
 class SliceModule(tf.Module):
@@ -149,7 +151,7 @@ class FemurModule(tf.Module):
             found["mask"] = tf.pad(inner, tf.stack([start, size - start - extent], 1))
         if "heatmaps" in prediction:
             maps = tf.cast(prediction["heatmaps"], tf.float32)[:, :scaled[0], :scaled[1], :scaled[2]]
-            points = (argmax_points if reader.decode == "argmax" else centroid_points)(maps, 1)[0]
+            points = decoded(maps, reader.decode, reader.sigma)[0]
             step = tf.cast(extent, tf.float32) / tf.cast(scaled, tf.float32)
             found["points_vox"] = (points + 0.5) * step - 0.5 + tf.cast(start, tf.float32)
             found["peaks"] = tf.reduce_max(maps, axis=(0, 1, 2, 3))

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.atlases import AtlasSet
-from tfsono.inference.refine import Refinement, Refiner, RefineSettings, decoded
+from tfsono.inference.refine import Refinement, Refiner, RefineSettings
 from tfsono.inference.resample import at_spacing, padded, resample_linear, rescaled_size
 from tfsono.layers.standardise import standardise
 
@@ -29,8 +30,9 @@ class PoseReader:
       network: standardised volumes [B, X, Y, Z, 1] -> {"heatmaps": [B, X, Y, Z, K]}.
       stride: sides are padded to multiples of it.
       ratio: by which the volume is rescaled.
-      decode: how a heatmap becomes a point: `argmax` or `centroid`.
+      decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
       spacing_mm: of the network's training, before `ratio`; () for each volume's own.
+      sigma_mm: of the Gaussian targets of training, for `wide_centroid`.
     """
 
     network: keras.Model
@@ -38,6 +40,7 @@ class PoseReader:
     ratio: float
     decode: str
     spacing_mm: tuple[float, ...] = ()
+    sigma_mm: float = 0.0
 
     def read(self, volume, spacing_mm):
         """The network's input [1, X', Y', Z', 1], and its sides [3] int32 without the padding.
@@ -70,7 +73,8 @@ class PoseModule(tf.Module):
         image, size = self.reader.read(volume, spacing_mm)
         maps = self.network(image, training=False)["heatmaps"]
         maps = tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
-        points = decoded(maps, self.reader.decode)[0]
+        voxel_mm = tf.reduce_mean(self.reader.spacing_mm or spacing_mm) / self.reader.ratio
+        points = decoded(maps, self.reader.decode, self.reader.sigma_mm / voxel_mm)[0]
         step = tf.cast(tf.shape(volume), tf.float32) / tf.cast(size, tf.float32)
         return {"points_vox": (points + 0.5) * step - 0.5, "peaks": tf.reduce_max(maps, axis=(0, 1, 2, 3))}
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsono.errors import UserError
-from tfsono.geometry.heatmaps import argmax_points, centroid_points
+from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.atlases import AtlasSet
 from tfsono.layers.recompute import output_for_gradient
 from tfsono.losses.joint import heatmap_error
@@ -43,7 +43,7 @@ class RefineSettings:
       norm: `moving`: the moving averages of training, unchanged, or `batch`: the volume's own mean and variance.
       sigma_mm: of the proxy's Gaussians, as in the targets of training.
       robust: indices of the landmarks by which atlases are moved.
-      decode: how a heatmap becomes a point: `argmax` or `centroid`.
+      decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
     """
 
     atlases: int
@@ -110,7 +110,7 @@ class Refiner:
         self.optimizer = optimizer("adam", settings.learning_rate, beta_1=settings.beta_1)
         self.optimizer.build(network.trainable_variables)
         self._run = tf.function(self._iterations, input_signature=[IMAGE, SIZE, SPACING])
-        self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE])
+        self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE, SPACING])
 
     def __call__(self, image, size, spacing_mm) -> Refinement:
         """The refined prediction.
@@ -120,11 +120,11 @@ class Refiner:
           size: [3] the sides without the padding, which has no influence.
           spacing_mm: [3] of the network's grid.
         """
-        given = tf.cast(image, tf.float32), tf.cast(size, tf.int32)
+        given = tf.cast(image, tf.float32), tf.cast(size, tf.int32), tf.cast(spacing_mm, tf.float32)
         with weights_restored(self.network):
             self._reset_optimizer()
             maps, path, losses, distances = (
-                value.numpy() for value in self._run(*given, tf.cast(spacing_mm, tf.float32)))
+                value.numpy() for value in self._run(*given))
         note = ""
         if not np.isfinite(distances).all():
             note = NO_ATLAS
@@ -156,7 +156,7 @@ class Refiner:
         _, path, losses, distances = tf.while_loop(
             lambda index, *_: index < count, step, (0, path, losses, distances), parallel_iterations=1)
         maps = self._maps(image, size)
-        path = path.write(count, self._points(maps))
+        path = path.write(count, self._points(maps, spacing_mm))
         return maps[0], path.stack(), losses.stack(), distances.stack()
 
     def _step(self, image, size, spacing_mm):
@@ -164,7 +164,7 @@ class Refiner:
         with tf.GradientTape() as tape:
             maps = self._maps(image, size)
             with tape.stop_recording():
-                pose = self._points(maps)
+                pose = self._points(maps, spacing_mm)
                 proxy, distance = self._proxy(pose, size, spacing_mm)
             loss = heatmap_error(proxy, maps)[0]
         variables = self.network.trainable_variables
@@ -176,20 +176,23 @@ class Refiner:
         maps = output_for_gradient(self.network, image, self.settings.norm == "batch")["heatmaps"]
         return tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
 
-    def _points(self, maps):
-        return decoded(maps, self.settings.decode)[0]
+    def _points(self, maps, spacing_mm):
+        return decoded(maps, self.settings.decode, self._sigma(spacing_mm))[0]
 
-    def _unrefined(self, image, size):
+    def _sigma(self, spacing_mm):
+        """The width of the Gaussians, in voxels."""
+        return self.settings.sigma_mm / tf.reduce_mean(spacing_mm)
+
+    def _unrefined(self, image, size, spacing_mm):
         """The network's own prediction: maps [X, Y, Z, K] and points [K, 3]."""
         maps = tf.cast(self.network(image, training=False)["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]]
-        return maps[0], self._points(maps)
+        return maps[0], self._points(maps, spacing_mm)
 
     def _proxy(self, pose, size, spacing_mm):
         """The proxy [1, X, Y, Z, K] of a pose [K, 3], and the mean distance of a landmark of its atlases, mm."""
         found, distance = tf.numpy_function(self._support, [pose * spacing_mm], [tf.float32, tf.float32])
         found = tf.ensure_shape(found, [self.atlases, len(self.poses.names), 3])
-        sigma = self.settings.sigma_mm / tf.reduce_mean(spacing_mm)
-        return mean_gaussian_maps(found / spacing_mm, size, sigma), tf.ensure_shape(distance, [])
+        return mean_gaussian_maps(found / spacing_mm, size, self._sigma(spacing_mm)), tf.ensure_shape(distance, [])
 
     def _support(self, pose_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The atlases [A, K, 3] on a pose, NaN where fewer were found, and their mean distance."""
@@ -198,11 +201,6 @@ class Refiner:
         points[:len(found.places)] = found.points_mm
         distance = found.costs_mm.mean() / len(pose_mm) if len(found.places) else np.nan
         return points, np.float32(distance)
-
-
-def decoded(maps, decode: str):
-    """The points [B, K, 3] of heatmaps [B, X, Y, Z, K], by `argmax` or `centroid`."""
-    return (argmax_points if decode == "argmax" else centroid_points)(maps)
 
 
 def mean_gaussian_maps(points_vox, size, sigma):

@@ -106,7 +106,7 @@ def heatmap_error(targets, maps):
     return 0.5 * ops.sum(ops.square(errors), axis=tuple(range(1, len(targets.shape))))
 
 
-def centre_distance(targets, maps, beta: float = 50.0, softening: float = SOFTENING):
+def centre_distance(targets, maps, beta: float = 50.0, softening: float = SOFTENING, from_peak: float = 0.0):
     """1 / ||M(H1^) - M(H2^)||^2 (Eq. 1), the mean over all pairs of known landmarks: [B]; 0 without a pair.
 
     It separates the centres of two maps, whatever their distance. The targets only tell which landmarks and voxels
@@ -118,6 +118,7 @@ def centre_distance(targets, maps, beta: float = 50.0, softening: float = SOFTEN
       maps: [B, X, Y, Z, K], as predicted.
       beta: the soft-argmax's inverse temperature.
       softening: added to the squared distance, in diagonals squared.
+      from_peak: a landmark whose map has no higher value is in no pair: the centre of noise is none.
     """
     known_voxels = ops.isfinite(ops.cast(targets, "float32"))
     axes = tuple(range(1, len(targets.shape) - 1))
@@ -125,6 +126,8 @@ def centre_distance(targets, maps, beta: float = 50.0, softening: float = SOFTEN
     points = soft_argmax_points(ops.relu(maps), beta, counted=known_voxels)
     points = points / _diagonal(known_voxels, axes)[:, None, None]
     known = ops.cast(ops.any(known_voxels, axis=axes), "float32")
+    if from_peak:
+        known = known * ops.cast(ops.max(ops.where(known_voxels, maps, 0.0), axis=axes) > from_peak, "float32")
     total, pairs = ops.zeros_like(known[:, 0]), ops.zeros_like(known[:, 0])
     for one, other in itertools.combinations(range(targets.shape[-1]), 2):
         both = known[:, one] * known[:, other]
@@ -163,11 +166,13 @@ def _as_one_sample(batch):
     return ops.reshape(batch, (1, shape[0] * shape[1], *shape[2:]))
 
 
-def heatmap_loss(distance_weight: float = 0.5, beta: float = 50.0) -> Callable:
+def heatmap_loss(distance_weight: float = 0.5, beta: float = 50.0, from_peak: float = 0.0) -> Callable:
     """L_reg + gamma L_CD (Eq. 2's bracket) as a function of (targets, maps); a weight of 0 omits L_CD."""
 
     def loss(targets, maps):
         value = heatmap_error(targets, maps)
-        return value + distance_weight * centre_distance(targets, maps, beta) if distance_weight else value
+        if not distance_weight:
+            return value
+        return value + distance_weight * centre_distance(targets, maps, beta, from_peak=from_peak)
 
     return loss

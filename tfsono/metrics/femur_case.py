@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfsono.geometry.regions import Box
 from tfsono.metrics.landmarks import radial_errors
 from tfsono.metrics.surface import boundary, segmentation_metrics
 
@@ -66,6 +67,26 @@ def joint_metrics(
     judged = np.isfinite(distances) & (expected <= CONTRADICTION_MM)
     row["contradiction"] = float((distances[judged] > CONTRADICTION_MM).any()) if judged.any() else math.nan
     return row
+
+
+def coverage(region: Box | None, reference: MaskAndPoints) -> dict[str, float]:
+    """What an enlarged box holds of the reference: what is outside is lost before the second stage.
+
+    Returns:
+        `mask_inside`, the share of the mask's voxels, and `landmarks_inside`, 1 if every known landmark is inside, else
+        0; NaN without a mask, a landmark or a region.
+    """
+    found = {"mask_inside": math.nan, "landmarks_inside": math.nan}
+    if region is None:
+        return found
+    if reference.mask is not None and reference.mask.any():
+        found["mask_inside"] = float((reference.mask[region.slices] > 0).sum() / (reference.mask > 0).sum())
+    points = np.zeros((0, 3)) if reference.points_vox is None else np.asarray(reference.points_vox, np.float64)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points):
+        inside = (points >= np.array(region.low) - 0.5) & (points < np.array(region.high) - 0.5)
+        found["landmarks_inside"] = float(inside.all())
+    return found
 
 
 def distances_to_mask(prediction: MaskAndPoints, spacing_mm: np.ndarray, count: int) -> np.ndarray:

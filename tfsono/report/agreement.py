@@ -49,7 +49,8 @@ def agreement_table(agreements: Agreements) -> Table:
         for measurement, one in own.items():
             rows.append((name, measurement.name, measurement.unit, one["cases"], one["bias"], one["std"], one["lower"],
                          one["upper"], 100 * one["share_inside"]))
-    note = "Prediction minus reference; limits are the bias ± 1.96 standard deviations over the cases."
+    note = ("Prediction minus reference; limits are the bias ± 1.96 standard deviations over the cases. With several "
+            "runs in a row the prediction is the mean of their measurements, whose limits are narrower than one run's.")
     headings = ("Method", "Measurement", "Unit", "Cases", "Bias", "Deviation", "Lower limit", "Upper limit", "Inside %")
     return Table("Agreement (Bland and Altman)", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 2, 2, 0))
 

@@ -52,6 +52,11 @@ def femur_tables(rows: Rows, landmarks: tuple[str, ...], empty_is: str = "absent
             "Contradictions: a landmark farther than 5 mm from the mask", both, {},
             (("contradiction", "Cases %", 1, 100.0),
              *((f"mask_distance_{name}_mm", f"{name} to mask mm", 2) for name in landmarks)), LANDMARKS_NOTE)
+    if points and len(landmarks) == 2:
+        tables["order"] = comparison_table(
+            "Order of the landmarks", points, {},
+            (("mre_mm", "As named mm", 2), ("exchanged_mm", "In the better order mm", 2)),
+            f"Mean error of the two landmarks; where the second is lower, they are confused. {LANDMARKS_NOTE}")
     if len(masks) > 1:
         tables["differences1"] = paired_table("Paired differences of Table 1", masks, TABLE_1)
     if len(points) > 1:
@@ -88,6 +93,7 @@ def mask_means(rows: Rows) -> dict[str, list[dict]]:
 def landmark_means(rows: Rows, landmarks: tuple[str, ...]) -> dict[str, list[dict]]:
     """The same of landmarks. `undefined` is excluded: it counts empty masks, which make no landmark undefined."""
     keys = [*(column[0] for column in table_2(landmarks)), "mre_mm", "contradiction",
+            *["exchanged_mm"] * (len(landmarks) == 2),
             *(f"mask_distance_{name}_mm" for name in landmarks)]
     means = {method: case_means(group, keys) for method, group in by_method(rows).items() if has(group, "mre_mm")}
     return {method: [{key: value for key, value in case.items() if key != "undefined"} for case in cases]
@@ -113,14 +119,16 @@ def paper_rows(printed: dict, columns: tuple) -> dict[str, dict]:
 
 
 def region_table(methods: Mapping[str, Rows]) -> Table:
-    """Sec. III-B: the overlap of the found and the reference box before it is enlarged, and where nothing was found."""
+    """Sec. III-B: the overlap of the found and the reference box, and what the enlarged one holds."""
     rows = []
     for name, group in methods.items():
-        found = summarise(metric_values(group, Metric("box_iou", "", 1, 100.0)))
+        found = [summarise(metric_values(group, Metric(key, "", 1, 100.0)))
+                 for key in ("box_iou", "mask_inside", "landmarks_inside")]
         nothing = sum(row["region"] == WHOLE for row in group)
         region = REFERENCE_BOX if group[0]["region"] == REFERENCE_BOX else FOUND_BOX
-        rows.append((name, region, len(group), nothing, found))
-    note = (f"IoU of the boxes before enlargement; the paper: {PAPER_IOU_PERCENT} %. Where nothing is found, the "
-            "region is the whole volume.")
-    return Table("Regions", ("Method", "Region", "Predictions", "Nothing found", "IoU %"), tuple(rows), note,
-                 (None, None, 0, 0, 1))
+        rows.append((name, region, len(group), nothing, *found))
+    note = (f"IoU of the boxes before enlargement; the paper: {PAPER_IOU_PERCENT} %. Inside the enlarged box: the "
+            "share of the reference mask, and the cases with every landmark. Where nothing is found, the region is the "
+            "whole volume.")
+    headings = ("Method", "Region", "Predictions", "Nothing found", "IoU %", "Mask inside %", "All landmarks inside %")
+    return Table("Regions", headings, tuple(rows), note, (None, None, 0, 0, 1, 1, 1))

@@ -5,6 +5,7 @@ A run of the second stage keeps a copy of the first stage's run, so that it need
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -111,9 +112,9 @@ def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> SliceMod
     if config.network == "unet_roi":
         return SliceModule(finder_of(runs, which), config.spacing_mm, postprocessing)
     network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",))
-    reader = RegionReader(network, config.stride, config.roi_margin, config.roi_ratio, config.heatmap_decode)
-    first_stage = [runs[0].folder / FIRST_STAGE] if has_first_stage(runs[0]) else []
-    finder = finder_of(read_runs(first_stage, FEMUR, precision)) if first_stage else None
+    reader = RegionReader(network, config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
+                          decode=config.heatmap_decode, sigma=config.heatmap_sigma)
+    finder = finder_of(first_stage_of(runs[0], precision)) if has_first_stage(runs[0]) else None
     return FemurModule(reader, finder, config.spacing_mm, postprocessing)
 
 
@@ -127,6 +128,12 @@ def finder_of(runs: Sequence[Run], which: str = "auto") -> RegionFinder:
     network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",))
     return RegionFinder(network, config.stride, config.slice_batch, config.roi_smallest_part, part=config.roi_part,
                         every=config.roi_every)
+
+
+def first_stage_of(run: Run, precision: str = "") -> list[Run]:
+    """The run of the first stage in a run of the second, with what was set for that after its training."""
+    (first,) = read_runs([run.folder / FIRST_STAGE], FEMUR, precision)
+    return [dataclasses.replace(first, settings=first.settings.set_at_test(run.settings.at_test))]
 
 
 def has_first_stage(run: Run) -> bool:

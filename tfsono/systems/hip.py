@@ -52,7 +52,8 @@ def prepared(runs: Sequence[Run], options: Options = Options()) -> list[Run]:
     from tfsono.training.tilings import fast_memory_gb
 
     first, *others = with_precision(runs, options.precision)
-    measured_gb = min(fast_memory_gb(run.folder) for run in runs)
+    set_later = first.settings.at_test  # what was measured may not hold with it
+    measured_gb = 0.0 if set_later else min(fast_memory_gb(run.folder) for run in runs)
     tiling = options.tiling or ("fast" if measured_gb else first.config.tiling)
     values = {"tiling": tiling}
     if tiling == "fast":

@@ -65,7 +65,8 @@ def reader_of(network, config: PoseConfig) -> PoseReader:
     """The network with its input and decoding, by the config."""
     from tfsono.inference.pose import PoseReader
 
-    return PoseReader(network, config.stride, config.ratio, config.heatmap_decode, config.spacing_mm)
+    return PoseReader(network, config.stride, config.ratio, config.heatmap_decode, spacing_mm=config.spacing_mm,
+                      sigma_mm=config.heatmap_sigma_mm)
 
 
 def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:

@@ -26,13 +26,13 @@ class AdversarialSettings:
 
     Attributes:
       branch_steps: steps of the first stage, without a discriminator.
-      weight: of the adversarial loss relative to the network's own; ignored with a `share`.
+      weight: of the adversarial loss relative to the network's own; ignored with a `share`. 0 switches it off.
       noise: deviation of the Gaussian noise on both of the discriminator's inputs: reference masks are exactly 0 or 1,
         by which alone it could tell them apart.
       real_label: the discriminator's target for the reference: 1, or 0.9 for one-sided label smoothing.
       seed: of the noise, together with the step.
-      share: above 0 the weight is set in every step so that the adversarial loss is this share of the network's own; it
-        has no gradient. 0 uses `weight`.
+      share: the weight is set in every step so that the adversarial loss is this share of the network's own; it has no
+        gradient. 0 switches the loss off, None uses `weight`.
     """
 
     branch_steps: int
@@ -40,25 +40,30 @@ class AdversarialSettings:
     noise: float = 0.05
     real_label: float = 1.0
     seed: int = 0
-    share: float = 0.0
+    share: float | None = None
 
     def __post_init__(self):
         for holds, name, rule in ((self.branch_steps >= 0, "branch_steps", "0 or more"),
                                   (self.noise >= 0, "noise", "0 or more"),
-                                  (self.share >= 0, "share", "0 or more"),
+                                  (self.share is None or self.share >= 0, "share", "0 or more"),
                                   (0.5 < self.real_label <= 1, "real_label", "above 0.5 and up to 1")):
             if not holds:
                 raise UserError(f"{name}: expected {rule}, found {getattr(self, name)}")
 
 
 class StageRates(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of the network: `first` in the first `branch_steps` steps, `second` after them."""
+    """The learning rate of the network: `first` in the first `branch_steps` steps, `second` after them.
 
-    def __init__(self, first: float, second: float, branch_steps: int):
+    `first` may be a schedule; `second` is a number.
+    """
+
+    def __init__(self, first: float | keras.optimizers.schedules.LearningRateSchedule, second: float,
+                 branch_steps: int):
         self.first, self.second, self.branch_steps = first, second, branch_steps
 
     def __call__(self, step):
-        return keras.ops.where(step < self.branch_steps, self.first, self.second)
+        first = self.first(step) if callable(self.first) else self.first
+        return keras.ops.where(step < self.branch_steps, first, self.second)
 
     def get_config(self):
         return {"first": self.first, "second": self.second, "branch_steps": self.branch_steps}
@@ -164,7 +169,7 @@ class AdversarialTrainer(keras.Model):
 
     def _weight(self, loss, adversarial):
         """The weight of the adversarial loss."""
-        if not self.settings.share:
+        if self.settings.share is None:
             return self.settings.weight
         loss = tf.cast(loss, tf.float32)
         return tf.stop_gradient(self.settings.share * loss / tf.maximum(adversarial, SMALLEST))

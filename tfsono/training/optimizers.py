@@ -6,10 +6,26 @@ import keras
 
 
 def learning_rate(start: float, schedule: str, halve_every: int, iterations: int):
-    """`halving`: halved every `halve_every` steps; `cosine`: to zero over all iterations."""
+    """`halving`: halved every `halve_every` steps; `cosine`: to zero over all iterations; `last_quarter`: in those."""
     if schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(start, iterations)
+    if schedule == "last_quarter":
+        return LastQuarter(start, iterations)
     return keras.optimizers.schedules.ExponentialDecay(start, halve_every, 0.5, staircase=True)
+
+
+class LastQuarter(keras.optimizers.schedules.LearningRateSchedule):
+    """Constant in three quarters of the iterations, then to zero by half a cosine."""
+
+    def __init__(self, start: float, iterations: int):
+        self.start, self.iterations = start, iterations
+        self.fall = keras.optimizers.schedules.CosineDecay(start, max(iterations - iterations * 3 // 4, 1))
+
+    def __call__(self, step):
+        return self.fall(keras.ops.maximum(step - self.iterations * 3 // 4, 0))
+
+    def get_config(self):
+        return {"start": self.start, "iterations": self.iterations}
 
 
 def cosine_restarts(start: float, smallest: float, first_cycle: int, factor: float):

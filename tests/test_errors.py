@@ -174,6 +174,7 @@ def test_handlers_are_put_back():
 
 COMMAND = """
 import os, signal, sys, time, weakref
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from tfsono.errors import run_command
 class Thing: pass
 def send(number=signal.{name}):

@@ -159,7 +159,7 @@ def test_a_script_refuses_as_the_command_does(tmp_path):
                        env=environment, capture_output=True, encoding="utf-8", check=False)
         for words in (["-m", "tfsono", "train", "pose"], [str(ROOT / "train" / "pose.py")]))
     assert (command.returncode, script.returncode) == (2, 2)
-    assert command.stderr == script.stderr and command.stderr.startswith("error: none.h5: ")
+    assert command.stderr == script.stderr and command.stderr.startswith("error: --data none.h5: ")
 
 
 def test_the_source_archive_is_the_checkout(built):

@@ -40,8 +40,9 @@ def train(place, name, *more, cache="small.h5", graphs=False):
 
 
 def evaluate(place, names, out, *more, cache="small.h5"):
-    script("evaluate", "head").main(["--data", str(place / cache), "--runs",
-                                     *(str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
+    script("evaluate", "head", graphs=True).main(["--data", str(place / cache), "--runs",
+                                                  *(str(place / "runs" / name) for name in names),
+                                                  "--out", str(place / out), *more])
 
 
 def rows_of(path):
@@ -355,6 +356,6 @@ def test_runs_that_cannot_be_compared(place):
         evaluate(place, ("unet", "other"), "bad")
     with pytest.raises(UserError, match="--samples -1"):
         evaluate(place, ("unet",), "bad", "--samples", "-1")
-    with pytest.raises(UserError, match="no such run folder"):
+    with pytest.raises(UserError, match="found no such file or folder"):
         evaluate(place, ("nowhere",), "bad")
     assert not (place / "bad").exists()

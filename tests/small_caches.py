@@ -15,7 +15,7 @@ from tfsono.data.prepare import CacheSettings
 from tfsono.phantoms.dataset import write_head_dataset
 
 TINY = ["--preset", "quick", "--patch", "16,16,16", "--widths", "4,4,6,6", "--lower_widths", "4,3", "--middle_widths",
-        "3", "--iterations", "6", "--record_every", "2", "--test_cases", "2"]
+        "3", "--iterations", "6", "--record_every", "2", "--test_cases", "2", "--tiling", "half"]
 
 TINY_HEAD = ["--preset", "quick", "--input_size", "32,64", "--unet_widths", "4,6,8", "--backbone_widths", "4,4,6,8,8",
              "--heatmap_widths", "8,8,8", "--head_widths", "16,8", "--pyramid_channels", "8", "--pyramid_fused", "8",

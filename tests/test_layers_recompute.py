@@ -20,6 +20,7 @@ from tfsono.layers.recompute import recomputed, segments
 from tfsono.models import femur, hip
 from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer
 from tfsono.training.checkpoint import load_state, save_state, save_weights
+from wiring import eagerly
 
 
 def femur_config(variant="brndc", **values):
@@ -71,8 +72,9 @@ def assert_equal(plain, other, share=1e-6):
         np.testing.assert_allclose(two, one, rtol=0, atol=share * np.abs(one).max() + 1e-12)
 
 
-@pytest.mark.parametrize("variant", ["brndc", "unet_l", "discriminator", "paper", "no_deep_supervision", "lineage4",
-                                     "bfloat16"])
+@pytest.mark.parametrize("variant", [
+    "brndc", "discriminator", "paper", "bfloat16",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("unet_l", "no_deep_supervision", "lineage4"))])
 def test_a_fit_gives_the_loss_weights_and_moving_statistics_of_the_plain_network(variant):
     plain, other, channels = pair_of(variant)
     sides = {"bfloat16": (24, 32, 24), "lineage4": (32, 16, 48)}.get(variant, (16, 8, 24))
@@ -128,6 +130,7 @@ def test_an_inference_moves_nothing_and_is_the_plain_networks():
         np.testing.assert_array_equal(one, two)
 
 
+@eagerly()
 def test_weights_and_states_are_interchangeable(tmp_path):
     plain, other, _ = pair_of("unet_s")
     assert [v.path for v in plain.variables] == [v.path for v in other.variables]

@@ -17,6 +17,7 @@ from tfsono.layers.nodes import two_convolutions
 from tfsono.losses.joint import heatmap_error
 from tfsono.models.pose import build, discriminator, kept, parents
 from tfsono.training.checkpoint import load_state, save_state, save_weights
+from wiring import eagerly
 
 R4, R5 = (96, 96, 112), (112, 112, 144)  # the mean volume at ratios 0.4 and 0.5, padded
 GIB = 2 ** 30
@@ -201,6 +202,7 @@ def test_loss_gradients_and_moving_statistics_are_the_plain_networks(variant, gr
     assert all((after[v.path] != (1.0 if "variance" in v.path else 0.0)).all() for v in plain.non_trainable_variables)
 
 
+@eagerly()
 def test_weights_and_states_are_interchangeable(tmp_path):
     plain, other = pair_of("land_gcp")
     image, reference = batch()

@@ -27,6 +27,7 @@ from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 from tfsono.training.tilings import write_compared
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
+from wiring import eagerly
 
 LPS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 PIR = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -149,6 +150,7 @@ def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
     assert (tmp_path / "out" / "case_mask.nii.gz").read_text(encoding="utf-8") == "drawn by hand"
 
 
+@eagerly()
 def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys):
     path, out = write(tmp_path / "case.nii.gz", make_volume()), tmp_path / "out"
 

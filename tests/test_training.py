@@ -54,6 +54,7 @@ def without_seconds(path):
     return [line[:place] + line[place + 1:] for line in (header, *lines)]
 
 
+@pytest.mark.kills  # a minute
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(cache_path, tmp_path):
     subprocess.run(command(cache_path, tmp_path / "whole"), check=True, capture_output=True)
     killed = subprocess.Popen(command(cache_path, tmp_path / "killed"), stdout=subprocess.DEVNULL,

@@ -28,6 +28,7 @@ from tfsono.training.fit import Schedule, fit
 from tfsono.training.optimizers import learning_rate
 from tfsono.training.run import load_weights, open_run, read_history
 from tfsono.training.record import record_files
+from wiring import eagerly
 
 SIZE = (9, 7, 8)
 SPLIT = {"train": ["a"], "validation": [], "test": ["b"]}
@@ -244,6 +245,7 @@ def test_the_stages_follow_one_another_in_one_call():
         rows["mask_loss"][0] + 0.2 * rows["heatmaps_loss"][0] + rows["adversarial_loss"][0], rel=1e-4)
 
 
+@eagerly()
 def test_without_weight_the_network_is_trained_as_alone():
     trainer, plain = trainer_of(0, weight=0.0), network_of()
     plain.compile(adam(1e-3), **losses())
@@ -269,6 +271,7 @@ def test_the_discriminator_learns_and_the_network_learns_to_deceive_it():
     assert deceived["discriminator_fake"] > judged["discriminator_fake"] + 0.1
 
 
+@eagerly()
 def test_a_case_is_used_for_what_it_has():
     """Both stages meet a case without a mask, one without a landmark, and one without any."""
     def cases():
@@ -464,6 +467,7 @@ def stopped_after(steps):
 
 
 @pytest.fixture(scope="module")
+@eagerly()
 def whole(tmp_path_factory):
     """A run that was never stopped: records at 2, 4, 6 and 8; the second stage begins with step 3."""
     run, trainer = run_of(tmp_path_factory.mktemp("adversarial") / "whole"), trainer_of(3)
@@ -471,6 +475,7 @@ def whole(tmp_path_factory):
     return run, trainer
 
 
+@eagerly()
 @pytest.mark.parametrize("stopped", [3, 7])
 def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(whole, tmp_path, stopped):
     """Stopped in the first stage and in the second, between two records."""
@@ -503,6 +508,7 @@ def test_the_record_and_the_state_of_both_stages(whole):
         assert file["steps/0000"][()] == 8
 
 
+@eagerly()
 def test_the_weights_are_the_networks_alone(tmp_path):
     run, scores = run_of(tmp_path / "run"), iter([0.5, 0.9, 0.7])
     trainer = trainer_of(1)

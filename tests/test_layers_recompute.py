@@ -73,8 +73,8 @@ def assert_equal(plain, other, share=1e-6):
 
 
 @pytest.mark.parametrize("variant", [
-    "brndc", "discriminator", "paper", "bfloat16",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("unet_l", "no_deep_supervision", "lineage4"))])
+    "brndc", "discriminator", "bfloat16",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("paper", "unet_l", "no_deep_supervision", "lineage4"))])
 def test_a_fit_gives_the_loss_weights_and_moving_statistics_of_the_plain_network(variant):
     plain, other, channels = pair_of(variant)
     sides = {"bfloat16": (24, 32, 24), "lineage4": (32, 16, 48)}.get(variant, (16, 8, 24))

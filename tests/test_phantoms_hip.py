@@ -153,6 +153,7 @@ def test_noise_is_rician(clean):
     assert 8 <= clean["noise"].description["snr"] <= 25
 
 
+@pytest.mark.slow
 def test_one_person_at_every_resolution():
     config = choose(HIP, "quick", "paper").config
     size, spacing_mm = config.phantom_size, config.phantom_spacing_mm

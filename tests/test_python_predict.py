@@ -67,7 +67,7 @@ def content(folder):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("source", ["run", "saved_model"])
+@pytest.mark.parametrize("source", [pytest.param("run", marks=pytest.mark.slow), "saved_model"])
 def test_it_is_what_the_command_writes(case, source, tmp_path, capsys, monkeypatch):
     with eagerly() if case[0] != "head" else contextlib.nullcontext():  # head's CLAHE takes tensors alone
         check_prediction(*case, source, tmp_path, capsys, monkeypatch)

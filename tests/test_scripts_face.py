@@ -123,6 +123,7 @@ def test_a_stopped_evaluation_resumes(place, results, capsys):
     assert "1/2" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_runs_are_measured_together(place):
     evaluation().main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in ("ig_rpn", "rpn", "heatmap")), "--out", str(place / "together"),

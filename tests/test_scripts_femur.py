@@ -133,6 +133,7 @@ def exported(place):
     return place / "saved_model"
 
 
+@pytest.mark.slow
 def test_runs_are_measured_together(place):
     evaluate(place, ("roi", "brndc", "refined"), "together", "--ensemble")
     rows = rows_of(place / "together" / "cases.csv")

@@ -210,6 +210,7 @@ def test_export_and_predict_agree_with_the_evaluation(place, saved):
     assert (place / "a" / "measurements.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_volume_at_half_its_voxel_size_is_refused_unless_allowed(place, saved, tmp_path, capsys):
     image = sitk.ReadImage(str(place / "dataset" / "images" / "case_0.nii.gz"))
     (tmp_path / "in").mkdir()
@@ -235,6 +236,7 @@ def test_a_volume_at_half_its_voxel_size_is_refused_unless_allowed(place, saved,
     assert trained == {**held, "outside_factor": 2.0} and held["cases"] == 3
 
 
+@pytest.mark.slow
 def test_runs_are_ensembled_and_so_is_their_export(place):
     one, *others = (str(place / "runs" / name) for name in ("one", "two", "three"))
     image = place / "dataset" / "images" / "case_0.nii.gz"

@@ -421,6 +421,7 @@ def test_a_loss_of_nothing_gives_no_adversarial_one():
     assert_same(start, trainable(trainer.network), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_both_stages_of_maps_alone_run_and_resume(tmp_path):
     states = []
     for folder, stop in (("whole", None), ("stopped", 3)):

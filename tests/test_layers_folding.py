@@ -8,22 +8,12 @@ import keras
 import numpy as np
 import pytest
 
+from test_inference_hip import with_random_statistics
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.layers.batch_normalization import BatchNormalization
 from tfsono.layers.folding import folded
 from tfsono.models import hip
-
-
-def randomised(network):
-    """The network with random statistics, scales and offsets."""
-    random = np.random.default_rng(0)
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            n = layer.gamma.shape[0]
-            layer.set_weights([random.uniform(0.5, 2, n), random.normal(size=n), random.normal(size=n),
-                               random.uniform(0.3, 2, n)])
-    return network
 
 
 def norms(network):
@@ -36,7 +26,7 @@ def test_a_folded_network_of_hip_gives_what_the_network_gives(architecture, prec
     config = dataclasses.replace(choose(HIP, "quick", "tuned").config, label_names=("femur",), widths=(2, 4, 4, 4),
                                  lower_widths=(4, 2), middle_widths=(2,), architecture=architecture,
                                  precision=precision, branch_weights=(0.3, 0.6, 0.9, 1.0))
-    network = randomised(hip.build(config))
+    network = with_random_statistics(hip.build(config))
     image = np.random.default_rng(2).normal(size=(2, 16, 32, 16, 1)).astype("float32")
     expected = {head: np.asarray(keras.ops.cast(value, "float32")) for head, value in network(image).items()}
     found = folded(network)
@@ -57,7 +47,7 @@ def test_what_is_no_convolutions_alone_is_not_folded():
     x = BatchNormalization(name="pooled")(layers.MaxPooling2D(2)(x))
     x = BatchNormalization("tile", name="own")(layers.Conv2D(4, 3)(x))
     x = BatchNormalization(rectified=True, name="folded")(layers.Conv2DTranspose(5, 2, 2)(x))
-    network = randomised(keras.Model(image, [x, read]))
+    network = with_random_statistics(keras.Model(image, [x, read]))
     given = np.random.default_rng(2).normal(size=(2, 20, 18, 3)).astype("float32")
     expected = network(given, training=False)
     found = folded(network)

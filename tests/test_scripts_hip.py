@@ -210,7 +210,6 @@ def test_export_and_predict_agree_with_the_evaluation(place, saved):
     assert (place / "a" / "measurements.csv").is_file()
 
 
-@pytest.mark.slow
 def test_a_volume_at_half_its_voxel_size_is_refused_unless_allowed(place, saved, tmp_path, capsys):
     image = sitk.ReadImage(str(place / "dataset" / "images" / "case_0.nii.gz"))
     (tmp_path / "in").mkdir()

@@ -149,7 +149,6 @@ def test_nothing_is_shown_of_what_libraries_write_while_python_ends():
     assert done.stderr.splitlines() == [REAL[0]]
 
 
-@pytest.mark.slow
 def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_appears(tmp_path):
     """`pose` with its refinement, which makes TensorFlow write the most; all in one process, to load it once."""
     data, cache, run, model, image = (str(tmp_path / name) for name in (

@@ -20,12 +20,15 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tfsono.systems import NAMES
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/option.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("system", choices=("hip", "femur", "pose", "face", "head"))
+    parser.add_argument("system", choices=NAMES)
     parser.add_argument("option", metavar="FIELD=VALUE")
     parser.add_argument("--data", required=True, help="the cache")
     parser.add_argument("--out", required=True, help="folder of the runs")

@@ -21,9 +21,9 @@ from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
 from tfsono.surroundings import prepare_tensorflow
 
-UNNAMED = ("seed", "start_from")  # fields in which runs of one row may differ
+UNNAMED = ("seed", "start_from", "finder_run")  # fields in which runs of one row may differ
 NAMES = {"land_r4": "Land-R4", "land_gcp": "LandGCP", "rnn_r4": "RNN-R4", "rnn_gcp": "RNNGCP", "gan_r4": "GAN-R4",
-         "gan_gcp": "GANGCP"}
+         "gan_gcp": "GANGCP", "finder": "Finder", "land_canonical": "Land, canonical"}
 COLOURS = {"Land": "#0072b2", "RNN": "#5f6673", "GAN": "#d55e00", "SSL": "#009e73"}
 CURVES = tuple(LANDMARKS[number - 1] for number in (4, 6, 10, 12, 14))  # Fig. 5: the text's five
 SKELETONS = ("Land-R4", "LandGCP", "SSLGCP")  # Fig. 6, after the reference
@@ -55,7 +55,8 @@ def groups_of(evaluation, refine: bool) -> list:
 
     check_one_value(evaluation.runs, "auc_limit_mm", "the areas of one table need one limit")
     groups = evaluation.groups(methods_of(evaluation.runs),
-                               [f"ratio {run.config.ratio:g}" for run in evaluation.runs])  # one grid each
+                               [f"ratio {run.config.ratio:g}" + " in the body's frame" * (run.config.frame == "body")
+                                for run in evaluation.runs])  # one grid each
     for group in groups:
         check_together(group.runs)
     if not refine:
@@ -87,48 +88,56 @@ def refined_name(method: str) -> str:
 
 def measure(evaluation, group) -> list[dict]:
     """One row per test case; those of an earlier call with the same weights and cache are read back."""
-    from tfsono.systems.pose import module_of
+    from tfsono.systems.pose import limits_of, module_of
 
     if group.option == "refined":
         return measure_refined(evaluation, group)
-    folder = evaluation.folder(group)
+    folder = evaluation.folder(group, files_beside(group.first))
 
     def open_measure():
-        module = module_of(group.runs, evaluation.weights)
-        return lambda name: [measure_case(module, group, evaluation.cache.read(name), folder)]
+        module, limits = module_of(group.runs, evaluation.weights), limits_of(group.first)
+        return lambda name: [measure_case(module, group, evaluation.cache.read(name), folder, limits)]
 
     return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]))
+
+
+def files_beside(run) -> list[Path]:
+    """What a run's predictions and their flags depend on besides its weights: its atlas set, and its finder."""
+    from tfsono.inference.atlases import atlases_file
+    from tfsono.systems.pose import FINDER
+
+    return [atlases_file(run.folder), *sorted((run.folder / FINDER).glob("*.weights.h5"))]
 
 
 def measure_refined(evaluation, group) -> list[dict]:
     """As `measure`, refined on each volume (Sec. 2.2)."""
-    from tfsono.inference.atlases import atlases_file
-    from tfsono.systems.pose import load_refiner, module_of
+    from tfsono.systems.pose import limits_of, load_refiner, module_of
 
     run = group.first
-    folder = evaluation.folder(group, [atlases_file(run.folder)], group.option)
+    folder = evaluation.folder(group, files_beside(run), group.option)
     plain = group._replace(name=run.folder.name, option="")  # measured before: its rows are read back
     before = {row["case"]: row for row in measure(evaluation, plain)}
 
     def open_measure():
-        refiner = load_refiner(run, module_of(group.runs, evaluation.weights))
+        refiner, limits = load_refiner(run, module_of(group.runs, evaluation.weights)), limits_of(run)
         shortage = refiner.refiner.poses.shortage(run.config.refine_atlases)
         if shortage:
             print(f"  {shortage}")
-        return lambda name: [measure_refined_case(refiner, group, evaluation.cache.read(name), before[name], folder)]
+        return lambda name: [measure_refined_case(refiner, group, evaluation.cache.read(name), before[name],
+                                                  folder=folder, limits=limits)]
 
     return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]))
 
 
-def measure_case(module, group, case, folder: Path) -> dict:
+def measure_case(module, group, case, folder: Path, limits) -> dict:
     """The network's prediction, measured on the case's own grid, and written."""
     from tfsono.inference.module_input import module_input
 
     found = module(*module_input(case.own.array, case.own.spacing_mm))
-    return case_row(group, case, found["points_vox"].numpy(), found["peaks"].numpy(), folder)
+    return case_row(group, case, found["points_vox"].numpy(), found["peaks"].numpy(), folder=folder, limits=limits)
 
 
-def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> dict:
+def measure_refined_case(refiner, group, case, before: dict, folder: Path, limits) -> dict:
     """The refined prediction, its path, the errors before, and the atlas set's distance from the reference."""
     import time
 
@@ -143,7 +152,7 @@ def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> di
     found = refiner(*module_input(own.array, own.spacing_mm))
     seconds = time.monotonic() - began
     spacing, reference = np.array(own.spacing_mm), case.own_points_vox(len(names))
-    row = case_row(group, case, found.points_vox, found.peaks, folder)
+    row = case_row(group, case, found.points_vox, found.peaks, folder=folder, limits=limits)
     row |= {"refined": float(found.refined), "seconds": seconds, "initial_mm": before["mre_mm"],
             "atlas_mm": refiner.refiner.poses.distance_mm(reference * spacing, robust_places(names, ROBUST)),
             "retrieved_mm": float(found.distances_mm[0]) if len(found.distances_mm) else float("nan")}
@@ -156,8 +165,10 @@ def measure_refined_case(refiner, group, case, before: dict, folder: Path) -> di
     return row | {"note": found.note}
 
 
-def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
+def case_row(group, case, points_vox, peaks, folder: Path, limits) -> dict:
     """A row of cases.csv; the landmarks are written to a file, and into the row."""
+    import numpy as np
+
     from tfsono.metrics.pose_case import known_segments, pose_metrics
     from tfsono.volumes.landmarks import points_to_mm, write_markups
 
@@ -172,6 +183,9 @@ def case_row(group, case, points_vox, peaks, folder: Path) -> dict:
                           segments=SEGMENTS, mirrored=MIRRORED, limit_mm=config.auc_limit_mm)}
     row |= {f"{name}_{axis}_vox": float(value) for name, point in zip(names, points_vox, strict=True)
             for axis, value in zip("xyz", point, strict=True)}
+    points_mm = points_vox * np.array(own.spacing_mm)
+    row |= {"sides_contradict": float(len(limits.exchanged(points_mm, names))),
+            "odd_lengths": float(len(limits.odd_lengths(points_mm, names)))}
     row |= {f"peak_{name}": float(peak) for name, peak in zip(names, peaks, strict=True)}
     return row | {"lowest_peak": float(min(peaks)), "file": f"{folder.name}/{safe_name(case.name)}.mrk.json"}
 
@@ -279,10 +293,11 @@ def draw_poses(path: Path, cache) -> list:
     """Fig. 1c: the reference poses of all cases, registered to one another."""
     import numpy as np
 
+    from tfsono.geometry.rigid import aligned_poses
     from tfsono.inference.atlases import robust_places
     from tfsono.metrics.pose_case import known_segments
     from tfsono.report.page import Figure
-    from tfsono.report.skeleton import aligned_poses, poses_figure
+    from tfsono.report.skeleton import poses_figure
 
     landmarks, poses = tuple(cache.landmarks), []
     for name in cache.names:

@@ -43,7 +43,7 @@ def test_numbers_of_the_paper():
 
 
 def test_the_rows_of_the_tables():
-    rows = {name: config(name) for name in POSE.variants}
+    rows = {name: config(name) for name in POSE.variants if name not in ("finder", "land_canonical")}
     assert {name: (row.method, row.ratio, row.recompute) for name, row in rows.items()} == {
         f"{method}_{kind}": (method, ratio, kind == "gcp")
         for method in ("land", "rnn", "gan") for kind, ratio in (("gcp", 0.5), ("r4", 0.4))}
@@ -57,7 +57,8 @@ def test_the_rows_of_the_tables():
     ("land_gcp", {"start_from": "runs/a"}, "rnn and gan"), ("rnn_gcp", {"rnn_hidden": "0"}, "above 0"),
     ("gan_gcp", {"discriminator_widths": "4,4"}, "four"), ("land_gcp", {"record_every": "999"}, "divisor"),
     ("land_gcp", {"refine_norm": "none"}, "batch"), ("land_gcp", {"heatmap_sigma_mm": "nan"}, "above 0"),
-    ("land_gcp", {"early_stopping": "3"}, "validation_cases"),
+    ("land_gcp", {"early_stopping": "3"}, "validation_cases"), ("land_gcp", {"frame": "head"}, "volume or body"),
+    ("land_gcp", {"finder_run": "runs/a"}, "--frame body"), ("land_gcp", {"refine_register": "all"}, "midline"),
 ])
 def test_a_wrong_value_is_one_line_that_names_a_field(variant, overrides, words):
     with pytest.raises(UserError, match=words) as error:

@@ -94,9 +94,9 @@ class Recorded(AtlasSet):
 
     queries: list = []
 
-    def nearest(self, pose_mm, robust, count):
+    def nearest(self, pose_mm, *given):
         self.queries.append(pose_mm)
-        return super().nearest(pose_mm, robust, count)
+        return super().nearest(pose_mm, *given)
 
 
 def settings(**values):

@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from scipy.spatial.transform import Rotation
 
 from tfsono.configs.pose import LANDMARKS, SEGMENTS
+from tfsono.geometry.rigid import aligned_poses
 from tfsono.metrics.landmarks import area_scores
 from tfsono.report import pck, refinement, skeleton
 from tfsono.report.landmark_tables import landmark_table
@@ -134,15 +135,15 @@ def test_poses_are_moved_onto_one_another_and_never_mirrored(tmp_path):
     generator = np.random.default_rng(1)
     rotations = Rotation.random(12, random_state=2).as_matrix()
     poses = np.stack([BODY @ rotation.T + generator.normal(size=3) * 40 for rotation in rotations])
-    aligned = skeleton.aligned_poses(poses, range(16))
+    aligned = aligned_poses(poses, range(16))
     assert np.ptp(aligned, axis=0).max() < 1e-9
     distances = np.linalg.norm(aligned[0, :, None] - aligned[0, None], axis=-1)
     np.testing.assert_allclose(distances, np.linalg.norm(BODY[:, None] - BODY[None], axis=-1), atol=1e-9)
     mirrored = np.stack([BODY, BODY * [-1, 1, 1]])
-    assert np.ptp(skeleton.aligned_poses(mirrored, range(16)), axis=0).max() > 1
+    assert np.ptp(aligned_poses(mirrored, range(16)), axis=0).max() > 1
     gap = poses.copy()
     gap[3, 5] = NAN
-    moved = skeleton.aligned_poses(gap, range(16))
+    moved = aligned_poses(gap, range(16))
     assert np.isnan(moved[3, 5]).all() and np.nanmax(np.ptp(np.delete(moved, 5, 1), axis=0)) < 1e-9
     skeleton.poses_figure(tmp_path / "poses.png", moved, LANDMARKS, SEGMENTS, "Fig. 1c")
     assert count(pixels(tmp_path / "poses.png"), skeleton.LIMB_COLOURS["_a"][0], 0.1) > 100

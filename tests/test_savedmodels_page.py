@@ -163,7 +163,8 @@ KEYS = {"format_version", "system", "use", "source", "together_with", "trained_o
 def test_every_manifest_has_the_same_entries_and_the_page_names_them(models):
     for key, folder in models.items():
         manifest = read_manifest(folder)
-        assert KEYS <= set(manifest) and set(manifest) - KEYS <= {"measuring", "labels_used", "outline_margin_px"}, key
+        assert KEYS <= set(manifest) and set(manifest) - KEYS <= {"measuring", "labels_used", "outline_margin_px",
+                                                                           "poses"}, key
         assert "in_graph" in manifest["postprocessing"]
         for arrays in (manifest["input"], manifest["output"]):
             for array in arrays.values():

@@ -18,6 +18,8 @@ from tfsono.systems import NAMES, system
 
 # Options of the release before; they work for this release.
 RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_bad": "--exclude_bad"}
+OF_PHANTOMS = ("phantom_size", "phantom_spacing_mm", "phantom_weeks", "phantom_rotation_degrees", "phantom_variety",
+               "phantom_pixel_size_mm")
 
 
 def main() -> int:
@@ -67,6 +69,9 @@ def _add_phantom(commands) -> None:
     parser.add_argument("--cases", type=int, default=None, help="number of cases; default: the paper's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--preset", default="paper", choices=sorted(HIP.presets), help="image size")
+    for name in OF_PHANTOMS:
+        parser.add_argument(f"--{name}", default=None, metavar="VALUE",
+                            help="where `tfsono train SYSTEM --help` has it; default: the preset's")
     parser.set_defaults(run=_phantom)
 
 
@@ -74,7 +79,8 @@ def _phantom(arguments) -> None:
     quiet_stderr()
     shapes = arguments.system == "shapes"
     choices = HIP if shapes else system(arguments.system).CHOICES
-    config = choose(choices, arguments.preset, next(iter(choices.variants))).config
+    given = {name: getattr(arguments, name) for name in OF_PHANTOMS if getattr(arguments, name) is not None}
+    config = choose(choices, arguments.preset, next(iter(choices.variants)), given).config
     cases = config.phantom_cases if arguments.cases is None else arguments.cases
     with locked(arguments.folder) as folder:
         if shapes:

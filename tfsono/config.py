@@ -221,7 +221,7 @@ def _text(value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
-OF_FILES = ("roi_run", "start_from", "c3d_weights", "backbone_weights")
+OF_FILES = ("roi_run", "finder_run", "start_from", "c3d_weights", "backbone_weights")
 """Fields that name a file or a run folder."""
 
 

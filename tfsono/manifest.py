@@ -55,6 +55,24 @@ class _Measuring(TypedDict):
     seed: int
 
 
+class _Length(TypedDict):
+    ends: tuple[str, str]
+    range_mm: tuple[float, float]
+
+
+class _Side(TypedDict):
+    pair: tuple[str, str]
+    way_mm: tuple[float, float, float]
+
+
+class _Poses(TypedDict):
+    """Of `metrics.pose_limits.PoseLimits`."""
+
+    lengths: list[_Length]
+    midline_mm: dict[str, tuple[float, float, float]]
+    sides: list[_Side]
+
+
 class _Needed(TypedDict):
     """What every manifest has."""
 
@@ -77,6 +95,7 @@ class _Possible(TypedDict, total=False):
     network: dict[str, object]
     functions: dict[str, str]
     trained_on: dict[str, object] | None
+    poses: _Poses
 
 
 def check_manifest(path: str | os.PathLike, manifest) -> None:

@@ -3,6 +3,8 @@
     [--variant land_gcp | land_r4]                        the detector, at ratio 0.5 with checkpointing or at 0.4
     [--variant rnn_gcp | rnn_r4] [--start_from LAND_RUN]  with a recurrence over the joints
     [--variant gan_gcp | gan_r4] [--start_from LAND_RUN]  refined against a discriminator
+    [--variant finder]                                    finds the midline in any direction, in coarse voxels
+    [--variant land_canonical] --finder_run FINDER_RUN    sees bodies rotated by their midline, so that left is left
 
 The rows SSL are the Land runs, refined on each test volume: evaluate/pose.py. The same command resumes an interrupted
 training. The functions follow sections 2 and 3 of the paper.
@@ -30,27 +32,44 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.pose import build
+    from tfsono.systems.pose import adopt_finder
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
     with started(arguments, POSE, ("landmarks",)) as start:
         config, split = start.config, split_by_subject(start)  # Sec. 3: at random; here by subject
-        data, excluded = batches(start.cache, config, split["train"])
+        atlases = atlas_set(start.cache, split["train"])
+        data, excluded = batches(start.cache, config, split["train"], atlases)
+        check_finder(start, split)
         network = build(config)
-        report, atlases = initialise(network, config, start.run_dir), atlas_set(start.cache, split["train"])
-        run = start.open_run(split, report, excluded)
+        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(atlases, run)
-        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        adopt_finder(run)
+        fit(run, compiled(network, config), data, *validation(network, run, start.cache, split["validation"]))
 
 
-def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
-    """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and the cases without landmarks."""
+def check_finder(start, split: dict) -> None:
+    """The finder, where there is one, must not have seen the test cases."""
+    from tfsono.systems.pose import FINDER, checked_finder
+
+    if start.config.frame == "body" and not (start.run_dir / FINDER / "config.json").is_file():
+        checked_finder(start.config, split)
+
+
+def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
+    """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and the cases without landmarks.
+
+    With `--frame body` rotated by their midline with noise, as the finder errs.
+    """
     from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
+    from tfsono.systems.pose import frame_of
 
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
     sampling = WholeSampling(ratio=config.ratio, stride=config.stride, sigma_mm=config.heatmap_sigma_mm,
                              augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,
-                             seed=config.seed, flips=config.flips, exchanged=exchanged)
+                             seed=config.seed, flips=config.flips, exchanged=exchanged,
+                             frame=frame_of(atlases, config) if config.frame == "body" else None,
+                             midline_noise_mm=config.midline_noise_mm)
     sources, excluded = whole_sources(cache, names, sampling)
     return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded
 
@@ -107,15 +126,16 @@ def compiled(network, config: PoseConfig):
     return trained
 
 
-def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
+def validation(network, run, cache, names: list[str]) -> tuple:
     """The mean radial error of the landmarks of the held-out cases, mm."""
     from tfsono.inference.pose import PoseModule
-    from tfsono.systems.pose import reader_of
+    from tfsono.systems.pose import reader_in_run
     from tfsono.training.start import schedule_of
     from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
 
-    module = PoseModule(reader_of(network, config))
-    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_radial_error(module, cache, names)) if names else None
+    module = PoseModule(reader_in_run(network, run))
+    schedule = schedule_of(run.config, MEAN_RADIAL_ERROR)
+    return schedule, (lambda: mean_radial_error(module, cache, names)) if names else None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ once. Ignored voxels are NaN in the heatmaps, and 0 in the image:
     outside the volume   the corners of a rotated volume
     no landmark          all of its channel; so too where it is outside the volume, or leaves it in a rotation
 
+In a body's frame (`WholeSampling.frame`) the volume is moved by the midline instead, and the grid is the frame's box.
+
 A mirror image of a body has its left on the right. So wherever an odd number of axes is mirrored the landmarks of a
 pair are exchanged (`exchanged`); an even number is a rotation, and exchanges nothing. Source: pose, Sec. 3 (flipping
 and rotation, 8 versions of each volume); which 8, and the exchange, which the paper does not mention, are our choice.
@@ -24,10 +26,12 @@ from tfsono.data.cache import Cache
 from tfsono.data.resampled import (NO_AXIS, counted_maps, draw_resampled, drawn_version, known_points, order_in_mirror,
                                    position_stream, random_axis, resampled_parts, resampled_dataset, version_stream)
 from tfsono.errors import UserError
+from tfsono.geometry.body_frame import BodyFrame
 from tfsono.geometry.regions import Box, network_grid
 from tfsono.layers.standardise import standardise
 from tfsono.sides import side_pairs
 
+FEWEST = 3  # landmarks that determine a rotation
 FLIPS = ((False, False, False), (True, False, False), (False, True, False), (False, False, True))
 
 
@@ -45,6 +49,8 @@ class WholeSampling:
       seed: of everything.
       flips: whether axes are mirrored.
       exchanged: pairs of landmarks, by their numbers, that are exchanged in a mirror image.
+      frame: that bodies are moved into, by their midline; None leaves them as they lie.
+      midline_noise_mm: added to the midline, the deviation along each axis.
     """
 
     ratio: float
@@ -55,6 +61,8 @@ class WholeSampling:
     seed: int
     flips: bool = True
     exchanged: tuple[tuple[int, int], ...] = ()
+    frame: BodyFrame | None = None
+    midline_noise_mm: float = 0.0
 
     def __post_init__(self):
         numbers = [number for pair in self.exchanged for number in pair]
@@ -130,6 +138,8 @@ def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...
 def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tuple[list[WholeSource], list[str]]:
     """The sources of the cases with a landmark in their volume, and the names of the others, which are excluded.
 
+    In a frame three of the midline are needed.
+
     Raises:
       UserError: a cache without landmarks, or no case is left.
       ValueError: `exchanged` names a landmark that the cache does not have.
@@ -143,7 +153,8 @@ def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tu
     for name in names:
         shape = cache.shape(name)
         points = known_points(cache.points_vox(name), shape)
-        if np.isfinite(points).all(axis=1).any():
+        known = np.isfinite(points).all(axis=1)
+        if known[list(sampling.frame.midline)].sum() >= FEWEST if sampling.frame else known.any():
             sources.append(WholeSource(name, shape, cache.spacing_mm(name), points))
         else:
             excluded.append(name)
@@ -156,23 +167,27 @@ def whole_sources(cache: Cache, names: list[str], sampling: WholeSampling) -> tu
 # ------------------------------------------------------------------------------------------------ drawing
 
 
-def transform_of(position: int, case: int, version: int, spacing_mm, sampling: WholeSampling) -> np.ndarray:
-    """The map [3, 3] from offsets in a rotated volume to offsets in the volume, in native voxels from the middle.
+def drawn_motion(position: int, case: int, version: int, sampling: WholeSampling) -> tuple:
+    """The axis and the degrees of the rotation, which axes are mirrored, and the stream that they are drawn from.
 
     A version's rotation belongs to the case and the version, so that every epoch shows the same 8.
     """
-    if sampling.augmentation == "none":
-        return np.eye(3)
     if sampling.augmentation == "versions":
         rotated, flip = divmod(version, sampling.mirrored)
         random, flips = version_stream(sampling.seed, case, version), FLIPS[flip]
     else:
-        rotated, random = True, position_stream(sampling.seed, position)
-        flips = random.random(3) < (0.5 if sampling.flips else 0.0)
+        rotated, random = sampling.augmentation == "random", position_stream(sampling.seed, position)
+        flips = random.random(3) < (0.5 if rotated and sampling.flips else 0.0)
     axis, degrees = NO_AXIS, 0.0
     if rotated:
         axis = random_axis(random)
         degrees = random.uniform(-sampling.rotation_degrees, sampling.rotation_degrees)
+    return axis, degrees, flips, random
+
+
+def transform_of(position: int, case: int, version: int, spacing_mm, sampling: WholeSampling) -> np.ndarray:
+    """The map [3, 3] from offsets in a rotated volume to offsets in the volume, in native voxels from the middle."""
+    axis, degrees, flips, _ = drawn_motion(position, case, version, sampling)
     return affine_matrix(axis, degrees, 1.0, flips, spacing_mm)
 
 
@@ -180,14 +195,36 @@ def draw_whole(cache: Cache, sources: list[WholeSource], position: int, sampling
     """The result of `draw_resampled` for the volume at a position of the training, without label, and sigma."""
     number, version = drawn_version(position, len(sources), sampling.versions, sampling.seed)
     source = sources[number]
-    grid = network_grid(source.box, sampling.ratio, sampling.stride)
-    transform = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_resampled(cache, source.name, box=source.box, grid=grid, transform=transform,
-                           points_vox=source.points_vox)
+    if sampling.frame:
+        matrix, place = framed(position, number, version, source, sampling)
+    else:
+        grid = network_grid(source.box, sampling.ratio, sampling.stride)
+        matrix = transform_of(position, number, version, source.spacing_mm, sampling) * grid.scale
+        place = {"middle": source.box.middle, "size": grid.size, "padded": grid.padded}
+    drawn = draw_resampled(cache, source.name, matrix=matrix, points_vox=source.points_vox, **place)
     del drawn["label"]
-    if np.linalg.det(transform) < 0:
+    if np.linalg.det(matrix) < 0:
         drawn["points"] = drawn["points"][order_in_mirror(len(source.points_vox), sampling.exchanged)]
     return {**drawn, "sigma": np.float32(sigma_voxels(sampling.sigma_mm, source.spacing_mm, sampling.ratio))}
+
+
+def framed(position: int, case: int, version: int, source: WholeSource, sampling: WholeSampling
+           ) -> tuple[np.ndarray, dict]:
+    """The matrix of `draw_resampled` for a body in its frame, and its other arguments of the grid.
+
+    The body is mirrored or not, fitted to the frame by its midline with noise, and rotated about the frame's middle. A
+    mirrored body fits as well: left and right are exchanged by name, and so on their sides again.
+    """
+    axis, degrees, flips, random = drawn_motion(position, case, version, sampling)
+    mirror = np.diag([-1.0 if np.prod(np.where(flips, -1, 1)) < 0 else 1.0, 1.0, 1.0])
+    spacing = np.array(source.spacing_mm)
+    points = source.points_vox * spacing @ mirror
+    rotation, shift = sampling.frame.fit(points + random.normal(0, sampling.midline_noise_mm, points.shape))
+    voxel_mm = float(spacing.mean() / sampling.ratio)
+    size, padded = sampling.frame.size(voxel_mm, sampling.stride)
+    back = (mirror @ rotation.T) / spacing[:, None]  # millimetres in the frame -> native voxels
+    matrix = back @ affine_matrix(axis, degrees, 1.0, (False,) * 3, (1.0,) * 3) * voxel_mm
+    return matrix, {"middle": back @ -shift, "size": size, "padded": padded}
 
 
 # ------------------------------------------------------------------------------------------------ the dataset

@@ -199,7 +199,8 @@ def draw_region(cache: Cache, sources: list[RegionSource], position: int, sampli
     box = box_at(position, source, sampling)
     grid = network_grid(box, sampling.ratio, sampling.stride)
     transform = transform_of(position, number, version, source.spacing_mm, sampling)
-    drawn = draw_resampled(cache, source.name, box=box, grid=grid, transform=transform, points_vox=source.points_vox)
+    drawn = draw_resampled(cache, source.name, middle=box.middle, matrix=transform * grid.scale, size=grid.size,
+                           padded=grid.padded, points_vox=source.points_vox)
     if np.linalg.det(transform) < 0:
         drawn["points"] = drawn["points"][order_in_mirror(len(source.points_vox), sampling.exchanged)]
         drawn["label"] = exchanged_labels(drawn["label"], sampling.exchanged_labels)

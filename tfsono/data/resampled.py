@@ -15,7 +15,6 @@ import tensorflow as tf
 from tfsono.augment import resample
 from tfsono.data.cache import Cache
 from tfsono.geometry.heatmaps import gaussian_maps
-from tfsono.geometry.regions import Box, NetworkGrid
 
 ORDER, VERSION, POSITION = 4, 5, 6  # what a random stream is for; part of its seed
 NO_AXIS = (0.0, 0.0, 1.0)  # for a rotation by 0
@@ -75,42 +74,41 @@ def exchanged_labels(labels: np.ndarray, exchanged) -> np.ndarray:
     return order_in_mirror(256, exchanged).astype(labels.dtype)[labels] if exchanged else labels
 
 
-def draw_resampled(cache: Cache, name: str, box: Box, grid: NetworkGrid, transform: np.ndarray,
-                   points_vox: np.ndarray) -> dict:
-    """The native voxels that a transformed box needs, and its place in them, as arrays.
+def draw_resampled(cache: Cache, name: str, middle: np.ndarray, matrix: np.ndarray, size: tuple[int, ...],
+                   padded: tuple[int, ...], points_vox: np.ndarray) -> dict:
+    """The native voxels that a grid in the volume needs, and its place in them, as arrays.
 
     Args:
       cache: open; name: of the case.
-      box: of native voxels; grid: the network's on it.
-      transform: [3, 3], offsets in the transformed box -> offsets in the volume, in native voxels from the middle.
+      middle: [3], of the grid, in native voxels.
+      matrix: [3, 3], offsets from the middle on the grid -> offsets in the volume, in native voxels.
+      size: voxels of the grid; padded: the sides of the network's input.
       points_vox: [K, 3], NaN where missing.
 
     Returns:
-      image float32 and label uint8 [X', Y', Z'], the part read (label 0 without one); middle [3], the box's in it;
-      matrix [3, 3], offsets on the network's grid -> offsets in the part; size and padded [3], the grid's; points
-      [K, 3] on the grid, NaN where missing or outside it.
+      image float32 and label uint8 [X', Y', Z'], the part read (label 0 without one); middle [3], the grid's in it;
+      matrix, size and padded as given; points [K, 3] on the grid, NaN where missing or outside it.
     """
-    matrix = transform * grid.scale[None, :]
-    reach = np.abs(matrix) @ ((np.array(grid.size) - 1) / 2)  # of voxel centres, from the middle
-    low = np.floor(box.middle - reach).astype(int)
-    high = np.ceil(box.middle + reach).astype(int) + 1
+    reach = np.abs(matrix) @ ((np.array(size) - 1) / 2)  # of voxel centres, from the middle
+    low = np.floor(middle - reach).astype(int)
+    high = np.ceil(middle + reach).astype(int) + 1
     low, high = np.clip(low - 1, 0, None), np.minimum(high + 1, cache.shape(name))  # one more, because of rounding
     pixels, labels, _ = cache.read_patch(name, low, high - low)
     return {
         "image": np.asarray(pixels, np.float32),
         "label": np.zeros(pixels.shape, np.uint8) if labels is None else labels,
-        "middle": (box.middle - low).astype(np.float32),
+        "middle": (middle - low).astype(np.float32),
         "matrix": matrix.astype(np.float32),
-        "size": np.array(grid.size, np.int32),
-        "padded": np.array(grid.padded, np.int32),
-        "points": _points_on_grid(points_vox, box, grid, matrix),
+        "size": np.array(size, np.int32),
+        "padded": np.array(padded, np.int32),
+        "points": _points_on_grid(points_vox, middle, matrix, size),
     }
 
 
-def _points_on_grid(points_vox: np.ndarray, box: Box, grid: NetworkGrid, matrix: np.ndarray) -> np.ndarray:
-    """float32 [K, 3]: the landmarks after the transform, NaN outside the grid."""
-    points = np.linalg.solve(matrix, (points_vox - box.middle).T).T + (np.array(grid.size) - 1) / 2
-    points[~within(points, grid.size)] = np.nan
+def _points_on_grid(points_vox: np.ndarray, middle: np.ndarray, matrix: np.ndarray, size) -> np.ndarray:
+    """float32 [K, 3]: the landmarks on the grid, NaN outside it."""
+    points = np.linalg.solve(matrix, (points_vox - middle).T).T + (np.array(size) - 1) / 2
+    points[~within(points, size)] = np.nan
     return points.astype(np.float32)
 
 

@@ -6,6 +6,8 @@ ignored. Points are in a unit that is the same along all axes (millimetres, not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Of the second to the first singular value of the covariance: below it the points are on a line (a thousand times as
@@ -70,3 +72,27 @@ def best_rotation(covariance: np.ndarray) -> np.ndarray:
 def moved(points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """R p + t of points [..., K, 3]: the same shape, float64; NaN stays NaN."""
     return np.asarray(points, np.float64) @ np.swapaxes(rotation, -1, -2) + translation[..., None, :]
+
+
+def aligned_poses(poses_mm: np.ndarray, places: Sequence[int], rounds: int = 3) -> np.ndarray:
+    """Poses registered rigidly to their mean: rotation and translation, neither scale nor mirror.
+
+    Args:
+      poses_mm: [N, K, 3], NaN where missing.
+      places: landmarks of the fit.
+      rounds: updates of the mean, which starts as the first pose.
+
+    Returns:
+      [N, K, 3].
+    """
+    poses = np.asarray(poses_mm, np.float64)
+    weights = np.zeros(poses.shape[1])
+    weights[list(places)] = 1
+    mean = poses[0]
+    for _ in range(rounds):
+        poses = moved(poses, *fit_rigid(poses, mean, weights))
+        known = np.isfinite(poses).all(axis=-1)
+        total = np.where(known[..., None], poses, 0).sum(axis=0)
+        count = known.sum(axis=0)[:, None]
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return poses

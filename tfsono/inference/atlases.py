@@ -88,7 +88,8 @@ class AtlasSet:
     def __len__(self) -> int:
         return len(self.poses_mm)
 
-    def nearest(self, pose_mm: np.ndarray, robust: Sequence[int], count: int) -> Support:
+    def nearest(self, pose_mm: np.ndarray, robust: Sequence[int], count: int,
+                pairs: Sequence[tuple[int, int]] = ()) -> Support:
         """The `count` atlases with the lowest registration error, moved onto a pose (Eq. 1).
 
         Each is moved rigidly by the landmarks `robust` alone, and its cost is the sum of the distances of all
@@ -99,12 +100,18 @@ class AtlasSet:
           pose_mm: [K, 3]; NaN where a landmark is missing.
           robust: indices of the landmarks that the registration uses.
           count: at most so many atlases.
+          pairs: of landmarks, left and right, whose cost is that of the cheaper order: so a pose whose sides are
+            exchanged finds the atlases of the sound one. They are moved onto it in their own order.
         """
         pose_mm = np.asarray(pose_mm, np.float64)
         weights = np.zeros(len(self.names))
         weights[list(robust)] = 1
         aligned = moved(self.poses_mm, *fit_rigid(self.poses_mm, pose_mm, weights))
         distances = np.linalg.norm(aligned - pose_mm, axis=-1)
+        for pair in map(list, pairs):
+            crossed = np.linalg.norm(aligned[:, pair] - pose_mm[pair[::-1]], axis=-1)
+            cheaper = crossed.sum(-1) < distances[:, pair].sum(-1)  # NaN is not
+            distances[:, pair] = np.where(cheaper[:, None], crossed, distances[:, pair])
         shared = np.isfinite(distances)
         number = shared.sum(-1)
         costs = np.where(shared, distances, 0).sum(-1) * len(self.names) / np.maximum(number, 1)

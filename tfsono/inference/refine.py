@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.atlases import AtlasSet
+from tfsono.inference.resample import cropped, lowest_outside
 from tfsono.layers.recompute import output_for_gradient
 from tfsono.losses.joint import heatmap_error
 from tfsono.training.optimizers import optimizer
@@ -27,6 +28,7 @@ from tfsono.training.optimizers import optimizer
 IMAGE = tf.TensorSpec([1, None, None, None, 1], tf.float32, "image")
 SIZE = tf.TensorSpec([3], tf.int32, "size")
 SPACING = tf.TensorSpec([3], tf.float32, "spacing_mm")
+VALID = tf.TensorSpec([1, None, None, None, 1], tf.float32, "valid")
 NOT_FINITE = "the refinement gave values that are not finite; this is the prediction without refinement"
 NO_ATLAS = "no atlas could be moved onto the pose; this is the prediction without refinement"
 
@@ -43,6 +45,7 @@ class RefineSettings:
       norm: `moving`: the moving averages of training, unchanged, or `batch`: the volume's own mean and variance.
       sigma_mm: of the proxy's Gaussians, as in the targets of training.
       robust: indices of the landmarks by which atlases are moved.
+      pairs: of landmarks, left and right, whose cost is that of the cheaper order.
       decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
     """
 
@@ -54,6 +57,7 @@ class RefineSettings:
     sigma_mm: float
     robust: tuple[int, ...]
     decode: str = "argmax"
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,21 @@ class Refiner:
         self.atlases = min(settings.atlases, len(atlas_set))
         self.optimizer = optimizer("adam", settings.learning_rate, beta_1=settings.beta_1)
         self.optimizer.build(network.trainable_variables)
-        self._run = tf.function(self._iterations, input_signature=[IMAGE, SIZE, SPACING])
-        self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE, SPACING])
+        self._run = tf.function(self._iterations, input_signature=[IMAGE, SIZE, SPACING, VALID])
+        self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE, SPACING, VALID])
 
-    def __call__(self, image, size, spacing_mm) -> Refinement:
+    def __call__(self, image, size, spacing_mm, valid=None) -> Refinement:
         """The refined prediction.
 
         Args:
           image: [1, X', Y', Z', 1] float32, standardised, padded at the high ends.
           size: [3] the sides without the padding, which has no influence.
           spacing_mm: [3] of the network's grid.
+          valid: [1, X', Y', Z', 1], 1 inside the volume, 0 outside, which has no influence either; None: all inside.
         """
-        given = tf.cast(image, tf.float32), tf.cast(size, tf.int32), tf.cast(spacing_mm, tf.float32)
+        valid = tf.ones_like(image) if valid is None else valid
+        given = (tf.cast(image, tf.float32), tf.cast(size, tf.int32), tf.cast(spacing_mm, tf.float32),
+                 tf.cast(valid, tf.float32))
         with weights_restored(self.network):
             self._reset_optimizer()
             maps, path, losses, distances = (
@@ -143,29 +150,31 @@ class Refiner:
             variable.assign(tf.zeros_like(variable))
         self.optimizer.learning_rate = self.settings.learning_rate
 
-    def _iterations(self, image, size, spacing_mm):
+    def _iterations(self, image, size, spacing_mm, valid):
         """All steps and the pass after them: maps [X, Y, Z, K], path [T + 1, K, 3], losses [T], distances [T]."""
         count, landmarks = self.settings.iterations, len(self.poses.names)
         path = tf.TensorArray(tf.float32, count + 1, element_shape=[landmarks, 3])
         losses, distances = (tf.TensorArray(tf.float32, count, element_shape=[]) for _ in range(2))
 
         def step(index, path, losses, distances):
-            pose, loss, distance = self._step(image, size, spacing_mm)
+            pose, loss, distance = self._step(image, size, spacing_mm, valid)
             return index + 1, path.write(index, pose), losses.write(index, loss), distances.write(index, distance)
 
         _, path, losses, distances = tf.while_loop(
             lambda index, *_: index < count, step, (0, path, losses, distances), parallel_iterations=1)
-        maps = self._maps(image, size)
+        maps = lowest_outside(self._maps(image, size), cropped(valid, size))
         path = path.write(count, self._points(maps, spacing_mm))
         return maps[0], path.stack(), losses.stack(), distances.stack()
 
-    def _step(self, image, size, spacing_mm):
+    def _step(self, image, size, spacing_mm, valid):
         """One iteration: the pose [K, 3] before it, the loss against its proxy, the distance of the atlases in mm."""
         with tf.GradientTape() as tape:
             maps = self._maps(image, size)
             with tape.stop_recording():
-                pose = self._points(maps, spacing_mm)
+                valid = cropped(valid, size)
+                pose = self._points(lowest_outside(maps, valid), spacing_mm)
                 proxy, distance = self._proxy(pose, size, spacing_mm)
+                proxy = tf.where(valid > 0, proxy, float("nan"))  # which the loss ignores
             loss = heatmap_error(proxy, maps)[0]
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
@@ -174,7 +183,7 @@ class Refiner:
     def _maps(self, image, size):
         """The heatmaps [1, X, Y, Z, K] float32 without the padding."""
         maps = output_for_gradient(self.network, image, self.settings.norm == "batch")["heatmaps"]
-        return tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
+        return cropped(maps, size)
 
     def _points(self, maps, spacing_mm):
         return decoded(maps, self.settings.decode, self._sigma(spacing_mm))[0]
@@ -183,9 +192,9 @@ class Refiner:
         """The width of the Gaussians, in voxels."""
         return self.settings.sigma_mm / tf.reduce_mean(spacing_mm)
 
-    def _unrefined(self, image, size, spacing_mm):
+    def _unrefined(self, image, size, spacing_mm, valid):
         """The network's own prediction: maps [X, Y, Z, K] and points [K, 3]."""
-        maps = tf.cast(self.network(image, training=False)["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]]
+        maps = lowest_outside(cropped(self.network(image, training=False)["heatmaps"], size), cropped(valid, size))
         return maps[0], self._points(maps, spacing_mm)
 
     def _proxy(self, pose, size, spacing_mm):
@@ -196,7 +205,7 @@ class Refiner:
 
     def _support(self, pose_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The atlases [A, K, 3] on a pose, NaN where fewer were found, and their mean distance."""
-        found = self.poses.nearest(pose_mm, self.settings.robust, self.atlases)
+        found = self.poses.nearest(pose_mm, self.settings.robust, self.atlases, self.settings.pairs)
         points = np.full((self.atlases, *pose_mm.shape), np.nan, np.float32)
         points[:len(found.places)] = found.points_mm
         distance = found.costs_mm.mean() / len(pose_mm) if len(found.places) else np.nan

@@ -45,6 +45,16 @@ def padded(volume, stride: int):
     return tf.pad(volume, beyond)[None, ..., None], valid[None, ..., None]
 
 
+def cropped(maps, size):
+    """Maps [1, X', Y', Z', K] without the padding, float32."""
+    return tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
+
+
+def lowest_outside(maps, valid):
+    """Maps whose values are as low as anywhere where `valid` is 0, so that no point is decoded there."""
+    return tf.where(valid > 0, maps, tf.reduce_min(maps))
+
+
 def resample_linear(volume: tf.Tensor, new_size: tf.Tensor) -> tf.Tensor:
     """The volume [X, Y, Z] float32 on a grid of `new_size` over the same extent; linear along each axis."""
     for axis in range(3):

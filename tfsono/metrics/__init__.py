@@ -7,6 +7,7 @@
     detection      hit rate and average precision of boxes
     biometry       BPD, OFD, HC and gestational age
     face_case, femur_case, head_case, pose_case   all metrics of one case of a system
+    pose_limits    lengths and sides that no pose of the training cases has
     agreement      mean, interval, Wilcoxon's test and Bland-Altman limits over the cases
 
 Masks are boolean and [x, y, z], images of heads [y, x]; spacings may be unequal. One policy holds for empty masks. Both

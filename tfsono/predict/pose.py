@@ -2,7 +2,7 @@
 
     OUT/CASE.mrk.json        the landmarks, and the segments between them as lines, for 3D Slicer
     OUT/CASE.png             the skeleton over three slices, and in three dimensions with indices and lengths
-    OUT/measurements.csv     one row per case: heatmap peaks, refinement, flags
+    OUT/measurements.csv     one row per case: heatmap peaks, refinement, sides and lengths unlike the training's, flags
     OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak
     OUT/segments.csv         one row per case and segment: its length
 """
@@ -19,6 +19,7 @@ from tfsono.configs.pose import MIRRORED, SEGMENTS
 from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.module_input import module_input
 from tfsono.metrics.pose_case import known_segments, segment_lengths
+from tfsono.metrics.pose_limits import PoseLimits, limits_described
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.prediction import FilePredictor, Prediction
@@ -30,13 +31,14 @@ from tfsono.volumes.image import Volume, case_name, is_volume_file, reorient
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
 LENGTHS = "segments.csv"
-COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "atlas_mm", "flags", "file")
+COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "atlas_mm", "sides_contradict", "odd_lengths",
+           "flags", "file")
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
 LENGTH_COLUMNS = ("case", "segment", "from", "to", "length_mm", "file")
 LOW_PEAK = 0.3
 """Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
 MOST_NAMED = 4
-"""A flag names at most this many landmarks, else it gives their number; all peaks are in landmarks.csv."""
+"""A flag names at most this many landmarks, pairs or segments, else it gives their number."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, LENGTHS: LENGTH_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
@@ -53,6 +55,8 @@ class PosePrediction:
       moved_mm: mean displacement of a landmark by the refinement; NaN without one.
       to_atlas_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
       flags: warnings about the prediction.
+      sides_contradict: pairs of left and right that contradict the spine.
+      odd_lengths: segments much shorter or longer than in training.
     """
 
     points_vox: np.ndarray
@@ -61,6 +65,8 @@ class PosePrediction:
     moved_mm: float
     to_atlas_mm: float
     flags: tuple[str, ...]
+    sides_contradict: int
+    odd_lengths: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +80,7 @@ class PosePredictor(FilePredictor):
       landmarks: names, in the order of the points.
       refines: whether the module refines each prediction on its volume.
       ranges: what the model was trained on.
+      limits: what no pose of the training cases is like.
     """
 
     module: Callable
@@ -82,6 +89,7 @@ class PosePredictor(FilePredictor):
     landmarks: tuple[str, ...]
     refines: bool = False
     ranges: Ranges = Ranges()
+    limits: PoseLimits = limits_described({})
 
     @property
     def segments(self) -> tuple[tuple[str, str], ...]:
@@ -130,9 +138,20 @@ class PosePredictor(FilePredictor):
                 moved_mm: float = np.nan, to_atlas_mm: float = np.nan, flags: tuple[str, ...] = ()) -> PosePrediction:
         """Moves points from the module's grid to the volume's own."""
         points_mm = points_to_mm(points, oriented)
-        flags = (*flags, *point_flags(points_mm, peaks, self.landmarks))
+        exchanged = self.limits.exchanged(points_mm, self.landmarks)
+        odd = self.limits.odd_lengths(points_mm, self.landmarks)
+        flags = (*flags, *point_flags(points_mm, peaks, self.landmarks), *self._flags(exchanged, odd))
         return PosePrediction(points_vox=points_to_vox(points_mm, volume), peaks=np.asarray(peaks, np.float64),
-                              refined=refined, moved_mm=moved_mm, to_atlas_mm=to_atlas_mm, flags=flags)
+                              refined=refined, moved_mm=moved_mm, to_atlas_mm=to_atlas_mm, flags=flags,
+                              sides_contradict=len(exchanged), odd_lengths=len(odd))
+
+    def _flags(self, exchanged: list[tuple[str, str]], odd: dict[tuple[str, str], float]) -> list[str]:
+        """Flags for sides that contradict the spine, and for lengths far outside of the training's."""
+        pairs = [f"{first} - {last}" for first, last in exchanged]
+        lengths = [f"{first} - {last} {length:.1f} mm (training {low:.1f} to {high:.1f})"
+                   for (first, last), length in odd.items() for low, high in [self.limits.lengths_mm[first, last]]]
+        return ([f"sides contradict the spine: {named(pairs, 'pairs')}"] if pairs else []) + (
+            [f"implausible length: {named(lengths, 'segments')}"] if lengths else [])
 
     def measure(self, name: str, path: Path, volume: Volume, prediction: PosePrediction) -> dict[str, list[dict]]:
         """The rows of the three tables."""
@@ -140,7 +159,9 @@ class PosePredictor(FilePredictor):
         points_mm = points_to_mm(prediction.points_vox, volume)
         row = {"case": name, "lowest_peak": round(float(prediction.peaks.min()), 4), "refined": prediction.refined,
                "mean_peak": round(float(prediction.peaks.mean()), 4), "moved_mm": rounded(prediction.moved_mm),
-               "atlas_mm": rounded(prediction.to_atlas_mm), "flags": "; ".join(prediction.flags), "file": file}
+               "atlas_mm": rounded(prediction.to_atlas_mm), "flags": "; ".join(prediction.flags), "file": file,
+               "odd_lengths": prediction.odd_lengths if self.limits.lengths_mm else "",
+               "sides_contradict": prediction.sides_contradict if self.limits.sides_mm else ""}
         landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
                       **place_columns(point, voxel)}
                      for landmark, point, voxel, peak in zip(
@@ -155,9 +176,13 @@ class PosePredictor(FilePredictor):
 def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, ...]) -> list[str]:
     """Flags for landmarks of low confidence, and for mirrored landmarks that coincide."""
     unsure = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= LOW_PEAK]  # or NaN
-    named = ", ".join(unsure) if len(unsure) <= MOST_NAMED else f"{len(unsure)} of {len(landmarks)} landmarks"
-    flags = [f"low confidence: {named}"] if unsure else []
+    flags = [f"low confidence: {named(unsure, f'of {len(landmarks)} landmarks')}"] if unsure else []
     return flags + coinciding(points_mm, landmarks, MIRRORED)
+
+
+def named(names: list[str], what: str) -> str:
+    """The names, or their number where they are many."""
+    return ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} {what}"
 
 
 def predictor_of(model: Model, key: str, options: Options = Options()) -> PosePredictor:
@@ -166,7 +191,8 @@ def predictor_of(model: Model, key: str, options: Options = Options()) -> PosePr
     orientation = model.manifest["input"]["volume"]["orientation"]
     return PosePredictor(
         module=model.module, key=key, orientation=orientation, landmarks=tuple(model.manifest["landmarks"]),
-        refines=options.refine, ranges=ranges_of([model], options, orientation))
+        refines=options.refine, ranges=ranges_of([model], options, orientation),
+        limits=limits_described(model.manifest.get("poses", {})))
 
 
 def _summary(row: dict, landmarks: tuple[str, ...]) -> str:

@@ -46,6 +46,8 @@ COMPARED = (("mre_mm", "MRE mm", 2), ("auc", "AUC points", 1, 100.0))
 FLAWS_NOTE = (
     "Means over the cases, each the mean of its runs, ± standard deviation over them (95 % bootstrap interval). Pairs "
     "exchanged: in a case, left and right landmarks that are nearer to the reference when exchanged. "
+    "Pairs against the spine: whose sides contradict the predicted midline. Odd lengths: segments 1.5 times shorter or "
+    "longer than in any training case; `predict` flags both. "
     "Trapezoids: the curve sampled at each tenth of its limit, for one point up to half a tenth more or less. "
     "Undefined: cases with a landmark without a prediction, or without a value here."
 )
@@ -71,6 +73,7 @@ def pose_tables(rows: Rows, landmarks: Sequence[str], segments: Segments, limit_
                                  landmark_columns(landmarks, "auc"), PAPER_CASES),
     }
     flaws = [("large", f"Errors of {LARGE_MM:g} mm or more, %", 1, 100.0), ("exchanged", "Pairs exchanged", 2),
+             ("sides_contradict", "Pairs against the spine", 2), ("odd_lengths", "Odd lengths", 2),
              ("auc_trapezoid", "AUC by trapezoids, %", 1, 100.0), ("lowest_peak", "Lowest peak", 2)]
     lengths = length_columns(landmarks, segments)
     if lengths:
@@ -110,7 +113,7 @@ def means_of(rows: Rows, landmarks: Sequence[str], segments: Segments) -> dict[s
     """Method -> a row a case, the mean over its runs."""
     keys = [column[0] for column in (*landmark_columns(landmarks, "error"), *landmark_columns(landmarks, "auc"),
                                      *length_columns(landmarks, segments))]
-    keys += ["auc_trapezoid", "missing", "exchanged", "large", "lowest_peak"]
+    keys += ["auc_trapezoid", "missing", "exchanged", "sides_contradict", "odd_lengths", "large", "lowest_peak"]
     longer = [_with_absolutes(row, landmarks, known_segments(segments, landmarks)) for row in rows]
     return {method: case_means(group, keys) for method, group in by_method(longer).items()}
 

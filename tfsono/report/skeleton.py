@@ -18,7 +18,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from tfsono.geometry.rigid import fit_rigid, moved
 from tfsono.metrics.pose_case import segment_lengths
 from tfsono.report.plots import PLANES, PREDICTION_COLOUR, label_colour, png_figure, write_line
 from tfsono.report.surface import View
@@ -397,30 +396,6 @@ def poses_figure(path: str | Path, poses_mm: np.ndarray, landmarks: Sequence[str
                 axes.scatter(*projected(pose, view)[0].T, s=3, color="#333333", alpha=strength, linewidths=0)
             write_line(figure, f"all {len(poses)}, {view.name}", wide * number + 0.15, 0.45, 10)
         _write_key(figure, key, top + tall)
-
-
-def aligned_poses(poses_mm: np.ndarray, places: Sequence[int], rounds: int = 3) -> np.ndarray:
-    """Poses registered rigidly to their mean: rotation and translation, neither scale nor mirror.
-
-    Args:
-        poses_mm: [N, K, 3], NaN where missing.
-        places: Landmarks of the fit.
-        rounds: Updates of the mean, which starts as the first pose.
-
-    Returns:
-        [N, K, 3].
-    """
-    poses = np.asarray(poses_mm, np.float64)
-    weights = np.zeros(poses.shape[1])
-    weights[list(places)] = 1
-    mean = poses[0]
-    for _ in range(rounds):
-        poses = moved(poses, *fit_rigid(poses, mean, weights))
-        known = np.isfinite(poses).all(axis=-1)
-        total = np.where(known[..., None], poses, 0).sum(axis=0)
-        count = known.sum(axis=0)[:, None]
-        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return poses
 
 
 # --- a prediction -------------------------------------------------------------------------------------------

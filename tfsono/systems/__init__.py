@@ -2,7 +2,7 @@
 
     hip, femur, pose, face, head   the module of each system: the same names with the same signatures
     commands                       `tfsono predict` and `tfsono export`, of any system
-    runs                           run folders -> networks with their weights; whether runs can form an ensemble
+    runs                           run folders -> networks with their weights; ensembles; copies of runs in runs
     manifest                       entries that several systems' manifests share; reading those of the release before
     demo_words                     arguments that a system adds to the commands of the demo
 

@@ -5,16 +5,13 @@ A run of the second stage keeps a copy of the first stage's run, so that it need
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError
-from tfsono.files import make_folder
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import (
@@ -26,7 +23,15 @@ from tfsono.systems.manifest import (
     mask_postprocessing,
     volume_input,
 )
-from tfsono.systems.runs import check_agree, networks_of, read_runs
+from tfsono.systems.runs import (
+    check_agree,
+    check_first,
+    copy_of,
+    has_copy,
+    keep_copy,
+    networks_of,
+    read_runs,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +56,6 @@ AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1], standardised slic
           "rescaled by network.roi_ratio and standardised -> logits of the mask, heatmaps. After it: arg-max and "
           "maxima, resampled to the volume, postprocessing.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
-KEPT = ("config.json", "data.json", "split.json")
 
 
 def adopt_first_stage(run: Run) -> None:
@@ -60,16 +64,8 @@ def adopt_first_stage(run: Run) -> None:
     Raises:
       UserError: not a run of unet_roi, without weights, or trained on cases that this run tests.
     """
-    from tfsono.training.record import recorded
-
-    if not run.config.roi_run or (run.folder / FIRST_STAGE / "config.json").is_file():
-        return
-    first = checked_first_stage(run.config.roi_run, run.split)
-    make_folder(run.folder / FIRST_STAGE)
-    files = [first.weights().name, *reversed(KEPT)]  # the config last: it marks the folder as complete
-    with recorded(run.folder, *(f"{FIRST_STAGE}/{name}" for name in files)) as paths:
-        for name, path in zip(files, paths, strict=True):
-            shutil.copyfile(first.folder / name, path)
+    if run.config.roi_run and not has_first_stage(run):
+        keep_copy(checked_first_stage(run.config.roi_run, run.split), run, FIRST_STAGE)
 
 
 def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) -> Run:
@@ -77,10 +73,7 @@ def checked_first_stage(path: str | os.PathLike, split: dict[str, list[str]]) ->
     (first,) = read_runs([path], FEMUR)
     if first.config.network != "unet_roi":
         raise UserError(f"--roi_run {path}: expected a run of --variant unet_roi, found one of {first.config.network}")
-    first.weights()
-    seen = sorted(set(first.split["train"]) & set(split["test"]))
-    if seen:
-        raise UserError(f"--roi_run {path}: was trained on {seen[0]}, a test case here; train both with one --split")
+    check_first(first, split, "--roi_run")
     return first
 
 
@@ -131,14 +124,13 @@ def finder_of(runs: Sequence[Run], which: str = "auto") -> RegionFinder:
 
 
 def first_stage_of(run: Run, precision: str = "") -> list[Run]:
-    """The run of the first stage in a run of the second, with what was set for that after its training."""
-    (first,) = read_runs([run.folder / FIRST_STAGE], FEMUR, precision)
-    return [dataclasses.replace(first, settings=first.settings.set_at_test(run.settings.at_test))]
+    """The run of the first stage in a run of the second."""
+    return copy_of(run, FIRST_STAGE, FEMUR, precision)
 
 
 def has_first_stage(run: Run) -> bool:
     """Whether a run of the second stage keeps a run of the first one."""
-    return (run.folder / FIRST_STAGE / "config.json").is_file()
+    return has_copy(run, FIRST_STAGE)
 
 
 def check_together(runs: Sequence[Run]) -> None:

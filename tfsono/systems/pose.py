@@ -1,4 +1,7 @@
-"""The system `pose`; see `tfsono.systems` for what its names mean. A run also has a refiner."""
+"""The system `pose`; see `tfsono.systems` for what its names mean. A run also has a refiner.
+
+A run whose network sees the body in its frame keeps a copy of the finder's run, so that it needs no other folder.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfsono.configs.pose import POSE, ROBUST, PoseConfig
+from tfsono.configs.pose import MIDLINE, MIRRORED, POSE, ROBUST, SEGMENTS, PoseConfig
+from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import described, landmark_outputs, volume_input
-from tfsono.systems.runs import check_agree, networks_of, read_runs
+from tfsono.systems.runs import check_agree, check_first, copy_of, has_copy, keep_copy, networks_of, read_runs
 
 if TYPE_CHECKING:
     import keras
 
-    from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
+    from tfsono.geometry.body_frame import BodyFrame
+    from tfsono.inference.atlases import AtlasSet
+    from tfsono.inference.pose import FramedReader, PoseModule, PoseReader, PoseRefiner
     from tfsono.inference.refine import RefineSettings
+    from tfsono.metrics.pose_limits import PoseLimits
     from tfsono.predict.loop import Outputs
     from tfsono.predict.pose import PosePredictor
     from tfsono.training.run import Run
@@ -32,7 +39,34 @@ DEMO = DemoWords(
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and poses are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, rescaled by network.ratio, "
-          "standardised, padded -> heatmaps. After it: their maxima or centroids, on the volume's grid.")
+          "standardised, padded -> heatmaps. After it: their maxima or centroids, on the volume's grid. finder.onnx, "
+          "where there is one, by network.finder in the same way; its midline rotates the volume into the frame of "
+          "network.onnx.")
+FINDER = "finder"  # folder of the finder's run in a run whose network sees bodies in their frame
+
+
+def adopt_finder(run: Run) -> None:
+    """Copies the run of `--finder_run` into the folder of the run, unless it is there already.
+
+    Raises:
+      UserError: a run of other landmarks, without weights, or trained on cases that this run tests.
+    """
+    if run.config.frame == "body" and not has_copy(run, FINDER):
+        keep_copy(checked_finder(run.config, run.split), run, FINDER)
+
+
+def checked_finder(config: PoseConfig, split: dict[str, list[str]]) -> Run:
+    """The run of the finder; raises as `adopt_finder`, and where none is given."""
+    if not config.finder_run:
+        raise UserError("--frame body: needs a network that finds the midline; give the run folder of --variant finder "
+                        "as --finder_run")
+    (finder,) = read_runs([config.finder_run], POSE)
+    if finder.config.frame != "volume" or any(getattr(finder.config, name) != getattr(config, name)
+                                              for name in ("landmark_names", "orientation")):
+        raise UserError(f"--finder_run {config.finder_run}: expected a run of --frame volume with this run's landmarks "
+                        "and orientation; train it with --variant finder on the same cache")
+    check_first(finder, split, "--finder_run")
+    return finder
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
@@ -42,23 +76,75 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
     With `options.refine` their refiner replaces the module.
     """
     runs = read_runs(folders, POSE, options.precision)
-    module = module_of(runs, which)
+    module = _module_of(runs, which, options.precision)
     return runs, load_refiner(runs[0], module) if options.refine else module
 
 
 def module_of(runs: Sequence[Run], which: str = "auto") -> PoseModule:
-    """The module of runs: the mean of their heatmaps."""
+    """The module of runs: the mean of their heatmaps; in a frame, with the finder of the first."""
+    return _module_of(runs, which)
+
+
+def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> PoseModule:
+    """As `module_of`; `precision` replaces that of the finder."""
     from tfsono.inference.pose import PoseModule
     from tfsono.models import pose
     from tfsono.models.mean import mean_network
 
     check_together(runs)
-    return PoseModule(reader_of(mean_network(networks_of(runs, pose.build, which)), runs[0].config))
+    network = mean_network(networks_of(runs, pose.build, which))
+    return PoseModule(reader_in_run(network, runs[0], precision))
+
+
+def reader_in_run(network, run: Run, precision: str = "") -> PoseReader | FramedReader:
+    """The reader of a network of the run; one that sees bodies in their frame with the run's copy of the finder."""
+    from tfsono.inference.pose import FramedReader
+    from tfsono.models import pose
+
+    reader = reader_of(network, run.config)
+    if run.config.frame == "volume":
+        return reader
+    finders = copy_of(run, FINDER, POSE, precision)
+    finder = reader_of(networks_of(finders, pose.build)[0], finders[0].config)
+    return FramedReader(reader, finder, frame_of(atlases_of(run), run.config))
+
+
+def frame_of(atlases: AtlasSet, config: PoseConfig) -> BodyFrame:
+    """The frame of the bodies of an atlas set.
+
+    Raises:
+      UserError: there is no midline, or no atlas has all of it.
+    """
+    import numpy as np
+
+    from tfsono.geometry.body_frame import body_frame
+
+    places = [atlases.names.index(name) for name in MIDLINE if name in atlases.names]
+    whole = np.isfinite(atlases.poses_mm[:, places]).all((1, 2))
+    if len(places) < len(MIDLINE) or not whole.any():
+        raise UserError(f"--frame body: needs a training case with the landmarks {', '.join(MIDLINE)}; found none; "
+                        "leave the option out")
+    return body_frame(atlases.poses_mm[whole], places, config.frame_margin_mm)
+
+
+def atlases_of(run: Run) -> AtlasSet:
+    """The atlas set of a run: the poses of its training cases.
+
+    Raises:
+      UserError: the run has none, or one of other landmarks.
+    """
+    from tfsono.inference.atlases import atlases_file, read_atlases
+
+    return read_atlases(atlases_file(run.folder), run.config.landmark_names)
 
 
 def check_together(runs: Sequence[Run]) -> None:
-    """Raises `UserError` for runs whose landmarks or volumes differ from the first one's."""
-    check_agree(runs, ("landmark_names", "orientation", "spacing_mm", "ratio", "stride"))
+    """Raises `UserError` for runs whose landmarks, volumes or training poses (for a frame) differ from the first's."""
+    check_agree(runs, ("landmark_names", "orientation", "spacing_mm", "ratio", "stride", "frame", "frame_margin_mm"))
+    for run in runs[1:] if runs[0].config.frame == "body" else ():
+        if run.split["train"] != runs[0].split["train"]:
+            raise UserError(f"{run.folder}: has other training cases than {runs[0].folder}, and so another frame of "
+                            "the body; train both with one --split")
 
 
 def reader_of(network, config: PoseConfig) -> PoseReader:
@@ -75,11 +161,9 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
     Raises:
       UserError: the run has no atlas set, or one of other landmarks.
     """
-    from tfsono.inference.atlases import atlases_file, read_atlases
     from tfsono.inference.pose import PoseRefiner
 
-    atlases = read_atlases(atlases_file(run.folder), run.config.landmark_names)
-    return PoseRefiner(module, atlases, refinement_of(run.config))
+    return PoseRefiner(module, atlases_of(run), refinement_of(run.config))
 
 
 def refinement_of(config: PoseConfig) -> RefineSettings:
@@ -87,26 +171,47 @@ def refinement_of(config: PoseConfig) -> RefineSettings:
     from tfsono.inference.atlases import robust_places
     from tfsono.inference.refine import RefineSettings
 
+    names, midline = config.landmark_names, config.refine_register == "midline"
+    pairs = [tuple(map(names.index, pair)) for pair in MIRRORED if set(pair) <= set(names)]
     return RefineSettings(
         atlases=config.refine_atlases, iterations=config.refine_iterations, learning_rate=config.refine_learning_rate,
         beta_1=config.adam_beta_1, norm=config.refine_norm, sigma_mm=config.heatmap_sigma_mm,
-        robust=robust_places(config.landmark_names, ROBUST), decode=config.heatmap_decode)
+        robust=robust_places(names, MIDLINE if midline else ROBUST), decode=config.heatmap_decode,
+        pairs=tuple(pairs) if midline else ())
 
 
 def bare_networks(module: PoseModule) -> dict[str, keras.Model]:
     """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
-    return {"network": module.network}
+    return {"network": module.network, **({"finder": module.finder} if module.finder else {})}
+
+
+def limits_of(run: Run) -> PoseLimits:
+    """What no pose of the run's training cases is like."""
+    from tfsono.metrics.pose_limits import pose_limits
+
+    atlases = atlases_of(run)
+    return pose_limits(atlases.poses_mm, atlases.names, SEGMENTS, MIRRORED, MIDLINE)
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
-    return described(
+    content = described(
         runs, USE, inputs=volume_input(config.orientation), output=landmark_outputs(config.landmarks),
         functions={"serving_default": "the prediction without refinement, which trains and needs the run folder"},
         landmarks=config.landmark_names, postprocessing={"in_graph": True},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,
-                 "precision": config.precision})
+                 "precision": config.precision, "frame": config.frame, **_finder_in_manifest(runs[0])})
+    return {**content, "poses": limits_of(runs[0]).described()}
+
+
+def _finder_in_manifest(run: Run) -> dict:
+    """The settings of the finder and the frame's box; {} for a network that sees the volume as it lies."""
+    if run.config.frame == "volume":
+        return {}
+    (finder,) = copy_of(run, FINDER, POSE)
+    return {"frame_sides_mm": frame_of(atlases_of(run), run.config).sides_mm.round(3).tolist(),
+            "finder": {"spacing_mm": list(finder.config.spacing_mm), "ratio": finder.config.ratio}}
 
 
 def outputs() -> Outputs:

@@ -1,19 +1,23 @@
-"""Run folders -> networks with their weights, and whether runs can form an ensemble."""
+"""Run folders -> networks with their weights; whether runs can form an ensemble; runs that keep a copy of another."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tfsono.config import Choices
 from tfsono.errors import UserError
+from tfsono.files import make_folder
 
 if TYPE_CHECKING:
     import keras
 
     from tfsono.training.run import Run
+
+OF_A_COPY = ("config.json", "data.json", "split.json")
 
 
 def read_runs(folders: Sequence[str | os.PathLike], choices: Choices, precision: str = "") -> list[Run]:
@@ -63,3 +67,35 @@ def check_agree(runs: Sequence[Run], names: Sequence[str]) -> None:
             if found != wanted:
                 raise UserError(f"{run.folder}: {name} {found}, and {first.folder} has {wanted}; "
                                 "only runs that agree in it can form an ensemble")
+
+
+def check_first(first: Run, split: dict[str, list[str]], option: str) -> None:
+    """Raises `UserError` for a first network without weights, or trained on cases that are tested here."""
+    first.weights()
+    seen = sorted(set(first.split["train"]) & set(split["test"]))
+    if seen:
+        raise UserError(f"{option} {first.folder}: was trained on {seen[0]}, a test case here; train both with one "
+                        "--split")
+
+
+def keep_copy(first: Run, run: Run, name: str) -> None:
+    """Copies what a prediction needs of a run into the folder `name` of another run, which then needs no other folder.
+    """
+    from tfsono.training.record import recorded
+
+    make_folder(run.folder / name)
+    files = [first.weights().name, *reversed(OF_A_COPY)]  # the config last: it marks the folder as complete
+    with recorded(run.folder, *(f"{name}/{file}" for file in files)) as paths:
+        for file, path in zip(files, paths, strict=True):
+            shutil.copyfile(first.folder / file, path)
+
+
+def has_copy(run: Run, name: str) -> bool:
+    """Whether a run keeps a copy of another one in its folder `name`."""
+    return (run.folder / name / "config.json").is_file()
+
+
+def copy_of(run: Run, name: str, choices: Choices, precision: str = "") -> list[Run]:
+    """The run of which a run keeps a copy, with what was set for that after its training."""
+    (first,) = read_runs([run.folder / name], choices, precision)
+    return [dataclasses.replace(first, settings=first.settings.set_at_test(run.settings.at_test))]

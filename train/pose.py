@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.pose import build
+    from tfsono.systems.pose import module_of
+    from tfsono.training.confidence import keep_confidence
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
@@ -41,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         run = start.open_run(split, report, excluded)
         keep(atlases, run)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        keep_confidence(run, start.cache, module_of)
 
 
 def batches(cache, config: PoseConfig, names: list[str]) -> tuple:

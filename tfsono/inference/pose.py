@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.atlases import AtlasSet
+from tfsono.inference.peaks import member_outputs, peak_outputs
 from tfsono.inference.refine import Refinement, Refiner, RefineSettings
 from tfsono.inference.resample import at_spacing, padded, resample_linear, rescaled_size
 from tfsono.layers.standardise import standardise
@@ -65,18 +66,27 @@ class PoseModule(tf.Module):
 
     @tf.function(input_signature=[VOLUME, SPACING_MM])
     def __call__(self, volume, spacing_mm):
-        """{"points_vox": [K, 3], "peaks": [K]} float32 of a `volume` [X, Y, Z] float32, raw intensities, any size.
+        """The landmarks of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
-        Points are indices of the volume's own voxel centres; a peak is the maximum of a landmark's heatmap, 1 in the
-        targets of training.
+        Returns:
+          "points_vox": [K, 3] float32, indices of the volume's own voxel centres; `peak_outputs` of the heatmaps, whose
+          maximum is 1 in the targets of training; of an ensemble `member_outputs`.
         """
         image, size = self.reader.read(volume, spacing_mm)
-        maps = self.network(image, training=False)["heatmaps"]
-        maps = tf.cast(maps, tf.float32)[:, :size[0], :size[1], :size[2]]
-        voxel_mm = tf.reduce_mean(self.reader.spacing_mm or spacing_mm) / self.reader.ratio
-        points = decoded(maps, self.reader.decode, self.reader.sigma_mm / voxel_mm)[0]
+        found = self.network(image, training=False)
+        maps = tf.cast(found["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]]
         step = tf.cast(tf.shape(volume), tf.float32) / tf.cast(size, tf.float32)
-        return {"points_vox": (points + 0.5) * step - 0.5, "peaks": tf.reduce_max(maps, axis=(0, 1, 2, 3))}
+        output = {"points_vox": self._points(maps, spacing_mm, step)[0],
+                  **peak_outputs(maps, spacing_mm * step, self.reader.sigma_mm)}
+        if "member_heatmaps" in found:
+            maps = tf.cast(found["member_heatmaps"][0], tf.float32)[:, :size[0], :size[1], :size[2]]
+            output |= member_outputs(self._points(maps, spacing_mm, step), spacing_mm)
+        return output
+
+    def _points(self, maps, spacing_mm, step):
+        """The points [B, K, 3] of maps on the volume's own grid, whose voxels are `step` times smaller."""
+        voxel_mm = tf.reduce_mean(self.reader.spacing_mm or spacing_mm) / self.reader.ratio
+        return (decoded(maps, self.reader.decode, self.reader.sigma_mm / voxel_mm) + 0.5) * step - 0.5
 
 
 @dataclass(frozen=True)

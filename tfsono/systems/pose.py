@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tfsono.configs.pose import POSE, ROBUST, PoseConfig
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import described, landmark_outputs, volume_input
+from tfsono.systems.manifest import confidence_entry, described, landmark_outputs, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ DEMO = DemoWords(
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and poses are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, rescaled by network.ratio, "
-          "standardised, padded -> heatmaps. After it: their maxima or centroids, on the volume's grid.")
+          "standardised, padded -> heatmaps, of an ensemble also its members'. After it: their maxima or centroids, on "
+          "the volume's grid.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
@@ -53,7 +54,8 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> PoseModule:
     from tfsono.models.mean import mean_network
 
     check_together(runs)
-    return PoseModule(reader_of(mean_network(networks_of(runs, pose.build, which)), runs[0].config))
+    network = mean_network(networks_of(runs, pose.build, which), members=("heatmaps",))
+    return PoseModule(reader_of(network, runs[0].config))
 
 
 def check_together(runs: Sequence[Run]) -> None:
@@ -101,8 +103,8 @@ def bare_networks(module: PoseModule) -> dict[str, keras.Model]:
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
-    return described(
-        runs, USE, inputs=volume_input(config.orientation), output=landmark_outputs(config.landmarks),
+    return confidence_entry(runs) | described(
+        runs, USE, inputs=volume_input(config.orientation), output=landmark_outputs(config.landmarks, len(runs)),
         functions={"serving_default": "the prediction without refinement, which trains and needs the run folder"},
         landmarks=config.landmark_names, postprocessing={"in_graph": True},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,

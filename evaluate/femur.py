@@ -36,13 +36,17 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
+    from tfsono.report.calibration import calibration_tables
     from tfsono.report.femur_tables import femur_tables
+    from tfsono.report.rows import by_method
 
     with opened(arguments, FEMUR, ("labels", "landmarks")) as evaluation:
         groups = groups_of(evaluation, arguments.region)
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
         tables = femur_tables(rows, tuple(evaluation.cache.landmarks), arguments.empty_is)
-        tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order"))
+        tables |= calibration_tables(by_method(rows), evaluation.cache.landmarks)
+        tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order", "calibration",
+                                                        "spread"))
         evaluation.write_page(groups, tables, figures(evaluation, rows), "masks, landmarks")
 
 
@@ -77,9 +81,10 @@ def methods_of(runs, region: str) -> list[str]:
 def measure(evaluation, group, empty_is: str) -> list[dict]:
     """One row per test case; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.femur import FIRST_STAGE, module_of
+    from tfsono.training.confidence import confidence_files
 
     stages = sorted((group.first.folder / FIRST_STAGE).glob("*.weights.h5"))
-    folder = evaluation.folder(group, stages, (group.option, empty_is))
+    folder = evaluation.folder(group, [*stages, *confidence_files(group.runs)], (group.option, empty_is))
 
     def open_measure():
         module = module_of(group.runs, evaluation.weights)
@@ -95,23 +100,28 @@ def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: st
 
     `with_box` takes the reference box instead of the first stage's.
     """
+    from tfsono.evaluation.confidence import confidence_columns
     from tfsono.geometry.regions import Box, box_iou, box_of
     from tfsono.metrics.femur_case import MaskAndPoints, coverage, joint_metrics
     from tfsono.report.femur_tables import FOUND_BOX, REFERENCE_BOX, WHOLE
+    from tfsono.training.confidence import confidence_models
 
     config, own = group.first.config, case.own
     classes = {name: value for value, name in enumerate(config.label_names, 1)}
+    lengths = {"length_spread_mm": (0, 1)} if len(config.landmark_names) == 2 else {}
     reference = MaskAndPoints(own.label, reference_points(case, len(config.landmark_names)))
     box = box_of(reference.mask, reference.points_vox)
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no reference box; train with a --roi_run")
-    found, ends, seen = predicted(module, own, config, box if with_box else None)
+    found, raw = predicted(module, own, config, box if with_box else None)
+    ends, seen = raw["box"], bool(raw["found"])
     region = None if with_box else region_of(ends, config.roi_margin, case)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
            "members": len(group.runs), "region": REFERENCE_BOX if with_box else FOUND_BOX if seen else WHOLE,
            "box_iou": box_iou(Box(ends[:3], ends[3:]), box) if box and not with_box else float("nan"),
            **coverage(region, reference),
-           **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is)}
+           **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is),
+           **confidence_columns(raw, own.spacing_mm, config.landmark_names, lengths, confidence_models(group.runs))}
     return row | keep(folder, case.name, found, own, config.landmark_names)
 
 
@@ -126,14 +136,14 @@ def region_of(ends, margin: int, case):
 
 
 def predicted(module, own, config, box) -> tuple:
-    """The postprocessed prediction, in `box` or in the found region; that region's ends, and whether it was found."""
+    """The postprocessed prediction, in `box` or in the found region; and all outputs of the module."""
     from tfsono.inference.module_input import module_input
     from tfsono.metrics.femur_case import MaskAndPoints
 
     given = module_input(own.array, own.spacing_mm)
     raw = module.predict_in(*given, [*box.low, *box.high]) if box else module(*given)
-    found = MaskAndPoints(*(raw[key].numpy() if key in raw else None for key in ("mask", "points_vox")))
-    return found, raw["box"].numpy(), bool(raw["found"])
+    raw = {key: value.numpy() for key, value in raw.items()}
+    return MaskAndPoints(raw.get("mask"), raw.get("points_vox")), raw
 
 
 def reference_points(case, landmarks: int):
@@ -173,6 +183,7 @@ def summary_text(row: dict) -> str:
 def figures(evaluation, rows: list[dict]) -> list:
     """Fig. 4: agreement; Fig. 5: six cases with masks, landmarks and lengths; every case by method."""
     from tfsono.report.agreement import agreement_figure, agreements_of
+    from tfsono.report.calibration import calibration_figures
     from tfsono.report.femur_tables import TABLE_1, landmark_means, mask_means, measurements_of, table_2
     from tfsono.report.page import Figure
     from tfsono.report.plots import cases_figure
@@ -183,6 +194,7 @@ def figures(evaluation, rows: list[dict]) -> list:
                      "Fig. 4: agreement with the reference")
     found = [Figure(folder / "agreement.png", "Fig. 4. Bland and Altman: prediction minus reference over their mean, "
                     "with the bias and its limits (1.96 standard deviations); of several runs in a row, their mean.")]
+    found += calibration_figures(folder / "calibration.png", methods, landmarks)
     for stem, columns, shown in (("methods1", TABLE_1, mask_means(rows)),
                                  ("methods2", table_2(landmarks), landmark_means(rows, landmarks))):
         if shown:

@@ -37,14 +37,17 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.evaluation.evaluation import opened
+    from tfsono.report.calibration import calibration_tables
     from tfsono.report.pose_tables import in_order, pose_tables
+    from tfsono.report.rows import by_method
 
     with opened(arguments, POSE, ("landmarks",)) as evaluation:
         groups, landmarks = groups_of(evaluation, arguments.refine), evaluation.cache.landmarks
         rows = in_order(evaluation.rows(groups, measure))
         tables = pose_tables(rows, landmarks, SEGMENTS, limit_mm=evaluation.runs[0].config.auc_limit_mm,
                              papers=tuple(landmarks) == LANDMARKS)
-        written = evaluation.write_tables(rows, tables, ("table", "flaws", "refinement"))
+        tables |= calibration_tables(by_method(rows), landmarks)
+        written = evaluation.write_tables(rows, tables, ("table", "flaws", "calibration", "spread", "refinement"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks")
 
 
@@ -89,10 +92,11 @@ def refined_name(method: str) -> str:
 def measure(evaluation, group) -> list[dict]:
     """One row per test case; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.pose import limits_of, module_of
+    from tfsono.training.confidence import confidence_files
 
     if group.option == "refined":
         return measure_refined(evaluation, group)
-    folder = evaluation.folder(group, files_beside(group.first))
+    folder = evaluation.folder(group, [*files_beside(group.first), *confidence_files(group.runs)])
 
     def open_measure():
         module, limits = module_of(group.runs, evaluation.weights), limits_of(group.first)
@@ -131,10 +135,17 @@ def measure_refined(evaluation, group) -> list[dict]:
 
 def measure_case(module, group, case, folder: Path, limits) -> dict:
     """The network's prediction, measured on the case's own grid, and written."""
+    from tfsono.evaluation.confidence import confidence_columns
     from tfsono.inference.module_input import module_input
+    from tfsono.metrics.pose_case import known_segments
+    from tfsono.training.confidence import confidence_models
 
     found = module(*module_input(case.own.array, case.own.spacing_mm))
-    return case_row(group, case, found["points_vox"].numpy(), found["peaks"].numpy(), folder=folder, limits=limits)
+    found, names = {name: value.numpy() for name, value in found.items()}, group.first.config.landmark_names
+    lengths = {f"length_spread_{first}_{last}_mm": (names.index(first), names.index(last))
+               for first, last in known_segments(SEGMENTS, names)}
+    row = case_row(group, case, found["points_vox"], found["peaks"], folder=folder, limits=limits)
+    return row | confidence_columns(found, case.own.spacing_mm, names, lengths, confidence_models(group.runs))
 
 
 def measure_refined_case(refiner, group, case, before: dict, folder: Path, limits) -> dict:
@@ -199,7 +210,8 @@ def summary_text(row: dict) -> str:
 
 
 def figures(evaluation, rows: list[dict]) -> list:
-    """Figs. 1c, 5 and 6, every case by method, and the refinement."""
+    """Figs. 1c, 5 and 6, every case by method, the reliability of probabilities, and the refinement."""
+    from tfsono.report.calibration import calibration_figures
     from tfsono.report.page import Figure
     from tfsono.report.plots import cases_figure
     from tfsono.report.pose_tables import COMPARED, means_of, refined_rows
@@ -212,6 +224,7 @@ def figures(evaluation, rows: list[dict]) -> list:
              *draw_skeletons(folder, methods, evaluation.out, cache), *draw_poses(folder / "poses.png", cache)]
     cases_figure(folder / "methods.png", means_of(rows, landmarks, SEGMENTS), COMPARED)
     found.append(Figure(folder / "methods.png", "Every test case, by method."))
+    found += calibration_figures(folder / "calibration.png", methods, landmarks)
     refined = refined_rows(methods)
     if refined:
         path = folder / "refinement.png"

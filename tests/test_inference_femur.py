@@ -195,6 +195,6 @@ def test_a_saved_model_predicts_the_same(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     one, other = module(volume, [1.0, 1.0, 1.0]), loaded(volume, tf.constant([1.0, 1.0, 1.0]))
-    assert set(one) == set(other) == {"box", "found", "mask", "points_vox", "peaks"}
+    assert set(one) == set(other) == {"box", "found", "mask", "points_vox", "peaks", "second_peaks", "second_peak_mm"}
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])

@@ -44,6 +44,18 @@ def test_points_and_peaks_on_the_volumes_own_grid():
     np.testing.assert_allclose(prediction["peaks"], [standard.max(), -standard.min()], rtol=1e-4)
 
 
+@pytest.mark.parametrize("repeats, spacing_mm, network_mm", [
+    (1, ONE, ()), (2, [0.5, 1.0, 1.0], ()), (2, [0.5, 1.0, 1.0], (1.0, 1.0, 1.0))])
+def test_the_second_peak_is_beyond_three_deviations_in_millimetres(repeats, spacing_mm, network_mm):
+    """Of 4 mm: one at 11 mm is part of the peak, one at 14 mm is another."""
+    volume = scene()
+    volume[15, 11, 15], volume[18, 11, 15] = 170, 150
+    found = module_of(spacing_mm=network_mm)(volume.repeat(repeats, 0), spacing_mm)
+    standard = (volume - volume.mean()) / volume.std()
+    assert found["second_peaks"].numpy()[0] == pytest.approx(standard[18, 11, 15], rel=1e-4)
+    assert found["second_peak_mm"].numpy()[0] == pytest.approx(14, abs=1e-3)
+
+
 @pytest.mark.parametrize("size, bright, dark", [((5, 3, 4), (4, 0, 3), (0, 2, 1)), ((1, 1, 2), (0, 0, 1), (0, 0, 0)),
                                                 ((33, 2, 16), (32, 1, 15), (0, 0, 0))])
 def test_a_volume_smaller_than_the_network_is_padded(size, bright, dark):
@@ -81,7 +93,7 @@ def test_a_saved_model_predicts_the_same(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.__call__})
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     one, other = module(scene(), ONE), loaded(scene(), tf.constant(ONE))
-    assert set(one) == set(other) == {"points_vox", "peaks"}
+    assert set(one) == set(other) == {"points_vox", "peaks", "second_peaks", "second_peak_mm"}
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from small_datasets import write_json
 from tfsono.config import choose
-from tfsono.configs.pose import LANDMARKS, POSE, SEGMENTS
+from tfsono.configs.pose import LANDMARKS, MIRRORED, POSE, SEGMENTS
 from tfsono.audit.cache_writer import write_cache
 from tfsono.data.layout import open_dataset
 from tfsono.data.prepare import CacheSettings
@@ -24,7 +24,9 @@ from tfsono.errors import UserError
 from tfsono.export import export_module, load_exported
 from tfsono.metrics.pose_limits import limits_described
 from tfsono.predict.loop import predict_all
-from tfsono.predict.pose import OUTPUTS, PosePredictor, point_flags, predictor_of
+from tfsono.predict.confidence import confidence_of
+from tfsono.predict.landmarks import coinciding
+from tfsono.predict.pose import OUTPUTS, PosePredictor, predictor_of
 from tfsono.predict.sources import Model, Options
 from tfsono.report.pose_tables import ORDER, PAPER_TABLE_1, PAPER_TABLE_2, in_order
 from tfsono.systems.commands import check_options
@@ -160,6 +162,11 @@ class Refiner:
 def test_flags_of_low_confidence_and_coinciding_landmarks():
     points = np.random.default_rng(0).normal(size=(16, 3)) * 50
     peaks = np.ones(16)
+
+    def point_flags(points, peaks, landmarks):
+        low = confidence_of({"peaks": peaks}, (1, 1, 1)).flags(landmarks)
+        return [*low, *coinciding(points, landmarks, MIRRORED)]
+
     assert point_flags(points, peaks, LANDMARKS) == []
     points[5] = points[9] + [0.5, 0, 0]  # both wrists
     peaks[[0, 2]] = [0.29, NAN]

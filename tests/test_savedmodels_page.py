@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import ctypes
 import http.server
 import importlib
@@ -32,7 +33,7 @@ from tfsono.models import head, hip
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import export_run, predict
-from tfsono.training.run import open_run
+from tfsono.training.run import open_run, read_run
 from tfsono.training.record import record_files
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import read_landmarks
@@ -76,6 +77,10 @@ def runs(tmp_path_factory):
             archive.extractall(place / name, filter="data")
     found = {name: place / name / "run" for name in NAMES}
     found["head_landmarks"] = found["head"]
+    (found["pose"] / "confidence.json").write_text(json.dumps(
+        {"limit_mm": 5.0, "intercept": 0.5, "peak": 9.0, "second_peak": -3.0, "second_peak_far": -2.0, "cases": 5,
+         "landmarks": 80, "right": 60}), encoding="utf-8")
+    record_files(found["pose"])
     found["head"] = random_run(place / "segmentation", "head", "unet", head.build, {
         "input_size": (64, 96), "unet_widths": (4, 6, 8), "monte_carlo_samples": 0})
     found["hip"] = random_run(place / "debris", "hip", "paper", hip.build, {
@@ -133,7 +138,18 @@ def predicted(source, given, out, name):
 # --- the table and the manifests
 
 
-def test_the_table_is_that_of_the_modules(models):
+def row_of(name, kind, array, described):
+    """The page's row of an array, which must be as the manifest describes it, and the letters of its sides."""
+    (row,) = [row for row in ROWS if row[:3] == (name, kind, array)]
+    assert row[3] == described["dtype"] and row[5] == described["unit"]
+    letters = [side for side in row[4].split(", ") if side]
+    assert len(letters) == len(described["shape"])
+    for letter, side in zip(letters, described["shape"], strict=True):
+        assert str(side) == letter or letter in "KLM" and isinstance(side, int)
+    return row, letters
+
+
+def test_the_table_is_that_of_the_modules(runs, models):
     found = set()
     for key, folder in models.items():
         name = key.split("_")[0]
@@ -143,15 +159,16 @@ def test_the_table_is_that_of_the_modules(models):
         for kind, of_kind in specs.items():
             assert set(of_kind) == set(manifest[kind])
             for array, spec in of_kind.items():
-                (row,) = [row for row in ROWS if row[:3] == (name, kind, array)]
                 described = manifest[kind][array]
-                assert row[3] == spec.dtype.name == described["dtype"] and row[5] == described["unit"]
-                letters = [side for side in row[4].split(", ") if side]
-                assert len(letters) == len(described["shape"])
+                row, letters = row_of(name, kind, array, described)
+                assert row[3] == spec.dtype.name
                 for letter, side, size in zip(letters, described["shape"], spec.shape or [None] * 9, strict=False):
                     assert size in (None, side) or letter == side
-                    assert str(side) == letter or letter in "KL" and isinstance(side, int)
                 found.add(row)
+    for name in ("femur", "pose"):  # and of ensembles, whose exports test_systems.py compares with their manifests
+        one, run = system(name), read_run(runs[name], system(name).CHOICES)
+        for array, described in one.manifest_of([run, run])["output"].items():
+            found.add(row_of(name, "output", array, described)[0])
     assert found == set(ROWS)
 
 
@@ -163,8 +180,8 @@ KEYS = {"format_version", "system", "use", "source", "together_with", "trained_o
 def test_every_manifest_has_the_same_entries_and_the_page_names_them(models):
     for key, folder in models.items():
         manifest = read_manifest(folder)
-        assert KEYS <= set(manifest) and set(manifest) - KEYS <= {"measuring", "labels_used", "outline_margin_px",
-                                                                           "poses"}, key
+        some = {"measuring", "labels_used", "outline_margin_px", "poses", "confidence"}
+        assert KEYS <= set(manifest) and set(manifest) - KEYS <= some, key
         assert "in_graph" in manifest["postprocessing"]
         for arrays in (manifest["input"], manifest["output"]):
             for array in arrays.values():
@@ -176,7 +193,7 @@ def test_every_manifest_has_the_same_entries_and_the_page_names_them(models):
         assert functions - {"serving_default"} == {name for name in ("probabilities", "predict_in", "sample")
                                                    if hasattr(module, name)}
     table = set(re.findall(r"`(\w+)`", PAGE.split("## The manifest")[1].split("`tfsono predict`")[0]))
-    assert KEYS - {"format_version"} <= table
+    assert KEYS - {"format_version"} | {"confidence"} <= table
 
 
 # --- parity: the run, its SavedModel, the lines of the page
@@ -223,6 +240,23 @@ def test_points_are_the_same(name, runs, models, given, tmp_path):
     loaded, _ = load_exported(models[name])
     for output, value in module(volume, SPACING_MM).items():
         assert np.array_equal(value.numpy(), loaded(volume, SPACING_MM)[output].numpy(), equal_nan=True), output
+
+
+def test_the_lines_of_confidence_are_those_of_predict(runs, models, given, tmp_path, monkeypatch):
+    for source, out in ((runs, "run"), (models, "model")):
+        predicted(source["pose"], given, tmp_path / out, "pose")
+    assert (tmp_path / "run" / "landmarks.csv").read_bytes() == (tmp_path / "model" / "landmarks.csv").read_bytes()
+    with open(tmp_path / "run" / "landmarks.csv", encoding="utf-8") as file:
+        written = [float(row["probability"]) for row in csv.DictReader(file)]
+    page = json.loads(run_snippet("confidence.py", tmp_path, models["pose"], given / "case.nii.gz"))
+    np.testing.assert_allclose(page["probability"], written, atol=2e-4)
+    assert set(page) == {"probability"} and 0 < min(written) < max(written) < 1
+    loaded = tf.saved_model.load(str(models["pose"]))
+    members = {"spread_mm": tf.constant([1.0, 2.0]),  # 10 and 12 voxels along LPS x, which are the file's z of 1.1 mm
+               "member_points_vox": tf.constant([[[0.0, 0, 0], [10, 0, 0]], [[2, 0, 0], [14, 0, 0]]])}
+    monkeypatch.setattr(tf.saved_model, "load", lambda folder: lambda *given: {**loaded(*given), **members})
+    page = json.loads(run_snippet("confidence.py", tmp_path, models["pose"], given / "case.nii.gz"))
+    assert page["spread_mm"] == [1, 2] and page["length_spread_mm"] == pytest.approx(2.2 / 2**0.5, abs=1e-4)
 
 
 def test_masks_of_heads_are_the_same_bit_for_bit(runs, models, given, tmp_path):

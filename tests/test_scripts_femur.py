@@ -140,6 +140,8 @@ def test_runs_are_measured_together(place):
     assert {(row["method"], row["members"]) for row in rows} == {
         ("Unet-ROI", "1"), ("BRNDC", "1"), ("BRNDC-D", "1"), ("all 2 of mask and heatmaps together", "2")}
     mean = next(row for row in rows if row["members"] == "2")
+    assert float(mean["length_spread_mm"]) >= 0 and float(mean["spread_distal_mm"]) > 0
+    assert [row["Of"] for row in rows_of(place / "together" / "spread.csv")] == ["proximal", "distal", "length"]
     assert mean["region"] in ("found by the first stage", "nothing found: the whole volume") and mean["mask"]
 
 

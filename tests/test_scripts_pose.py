@@ -10,7 +10,7 @@ import tensorflow as tf
 from small_pose import TINY_POSE, write_small_pose_dataset
 from test_training import arrays
 from tfsono.__main__ import run as tfsono
-from tfsono.configs.pose import LANDMARKS, POSE
+from tfsono.configs.pose import LANDMARKS, POSE, SEGMENTS
 from tfsono.errors import UserError
 from tfsono.inference.atlases import ATLASES, read_atlases
 from tfsono.models.pose import build
@@ -134,6 +134,12 @@ def test_runs_are_measured_together(place):
         (f"all 2 of ratio 0.5 with {both} together", "2")}
     one, mean = (next(row for row in rows if row["members"] == count) for count in "12")
     assert one["case"] == mean["case"] and one["mre_mm"] != mean["mre_mm"]
+    assert one["spread_neck_mm"] == "" and float(mean["spread_neck_mm"]) > 0
+    assert float(mean["length_spread_head_neck_mm"]) > 0 and "probability_neck" not in mean  # values are set
+    spread = rows_of(place / "together" / "spread.csv")
+    assert [row["Of"] for row in spread] == [name.replace("_", " ") for name in LANDMARKS] + [
+        f"length {first} {last}".replace("_", " ") for first, last in SEGMENTS]
+    assert {(row["Members"], row["Cases"]) for row in spread} == {("2", "2")}
 
 
 def test_a_refinement_changes_the_prediction_and_not_the_network(place):

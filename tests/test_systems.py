@@ -136,7 +136,9 @@ def softmax(logits):
 def test_two_equal_runs_are_the_one_run(place, kind):
     alone, twice = outputs_of(place, kind, 0), outputs_of(place, kind, 0, 0)
     for name, value in twice.items():
-        expected = alone[name]
+        expected = alone[name.removeprefix("member_")]
+        if name == "member_heatmaps":
+            expected = np.stack([expected] * 2, 1)
         if name in ("mask", "classes"):
             value, expected = softmax(value), softmax(expected)
         np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=name)
@@ -146,8 +148,13 @@ def test_two_equal_runs_are_the_one_run(place, kind):
 def test_two_runs_give_the_mean_of_probabilities_heatmaps_and_offsets(place, kind):
     both = outputs_of(place, kind, 0, 1)
     single = [outputs_of(place, kind, seed) for seed in (0, 1)]
-    assert set(both) == set(single[0])
+    of_members = {"member_heatmaps"} & set(both)
+    assert set(both) - of_members == set(single[0]) and bool(of_members) == (kind in ("brndc", "land"))
+    for name in of_members:
+        np.testing.assert_allclose(both[name], np.stack([one["heatmaps"] for one in single], 1), atol=1e-5)
     for name, value in both.items():
+        if name in of_members:
+            continue
         members = [one[name] for one in single]
         if name in ("mask", "classes"):
             value, members = softmax(value), [softmax(member) for member in members]
@@ -184,9 +191,26 @@ def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
     if kind != "unet":
         given = [random.normal(60, 20, (19, 17, 18)).astype(np.float32), np.float32([1, 1.1, 0.9])]
     both, found = one.load_runs(folders)[1](*given), module(*given)
-    assert set(found) == set(both)
+    assert set(found) == set(both) == set(manifest["output"])
+    for name, described in manifest["output"].items():
+        assert [side for side in described["shape"] if isinstance(side, int)] == [
+            size for side, size in zip(described["shape"], both[name].shape, strict=True) if isinstance(side, int)]
+    if kind in ("brndc", "land"):
+        check_members(one, folders, given, {name: value.numpy() for name, value in both.items()})
     for name, value in both.items():
         np.testing.assert_allclose(found[name].numpy(), value.numpy(), atol=1e-4, err_msg=name)
+
+
+def check_members(one, folders, given, both):
+    """The members' points are those of each run alone, in one region, and the spread is theirs."""
+    single = [one.load_runs([folder])[1](*given) for folder in folders]
+    if "box" not in both or np.array_equal(single[0]["box"], single[1]["box"]):
+        for member, alone in zip(both["member_points_vox"], single, strict=True):
+            np.testing.assert_allclose(member, alone["points_vox"].numpy(), atol=1e-3)
+    points = both["member_points_vox"] * given[1]
+    apart = np.linalg.norm(points[0] - points[1], axis=-1)
+    assert apart.max() > 1
+    np.testing.assert_allclose(both["spread_mm"], apart / np.sqrt(2), rtol=1e-4, atol=1e-4)
 
 
 def test_modules_of_images_give_the_mean_probability(place):

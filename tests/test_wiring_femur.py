@@ -27,9 +27,9 @@ SMALL = ["--widths", "4,4,4,4", "--roi_widths", "4,6,8", "--spacing_mm", ASKED]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Two cases, their cache at another spacing than the files', and a split."""
+    """Three cases, their cache at another spacing than the files', and splits, one with a validation case."""
     place = tmp_path_factory.mktemp("wiring")
-    for number in range(2):
+    for number in range(3):
         centres = CENTRES + [number, 0, 0]
         image = blocks(SIZE, centres, BRIGHTNESS, HALF)
         write_volume(place / "dataset" / "images" / f"case_{number}.nii.gz", image, NATIVE_MM)
@@ -39,6 +39,7 @@ def place(tmp_path_factory):
                                                                 "labels": {"femur": 1}, "landmarks": TIPS}))
     tfsono(["cache", "femur", str(place / "dataset"), str(place / "small.h5"), "--spacing_mm", ASKED])
     write_split(place / "split.json", ["case_0"], ["case_1"])
+    write_split(place / "validated.json", ["case_0"], ["case_1"], ["case_2"])
     return place
 
 
@@ -104,10 +105,12 @@ def test_slices_of_the_first_stage_move_with_their_mask(place):
     assert 0.8 < np.median(ratios) < 1.2 and ratios.min() > 0.65 and ratios.max() < 1.35 and np.ptp(ratios) > 0.1
 
 
-def test_masks_and_tips_are_measured_in_the_files_own_millimetres(place):
+def test_masks_and_tips_are_measured_in_the_files_own_millimetres(place, monkeypatch):
     """Columns of cases.csv against SimpleITK and NumPy, from the written predictions and the files on disk."""
     run, out = place / "runs" / "short", place / "results"
-    train("femur", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, "--preset",
+    monkeypatch.setattr("tfsono.training.confidence.LEAST_CASES", 1)
+    monkeypatch.setattr("tfsono.training.confidence.LEAST_LANDMARKS", 2)
+    train("femur", "--data", place / "small.h5", "--split", place / "validated.json", "--run_dir", run, "--preset",
           "quick", *SMALL, "--iterations", "1", "--record_every", "1")
     row, = evaluate("femur", "--data", place / "small.h5", "--runs", run, "--out", out)
     reference = sitk.ReadImage(str(place / "dataset" / "labels" / "case_1.nii.gz")) == 1
@@ -122,3 +125,5 @@ def test_masks_and_tips_are_measured_in_the_files_own_millimetres(place):
                           (MEAN_ERROR, np.mean(errors)), (LENGTH, np.linalg.norm(found[TIPS[1]] - found[TIPS[0]])),
                           (REFERENCE_LENGTH, np.linalg.norm(reference_mm[TIPS[1]] - reference_mm[TIPS[0]]))):
         assert float(row[column]) == pytest.approx(value, rel=1e-4), column
+    assert json.loads((run / "confidence.json").read_text())["landmarks"] == 2
+    assert all(0 < float(row[f"probability_{name}"]) < 1 for name in TIPS) and (out / "calibration.csv").is_file()

@@ -3,6 +3,7 @@
 Every landmark is a block of its own brightness, so the image shows which landmark a point is.
 """
 
+import csv
 import itertools
 import json
 
@@ -27,9 +28,9 @@ SMALL = ["--widths", "3,4,4", "--spacing_mm", ASKED]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Two cases, their cache at another spacing than the files', and a split."""
+    """Three cases, their cache at another spacing than the files', and splits, one with a validation case."""
     place = tmp_path_factory.mktemp("wiring")
-    for number in range(2):
+    for number in range(3):
         centres = CENTRES + [number, 0, 0]
         write_volume(place / "dataset" / "images" / f"case_{number}.nii.gz",
                      blocks(SIZE, centres, 60 + 20 * np.arange(16), 3), NATIVE_MM)
@@ -38,6 +39,7 @@ def place(tmp_path_factory):
                                                                 "landmarks": NAMES}))
     tfsono(["cache", "pose", str(place / "dataset"), str(place / "small.h5"), "--spacing_mm", ASKED])
     write_split(place / "split.json", ["case_0"], ["case_1"])
+    write_split(place / "validated.json", ["case_0"], ["case_1"], ["case_2"])
     return place
 
 
@@ -61,10 +63,15 @@ def test_a_mirror_image_exchanges_the_sides_and_a_rotation_does_not(place, ratio
     assert sum(angle < 1.5 for _, angle in seen) == 4 and max(angle for _, angle in seen) > 8
 
 
-def test_landmarks_are_measured_in_the_files_own_millimetres(place):
-    """Distances and lengths of cases.csv from the written markups and the files on disk, in the patient's space."""
+def test_landmarks_are_measured_in_the_files_own_millimetres(place, monkeypatch):
+    """Distances and lengths of cases.csv from the written markups and the files on disk, in the patient's space.
+
+    And what the run says of their confidence, in the evaluation and the prediction.
+    """
     run, out = place / "runs" / "short", place / "results"
-    train("pose", "--data", place / "small.h5", "--split", place / "split.json", "--run_dir", run, "--preset",
+    monkeypatch.setattr("tfsono.training.confidence.LEAST_CASES", 1)
+    monkeypatch.setattr("tfsono.training.confidence.LEAST_LANDMARKS", 16)
+    train("pose", "--data", place / "small.h5", "--split", place / "validated.json", "--run_dir", run, "--preset",
           "quick", *SMALL, "--precision", "float32", "--iterations", "1", "--record_every", "1", "--refine_atlases",
           "1")
     row, = evaluate("pose", "--data", place / "small.h5", "--runs", run, "--out", out)
@@ -83,3 +90,8 @@ def test_landmarks_are_measured_in_the_files_own_millimetres(place):
     tfsono(["predict", str(run), str(image), "--out", str(place / "predicted")])
     for name, point in read_points(place / "predicted" / "case_1.mrk.json").items():
         np.testing.assert_allclose(point, found[name], atol=1e-3)
+    assert json.loads((run / "confidence.json").read_text())["landmarks"] == 16
+    with open(place / "predicted" / "landmarks.csv", newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            assert float(line["probability"]) == pytest.approx(float(row[f"probability_{line['landmark']}"]), abs=1e-3)
+    assert (out / "figures" / "calibration.png").is_file() and (out / "calibration.csv").is_file()

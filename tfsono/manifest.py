@@ -73,6 +73,19 @@ class _Poses(TypedDict):
     sides: list[_Side]
 
 
+class PeakModel(TypedDict):
+    """Of `training.confidence`: the weights of a logistic model, and what it was fitted to."""
+
+    limit_mm: float
+    intercept: float
+    peak: float
+    second_peak: float
+    second_peak_far: float
+    cases: int
+    landmarks: int
+    right: int
+
+
 class _Needed(TypedDict):
     """What every manifest has."""
 
@@ -94,6 +107,7 @@ class _Possible(TypedDict, total=False):
     measuring: _Measuring
     network: dict[str, object]
     functions: dict[str, str]
+    confidence: list[PeakModel]
     trained_on: dict[str, object] | None
     poses: _Poses
 
@@ -113,6 +127,7 @@ def check_manifest(path: str | os.PathLike, manifest) -> None:
     _check_landmarks(path, manifest)
     if {"image", "picture"} & manifest["input"].keys():
         _need(path, manifest, "measuring")
+    _check_confidence(path, manifest)
     if manifest.get("trained_on"):
         check_ranges(path, manifest["trained_on"], "volume" in manifest["input"], AGAIN, ("outside_factor",))
 
@@ -173,6 +188,22 @@ def _check_landmarks(path: str | os.PathLike, manifest: Mapping) -> None:
     if len(candidates) != 2 or candidates[0] != len(names) or not isinstance(candidates[1], int):
         raise UserError(f"{path}: output.candidate_scores.shape must be the landmarks' number and the candidates'; "
                         f"found {shown(candidates)}; {AGAIN}")
+
+
+def _check_confidence(path: str | os.PathLike, manifest: Mapping) -> None:
+    """Its models, and the arrays that they take."""
+    models = manifest.get("confidence", [])
+    check_limits(models, path, AGAIN)
+    for name in ("peaks", "second_peaks", "second_peak_mm") if models else ():
+        if name not in manifest["output"]:
+            raise UserError(f"{path}: output.{name} is missing, which confidence needs; {AGAIN}")
+
+
+def check_limits(models: Sequence[PeakModel], path: str | os.PathLike, remedy: str) -> None:
+    """Raises `UserError` for models whose limits differ or are no distances."""
+    limits = sorted({model["limit_mm"] for model in models})
+    if len(limits) > 1 or limits and limits[0] <= 0:
+        raise UserError(f"{path}: limit_mm must be one number above 0; found {shown(limits)}; {remedy}")
 
 
 _OF_VOLUMES = ("spacing_mm", "extent_mm", "intensity_1_percent", "intensity_99_percent", "intensity_width")

@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.femur import build
-    from tfsono.systems.femur import adopt_first_stage
+    from tfsono.systems.femur import adopt_first_stage, module_of
+    from tfsono.training.confidence import keep_confidence
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         adopt_first_stage(run)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        if "heatmaps" in config.outputs:
+            keep_confidence(run, start.cache, module_of)
 
 
 def check(cache, config: FemurConfig, split: dict) -> None:

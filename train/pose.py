@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.pose import build
-    from tfsono.systems.pose import adopt_finder
+    from tfsono.systems.pose import adopt_finder, module_of
+    from tfsono.training.confidence import keep_confidence
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         keep(atlases, run)
         adopt_finder(run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache, split["validation"]))
+        keep_confidence(run, start.cache, module_of)
 
 
 def check_finder(start, split: dict) -> None:

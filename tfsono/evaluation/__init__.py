@@ -5,5 +5,6 @@
     comparable   whether runs may share a table
     ensembles    the runs that predict together
     measured     test cases measured one by one; an interrupted evaluation resumes
+    confidence   columns of cases.csv on probabilities and spreads of landmarks
     displaced    reference masks that may be misaligned with their image
 """

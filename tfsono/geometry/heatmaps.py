@@ -91,6 +91,29 @@ def centroid_points(maps, stride: float = 1.0, window=WINDOW):
     return to_pixels(_in_order(ops.where(total[..., None] > 1e-12, found, plain)), stride)
 
 
+def second_peaks(maps, cell_mm, radius_mm):
+    """The highest value of each volume's map farther than `radius_mm` from its highest voxel.
+
+    Args:
+      maps: [B, X, Y, Z, K].
+      cell_mm: [3], the voxels' sides.
+      radius_mm: a number or a scalar tensor.
+
+    Returns:
+      Its height [B, K], 0 where nothing above 0 is so far away, and its distance [B, K] in millimetres, then 0 too.
+    """
+    maps, cell_mm = ops.cast(maps, "float32"), ops.cast(cell_mm, "float32")
+    peaks, sides, axes = _highest(maps), *_sides_and_axes(maps)
+    apart = 0.0
+    for axis, side in enumerate(sides):
+        away = ops.arange(side, dtype="int32")[None, :, None] - peaks[:, None, :, axis]
+        apart = apart + _along(ops.square(ops.cast(away, "float32") * cell_mm[axis]), axis, len(sides))
+    outside = ops.where(apart > radius_mm * radius_mm, maps, 0.0)
+    heights = ops.max(outside, axis=axes)
+    between = ops.cast(_highest(outside) - peaks, "float32") * cell_mm
+    return ops.relu(heights), ops.where(heights > 0, ops.sqrt(ops.sum(ops.square(between), axis=-1)), 0.0)
+
+
 def soft_argmax_points(maps, beta: float, stride: float = 1.0, counted=None):
     """The mean cell by softmax(beta * map), which has a gradient; float32 whatever the precision.
 

@@ -9,6 +9,7 @@
     face, face_prior  volume -> landmarks and boxes; the graph prior that chooses among candidates
     head              image -> probability or landmarks
     sliding_window    positions of the tiles, and the weighted average of their probabilities
+    peaks             of heatmaps: second peaks, and the points of an ensemble's members
     memory            the memory that a prediction may take
     resample          linear interpolation inside the graph
     module_input      the arguments of a module of volumes

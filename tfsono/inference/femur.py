@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.components import Postprocessing, postprocessed
+from tfsono.inference.peaks import member_outputs, peak_outputs
 from tfsono.inference.resample import at_spacing, padded, resample_linear, resampled_arg_max, rescaled_size
 from tfsono.layers.standardise import standardise
 
@@ -116,7 +117,7 @@ class FemurModule(tf.Module):
         Returns:
           "box": [6] int32, first and last + 1 voxel of each axis, before it is enlarged; the whole volume where
           nothing was found; "found": boolean; and, by the network's outputs, "mask": [X, Y, Z] uint8, "points_vox":
-          [K, 3] float32 and "peaks": [K] float32, the heatmaps' maxima.
+          [K, 3] float32, `peak_outputs` of the heatmaps and of an ensemble `member_outputs`.
         """
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
@@ -124,7 +125,8 @@ class FemurModule(tf.Module):
         box, found = tf.concat([tf.zeros(3, tf.int32), size], 0), tf.constant(False)
         if self.finder:
             box, found = box_of_mask(self.finder, slice_mask(self.finder, volume[:, :, ::self.finder.every]), size[2])
-        return {**self._native(self._read(volume, box), size, native), "box": box_on(box, size, native), "found": found}
+        prediction = self._native(self._read(volume, box, on_grid(spacing_mm, native, size)), size, native)
+        return {**prediction, "box": box_on(box, size, native), "found": found}
 
     @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
     def predict_in(self, volume, spacing_mm, box):
@@ -132,11 +134,11 @@ class FemurModule(tf.Module):
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
         size = tf.shape(volume)
-        found = self._native(self._read(volume, box_on(box, native, size)), size, native)
-        return {**found, "box": box, "found": tf.constant(True)}
+        found = self._read(volume, box_on(box, native, size), on_grid(spacing_mm, native, size))
+        return {**self._native(found, size, native), "box": box, "found": tf.constant(True)}
 
-    def _read(self, volume, box):
-        """The second stage in a box of the volume, enlarged and clipped at its border."""
+    def _read(self, volume, box, voxel_mm):
+        """The second stage in a box of the volume, of voxels [3], enlarged and clipped at its border."""
         reader, size = self.reader, tf.shape(volume)
         start = tf.maximum(box[:3] - reader.margin, 0)
         extent = tf.minimum(box[3:] + reader.margin, size) - start
@@ -150,11 +152,24 @@ class FemurModule(tf.Module):
             inner = resampled_arg_max(probabilities[:scaled[0], :scaled[1], :scaled[2]], extent)
             found["mask"] = tf.pad(inner, tf.stack([start, size - start - extent], 1))
         if "heatmaps" in prediction:
-            maps = tf.cast(prediction["heatmaps"], tf.float32)[:, :scaled[0], :scaled[1], :scaled[2]]
-            points = decoded(maps, reader.decode, reader.sigma)[0]
-            step = tf.cast(extent, tf.float32) / tf.cast(scaled, tf.float32)
-            found["points_vox"] = (points + 0.5) * step - 0.5 + tf.cast(start, tf.float32)
-            found["peaks"] = tf.reduce_max(maps, axis=(0, 1, 2, 3))
+            found |= self._landmarks(prediction, start, extent, scaled, voxel_mm)
+        return found
+
+    def _landmarks(self, prediction: dict, start, extent, scaled, voxel_mm) -> dict:
+        """The landmarks of the region of `extent` voxels from `start`, which the network has on a grid `scaled`."""
+        reader = self.reader
+        step = tf.cast(extent, tf.float32) / tf.cast(scaled, tf.float32)
+
+        def inside(maps):
+            return tf.cast(maps, tf.float32)[:, :scaled[0], :scaled[1], :scaled[2]]
+
+        def points(maps):
+            return (decoded(maps, reader.decode, reader.sigma) + 0.5) * step - 0.5 + tf.cast(start, tf.float32)
+
+        maps, cell_mm = inside(prediction["heatmaps"]), voxel_mm * step
+        found = {"points_vox": points(maps)[0], **peak_outputs(maps, cell_mm, reader.sigma * tf.reduce_mean(cell_mm))}
+        if "member_heatmaps" in prediction:
+            found |= member_outputs(points(inside(prediction["member_heatmaps"][0])), voxel_mm)
         return found
 
     def _native(self, found: dict, size, native) -> dict:
@@ -162,10 +177,14 @@ class FemurModule(tf.Module):
         held = dict(found)
         if "mask" in held:
             held["mask"] = postprocessed(nearest(held["mask"], native), self.postprocessing)
-        if "points_vox" in held:
-            step = tf.cast(native, tf.float32) / tf.cast(size, tf.float32)
-            held["points_vox"] = (held["points_vox"] + 0.5) * step - 0.5
+        for points in [name for name in ("points_vox", "member_points_vox") if name in held]:
+            held[points] = (held[points] + 0.5) * on_grid(1.0, native, size) - 0.5
         return held
+
+
+def on_grid(spacing_mm, size, new_size):
+    """The voxels [3] of a grid of `new_size` over the extent of one of `size` with `spacing_mm`."""
+    return spacing_mm * tf.cast(size, tf.float32) / tf.cast(new_size, tf.float32)
 
 
 def nearest(mask, size):

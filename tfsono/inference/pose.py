@@ -20,6 +20,7 @@ from tfsono.geometry.body_frame import BodyFrame
 from tfsono.geometry.heatmaps import decoded
 from tfsono.geometry.rigid import DEFICIENT
 from tfsono.inference.atlases import AtlasSet
+from tfsono.inference.peaks import member_outputs, peak_outputs
 from tfsono.inference.refine import Refinement, Refiner, RefineSettings
 from tfsono.inference.resample import at_spacing, cropped, lowest_outside, padded, resample_linear, rescaled_size
 from tfsono.layers.standardise import standardise
@@ -153,11 +154,19 @@ def fitted(points_mm, frame_mm):
 
 
 def predicted(reader: PoseReader | FramedReader, grid: Grid, spacing_mm) -> dict:
-    """The landmarks and peaks of a `PoseModule`, of a volume that `reader` has read."""
+    """The outputs of a `PoseModule`, of a volume that `reader` has read."""
     plain = reader.reader if isinstance(reader, FramedReader) else reader
-    maps = grid.inside(reader.network(grid.image, training=False)["heatmaps"])
-    points = decoded(maps, plain.decode, plain.sigma_mm / plain.voxel_mm(spacing_mm))[0]
-    return {"points_vox": grid.on_volume(points), "peaks": tf.reduce_max(maps, axis=(0, 1, 2, 3))}
+    found = reader.network(grid.image, training=False)
+    sigma = plain.sigma_mm / plain.voxel_mm(spacing_mm)
+
+    def points(maps):
+        return grid.on_volume(decoded(maps, plain.decode, sigma))
+
+    maps = grid.inside(found["heatmaps"])
+    output = {"points_vox": points(maps)[0], **peak_outputs(maps, grid.spacing_mm(spacing_mm), plain.sigma_mm)}
+    if "member_heatmaps" in found:
+        output |= member_outputs(points(grid.inside(found["member_heatmaps"][0])), spacing_mm)
+    return output
 
 
 class PoseModule(tf.Module):
@@ -171,10 +180,11 @@ class PoseModule(tf.Module):
 
     @tf.function(input_signature=[VOLUME, SPACING_MM])
     def __call__(self, volume, spacing_mm):
-        """{"points_vox": [K, 3], "peaks": [K]} float32 of a `volume` [X, Y, Z] float32, raw intensities, any size.
+        """The landmarks of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
-        Points are indices of the volume's own voxel centres; a peak is the maximum of a landmark's heatmap, 1 in the
-        targets of training.
+        Returns:
+          "points_vox": [K, 3] float32, indices of the volume's own voxel centres; `peak_outputs` of the heatmaps, whose
+          maximum is 1 in the targets of training; of an ensemble `member_outputs`.
         """
         return predicted(self.reader, self.reader.read(volume, spacing_mm), spacing_mm)
 

@@ -4,6 +4,8 @@
     surface        distances between the surfaces of two masks; `segmentation_metrics` is everything at once
     displacement   the shift of a reference mask that agrees best with a prediction
     landmarks      radial errors, and the area under the PCK curve
+    calibration    the probability that a landmark is right by its heatmap's peaks, and whether it is true
+    spread         how far the members of an ensemble are apart
     detection      hit rate and average precision of boxes
     biometry       BPD, OFD, HC and gestational age
     face_case, femur_case, head_case, pose_case   all metrics of one case of a system

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 
-def mean_network(networks: Sequence[keras.Model], logits: Sequence[str] = ()) -> keras.Model:
+def mean_network(networks: Sequence[keras.Model], logits: Sequence[str] = (), members: Sequence[str] = ()
+                 ) -> keras.Model:
     """The mean of the networks' outputs; for one network this network itself.
 
     Each network normalises as it does alone; the weights are shared with it.
@@ -18,14 +19,16 @@ def mean_network(networks: Sequence[keras.Model], logits: Sequence[str] = ()) ->
       networks: of one input, with outputs of the same names and shapes.
       logits: names of outputs that are logits over their last axis: the probabilities are averaged, and given as logits
         again, so that the outputs mean what a single network's do.
+      members: names of outputs [B, ...] that each member's own are added of, as "member_NAME" [B, members, ...].
     """
     if len(networks) == 1:
         return networks[0]
     image = keras.Input(networks[0].input.shape[1:], name="image")
-    members = [keras.Model(one.input, one.output, name=f"member_{number}")(image)
-               for number, one in enumerate(networks, 1)]
-    outputs = {name: (mean_logits if name in logits else mean)([member[name] for member in members])
-               for name in members[0]}
+    each = [keras.Model(one.input, one.output, name=f"member_{number}")(image)
+            for number, one in enumerate(networks, 1)]
+    outputs = {name: (mean_logits if name in logits else mean)([member[name] for member in each]) for name in each[0]}
+    outputs |= {f"member_{name}": ops.stack([member[name] for member in each], 1)
+                for name in members if name in each[0]}
     return keras.Model(image, outputs, name=f"mean_{networks[0].name}")
 
 

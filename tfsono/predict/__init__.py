@@ -7,6 +7,7 @@
     loop         predicts each input; skips what is predicted already, reports what fails
     ranges       what of an input and a prediction lies outside of what the model was trained on
     masks        label values and border contact of a mask
+    confidence   probabilities and spreads of landmarks
     landmarks    shared by the systems with landmarks in volumes
     pixel_sizes  the option --pixel_size_mm
     hip, femur, pose, face, head   one input of a system -> its files, its table rows, and a line to print

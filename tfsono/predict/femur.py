@@ -3,8 +3,10 @@
     OUT/CASE_mask.nii.gz     on the input's own grid, with the dataset's label values
     OUT/CASE.mrk.json        the landmarks, and the line between two of them, for 3D Slicer
     OUT/CASE.png             preview of three planes; check it before using the numbers
-    OUT/measurements.csv     one row per case: length, volume, gestational age (Hadlock; not for clinical use), flags
-    OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak
+    OUT/measurements.csv     one row per case: length and its spread, volume, gestational age (Hadlock; not for clinical
+                             use), flags
+    OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak,
+                             probability of an error below 5 mm, spread of an ensemble's members
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ import numpy as np
 
 from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import postprocess_mask
+from tfsono.manifest import PeakModel
 from tfsono.metrics.biometry import gestational_age_by_fl
 from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances_to_mask
+from tfsono.predict.confidence import Confidence, confidence_of, lengths_of_members
 from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, postprocessing_left, touches_border
 from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
-from tfsono.predict.tables import MEASUREMENTS
+from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.plots import preview_figure
 from tfsono.volumes.image import (
     Volume,
@@ -37,10 +41,8 @@ from tfsono.volumes.image import (
 )
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
-COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
-LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
-LOW_PEAK = 0.3
-"""Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
+COLUMNS = ("case", "length_mm", "length_spread_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
+LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "probability", "spread_mm", "file")
 OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.nii.gz", f"{name}.mrk.json"))
 
@@ -57,6 +59,7 @@ class FemurPredictor(FilePredictor):
       landmarks: names, in the order of the points.
       largest, holes: what the module leaves to do: keep the largest component, fill holes.
       ranges: what the model was trained on.
+      confidence: the manifest's.
     """
 
     module: Callable
@@ -67,15 +70,15 @@ class FemurPredictor(FilePredictor):
     largest: bool
     holes: bool
     ranges: Ranges = Ranges()
+    confidence: tuple[PeakModel, ...] = ()
 
     def of_file(self, path: Path, name: str = "case") -> Prediction:
         """The mask and landmarks of one input and its measurements."""
         volume, outside = self.ranges.read(path)
-        prediction, peaks, flags = self.predict_volume(volume)
+        prediction, confidence, flags = self.predict_volume(volume)
         flags = [*outside, *self.sizes(prediction, volume), *flags]
         rows = self.measure(name, path, volume, prediction, flags)
-        for row, peak in zip(rows[LANDMARKS], peaks, strict=True):
-            row["peak"] = round(peak, 4)
+        known = self._add_confidence(rows, confidence) if confidence else ""
         mask, points = prediction.mask, prediction.points_vox
         values = None if mask is None else label_values(mask, self.labels)
         points_mm = {} if points is None else dict(zip(self.landmarks, points_to_mm(points, volume), strict=True))
@@ -89,31 +92,39 @@ class FemurPredictor(FilePredictor):
                 write_markups(markups, points_mm, [self.landmarks] if len(self.landmarks) == 2 else [])
 
         return Prediction(
-            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0])}", write=write,
+            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0], known)}", write=write,
             mask=None if mask is None else dataclasses.replace(volume, array=values), labels=self.labels,
             landmarks_vox={} if points is None else dict(zip(self.landmarks, points, strict=True)),
             landmarks_mm=points_mm)
 
-    def predict_volume(self, volume: Volume) -> tuple[MaskAndPoints, list[float], list[str]]:
-        """The prediction on the volume's own grid, its mask postprocessed; the heatmaps' peaks; and flags."""
+    def predict_volume(self, volume: Volume) -> tuple[MaskAndPoints, Confidence | None, list[str]]:
+        """The prediction on the volume's own grid, its mask postprocessed; its landmarks' confidence; and flags."""
         oriented, raw = run_module(self.module, volume, self.orientation)
         flags = [] if bool(raw["found"]) else ["no region found: searched the whole volume"]
-        mask, points, peaks = None, None, []
+        mask, points, confidence = None, None, None
         if "mask" in raw:
             processed = postprocess_mask(raw["mask"], len(self.labels) + 1, self.largest, self.holes)
             mask = restore_orientation(processed, volume, self.orientation)
             flags += ["empty mask"] * (not mask.any()) + ["touches border"] * touches_border(mask > 0)
         if "points_vox" in raw:
             points = points_to_vox(points_to_mm(raw["points_vox"], oriented), volume)
-            peaks = [float(peak) for peak in raw["peaks"]]
-            unsure = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < LOW_PEAK]
-            flags += [f"low confidence: {', '.join(unsure)}"] if unsure else []
+            confidence = confidence_of(raw, oriented.spacing_mm, self.confidence)
+            flags += confidence.flags(self.landmarks)
         prediction = MaskAndPoints(mask, points)
         apart = distances_to_mask(prediction, np.asarray(volume.spacing_mm), len(self.landmarks))
         if len(self.landmarks) == 2:
             flags += [f"{name} {distance:.0f} mm from the mask"
                       for name, distance in zip(self.landmarks, apart, strict=True) if distance > CONTRADICTION_MM]
-        return prediction, peaks, flags
+        return prediction, confidence, flags
+
+    def _add_confidence(self, rows: dict[str, list[dict]], confidence: Confidence) -> str:
+        """Adds its columns to the rows; returns the probabilities in words."""
+        for place, row in enumerate(rows[LANDMARKS]):
+            row |= confidence.columns(place)
+        if len(self.landmarks) == 2:
+            spread, = lengths_of_members(confidence, self.landmarks, [self.landmarks])
+            rows[MEASUREMENTS][0]["length_spread_mm"] = rounded(spread)
+        return confidence.text(self.landmarks)
 
     def sizes(self, prediction: MaskAndPoints, volume: Volume) -> list[str]:
         """Flags for volumes and a length unlike those in training."""
@@ -150,14 +161,18 @@ def predictor_of(model: Model, key: str, options: Options = Options()) -> FemurP
     return FemurPredictor(
         module=model.module, key=key, orientation=orientation, labels=manifest["labels"],
         landmarks=tuple(manifest["landmarks"]), largest=largest, holes=holes,
-        ranges=ranges_of([model], options, orientation))
+        ranges=ranges_of([model], options, orientation), confidence=tuple(manifest.get("confidence", ())))
 
 
-def _summary(row: dict) -> str:
+def _summary(row: dict, known: str) -> str:
+    """The line of a case; `known` are the landmarks' probabilities."""
     parts = [f"length {row['length_mm']:.1f} mm"] if row["length_mm"] != "" else []
+    if row["length_spread_mm"] != "":
+        parts[0] += f" (standard deviation of the members {row['length_spread_mm']:.1f} mm)"
     parts += [f"volume {row['volume_ml']:.2f} mL"] if row["volume_ml"] != "" else []
     if row["gestational_age_weeks"] != "":
         parts.append(f"{row['gestational_age_weeks']:.1f} weeks by Hadlock's formula (not for clinical use)")
+    parts += [known] * bool(known)
     return ", ".join(parts or ["landmarks"]) + (f" ({row['flags']})" if row["flags"] else "")
 
 

@@ -2,9 +2,11 @@
 
     OUT/CASE.mrk.json        the landmarks, and the segments between them as lines, for 3D Slicer
     OUT/CASE.png             the skeleton over three slices, and in three dimensions with indices and lengths
-    OUT/measurements.csv     one row per case: heatmap peaks, refinement, sides and lengths unlike the training's, flags
-    OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak
-    OUT/segments.csv         one row per case and segment: its length
+    OUT/measurements.csv     one row per case: heatmap peaks, lowest probability, refinement, sides and lengths unlike
+                             the training's, flags
+    OUT/landmarks.csv        one row per case and landmark: position in LPS millimetres and voxels, heatmap peak,
+                             probability of an error below 5 mm, spread of an ensemble's members
+    OUT/segments.csv         one row per case and segment: its length, and its spread
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import numpy as np
 from tfsono.configs.pose import MIRRORED, SEGMENTS
 from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.module_input import module_input
+from tfsono.manifest import PeakModel
 from tfsono.metrics.pose_case import known_segments, segment_lengths
 from tfsono.metrics.pose_limits import PoseLimits, limits_described
+from tfsono.predict.confidence import MOST_NAMED, Confidence, confidence_of, lengths_of_members
 from tfsono.predict.landmarks import LANDMARKS, PLACE, coinciding, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.prediction import FilePredictor, Prediction
@@ -31,14 +35,10 @@ from tfsono.volumes.image import Volume, case_name, is_volume_file, reorient
 from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
 LENGTHS = "segments.csv"
-COLUMNS = ("case", "lowest_peak", "mean_peak", "refined", "moved_mm", "atlas_mm", "sides_contradict", "odd_lengths",
-           "flags", "file")
-LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
-LENGTH_COLUMNS = ("case", "segment", "from", "to", "length_mm", "file")
-LOW_PEAK = 0.3
-"""Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
-MOST_NAMED = 4
-"""A flag names at most this many landmarks, pairs or segments, else it gives their number."""
+COLUMNS = ("case", "lowest_peak", "mean_peak", "lowest_probability", "refined", "moved_mm", "atlas_mm",
+           "sides_contradict", "odd_lengths", "flags", "file")
+LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "probability", "spread_mm", "file")
+LENGTH_COLUMNS = ("case", "segment", "from", "to", "length_mm", "spread_mm", "file")
 OUTPUTS = Outputs("volume", is_volume_file, case_name,
                   {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS, LENGTHS: LENGTH_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}.mrk.json"))
@@ -50,7 +50,7 @@ class PosePrediction:
 
     Attributes:
       points_vox: [K, 3], NaN for a missing one.
-      peaks: [K] the highest values of the heatmaps.
+      confidence: of the landmarks.
       refined: "yes" or "no" where refinement was requested; else "".
       moved_mm: mean displacement of a landmark by the refinement; NaN without one.
       to_atlas_mm: the mean distance of a landmark to those of the nearest atlases before the last step; NaN without.
@@ -60,7 +60,7 @@ class PosePrediction:
     """
 
     points_vox: np.ndarray
-    peaks: np.ndarray
+    confidence: Confidence
     refined: str
     moved_mm: float
     to_atlas_mm: float
@@ -81,6 +81,7 @@ class PosePredictor(FilePredictor):
       refines: whether the module refines each prediction on its volume.
       ranges: what the model was trained on.
       limits: what no pose of the training cases is like.
+      confidence: the manifest's.
     """
 
     module: Callable
@@ -90,6 +91,7 @@ class PosePredictor(FilePredictor):
     refines: bool = False
     ranges: Ranges = Ranges()
     limits: PoseLimits = limits_described({})
+    confidence: tuple[PeakModel, ...] = ()
 
     @property
     def segments(self) -> tuple[tuple[str, str], ...]:
@@ -114,7 +116,8 @@ class PosePredictor(FilePredictor):
             write_markups(markups, named, self.segments)
 
         return Prediction(
-            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks)}", write=write,
+            image=volume, tables=rows, text=f"{name}: {_summary(rows[MEASUREMENTS][0], self.landmarks, prediction)}",
+            write=write,
             landmarks_vox=dict(zip(self.landmarks, prediction.points_vox, strict=True)), landmarks_mm=named)
 
     def predict_volume(self, volume: Volume) -> PosePrediction:
@@ -122,26 +125,29 @@ class PosePredictor(FilePredictor):
         if self.refines:
             return self._refined(volume)
         oriented, found = run_module(self.module, volume, self.orientation)
-        return self._placed(oriented, volume, found["points_vox"], found["peaks"])
+        return self._placed(oriented, volume, found["points_vox"],
+                            confidence_of(found, oriented.spacing_mm, self.confidence))
 
     def _refined(self, volume: Volume) -> PosePrediction:
         oriented = reorient(volume, self.orientation)
         found = self.module(*module_input(oriented.array, oriented.spacing_mm))
+        confidence = confidence_of({"peaks": found.peaks}, oriented.spacing_mm)
         if not found.refined:
-            return self._placed(oriented, volume, found.points_vox, found.peaks, "no", flags=(found.note,))
+            return self._placed(oriented, volume, found.points_vox, confidence, "no", flags=(found.note,))
         moved = (found.points_vox - found.path_vox[0]) * np.asarray(oriented.spacing_mm)
         nearest = float(found.distances_mm[-1]) if len(found.distances_mm) else np.nan
-        return self._placed(oriented, volume, found.points_vox, found.peaks, "yes",
+        return self._placed(oriented, volume, found.points_vox, confidence, "yes",
                             moved_mm=float(np.linalg.norm(moved, axis=1).mean()), to_atlas_mm=nearest)
 
-    def _placed(self, oriented: Volume, volume: Volume, points: np.ndarray, peaks: np.ndarray, refined: str = "",
+    def _placed(self, oriented: Volume, volume: Volume, points: np.ndarray, confidence: Confidence, refined: str = "",
                 moved_mm: float = np.nan, to_atlas_mm: float = np.nan, flags: tuple[str, ...] = ()) -> PosePrediction:
         """Moves points from the module's grid to the volume's own."""
         points_mm = points_to_mm(points, oriented)
         exchanged = self.limits.exchanged(points_mm, self.landmarks)
         odd = self.limits.odd_lengths(points_mm, self.landmarks)
-        flags = (*flags, *point_flags(points_mm, peaks, self.landmarks), *self._flags(exchanged, odd))
-        return PosePrediction(points_vox=points_to_vox(points_mm, volume), peaks=np.asarray(peaks, np.float64),
+        flags = (*flags, *confidence.flags(self.landmarks), *coinciding(points_mm, self.landmarks, MIRRORED),
+                 *self._flags(exchanged, odd))
+        return PosePrediction(points_vox=points_to_vox(points_mm, volume), confidence=confidence,
                               refined=refined, moved_mm=moved_mm, to_atlas_mm=to_atlas_mm, flags=flags,
                               sides_contradict=len(exchanged), odd_lengths=len(odd))
 
@@ -157,27 +163,23 @@ class PosePredictor(FilePredictor):
         """The rows of the three tables."""
         file = str(Path(path).resolve())
         points_mm = points_to_mm(prediction.points_vox, volume)
-        row = {"case": name, "lowest_peak": round(float(prediction.peaks.min()), 4), "refined": prediction.refined,
-               "mean_peak": round(float(prediction.peaks.mean()), 4), "moved_mm": rounded(prediction.moved_mm),
+        confidence = prediction.confidence
+        row = {"case": name, "lowest_peak": round(float(confidence.peaks.min()), 4), "refined": prediction.refined,
+               "mean_peak": round(float(confidence.peaks.mean()), 4),
+               "lowest_probability": rounded(confidence.probabilities.min()), "moved_mm": rounded(prediction.moved_mm),
                "atlas_mm": rounded(prediction.to_atlas_mm), "flags": "; ".join(prediction.flags), "file": file,
                "odd_lengths": prediction.odd_lengths if self.limits.lengths_mm else "",
                "sides_contradict": prediction.sides_contradict if self.limits.sides_mm else ""}
-        landmarks = [{"case": name, "landmark": landmark, "peak": round(float(peak), 4), "file": file,
-                      **place_columns(point, voxel)}
-                     for landmark, point, voxel, peak in zip(
-                         self.landmarks, points_mm, prediction.points_vox, prediction.peaks, strict=True)]
+        landmarks = [{"case": name, "landmark": landmark, "file": file, **place_columns(point, voxel),
+                      **confidence.columns(place)}
+                     for place, (landmark, point, voxel) in enumerate(zip(
+                         self.landmarks, points_mm, prediction.points_vox, strict=True))]
         lengths = segment_lengths(points_mm, self.landmarks, self.segments)
+        spreads = lengths_of_members(confidence, self.landmarks, self.segments)
         segments = [{"case": name, "segment": f"{first} - {last}", "from": first, "to": last,
-                     "length_mm": rounded(length), "file": file}
-                    for (first, last), length in zip(self.segments, lengths, strict=True)]
+                     "length_mm": rounded(length), "spread_mm": rounded(spread), "file": file}
+                    for (first, last), length, spread in zip(self.segments, lengths, spreads, strict=True)]
         return {MEASUREMENTS: [row], LANDMARKS: landmarks, LENGTHS: segments}
-
-
-def point_flags(points_mm: np.ndarray, peaks: np.ndarray, landmarks: tuple[str, ...]) -> list[str]:
-    """Flags for landmarks of low confidence, and for mirrored landmarks that coincide."""
-    unsure = [name for name, peak in zip(landmarks, peaks, strict=True) if not peak >= LOW_PEAK]  # or NaN
-    flags = [f"low confidence: {named(unsure, f'of {len(landmarks)} landmarks')}"] if unsure else []
-    return flags + coinciding(points_mm, landmarks, MIRRORED)
 
 
 def named(names: list[str], what: str) -> str:
@@ -192,11 +194,13 @@ def predictor_of(model: Model, key: str, options: Options = Options()) -> PosePr
     return PosePredictor(
         module=model.module, key=key, orientation=orientation, landmarks=tuple(model.manifest["landmarks"]),
         refines=options.refine, ranges=ranges_of([model], options, orientation),
-        limits=limits_described(model.manifest.get("poses", {})))
+        limits=limits_described(model.manifest.get("poses", {})),
+        confidence=tuple(model.manifest.get("confidence", ())))
 
 
-def _summary(row: dict, landmarks: tuple[str, ...]) -> str:
-    text = f"{len(landmarks)} landmarks, lowest peak {row['lowest_peak']:.2f}"
+def _summary(row: dict, landmarks: tuple[str, ...], prediction: PosePrediction) -> str:
+    known = prediction.confidence.text(landmarks) or f"lowest peak {row['lowest_peak']:.2f}"
+    text = f"{len(landmarks)} landmarks, {known}"
     if row["refined"] == "yes":
         text += f", moved {row['moved_mm']:.1f} mm by the refinement"
     return text + (f" ({row['flags']})" if row["flags"] else "")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TILING = "tiling.json"  # as `tfsono.training.tilings` names it
+CONFIDENCE = "confidence.json"  # as `tfsono.training.confidence` does
 PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import would load Keras
 
 
@@ -79,12 +80,12 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
 
 
 def _model_files(source: Path) -> list[Path]:
-    """An export's manifest, which holds the checksums of the others; a run's config, weights and prior."""
+    """An export's manifest, which holds the checksums of the others; a run's config, weights, and what belongs to them."""
     from tfsono.export import MANIFEST
 
     if is_exported(source):
         return [source / MANIFEST]
-    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING)
+    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING, CONFIDENCE)
     return [path for path in (source / name for name in names) if path.is_file()]
 
 

@@ -16,6 +16,7 @@ from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import (
     array,
+    confidence_entry,
     described,
     labels_of,
     landmark_outputs,
@@ -53,8 +54,8 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1], standardised slices along z -> logits of the mask. "
           "network.onnx: [N, x, y, z, 1], the region around the first stage's bone, enlarged by network.roi_margin, "
-          "rescaled by network.roi_ratio and standardised -> logits of the mask, heatmaps. After it: arg-max and "
-          "maxima, resampled to the volume, postprocessing.")
+          "rescaled by network.roi_ratio and standardised -> logits of the mask, heatmaps, of an ensemble also "
+          "its members'. After it: arg-max and maxima, resampled to the volume, postprocessing.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
 
 
@@ -104,7 +105,7 @@ def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> SliceMod
     postprocessing = Postprocessing(config.classes, config.largest_component, config.fill_holes)
     if config.network == "unet_roi":
         return SliceModule(finder_of(runs, which), config.spacing_mm, postprocessing)
-    network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",))
+    network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",), members=("heatmaps",))
     reader = RegionReader(network, config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
                           decode=config.heatmap_decode, sigma=config.heatmap_sigma)
     finder = finder_of(first_stage_of(runs[0], precision)) if has_first_stage(runs[0]) else None
@@ -159,11 +160,11 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     if "mask" in config.outputs:
         output["mask"] = mask_output(len(config.label_names))
     if "heatmaps" in config.outputs:
-        output |= landmark_outputs(config.landmarks)
+        output |= landmark_outputs(config.landmarks, len(runs))
     functions = {"serving_default": "the prediction"}
     if config.network != "unet_roi":
         functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the prediction in a given box"
-    return described(
+    return confidence_entry(runs) | described(
         runs, USE, inputs=volume_input(config.orientation), output=output, functions=functions,
         labels=labels_of(runs[0]) if "mask" in config.outputs else {},
         landmarks=config.landmark_names if "heatmaps" in config.outputs else (),

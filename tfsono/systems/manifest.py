@@ -95,10 +95,27 @@ def mask_postprocessing(largest: bool, holes: bool) -> dict:
             "fill_holes_is": "6-connected background that touches one label only and not the border"}
 
 
-def landmark_outputs(landmarks: int) -> dict:
-    """Landmarks among the outputs of a system of volumes."""
+def landmark_outputs(landmarks: int, members: int = 1) -> dict:
+    """Landmarks among the outputs of a system of volumes; of several members also theirs."""
+    of_members = {
+        "member_points_vox": array("float32", [members, landmarks, 3], "voxel", "x,y,z", "`points_vox` of each member"),
+        "spread_mm": array("float32", [landmarks], "mm", "",
+                           "standard deviation of the members' points, over one less than their number"),
+    }
     return {
         "points_vox": array("float32", [landmarks, 3], "voxel", "x,y,z",
                             "`landmarks`; indices of the volume's own voxel centres"),
         "peaks": array("float32", [landmarks], "1", "", "the heatmaps' highest values; they are trained to 1"),
+        "second_peaks": array("float32", [landmarks], "1", "",
+                              "their highest values farther than three deviations of the targets from those"),
+        "second_peak_mm": array("float32", [landmarks], "mm", "", "the distance between the two"),
+        **(of_members if members > 1 else {}),
     }
+
+
+def confidence_entry(runs: Sequence[Run]) -> dict:
+    """The manifest's "confidence": of each run the model of `tfsono.training.confidence`; {} where one has none."""
+    from tfsono.training.confidence import confidence_models
+
+    models = confidence_models(runs)
+    return {"confidence": models} if models else {}

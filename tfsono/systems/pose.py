@@ -14,7 +14,7 @@ from tfsono.configs.pose import MIDLINE, MIRRORED, POSE, ROBUST, SEGMENTS, PoseC
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
-from tfsono.systems.manifest import described, landmark_outputs, volume_input
+from tfsono.systems.manifest import confidence_entry, described, landmark_outputs, volume_input
 from tfsono.systems.runs import check_agree, check_first, copy_of, has_copy, keep_copy, networks_of, read_runs
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ DEMO = DemoWords(
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and poses are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, rescaled by network.ratio, "
-          "standardised, padded -> heatmaps. After it: their maxima or centroids, on the volume's grid. finder.onnx, "
-          "where there is one, by network.finder in the same way; its midline rotates the volume into the frame of "
-          "network.onnx.")
+          "standardised, padded -> heatmaps, of an ensemble also its members'. After it: their maxima or centroids, on "
+          "the volume's grid. finder.onnx, where there is one, by network.finder in the same way; its midline rotates "
+          "the volume into the frame of network.onnx.")
 FINDER = "finder"  # folder of the finder's run in a run whose network sees bodies in their frame
 
 
@@ -92,7 +92,7 @@ def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> PoseModu
     from tfsono.models.mean import mean_network
 
     check_together(runs)
-    network = mean_network(networks_of(runs, pose.build, which))
+    network = mean_network(networks_of(runs, pose.build, which), members=("heatmaps",))
     return PoseModule(reader_in_run(network, runs[0], precision))
 
 
@@ -196,8 +196,8 @@ def limits_of(run: Run) -> PoseLimits:
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
     config = runs[0].config
-    content = described(
-        runs, USE, inputs=volume_input(config.orientation), output=landmark_outputs(config.landmarks),
+    content = confidence_entry(runs) | described(
+        runs, USE, inputs=volume_input(config.orientation), output=landmark_outputs(config.landmarks, len(runs)),
         functions={"serving_default": "the prediction without refinement, which trains and needs the run folder"},
         landmarks=config.landmark_names, postprocessing={"in_graph": True},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,

@@ -10,6 +10,7 @@
     adversarial   training against a discriminator
     detection     training a network of anchors
     optimizers    optimizers and learning rates
+    confidence    the probability that a landmark is right, fitted to the validation cases
     tilings       whether a faster tiling gives what the paper's gives
     validation    the score of landmarks that selects the best weights
 """

@@ -18,6 +18,9 @@ from tfsono.metrics.surface import boundary, segmentation_metrics
 CONTRADICTION_MM = 5.0
 """A tip farther than this from the mask contradicts it."""
 
+LOW_PEAK = 0.3
+"""Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
+
 
 @dataclass(frozen=True)
 class MaskAndPoints:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from tfsono.export import MANIFEST, check_keys
 from tfsono.inference.segmentation import postprocess_mask
 from tfsono.metrics.biometry import gestational_age_by_fl
-from tfsono.metrics.femur_case import CONTRADICTION_MM, MaskAndPoints, distances_to_mask
+from tfsono.metrics.femur_case import CONTRADICTION_MM, LOW_PEAK, MaskAndPoints, distances_to_mask
 from tfsono.predict.landmarks import LANDMARKS, PLACE, place_columns, run_module
 from tfsono.predict.loop import Outputs
 from tfsono.predict.masks import label_values, postprocessing_left, touches_border
@@ -39,8 +39,6 @@ from tfsono.volumes.landmarks import points_to_mm, points_to_vox, write_markups
 
 COLUMNS = ("case", "length_mm", "volume_ml", "gestational_age_weeks", "flags", "file")
 LANDMARK_COLUMNS = ("case", "landmark", *PLACE, "peak", "file")
-LOW_PEAK = 0.3
-"""Heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
 OUTPUTS = Outputs("volume", is_volume_file, case_name, {MEASUREMENTS: COLUMNS, LANDMARKS: LANDMARK_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.nii.gz", f"{name}.mrk.json"))
 
@@ -108,6 +106,7 @@ class FemurPredictor(FilePredictor):
             peaks = [float(peak) for peak in raw["peaks"]]
             unsure = [name for name, peak in zip(self.landmarks, peaks, strict=True) if peak < LOW_PEAK]
             flags += [f"low confidence: {', '.join(unsure)}"] if unsure else []
+            flags += end_flags(raw, oriented.spacing_mm, self.landmarks)
         prediction = MaskAndPoints(mask, points)
         apart = distances_to_mask(prediction, np.asarray(volume.spacing_mm), len(self.landmarks))
         if len(self.landmarks) == 2:
@@ -139,6 +138,18 @@ class FemurPredictor(FilePredictor):
                 weeks = gestational_age_by_fl(length)
                 row |= {"length_mm": round(length, 4), "gestational_age_weeks": round(weeks, 2) if weeks else ""}
         return {MEASUREMENTS: [row], LANDMARKS: landmarks}
+
+
+def end_flags(raw: Mapping, spacing_mm: Sequence[float], names: Sequence[str]) -> list[str]:
+    """Which landmarks are doubtful by the ends of the mask, and whether these took their place; none without ends."""
+    if "doubtful" not in raw:  # another network, or a SavedModel of the release before
+        return []
+    flags = []
+    for name, point, end, doubtful in zip(names, raw["points_vox"], raw["ends_vox"], raw["doubtful"], strict=True):
+        away = float(np.linalg.norm((np.asarray(point) - np.asarray(end)) * spacing_mm))
+        if doubtful:
+            flags.append(f"{name} {away:.0f} mm from the end of the mask" if away else f"{name} from the end of the mask")
+    return flags
 
 
 def predictor_of(model: Model, key: str, options: Options = Options()) -> FemurPredictor:

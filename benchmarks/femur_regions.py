@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=50, help="cases that `split` divides as if they were alone")
     parser.add_argument("--test", type=int, default=20, help="test cases among them")
     parser.add_argument("--runs", nargs="+", default=[])
+    parser.add_argument("--split", default="", help="file with the validation cases; default: each run's own split")
     parser.add_argument("--part", default="validation", choices=("train", "validation", "test"))
     parser.add_argument("--box", default="found", choices=("found", "reference"))
     parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
@@ -103,7 +104,8 @@ def measured(cache: Cache, folder: str, values: dict, arguments: argparse.Namesp
     run = read_run(folder, FEMUR)
     run = dataclasses.replace(run, settings=run.settings.set_at_test(values)) if values else run
     module, config = module_of([run], "last"), run.config
-    for name in run.split[arguments.part]:
+    split = json.loads(Path(arguments.split).read_text(encoding="utf-8")) if arguments.split else run.split
+    for name in split[arguments.part]:
         case = cache.read(name)
         own = case.own
         reference = MaskAndPoints(own.label, reference_points(case, len(config.landmark_names)))

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfsono.metrics.femur_case import LOW_PEAK
 
-SLAB_MM = 3.0
+SLAB_MM = 2.0
 """The part of the mask at an end whose middle is taken."""
 
 FAR_MM = 10.0

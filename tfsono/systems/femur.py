@@ -46,10 +46,11 @@ DEMO = DemoWords(
     train=("--roi_run", "{runs}/roi", "--split", "{runs}/roi/split.json", *SHORT))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
-AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1], standardised slices along z -> logits of the mask. "
-          "network.onnx: [N, x, y, z, 1], the region around the first stage's bone, enlarged by network.roi_margin, "
-          "rescaled by network.roi_ratio and standardised -> logits of the mask, heatmaps. After it: arg-max and "
-          "maxima, resampled to the volume, postprocessing.")
+AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1 or more], standardised slices along z, each with its "
+          "neighbours -> logits of the mask. network.onnx: [N, x, y, z, 1], the region around the first stage's bone, "
+          "enlarged by network.roi_margin, rescaled by network.roi_ratio and standardised -> logits of the mask, "
+          "heatmaps; network.roi_passes times, each in the box of the mask before. After it: arg-max and maxima, "
+          "resampled to the volume, postprocessing; by network.tips_from_mask, landmarks from the ends of the mask.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
 KEPT = ("config.json", "data.json", "split.json")
 
@@ -144,7 +145,9 @@ def has_first_stage(run: Run) -> bool:
 
 def check_together(runs: Sequence[Run]) -> None:
     """Raises `UserError` for runs whose labels, landmarks, outputs or volumes differ from the first one's."""
-    check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio"))
+    of_slices = ("roi_slices",) * (runs[0].config.network == "unet_roi")
+    check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio",
+                       *of_slices))
 
 
 def bare_networks(module: SliceModule | FemurModule) -> dict[str, keras.Model]:

@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("system", choices=tuple(ROWS))
     parser.add_argument("--data", required=True, help="the cache")
     parser.add_argument("--out", required=True, help="folder for runs/, logs/ and results/")
+    parser.add_argument("--controls", action="store_true", help="of femur: also what its last rows are compared with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--at_once", type=int, default=2, help="trainings at a time")
@@ -49,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(words[:len(words) - len(more) - ("--" in words)])
     out = Path(arguments.out)
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    trainings = [training for seed in arguments.seeds for training in ROWS[arguments.system](seed, out / "runs")]
+    kinds = [ROWS[arguments.system], *[femur_controls] * (arguments.controls and arguments.system == "femur")]
+    trainings = [training for seed in arguments.seeds for rows in kinds for training in rows(seed, out / "runs")]
     split = out / "runs" / trainings[0].name / "split.json"
     began = time.monotonic()
 
@@ -79,6 +81,18 @@ def femur_rows(seed: int, runs: Path) -> list[Training]:
     refined = Training(f"brndc_d_{seed}", ("--variant", "brndc_d", "--start_from", str(runs / joint), *region),
                        (joint,))
     return [Training(first, ("--variant", "unet_roi", "--seed", str(seed))), *alone, refined]
+
+
+def femur_controls(seed: int, runs: Path) -> list[Training]:
+    """The adversarial stage's steps and rates without its loss; twice the steps, and with gradients of one size."""
+    first, joint, longer = f"unet_roi_{seed}", f"brndc_{seed}", ("--iterations", "3600")
+    region = ("--roi_run", str(runs / first), "--seed", str(seed))
+    return [
+        Training(f"brndc_more_{seed}", ("--variant", "brndc_d", "--adversarial_weight", "0", "--start_from",
+                                        str(runs / joint), *region), (joint,)),
+        Training(f"unet_s_long_{seed}", ("--variant", "unet_s", *longer, *region), (first,)),
+        Training(f"brndc_long_{seed}", ("--variant", "brndc", *longer, *region), (first,)),
+        Training(f"brndc_balanced_{seed}", ("--variant", "brndc", *longer, "--heatmap_weight", "1", *region), (first,))]
 
 
 def pose_rows(seed: int, runs: Path) -> list[Training]:

@@ -54,6 +54,7 @@ def test_steps_of_the_stages():
     ("unet_s", {"adversarial": "true"}, "brndc"),
     ("unet_roi", {"roi_run": "runs/a"}, "first stage"), ("brndc", {"record_every": "1000"}, "divisor"),
     ("brndc", {"discriminator_widths": "4,4"}, "six"), ("brndc", {"heatmap_sigma": "nan"}, "above 0"),
+    ("unet_roi", {"roi_slices": "2"}, "odd"), ("brndc", {"roi_passes": "0"}, "from 1 to 4"),
     ("brndc", {"scales": "0.1"}, "between 0.5 and 2"), ("brndc", {"early_stopping": "3"}, "validation_cases"),
 ])
 def test_a_wrong_value_is_one_line_that_names_a_field(variant, overrides, words):

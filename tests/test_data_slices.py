@@ -204,3 +204,21 @@ def test_labels_of_the_sides_are_exchanged_in_mirrored_slices(stacks):
         np.testing.assert_array_equal(other, np.where(plain > 0, 2, plain) if mirrored else plain)
         seen.add((mirrored, bool((plain > 0).any())))
     assert (True, True) in seen
+
+
+@pytest.mark.parametrize("varied", [False, True])
+def test_neighbouring_slices_are_channels(stacks, varied):
+    """Each channel is the slice at its own z, the volume's first or last one beyond it, moved as the slice itself."""
+    for step in range(3):
+        one, of_one = draw_slices(stacks, step, SliceSampling(4, 8, 2, varied=varied))
+        three, of_three = draw_slices(stacks, step, SliceSampling(4, 8, 2, varied=varied, channels=3))
+        assert three.shape == (*one.shape[:3], 3)
+        np.testing.assert_allclose(three[..., 1:2], one, atol=1e-3)
+        np.testing.assert_array_equal(of_one, of_three)
+        if not varied:
+            for image, (case, z) in zip(three, slices_of(stacks, 0, 2)[4 * step:], strict=False):
+                last = len(stacks.images[case]) - 1
+                assert image[0, 0].tolist() == [1000 * case + np.clip(n, 0, last) for n in (z - 1, z, z + 1)]
+    image, targets = next(iter(slice_dataset(stacks, SliceSampling(4, 8, 2, channels=3), range(1))))
+    shown = image.numpy()[0][targets["mask"].numpy()[0, ..., 0] >= 0]
+    assert abs(shown.mean()) < 1e-4 and abs(shown.std() - 1) < 1e-3

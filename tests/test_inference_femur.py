@@ -20,6 +20,7 @@ from tfsono.inference.femur import (
     largest_part,
     nearest,
 )
+from tfsono.predict.femur import end_flags
 
 
 def threshold_network(axes, heatmaps=0, mask=True, level=1.0):
@@ -191,10 +192,81 @@ def test_resampling_to_the_training_spacing_is_undone():
 
 def test_a_saved_model_predicts_the_same(tmp_path):
     volume = scene()
-    module = FemurModule(reader(ratio=0.65), finder())
+    module = FemurModule(dataclasses.replace(reader(ratio=0.65), passes=2, from_mask=True), finder())
     tf.saved_model.save(module, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     one, other = module(volume, [1.0, 1.0, 1.0]), loaded(volume, tf.constant([1.0, 1.0, 1.0]))
-    assert set(one) == set(other) == {"box", "found", "mask", "points_vox", "peaks", "second_peaks", "second_peak_mm"}
+    assert set(one) == set(other) == {"box", "found", "mask", "points_vox", "peaks", "second_peaks", "second_peak_mm",
+                                      "ends_vox", "doubtful"}
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_first_stage_sees_the_neighbours_of_a_slice(every):
+    """A network that gives the slice after: the mask is the volume's, moved by one; the last slice sees itself."""
+    network = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+    kernel = np.zeros((1, 1, 3, 2))
+    kernel[0, 0, 2, 1] = 20
+    network.layers[-1].set_weights([kernel, np.array([0.0, -30.0])])
+    network = keras.Model(network.inputs[0], {"mask": network.outputs[0]})
+    volume = np.zeros((16, 16, 9), np.float32)
+    volume[4:7, 5:9, 3:6] = volume[11:13, 2:4, 8] = 10
+    found = femur.slice_mask(RegionFinder(network, 8, 4, 0), tf.constant(volume), every).numpy()
+    after = np.concatenate([volume[..., 1:], volume[..., -1:]], -1) > 5
+    np.testing.assert_array_equal(found, after[..., ::every])
+
+
+def test_a_second_pass_reads_the_box_of_the_mask():
+    """The first stage finds the bar's bright part; the enlarged box cuts the bar, and each pass reaches farther."""
+    volume = scene((60, 23, 19))
+    volume[8:50, 9:13, 5:10] = 10
+    volume[8:14, 9:13, 5:10] = 30
+    first = RegionFinder(threshold_network(2, level=4.0), 8, 4, 3)
+    second = RegionReader(threshold_network(3, 2, level=0.0), 8, 4, 1.0, "argmax")
+    ends = [FemurModule(dataclasses.replace(second, passes=passes), first)(volume, [1.0, 1.0, 1.0])["box"].numpy()
+            for passes in (1, 2, 3)]
+    assert ends[0].tolist() == [8, 9, 5, 14, 13, 10] and ends[1].tolist() == [8, 9, 5, 18, 13, 10]
+    assert ends[2].tolist() == [8, 9, 5, 22, 13, 10]
+    blind = dataclasses.replace(first, network=threshold_network(2, level=99.0))
+    twice = FemurModule(dataclasses.replace(second, passes=2), blind)
+    found = twice(scene(), [1.0, 1.0, 1.0])
+    assert found["box"].numpy().tolist() == [8, 9, 5, 19, 13, 10] and not found["found"].numpy()
+    empty = twice(np.zeros((9, 9, 9), np.float32), [1.0] * 3)
+    assert empty["box"].numpy().tolist() == [0, 0, 0, 9, 9, 9] and np.isnan(empty["ends_vox"].numpy()).all()
+    assert not empty["doubtful"].numpy().any()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 0.5, 0.8)])
+def test_the_ends_of_a_mask_are_those_of_its_axis(spacing):
+    """A tilted bar, by its own two ends; the order is that of the points, the lower peak counting less."""
+    spacing = np.float32(spacing)
+    low, high = np.array([12.0, 9.0, 10.0]), np.array([40.0, 26.0, 18.0])  # mm
+    places = np.stack(np.meshgrid(*[np.arange(60)] * 3, indexing="ij"), -1) * spacing
+    part = np.clip((places - low) @ (high - low) / ((high - low) ** 2).sum(), 0, 1)
+    mask = np.uint8(np.linalg.norm(places - low - part[..., None] * (high - low), axis=-1) < 2)
+    axis = (high - low) / np.linalg.norm(high - low)
+    expected = np.array([low - 2 * axis, high + 2 * axis])
+    for order, peaks, points in (([0, 1], [1.0, 0.9], expected), ([1, 0], [0.9, 1.0], expected[::-1]),
+                                 ([1, 0], [0.9, 0.1], [expected[1], expected[1]])):
+        found = femur.second_opinion(mask, tf.constant(points / spacing, tf.float32), tf.constant(peaks), spacing)
+        assert np.abs(found["ends_vox"].numpy() * spacing - expected[order]).max() < 1.5
+        assert found["doubtful"].numpy().tolist() == [False, peaks[1] < 0.3]
+
+
+def test_doubtful_landmarks_are_taken_from_the_mask():
+    """The bar's bright voxel is at one end; the dark one, the other landmark, in its middle."""
+    volume = scene((60, 23, 19))
+    volume[8:50, 9:13, 5:10] = 10
+    volume[9, 10, 6], volume[25, 11, 8] = 14, -3
+    plain, taken = (FemurModule(dataclasses.replace(reader(), from_mask=taken), finder())(volume, [1.0, 1.0, 1.0])
+                    for taken in (False, True))
+    assert plain["doubtful"].numpy().tolist() == [False, True]
+    assert plain["points_vox"].numpy().tolist() == [[9, 10, 6], [25, 11, 8]]
+    np.testing.assert_array_equal(taken["points_vox"], [[9, 10, 6], plain["ends_vox"][1]])
+    np.testing.assert_allclose(taken["points_vox"][1], [49, 10.5, 7], atol=0.3)
+    flags = end_flags({key: value.numpy() for key, value in plain.items()}, (1.0, 1.0, 1.0), ("a", "b"))
+    assert flags == ["b 24 mm from the end of the mask"]
+    assert end_flags({key: value.numpy() for key, value in taken.items()}, (1.0, 1.0, 1.0), ("a", "b")) == [
+        "b from the end of the mask"]
+    assert end_flags({"points_vox": []}, (1.0, 1.0, 1.0), ("a", "b")) == []

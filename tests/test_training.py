@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -18,8 +19,10 @@ from small_caches import TINY, write_small_cache
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
+from tfsono.layers.batch_normalization import BatchNormalization
 from tfsono.locks import locked
 from tfsono.progress import clock
+from tfsono.training.averages import settle_averages
 from tfsono.training.fit import Recorder, Schedule, Score
 from tfsono.training.log import logged
 from tfsono.training.optimizers import cosine_restarts, learning_rate, optimizer
@@ -271,3 +274,20 @@ def test_adamw_decays_what_has_no_gradient_and_clips_all_gradients_together():
     clipped.build(weights)
     clipped.apply([keras.ops.convert_to_tensor(np.float32([v])) for v in (3.0, 4.0)], weights)
     assert [float(w.value[0]) for w in weights] == pytest.approx([-0.6, -0.8])
+
+
+def test_settled_averages_are_means_over_batches_and_no_weight_changes():
+    image = keras.Input((6, 6, 2))
+    x = BatchNormalization(momentum=0.9, name="first")(keras.layers.Conv2D(3, 3)(image))
+    network = keras.Model(image, BatchNormalization(momentum=0.8, name="second")(keras.layers.Conv2D(2, 1)(x)))
+    images = np.random.default_rng(0).normal(3, 2, (5, 4, 6, 6, 2)).astype(np.float32)
+    inner = keras.Model(image, network.layers[1].output)
+    maps = [np.asarray(inner(one)) for one in images]
+    before = [np.array(weight) for weight in network.trainable_variables]
+    settle_averages(network, images)
+    first, second = network.get_layer("first"), network.get_layer("second")
+    np.testing.assert_allclose(first.moving_mean, np.mean([one.mean((0, 1, 2)) for one in maps], 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first.moving_variance, np.mean([one.var((0, 1, 2)) for one in maps], 0), rtol=1e-4)
+    assert (first.momentum, second.momentum) == (0.9, 0.8)
+    for weight, value in zip(network.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(weight, value)

@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         adopt_first_stage(run)
-        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]),
+            settle=settling(network, config, data))
         if "heatmaps" in config.outputs:
             keep_confidence(run, start.cache, module_of)
 
@@ -81,7 +82,8 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
                                varied=config.slice_augmentation == "random",
                                rotation_degrees=max(config.rotation_degrees, default=0.0),
                                scales=(min(config.scales, default=1.0), max(config.scales, default=1.0)),
-                               flips=config.flips, exchanged_labels=side_pairs(config.label_names, first=1))
+                               flips=config.flips, exchanged_labels=side_pairs(config.label_names, first=1),
+                               channels=config.roi_slices)
         return lambda steps: slice_dataset(stacks, slices, steps), list(stacks.excluded)
     sampling = RegionSampling(margin=config.roi_margin, ratio=config.roi_ratio, stride=config.stride,
                               sigma=config.heatmap_sigma, outputs=config.outputs, augmentation=config.augmentation,
@@ -138,6 +140,15 @@ def compiled(network, config: FemurConfig):
     trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss=losses, loss_weights=weights,
                     jit_compile=False)
     return trained
+
+
+def settling(network, config: FemurConfig, data):
+    """What estimates the averages of unet_roi again before a record, on the first batches; None where they stay."""
+    from tfsono.training.averages import settle_averages
+
+    if config.network != "unet_roi" or not config.roi_average_batches:
+        return None
+    return lambda: settle_averages(network, (image for image, _ in data(range(config.roi_average_batches))))
 
 
 def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:

@@ -45,6 +45,11 @@ class FemurConfig:
     roi_ratio: float = paper(0.65, "Sec. III-A: the region is rescaled")
     roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; the figure with its "
                                                                   "widths is lost")
+    roi_slices: int = paper(1, "Sec. II-A: each slice alone; 3: with its two neighbours as channels")
+    roi_average_batches: int = ours(0, "option: before each record, unet_roi's averages become the mean of this many "
+                                       "batches with the weights of that record; 0 keeps those of training")
+    roi_passes: int = paper(1, "Sec. II-A; 2: the region is read a second time, in the box of the second stage's own "
+                               "mask, and so on; not by unet_l, which has none")
     slice_batch: int = ours(8, "slices per step of unet_roi; not stated")
     slice_augmentation: str = ours("random", "not stated; slices are rotated, scaled and flipped within the limits of "
                                              "the region's augmentation; or none")
@@ -114,6 +119,8 @@ class FemurConfig:
     heatmap_decode: str = paper("argmax", "Sec. II-C: the point of highest intensity; or centroid, in 2 voxels around "
                                           "it, or wide_centroid, in 1.5 sigma. Of exact Gaussians of sigma 3 they miss "
                                           "by 0.48, 0.31 and 0.00 voxels (benchmarks/decoding.py)")
+    tips_from_mask: bool = ours(False, "option, for two landmarks: where a heatmap is low or its point far from the "
+                                       "end of the mask, that end takes its place")
     outside_factor: float = ours(2.0, "`predict` refuses volumes whose voxels are this many times smaller or larger "
                                       "than in training, unless spacing_mm resamples them; at half the voxel size "
                                       "the Dice of hip fell from 0.95 to 0.26")
@@ -171,6 +178,9 @@ def _data_rules(config: FemurConfig):
     yield config.roi_smallest_part >= 0, "roi_smallest_part", "0 or more"
     yield one_of(config, "roi_part", ("all", "largest"))
     yield config.roi_every > 0, "roi_every", "1 or more"
+    yield config.roi_slices > 0 and config.roi_slices % 2 == 1, "roi_slices", "an odd number, 1 or more"
+    yield config.roi_average_batches >= 0, "roi_average_batches", "0 or more"
+    yield 0 < config.roi_passes < 5, "roi_passes", "from 1 to 4"
     yield 0 < config.roi_ratio <= 1, "roi_ratio", "above 0 and up to 1"
     yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield one_of(config, "slice_augmentation", ("random", "none"))
@@ -258,8 +268,8 @@ VARIANTS = {
 REMOVED = {"centre_distance_unit": "diagonal", "centre_distance_point": "soft_argmax",
            "generator_loss": "non_saturating", "jit_compile": False}
 AT_TEST = ("roi_margin", "roi_smallest_part", "roi_part", "norm_at_test", "largest_component", "fill_holes",
-           "heatmap_decode", "roi_every")
+           "heatmap_decode", "roi_every", "roi_passes", "tips_from_mask")
 ADDED = {"outside_factor": 2.0, "schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
-         "roi_every": 1}
+         "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "tips_from_mask": False}
 
 FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

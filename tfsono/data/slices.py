@@ -41,6 +41,7 @@ class SliceSampling:
       scales: the smallest and the largest.
       flips: whether x and y are mirrored, each in half of the slices.
       exchanged_labels: pairs of labels, by their values, that are exchanged in a mirror image.
+      channels: the slice and its neighbours along z, an odd number; beyond the volume its last slice again.
     """
 
     batch: int
@@ -51,6 +52,7 @@ class SliceSampling:
     scales: tuple[float, float] = (0.9, 1.1)
     flips: bool = True
     exchanged_labels: tuple[tuple[int, int], ...] = ()
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def slices_of(stacks: SliceStacks, epoch: int, seed: int) -> np.ndarray:
 
 
 def draw_slices(stacks: SliceStacks, step: int, sampling: SliceSampling) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of a step: raw image [B, X, Y, 1] float32 and mask [B, X, Y, 1] int8, 0 and -1 where ignored.
+    """The batch of a step: raw image [B, X, Y, channels] float32 and mask [B, X, Y, 1] int8, 0 and -1 where ignored.
 
     Sides are the smallest multiples of `stride` that hold every slice of the batch: volumes of one size give batches of
     one size.
@@ -138,15 +140,18 @@ def draw_slices(stacks: SliceStacks, step: int, sampling: SliceSampling) -> tupl
     orders = {epoch: slices_of(stacks, epoch, seed) for epoch in epochs}
     drawn = [orders[position // stacks.epoch][position % stacks.epoch] for position in positions]
     sides = padded_sides(np.max([stacks.images[case].shape[1:] for case, _ in drawn], axis=0), sampling.stride)
-    image, mask = np.zeros((batch, *sides, 1), np.float32), np.full((batch, *sides, 1), -1, np.int8)
+    image = np.zeros((batch, *sides, sampling.channels), np.float32)
+    mask = np.full((batch, *sides, 1), -1, np.int8)
     for row, (position, (case, z)) in enumerate(zip(positions, drawn, strict=True)):
-        place = (row, *(slice(0, side) for side in stacks.images[case].shape[1:]), 0)
-        image[place], mask[place] = stacks.images[case][z], stacks.labels[case][z]
+        shown = (row, *(slice(0, side) for side in stacks.images[case].shape[1:]))
+        place = (*shown, 0)
+        near = np.clip(z + np.arange(sampling.channels) - sampling.channels // 2, 0, len(stacks.images[case]) - 1)
+        image[shown], mask[place] = np.moveaxis(stacks.images[case][near], 0, 2), stacks.labels[case][z]
         if sampling.varied:
             matrix = transform_of(position, stacks.spacings_mm[case], sampling)
             if np.linalg.det(matrix) < 0:
                 mask[place] = exchanged_labels(stacks.labels[case][z], sampling.exchanged_labels)
-            image[place], mask[place] = transformed(image[place], mask[place], matrix)
+            image[shown], mask[place] = transformed(image[shown], mask[place], matrix)
     return image, mask
 
 
@@ -160,24 +165,28 @@ def transform_of(position: int, spacing_mm, sampling: SliceSampling) -> np.ndarr
 
 
 def transformed(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A slice [X, Y] and its mask under a map of `transform_of`; pixels from outside are 0, and -1 in the mask."""
-    middle = (np.array(image.shape) - 1) / 2
+    """A slice [X, Y, ...] and its mask [X, Y] under a map of `transform_of`; pixels from outside are 0, and -1 in the
+    mask."""
+    middle = (np.array(mask.shape) - 1) / 2
     inverse = np.concatenate([matrix, (middle - matrix @ middle)[:, None]], axis=1)
     inverse = inverse[::-1, [1, 0, 2]]  # OpenCV counts the columns, here y, first
-    size, flags = image.shape[::-1], cv2.WARP_INVERSE_MAP
+    size, flags = mask.shape[::-1], cv2.WARP_INVERSE_MAP
     labels = cv2.warpAffine(mask.astype(np.int16), inverse, size, flags=flags | cv2.INTER_NEAREST,
                             borderMode=cv2.BORDER_CONSTANT, borderValue=-1)
     pixels = cv2.warpAffine(image, inverse, size, flags=flags | cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.where(labels < 0, np.float32(0), pixels), labels.astype(np.int8)
+    pixels = pixels.reshape(image.shape)  # OpenCV drops a single channel
+    pixels[labels < 0] = 0
+    return pixels, labels.astype(np.int8)
 
 
 def slice_dataset(stacks: SliceStacks, sampling: SliceSampling, steps: range) -> tf.data.Dataset:
-    """Batches of the given steps: image [B, X, Y, 1] float32 standardised, 0 in the padding; {"mask": ...} int8."""
+    """Batches of the given steps: image [B, X, Y, channels] float32 standardised, 0 in the padding; and {"mask": ...}
+    int8 [B, X, Y, 1]."""
     def drawn(step):
         image, mask = tf.numpy_function(lambda s: draw_slices(stacks, int(s), sampling), [step], [tf.float32, tf.int8])
-        shape = (sampling.batch, None, None, 1)
-        image, mask = tf.ensure_shape(image, shape), tf.ensure_shape(mask, shape)
-        return standardise(image, mask >= 0), {"mask": mask}
+        shape = (sampling.batch, None, None)
+        image, mask = tf.ensure_shape(image, (*shape, sampling.channels)), tf.ensure_shape(mask, (*shape, 1))
+        return standardise(image, tf.broadcast_to(mask >= 0, tf.shape(image))), {"mask": mask}
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop)
     return dataset.map(drawn, tf.data.AUTOTUNE, deterministic=True).prefetch(4)

@@ -4,6 +4,7 @@
 
     hip               resample, tile, standardise, network, average, arg-max, postprocess -> mask
     femur             slices -> box -> region -> mask and landmarks
+    mask_ends         a second opinion of femur on two landmarks: the ends of the mask
     pose              volume -> landmarks; around the graph, refined on the volume
     atlases, refine   poses of the training cases; test-time training against them
     face, face_prior  volume -> landmarks and boxes; the graph prior that chooses among candidates

@@ -2,7 +2,8 @@
 
 The first stage segments every slice, and the box around its mask is enlarged (Sec. II-A). This region is rescaled,
 standardised and padded, the second stage predicts its mask and landmarks, these are resampled to the volume's grid, and
-the mask is postprocessed there.
+the mask is postprocessed there. With more passes the region is read again, in the box of the second stage's mask. The
+ends of the mask are a second opinion on two landmarks (`mask_ends`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from tfsono.geometry.heatmaps import decoded
 from tfsono.inference.components import Postprocessing, postprocessed
+from tfsono.inference.mask_ends import second_opinion
 from tfsono.inference.peaks import member_outputs, peak_outputs
 from tfsono.inference.resample import at_spacing, padded, resample_linear, resampled_arg_max, rescaled_size
 from tfsono.layers.standardise import standardise
@@ -29,7 +31,8 @@ class RegionFinder:
     """The first stage: slices along z -> voxels of bone.
 
     Attributes:
-      network: standardised slices [B, X, Y, 1] -> {"mask": logits [B, X, Y, classes]}.
+      network: standardised slices [B, X, Y, channels] -> {"mask": logits [B, X, Y, classes]}; the channels are the
+        slice and its neighbours along z.
       stride: sides are padded to multiples of it.
       batch: slices in one pass.
       smallest_part: smaller parts of a slice, in pixels, are excluded; 0 excludes none.
@@ -56,6 +59,8 @@ class RegionReader:
       ratio: by which the region is rescaled.
       decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
       sigma: of the Gaussian targets of training, in voxels of the network's grid, for `wide_centroid`.
+      passes: how often a found region is read; from the second time on in the box of the mask found before.
+      from_mask: whether doubtful landmarks are taken from the ends of the mask.
     """
 
     network: keras.Model
@@ -64,6 +69,8 @@ class RegionReader:
     ratio: float
     decode: str
     sigma: float = 0.0
+    passes: int = 1
+    from_mask: bool = False
 
 
 class SliceModule(tf.Module):
@@ -85,7 +92,7 @@ class SliceModule(tf.Module):
         Where nothing is found the box is the whole volume.
         """
         native = tf.shape(volume)
-        mask = slice_mask(self.finder, at_spacing(volume, spacing_mm, self.spacing_mm))
+        mask = slice_mask(self.finder, at_spacing(volume, spacing_mm, self.spacing_mm), 1)
         box, found = box_of_mask(self.finder, mask[:, :, ::self.finder.every], tf.shape(mask)[2])
         return {"mask": postprocessed(nearest(mask, native), self.postprocessing),
                 "box": box_on(box, tf.shape(mask), native), "found": found}
@@ -115,18 +122,24 @@ class FemurModule(tf.Module):
         """The prediction on the grid of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
         Returns:
-          "box": [6] int32, first and last + 1 voxel of each axis, before it is enlarged; the whole volume where
-          nothing was found; "found": boolean; and, by the network's outputs, "mask": [X, Y, Z] uint8, "points_vox":
-          [K, 3] float32, `peak_outputs` of the heatmaps and of an ensemble `member_outputs`.
+          "box": [6] int32, first and last + 1 voxel of each axis, before it is enlarged, of the last pass; the whole
+          volume where nothing was found; "found": boolean; and, by the network's outputs, "mask": [X, Y, Z] uint8,
+          "points_vox": [K, 3] float32, `peak_outputs` of the heatmaps and of an ensemble `member_outputs`. With a mask
+          and two landmarks also "ends_vox" [2, 3] and "doubtful" [2] of `second_opinion`.
         """
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
         size = tf.shape(volume)
         box, found = tf.concat([tf.zeros(3, tf.int32), size], 0), tf.constant(False)
         if self.finder:
-            box, found = box_of_mask(self.finder, slice_mask(self.finder, volume[:, :, ::self.finder.every]), size[2])
-        prediction = self._native(self._read(volume, box, on_grid(spacing_mm, native, size)), size, native)
-        return {**prediction, "box": box_on(box, size, native), "found": found}
+            box, found = box_of_mask(self.finder, slice_mask(self.finder, volume, self.finder.every), size[2])
+        voxel_mm = on_grid(spacing_mm, native, size)
+        held = self._read(volume, box, voxel_mm)
+        for _ in range(self.reader.passes - 1 if "mask" in held else 0):
+            again, some = box_of_voxels(largest_part(held["mask"] > 0))
+            box = tf.where(some, again, box)
+            held = self._read(volume, box, voxel_mm)
+        return {**self._native(held, size, native, spacing_mm), "box": box_on(box, size, native), "found": found}
 
     @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
     def predict_in(self, volume, spacing_mm, box):
@@ -135,7 +148,7 @@ class FemurModule(tf.Module):
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
         size = tf.shape(volume)
         found = self._read(volume, box_on(box, native, size), on_grid(spacing_mm, native, size))
-        return {**self._native(found, size, native), "box": box, "found": tf.constant(True)}
+        return {**self._native(found, size, native, spacing_mm), "box": box, "found": tf.constant(True)}
 
     def _read(self, volume, box, voxel_mm):
         """The second stage in a box of the volume, of voxels [3], enlarged and clipped at its border."""
@@ -172,13 +185,18 @@ class FemurModule(tf.Module):
             found |= member_outputs(points(inside(prediction["member_heatmaps"][0])), voxel_mm)
         return found
 
-    def _native(self, found: dict, size, native) -> dict:
-        """A prediction on the network's grid, resampled to the volume's own."""
+    def _native(self, found: dict, size, native, spacing_mm) -> dict:
+        """A prediction on the network's grid, resampled to the volume's own; and the second opinion."""
         held = dict(found)
         if "mask" in held:
             held["mask"] = postprocessed(nearest(held["mask"], native), self.postprocessing)
         for points in [name for name in ("points_vox", "member_points_vox") if name in held]:
             held[points] = (held[points] + 0.5) * on_grid(1.0, native, size) - 0.5
+        if "mask" in held and "points_vox" in held and held["points_vox"].shape[0] == 2:
+            opinion = second_opinion(held["mask"], held["points_vox"], held["peaks"], spacing_mm)
+            if self.reader.from_mask:
+                held["points_vox"] = tf.where(opinion["doubtful"][:, None], opinion["ends_vox"], held["points_vox"])
+            held |= opinion
         return held
 
 
@@ -204,20 +222,22 @@ def box_on(box, size, new_size):
     return tf.concat([start, tf.minimum(tf.cast(tf.math.ceil(ends[3:] - 1e-6), tf.int32), new_size)], 0)
 
 
-def slice_mask(finder: RegionFinder, volume):
-    """The first stage's mask [X, Y, Z] uint8, a batch of slices along z at a time."""
-    size = tf.shape(volume)
+def slice_mask(finder: RegionFinder, volume, every: int):
+    """The first stage's mask [X, Y, Z / every] uint8 of every so many slices, a batch of slices along z at a time."""
+    size, channels = tf.shape(volume), finder.network.input.shape[-1]
     slices = tf.transpose(volume, [2, 0, 1])
-    beyond = tf.stack([[0, 0], [0, -size[0] % finder.stride], [0, -size[1] % finder.stride]])
+    beyond = tf.stack([[0, 0], [0, -size[0] % finder.stride], [0, -size[1] % finder.stride], [0, 0]])
+    places = tf.range(0, size[2], every)
 
     def prediction(start):
-        part = slices[start:start + finder.batch]
-        image = tf.pad(part, beyond)[..., None]
-        valid = tf.pad(tf.ones_like(part), beyond)[..., None]
+        near = places[start:start + finder.batch, None] + tf.range(channels) - channels // 2
+        part = tf.gather(slices, tf.clip_by_value(near, 0, size[2] - 1))
+        part = tf.transpose(part, [0, 2, 3, 1])
+        image, valid = tf.pad(part, beyond), tf.pad(tf.ones_like(part), beyond)
         logits = finder.network(standardise(image, valid), training=False)["mask"]
         return tf.cast(tf.argmax(logits, -1, tf.int32), tf.uint8)[:, :size[0], :size[1]]
 
-    starts = tf.range(0, size[2], finder.batch)
+    starts = tf.range(0, tf.size(places), finder.batch)
     held = tf.TensorArray(tf.uint8, tf.shape(starts)[0], infer_shape=False, element_shape=[None, None, None])
     _, held = tf.while_loop(
         lambda index, _: index < tf.shape(starts)[0],

@@ -13,6 +13,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+LOW_PEAK = 0.3
+"""Without a model: heatmaps are trained to a peak of 1; a landmark with a lower peak than this is a guess."""
 WEIGHTS = ("intercept", "peak", "second_peak", "second_peak_far")
 FAR_MM = 50.0
 """A second peak at this distance counts as far away, one nearer in proportion."""

@@ -2,8 +2,8 @@
 
     image [B, X, Y, Z, 1] standardised -> {"mask": logits [B, X, Y, Z, classes], "heatmaps": [B, X, Y, Z, K] linear}
 
-`unet_s` has the mask alone, `unet_l` the heatmaps alone; `unet_roi` is of slices: [B, X, Y, 1] -> {"mask": [B, X, Y,
-classes]}. Also the discriminator of the adversarial stage.
+`unet_s` has the mask alone, `unet_l` the heatmaps alone; `unet_roi` is of slices: [B, X, Y, slices] -> {"mask": [B, X,
+Y, classes]}. Also the discriminator of the adversarial stage.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _unet_roi(config: FemurConfig) -> keras.Model:
     """
     # The convolutions of slices use a style's normalisation alone, which takes any number of axes.
     style = BlockStyle(0.0, 0.0, config.norm_momentum, config.norm_epsilon, norm_at_test="moving")
-    image = x = keras.Input((None, None, 1), name="image")
+    image = x = keras.Input((None, None, config.roi_slices), name="image")
     skips = []
     for level, channels in enumerate(config.roi_widths[:-1], 1):
         x = _two_planar(x, channels, style, f"enc{level}")

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfsono.manifest import PeakModel
-from tfsono.metrics.calibration import probabilities
+from tfsono.metrics.calibration import LOW_PEAK, probabilities
 from tfsono.metrics.spread import length_spread
 from tfsono.predict.tables import rounded
 
-LOW_PEAK = 0.3
-"""Without a model of confidence: heatmaps are trained to a peak of 1; one with a lower peak than this is a guess."""
 LOW_PROBABILITY = 0.5
 MOST_NAMED = 4
 """A line or flag names at most this many landmarks; all are in landmarks.csv."""

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,7 @@ class FemurPredictor(FilePredictor):
         if "points_vox" in raw:
             points = points_to_vox(points_to_mm(raw["points_vox"], oriented), volume)
             confidence = confidence_of(raw, oriented.spacing_mm, self.confidence)
-            flags += confidence.flags(self.landmarks)
+            flags += confidence.flags(self.landmarks) + end_flags(raw, oriented.spacing_mm, self.landmarks)
         prediction = MaskAndPoints(mask, points)
         apart = distances_to_mask(prediction, np.asarray(volume.spacing_mm), len(self.landmarks))
         if len(self.landmarks) == 2:
@@ -150,6 +150,18 @@ class FemurPredictor(FilePredictor):
                 weeks = gestational_age_by_fl(length)
                 row |= {"length_mm": round(length, 4), "gestational_age_weeks": round(weeks, 2) if weeks else ""}
         return {MEASUREMENTS: [row], LANDMARKS: landmarks}
+
+
+def end_flags(raw: Mapping, spacing_mm: Sequence[float], names: Sequence[str]) -> list[str]:
+    """Which landmarks are doubtful by the ends of the mask, and whether these took their place; none without ends."""
+    if "doubtful" not in raw:  # another network, or a SavedModel of the release before
+        return []
+    flags = []
+    for name, point, end, doubtful in zip(names, raw["points_vox"], raw["ends_vox"], raw["doubtful"], strict=True):
+        away = float(np.linalg.norm((np.asarray(point) - np.asarray(end)) * spacing_mm))
+        if doubtful:
+            flags.append(f"{name} {away:.0f} mm from the end of the mask" if away else f"{name} from the end of the mask")
+    return flags
 
 
 def predictor_of(model: Model, key: str, options: Options = Options()) -> FemurPredictor:

@@ -52,10 +52,12 @@ DEMO = DemoWords(
     train=("--roi_run", "{runs}/roi", "--split", "{runs}/roi/split.json", *SHORT))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
-AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1], standardised slices along z -> logits of the mask. "
-          "network.onnx: [N, x, y, z, 1], the region around the first stage's bone, enlarged by network.roi_margin, "
-          "rescaled by network.roi_ratio and standardised -> logits of the mask, heatmaps, of an ensemble also "
-          "its members'. After it: arg-max and maxima, resampled to the volume, postprocessing.")
+AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1 or more], standardised slices along z, each with its "
+          "neighbours -> logits of the mask. network.onnx: [N, x, y, z, 1], the region around the first stage's bone, "
+          "enlarged by network.roi_margin, rescaled by network.roi_ratio and standardised -> logits of the mask, "
+          "heatmaps, of an ensemble also its members'; network.roi_passes times, each in the box of the mask before. "
+          "After it: arg-max and maxima, resampled to the volume, postprocessing; by network.tips_from_mask, landmarks "
+          "from the ends of the mask.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
 
 
@@ -107,7 +109,8 @@ def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> SliceMod
         return SliceModule(finder_of(runs, which), config.spacing_mm, postprocessing)
     network = mean_network(networks_of(runs, femur.build, which, fold=True), logits=("mask",), members=("heatmaps",))
     reader = RegionReader(network, config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
-                          decode=config.heatmap_decode, sigma=config.heatmap_sigma)
+                          decode=config.heatmap_decode, sigma=config.heatmap_sigma, passes=config.roi_passes,
+                          from_mask=config.tips_from_mask)
     finder = finder_of(first_stage_of(runs[0], precision)) if has_first_stage(runs[0]) else None
     return FemurModule(reader, finder, config.spacing_mm, postprocessing)
 
@@ -136,7 +139,9 @@ def has_first_stage(run: Run) -> bool:
 
 def check_together(runs: Sequence[Run]) -> None:
     """Raises `UserError` for runs whose labels, landmarks, outputs or volumes differ from the first one's."""
-    check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio"))
+    of_slices = ("roi_slices",) * (runs[0].config.network == "unet_roi")
+    check_agree(runs, ("outputs", "label_names", "landmark_names", "orientation", "spacing_mm", "stride", "roi_ratio",
+                       *of_slices))
 
 
 def bare_networks(module: SliceModule | FemurModule) -> dict[str, keras.Model]:
@@ -154,13 +159,19 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     config = runs[0].config
     output = {
         "box": array("int32", [6], "voxel", "x,y,z",
-                     "where the first stage found bone: first and last + 1 voxel, without margin"),
+                     "where the first stage found bone, or the pass before: first and last + 1 voxel, without margin"),
         "found": array("bool", [], "1", "", "whether it found any; if not, the box is the whole volume"),
     }
     if "mask" in config.outputs:
         output["mask"] = mask_output(len(config.label_names))
     if "heatmaps" in config.outputs:
         output |= landmark_outputs(config.landmarks, len(runs))
+    if config.landmarks == 2 and len(config.outputs) == 2:
+        output["ends_vox"] = array("float32", [2, 3], "voxel", "x,y,z",
+                                   "the mask's end for each landmark, a second opinion; NaN without a mask")
+        output["doubtful"] = array("bool", [2], "1", "",
+                                   "a low peak, or a point far from its end; with network.tips_from_mask the point is "
+                                   "that end")
     functions = {"serving_default": "the prediction"}
     if config.network != "unet_roi":
         functions["predict_in"] = "(volume, spacing_mm, box int32 [6]): the prediction in a given box"
@@ -170,7 +181,8 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         landmarks=config.landmark_names if "heatmaps" in config.outputs else (),
         postprocessing=mask_postprocessing(config.largest_component, config.fill_holes),
         network={"name": config.network, "spacing_mm": list(config.spacing_mm), "roi_margin": config.roi_margin,
-                 "roi_ratio": config.roi_ratio, "precision": config.precision,
+                 "roi_ratio": config.roi_ratio, "roi_passes": config.roi_passes,
+                 "tips_from_mask": config.tips_from_mask, "precision": config.precision,
                  "first_stage": has_first_stage(runs[0])})
 
 

@@ -9,6 +9,7 @@
     checkpoint    the state of a training in one file
     adversarial   training against a discriminator
     detection     training a network of anchors
+    averages      moving averages estimated with the final weights
     optimizers    optimizers and learning rates
     confidence    the probability that a landmark is right, fitted to the validation cases
     tilings       whether a faster tiling gives what the paper's gives

@@ -75,7 +75,7 @@ def set_seed(seed: int, deterministic: bool) -> None:
 
 
 def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Dataset], schedule: Schedule,
-        validate: Validate | None = None) -> None:
+        validate: Validate | None = None, settle: Callable[[], None] | None = None) -> None:
     """Trains a compiled network from its last record to the end.
 
     Args:
@@ -84,6 +84,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       batches: gives the dataset of a range of steps.
       schedule: its length.
       validate: gives the network's validation score and an image of one case; None without validation cases.
+      settle: called before each record, to change what training does not depend on, such as moving averages.
     """
     if run.finished:
         print(f"{run.folder}: already finished; nothing to do")
@@ -95,7 +96,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
                         "delete its folder and train again")
     if start:
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
-    recorder = Recorder(run, schedule, validate, start)
+    recorder = Recorder(run, schedule, validate, start, settle)
     if start < schedule.iterations and not recorder.stale():
         weights = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         say(f"training {run.settings.system}, {run.settings.variant}: {weights:,} weights, step {start + 1} to "
@@ -112,9 +113,10 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
 class Recorder(keras.callbacks.Callback):
     """Prints progress, and at every record validates and writes the files of the run folder."""
 
-    def __init__(self, run: Run, schedule: Schedule, validate: Validate | None, start: int):
+    def __init__(self, run: Run, schedule: Schedule, validate: Validate | None, start: int,
+                 settle: Callable[[], None] | None = None):
         super().__init__()
-        self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
+        self.run, self.schedule, self.validate, self.start, self.settle = run, schedule, validate, start, settle
         self.history = run.folder / "history.csv"
         self.rows = [row for row in read_history(self.history) if row["step"] <= start]
         if start and (not self.rows or self.rows[-1]["step"] != start or "seconds" not in self.rows[-1]):
@@ -148,6 +150,8 @@ class Recorder(keras.callbacks.Callback):
         row = {"step": self.step, "seconds": round(self.before + began - self.began, 1),
                "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
         score = self.schedule.score
+        if self.settle:
+            self.settle()
         if self.validate:
             row[score.column], image = self.validate()
         best = self.validate and score.value(row) > max(map(score.value, self.rows), default=-math.inf)

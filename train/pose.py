@@ -22,7 +22,8 @@ from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
 from tfsono.surroundings import prepare_tensorflow
 
-LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
+LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm", "heatmap_loss")
+WATCHED = 2  # training cases that a record's remark is on
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         report, atlases = initialise(network, config, start.run_dir), atlas_set(start.cache, split["train"])
         run = start.open_run(split, report, excluded)
         keep(atlases, run)
-        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split))
 
 
 def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
@@ -89,8 +90,8 @@ def initialise(network, config: PoseConfig, run_dir: Path) -> str:
 
 
 def compiled(network, config: PoseConfig):
-    """Sec. 2.1 and 3: the L2 loss of the heatmaps, Adam; for `gan` after `branch_steps` the discriminator."""
-    from tfsono.losses.joint import heatmap_error
+    """Sec. 2.1 and 3: the loss of the heatmaps, Adam; for `gan` after `branch_steps` the discriminator."""
+    from tfsono.losses.heatmaps import detector_loss
     from tfsono.models.pose import discriminator
     from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates, image_and_maps
     from tfsono.training.optimizers import optimizer
@@ -102,20 +103,32 @@ def compiled(network, config: PoseConfig):
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
             AdversarialSettings(config.branch_steps, seed=config.seed, share=config.adversarial_share), image_and_maps)
-    trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss={"heatmaps": heatmap_error},
-                    jit_compile=False)
+    loss = detector_loss(config.heatmap_loss, config.exclusion_weight)
+    trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss={"heatmaps": loss}, jit_compile=False)
     return trained
 
 
-def validation(network, config: PoseConfig, cache, names: list[str]) -> tuple:
-    """The mean radial error of the landmarks of the held-out cases, mm."""
+def validation(network, config: PoseConfig, cache, split: dict[str, list[str]]) -> tuple:
+    """The mean radial error of the landmarks of the held-out cases, mm; and a remark on their maps.
+
+    Without such cases the remark is on the maps of two training cases.
+    """
+    from tfsono.inference.module_input import module_input
     from tfsono.inference.pose import PoseModule
     from tfsono.systems.pose import reader_of
     from tfsono.training.start import schedule_of
-    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
+    from tfsono.training.validation import MEAN_RADIAL_ERROR, Watched, mean_radial_error
 
-    module = PoseModule(reader_of(network, config))
-    return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_radial_error(module, cache, names)) if names else None
+    watched = Watched(PoseModule(reader_of(network, config)), config.landmark_names, config.ratio)
+    names = split["validation"]
+
+    def remark() -> str:
+        for name in () if names else split["train"][:WATCHED]:
+            watched(*module_input(cache.read(name).image, cache.spacing_mm(name)))
+        return watched.remark()
+
+    validate = (lambda: mean_radial_error(watched, cache, names)) if names else None
+    return schedule_of(config, MEAN_RADIAL_ERROR), validate, remark
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfsono.configs.pose import POSE, ROBUST, PoseConfig
+from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import described, landmark_outputs, volume_input
@@ -79,7 +82,26 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
     from tfsono.inference.pose import PoseRefiner
 
     atlases = read_atlases(atlases_file(run.folder), run.config.landmark_names)
-    return PoseRefiner(module, atlases, refinement_of(run.config))
+    return PoseRefiner(module, atlases, replace(refinement_of(run.config), expected_mm=expected_error(run)))
+
+
+def expected_error(run: Run) -> float:
+    """The best mean error on validation cases, mm; infinite where a refinement is never declined.
+
+    Raises:
+      UserError: `refine_declines` without validation cases.
+    """
+    if not run.config.refine_declines:
+        return math.inf
+    from tfsono.training.run import read_history
+    from tfsono.training.validation import MEAN_RADIAL_ERROR
+
+    column, path = MEAN_RADIAL_ERROR.column, run.folder / "history.csv"
+    errors = [row[column] for row in read_history(path) if column in row]
+    if not errors:
+        raise UserError(f"{path}: refine_declines needs a column {column}, found none; train with validation cases, or "
+                        "set refine_declines=False")
+    return min(errors)
 
 
 def refinement_of(config: PoseConfig) -> RefineSettings:

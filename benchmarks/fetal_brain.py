@@ -1,6 +1,7 @@
 """A dataset of fetal brain MR atlases, each translated, rotated and scaled at random, with masks and seven landmarks.
 
-    python benchmarks/fetal_brain.py ATLASES DATASET [--copies 6] [--test_atlases 3] [--landmarks tectum ...]
+    python benchmarks/fetal_brain.py ATLASES DATASET [--copies 6] [--test_atlases 3]
+        [--validation_atlases 2] [--landmarks tectum ...]
 
 ATLASES holds a folder per atlas with srr.nii.gz (the image), mask.nii.gz and lmks.nii.gz (one voxel a landmark). Copies
 of one atlas are one subject and are in one part of the split, which is written to dataset.json. The atlases are
@@ -35,21 +36,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("dataset")
     parser.add_argument("--copies", type=int, default=6, help="of each atlas; the first is not moved")
     parser.add_argument("--test_atlases", type=int, default=3)
+    parser.add_argument("--validation_atlases", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--landmarks", nargs="+", default=list(LANDMARKS.values()), choices=LANDMARKS.values(),
                         metavar="NAME", help=f"in this order; default: {' '.join(LANDMARKS.values())}")
     arguments = parser.parse_args(argv)
     folders = sorted(path.parent for path in Path(arguments.atlases).glob("*/srr.nii.gz"))
     random = np.random.default_rng(arguments.seed)
-    test = set(random.permutation(len(folders))[:arguments.test_atlases].tolist())
+    ends = arguments.test_atlases, arguments.test_atlases + arguments.validation_atlases
+    test, validation, _ = map(set, np.split(random.permutation(len(folders)), ends))
     root, split, subjects = Path(arguments.dataset), {"train": [], "validation": [], "test": []}, {}
     for number, folder in enumerate(folders):
+        part = "test" if number in test else "validation" if number in validation else "train"
         for copy in range(arguments.copies):
             name = f"atlas_{number:02d}_{copy}"
             write_copy(root, name, folder, random, arguments.landmarks, moved=copy > 0)
-            split["test" if number in test else "train"].append(name)
+            split[part].append(name)
             subjects[name] = folder.name
-        print(f"{folder.name}: {arguments.copies} copies, {'test' if number in test else 'train'}", flush=True)
+        print(f"{folder.name}: {arguments.copies} copies, {part}", flush=True)
     (root / "dataset.json").write_text(json.dumps({
         "name": "fetal brain atlases", "modality": "MR", "labels": {"brain": 1}, "landmarks": arguments.landmarks,
         "subjects": subjects, "split": split}, indent=2), encoding="utf-8")

@@ -24,7 +24,8 @@ from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
 from tfsono.surroundings import prepare_tensorflow
 
-LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
+LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm", "heatmap_loss")
+WATCHED = 2  # training cases that a record's remark is on
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(atlases, run)
         adopt_finder(run)
-        fit(run, compiled(network, config), data, *validation(network, run, start.cache, split["validation"]))
+        fit(run, compiled(network, config), data, *validation(network, run, start.cache))
         keep_confidence(run, start.cache, module_of)
 
 
@@ -110,8 +111,8 @@ def initialise(network, config: PoseConfig, run_dir: Path) -> str:
 
 
 def compiled(network, config: PoseConfig):
-    """Sec. 2.1 and 3: the L2 loss of the heatmaps, Adam; for `gan` after `branch_steps` the discriminator."""
-    from tfsono.losses.joint import heatmap_error
+    """Sec. 2.1 and 3: the loss of the heatmaps, Adam; for `gan` after `branch_steps` the discriminator."""
+    from tfsono.losses.heatmaps import detector_loss
     from tfsono.models.pose import discriminator
     from tfsono.training.adversarial import AdversarialSettings, AdversarialTrainer, StageRates, image_and_maps
     from tfsono.training.optimizers import optimizer
@@ -123,21 +124,32 @@ def compiled(network, config: PoseConfig):
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
             AdversarialSettings(config.branch_steps, seed=config.seed, share=config.adversarial_share), image_and_maps)
-    trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss={"heatmaps": heatmap_error},
-                    jit_compile=False)
+    loss = detector_loss(config.heatmap_loss, config.exclusion_weight)
+    trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss={"heatmaps": loss}, jit_compile=False)
     return trained
 
 
-def validation(network, run, cache, names: list[str]) -> tuple:
-    """The mean radial error of the landmarks of the held-out cases, mm."""
+def validation(network, run, cache) -> tuple:
+    """The mean radial error of the landmarks of the held-out cases, mm; nothing to settle; and a remark on their maps.
+
+    Without such cases the remark is on the maps of two training cases.
+    """
+    from tfsono.inference.module_input import module_input
     from tfsono.inference.pose import PoseModule
     from tfsono.systems.pose import reader_in_run
     from tfsono.training.start import schedule_of
-    from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
+    from tfsono.training.validation import MEAN_RADIAL_ERROR, Watched, mean_radial_error
 
-    module = PoseModule(reader_in_run(network, run))
-    schedule = schedule_of(run.config, MEAN_RADIAL_ERROR)
-    return schedule, (lambda: mean_radial_error(module, cache, names)) if names else None
+    config, names = run.config, run.split["validation"]
+    watched = Watched(PoseModule(reader_in_run(network, run)), config.landmark_names, config.ratio)
+
+    def remark() -> str:
+        for name in () if names else run.split["train"][:WATCHED]:
+            watched(*module_input(cache.read(name).image, cache.spacing_mm(name)))
+        return watched.remark()
+
+    validate = (lambda: mean_radial_error(watched, cache, names)) if names else None
+    return schedule_of(config, MEAN_RADIAL_ERROR), validate, None, remark
 
 
 if __name__ == "__main__":

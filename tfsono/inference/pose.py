@@ -199,7 +199,7 @@ class RefinedPose:
       path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN after the first where it failed.
       losses: [T] float32.
       distances_mm: [T] float32, the mean distance of a landmark of the atlases to the pose.
-      refined: false where the refinement failed; the prediction is then the network's own, and `note` says why.
+      refined: false where it failed or was declined; the prediction is then the network's own, and `note` says why.
       note: one line, or "".
     """
 

@@ -9,6 +9,7 @@ All iterations are one compiled function. Its retrieval (`tfsono.inference.atlas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ SPACING = tf.TensorSpec([3], tf.float32, "spacing_mm")
 VALID = tf.TensorSpec([1, None, None, None, 1], tf.float32, "valid")
 NOT_FINITE = "the refinement gave values that are not finite; this is the prediction without refinement"
 NO_ATLAS = "no atlas could be moved onto the pose; this is the prediction without refinement"
+TOO_FAR = ("the nearest atlas is {:.1f} mm from the prediction, farther than the detector's mean error on validation "
+           "cases ({:.1f} mm); this is the prediction without refinement")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class RefineSettings:
       robust: indices of the landmarks by which atlases are moved.
       pairs: of landmarks, left and right, whose cost is that of the cheaper order.
       decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
+      expected_mm: the detector's mean error; where the nearest atlas is farther from the prediction, a landmark's mean,
+        the volume is not refined: such an atlas would move the landmarks away. Infinite refines every volume.
     """
 
     atlases: int
@@ -58,6 +63,7 @@ class RefineSettings:
     robust: tuple[int, ...]
     decode: str = "argmax"
     pairs: tuple[tuple[int, int], ...] = ()
+    expected_mm: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Refinement:
       path_vox: [T + 1, K, 3] float32, before the first step and after each; NaN after the first where it failed.
       losses: [T] float32, against each iteration's proxy before its step.
       distances_mm: [T] float32, the mean distance of a landmark of the atlases to the pose; NaN without any.
-      refined: false where the refinement failed; the prediction is then the network's own, and `note` says why.
+      refined: false where it failed or was declined; the prediction is then the network's own, and `note` says why.
       note: one line, or "".
     """
 
@@ -128,6 +134,9 @@ class Refiner:
         valid = tf.ones_like(image) if valid is None else valid
         given = (tf.cast(image, tf.float32), tf.cast(size, tf.int32), tf.cast(spacing_mm, tf.float32),
                  tf.cast(valid, tf.float32))
+        declined = self._declined(*given)
+        if declined:
+            return declined
         with weights_restored(self.network):
             self._reset_optimizer()
             maps, path, losses, distances = (
@@ -143,6 +152,19 @@ class Refiner:
             path = np.concatenate([points[None], np.full_like(path[1:], np.nan)])
         return Refinement(maps=maps, points_vox=points, path_vox=path, losses=losses, distances_mm=distances,
                           refined=not note, note=note)
+
+    def _declined(self, image, size, spacing_mm, valid) -> Refinement | None:
+        """The prediction without refinement where the nearest atlas is farther than `expected_mm`; else None."""
+        expected = self.settings.expected_mm
+        if math.isinf(expected):
+            return None
+        maps, points = (value.numpy() for value in self._plain(image, size, spacing_mm, valid))
+        away = self.poses.distance_mm(points * spacing_mm.numpy(), self.settings.robust)
+        if not away > expected:  # or no atlas can be compared, which the refinement says
+            return None
+        none = np.full(self.settings.iterations, np.nan, np.float32)
+        return Refinement(maps=maps, points_vox=points, path_vox=np.stack([points, *[points * np.nan] * len(none)]),
+                          losses=none, distances_mm=none, refined=False, note=TOO_FAR.format(away, expected))
 
     def _reset_optimizer(self) -> None:
         """Sets the moments and the step count to 0."""

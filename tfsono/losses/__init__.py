@@ -4,6 +4,7 @@
     masks       images with one logit a pixel
     landmarks   points and 2D heatmaps
     joint       a mask and the heatmaps of landmarks in one volume
+    heatmaps    other losses of heatmaps in volumes
     detection   anchors and proposals
 """
 

@@ -5,8 +5,10 @@ A run whose network sees the body in its frame keeps a copy of the finder's run,
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,7 +165,26 @@ def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
     """
     from tfsono.inference.pose import PoseRefiner
 
-    return PoseRefiner(module, atlases_of(run), refinement_of(run.config))
+    return PoseRefiner(module, atlases_of(run), replace(refinement_of(run.config), expected_mm=expected_error(run)))
+
+
+def expected_error(run: Run) -> float:
+    """The best mean error on validation cases, mm; infinite where a refinement is never declined.
+
+    Raises:
+      UserError: `refine_declines` without validation cases.
+    """
+    if not run.config.refine_declines:
+        return math.inf
+    from tfsono.training.run import read_history
+    from tfsono.training.validation import MEAN_RADIAL_ERROR
+
+    column, path = MEAN_RADIAL_ERROR.column, run.folder / "history.csv"
+    errors = [row[column] for row in read_history(path) if column in row]
+    if not errors:
+        raise UserError(f"{path}: refine_declines needs a column {column}, found none; train with validation cases, or "
+                        "set refine_declines=False")
+    return min(errors)
 
 
 def refinement_of(config: PoseConfig) -> RefineSettings:

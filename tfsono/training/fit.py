@@ -75,7 +75,8 @@ def set_seed(seed: int, deterministic: bool) -> None:
 
 
 def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Dataset], schedule: Schedule,
-        validate: Validate | None = None, settle: Callable[[], None] | None = None) -> None:
+        validate: Validate | None = None, settle: Callable[[], None] | None = None,
+        remark: Callable[[], str] | None = None) -> None:
     """Trains a compiled network from its last record to the end.
 
     Args:
@@ -85,6 +86,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       schedule: its length.
       validate: gives the network's validation score and an image of one case; None without validation cases.
       settle: called before each record, to change what training does not depend on, such as moving averages.
+      remark: gives what else a record prints, after `validate`; "" for nothing.
     """
     if run.finished:
         print(f"{run.folder}: already finished; nothing to do")
@@ -96,7 +98,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
                         "delete its folder and train again")
     if start:
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
-    recorder = Recorder(run, schedule, validate, start, settle)
+    recorder = Recorder(run, schedule, validate, start=start, settle=settle, remark=remark)
     if start < schedule.iterations and not recorder.stale():
         weights = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         say(f"training {run.settings.system}, {run.settings.variant}: {weights:,} weights, step {start + 1} to "
@@ -114,9 +116,10 @@ class Recorder(keras.callbacks.Callback):
     """Prints progress, and at every record validates and writes the files of the run folder."""
 
     def __init__(self, run: Run, schedule: Schedule, validate: Validate | None, start: int,
-                 settle: Callable[[], None] | None = None):
+                 settle: Callable[[], None] | None = None, remark: Callable[[], str] | None = None):
         super().__init__()
-        self.run, self.schedule, self.validate, self.start, self.settle = run, schedule, validate, start, settle
+        self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
+        self.settle, self.remark = settle, remark
         self.history = run.folder / "history.csv"
         self.rows = [row for row in read_history(self.history) if row["step"] <= start]
         if start and (not self.rows or self.rows[-1]["step"] != start or "seconds" not in self.rows[-1]):
@@ -163,10 +166,13 @@ class Recorder(keras.callbacks.Callback):
             write_history(paths[-2], self.rows)
             save_state(paths[-1], self.model, self.step)
         self._write_summary(row, image)
+        remark = self.remark() if self.remark else ""
         self.record_seconds.append(time.monotonic() - began)
         found = f", {score.column.replace('_', ' ')} {row[score.column]:.4f}{' (best)' * best}" if self.validate else ""
         self._print(say, f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}  "
                     f"{self.left()} left")
+        if remark:
+            self._print(say, remark)
         self.model.stop_training = self.stale()
 
     def left(self) -> str:

@@ -1,17 +1,54 @@
-"""The validation score of landmarks, which selects the best weights."""
+"""The validation score of landmarks, which selects the best weights; and which of their heatmaps say nothing yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from tfsono.errors import UserError
+from tfsono.metrics.calibration import LOW_PEAK
 from tfsono.metrics.landmarks import radial_errors
 from tfsono.report.comparison import comparison_image
 from tfsono.training.fit import Score
 
 MEAN_RADIAL_ERROR = Score("validation_mre_mm", less_is_better=True)
+MOST_NAMED = 4
+
+
+class Watched:
+    """A module of heatmaps that remembers the peaks and points of its predictions, for a remark on them."""
+
+    def __init__(self, module: Callable, landmarks: Sequence[str], ratio: float):
+        """
+        Args:
+          module: (volume, spacing_mm) -> {"points_vox": [K, 3], "peaks": [K]}.
+          landmarks: their K names.
+          ratio: voxels of the heatmaps per voxel of the volume, along an axis.
+        """
+        self.module, self.landmarks, self.ratio, self.seen = module, tuple(landmarks), ratio, []
+
+    def __call__(self, volume, spacing_mm) -> dict:
+        found = self.module(volume, spacing_mm)
+        self.seen.append((np.asarray(found["points_vox"]) * self.ratio, np.asarray(found["peaks"])))
+        return found
+
+    def remark(self) -> str:
+        """Which maps are flat, and which have their peaks within a voxel, in most predictions since the last call."""
+        points, peaks = (np.stack(values) for values in zip(*self.seen, strict=True))
+        self.seen = []
+        flat = [name for name, peak in zip(self.landmarks, np.median(peaks, axis=0), strict=True) if peak < LOW_PEAK]
+        together = [f"{one} and {other}" for (i, one), (j, other) in itertools.combinations(
+            enumerate(self.landmarks), 2) if np.median(np.linalg.norm(points[:, i] - points[:, j], axis=1)) < 1]
+        parts = [f"{word}: {named(found)}" for word, found in (("flat maps", flat), ("maps that coincide", together))
+                 if found]
+        return "; ".join(parts)
+
+
+def named(found: Sequence[str]) -> str:
+    """The names, or their number where they are many."""
+    return ", ".join(found) if len(found) <= MOST_NAMED else str(len(found))
 
 
 def mean_radial_error(module: Callable, cache, names: Iterable[str]) -> tuple[float, np.ndarray]:

@@ -182,7 +182,7 @@ def test_an_overlay_has_the_prediction_on_the_image_and_the_lines_below(tmp_path
     assert nearest(edges, overlay.OUTLINE) < 0.3  # one pixel wide, so blended; the image is 1.3 away
     assert np.allclose(image[above + 100, 100], 50 / 255, atol=0.01)
     text = image[above + 720 + 2 * overlay.LINE:].max(axis=(0, 2))  # of the long line too, which is written smaller
-    assert text[overlay.MARGIN:-2 * overlay.MARGIN].max() > 0.9 and text[-overlay.MARGIN:].max() == 0
+    assert text[overlay.MARGIN:-2 * overlay.MARGIN].max() > 0.5 and text[-overlay.MARGIN:].max() == 0
 
 
 def test_an_overlay_without_a_prediction_or_with_one_beyond_the_image(tmp_path):

@@ -236,6 +236,16 @@ def test_bfloat16(flags, gpus, levels):
     assert [finding.level for finding in findings] == levels
 
 
+@pytest.mark.parametrize("flags, share, level, words", [
+    ({"avx512_bf16"}, 1.94, NOTE, "in hardware (avx512_bf16); a convolution takes 1.94 of its time in float32"),
+    ({"amx_bf16"}, 0.3, OK, "in hardware (amx_bf16); a convolution takes 0.30 of its time in float32"),
+    ({"avx2"}, 3.0, NOTE, "not in hardware; a convolution takes 3.00"),
+])
+def test_the_measured_time_counts_more_than_the_flags(flags, share, level, words):
+    (finding,) = doctor.bfloat16_findings(frozenset(flags), replace(HEALTHY, bfloat16_time=share))
+    assert finding.level == level and words in finding.value and ("slower" in finding.advice) == (level == NOTE)
+
+
 def test_cpu_flags_are_read(tmp_path):
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_bf16\nprocessor\t: 1\nflags\t\t: fpu\n")

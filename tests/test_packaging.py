@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Where a module's name is not its package's.
-PACKAGE_OF = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "SimpleITK": "simpleitk"}
+PACKAGE_OF = {"cv2": "opencv-python-headless", "PIL": "pillow", "skimage": "scikit-image", "SimpleITK": "simpleitk"}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tfsono.report.head_plots import comparison_figure
 from tfsono.report.head_tables import (
     fold_summary, fold_table, head_tables, measurements_of, outline_metrics, uncertainty_table, unit_of,
 )
+from tfsono.report import overlay
 from tfsono.report.plots import PREDICTION_COLOUR, REFERENCE_COLOUR
 from tfsono.report.tables import Metric, to_markdown
 
@@ -152,3 +153,42 @@ def test_agreement_is_drawn_for_every_method_also_without_a_case(tmp_path):
     assert table.rows[1][4] == pytest.approx(agreements["one"][measurements_of("mm")[1]]["bias"])
     agreement_figure(tmp_path / "a.png", agreements, "title")
     assert imread(tmp_path / "a.png")[..., :3].std() > 0.02
+
+
+# --- the overlay of a prediction
+
+
+@pytest.mark.parametrize("step", [1, 20])  # an image that is enlarged eight times, and one that is reduced
+def test_an_overlay_has_the_prediction_on_the_image_and_the_lines_below(tmp_path, step):
+    pixels = np.full((90 * step, 120 * step), 50.0)
+    ellipse = Ellipse((60.0 * step, 45.0 * step), 40.0 * step, 30.0 * step, 0.3)
+    mask = np.zeros(pixels.shape, bool)
+    mask[40 * step:50 * step, 45 * step:75 * step] = True
+    overlay.head_overlay(tmp_path / "a.png", pixels, mask, ellipse, ellipse.end_points(), ["HC", "x" * 300], "$a_ü$")
+    image = imread(tmp_path / "a.png")
+    above, scale = overlay.LINE + 10, overlay.WIDTH / pixels.shape[1]
+    assert image.shape == (above + 720 + 3 * overlay.LINE + 12, overlay.WIDTH, 3)
+
+    def nearest(points_px, colour):
+        """The largest distance in colour of a pixel near each point."""
+        columns, rows = np.rint((points_px + 0.5) * scale - 0.5).astype(int).T
+        near = [image[rows + above + y, columns + x] for x in (-1, 0, 1) for y in (-1, 0, 1)]
+        return np.abs(np.array(near) - to_rgb(colour)).sum(axis=-1).min(axis=0).max()
+
+    assert nearest(ellipse.contour(8)[1::2], overlay.ELLIPSE) < 0.02
+    for pair, colour in ((ellipse.end_points()[:2], overlay.OFD), (ellipse.end_points()[2:], overlay.BPD)):
+        assert nearest(pair, colour) < 0.02
+    edges = np.array([[50 * step, 40 * step - 0.5], [50 * step, 50 * step - 0.5], [45 * step - 0.5, 45 * step]])
+    assert nearest(edges, overlay.OUTLINE) < 0.3  # one pixel wide, so blended; the image is 1.3 away
+    assert np.allclose(image[above + 100, 100], 50 / 255, atol=0.01)
+    text = image[above + 720 + 2 * overlay.LINE:].max(axis=(0, 2))  # of the long line too, which is written smaller
+    assert text[overlay.MARGIN:-2 * overlay.MARGIN].max() > 0.5 and text[-overlay.MARGIN:].max() == 0
+
+
+def test_an_overlay_without_a_prediction_or_with_one_beyond_the_image(tmp_path):
+    pixels, nowhere = np.zeros((30, 40), np.uint8), np.full((4, 2), np.nan)
+    overlay.head_overlay(tmp_path / "none.png", pixels, None, None, nowhere)
+    assert imread(tmp_path / "none.png")[overlay.LINE + 10:-overlay.LINE].max() == 0
+    wide = Ellipse((20.0, 15.0), 1e12, 1e9, 0.0)
+    overlay.head_overlay(tmp_path / "wide.png", pixels, np.ones((30, 40), bool), wide, wide.end_points())
+    assert imread(tmp_path / "wide.png").shape[1] == overlay.WIDTH

@@ -96,7 +96,11 @@ def test_the_time_left_is_without_the_tracing(tmp_path, settings, monkeypatch, c
     assert recorder.left() == "25:52"  # 97 steps of 16 s
     assert capsys.readouterr().out.splitlines() == [
         "step 1/100  loss 0.2500  (traced in 1:00)", "step 2/100  loss 0.2500  49:00 left"]
-    recorder.record_seconds = [20.0, 10.0]  # the first one with the validation's tracing
+    recorder.record_seconds = [20.0]  # with the validation's tracing
+    assert recorder.left() == clock(97 * (32 - 20) / 2 + 2 * 20)
+    recorder.validate = lambda: (0.5, None)
+    assert recorder.left() == "at most " + clock(97 * (32 - 20) / 2 + 2 * 20)
+    recorder.record_seconds = [20.0, 10.0]
     assert recorder.left() == clock(97 * (32 - 30) / 2 + 2 * 10)
 
 

@@ -176,11 +176,15 @@ class Recorder(keras.callbacks.Callback):
         self.model.stop_training = self.stale()
 
     def left(self) -> str:
-        """The remaining time, from the steps after the first one and the fastest record: the firsts include tracing."""
+        """The remaining time, from the steps after the first one and the fastest record: the firsts include tracing.
+
+        After one record with a validation, whose tracing cannot be told apart, it is an upper limit and says so.
+        """
         steps, every = self.step - self.start - 1, self.schedule.record_every
         pace = (time.monotonic() - self.traced - sum(self.record_seconds)) / max(steps, 1)
         records = self.schedule.iterations // every - self.step // every
-        return clock(pace * (self.schedule.iterations - self.step) + records * min(self.record_seconds, default=0.0))
+        seconds = pace * (self.schedule.iterations - self.step) + records * min(self.record_seconds, default=0.0)
+        return "at most " * bool(self.validate and records and len(self.record_seconds) == 1) + clock(seconds)
 
     def stale(self) -> bool:
         """Whether early stopping applies: the score has not improved for that many records."""

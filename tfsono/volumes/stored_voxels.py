@@ -21,7 +21,8 @@ from tfsono.volumes.limits import check_voxels
 AT_END = -1
 """An offset: the voxels are the last bytes of the file."""
 
-_ZLIB_OR_GZIP = 47
+_ZLIB_OR_GZIP, _GZIP = 47, b"\x1f\x8b"
+_PIECE_BYTES = 1 << 20
 _LONGEST_TEXT = 32
 """Letters of a number with the space behind it, in voxels that are written as text."""
 
@@ -83,15 +84,11 @@ class StoredVoxels:
         with open_regular(file) as stream:
             self._seek(stream, 0)
             stored = self._stored_bytes(stream, needed)
-            content = stream.read(stored)
-        if len(content) < stored:
-            raise self._short(file, len(content), stored)
-        try:
-            unpacked = _inflate(content, needed)
-        except (zlib.error, ValueError) as error:
-            raise UserError(f"{file}: the compressed voxels must be sound; found {error}; copy or save it again"
-                            ) from None
-        return np.frombuffer(unpacked, self.dtype, offset=self.skipped_bytes)
+            try:
+                return _inflated(stream, stored, needed)[self.skipped_bytes:].view(self.dtype)
+            except (zlib.error, ValueError) as error:
+                raise UserError(f"{file}: the compressed voxels must be sound; found {error}; copy or save it again"
+                                ) from None
 
     def _stored_bytes(self, stream: BinaryIO, needed: int) -> int:
         """What the header says, else what is left; no stream is much longer than what it holds."""
@@ -100,6 +97,8 @@ class StoredVoxels:
         if stored > needed + needed // 100 + (1 << 20) or left > stored + (1 << 20):
             raise UserError(f"{stream.name}: must hold {needed} bytes of voxels, compressed in {stored}; found {left} "
                             "bytes; save it again")
+        if left < stored:
+            raise self._short(stream.name, left, stored)
         return stored
 
     def _numbers(self) -> np.ndarray:
@@ -162,25 +161,35 @@ class StoredVoxels:
                          f"{needed}, so it is truncated; copy it again")
 
 
-def _inflate(content: bytes, needed: int) -> bytes:
-    """The stream, or the gzip streams one after the other, to the end; ValueError where that is not `needed` bytes."""
-    parts, found = [], 0
-    while True:
-        stream = zlib.decompressobj(_ZLIB_OR_GZIP)
-        parts.append(stream.decompress(content, needed - found + 1))
-        found += len(parts[-1])
-        if found > needed:
+def _inflated(file: BinaryIO, stored: int, needed: int) -> np.ndarray:
+    """`needed` bytes of the next `stored` ones: a stream, or gzip streams one after the other, to the end.
+
+    Piece by piece, as zlib's own buffer for all of it takes a tenth longer.
+
+    Raises:
+        ValueError: it holds another number of bytes, or does not end where it should.
+        zlib.error: it is damaged.
+    """
+    values, found, piece = np.empty(needed, np.uint8), 0, b""
+    stream = zlib.decompressobj(_ZLIB_OR_GZIP)
+    while stored or piece:
+        if not piece:
+            piece = file.read(min(stored, _PIECE_BYTES))
+            stored -= len(piece)
+        if stream.eof:
+            if not piece.startswith(_GZIP[:len(piece)]):
+                raise ValueError(f"{len(piece) + stored} bytes behind the end of the stream")
+            stream = zlib.decompressobj(_ZLIB_OR_GZIP)
+        part = stream.decompress(piece, needed - found + 1)
+        if found + len(part) > needed:
             raise ValueError(f"more than the {needed} bytes that the header declares")
-        if not stream.eof:
-            raise ValueError(f"{found} bytes of {needed}, and no end of the stream: it is truncated")
-        content = stream.unused_data
-        if not content.startswith(b"\x1f\x8b"):
-            break
+        values[found:found + len(part)] = np.frombuffer(part, np.uint8)
+        found, piece = found + len(part), stream.unused_data
+    if not stream.eof:
+        raise ValueError(f"{found} bytes of {needed}, and no end of the stream: it is truncated")
     if found < needed:
         raise ValueError(f"{found} bytes of {needed}")
-    if content:
-        raise ValueError(f"{len(content)} bytes behind the end of the stream")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return values
 
 
 def data_file(path: Path, name: str) -> Path:

@@ -6,11 +6,12 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from tfsono import __version__
 from tfsono.config import Parser, add_config_arguments, add_json, add_speed, choose, settings_from
 from tfsono.configs.hip import HIP
-from tfsono.errors import UserError, run_command
+from tfsono.errors import UserError, end_at_once, run_command
 from tfsono.locks import locked
 from tfsono.progress import json_lines
 from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
@@ -20,10 +21,10 @@ from tfsono.systems import NAMES, system
 RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_bad": "--exclude_bad"}
 
 
-def main() -> int:
-    """Runs the command line; any error is one line, and an exit status of `run_command`."""
+def main() -> NoReturn:
+    """Runs the command line; any error is one line, and an exit status of `run_command`. Ends the process."""
     own_settings()
-    return run_command(lambda: run(sys.argv[1:]))
+    end_at_once(run_command(lambda: run(sys.argv[1:])))
 
 
 def run(argv: list[str]) -> int | None:
@@ -289,4 +290,4 @@ def _demo(arguments) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -90,8 +90,10 @@ def _line(image: np.ndarray, points_px: np.ndarray, scale: float, colour: str, w
 def _write(draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], colour: str) -> None:
     """One line of text, its middle at a height; smaller where it would not fit."""
     if text:
-        share = min(1, (WIDTH - 2 * MARGIN) / _font(LETTER).getlength(text))
-        draw.text(place, text, colour, _font(LETTER * share), anchor="lm")
+        size = LETTER
+        for _ in range(3):  # small letters are not quite in proportion
+            size *= min(1, (WIDTH - 2 * MARGIN) / _font(size).getlength(text))
+        draw.text(place, text, colour, _font(size), anchor="lm")
 
 
 @functools.lru_cache(16)

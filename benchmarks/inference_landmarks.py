@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("system", choices=(*NAMES, "head"))
     parser.add_argument("--variant", default="", help="a variant of the system; without, its first")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--folded", action="store_true",
+                        help="moving statistics in the convolutions, as `predict` and `export` have them")
     parser.add_argument("--slices", type=int, default=284, help="femur: of the first stage")
     parser.add_argument("--operations", type=int, default=0, help="print so many of the slowest operations")
     parser.add_argument("--images", type=int, default=200, help="head")
@@ -64,9 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     config = dataclasses.replace(config, landmark_names=NAMES[arguments.system])
     if arguments.system == "femur":
         config = dataclasses.replace(config, label_names=("femur",))
-        parts = femur_parts(config, arguments.slices)
+        parts = femur_parts(config, arguments.slices, arguments.folded)
     else:
-        parts = (pose_parts if arguments.system == "pose" else face_parts)(config)
+        parts = (pose_parts if arguments.system == "pose" else face_parts)(config, arguments.folded)
     rate = product_rate("float32" if arguments.precision == "float32" else "bfloat16")
     print(f"a matrix product in {arguments.precision}: {rate / 1e9:.0f} billion multiplications a second")
     for part in parts:
@@ -94,16 +96,23 @@ def volume_of(size):
     return np.random.default_rng(0).normal(100, 30, size).astype("float32")
 
 
-def femur_parts(config, slices: int) -> list[Part]:
+def as_tested(network, fold: bool):
+    from tfsono.layers.folding import folded
+
+    return folded(network) if fold else network
+
+
+def femur_parts(config, slices: int, fold: bool) -> list[Part]:
     """The first stage alone, and the second in the paper's mean region, as an untrained mask is noise."""
     from tfsono.geometry.regions import Box, network_grid
     from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
     from tfsono.models.femur import build
 
     first = dataclasses.replace(config, network="unet_roi")
-    finder = SliceModule(RegionFinder(build(first), first.stride, first.slice_batch, first.roi_smallest_part))
-    module = FemurModule(RegionReader(build(config), config.stride, config.roi_margin, config.roi_ratio,
-                                      config.heatmap_decode), None)
+    finder = SliceModule(RegionFinder(as_tested(build(first), fold), first.stride, first.slice_batch,
+                                      first.roi_smallest_part))
+    module = FemurModule(RegionReader(as_tested(build(config), fold), config.stride, config.roi_margin,
+                                      config.roi_ratio, config.heatmap_decode), None)
     spacing, volume = config.phantom_spacing_mm, volume_of((*config.phantom_size[:2], slices))
     box = [0, 0, 0, *(side - config.roi_margin for side in full_size.FEMUR_REGION)]  # enlarged on one side alone
     region, small = volume_of(config.phantom_size), volume_of(SMALL)
@@ -116,17 +125,17 @@ def femur_parts(config, slices: int) -> list[Part]:
              multiplications(module.reader.network, (1, *grid, 1)))]
 
 
-def pose_parts(config) -> list[Part]:
+def pose_parts(config, fold: bool) -> list[Part]:
     """The whole graph, and the input and the network alone."""
     from tfsono.inference.pose import PoseModule
     from tfsono.models.pose import build
     from tfsono.systems.pose import reader_of
 
-    module = PoseModule(reader_of(build(config), config))
+    module = PoseModule(reader_of(as_tested(build(config), fold), config))
     return parts_of(config, module)
 
 
-def face_parts(config) -> list[Part]:
+def face_parts(config, fold: bool) -> list[Part]:
     """As `pose_parts`, with a prior of random faces and a bias towards the background, as in a trained network."""
     import numpy as np
 
@@ -140,7 +149,7 @@ def face_parts(config) -> list[Part]:
     network = build(config)
     full_size.background_first(network, config)
     prior = prior_of(faces, config.landmark_names) if config.boxes else None
-    return parts_of(config, FaceModule(reader_of(network, config), prior))
+    return parts_of(config, FaceModule(reader_of(as_tested(network, fold), config), prior))
 
 
 def parts_of(config, module) -> list[Part]:

@@ -1,4 +1,4 @@
-"""Milliseconds to read sound files: volumes by format, a DICOM series, a cache, and a dataset by `audit` and `cache`.
+"""Milliseconds of processor time to read sound files: by format, a DICOM series, a cache, a dataset by two commands.
 
     python benchmarks/reading.py [--repeats 7] [--dataset DIR]
 
@@ -7,7 +7,8 @@ It takes any version of tfsono that PYTHONPATH names, so that two can be compare
     PYTHONPATH=OLD python benchmarks/reading.py; PYTHONPATH=NEW python benchmarks/reading.py
 
 Volumes have 300 x 200 x 100 voxels of 16 bits, speckle around smooth tissue. Each time is the median of the repeats, in
-one process, with the files in the system's cache. The first read of a case compares it with its checksum, later ones
+one process, with the files in the system's cache; of the process alone (`time.process_time`), so that other programs on
+the machine matter less. The first read of a case compares it with its checksum, later ones
 of the process do not. `audit` and `cache` are the commands, on the dataset's copy in a temporary folder.
 """
 
@@ -51,12 +52,12 @@ def volume(seed: int = 0) -> sitk.Image:
 
 
 def show(name: str, read: Callable[[], object], repeats: int) -> None:
-    """Prints the median time; one time before them is not counted."""
+    """Prints the median processor time; one time before them is not counted."""
     times = []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = time.process_time()
         read()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     print(f"{name:28} {statistics.median(times[1:]):9.1f} ms", flush=True)
 
 

@@ -163,6 +163,13 @@ def test_the_status_of_a_command_and_of_its_parser(capsys):
         run_command(raising(SystemExit(2)))
 
 
+def test_the_end_at_once_is_after_the_exit_handlers_and_all_output():
+    code = ("import atexit, sys; from tfsono.errors import end_at_once; atexit.register(print, 'handler')\n"
+            "print('out'); print('err', end='', file=sys.stderr); end_at_once(3); print('never')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\nhandler\n", "err")
+
+
 def test_handlers_are_put_back():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], sys.unraisablehook
     run_command(lambda: None)

@@ -6,11 +6,12 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from tfsono import __version__
 from tfsono.config import Parser, add_config_arguments, add_json, add_speed, choose, settings_from
 from tfsono.configs.hip import HIP
-from tfsono.errors import UserError, run_command
+from tfsono.errors import UserError, end_at_once, run_command
 from tfsono.locks import locked
 from tfsono.progress import json_lines
 from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
@@ -22,10 +23,10 @@ OF_PHANTOMS = ("phantom_size", "phantom_spacing_mm", "phantom_weeks", "phantom_r
                "phantom_pixel_size_mm")
 
 
-def main() -> int:
-    """Runs the command line; any error is one line, and an exit status of `run_command`."""
+def main() -> NoReturn:
+    """Runs the command line; any error is one line, and an exit status of `run_command`. Ends the process."""
     own_settings()
-    return run_command(lambda: run(sys.argv[1:]))
+    end_at_once(run_command(lambda: run(sys.argv[1:])))
 
 
 def run(argv: list[str]) -> int | None:
@@ -295,4 +296,4 @@ def _demo(arguments) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 USERS, OURS = 2, 70
 """Exit statuses: a user's file, disk or memory is the cause; a fault of this package (EX_SOFTWARE of sysexits.h)."""
@@ -74,6 +75,15 @@ def run_command(main: Callable[[], int | None]) -> int:
     except BaseException as error:
         return _ended(error, arrived)
     return _ended(KeyboardInterrupt(), arrived) if arrived else status
+
+
+def end_at_once(status: int) -> NoReturn:
+    """Ends the process after its exit handlers, without the second in which Python destroys TensorFlow's objects."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, a full disk, or none
+            stream.flush()
+    os._exit(status)
 
 
 def printable(text: object) -> str:

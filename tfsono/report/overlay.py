@@ -63,11 +63,11 @@ def _drawn(pixels: np.ndarray, mask: np.ndarray | None, ellipse: Ellipse | None,
                       interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
     image = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     if ellipse is not None:
-        _line(image, ellipse.contour(360), scale, ELLIPSE, width=2, closed=True)
+        _line(image, ellipse.contour(360), scale=scale, colour=ELLIPSE, width=2, closed=True)
     if mask is not None:  # on the ellipse and thinner, so that both are seen where they agree
         inside = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_LINEAR) > 127
         outlines = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-        cv2.drawContours(image, outlines, -1, ImageColor.getrgb(OUTLINE), 1, cv2.LINE_AA)
+        cv2.drawContours(image, outlines, -1, color=ImageColor.getrgb(OUTLINE), thickness=1, lineType=cv2.LINE_AA)
     if points_px is not None:
         arm = 8 / scale
         for pair, colour in ((points_px[:2], OFD), (points_px[2:], BPD)):
@@ -84,14 +84,17 @@ def _line(image: np.ndarray, points_px: np.ndarray, scale: float, colour: str, w
     places = np.clip((points_px + 0.5) * scale - 0.5, -10 * TALLEST, 10 * TALLEST)
     if np.isfinite(places).all():
         fixed = np.rint(places * 2**STEPS).astype(np.int32)
-        cv2.polylines(image, [fixed], closed, ImageColor.getrgb(colour), width, cv2.LINE_AA, STEPS)
+        cv2.polylines(image, [fixed], isClosed=closed, color=ImageColor.getrgb(colour), thickness=width,
+                      lineType=cv2.LINE_AA, shift=STEPS)
 
 
 def _write(draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], colour: str) -> None:
     """One line of text, its middle at a height; smaller where it would not fit."""
     if text:
-        share = min(1, (WIDTH - 2 * MARGIN) / _font(LETTER).getlength(text))
-        draw.text(place, text, colour, _font(LETTER * share), anchor="lm")
+        size = LETTER
+        for _ in range(3):  # small letters are not quite in proportion
+            size *= min(1, (WIDTH - 2 * MARGIN) / _font(size).getlength(text))
+        draw.text(place, text, colour, _font(size), anchor="lm")
 
 
 @functools.lru_cache(16)

@@ -53,7 +53,7 @@ def batches_of(system: str, steps: int, *arguments) -> list:
     """The first batches (image, targets) that a training of these arguments gives its network; nothing is trained."""
     kept = []
 
-    def fit(run, network, batches, schedule, validate=None, settle=None):
+    def fit(run, network, batches, *schedule, **settle):
         kept.extend(batches(range(steps)).as_numpy_iterator())
 
     with pytest.MonkeyPatch.context() as patch:

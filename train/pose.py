@@ -130,7 +130,7 @@ def compiled(network, config: PoseConfig):
 
 
 def validation(network, run, cache) -> tuple:
-    """The mean radial error of the landmarks of the held-out cases, mm; nothing to settle; and a remark on their maps.
+    """The mean radial error of the landmarks of the held-out cases, mm; and a remark on their maps.
 
     Without such cases the remark is on the maps of two training cases.
     """
@@ -149,7 +149,7 @@ def validation(network, run, cache) -> tuple:
         return watched.remark()
 
     validate = (lambda: mean_radial_error(watched, cache, names)) if names else None
-    return schedule_of(config, MEAN_RADIAL_ERROR), validate, None, remark
+    return schedule_of(config, MEAN_RADIAL_ERROR), validate, remark
 
 
 if __name__ == "__main__":

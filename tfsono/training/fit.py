@@ -75,8 +75,8 @@ def set_seed(seed: int, deterministic: bool) -> None:
 
 
 def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Dataset], schedule: Schedule,
-        validate: Validate | None = None, settle: Callable[[], None] | None = None,
-        remark: Callable[[], str] | None = None) -> None:
+        validate: Validate | None = None, remark: Callable[[], str] | None = None,
+        settle: Callable[[], None] | None = None) -> None:
     """Trains a compiled network from its last record to the end.
 
     Args:
@@ -85,8 +85,8 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       batches: gives the dataset of a range of steps.
       schedule: its length.
       validate: gives the network's validation score and an image of one case; None without validation cases.
-      settle: called before each record, to change what training does not depend on, such as moving averages.
       remark: gives what else a record prints, after `validate`; "" for nothing.
+      settle: called before each record, to change what training does not depend on, such as moving averages.
     """
     if run.finished:
         print(f"{run.folder}: already finished; nothing to do")

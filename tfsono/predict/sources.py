@@ -80,7 +80,7 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
 
 
 def _model_files(source: Path) -> list[Path]:
-    """An export's manifest, which holds the checksums of the others; a run's config, weights, and what belongs to them."""
+    """An export's manifest, which holds the checksums of the others; a run's config, weights and what was measured."""
     from tfsono.export import MANIFEST
 
     if is_exported(source):

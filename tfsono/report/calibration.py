@@ -27,7 +27,7 @@ NOTE = (
     "Of the landmarks with a reference, each in each run: the mean probability of an error below {limit:g} mm, and the "
     "share with one. Brier: the mean squared difference of probability and outcome, and what the share itself gives as "
     "probability of all. ECE: the mean distance of probability and share in ten bins. Flagged: the landmarks below "
-    "50 %, of those with a larger and of those with a smaller error. The probabilities were fitted to validation cases.")
+    "50 %, of those with a larger and of those with a smaller error. Probabilities are fitted to validation cases.")
 SPREAD_NOTE = (
     "Spread: the standard deviation of the members (over one less than their number) around their mean, of points in "
     "three dimensions or of lengths. Errors are the ensemble's, of lengths absolute. Mean ± standard deviation over "

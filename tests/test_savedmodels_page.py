@@ -226,7 +226,7 @@ def test_the_mask_is_the_postprocessed_arg_max(name, runs):
 
 
 @pytest.mark.parametrize("name", ["femur", "pose", "face"])
-def test_points_are_the_same(name, runs, models, given, tmp_path):
+def test_points_are_the_same(name, runs, models, given, tmp_path, monkeypatch):
     files = [predicted(source[name], given, tmp_path / out, name) / "case.mrk.json"
              for source, out in ((runs, "run"), (models, "model"))]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -240,22 +240,23 @@ def test_points_are_the_same(name, runs, models, given, tmp_path):
     loaded, _ = load_exported(models[name])
     for output, value in module(volume, SPACING_MM).items():
         assert np.array_equal(value.numpy(), loaded(volume, SPACING_MM)[output].numpy(), equal_nan=True), output
+    tables = [file.with_name("landmarks.csv") for file in files]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    if name == "pose":
+        check_confidence(models[name], loaded, tables[0], given, tmp_path, monkeypatch)
 
 
-def test_the_lines_of_confidence_are_those_of_predict(runs, models, given, tmp_path, monkeypatch):
-    for source, out in ((runs, "run"), (models, "model")):
-        predicted(source["pose"], given, tmp_path / out, "pose")
-    assert (tmp_path / "run" / "landmarks.csv").read_bytes() == (tmp_path / "model" / "landmarks.csv").read_bytes()
-    with open(tmp_path / "run" / "landmarks.csv", encoding="utf-8") as file:
-        written = [float(row["probability"]) for row in csv.DictReader(file)]
-    page = json.loads(run_snippet("confidence.py", tmp_path, models["pose"], given / "case.nii.gz"))
-    np.testing.assert_allclose(page["probability"], written, atol=2e-4)
-    assert set(page) == {"probability"} and 0 < min(written) < max(written) < 1
-    loaded = tf.saved_model.load(str(models["pose"]))
+def check_confidence(folder, loaded, written, given, tmp_path, monkeypatch):
+    """The page's lines against the probabilities that `predict` wrote, and against members solved by hand."""
+    page = json.loads(run_snippet("confidence.py", tmp_path, folder, given / "case.nii.gz"))
+    with open(written, newline="", encoding="utf-8") as file:
+        expected = [float(row["probability"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(page["probability"], expected, atol=2e-4)
+    assert set(page) == {"probability"} and 0 < min(expected) < max(expected) < 1
     members = {"spread_mm": tf.constant([1.0, 2.0]),  # 10 and 12 voxels along LPS x, which are the file's z of 1.1 mm
                "member_points_vox": tf.constant([[[0.0, 0, 0], [10, 0, 0]], [[2, 0, 0], [14, 0, 0]]])}
     monkeypatch.setattr(tf.saved_model, "load", lambda folder: lambda *given: {**loaded(*given), **members})
-    page = json.loads(run_snippet("confidence.py", tmp_path, models["pose"], given / "case.nii.gz"))
+    page = json.loads(run_snippet("confidence.py", tmp_path, folder, given / "case.nii.gz"))
     assert page["spread_mm"] == [1, 2] and page["length_spread_mm"] == pytest.approx(2.2 / 2**0.5, abs=1e-4)
 
 

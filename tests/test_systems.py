@@ -27,6 +27,7 @@ from tfsono.systems.demo_words import DemoWords
 from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
 from tfsono.volumes.image import Volume, write_volume
+from wiring import eagerly
 
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = ("load_runs", "module_of", "check_together", "bare_networks", "manifest_of", "outputs", "predictor",
@@ -202,11 +203,11 @@ def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
 
 
 def check_members(one, folders, given, both):
-    """The members' points are those of each run alone, in one region, and the spread is theirs."""
-    single = [one.load_runs([folder])[1](*given) for folder in folders]
-    if "box" not in both or np.array_equal(single[0]["box"], single[1]["box"]):
-        for member, alone in zip(both["member_points_vox"], single, strict=True):
-            np.testing.assert_allclose(member, alone["points_vox"].numpy(), atol=1e-3)
+    """The members' points are those of each run alone, in the whole volume, and the spread is theirs."""
+    with eagerly():
+        for member, folder in zip(both["member_points_vox"], folders, strict=True):
+            alone = one.load_runs([folder])[1](*given)["points_vox"].numpy()
+            np.testing.assert_allclose(member, alone, atol=1e-3)
     points = both["member_points_vox"] * given[1]
     apart = np.linalg.norm(points[0] - points[1], axis=-1)
     assert apart.max() > 1
@@ -231,15 +232,27 @@ def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
               for out in ("runs", "export", "alone")}
     for runs, export in zip(tables["runs"], tables["export"], strict=True):
         np.testing.assert_allclose(export, runs, atol=2e-3)
-    assert np.abs(tables["runs"][1] - tables["alone"][1]).max() > 1
+    places = [places_of(tmp_path / out / "landmarks.csv") for out in ("runs", "alone")]
+    assert np.abs(places[0] - places[1]).max() > 1
+    for name in ("landmarks.csv", "segments.csv"):
+        spread = {out: [row["spread_mm"] for row in rows_of(tmp_path / out / name)] for out in ("runs", "alone")}
+        assert all(float(value) >= 0 for value in spread["runs"]) and set(spread["alone"]) == {""}
     with pytest.raises(UserError, match="was exported"):
         predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=(str(exported),)))
 
 
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def places_of(path):
+    return np.array([[float(row[f"{axis}_mm"]) for axis in "xyz"] for row in rows_of(path)])
+
+
 def numbers(path):
     """All numbers of a table."""
-    with open(path, newline="", encoding="utf-8") as file:
-        found = [value for row in csv.DictReader(file) for value in row.values()]
+    found = [value for row in rows_of(path) for value in row.values()]
     return np.array([float(value) for value in found if value.replace(".", "").replace("-", "").isdigit()])
 
 

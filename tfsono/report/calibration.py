@@ -27,7 +27,7 @@ NOTE = (
     "Of the landmarks with a reference, each in each run: the mean probability of an error below {limit:g} mm, and the "
     "share with one. Brier: the mean squared difference of probability and outcome, and what the share itself gives as "
     "probability of all. ECE: the mean distance of probability and share in ten bins. Flagged: the landmarks below "
-    "50 %, of those with a larger and of those with a smaller error. The probabilities were fitted to validation cases.")
+    "50 %, of those with a larger and of those with a smaller error. Probabilities are fitted to validation cases.")
 SPREAD_NOTE = (
     "Spread: the standard deviation of the members (over one less than their number) around their mean, of points in "
     "three dimensions or of lengths. Errors are the ensemble's, of lengths absolute. Mean ± standard deviation over "
@@ -115,7 +115,7 @@ def _draw(axes: Axes, bins: Sequence[Bin], title: str, limit: float) -> None:
     ends = np.abs(np.array([[one.low, one.high] for one in bins]).T - y)
     axes.errorbar(x, y, ends, color=COLOUR, marker="o", markersize=5, linewidth=1.2, capsize=2)
     for one in bins:
-        axes.annotate(str(one.count), (one.predicted, one.observed), (5, -11), textcoords="offset points", fontsize=8)
+        axes.annotate(str(one.count), (one.predicted, one.observed), (6, 4), textcoords="offset points", fontsize=8)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), ylabel=f"share below {limit:g} mm")
     axes.set_title(title, loc="left", parse_math=False)
     axes.grid(color="#e2e2e2", linewidth=0.6)

@@ -17,7 +17,7 @@ from tfsono.errors import UserError
 from tfsono.systems.femur import first_stage_of, load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
-from wiring import script
+from wiring import eagerly, script
 
 
 def rows_of(path):
@@ -30,8 +30,8 @@ def train(place, name, *more, cache="small.h5", graphs=False):
                                            *TINY_FEMUR, *map(str, more)])
 
 
-def evaluate(place, names, out, *more, cache="small.h5"):
-    script("evaluate", "femur", graphs=True).main(["--data", str(place / cache), "--runs", *(
+def evaluate(place, names, out, *more, cache="small.h5", graphs=False):
+    script("evaluate", "femur", graphs).main(["--data", str(place / cache), "--runs", *(
         str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
 
 
@@ -55,7 +55,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(place):
-    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results")
+    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results", graphs=True)
     return place / "results"
 
 
@@ -112,14 +112,12 @@ def test_cases_pages_and_figures(results):
     assert set(read_landmarks(folder / f"{row['case']}.mrk.json")) == set(NAMES)
 
 
-def test_an_evaluation_is_read_back(place, results, capsys):
-    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results")
+def test_in_reference_boxes_the_same_runs_are_other_rows(place, capsys):
+    for _ in range(2):  # the second time they are read back
+        capsys.readouterr()
+        evaluate(place, ("roi", "brndc"), "boxes", "--region", "reference", "--set", "fill_holes=false",
+                 "heatmap_decode=wide_centroid")
     assert " left" not in capsys.readouterr().out
-
-
-def test_in_reference_boxes_the_same_runs_are_other_rows(place):
-    evaluate(place, ("roi", "brndc"), "boxes", "--region", "reference", "--set", "fill_holes=false",
-             "heatmap_decode=wide_centroid")
     rows, words = rows_of(place / "boxes" / "cases.csv"), "fill_holes false, heatmap_decode wide_centroid"
     assert {(row["method"], row["region"]) for row in rows} == {
         (f"Unet-ROI, {words}", "found by the first stage"), (f"BRNDC, in reference boxes, {words}", "reference box")}
@@ -174,6 +172,7 @@ def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
 
 
 @pytest.mark.parametrize("run", ["roi", "unet_s", "unet_l"])
+@eagerly()
 def test_networks_of_one_output_predict_it(place, run):
     volume = place / "dataset" / "images" / "bone_2.nii.gz"
     assert tfsono(["predict", str(place / "runs" / run), str(volume), "--out", str(place / f"only_{run}")]) == 0

@@ -61,7 +61,8 @@ def place(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("name", [*EVALUATED, *OTHERS])
+@pytest.mark.parametrize("name", [*EVALUATED, *(
+    pytest.param(name, marks=[pytest.mark.slow] if name == "attention_pyramid" else []) for name in OTHERS)])
 def test_every_network_trains_and_is_validated(place, name):
     run = place / "runs" / name
     if name in OTHERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import inspect
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from tfsono.systems.demo_words import DemoWords
 from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
 from tfsono.volumes.image import Volume, write_volume
+from wiring import eagerly
 
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = ("load_runs", "module_of", "check_together", "bare_networks", "manifest_of", "outputs", "predictor",
@@ -117,6 +119,7 @@ def random_weights(run, kind, seed):
     record_files(run.folder)
 
 
+@functools.cache
 def outputs_of(place, kind, *seeds) -> dict:
     """The outputs of the network of runs of these seeds for one image."""
     one = system(KINDS[kind][0])
@@ -173,17 +176,26 @@ def test_two_second_stages_share_the_proposals_of_the_mean_first_stage(place):
     np.testing.assert_allclose(both["proposal_offsets"][:, shown], expected[:, shown], atol=1e-5)
 
 
+@functools.cache
+def exported(place, kind) -> Path:
+    """The SavedModel of two runs."""
+    options = Options(ensemble_with=(str(place / f"{kind}_1"),))
+    return export_run(place / f"{kind}_0", place / f"{kind}_model", options)
+
+
 @pytest.mark.parametrize("kind", ["hip", "brndc", "land", "rpn", "unet"])
-def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
+def test_the_export_of_two_runs_is_their_module(place, kind):
+    """The module is not traced once more for this: it runs eagerly."""
     one, folders = system(KINDS[kind][0]), [place / f"{kind}_{seed}" for seed in (0, 1)]
-    options = Options(ensemble_with=(str(folders[1]),))
-    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", options))
+    module, manifest = load_exported(exported(place, kind))
     assert [run["run"] for run in manifest["together_with"]] == [folders[1].name]
     random = np.random.default_rng(0)
     given = [random.uniform(0, 255, (70, 90)).astype(np.float32)]
     if kind != "unet":
         given = [random.normal(60, 20, (19, 17, 18)).astype(np.float32), np.float32([1, 1.1, 0.9])]
-    both, found = one.load_runs(folders)[1](*given), module(*given)
+    found = module(*given)
+    with eagerly():
+        both = one.load_runs(folders)[1](*map(tf.constant, given))
     assert set(found) == set(both)
     for name, value in both.items():
         np.testing.assert_allclose(found[name].numpy(), value.numpy(), atol=1e-4, err_msg=name)
@@ -200,8 +212,8 @@ def test_modules_of_images_give_the_mean_probability(place):
 
 def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
     first, second = place / "land_0", str(place / "land_1")
-    exported = export_run(first, tmp_path / "model", Options(ensemble_with=(second,)))
-    for source, others, out in ((first, (second,), "runs"), (exported, (), "export"), (first, (), "alone")):
+    for source, others, out in ((first, (second,), "runs"), (exported(place, "land"), (), "export"),
+                                (first, (), "alone")):
         assert predict(source, [place / "volume.nii.gz"], tmp_path / out, Options(ensemble_with=others)) == 0
     tables = {out: [numbers(tmp_path / out / name) for name in system("pose").outputs().tables]
               for out in ("runs", "export", "alone")}
@@ -209,7 +221,8 @@ def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
         np.testing.assert_allclose(export, runs, atol=2e-3)
     assert np.abs(tables["runs"][1] - tables["alone"][1]).max() > 1
     with pytest.raises(UserError, match="was exported"):
-        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=(str(exported),)))
+        others = (str(exported(place, "land")),)
+        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=others))
 
 
 def numbers(path):

@@ -77,7 +77,7 @@ class SliceModule(tf.Module):
         self.network = finder.network  # so that its variables are tracked
         self.spacing_mm = tuple(spacing_mm)
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """{"mask": [X, Y, Z] uint8, "box": [6] int32, first and last + 1 voxel of each axis, "found": boolean}.
 
@@ -109,7 +109,7 @@ class FemurModule(tf.Module):
         self.networks = [reader.network] + ([finder.network] if finder else [])  # so that their variables are tracked
         self.spacing_mm = tuple(spacing_mm)
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """The prediction on the grid of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
@@ -126,7 +126,7 @@ class FemurModule(tf.Module):
             box, found = box_of_mask(self.finder, slice_mask(self.finder, volume[:, :, ::self.finder.every]), size[2])
         return {**self._native(self._read(volume, box), size, native), "box": box_on(box, size, native), "found": found}
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
+    @tf.function(input_signature=[VOLUME, SPACING_MM, BOX], autograph=False)
     def predict_in(self, volume, spacing_mm, box):
         """As `__call__`, in a given box: [6] int32, first and last + 1 voxel, before it is enlarged."""
         native = tf.shape(volume)

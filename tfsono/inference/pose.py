@@ -63,7 +63,7 @@ class PoseModule(tf.Module):
         self.reader = reader
         self.network = reader.network  # so that its variables are tracked
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """{"points_vox": [K, 3], "peaks": [K]} float32 of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
@@ -109,7 +109,7 @@ class PoseRefiner:
         """Raises `UserError` where the atlas set is not of the network's landmarks."""
         self.reader = module.reader
         self.refiner = Refiner(module.network, atlas_set, settings)
-        self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM])
+        self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM], autograph=False)
 
     def __call__(self, volume, spacing_mm) -> RefinedPose:
         """The refined prediction; the arguments of a `PoseModule`."""

@@ -23,7 +23,7 @@ def pytest_collection_finish() -> None:
     """Under xdist objects of the imports are never looked through again, and graphs run as they were traced.
 
     Optimising a graph takes half of its first call, and most have no second one here. Graphs of every system are
-    optimised in test_stored_models.py, in processes of commands, and where pytest runs without xdist.
+    optimised in test_stored_models.py, in commands of their own process, and where pytest runs without xdist.
     """
     gc.freeze()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -36,7 +36,7 @@ def optimise_graphs(wanted: bool) -> None:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not wanted})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def optimised_graphs() -> Iterator[None]:
     """Graphs run as at users."""
     optimise_graphs(True)

@@ -194,6 +194,7 @@ def test_every_manifest_has_the_same_entries_and_the_page_names_them(models, ope
         functions = set(manifest["functions"])
         assert functions - {"serving_default"} == {name for name in ("probabilities", "predict_in", "sample")
                                                    if hasattr(opened("model", key), name)}
+    assert read_manifest(models["femur"])["network"]["first_stage"]
     table = set(re.findall(r"`(\w+)`", PAGE.split("## The manifest")[1].split("`tfsono predict`")[0]))
     assert KEYS - {"format_version"} <= table
 
@@ -231,6 +232,8 @@ def test_the_mask_is_the_postprocessed_arg_max(name, opened, monkeypatch):
 def test_points_are_the_same(name, predicted, opened, models, given, tmp_path):
     files = [predicted(kind, name) / "case.mrk.json" for kind in ("run", "model")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    for table in system(name).outputs().tables:
+        assert (files[0].parent / table).read_bytes() == (files[1].parent / table).read_bytes(), table
     page = json.loads(run_snippet("points.py", tmp_path, models[name], given / "case.nii.gz"))
     expected = read_landmarks(files[0])
     assert page and set(page) <= set(expected)

@@ -110,11 +110,18 @@ def make_run(folder, kind, **changes):
                     {"dataset": "phantom", "cases": ["a", "b"], "labels": labels, "landmarks": landmarks})
 
 
+@functools.cache
+def built(kind, config):
+    """A network and its first weights."""
+    keras.utils.set_random_seed(0)
+    network = KINDS[kind][2](config)
+    return network, network.get_weights()
+
+
 def random_weights(run, kind, seed):
-    keras.utils.set_random_seed(seed)
-    network, random = KINDS[kind][2](run.config), np.random.default_rng(seed)
+    (network, first), random = built(kind, run.config), np.random.default_rng(seed)
     network.set_weights([weight if weight.ndim < 2 else weight + random.normal(0, 0.2, weight.shape)
-                         for weight in network.get_weights()])
+                         for weight in first])
     network.save_weights(run.folder / "last.weights.h5")
     record_files(run.folder)
 

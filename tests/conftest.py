@@ -16,7 +16,7 @@ os.environ["MPLBACKEND"] = "Agg"
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads only wait for each other
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    gc.set_threshold(50_000, 10, 10)  # tracing makes objects by the hundred thousand: a twentieth of the time
+    gc.set_threshold(50_000, 10, 4)  # tracing makes objects by the hundred thousand: a twentieth of the time
 
 
 def pytest_collection_finish() -> None:

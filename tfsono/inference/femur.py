@@ -133,7 +133,7 @@ class FemurModule(tf.Module):
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
         size = tf.shape(volume)
         found = self._native(self._read(volume, box_on(box, native, size)), size, native)
-        return {**found, "box": box, "found": tf.constant(True)}
+        return {**found, "box": tf.convert_to_tensor(box), "found": tf.constant(True)}
 
     def _read(self, volume, box):
         """The second stage in a box of the volume, enlarged and clipped at its border."""

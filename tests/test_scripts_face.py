@@ -141,7 +141,7 @@ def exported(place):
     return place / "saved_model"
 
 
-@pytest.mark.parametrize("name", ["ig_ssd", "faster_rcnn", "heatmap"])
+@pytest.mark.parametrize("name", [pytest.param("ig_ssd", marks=pytest.mark.slow), "faster_rcnn", "heatmap"])
 def test_every_network_exports_and_predicts(place, name):
     folder = place / f"export_{name}"
     tfsono(["export", str(place / "runs" / name), str(folder)])

@@ -62,7 +62,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [*EVALUATED, *(
-    pytest.param(name, marks=[pytest.mark.slow] if name == "attention_pyramid" else []) for name in OTHERS)])
+    pytest.param(name, marks=[] if name == "heatmap" else [pytest.mark.slow]) for name in OTHERS)])
 def test_every_network_trains_and_is_validated(place, name):
     run = place / "runs" / name
     if name in OTHERS:

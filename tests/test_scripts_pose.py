@@ -123,6 +123,7 @@ def test_the_page_and_its_figures(results):
     assert {row["run"] for row in rows} >= {"land", "land_r4", "rnn", "gan"}
 
 
+@pytest.mark.slow
 def test_runs_are_measured_together(place):
     script("evaluate", "pose").main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in ("land", "gan", "land_r4")), "--out", str(place / "together"),

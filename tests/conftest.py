@@ -16,7 +16,32 @@ os.environ["MPLBACKEND"] = "Agg"
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads only wait for each other
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    gc.set_threshold(20_000, 10, 10)  # tracing makes objects by the hundred thousand: a twentieth of the time
+    gc.set_threshold(50_000, 10, 4)  # tracing makes objects by the hundred thousand: a twentieth of the time
+
+
+def pytest_collection_finish() -> None:
+    """Under xdist objects of the imports are never looked through again, and graphs run as they were traced.
+
+    Optimising a graph takes half of its first call, and most have no second one here. Graphs of every system are
+    optimised in test_stored_models.py, in commands of their own process, and where pytest runs without xdist.
+    """
+    gc.freeze()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        optimise_graphs(False)
+
+
+def optimise_graphs(wanted: bool) -> None:
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not wanted})
+
+
+@pytest.fixture
+def optimised_graphs() -> Iterator[None]:
+    """Graphs run as at users."""
+    optimise_graphs(True)
+    yield
+    optimise_graphs("PYTEST_XDIST_WORKER" not in os.environ)
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ TINY_HEAD = ["--preset", "quick", "--input_size", "32,64", "--unet_widths", "4,6
              "--transformer_size", "32,64", "--transformer_width", "16", "--transformer_depth", "2",
              "--transformer_heads", "2", "--aspp_channels", "8", "--low_level_channels", "4",
              "--attention_reduction", "4", "--clahe_tiles", "4", "--segmentation_batch", "2", "--landmark_batch", "2",
-             "--segmentation_iterations", "4", "--segmentation_record_every", "2", "--landmark_iterations", "4",
-             "--landmark_record_every", "2", "--restart_records", "1", "--test_cases", "2", "--folds", "2",
+             "--segmentation_iterations", "2", "--segmentation_record_every", "1", "--landmark_iterations", "2",
+             "--landmark_record_every", "1", "--restart_records", "1", "--test_cases", "2", "--folds", "2",
              "--monte_carlo_samples", "2"]
 
 

@@ -15,7 +15,7 @@ SPACING = (1.0, 1.1, 0.9)
 CASES = 13
 TINY_FACE = ["--preset", "quick", "--widths", "3,4,5", "--head_width", "6", "--anchor_sides", "6,10", "--box_sides",
              "6,9,6,9,9", "--max_positives", "12", "--proposals", "8", "--proposal_pool", "60", "--roi_side", "2",
-             "--roi_width", "8", "--iterations", "4", "--record_every", "2", "--test_cases", "2", "--top_k", "3"]
+             "--roi_width", "8", "--iterations", "2", "--record_every", "1", "--test_cases", "2", "--top_k", "3"]
 FACE = np.array([[-6.0, 0, 2], [0, 2, 5], [6, 0, 2], [0, 5, 0], [0, 3, -8]])
 
 

@@ -17,8 +17,8 @@ SIZES = ((30, 21, 19), (27, 23, 21), (29, 19, 23), (31, 21, 17), (28, 22, 18))
 SPACING = (0.5, 0.6, 0.7)
 NAMES = ("proximal", "distal")
 TINY_FEMUR = ["--preset", "quick", "--widths", "4,4,6,6", "--roi_widths", "4,6,8", "--discriminator_widths",
-              "4,4,4,4,4,4", "--roi_margin", "2", "--slice_batch", "4", "--roi_iterations", "4", "--iterations", "4",
-              "--adversarial_iterations", "2", "--record_every", "2", "--test_cases", "2"]
+              "4,4,4,4,4,4", "--roi_margin", "2", "--slice_batch", "4", "--roi_iterations", "2", "--iterations", "2",
+              "--adversarial_iterations", "1", "--record_every", "1", "--test_cases", "2"]
 
 
 def bar(number: int, size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from tfsono.volumes.landmarks import points_to_mm, write_markups
 SIZES = ((30, 25, 27), (29, 27, 25), (31, 23, 29), (27, 29, 26), (28, 26, 30), (30, 24, 25))
 SPACING = (1.0, 1.1, 0.9)
 TINY_POSE = ["--preset", "quick", "--widths", "4,4,6", "--discriminator_widths", "3,3,4,4", "--rnn_hidden", "3",
-             "--iterations", "4", "--second_iterations", "2", "--record_every", "2", "--test_cases", "2",
+             "--iterations", "2", "--second_iterations", "1", "--record_every", "1", "--test_cases", "2",
              "--refine_atlases", "3", "--refine_iterations", "2"]
 
 

@@ -15,7 +15,7 @@ from tfsono.errors import UserError
 from tfsono.export import load_exported, read_manifest
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
-from tfsono.systems.commands import export_run
+from tfsono.systems.commands import _trained_in, export_run
 
 STORED = Path(__file__).resolve().parent / "stored"
 
@@ -106,9 +106,9 @@ def test_another_precision_is_exported_and_its_difference_written(name, precisio
     assert changed and all(np.isfinite(value.numpy()).all() for value in changed.values())
 
 
-def test_the_precision_of_the_training_has_no_difference(runs, tmp_path):
-    manifest = read_manifest(export_run(runs["hip"], tmp_path / "model", Options(precision="float32")))
-    held = manifest["network"]["trained_in"]
+def test_the_precision_of_the_training_has_no_difference(runs):
+    one, folders = system("hip"), [runs["hip"]]
+    held = _trained_in(one, folders, one.load_runs(folders, options=Options(precision="float32"))[1])
     assert held["precision"] == "float32"
     assert set(held["differences_on_noise"]) == {"network: output"}
     assert held["differences_on_noise"]["network: output"] == {"largest": 0, "mean": 0}

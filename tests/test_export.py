@@ -59,6 +59,7 @@ def exported(module, tmp_path_factory):
     return export_module(module, tmp_path_factory.mktemp("export") / "model", DESCRIPTION)
 
 
+@pytest.mark.usefixtures("optimised_graphs")  # as in the other process
 def test_the_same_prediction_without_keras_and_this_package(module, exported, tmp_path):
     volume = np.random.default_rng(0).normal(300, 80, (21, 17, 13)).astype(np.float32)
     spacing_mm = np.array([0.8, 0.6, 1.3], np.float32)

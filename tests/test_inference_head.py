@@ -209,7 +209,8 @@ np.savez(out, *found)
 """
 
 
-@pytest.mark.parametrize("variant", ["unet", "heatmap"])
+@pytest.mark.usefixtures("optimised_graphs")  # as in the other process
+@pytest.mark.parametrize("variant", ["unet", pytest.param("heatmap", marks=pytest.mark.slow)])
 def test_the_same_prediction_without_keras_and_this_package(variant, tmp_path):
     module = module_of(variant, dropout=0.5)
     folder = export_module(module, tmp_path / "model", {"system": "head", "input": {}, "output": {}})

@@ -80,7 +80,8 @@ def test_a_fit_gives_the_loss_weights_and_moving_statistics_of_the_plain_network
     sides = {"bfloat16": (24, 32, 24), "lineage4": (32, 16, 48)}.get(variant, (16, 8, 24))
     image, reference = batch(plain, channels, sides)
     start = plain.get_weights()
-    found, expected = (fit(each, image, reference, 2, graph=variant in ("brndc", "paper")) for each in (other, plain))
+    graph = variant in ("discriminator", "paper")
+    found, expected = (fit(each, image, reference, 2, graph) for each in (other, plain))
     assert found == pytest.approx(expected, rel=1e-6)
     assert_equal(plain, other)
     for variable, before in zip(plain.variables, start, strict=True):
@@ -121,7 +122,7 @@ def test_moving_statistics_move_once_by_the_statistics_of_the_batch():
 
 
 def test_an_inference_moves_nothing_and_is_the_plain_networks():
-    plain, other, _ = pair_of("brndc")
+    plain, other, _ = pair_of("unet_s")
     before = other.get_weights()
     image, _ = batch(other, 1)
     assert_equal_predictions(plain(image), other(image))

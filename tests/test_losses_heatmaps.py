@@ -1,4 +1,4 @@
-"""Losses of heatmaps in volumes, against loops over voxels in NumPy; what does not count; which maps they tell apart."""
+"""Losses of heatmaps in volumes, against loops over voxels in NumPy; what does not count; maps they tell apart."""
 
 import itertools
 

@@ -216,20 +216,23 @@ def test_resnet_weights_of_a_file_are_all_read(resnet, variant):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_efficientnet_weights_are_read_except_the_normalisation_of_images(tmp_path):
+@pytest.fixture(scope="module")
+def efficientnet():
+    return build(imagenet("coordinate"))
+
+
+def test_efficientnet_weights_are_read_except_the_normalisation_of_images(efficientnet, tmp_path):
     model = random_weights(keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3)))
     model.save_weights(tmp_path / "b3.weights.h5")
-    network = build(imagenet("coordinate"))
-    report = load_backbone(network, tmp_path / "b3.weights.h5")
+    report = load_backbone(efficientnet, tmp_path / "b3.weights.h5")
     assert "EfficientNetB3" in report and f"{10_783_535 - 7:,}" in report
-    held = {type(layer).__name__: layer for layer in network.get_layer("backbone").layers}
+    held = {type(layer).__name__: layer for layer in efficientnet.get_layer("backbone").layers}
     mean, variance, _ = held["Normalization"].get_weights()
     assert (mean == 0).all() and (variance == 1).all()
 
 
-def test_a_wrong_file_is_one_line(resnet, tmp_path):
-    model, path = resnet
-    network = build(imagenet("coordinate"))
+def test_a_wrong_file_is_one_line(resnet, efficientnet, tmp_path):
+    (_, path), network = resnet, efficientnet
     (tmp_path / "text.h5").write_text("no weights")
     small = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     small.save_weights(tmp_path / "small.weights.h5")

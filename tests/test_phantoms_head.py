@@ -305,9 +305,15 @@ def table(path):
         return {row["image_name"]: row for row in csv.DictReader(file)}
 
 
-def test_images_masks_and_tables_are_those_of_the_phantoms(tmp_path):
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """A dataset of 4 heads, and the lines of its writing."""
     lines = []
-    root = write(tmp_path / "heads", progress=lines.append)
+    return write(tmp_path_factory.mktemp("heads") / "heads", progress=lines.append), lines
+
+
+def test_images_masks_and_tables_are_those_of_the_phantoms(heads):
+    root, lines = heads
     names = [f"head_{number:03d}.png" for number in range(1, 5)]
     assert [path.name for path in sorted((root / "images").iterdir())] == names
     assert [path.name for path in sorted((root / "labels").iterdir())] == names
@@ -343,8 +349,8 @@ def test_some_images_share_a_fetus(tmp_path):
     assert subjects[last] != last and own == pytest.approx(other, rel=0.06)
 
 
-def test_the_package_reads_its_heads(tmp_path):
-    root = write(tmp_path / "heads")
+def test_the_package_reads_its_heads(heads):
+    root, _ = heads
     dataset = open_dataset(root)
     assert [case.name for case in dataset.cases] == [f"head_{number:03d}" for number in range(1, 5)]
     assert dataset.labels == {"head": 1} and dataset.landmarks == LANDMARKS
@@ -355,8 +361,8 @@ def test_the_package_reads_its_heads(tmp_path):
         assert case.hc_mm == pytest.approx(float(row["head_circumference_mm"]))
 
 
-def test_an_interrupted_run_is_whole_so_far_and_resumes_to_the_same_files(tmp_path):
-    whole = files(write(tmp_path / "whole"))
+def test_an_interrupted_run_is_whole_so_far_and_resumes_to_the_same_files(heads, tmp_path):
+    whole = files(heads[0])
 
     def stop(line):
         raise KeyboardInterrupt
@@ -372,13 +378,12 @@ def test_an_interrupted_run_is_whole_so_far_and_resumes_to_the_same_files(tmp_pa
     assert "1 of 4 cases exist" in lines[0] and files(root) == whole
 
 
-def test_more_heads_may_follow_but_not_fewer(tmp_path):
-    whole = files(write(tmp_path / "whole", cases=5))
+def test_more_heads_may_follow_but_not_fewer(heads, tmp_path):
     root = write(tmp_path / "grown", cases=2)
-    write(root, cases=5)
-    assert files(root) == whole
-    with pytest.raises(UserError, match="head_005"):
-        write(root, cases=4)
+    write(root, cases=4)
+    assert files(root) == files(heads[0])
+    with pytest.raises(UserError, match="head_004"):
+        write(root, cases=3)
 
 
 def test_a_folder_of_other_heads_is_refused(tmp_path):

@@ -27,7 +27,7 @@ from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 from tfsono.training.tilings import write_compared
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
-from wiring import eagerly
+from wiring import eagerly, opened_once
 
 LPS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 PIR = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -68,12 +68,18 @@ def run_dir(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def opened():
+    with opened_once() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="module")
 def exported(run_dir, tmp_path_factory):
     return export_run(run_dir, tmp_path_factory.mktemp("export") / "model")
 
 
-def test_a_run_and_its_export_give_the_same_files(run_dir, exported, tmp_path):
+def test_a_run_and_its_export_give_the_same_files(run_dir, exported, opened, tmp_path):
     path = write(tmp_path / "case.nii.gz", make_volume(direction=PIR))
     for source, out in ((run_dir, "from_run"), (exported, "from_export")):
         assert predict(source, [path], tmp_path / out) == 0
@@ -83,8 +89,7 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, exported, tmp_path):
     assert (masks[0] == masks[1]).all() and set(np.unique(masks[0])) <= {0, 3, 7} and masks[0].any()
     assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
     assert (tmp_path / "from_run" / "case.png").stat().st_size > 1000
-    _, module = load_runs([run_dir])
-    expected = segment_volume(module, volume, "LPS", 3)
+    expected = segment_volume(opened(run_dir).module, volume, "LPS", 3)
     assert (masks[0] == np.array([0, 3, 7])[expected]).all()
     voxels = [int((expected == label).sum()) for label in (1, 2)]
     rows = rows_of(tmp_path / "from_run")
@@ -152,7 +157,8 @@ def test_a_mask_of_the_users_is_not_overwritten(exported, tmp_path, capsys):
 
 @eagerly()
 def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys):
-    path, out = write(tmp_path / "case.nii.gz", make_volume()), tmp_path / "out"
+    in_a_tile = (16, 13, 16)
+    path, out = write(tmp_path / "case.nii.gz", make_volume(size=in_a_tile)), tmp_path / "out"
 
     def printed(source, options=Options(), overwrite=False):
         assert predict(source, [path], out, options, overwrite) == 0
@@ -168,7 +174,7 @@ def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys)
         assert " mL" in capsys.readouterr().out
     assert " mL" in printed(run_dir)
     assert " mL" in printed(run_dir, Options(tiling="fast"))
-    write(path, make_volume(1))
+    write(path, make_volume(1, in_a_tile))
     assert " mL" in printed(run_dir, Options(tiling="fast"))
     (out / "case_mask.nii.gz").unlink()
     assert " mL" in printed(run_dir, Options(tiling="fast"))
@@ -177,7 +183,7 @@ def test_a_rerun_does_only_what_has_changed(run_dir, exported, tmp_path, capsys)
     capsys.readouterr()
     (record,) = json.loads((out / "predictions.json").read_text(encoding="utf-8")).values()
     assert record["state"] == "begun"  # its earlier files are still there, and known as ours
-    write(path, make_volume(1))
+    write(path, make_volume(1, in_a_tile))
     assert " mL" in printed(run_dir, Options(tiling="fast"))
     (out / "predictions.json").write_text("[]")
     with pytest.raises(UserError, match="predictions.json"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import ctypes
+import functools
 import http.server
 import importlib
 import importlib.util
@@ -26,7 +27,7 @@ import pytest
 import tensorflow as tf
 
 from tfsono.config import choose
-from tfsono.export import load_exported, read_manifest
+from tfsono.export import read_manifest
 from tfsono.geometry.ellipse import head_of_mask
 from tfsono.inference.segmentation import postprocess_mask
 from tfsono.models import head, hip
@@ -37,6 +38,7 @@ from tfsono.training.run import open_run, read_run
 from tfsono.training.record import record_files
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import read_landmarks
+from wiring import opened_once
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "savedmodels.md").read_text(encoding="utf-8")
@@ -128,11 +130,30 @@ def given(tmp_path_factory):
     return place
 
 
-def predicted(source, given, out, name):
-    suffix = "png" if name.startswith("head") else "nii.gz"
-    options = Options(tiling="half") if name == "hip" and (source / "config.json").is_file() else Options()
-    assert predict(source, [given / f"case.{suffix}"], out, options) == 0
-    return out
+@pytest.fixture(scope="module")
+def opened(runs, models):
+    """(kind, system) -> the module of a run or of its SavedModel, loaded and traced once for all tests."""
+    with opened_once() as opened:
+        yield lambda kind, name: opened({"run": runs, "model": models}[kind][name], options_of(kind, name)).module
+
+
+def options_of(kind, name):
+    return Options(tiling="half") if (kind, name) == ("run", "hip") else Options()
+
+
+@pytest.fixture(scope="module")
+def predicted(opened, runs, models, given, tmp_path_factory):
+    """(kind, system) -> the folder of what `tfsono predict` writes with a run or its SavedModel."""
+    place = tmp_path_factory.mktemp("predicted")
+
+    @functools.cache
+    def predicted(kind, name):
+        suffix, source = "png" if name.startswith("head") else "nii.gz", {"run": runs, "model": models}[kind][name]
+        out = place / f"{kind}_{name}"
+        assert predict(source, [given / f"case.{suffix}"], out, options_of(kind, name)) == 0
+        return out
+
+    return predicted
 
 
 # --- the table and the manifests
@@ -149,11 +170,11 @@ def row_of(name, kind, array, described):
     return row, letters
 
 
-def test_the_table_is_that_of_the_modules(runs, models):
+def test_the_table_is_that_of_the_modules(models, opened):
     found = set()
     for key, folder in models.items():
         name = key.split("_")[0]
-        signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+        signature = opened("model", key).signatures["serving_default"]
         manifest = read_manifest(folder)
         specs = {"input": signature.structured_input_signature[1], "output": signature.structured_outputs}
         for kind, of_kind in specs.items():
@@ -177,7 +198,7 @@ KEYS = {"format_version", "system", "use", "source", "together_with", "trained_o
         "date", "files"}
 
 
-def test_every_manifest_has_the_same_entries_and_the_page_names_them(models):
+def test_every_manifest_has_the_same_entries_and_the_page_names_them(models, opened):
     for key, folder in models.items():
         manifest = read_manifest(folder)
         some = {"measuring", "labels_used", "outline_margin_px", "poses", "confidence"}
@@ -189,9 +210,9 @@ def test_every_manifest_has_the_same_entries_and_the_page_names_them(models):
         points = manifest["output"].get("points_vox", manifest["output"].get("points_px", {"shape": [0]}))
         assert len(manifest["landmarks"]) == points["shape"][0]
         functions = set(manifest["functions"])
-        module, _ = load_exported(folder)
         assert functions - {"serving_default"} == {name for name in ("probabilities", "predict_in", "sample")
-                                                   if hasattr(module, name)}
+                                                   if hasattr(opened("model", key), name)}
+    assert read_manifest(models["femur"])["network"]["first_stage"]
     table = set(re.findall(r"`(\w+)`", PAGE.split("## The manifest")[1].split("`tfsono predict`")[0]))
     assert KEYS - {"format_version"} | {"confidence"} <= table
 
@@ -200,9 +221,8 @@ def test_every_manifest_has_the_same_entries_and_the_page_names_them(models):
 
 
 @pytest.mark.parametrize("name", ["hip", "femur"])
-def test_masks_are_the_same_bit_for_bit(name, runs, models, given, tmp_path):
-    masks = [read_volume(predicted(source[name], given, tmp_path / out, name) / "case_mask.nii.gz")
-             for source, out in ((runs, "run"), (models, "model"))]
+def test_masks_are_the_same_bit_for_bit(name, predicted, models, given, tmp_path):
+    masks = [read_volume(predicted(kind, name) / "case_mask.nii.gz") for kind in ("run", "model")]
     run_snippet("mask.py", tmp_path, models[name], given / "case.nii.gz", tmp_path / "page.nii.gz")
     masks.append(read_volume(tmp_path / "page.nii.gz"))
     assert len(np.unique(masks[0].array)) > 1
@@ -213,12 +233,13 @@ def test_masks_are_the_same_bit_for_bit(name, runs, models, given, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hip", "femur"])
-def test_the_mask_is_the_postprocessed_arg_max(name, runs):
+def test_the_mask_is_the_postprocessed_arg_max(name, opened, monkeypatch):
     """What `evaluate` scored before the graph did this: SciPy on the module's mask without postprocessing."""
-    _, module = system(name).load_runs([runs[name]])
+    module = opened("run", name)
     volume = np.random.default_rng(7).normal(100, 30, (27, 23, 25)).astype(np.float32)
     found = module(volume, SPACING_MM)["mask"].numpy()
-    settings, module.postprocessing = module.postprocessing, None
+    settings = module.postprocessing
+    monkeypatch.setattr(module, "postprocessing", None)
     again = type(module).__call__.python_function  # traced anew, without it
     raw = again(module, tf.constant(volume), tf.constant(SPACING_MM))["mask"].numpy()
     assert (raw != found).any()
@@ -226,24 +247,23 @@ def test_the_mask_is_the_postprocessed_arg_max(name, runs):
 
 
 @pytest.mark.parametrize("name", ["femur", "pose", "face"])
-def test_points_are_the_same(name, runs, models, given, tmp_path, monkeypatch):
-    files = [predicted(source[name], given, tmp_path / out, name) / "case.mrk.json"
-             for source, out in ((runs, "run"), (models, "model"))]
+def test_points_are_the_same(name, predicted, opened, models, given, tmp_path, monkeypatch):
+    files = [predicted(kind, name) / "case.mrk.json" for kind in ("run", "model")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    for table in system(name).outputs().tables:
+        assert (files[0].parent / table).read_bytes() == (files[1].parent / table).read_bytes(), table
     page = json.loads(run_snippet("points.py", tmp_path, models[name], given / "case.nii.gz"))
     expected = read_landmarks(files[0])
     assert page and set(page) <= set(expected)
     for landmark, point in page.items():
         np.testing.assert_allclose(point, expected[landmark], atol=1e-3, err_msg=landmark)
-    _, module = system(name).load_runs([runs[name]])
     volume = np.random.default_rng(7).normal(100, 30, (27, 23, 25)).astype(np.float32)
-    loaded, _ = load_exported(models[name])
-    for output, value in module(volume, SPACING_MM).items():
-        assert np.array_equal(value.numpy(), loaded(volume, SPACING_MM)[output].numpy(), equal_nan=True), output
-    tables = [file.with_name("landmarks.csv") for file in files]
-    assert tables[0].read_bytes() == tables[1].read_bytes()
+    of_run, of_model = (opened(kind, name)(volume, SPACING_MM) for kind in ("run", "model"))
+    for output, value in of_run.items():
+        assert np.array_equal(value.numpy(), of_model[output].numpy(), equal_nan=True), output
     if name == "pose":
-        check_confidence(models[name], loaded, tables[0], given, tmp_path, monkeypatch)
+        check_confidence(models[name], opened("model", name), files[1].with_name("landmarks.csv"), given, tmp_path,
+                         monkeypatch)
 
 
 def check_confidence(folder, loaded, written, given, tmp_path, monkeypatch):
@@ -260,18 +280,16 @@ def check_confidence(folder, loaded, written, given, tmp_path, monkeypatch):
     assert page["spread_mm"] == [1, 2] and page["length_spread_mm"] == pytest.approx(2.2 / 2**0.5, abs=1e-4)
 
 
-def test_masks_of_heads_are_the_same_bit_for_bit(runs, models, given, tmp_path):
-    masks = [cv2.imread(str(predicted(source["head"], given, tmp_path / out, "head") / "case_mask.png"), -1)
-             for source, out in ((runs, "run"), (models, "model"))]
+def test_masks_of_heads_are_the_same_bit_for_bit(predicted, models, given, tmp_path):
+    masks = [cv2.imread(str(predicted(kind, "head") / "case_mask.png"), -1) for kind in ("run", "model")]
     run_snippet("head.py", tmp_path, models["head"], given / "case.png", tmp_path / "page.png")
     masks.append(cv2.imread(str(tmp_path / "page.png"), -1))
     assert len(np.unique(masks[0])) == 2
     assert np.array_equal(masks[0], masks[1]) and np.array_equal(masks[0], masks[2])
 
 
-def test_the_points_of_heads_are_the_same(runs, models, given, tmp_path):
-    tables = [predicted(source["head_landmarks"], given, tmp_path / out, "head") / "landmarks.csv"
-              for source, out in ((runs, "run"), (models, "model"))]
+def test_the_points_of_heads_are_the_same(predicted):
+    tables = [predicted(kind, "head_landmarks") / "landmarks.csv" for kind in ("run", "model")]
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
@@ -328,14 +346,15 @@ def stub_of_serving(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["real", "stub"])
-def test_the_grpc_client_builds_a_request_of_the_signature(kind, models, tmp_path, monkeypatch):
+def test_the_grpc_client_builds_a_request_of_the_signature(kind, opened, tmp_path, monkeypatch):
     pytest.importorskip("grpc", reason="grpcio is not installed")
     if kind == "real":
         pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason="tensorflow-serving-api is not installed")
     else:
         stub_of_serving(monkeypatch)
     page = imported("grpc_client.py", tmp_path)
-    served = tf.saved_model.load(str(models["hip"])).signatures["serving_default"]
+    model = opened("model", "hip")
+    served = model.signatures["serving_default"]
 
     class Stub:
         def __init__(self, channel):
@@ -349,7 +368,7 @@ def test_the_grpc_client_builds_a_request_of_the_signature(kind, models, tmp_pat
 
     monkeypatch.setattr(page.prediction_service_pb2_grpc, "PredictionServiceStub", Stub, raising=False)
     found = page.predict("localhost:1", "hip", small_volume(), SPACING_MM)
-    expected = load_exported(models["hip"])[0](small_volume(), SPACING_MM)["mask"].numpy()
+    expected = model(small_volume(), SPACING_MM)["mask"].numpy()
     assert list(found) == ["mask"] and np.array_equal(found["mask"], expected)
 
 
@@ -384,8 +403,8 @@ def test_over_the_wire_more_than_4_mb_need_the_clients_limit(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hip", "pose"])
-def test_the_rest_client_uses_the_column_form(name, models, tmp_path):
-    served, seen = tf.saved_model.load(str(models[name])).signatures["serving_default"], []
+def test_the_rest_client_uses_the_column_form(name, opened, tmp_path):
+    served, seen = opened("model", name).signatures["serving_default"], []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -410,17 +429,16 @@ def test_the_rest_client_uses_the_column_form(name, models, tmp_path):
         server.shutdown()
         server.server_close()
     assert seen == [(f"/v1/models/{name}:predict", {"signature_name", "inputs"})]
-    expected = load_exported(models[name])[0](small_volume(), SPACING_MM)
+    expected = opened("model", name)(small_volume(), SPACING_MM)
     found = {"mask": found} if name == "hip" else found
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value.numpy(), rtol=1e-5)
 
 
-def test_the_triton_backend_predicts_the_mask(runs, models, tmp_path, monkeypatch):
+def test_the_triton_backend_predicts_the_mask(runs, models, opened, tmp_path, monkeypatch):
     """On a stand-in of Triton's module; the network is TensorFlow's here, as the ONNX file is compared at export."""
-    runs_, module = system("hip").load_runs([runs["hip"]])
-    assert runs_[0].config.spacing_mm == ()
-    network = system("hip").bare_networks(module)["network"]
+    assert read_run(runs["hip"], system("hip").CHOICES).config.spacing_mm == ()
+    network = system("hip").bare_networks(opened("run", "hip"))["network"]
 
     class Tensor:
         def __init__(self, name, array):
@@ -462,7 +480,7 @@ def test_the_triton_backend_predicts_the_mask(runs, models, tmp_path, monkeypatc
     for shape in ((37, 29, 21), (16, 40, 12)):
         volume = np.random.default_rng(2).normal(100, 30, shape).astype(np.float32)
         (response,) = model.execute([Response([Tensor("volume", volume)])])
-        expected = load_exported(models["hip"])[0](volume, np.ones(3, np.float32))["mask"].numpy()
+        expected = opened("model", "hip")(volume, np.ones(3, np.float32))["mask"].numpy()
         assert response.tensors["mask"].as_numpy().dtype == np.uint8 and len(np.unique(expected)) > 1
         assert (response.tensors["mask"].as_numpy() == expected).mean() > 0.999
 

@@ -89,7 +89,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(place, monkeypatch):
         train(place, "again", *same)
     monkeypatch.setattr(training, "save_state", save)
     train(place, "again", *same)
-    assert [row["step"] for row in read_history(place / "runs" / "again" / "history.csv")] == [2, 4]
+    assert [row["step"] for row in read_history(place / "runs" / "again" / "history.csv")] == [1, 2]
     one, other = (arrays(place / "runs" / run / "last.weights.h5") for run in ("ig_rpn", "again"))
     assert one.keys() == other.keys() and len(one) > 20
     for name, value in one.items():
@@ -141,7 +141,7 @@ def exported(place):
     return place / "saved_model"
 
 
-@pytest.mark.parametrize("name", ["ig_ssd", "faster_rcnn", "heatmap"])
+@pytest.mark.parametrize("name", [pytest.param("ig_ssd", marks=pytest.mark.slow), "faster_rcnn", "heatmap"])
 def test_every_network_exports_and_predicts(place, name):
     folder = place / f"export_{name}"
     tfsono(["export", str(place / "runs" / name), str(folder)])

@@ -17,6 +17,7 @@ from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import open_predictor
 
+pytestmark = pytest.mark.usefixtures("optimised_graphs")
 STORED = Path(__file__).resolve().parent / "stored"
 TOLERANCE = {"mask": 0.0, "points_vox": 1e-3, "points_px": 1e-2}
 

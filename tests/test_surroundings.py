@@ -48,7 +48,8 @@ REAL = (
 )
 
 COMMANDS = """
-import json, os, runpy, sys
+import gc, json, os, runpy, sys
+gc.set_threshold(100_000)
 from tfsono.surroundings import own_settings
 own_settings()
 from tfsono.__main__ import run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import inspect
 import subprocess
 import sys
@@ -109,15 +110,23 @@ def make_run(folder, kind, **changes):
                     {"dataset": "phantom", "cases": ["a", "b"], "labels": labels, "landmarks": landmarks})
 
 
+@functools.cache
+def built(kind, config):
+    """A network and its first weights."""
+    keras.utils.set_random_seed(0)
+    network = KINDS[kind][2](config)
+    return network, network.get_weights()
+
+
 def random_weights(run, kind, seed):
-    keras.utils.set_random_seed(seed)
-    network, random = KINDS[kind][2](run.config), np.random.default_rng(seed)
+    (network, first), random = built(kind, run.config), np.random.default_rng(seed)
     network.set_weights([weight if weight.ndim < 2 else weight + random.normal(0, 0.2, weight.shape)
-                         for weight in network.get_weights()])
+                         for weight in first])
     network.save_weights(run.folder / "last.weights.h5")
     record_files(run.folder)
 
 
+@functools.cache
 def outputs_of(place, kind, *seeds) -> dict:
     """The outputs of the network of runs of these seeds for one image."""
     one = system(KINDS[kind][0])
@@ -181,17 +190,26 @@ def test_two_second_stages_share_the_proposals_of_the_mean_first_stage(place):
     np.testing.assert_allclose(both["proposal_offsets"][:, shown], expected[:, shown], atol=1e-5)
 
 
+@functools.cache
+def exported(place, kind) -> Path:
+    """The SavedModel of two runs."""
+    options = Options(ensemble_with=(str(place / f"{kind}_1"),))
+    return export_run(place / f"{kind}_0", place / f"{kind}_model", options)
+
+
 @pytest.mark.parametrize("kind", ["hip", "brndc", "land", "rpn", "unet"])
-def test_the_export_of_two_runs_is_their_module(place, kind, tmp_path):
+def test_the_export_of_two_runs_is_their_module(place, kind):
+    """The module is not traced once more for this: it runs eagerly."""
     one, folders = system(KINDS[kind][0]), [place / f"{kind}_{seed}" for seed in (0, 1)]
-    options = Options(ensemble_with=(str(folders[1]),))
-    module, manifest = load_exported(export_run(folders[0], tmp_path / "model", options))
+    module, manifest = load_exported(exported(place, kind))
     assert [run["run"] for run in manifest["together_with"]] == [folders[1].name]
     random = np.random.default_rng(0)
     given = [random.uniform(0, 255, (70, 90)).astype(np.float32)]
     if kind != "unet":
         given = [random.normal(60, 20, (19, 17, 18)).astype(np.float32), np.float32([1, 1.1, 0.9])]
-    both, found = one.load_runs(folders)[1](*given), module(*given)
+    found = module(*given)
+    with eagerly():
+        both = one.load_runs(folders)[1](*map(tf.constant, given))
     assert set(found) == set(both) == set(manifest["output"])
     for name, described in manifest["output"].items():
         assert [side for side in described["shape"] if isinstance(side, int)] == [
@@ -206,7 +224,7 @@ def check_members(one, folders, given, both):
     """The members' points are those of each run alone, in the whole volume, and the spread is theirs."""
     with eagerly():
         for member, folder in zip(both["member_points_vox"], folders, strict=True):
-            alone = one.load_runs([folder])[1](*given)["points_vox"].numpy()
+            alone = one.load_runs([folder])[1](*map(tf.constant, given))["points_vox"].numpy()
             np.testing.assert_allclose(member, alone, atol=1e-3)
     points = both["member_points_vox"] * given[1]
     apart = np.linalg.norm(points[0] - points[1], axis=-1)
@@ -225,8 +243,8 @@ def test_modules_of_images_give_the_mean_probability(place):
 
 def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
     first, second = place / "land_0", str(place / "land_1")
-    exported = export_run(first, tmp_path / "model", Options(ensemble_with=(second,)))
-    for source, others, out in ((first, (second,), "runs"), (exported, (), "export"), (first, (), "alone")):
+    for source, others, out in ((first, (second,), "runs"), (exported(place, "land"), (), "export"),
+                                (first, (), "alone")):
         assert predict(source, [place / "volume.nii.gz"], tmp_path / out, Options(ensemble_with=others)) == 0
     tables = {out: [numbers(tmp_path / out / name) for name in system("pose").outputs().tables]
               for out in ("runs", "export", "alone")}
@@ -238,7 +256,8 @@ def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):
         spread = {out: [row["spread_mm"] for row in rows_of(tmp_path / out / name)] for out in ("runs", "alone")}
         assert all(float(value) >= 0 for value in spread["runs"]) and set(spread["alone"]) == {""}
     with pytest.raises(UserError, match="was exported"):
-        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=(str(exported),)))
+        others = (str(exported(place, "land")),)
+        predict(first, [place / "volume.nii.gz"], tmp_path / "mixed", Options(ensemble_with=others))
 
 
 def rows_of(path):

@@ -190,6 +190,7 @@ def test_the_rate_changes_with_the_stage():
 # --- the two stages
 
 
+@eagerly()
 def test_the_first_stage_is_plain_training():
     trainer, plain = trainer_of(4), network_of()
     judge = values(trainer.discriminator)
@@ -530,6 +531,7 @@ def test_the_weights_are_the_networks_alone(tmp_path):
     assert arrays(run.weights("last")).keys() == arrays(tmp_path / "plain" / "last.weights.h5").keys()
 
 
+@eagerly()
 def test_a_plain_run_is_not_resumed_as_an_adversarial_one(tmp_path):
     plain = network_of()
     plain.compile(adam(1e-3), **losses())

@@ -7,8 +7,11 @@ sides of the network's frame, and each has its own size and its own millimetres 
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfsono.__main__ import run as tfsono
+from tfsono.inference.head import prepared
+from tfsono.systems.head import load_runs
 from wiring import batches_of, evaluate, ranks, similarity, train, write_split
 
 NAMES = ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
@@ -16,6 +19,7 @@ IN_A_MIRROR = [1, 0, 2, 3]  # the long axis goes from left to right again, the s
 POINT, ERROR_PX, ERROR_MM = "{}_{}_px", "{}_px", "{}_mm"
 FOUND, REFERENCE, DICE = "{}_mm", "{}_reference_mm", "dice_percent"
 FRAME, AXES, ANGLE = (64, 96), (38, 29), 20.0
+CENTRE_PX = 2.0
 CASES = {f"head_{number}": ((91 + 4 * number, 133 + 14 * number), (58 + 6 * number, 45 + 2 * number),
                             0.2 + 0.05 * number) for number in range(6)}
 """Name -> rows and columns; the middle (x, y); millimetres in a pixel."""
@@ -97,16 +101,24 @@ def test_a_mask_moves_with_its_image(place):
 
 
 @pytest.fixture(scope="module")
-def results(place):
-    """The rows of a segmentation that has learned something, case by case."""
-    run = place / "runs" / "short"
+def rows(place):
+    """The rows of a segmentation that has learned something and of landmarks that are anywhere, in one evaluation."""
+    run, anywhere = place / "runs" / "short", place / "runs" / "anywhere"
+    train("head", "--data", place / "small.h5", "--split", place / "all.json", "--run_dir", anywhere, "--preset",
+          "quick", "--variant", "coordinate", *SMALL, "--landmark_iterations", "1", "--landmark_record_every", "1",
+          "--monte_carlo_samples", "0")
     train("head", "--data", place / "small.h5", "--split", place / "all.json", "--run_dir", run, "--preset", "quick",
           "--variant", "unet", *SMALL, "--geometric_share", "0", "--elastic_share", "0", "--dropout", "0",
           "--learning_rate", "0.01", "--segmentation_batch", "2", "--segmentation_iterations", "60",
           "--segmentation_record_every", "60", eagerly=False)
-    rows = evaluate("head", "--data", place / "small.h5", "--runs", run, "--out", place / "results")
-    assert [row["case"] for row in rows] == TEST
-    return rows
+    return evaluate("head", "--data", place / "small.h5", "--runs", run, anywhere, "--out", place / "results")
+
+
+@pytest.fixture(scope="module")
+def results(rows):
+    """The rows of the segmentation, case by case."""
+    assert [row["case"] for row in rows] == 2 * TEST
+    return [row for row in rows if row["mask"]]
 
 
 def test_masks_come_back_to_the_images_own_pixels(place, results):
@@ -118,10 +130,31 @@ def test_masks_come_back_to_the_images_own_pixels(place, results):
         assert found.shape == size
         dice = 200 * (found & reference).sum() / (found.sum() + reference.sum())
         assert float(row[DICE]) == pytest.approx(dice) and dice > 90
+        np.testing.assert_allclose(np.argwhere(found).mean(0)[::-1], middle, atol=CENTRE_PX)
         values = np.linalg.eigvalsh(np.cov(np.argwhere(found).T))
         for name, value, axis in zip(("bpd", "ofd"), values, AXES[::-1], strict=True):
             assert float(row[FOUND.format(name)]) == pytest.approx(4 * np.sqrt(value) * pixel_size_mm, rel=0.04)
             assert float(row[REFERENCE.format(name)]) == pytest.approx(2 * axis * pixel_size_mm, rel=0.02)
+
+
+def test_points_come_back_from_the_frame_to_the_images_own_pixels(place, rows):
+    """The network's own output, brought back by the letterbox as its page describes it."""
+    _, module = load_runs([place / "runs" / "anywhere"])
+    for row in rows:
+        if row["mask"]:
+            continue
+        size, _, pixel_size_mm = CASES[row["case"]]
+        image = cv2.imread(str(place / "dataset" / "images" / f"{row['case']}.png"), cv2.IMREAD_GRAYSCALE)
+        scale = min(FRAME[0] / size[0], FRAME[1] / size[1])
+        margin = [(side - int(own * scale + 0.5)) // 2 for side, own in zip(FRAME, size, strict=True)]
+        assert max(margin) >= 3 and min(margin) == 0  # above and below alone
+        points = module.network(prepared(tf.constant(image, tf.float32), module.preparation), training=False)["points"]
+        expected = (np.array(points[0]) + 0.5 - margin[::-1]) / scale - 0.5
+        found = np.reshape([float(row[POINT.format(name, axis)]) for name in NAMES for axis in "xy"], (4, 2))
+        for two, both in zip(found.reshape(2, 2, 2), expected.reshape(2, 2, 2), strict=True):
+            np.testing.assert_allclose(two[two[:, 0].argsort()], both[both[:, 0].argsort()], atol=1e-2)
+        assert sorted((float(row["ofd_mm"]), float(row["bpd_mm"]))) == pytest.approx(sorted(
+            np.linalg.norm(found[1::2] - found[::2], axis=1) * pixel_size_mm), rel=1e-3)
 
 
 def test_ends_are_measured_in_the_cases_own_pixels_and_millimetres(results):

@@ -46,7 +46,38 @@ def script(folder: str, system: str = "hip", graphs: bool = False):
     spec.loader.exec_module(module)
     if not graphs:
         module.main = eagerly()(module.main)
+    if folder == "evaluate":
+        module.main = in_few_pixels(module.main)
     return module
+
+
+def in_few_pixels(main):
+    """An evaluation's `main` that draws small figures."""
+    def drawn(arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tfsono.report.plots.DOTS_PER_INCH", 15)
+            main(arguments)
+
+    return drawn
+
+
+@contextlib.contextmanager
+def opened_once():
+    """`predict` opens and traces every model once; gives a function that opens one: source, options -> `Model`."""
+    from tfsono.predict.sources import Options
+    from tfsono.systems import commands, system
+
+    opened, held = commands._opened, {}
+
+    def once(one, folders, options):
+        key = *map(str, folders), options.tiling, options.memory_gb, options.precision, options.refine
+        if key not in held:
+            held[key] = opened(one, folders, options)
+        return held[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "_opened", once)
+        yield lambda source, options=Options(): once(system(commands.system_of(source)), [source], options)
 
 
 def batches_of(system: str, steps: int, *arguments) -> list:
@@ -69,10 +100,8 @@ def train(system: str, *arguments, eagerly: bool = True) -> None:
 
 
 def evaluate(system: str, *arguments) -> list[dict[str, str]]:
-    """An evaluation, its figures in few pixels; the rows of its cases.csv."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tfsono.report.plots.DOTS_PER_INCH", 15)
-        script("evaluate", system, graphs=True).main([str(argument) for argument in arguments])
+    """An evaluation; the rows of its cases.csv."""
+    script("evaluate", system, graphs=True).main([str(argument) for argument in arguments])
     with open(Path(arguments[arguments.index("--out") + 1]) / "cases.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -38,8 +38,12 @@ def postprocessed(mask, settings: Postprocessing | None):
     return tf.cond(tf.reduce_any(mask > 0), lambda: _in_box(mask, settings), lambda: mask)
 
 
+@tf.function(autograph=False, reduce_retracing=True)
 def _in_box(mask, settings: Postprocessing):
-    """Postprocesses the box around the labels and a voxel around it; all background beyond reaches the border."""
+    """Postprocesses the box around the labels and a voxel around it; all background beyond reaches the border.
+
+    Traced once for all modules of a process, which takes as long as a module's other half.
+    """
     size = tf.shape(mask)
     places = [tf.where(tf.reduce_any(mask > 0, [other for other in range(3) if other != axis]))[:, 0]
               for axis in range(3)]

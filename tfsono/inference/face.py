@@ -146,7 +146,7 @@ class FaceModule(tf.Module):
         self.reader, self.prior, self.prior_weight = reader, prior, prior_weight
         self.network = reader.network  # so that its variables are tracked
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """The landmarks of a `volume` [X, Y, Z] float32, raw intensities, any size, on its own grid.
 

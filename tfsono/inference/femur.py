@@ -85,7 +85,7 @@ class SliceModule(tf.Module):
         self.network = finder.network  # so that its variables are tracked
         self.spacing_mm = tuple(spacing_mm)
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """{"mask": [X, Y, Z] uint8, "box": [6] int32, first and last + 1 voxel of each axis, "found": boolean}.
 
@@ -117,7 +117,7 @@ class FemurModule(tf.Module):
         self.networks = [reader.network] + ([finder.network] if finder else [])  # so that their variables are tracked
         self.spacing_mm = tuple(spacing_mm)
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """The prediction on the grid of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
@@ -141,14 +141,15 @@ class FemurModule(tf.Module):
             held = self._read(volume, box, voxel_mm)
         return {**self._native(held, size, native, spacing_mm), "box": box_on(box, size, native), "found": found}
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM, BOX])
+    @tf.function(input_signature=[VOLUME, SPACING_MM, BOX], autograph=False)
     def predict_in(self, volume, spacing_mm, box):
         """As `__call__`, in a given box: [6] int32, first and last + 1 voxel, before it is enlarged."""
         native = tf.shape(volume)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
         size = tf.shape(volume)
         found = self._read(volume, box_on(box, native, size), on_grid(spacing_mm, native, size))
-        return {**self._native(found, size, native, spacing_mm), "box": box, "found": tf.constant(True)}
+        found = self._native(found, size, native, spacing_mm)
+        return {**found, "box": tf.convert_to_tensor(box), "found": tf.constant(True)}
 
     def _read(self, volume, box, voxel_mm):
         """The second stage in a box of the volume, of voxels [3], enlarged and clipped at its border."""

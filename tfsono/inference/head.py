@@ -49,12 +49,12 @@ class HeadSegmentationModule(tf.Module):
         self.preparation = preparation
         self.seeds = _seed_states(network)
 
-    @tf.function(input_signature=[IMAGE])
+    @tf.function(input_signature=[IMAGE], autograph=False)
     def __call__(self, image):
         """{"probability": [Y, X] float32} of `image` [Y, X] float32, grey levels 0..255, any size."""
         return self._native(image, self.network(self._prepared(image), training=False))
 
-    @tf.function(input_signature=[IMAGE, SEED])
+    @tf.function(input_signature=[IMAGE, SEED], autograph=False)
     def sample(self, image, seed):
         """A sample with dropout on, the same for the same seed."""
         return self._native(image, sampled(self.network, self.seeds, self._prepared(image), seed))
@@ -87,12 +87,12 @@ class HeadLandmarkModule(tf.Module):
         self.beta = beta
         self.seeds = _seed_states(network)
 
-    @tf.function(input_signature=[IMAGE])
+    @tf.function(input_signature=[IMAGE], autograph=False)
     def __call__(self, image):
         """{"points_px": [4, 2] float32 (x, y)} of `image` [Y, X] float32: OFD 1, OFD 2, BPD 1, BPD 2."""
         return self._native(image, self.network(prepared(image, self.preparation), training=False))
 
-    @tf.function(input_signature=[IMAGE, SEED])
+    @tf.function(input_signature=[IMAGE, SEED], autograph=False)
     def sample(self, image, seed):
         """A sample with dropout on, the same for the same seed."""
         image_in_frame = prepared(image, self.preparation)
@@ -114,12 +114,12 @@ class HeadMeanModule(tf.Module):
         super().__init__(name="head_mean_module")
         self.modules = list(modules)
 
-    @tf.function(input_signature=[IMAGE])
+    @tf.function(input_signature=[IMAGE], autograph=False)
     def __call__(self, image):
         """The outputs of one module."""
         return mean_output([module(image) for module in self.modules])
 
-    @tf.function(input_signature=[IMAGE, SEED])
+    @tf.function(input_signature=[IMAGE, SEED], autograph=False)
     def sample(self, image, seed):
         """A sample with dropout on, the same for the same seed."""
         return mean_output([module.sample(image, seed) for module in self.modules])

@@ -78,7 +78,7 @@ class HipModule(tf.Module):
         return cls(network, tiling or tiling_of([config]), config.classes, config.spacing_mm,
                    mirror=config.mirror_at_test, postprocessing=postprocessing)
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """The mask {"mask": [X, Y, Z] uint8} of `volume` [X, Y, Z] float32, raw intensities, any size."""
         return {"mask": postprocessed(self._arg_max(volume, spacing_mm), self.postprocessing)}
@@ -91,7 +91,7 @@ class HipModule(tf.Module):
         size = resampled_size(native, spacing_mm, self.spacing_mm)
         return resampled_arg_max(self.probabilities(resample_linear(volume, size)), native)
 
-    @tf.function(input_signature=[VOLUME])
+    @tf.function(input_signature=[VOLUME], autograph=False)
     def probabilities(self, volume: tf.Tensor) -> tf.Tensor:
         """Averaged probabilities [X, Y, Z, classes] of a volume [X, Y, Z] at the network's own spacing."""
         total = self._averaged(volume)

@@ -178,7 +178,7 @@ class PoseModule(tf.Module):
         self.network = reader.network  # so that its variables are tracked
         self.finder = reader.finder.network if isinstance(reader, FramedReader) else None
 
-    @tf.function(input_signature=[VOLUME, SPACING_MM])
+    @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
         """The landmarks of a `volume` [X, Y, Z] float32, raw intensities, any size.
 
@@ -219,7 +219,7 @@ class PoseRefiner:
         """Raises `UserError` where the atlas set is not of the network's landmarks."""
         self.reader = module.reader
         self.refiner = Refiner(module.network, atlas_set, settings)
-        self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM])
+        self._read = tf.function(self.reader.read, input_signature=[VOLUME, SPACING_MM], autograph=False)
 
     def __call__(self, volume, spacing_mm) -> RefinedPose:
         """The refined prediction; the arguments of a `PoseModule`."""

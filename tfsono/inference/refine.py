@@ -119,8 +119,9 @@ class Refiner:
         self.atlases = min(settings.atlases, len(atlas_set))
         self.optimizer = optimizer("adam", settings.learning_rate, beta_1=settings.beta_1)
         self.optimizer.build(network.trainable_variables)
-        self._run = tf.function(self._iterations, input_signature=[IMAGE, SIZE, SPACING, VALID])
-        self._plain = tf.function(self._unrefined, input_signature=[IMAGE, SIZE, SPACING, VALID])
+        inputs = [IMAGE, SIZE, SPACING, VALID]
+        self._run = tf.function(self._iterations, input_signature=inputs, autograph=False)
+        self._plain = tf.function(self._unrefined, input_signature=inputs, autograph=False)
 
     def __call__(self, image, size, spacing_mm, valid=None) -> Refinement:
         """The refined prediction.

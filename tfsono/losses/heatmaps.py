@@ -1,6 +1,6 @@
 """Losses of the heatmaps of landmarks in volumes: functions of (y_true, y_pred) that give [B] float32.
 
-    targets   [B, X, Y, Z, K] of amplitude 1, NaN where a voxel does not count; an unknown landmark has NaN in all voxels
+    targets   [B, X, Y, Z, K] of amplitude 1, NaN where a voxel does not count; an unknown landmark is NaN in all voxels
     maps      [B, X, Y, Z, K]; probabilities for `top_cross_entropy`
 
 Nearly all voxels are background. L2 over a sum lets a hard landmark's map stay at 0, or at half a peak on each of two

@@ -62,7 +62,8 @@ class PoseConfig:
                                 "midline of the training cases, so that left is always on the same side")
     finder_run: str = ours("", "run folder of the network that finds the midline (--variant finder), for --frame body; "
                                "a copy is kept in this run")
-    frame_margin_mm: float = ours(12.0, "of the frame's box around the landmarks of the training cases")
+    frame_margin_mm: float = ours(5.0, "of the frame's box around all landmarks of the training cases; with 12 mm the "
+                                       "box of quick has twice the voxels")
     midline_noise_mm: float = ours(1.5, "deviation along each axis of what training adds to the reference midline, as "
                                         "the finder errs; chosen on validation cases")
 
@@ -251,7 +252,7 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees"}
 REMOVED = {"schedule": "constant", "jit_compile": False}
 AT_TEST = ("norm_at_test", "heatmap_decode", "refine_atlases", "refine_iterations", "refine_learning_rate",
            "refine_norm", "refine_register", "auc_limit_mm")
-ADDED = {"outside_factor": 2.0, "frame": "volume", "finder_run": "", "frame_margin_mm": 12.0, "midline_noise_mm": 1.5,
+ADDED = {"outside_factor": 2.0, "frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
          "refine_register": "robust"}
 
 POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,

@@ -84,7 +84,8 @@ def _model_files(source: Path) -> list[Path]:
 
     if is_exported(source):
         return [source / MANIFEST]
-    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING)
+    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING,
+             "finder/best.weights.h5", "finder/last.weights.h5")
     return [path for path in (source / name for name in names) if path.is_file()]
 
 

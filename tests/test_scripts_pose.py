@@ -51,8 +51,7 @@ def place(tmp_path_factory):
     started = "--start_from", place / "runs" / "land"
     train(place, "gan", *split, "--variant", "gan_gcp", *started, graphs=True)
     train(place, "rnn_land", *split, "--variant", "rnn_gcp", *started, "--learning_rate", "1e-9")
-    train(place, "canonical", *split, "--variant", "land_canonical", "--finder_run", place / "runs" / "land",
-          "--flips", "true", "--validation_cases", "0")
+    train(place, "canonical", *split, "--variant", "land_canonical", "--finder_run", place / "runs" / "land")
     return place
 
 

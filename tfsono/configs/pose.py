@@ -65,7 +65,7 @@ class PoseConfig:
     frame_margin_mm: float = ours(5.0, "of the frame's box around all landmarks of the training cases; with 12 mm the "
                                        "box of quick has twice the voxels")
     midline_noise_mm: float = ours(1.5, "deviation along each axis of what training adds to the reference midline, as "
-                                        "the finder errs; chosen on validation cases")
+                                        "the finder errs; other values were not tried")
 
     # Detector
     method: str = paper("land", "Table 1's rows; or rnn, gan")
@@ -74,7 +74,7 @@ class PoseConfig:
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
     norm_at_test: str = ours("tile", "not stated; the volume's own statistics, as in training with batch 1; or moving, "
-                                     "the averages of training: 0.96 mm worse on phantoms of quick")
+                                     "the averages of training over single volumes")
     initial_deviation: float = ours(0.01, "not stated; the lineage; 0 uses He's initialisation")
     head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernel; not stated; the lineage")
     recompute: bool = paper(True, "Sec. 2.3: gradient checkpointing, at ratio 0.5")
@@ -217,7 +217,7 @@ PRESETS = {
         "precision": differs("mixed_bfloat16", "paper preset: float32; two thirds of the time on two CPU cores"),
         "rnn_hidden": differs(4, "paper preset: 16; two CPU cores"),
         "iterations": differs(1000, "paper: 16000; minutes on two CPU cores"),
-        "refine_learning_rate": differs(1e-4, "paper: 5e-4, which harms a detector with its own statistics by 1 mm"),
+        "refine_learning_rate": differs(1e-4, "paper: 5e-4, too fast for a detector with its own statistics"),
         "second_iterations": differs(300, "paper preset: 4000; minutes on two CPU cores"),
         "record_every": differs(100, "paper preset: 400; a record at least every half minute"),
     },

@@ -67,7 +67,7 @@ def measure(config: PoseConfig, size: tuple[int, int, int], rounds: int) -> None
     parts = {
         "bare steps": lambda: [step(image, target) for _ in range(config.refine_iterations)],
         "refinement": lambda: refiner(image, size, spacing),
-        "one pass": lambda: refiner._plain(image, tf.constant(size)),
+        "one pass": lambda: refiner._plain(image, tf.constant(size), spacing, tf.ones_like(image)),
         "one decoding": lambda: decode(maps),
         "one retrieval": lambda: refiner._support(poses[0]),
         "one proxy": lambda: proxy(nearest, tf.constant(size), config.heatmap_sigma_mm),

@@ -185,6 +185,8 @@ def test_a_phantom_in_a_folder_of_other_data(place):
     for system in ("hip", "femur", "head"):
         text = refusal(place, tfsono, "phantom", system, place / "new", "--cases", "0", "--preset", "quick")
         assert "--cases" in text and "at least 1" in text
+    text = refusal(place, tfsono, "phantom", "hip", place / "new", "--phantom_rotation_degrees", "5")
+    assert text.startswith("--phantom_rotation_degrees: no such field")
 
 
 # --- caches

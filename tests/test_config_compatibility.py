@@ -28,7 +28,7 @@ REMOVED = {
     "head": {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}}
 ADDED = {system: {"outside_factor": 2.0} for system in SYSTEMS}
 ADDED["hip"] |= {"c3d_axes": "hwt", "memory_gb": 0.0}
-ADDED["pose"] |= {"frame": "volume", "finder_run": "", "frame_margin_mm": 12.0, "midline_noise_mm": 1.5,
+ADDED["pose"] |= {"frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
                   "refine_register": "robust"}
 ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
                    "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "tips_from_mask": False}

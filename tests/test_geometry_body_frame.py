@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tfsono.configs.pose import LANDMARKS, MIDLINE, MIRRORED, SEGMENTS
+from tfsono.data.landmark_volumes import WholeSampling, WholeSource, framed
 from tfsono.geometry.body_frame import body_frame
 from tfsono.geometry.rigid import fit_rigid
 from tfsono.inference.pose import fitted
@@ -70,6 +71,27 @@ def test_the_fit_inside_the_graph_is_that_of_numpy(frame):
         for one, other in zip(fitted(np.float32(points), frame.midline_mm),
                               fit_rigid(np.float32(points), frame.midline_mm), strict=True):
             np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_training_shows_bodies_in_the_frame_with_left_on_the_left(frame, poses):
+    spacing = np.array([0.8, 1.0, 1.3])
+    source = WholeSource("a", (140, 110, 90), tuple(spacing), poses[3] / spacing)
+    sampling = WholeSampling(ratio=0.5, stride=8, sigma_mm=5.0, augmentation="random", rotation_degrees=0.0, seed=0,
+                             frame=frame)
+    rotation, shift = frame.fit(poses[3])
+    turned, seen = poses[3] @ rotation.T + shift, []
+    for position in range(16):
+        matrix, place = framed(position, 0, 0, source, sampling)
+        offsets = np.linalg.solve(matrix, (source.points_vox - place["middle"]).T).T * spacing.mean() / 0.5
+        mirror = np.linalg.det(matrix) < 0
+        if mirror:
+            offsets[SIDES[0] + SIDES[1]] = offsets[SIDES[1] + SIDES[0]]
+        else:
+            np.testing.assert_allclose(offsets, turned, atol=1e-6)
+        ways = (offsets[SIDES[0]] - offsets[SIDES[1]]) * (turned[SIDES[0]] - turned[SIDES[1]])
+        assert (ways.sum(1)[[0, 3]] > 0).all()  # shoulders and hips
+        seen.append(mirror)
+    assert 4 < sum(seen) < 12
 
 
 def test_limits_flag_exchanged_sides_and_odd_lengths(poses):

@@ -58,6 +58,17 @@ def test_the_nearest_are_those_of_a_search(gaps):
     assert atlases.distance_mm(wanted, ROBUST) == pytest.approx(expected[0][0] / 6)
 
 
+def test_a_pose_with_exchanged_sides_finds_its_own_atlas_by_the_midline():
+    atlases, wanted = atlas_set(), atlas_set().poses_mm[7] @ Rotation.from_euler("xyz", (0.3, 1, 2)).as_matrix() + 40
+    exchanged = wanted[[0, 1, 2, 4, 3, 5]]
+    found = atlases.nearest(exchanged, (0, 1, 2), 1, [(3, 4)])
+    assert found.places.tolist() == [7] and found.costs_mm[0] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(found.points_mm[0], wanted, atol=1e-6)  # with its own sides
+    assert atlases.nearest(exchanged, (0, 1, 2), 1).costs_mm[0] > 1
+    exchanged[3] = np.nan
+    assert np.isfinite(atlases.nearest(exchanged, (0, 1, 2), 20, [(3, 4)]).costs_mm).all()
+
+
 def test_a_moved_atlas_costs_nothing_and_a_mirrored_one_does():
     atlases, wanted = atlas_set(), pose()
     rotation = Rotation.random(rng=np.random.default_rng(5)).as_matrix()

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tfsono.inference.atlases import AtlasSet
-from tfsono.inference.pose import PoseModule, PoseReader, PoseRefiner
+from tfsono.geometry.body_frame import BodyFrame
+from tfsono.geometry.heatmaps import gaussian_maps
+from tfsono.inference.pose import FramedReader, PoseModule, PoseReader, PoseRefiner
 from tfsono.inference.refine import RefineSettings
 
 ONE = [1.0, 1.0, 1.0]
@@ -94,6 +96,45 @@ def test_a_saved_model_predicts_the_same(tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     one, other = module(scene(), ONE), loaded(scene(), tf.constant(ONE))
     assert set(one) == set(other) == {"points_vox", "peaks", "second_peaks", "second_peak_mm"}
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
+
+
+# --- in the body's frame
+
+SIZE, SPACING, MIDLINE = (41, 36, 33), np.float32([1.0, 1.2, 0.9]), np.array([[9, 8, 20], [18, 9, 24], [27, 14, 22],
+                                                                               [31, 22, 16.0]])
+
+
+def framed_module(decode="wide_centroid", spacing_mm=()):
+    """A finder that sees the midline at `MIDLINE` whatever the volume, and a network that shows the volume."""
+    image = keras.Input((None, None, None, 1))
+    maps = gaussian_maps(MIDLINE[None].astype(np.float32), SIZE, 2.0)
+    finder = keras.Model(image, {"heatmaps": image[:, :SIZE[0], :SIZE[1], :SIZE[2]] * 0 + maps})
+    frame = BodyFrame((0, 1, 2, 3), np.array([[-14, 0, 3], [-4, 1, 8], [6, -1, 8], [15, 0.0, -1]]), np.full(3, 44.0))
+    return PoseModule(FramedReader(PoseReader(known_network(), 8, 0.8, decode, spacing_mm, sigma_mm=3.0),
+                                   PoseReader(finder, 1, 1.0, decode, (), sigma_mm=2.0), frame))
+
+
+@pytest.mark.parametrize("spacing_mm", [(), (0.8, 0.9, 1.0)])
+def test_points_are_rotated_back_from_the_frame(spacing_mm):
+    centre = (16.4, 14.7, 21.2)
+    grid = np.stack(np.meshgrid(*map(np.arange, SIZE), indexing="ij"), -1)
+    volume = np.exp(-(((grid - centre) * SPACING) ** 2).sum(-1) / (2 * 3.0**2)).astype(np.float32)
+    module = framed_module(spacing_mm=spacing_mm)
+    prediction = module(volume, SPACING)
+    assert np.abs(prediction["points_vox"].numpy()[0] - centre).max() < 0.15
+    assert ((prediction["points_vox"].numpy()[1] > -1) & (prediction["points_vox"].numpy()[1] < SIZE)).all()
+    if spacing_mm:  # the harder case
+        refiner = PoseRefiner(module, atlases(), settings(iterations=0, decode="wide_centroid", sigma_mm=3.0))
+        np.testing.assert_allclose(refiner(volume, SPACING).points_vox, prediction["points_vox"], atol=1e-3)
+
+
+def test_a_saved_model_rotates_alike(tmp_path):
+    module = framed_module("argmax")
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.__call__})
+    volume = np.random.default_rng(3).normal(100, 20, SIZE).astype(np.float32)
+    one, other = module(volume, SPACING), tf.saved_model.load(str(tmp_path / "saved"))(volume, tf.constant(SPACING))
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])
 

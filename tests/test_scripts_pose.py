@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -50,12 +51,13 @@ def place(tmp_path_factory):
     started = "--start_from", place / "runs" / "land"
     train(place, "gan", *split, "--variant", "gan_gcp", *started, graphs=True)
     train(place, "rnn_land", *split, "--variant", "rnn_gcp", *started, "--learning_rate", "1e-9")
+    train(place, "canonical", *split, "--variant", "land_canonical", "--finder_run", place / "runs" / "land")
     return place
 
 
 @pytest.fixture(scope="module")
 def results(place):
-    evaluate(place, ("land_r4", "land", "rnn", "rnn_land", "gan"), "results", "--refine")
+    evaluate(place, ("land_r4", "land", "rnn", "rnn_land", "gan", "canonical"), "results", "--refine")
     return place / "results"
 
 
@@ -105,7 +107,7 @@ def test_tables_have_the_papers_rows_beside_ours(results):
         table = rows_of(results / f"table{number}.csv")
         ours = [list(row.values())[0] for row in table if "ours" in row.values()]
         assert set(ours) == {"Land-R4", "LandGCP", "RNNGCP, in one stage", "RNNGCP, learning_rate 1e-09", "GANGCP",
-                             "SSL-R4", "SSLGCP"}
+                             "SSL-R4", "SSLGCP", "Land, canonical", "SSL, canonical"}
         paper = [row for row in table if "paper" in row.values() and "Land-R4" in row.values()]
         assert len(paper) == 1 and str(value) in paper[0].values()
 
@@ -158,17 +160,19 @@ def test_a_refinement_changes_the_prediction_and_not_the_network(place):
 
 @pytest.fixture(scope="module")
 def exported(place):
-    tfsono(["export", str(place / "runs" / "land"), str(place / "saved_model")])
+    tfsono(["export", str(place / "runs" / "canonical"), str(place / "saved_model")])
     return place / "saved_model"
 
 
 def test_a_saved_model_and_its_run_predict_alike(place, exported):
     volume = str(place / "dataset" / "images" / "body_1.nii.gz")
     assert tfsono(["predict", str(exported), volume, "--out", str(place / "from_export")]) == 0
-    assert tfsono(["predict", str(place / "runs" / "land"), volume, "--out", str(place / "from_run")]) == 0
-    for name in ("landmarks.csv", "segments.csv", "body_1.mrk.json"):
+    run = place / "moved"  # alone, without its finder's run
+    shutil.copytree(place / "runs" / "canonical", run)
+    assert tfsono(["predict", str(run), volume, "--out", str(place / "from_run")]) == 0
+    for name in ("landmarks.csv", "segments.csv", "measurements.csv", "body_1.mrk.json"):
         assert (place / "from_export" / name).read_text() == (place / "from_run" / name).read_text()
-    assert tfsono(["predict", str(place / "runs" / "land"), volume, "--refine", "--out", str(place / "refined")]) == 0
+    assert tfsono(["predict", str(run), volume, "--refine", "--out", str(place / "refined")]) == 0
     assert rows_of(place / "refined" / "measurements.csv")[0]["refined"] == "yes"
     markups = json.loads((place / "from_run" / "body_1.mrk.json").read_text())
     assert [markup["type"] for markup in markups["markups"]].count("Line") == 15
@@ -176,7 +180,8 @@ def test_a_saved_model_and_its_run_predict_alike(place, exported):
 
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["landmarks"] == list(LANDMARKS)
+    assert manifest["landmarks"] == list(LANDMARKS) and manifest["network"]["finder"]["ratio"] == 0.5
+    assert len(manifest["poses"]["lengths"]) == 15 and len(manifest["poses"]["midline_mm"]) == 4
     prediction = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
     assert set(prediction) == set(manifest["output"]) and prediction["points_vox"].shape == (16, 3)
 
@@ -186,6 +191,10 @@ def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     (["--landmark_names", "head,neck"], "leave the option out"), (["--spacing_mm", "1,1,1"], "tfsono cache pose"),
     (["--precision", "mixed_float16"], "needs a GPU"), (["--test_cases", "9"], "test_cases"),
     (["--start_from", "runs/land"], "rnn and gan start from"),
+    (["--variant", "land_canonical"], "give the run folder of --variant finder as --finder_run"),
+    (["--variant", "land_canonical", "--finder_run", "runs/canonical"], "expected a run of --frame volume"),
+    (["--variant", "land_canonical", "--finder_run", "runs/land", "--test_cases", "4", "--seed", "5"],
+     "a test case here"),
 ])
 def test_bad_input_is_one_line_and_leaves_no_folder(place, more, words):
     more = [str(place / word) if word.startswith("runs/") else word for word in more]

@@ -63,9 +63,10 @@ class PoseConfig:
                                 "midline of the training cases, so that left is always on the same side")
     finder_run: str = ours("", "run folder of the network that finds the midline (--variant finder), for --frame body; "
                                "a copy is kept in this run")
-    frame_margin_mm: float = ours(12.0, "of the frame's box around the landmarks of the training cases")
+    frame_margin_mm: float = ours(5.0, "of the frame's box around all landmarks of the training cases; with 12 mm the "
+                                       "box of quick has twice the voxels")
     midline_noise_mm: float = ours(1.5, "deviation along each axis of what training adds to the reference midline, as "
-                                        "the finder errs; chosen on validation cases")
+                                        "the finder errs; other values were not tried")
 
     # Detector
     method: str = paper("land", "Table 1's rows; or rnn, gan")
@@ -74,7 +75,7 @@ class PoseConfig:
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
     norm_at_test: str = ours("tile", "not stated; the volume's own statistics, as in training with batch 1; or moving, "
-                                     "the averages of training: 0.96 mm worse on phantoms of quick")
+                                     "the averages of training over single volumes")
     initial_deviation: float = ours(0.01, "not stated; the lineage; 0 uses He's initialisation")
     head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernel; not stated; the lineage")
     recompute: bool = paper(True, "Sec. 2.3: gradient checkpointing, at ratio 0.5")
@@ -224,7 +225,7 @@ PRESETS = {
         "precision": differs("mixed_bfloat16", "paper preset: float32; two thirds of the time on two CPU cores"),
         "rnn_hidden": differs(4, "paper preset: 16; two CPU cores"),
         "iterations": differs(1000, "paper: 16000; minutes on two CPU cores"),
-        "refine_learning_rate": differs(1e-4, "paper: 5e-4, which harms a detector with its own statistics by 1 mm"),
+        "refine_learning_rate": differs(1e-4, "paper: 5e-4, too fast for a detector with its own statistics"),
         "second_iterations": differs(300, "paper preset: 4000; minutes on two CPU cores"),
         "record_every": differs(100, "paper preset: 400; a record at least every half minute"),
     },
@@ -259,7 +260,7 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees"}
 REMOVED = {"schedule": "constant", "jit_compile": False}
 AT_TEST = ("norm_at_test", "heatmap_decode", "refine_atlases", "refine_iterations", "refine_learning_rate",
            "refine_norm", "refine_register", "refine_declines", "auc_limit_mm")
-ADDED = {"outside_factor": 2.0, "frame": "volume", "finder_run": "", "frame_margin_mm": 12.0, "midline_noise_mm": 1.5,
+ADDED = {"outside_factor": 2.0, "frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
          "refine_register": "robust", "heatmap_loss": "l2", "exclusion_weight": 0.0, "refine_declines": False}
 
 POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,

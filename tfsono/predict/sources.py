@@ -85,7 +85,8 @@ def _model_files(source: Path) -> list[Path]:
 
     if is_exported(source):
         return [source / MANIFEST]
-    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING, CONFIDENCE)
+    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING, CONFIDENCE,
+             *(f"{kept}/{which}.weights.h5" for kept in ("roi", "finder") for which in ("best", "last")))
     return [path for path in (source / name for name in names) if path.is_file()]
 
 

@@ -40,7 +40,8 @@ class FemurConfig:
     roi_margin: int = paper(30, "Sec. II-A: 30 voxels in each dimension, read as 30 on each side")
     roi_smallest_part: int = ours(20, "pixels; smaller components of a slice are ignored, since a single one inflates "
                                       "the box; 0 counts all, as the text does")
-    roi_part: str = paper("all", "Sec. II-A: the boxes of all components are merged; or largest, that of the largest")
+    roi_part: str = paper("all", "Sec. II-A: the boxes of all components are merged; or largest, that of the largest; "
+                                  "or large, those with a tenth of its voxels or more")
     roi_every: int = paper(1, "Sec. II-A: every slice; 2 finds the region in every second slice, in half the time")
     roi_ratio: float = paper(0.65, "Sec. III-A: the region is rescaled")
     roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; the figure with its "
@@ -176,7 +177,7 @@ def _data_rules(config: FemurConfig):
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield config.roi_margin >= 0, "roi_margin", "0 or more"
     yield config.roi_smallest_part >= 0, "roi_smallest_part", "0 or more"
-    yield one_of(config, "roi_part", ("all", "largest"))
+    yield one_of(config, "roi_part", ("all", "largest", "large"))
     yield config.roi_every > 0, "roi_every", "1 or more"
     yield config.roi_slices > 0 and config.roi_slices % 2 == 1, "roi_slices", "an odd number, 1 or more"
     yield config.roi_average_batches >= 0, "roi_average_batches", "0 or more"

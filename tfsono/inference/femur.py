@@ -20,6 +20,7 @@ from tfsono.inference.resample import at_spacing, padded, resample_linear, resam
 from tfsono.layers.standardise import standardise
 
 PART_SIDE = 128  # voxels: the grid on which the connected parts of a volume are found
+LARGE = 0.1  # share of the largest part's voxels from which a part counts: fragments of a bone that a shadow divides
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 BOX = tf.TensorSpec([6], tf.int32, "box")
@@ -35,7 +36,8 @@ class RegionFinder:
       stride: sides are padded to multiples of it.
       batch: slices in one pass.
       smallest_part: smaller parts of a slice, in pixels, are excluded; 0 excludes none.
-      part: of the volume: `all` the parts of its slices, as the paper merges their boxes, or the `largest` alone.
+      part: of the volume: `all` the parts of its slices, as the paper merges their boxes, the `largest` alone, or the
+        `large` ones, which have at least a tenth of the largest one's voxels.
       every: the box is found in every slice, as in the paper, or in every second one, and so on.
     """
 
@@ -264,7 +266,9 @@ def _large_parts(voxels, smallest: int):
 def counted_voxels(finder: RegionFinder, mask):
     """The voxels [X, Y, Z] of the first stage's mask that the box encloses."""
     voxels = large_parts(mask > 0, finder.smallest_part)
-    return largest_part(voxels) if finder.part == "largest" else voxels
+    if finder.part == "all":
+        return voxels
+    return largest_part(voxels, 1.0 if finder.part == "largest" else LARGE)
 
 
 def box_of_mask(finder: RegionFinder, mask, slices):
@@ -278,8 +282,8 @@ def box_of_mask(finder: RegionFinder, mask, slices):
     return tf.concat([box[:2], [start], box[3:5], [stop]], 0), found
 
 
-def largest_part(voxels):
-    """The voxels [X, Y, Z] of the largest 26-connected part; of equal ones, one.
+def largest_part(voxels, share: float = 1.0):
+    """The voxels [X, Y, Z] of the largest 26-connected part, of equal ones one; below 1, of all with such a share of it.
 
     Parts are found on a grid of at most `PART_SIDE` voxels a side, on which close ones merge: a maximum filter spreads
     every voxel's number until nothing changes, which takes as many steps as a part is long.
@@ -300,7 +304,11 @@ def largest_part(voxels):
         (tf.zeros_like(numbers), numbers))
     numbers = tf.cast(numbers[0, ..., 0], tf.int32)
     sums = tf.math.unsorted_segment_sum(tf.reshape(counts, [-1]), tf.reshape(numbers, [-1]), tf.size(numbers) + 1)
-    kept = (numbers == tf.argmax(sums, output_type=tf.int32)) & (counts > 0)
+    if share < 1:
+        large = tf.cast(sums, tf.float32) >= share * tf.cast(tf.reduce_max(sums), tf.float32)
+        kept = tf.gather(large, numbers) & (counts > 0)
+    else:
+        kept = (numbers == tf.argmax(sums, output_type=tf.int32)) & (counts > 0)
     for axis in range(3):
         kept = tf.repeat(kept, factor, axis=axis)
     return voxels & kept[:tf.shape(voxels)[0], :tf.shape(voxels)[1], :tf.shape(voxels)[2]]

@@ -49,8 +49,8 @@ class FemurConfig:
     roi_slices: int = paper(1, "Sec. II-A: each slice alone; 3: with its two neighbours as channels")
     roi_average_batches: int = ours(0, "option: before each record, unet_roi's averages become the mean of this many "
                                        "batches with the weights of that record; 0 keeps those of training")
-    roi_passes: int = paper(1, "Sec. II-A; 2: the region is read a second time, in the box of the second stage's own "
-                               "mask, and so on; not by unet_l, which has none")
+    roi_passes: int = paper(1, "Sec. II-A; 2: the region is read a second time, in a box that holds the second stage's "
+                               "own mask too, and so on; not by unet_l, which has none")
     slice_batch: int = ours(8, "slices per step of unet_roi; not stated")
     slice_augmentation: str = ours("random", "not stated; slices are rotated, scaled and flipped within the limits of "
                                              "the region's augmentation; or none")

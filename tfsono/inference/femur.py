@@ -2,8 +2,9 @@
 
 The first stage segments every slice, and the box around its mask is enlarged (Sec. II-A). This region is rescaled,
 standardised and padded, the second stage predicts its mask and landmarks, these are resampled to the volume's grid, and
-the mask is postprocessed there. With more passes the region is read again, in the box of the second stage's mask. The
-ends of the mask are a second opinion on two landmarks (`mask_ends`).
+the mask is postprocessed there. With more passes the region is read again, in a box that holds the second stage's mask
+too: its mask alone may have less of the bone than the first stage's. The ends of the mask are a second opinion on two
+landmarks (`mask_ends`).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class RegionReader:
       ratio: by which the region is rescaled.
       decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
       sigma: of the Gaussian targets of training, in voxels of the network's grid, for `wide_centroid`.
-      passes: how often a found region is read; from the second time on in the box of the mask found before.
+      passes: how often the region is read; from the second time on its box holds the mask found before too.
       from_mask: whether doubtful landmarks are taken from the ends of the mask.
     """
 
@@ -137,7 +138,8 @@ class FemurModule(tf.Module):
         held = self._read(volume, box)
         for _ in range(self.reader.passes - 1 if "mask" in held else 0):
             again, some = box_of_voxels(largest_part(held["mask"] > 0))
-            box = tf.where(some, again, box)
+            both = tf.concat([tf.minimum(box[:3], again[:3]), tf.maximum(box[3:], again[3:])], 0)
+            box = tf.where(some, tf.where(found, both, again), box)
             held = self._read(volume, box)
         return {**self._native(held, size, native, spacing_mm), "box": box_on(box, size, native), "found": found}
 

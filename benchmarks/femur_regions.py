@@ -1,7 +1,7 @@
 """Settings of `femur`'s prediction on validation cases: regions, masks, tips; nothing is trained or written.
 
-    tfsono phantom femur data --preset quick --cases 66
-    tfsono audit data && tfsono cache femur data femur.h5 --preset quick
+    tfsono phantom femur data --preset quick --cases 66 && tfsono audit data
+    tfsono cache femur data femur.h5 --preset quick
     python benchmarks/femur_regions.py split --data femur.h5 --out split.json --test 20 --first 50
     python train/femur.py --data femur.h5 --run_dir runs/brndc --preset quick --roi_run runs/roi --split split.json
     python benchmarks/femur_regions.py score --data femur.h5 --runs runs/brndc --set roi_passes=1 --set roi_passes=2

@@ -100,12 +100,13 @@ def test_the_largest_part_of_a_winding_one_and_of_none():
     assert not largest_part(tf.zeros((4, 5, 3), tf.bool)).numpy().any()
 
 
-def test_the_box_of_the_largest_part_alone():
+def test_the_box_of_the_largest_part_alone_and_of_large_ones():
     volume = scene()
-    volume[2:5, 17:21, 14:18] = 12  # a false part, large enough to count in its slices
+    volume[2:5, 17:21, 14:18] = 12  # a false part, of a sixth of the bar's voxels
+    volume[25:28, 2:5, 2] = 12  # and one that counts in its slice, of a 24th
     boxes = [SliceModule(dataclasses.replace(finder(), part=part))(volume, [1.0, 1.0, 1.0])["box"].numpy().tolist()
-             for part in ("all", "largest")]
-    assert boxes == [[2, 9, 5, 19, 21, 18], [8, 9, 5, 19, 13, 10]]
+             for part in ("all", "large", "largest")]
+    assert boxes == [[2, 2, 2, 28, 21, 18], [2, 9, 5, 19, 21, 18], [8, 9, 5, 19, 13, 10]]
 
 
 def test_the_box_of_some_voxels_and_of_none():

@@ -217,7 +217,7 @@ def test_what_is_set_at_the_evaluation_reaches_the_first_stage(place):
     run = dataclasses.replace(run, settings=run.settings.set_at_test({"roi_part": "all"}))
     first, = first_stage_of(run)
     assert first.config.roi_part == "all" != read_run(first.folder, FEMUR).config.roi_part
-    with pytest.raises(UserError, match="--set roi_part: expected all or largest"):
+    with pytest.raises(UserError, match="--set roi_part: expected all, largest or large"):
         run.settings.set_at_test({"roi_part": "none"})
 
 

@@ -40,7 +40,8 @@ class FemurConfig:
     roi_margin: int = paper(30, "Sec. II-A: 30 voxels in each dimension, read as 30 on each side")
     roi_smallest_part: int = ours(20, "pixels; smaller components of a slice are ignored, since a single one inflates "
                                       "the box; 0 counts all, as the text does")
-    roi_part: str = paper("all", "Sec. II-A: the boxes of all components are merged; or largest, that of the largest")
+    roi_part: str = paper("all", "Sec. II-A: the boxes of all components are merged; or largest, that of the largest; "
+                                  "or large, those with a tenth of its voxels or more")
     roi_every: int = paper(1, "Sec. II-A: every slice; 2 finds the region in every second slice, in half the time")
     roi_ratio: float = paper(0.65, "Sec. III-A: the region is rescaled")
     roi_widths: tuple[int, ...] = ours((64, 128, 256, 512, 1024), "basic U-net, 3x3 kernels; the figure with its "
@@ -48,8 +49,8 @@ class FemurConfig:
     roi_slices: int = paper(1, "Sec. II-A: each slice alone; 3: with its two neighbours as channels")
     roi_average_batches: int = ours(0, "option: before each record, unet_roi's averages become the mean of this many "
                                        "batches with the weights of that record; 0 keeps those of training")
-    roi_passes: int = paper(1, "Sec. II-A; 2: the region is read a second time, in the box of the second stage's own "
-                               "mask, and so on; not by unet_l, which has none")
+    roi_passes: int = paper(1, "Sec. II-A; 2: the region is read a second time, in a box that holds the second stage's "
+                               "own mask too, and so on; not by unet_l, which has none")
     slice_batch: int = ours(8, "slices per step of unet_roi; not stated")
     slice_augmentation: str = ours("random", "not stated; slices are rotated, scaled and flipped within the limits of "
                                              "the region's augmentation; or none")
@@ -176,7 +177,7 @@ def _data_rules(config: FemurConfig):
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield config.roi_margin >= 0, "roi_margin", "0 or more"
     yield config.roi_smallest_part >= 0, "roi_smallest_part", "0 or more"
-    yield one_of(config, "roi_part", ("all", "largest"))
+    yield one_of(config, "roi_part", ("all", "largest", "large"))
     yield config.roi_every > 0, "roi_every", "1 or more"
     yield config.roi_slices > 0 and config.roi_slices % 2 == 1, "roi_slices", "an odd number, 1 or more"
     yield config.roi_average_batches >= 0, "roi_average_batches", "0 or more"
@@ -227,16 +228,22 @@ PRESETS = {
         "phantom_spacing_mm": differs((1.52, 1.52, 1.52), "paper: 0.38; the same field of view, coarser"),
         "roi_margin": differs(8, "paper: 30; about as many millimetres"),
         "roi_smallest_part": differs(3, "paper preset: 20; coarser pixels"),
-        "roi_part": differs("largest", "paper: all; after minutes of training there are false components"),
+        "roi_slices": differs(3, "paper: 1; neighbours tell bone from noise"),
+        "roi_part": differs("large", "paper: all; after minutes of training there are false components and gaps"),
+        "roi_passes": differs(2, "paper: 1; the second stage finds what the first one missed"),
         "roi_ratio": differs(1.0, "paper: 0.65; the volume is already coarse"),
         "roi_widths": differs((8, 16, 32, 64), "paper preset: 64 to 1024; two CPU cores"),
         "roi_iterations": differs(1500, "paper preset: 19320; two CPU cores"),
         "widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
         "discriminator_widths": differs((8, 16, 32, 32, 64, 64), "paper preset: 32 to 256; two CPU cores"),
+        "region_jitter": differs(0.1, "paper preset: 0; the boxes of the first stage are displaced after minutes"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's: small weights grow too slowly here"),
         "centre_distance_weight": differs(0.05, "paper: 0.5; on flat maps it exceeds all other losses"),
-        "iterations": differs(1800, "paper: 13440; minutes on two CPU cores"),
-        "adversarial_iterations": differs(600, "paper: 4200; a third of `iterations`, as there"),
+        "iterations": differs(3000, "paper: 13440; minutes on two CPU cores"),
+        "schedule": differs("last_quarter", "paper preset: constant; a short training ends better with a falling rate"),
+        "adversarial_iterations": differs(600, "paper: 4200; minutes on two CPU cores"),
+        "heatmap_decode": differs("wide_centroid", "paper: argmax; half a voxel is 0.8 mm here"),
+        "tips_from_mask": differs(True, "paper preset: false; low heatmaps are common after minutes of training"),
         "record_every": differs(60, "paper preset: 420; a record every half minute"),
     },
 }

@@ -2,8 +2,9 @@
 
 The first stage segments every slice, and the box around its mask is enlarged (Sec. II-A). This region is rescaled,
 standardised and padded, the second stage predicts its mask and landmarks, these are resampled to the volume's grid, and
-the mask is postprocessed there. With more passes the region is read again, in the box of the second stage's mask. The
-ends of the mask are a second opinion on two landmarks (`mask_ends`).
+the mask is postprocessed there. With more passes the region is read again, in a box that holds the second stage's mask
+too: its mask alone may have less of the bone than the first stage's. The ends of the mask are a second opinion on two
+landmarks (`mask_ends`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tfsono.inference.resample import at_spacing, padded, resample_linear, resam
 from tfsono.layers.standardise import standardise
 
 PART_SIDE = 128  # voxels: the grid on which the connected parts of a volume are found
+LARGE = 0.1  # share of the largest part's voxels from which a part counts: fragments of a bone that a shadow divides
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 BOX = tf.TensorSpec([6], tf.int32, "box")
@@ -36,7 +38,8 @@ class RegionFinder:
       stride: sides are padded to multiples of it.
       batch: slices in one pass.
       smallest_part: smaller parts of a slice, in pixels, are excluded; 0 excludes none.
-      part: of the volume: `all` the parts of its slices, as the paper merges their boxes, or the `largest` alone.
+      part: of the volume: `all` the parts of its slices, as the paper merges their boxes, the `largest` alone, or the
+        `large` ones, which have at least a tenth of the largest one's voxels.
       every: the box is found in every slice, as in the paper, or in every second one, and so on.
     """
 
@@ -59,7 +62,7 @@ class RegionReader:
       ratio: by which the region is rescaled.
       decode: how a heatmap becomes a point: `argmax`, `centroid` or `wide_centroid`.
       sigma: of the Gaussian targets of training, in voxels of the network's grid, for `wide_centroid`.
-      passes: how often a found region is read; from the second time on in the box of the mask found before.
+      passes: how often the region is read; from the second time on its box holds the mask found before too.
       from_mask: whether doubtful landmarks are taken from the ends of the mask.
     """
 
@@ -137,7 +140,8 @@ class FemurModule(tf.Module):
         held = self._read(volume, box, voxel_mm)
         for _ in range(self.reader.passes - 1 if "mask" in held else 0):
             again, some = box_of_voxels(largest_part(held["mask"] > 0))
-            box = tf.where(some, again, box)
+            both = tf.concat([tf.minimum(box[:3], again[:3]), tf.maximum(box[3:], again[3:])], 0)
+            box = tf.where(some, tf.where(found, both, again), box)
             held = self._read(volume, box, voxel_mm)
         return {**self._native(held, size, native, spacing_mm), "box": box_on(box, size, native), "found": found}
 
@@ -284,7 +288,9 @@ def _large_parts(voxels, smallest: int):
 def counted_voxels(finder: RegionFinder, mask):
     """The voxels [X, Y, Z] of the first stage's mask that the box encloses."""
     voxels = large_parts(mask > 0, finder.smallest_part)
-    return largest_part(voxels) if finder.part == "largest" else voxels
+    if finder.part == "all":
+        return voxels
+    return largest_part(voxels, 1.0 if finder.part == "largest" else LARGE)
 
 
 def box_of_mask(finder: RegionFinder, mask, slices):
@@ -298,8 +304,8 @@ def box_of_mask(finder: RegionFinder, mask, slices):
     return tf.concat([box[:2], [start], box[3:5], [stop]], 0), found
 
 
-def largest_part(voxels):
-    """The voxels [X, Y, Z] of the largest 26-connected part; of equal ones, one.
+def largest_part(voxels, share: float = 1.0):
+    """The voxels [X, Y, Z] of the largest 26-connected part, of equal ones one; below 1, of all with such a share of it.
 
     Parts are found on a grid of at most `PART_SIDE` voxels a side, on which close ones merge: a maximum filter spreads
     every voxel's number until nothing changes, which takes as many steps as a part is long.
@@ -320,7 +326,11 @@ def largest_part(voxels):
         (tf.zeros_like(numbers), numbers))
     numbers = tf.cast(numbers[0, ..., 0], tf.int32)
     sums = tf.math.unsorted_segment_sum(tf.reshape(counts, [-1]), tf.reshape(numbers, [-1]), tf.size(numbers) + 1)
-    kept = (numbers == tf.argmax(sums, output_type=tf.int32)) & (counts > 0)
+    if share < 1:
+        large = tf.cast(sums, tf.float32) >= share * tf.cast(tf.reduce_max(sums), tf.float32)
+        kept = tf.gather(large, numbers) & (counts > 0)
+    else:
+        kept = (numbers == tf.argmax(sums, output_type=tf.int32)) & (counts > 0)
     for axis in range(3):
         kept = tf.repeat(kept, factor, axis=axis)
     return voxels & kept[:tf.shape(voxels)[0], :tf.shape(voxels)[1], :tf.shape(voxels)[2]]

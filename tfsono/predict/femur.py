@@ -160,8 +160,7 @@ def end_flags(raw: Mapping, spacing_mm: Sequence[float], names: Sequence[str]) -
     for name, point, end, doubtful in zip(names, raw["points_vox"], raw["ends_vox"], raw["doubtful"], strict=True):
         away = float(np.linalg.norm((np.asarray(point) - np.asarray(end)) * spacing_mm))
         if doubtful:
-            flags.append(f"{name} {away:.0f} mm from the end of the mask" if away else
-                         f"{name} from the end of the mask")
+            flags.append(f"{name} {f'{away:.0f} mm ' if away else ''}from the end of the mask")
     return flags
 
 

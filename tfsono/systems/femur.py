@@ -55,7 +55,7 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
 AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1 or more], standardised slices along z, each with its "
           "neighbours -> logits of the mask. network.onnx: [N, x, y, z, 1], the region around the first stage's bone, "
           "enlarged by network.roi_margin, rescaled by network.roi_ratio and standardised -> logits of the mask, "
-          "heatmaps, of an ensemble also its members'; network.roi_passes times, each in the box of the mask before. "
+          "heatmaps, of an ensemble also its members'; network.roi_passes times, each in a box with the mask before. "
           "After it: arg-max and maxima, resampled to the volume, postprocessing; by network.tips_from_mask, landmarks "
           "from the ends of the mask.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
@@ -159,7 +159,7 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     config = runs[0].config
     output = {
         "box": array("int32", [6], "voxel", "x,y,z",
-                     "where the first stage found bone, or the pass before: first and last + 1 voxel, without margin"),
+                     "where the first stage found bone, and the pass before: first and last + 1 voxel, without margin"),
         "found": array("bool", [], "1", "", "whether it found any; if not, the box is the whole volume"),
     }
     if "mask" in config.outputs:

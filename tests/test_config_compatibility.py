@@ -30,7 +30,7 @@ ADDED = {system: {"outside_factor": 2.0} for system in SYSTEMS}
 ADDED["hip"] |= {"c3d_axes": "hwt", "memory_gb": 0.0}
 ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
                    "roi_every": 1}
-ADDED["pose"] |= {"heatmap_loss": "l2", "exclusion_weight": 0.0, "refine_declines": False}
+ADDED["pose"] |= {"heatmap_loss": "l2", "refine_declines": False}
 OTHER = [("hip", "c3d_time_axis", "x"), ("hip", "jit_compile", "true"), ("femur", "centre_distance_unit", "voxel"),
          ("femur", "centre_distance_point", "argmax"), ("femur", "generator_loss", "saturating"),
          ("pose", "schedule", "cosine"), ("face", "jit_compile", "true"), ("head", "end_order", "fixed"),

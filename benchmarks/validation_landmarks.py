@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def show(title: str, run, module, cache) -> None:
-    """Prints the mean error of each landmark, and of refinements the volumes that had none and the atlases' distance."""
+    """Prints the mean error of each landmark; of a refinement also the volumes without it, and how far atlases are."""
     import numpy as np
 
     from tfsono.inference.module_input import module_input

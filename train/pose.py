@@ -128,7 +128,7 @@ def validation(network, config: PoseConfig, cache, split: dict[str, list[str]]) 
         return watched.remark()
 
     validate = (lambda: mean_radial_error(watched, cache, names)) if names else None
-    return schedule_of(config, MEAN_RADIAL_ERROR), validate, remark
+    return replace(schedule_of(config, MEAN_RADIAL_ERROR), remark=remark), validate
 
 
 if __name__ == "__main__":

@@ -145,6 +145,20 @@ def test_a_wrong_limb_is_corrected():
     assert mirrored.distances_mm[-1] > 1.5 and (mirrored.points_vox[4] != marks[4]).any()
 
 
+def test_a_volume_far_from_every_atlas_is_declined_and_its_note_says_so():
+    network = small_network()
+    before = weights_of(network)
+    plain = Refiner(network, atlas_set(), settings(iterations=0))(volume(), SIZE, SPACING)
+    away = atlas_set().distance_mm(plain.points_vox * SPACING, ALL)
+    declined, refined = (Refiner(network, atlas_set(), settings(expected_mm=away * share))(volume(), SIZE, SPACING)
+                         for share in (0.99, 1.01))
+    assert refined.refined and not declined.refined and f"{away:.1f} mm from the prediction" in declined.note
+    np.testing.assert_array_equal(declined.points_vox, plain.points_vox)
+    np.testing.assert_array_equal(declined.maps, plain.maps)
+    assert declined.path_vox.shape == refined.path_vox.shape and np.isnan(declined.distances_mm).all()
+    assert_untouched(network, before)
+
+
 def test_no_iterations_give_the_networks_own_prediction():
     network = small_network()
     found = Refiner(network, atlas_set(), settings(iterations=0))(volume(), SIZE, SPACING)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfsono.errors import UserError
-from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
+from tfsono.training.validation import MEAN_RADIAL_ERROR, Watched, mean_radial_error
 
 NAN = float("nan")
 SIZE, SPACING = (5, 7, 9), (2.0, 1.0, 0.5)
@@ -50,3 +50,26 @@ def test_cases_without_a_reference_do_not_count():
     assert mean_radial_error(module, cache, ["a", "b", "c"])[0] == pytest.approx(1.0)
     with pytest.raises(UserError, match="landmark"):
         mean_radial_error(module, cache, ["b", "c"])
+
+
+def test_a_remark_names_flat_maps_and_maps_that_coincide_in_most_predictions():
+    """Points are in voxels of the volume, of which two are one of the maps'."""
+    far, near = [[0, 0, 0], [40, 0, 0], [0, 30, 0]], [[0, 0, 0], [0, 1, 1], [0, 30, 0]]
+    given = iter([(near, [0.9, 0.8, 0.2]), (near, [0.9, 0.25, 0.1]), (far, [0.1, 0.9, 0.9]),
+                  (far, [0.9, 0.9, 0.29]), (far, [0.9, 0.2, 0.9])])
+    watched = Watched(lambda volume, spacing_mm: dict(zip(("points_vox", "peaks"), map(np.array, next(given)))),
+                      ("head", "left", "right"), ratio=0.5)
+    for _ in range(3):
+        found = watched(None, None)
+    assert found["peaks"][0] == 0.1
+    assert watched.remark() == "flat maps: right; maps that coincide: head and left"
+    for _ in range(2):
+        watched(None, None)
+    assert watched.remark() == ""  # of those since the last remark
+
+
+def test_many_flat_maps_are_counted():
+    found = {"points_vox": 9 * np.eye(5, 3), "peaks": np.zeros(5)}  # the last two coincide, as flat maps may
+    watched = Watched(lambda volume, spacing_mm: found, "abcde", 1.0)
+    watched(None, None)
+    assert watched.remark() == "flat maps: 5"

@@ -24,7 +24,7 @@ from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
 from tfsono.surroundings import prepare_tensorflow
 
-LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm", "heatmap_loss")
+LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
 WATCHED = 2  # training cases that a record's remark is on
 
 
@@ -124,8 +124,8 @@ def compiled(network, config: PoseConfig):
             network, discriminator(config),
             optimizer("adam", config.adversarial_learning_rate, beta_1=config.adam_beta_1),
             AdversarialSettings(config.branch_steps, seed=config.seed, share=config.adversarial_share), image_and_maps)
-    loss = detector_loss(config.heatmap_loss, config.exclusion_weight)
-    trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), loss={"heatmaps": loss}, jit_compile=False)
+    trained.compile(optimizer("adam", rate, beta_1=config.adam_beta_1), jit_compile=False,
+                    loss={"heatmaps": detector_loss(config.heatmap_loss)})
     return trained
 
 
@@ -149,7 +149,7 @@ def validation(network, run, cache) -> tuple:
         return watched.remark()
 
     validate = (lambda: mean_radial_error(watched, cache, names)) if names else None
-    return schedule_of(config, MEAN_RADIAL_ERROR), validate, remark
+    return replace(schedule_of(config, MEAN_RADIAL_ERROR), remark=remark), validate
 
 
 if __name__ == "__main__":

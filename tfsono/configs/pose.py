@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tfsono.config import Choices, check_rules, differs, one_of, ours, paper
 
 METHODS = ("land", "rnn", "gan")
-HEATMAP_LOSSES = ("l2", "weighted_l2", "adaptive_wing", "top20_cross_entropy")
+HEATMAP_LOSSES = ("l2", "weighted_l2", "adaptive_wing")
 
 # Joints in the paper's numbering. Its text has only the numbers; the names are inferred (specification).
 LANDMARKS = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spine", "sacrum", "elbow_b", "wrist_b",
@@ -80,9 +80,8 @@ class PoseConfig:
     head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernel; not stated; the lineage")
     recompute: bool = paper(True, "Sec. 2.3: gradient checkpointing, at ratio 0.5")
     heatmap_sigma_mm: float = ours(2.5, "not stated; in millimetres, so that the ratios differ only in resolution")
-    heatmap_loss: str = paper("l2", "Sec. 2.1; or weighted_l2, adaptive_wing, top20_cross_entropy: L2 over a sum may "
-                                    "leave the maps of hard landmarks flat (docs/results.md)")
-    exclusion_weight: float = ours(0.0, "option: of the overlap of different landmarks' maps; 0 is off")
+    heatmap_loss: str = paper("l2", "Sec. 2.1; or weighted_l2, or adaptive_wing: L2 leaves the maps of hard landmarks "
+                                    "flat for long (docs/results.md)")
 
     # Refinement by recurrence over the joints
     rnn_hidden: int = ours(16, "not stated; channels of a joint's state")
@@ -184,7 +183,6 @@ def _network_rules(config: PoseConfig):
     yield len(config.discriminator_widths) == 4, "discriminator_widths", "four numbers"
     yield config.rnn_hidden > 0, "rnn_hidden", "above 0"
     yield one_of(config, "heatmap_loss", HEATMAP_LOSSES)
-    yield config.exclusion_weight >= 0, "exclusion_weight", "0 or more"
     yield one_of(config, "norm_at_test", ("tile", "moving"))
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
     yield one_of(config, "heatmap_decode", ("argmax", "centroid", "wide_centroid"))
@@ -261,7 +259,7 @@ REMOVED = {"schedule": "constant", "jit_compile": False}
 AT_TEST = ("norm_at_test", "heatmap_decode", "refine_atlases", "refine_iterations", "refine_learning_rate",
            "refine_norm", "refine_register", "refine_declines", "auc_limit_mm")
 ADDED = {"outside_factor": 2.0, "frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
-         "refine_register": "robust", "heatmap_loss": "l2", "exclusion_weight": 0.0, "refine_declines": False}
+         "refine_register": "robust", "heatmap_loss": "l2", "refine_declines": False}
 
 POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
                at_test=AT_TEST)

@@ -1,6 +1,6 @@
 """Networks of `pose`: the detector of the landmarks' heatmaps, with a recurrence over the joints or without (Sec. 2.1).
 
-    image [B, X, Y, Z, 1] standardised -> {"heatmaps": [B, X, Y, Z, K] linear, or probabilities for a cross entropy}
+    image [B, X, Y, Z, 1] standardised -> {"heatmaps": [B, X, Y, Z, K] linear}
 
 `land`, and `gan`, which is the same network; `rnn` has the recurrence in place of the last layer. Also the
 discriminator of the adversarial stage.
@@ -109,6 +109,4 @@ def _network(config: PoseConfig) -> keras.Model:
     else:
         # Small at first: the loss is a sum over all voxels, and maps near 0 are nearly right in most of them.
         maps = classifier(x, config.landmarks, replace(style, deviation=config.head_deviation), "heatmaps")
-    if config.heatmap_loss == "top20_cross_entropy":
-        maps = keras.layers.Activation("sigmoid", dtype="float32", name="heatmaps_sigmoid")(maps)
     return keras.Model(image, {"heatmaps": maps}, name="rnn" if config.method == "rnn" else "land")

@@ -57,12 +57,14 @@ class Schedule:
       record_every: steps between two records.
       early_stopping: records without a better score before it stops; 0 never stops early.
       score: of the validation.
+      remark: gives what else a record prints, after the validation; "" for nothing.
     """
 
     iterations: int
     record_every: int
     early_stopping: int = 0
     score: Score = Score()
+    remark: Callable[[], str] | None = None
 
 
 def set_seed(seed: int, deterministic: bool) -> None:
@@ -75,8 +77,7 @@ def set_seed(seed: int, deterministic: bool) -> None:
 
 
 def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Dataset], schedule: Schedule,
-        validate: Validate | None = None, remark: Callable[[], str] | None = None,
-        settle: Callable[[], None] | None = None) -> None:
+        validate: Validate | None = None, settle: Callable[[], None] | None = None) -> None:
     """Trains a compiled network from its last record to the end.
 
     Args:
@@ -85,7 +86,6 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       batches: gives the dataset of a range of steps.
       schedule: its length.
       validate: gives the network's validation score and an image of one case; None without validation cases.
-      remark: gives what else a record prints, after `validate`; "" for nothing.
       settle: called before each record, to change what training does not depend on, such as moving averages.
     """
     if run.finished:
@@ -98,7 +98,7 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
                         "delete its folder and train again")
     if start:
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
-    recorder = Recorder(run, schedule, validate, start=start, settle=settle, remark=remark)
+    recorder = Recorder(run, schedule, validate, start, settle)
     if start < schedule.iterations and not recorder.stale():
         weights = sum(math.prod(variable.shape) for variable in network.trainable_variables)
         say(f"training {run.settings.system}, {run.settings.variant}: {weights:,} weights, step {start + 1} to "
@@ -116,10 +116,9 @@ class Recorder(keras.callbacks.Callback):
     """Prints progress, and at every record validates and writes the files of the run folder."""
 
     def __init__(self, run: Run, schedule: Schedule, validate: Validate | None, start: int,
-                 settle: Callable[[], None] | None = None, remark: Callable[[], str] | None = None):
+                 settle: Callable[[], None] | None = None):
         super().__init__()
-        self.run, self.schedule, self.validate, self.start = run, schedule, validate, start
-        self.settle, self.remark = settle, remark
+        self.run, self.schedule, self.validate, self.start, self.settle = run, schedule, validate, start, settle
         self.history = run.folder / "history.csv"
         self.rows = [row for row in read_history(self.history) if row["step"] <= start]
         if start and (not self.rows or self.rows[-1]["step"] != start or "seconds" not in self.rows[-1]):
@@ -166,7 +165,7 @@ class Recorder(keras.callbacks.Callback):
             write_history(paths[-2], self.rows)
             save_state(paths[-1], self.model, self.step)
         self._write_summary(row, image)
-        remark = self.remark() if self.remark else ""
+        remark = self.schedule.remark() if self.schedule.remark else ""
         self.record_seconds.append(time.monotonic() - began)
         found = f", {score.column.replace('_', ' ')} {row[score.column]:.4f}{' (best)' * best}" if self.validate else ""
         self._print(say, f"loss {row['loss']:.4f}, learning rate {row['learning_rate']:.3g}{found}  "

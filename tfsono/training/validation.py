@@ -35,15 +35,16 @@ class Watched:
         return found
 
     def remark(self) -> str:
-        """Which maps are flat, and which have their peaks within a voxel, in most predictions since the last call."""
+        """The flat maps, and those others whose peaks are within a voxel, in most predictions since the last call."""
         points, peaks = (np.stack(values) for values in zip(*self.seen, strict=True))
         self.seen = []
-        flat = [name for name, peak in zip(self.landmarks, np.median(peaks, axis=0), strict=True) if peak < LOW_PEAK]
-        together = [f"{one} and {other}" for (i, one), (j, other) in itertools.combinations(
-            enumerate(self.landmarks), 2) if np.median(np.linalg.norm(points[:, i] - points[:, j], axis=1)) < 1]
-        parts = [f"{word}: {named(found)}" for word, found in (("flat maps", flat), ("maps that coincide", together))
-                 if found]
-        return "; ".join(parts)
+        is_flat = np.median(peaks, axis=0) < LOW_PEAK
+        apart = np.median(np.linalg.norm(points[:, :, None] - points[:, None], axis=-1), axis=0)
+        flat = [name for name, flat in zip(self.landmarks, is_flat, strict=True) if flat]
+        together = [f"{self.landmarks[one]} and {self.landmarks[other]}" for one, other in itertools.combinations(
+            np.flatnonzero(~is_flat), 2) if apart[one, other] < 1]
+        parts = {"flat maps": flat, "maps that coincide": together}
+        return "; ".join(f"{word}: {named(found)}" for word, found in parts.items() if found)
 
 
 def named(found: Sequence[str]) -> str:

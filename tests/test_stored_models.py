@@ -39,6 +39,10 @@ def given(name):
     return random.normal(100, 30, (27, 23, 25)).astype(np.float32), np.float32([0.8, 1.0, 1.1])
 
 
+SINCE = {"femur": {"ends_vox", "doubtful"}}
+"""Outputs that a run has now, and had not when it was stored."""
+
+
 def assert_predicts_as_before(name, place, module, run=None):
     """What was stored; a run's mask, which was the arg-max then, is postprocessed in the graph now."""
     expected = dict(np.load(place / "predicted.npz", allow_pickle=False))
@@ -47,7 +51,7 @@ def assert_predicts_as_before(name, place, module, run=None):
         expected["mask"] = postprocess_mask(expected["mask"], config.classes, config.largest_component,
                                             config.fill_holes)
     found = {key: np.asarray(value) for key, value in module(*given(name)).items()}
-    assert set(found) == set(expected)
+    assert set(found) == set(expected) | (set() if run is None else SINCE.get(name, set()))
     if name == "face":
         assert_the_same_candidates(found, expected)
         return

@@ -305,7 +305,7 @@ def box_of_mask(finder: RegionFinder, mask, slices):
 
 
 def largest_part(voxels, share: float = 1.0):
-    """The voxels [X, Y, Z] of the largest 26-connected part, one of equals; below 1: of all with such a share of these.
+    """The voxels [X, Y, Z] of the largest 26-connected part, or of all with a share of it.
 
     Parts are found on a grid of at most `PART_SIDE` voxels a side, on which close ones merge: a maximum filter spreads
     every voxel's number until nothing changes, which takes as many steps as a part is long.

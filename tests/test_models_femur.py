@@ -78,7 +78,7 @@ def test_outputs_have_the_input_size_and_as_many_channels_as_classes_and_landmar
 
 
 def test_a_slice_has_its_own_sides():
-    prediction = build(narrow("unet_roi", labels=("a", "b")))(np.zeros((3, 32, 48, 1), np.float32))
+    prediction = build(narrow("unet_roi", labels=("a", "b")))(np.zeros((3, 32, 48, 3), np.float32))
     assert set(prediction) == {"mask"} and tuple(prediction["mask"].shape) == (3, 32, 48, 3)
 
 
@@ -190,7 +190,7 @@ def test_every_weight_of_the_networks_has_a_gradient():
 def test_a_region_is_normalised_by_itself_at_test_and_a_slice_by_the_averages_of_training():
     region, slices = build(narrow()), build(narrow("unet_roi"))
     for network, name in ((region, "e1a_norm"), (slices, "enc1a_norm")):
-        shape = (2, *[16] * (len(network.input.shape) - 2), 1)
+        shape = (2, *[16] * (len(network.input.shape) - 2), network.input.shape[-1])
         image = np.random.default_rng(0).normal(size=shape).astype("float32")
         before = keras.ops.convert_to_numpy(network(image)["mask"])
         network.get_layer(name).moving_mean.assign_add(np.ones(network.get_layer(name).moving_mean.shape, "float32"))

@@ -170,7 +170,7 @@ def row_of(name, kind, array, described):
     return row, letters
 
 
-def test_the_table_is_that_of_the_modules(models, opened):
+def test_the_table_is_that_of_the_modules(runs, models, opened):
     found = set()
     for key, folder in models.items():
         name = key.split("_")[0]

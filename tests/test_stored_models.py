@@ -39,7 +39,8 @@ def given(name):
     return random.normal(100, 30, (27, 23, 25)).astype(np.float32), np.float32([0.8, 1.0, 1.1])
 
 
-SINCE = {"femur": {"ends_vox", "doubtful"}}
+SINCE = {"femur": {"ends_vox", "doubtful", "second_peaks", "second_peak_mm"},
+         "pose": {"second_peaks", "second_peak_mm"}}
 """Outputs that a run has now, and had not when it was stored."""
 
 

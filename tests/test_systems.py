@@ -19,6 +19,7 @@ from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.pose import LANDMARKS as JOINTS
 from tfsono.errors import UserError
 from tfsono.export import load_exported
+from tfsono.inference.atlases import AtlasSet, atlases_file, write_atlases
 from tfsono.inference.head import mean_output
 from tfsono.models import face, femur, head, hip, pose
 from tfsono.predict.sources import Options, model_key
@@ -35,7 +36,8 @@ FUNCTIONS = ("load_runs", "module_of", "check_together", "bare_networks", "manif
              "write_phantoms")
 VALUES = {"CHOICES": Choices, "TAKES": str, "AROUND": str, "OPTIONS": tuple, "TOGETHER": str, "DEMO": DemoWords}
 BONE = {"label_names": ("femur",), "landmark_names": ("proximal", "distal"), "widths": (4, 4, 6, 6),
-        "roi_widths": (4, 6, 8), "roi_margin": 2, "slice_batch": 4}
+        "roi_widths": (4, 6, 8), "roi_margin": 2, "slice_batch": 4, "roi_passes": 1,
+        "tips_from_mask": False}
 EYES = {"landmark_names": FACE_POINTS, "widths": (3, 4, 5), "head_width": 6, "anchor_sides": (6.0, 10.0),
         "box_sides": (6.0, 9.0, 6.0, 9.0, 9.0), "proposals": 8, "proposal_pool": 60, "roi_side": 2, "roi_width": 8,
         "top_k": 3, "use_prior": False}
@@ -123,6 +125,9 @@ def random_weights(run, kind, seed):
     network.set_weights([weight if weight.ndim < 2 else weight + random.normal(0, 0.2, weight.shape)
                          for weight in first])
     network.save_weights(run.folder / "last.weights.h5")
+    if kind == "land":
+        poses = np.random.default_rng(0).uniform(0, 20, (2, len(JOINTS), 3))
+        write_atlases(atlases_file(run.folder), AtlasSet(JOINTS, poses, ("a", "c")))
     record_files(run.folder)
 
 
@@ -131,7 +136,7 @@ def outputs_of(place, kind, *seeds) -> dict:
     """The outputs of the network of runs of these seeds for one image."""
     one = system(KINDS[kind][0])
     _, module = one.load_runs([place / f"{kind}_{seed}" for seed in seeds])
-    shape = (3, 16, 16, 1) if kind == "unet_roi" else (1, 16, 24, 16, 1)
+    shape = (3, 16, 16, 3) if kind == "unet_roi" else (1, 16, 24, 16, 1)
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     network = module.reader.network if kind == "brndc" else module.network
     return {name: value.numpy() for name, value in network(image, training=False).items()}

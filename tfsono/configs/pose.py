@@ -245,12 +245,12 @@ VARIANTS = {
         "ratio": differs(0.25, "paper: 0.5; enough for the midline, in an eighth of the time"),
         "recompute": differs(False, "paper: with checkpointing; not needed at this ratio"),
         "augmentation": differs("random", "paper: 8 versions; another direction in every epoch"),
-        "rotation_degrees": ours(180.0, "all directions"),
+        "rotation_degrees": differs(180.0, "paper preset: 30; all directions"),
     },
     "land_canonical": {
-        "frame": ours("body", "rotated by the midline that a finder finds (--finder_run)"),
+        "frame": differs("body", "paper: not stated; rotated by the midline that a finder finds (--finder_run)"),
         "augmentation": differs("random", "paper: 8 versions; another error of the midline in every epoch"),
-        "rotation_degrees": ours(10.0, "besides the midline's errors"),
+        "rotation_degrees": differs(10.0, "paper preset: 30; besides the midline's errors"),
     },
 }
 

@@ -118,6 +118,9 @@ def test_tables_and_figure_of_an_evaluation(tmp_path):
     assert points[:4] == ("two", 2, "a", 3) and (points[4].mean, points[6]) == (2, 1)
     assert lengths[2] == "length" and (lengths[4].mean, lengths[5].mean, lengths[6]) == (2, 2, -1)
     assert calibration_tables({"two": rows_of([1], [NAN])}, ["a"]) == {}
+    without = [{key: value for key, value in row.items() if key not in ("probability_a", "limit_mm")}
+               for row in rows_of([2.0], [NAN])]  # a run of the same row, without a model
+    assert calibration_tables({"one": [*without, *methods["one"]]}, ["a"])["calibration"] == tables["calibration"]
     figure, = calibration_figures(tmp_path / "calibration.png", methods, ["a"])
     assert figure.path.is_file() and "below 5 mm" in figure.caption
     assert calibration_figures(tmp_path / "none.png", {"two": methods["two"]}, ["a"]) == []

@@ -38,7 +38,8 @@ def confident(rows: Rows, landmarks: Sequence[str]) -> tuple[np.ndarray, np.ndar
     """Of every landmark with both: its probability [N], whether its error is below the limit [N]; and the limit, mm."""
     predicted, errors = (np.concatenate([_values(rows, key.format(name)) for name in landmarks] or [np.zeros(0)])
                          for key in ("probability_{}", "error_{}_mm"))
-    limit = np.concatenate([_values(rows, "limit_mm"), [NAN]])[0]
+    limits = _values(rows, "limit_mm")  # NaN of runs without a model, which may share a row with others
+    limit = np.concatenate([limits[np.isfinite(limits)], [NAN]])[0]
     known = np.isfinite(predicted) & np.isfinite(errors)
     return predicted[known], errors[known] < limit, float(limit)
 

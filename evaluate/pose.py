@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from textwrap import fill
 
 if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,6 +29,7 @@ COLOURS = {"Land": "#0072b2", "RNN": "#5f6673", "GAN": "#d55e00", "SSL": "#009e7
 CURVES = tuple(LANDMARKS[number - 1] for number in (4, 6, 10, 12, 14))  # Fig. 5: the text's five
 SKELETONS = ("Land-R4", "LandGCP", "SSLGCP")  # Fig. 6, after the reference
 MOST_PANELS = 4
+TITLE = 28  # letters in a line above a panel
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -282,7 +284,7 @@ def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cach
         panels = [Panel("Reference", reference)]
         for name, row in ((name, first[name][case.name]) for name in shown):
             points = np.array([[row[f"{landmark}_{axis}_vox"] for axis in "xyz"] for landmark in landmarks])
-            panels.append(Panel(f"{name}\nmean {row['mre_mm']:.1f} mm", points * spacing, reference,
+            panels.append(Panel(f"{fill(name, TITLE)}\nmean {row['mre_mm']:.1f} mm", points * spacing, reference,
                                 path_of(out, row, spacing)))
         path = folder / f"skeletons_{word}.png"
         skeleton_figure(path, [panels], landmarks, known_segments(SEGMENTS, landmarks), f"Fig. 6: {case.name}")

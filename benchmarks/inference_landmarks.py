@@ -109,9 +109,10 @@ def femur_parts(config, slices: int, fold: bool) -> list[Part]:
     from tfsono.models.femur import build
 
     first = dataclasses.replace(config, network="unet_roi")
-    finder = SliceModule(RegionFinder(as_tested(build(first), fold), first.stride, first.slice_batch,
+    networks = build(first), build(config)
+    finder = SliceModule(RegionFinder(as_tested(networks[0], fold), first.stride, first.slice_batch,
                                       first.roi_smallest_part))
-    module = FemurModule(RegionReader(as_tested(build(config), fold), config.stride, config.roi_margin,
+    module = FemurModule(RegionReader(as_tested(networks[1], fold), config.stride, config.roi_margin,
                                       config.roi_ratio, config.heatmap_decode), None)
     spacing, volume = config.phantom_spacing_mm, volume_of((*config.phantom_size[:2], slices))
     box = [0, 0, 0, *(side - config.roi_margin for side in full_size.FEMUR_REGION)]  # enlarged on one side alone
@@ -119,10 +120,10 @@ def femur_parts(config, slices: int, fold: bool) -> list[Part]:
     grid = network_grid(Box((0, 0, 0), full_size.FEMUR_REGION), config.roi_ratio, config.stride).padded
     return [
         Part(f"first stage, {slices} slices", lambda: finder(volume, spacing), lambda: finder(small, spacing),
-             slices * multiplications(finder.network, (1, *config.phantom_size[:2], 1))),
+             slices * multiplications(networks[0], (1, *config.phantom_size[:2], 1))),
         Part(f"second stage, {full_size.FEMUR_REGION}", lambda: module.predict_in(region, spacing, box),
              lambda: module.predict_in(small, spacing, [0] * 3 + [32] * 3),
-             multiplications(module.reader.network, (1, *grid, 1)))]
+             multiplications(networks[1], (1, *grid, 1)))]  # folding changes no convolution
 
 
 def pose_parts(config, fold: bool) -> list[Part]:

@@ -50,10 +50,10 @@ demo: $(VENV)/.installed
 setup: $(VENV)/.installed
 
 # The stamps are touched last: an installation that was cut off is done again.
-$(VENV)/.installed-test: $(VENV)/.installed
-	@echo "installing the test tools"
+$(VENV)/.installed-test: $(VENV)/.created setup.cfg setup.py
+	@echo "installing tfsono and the test tools into $(VENV) (once; TensorFlow is large, this takes a minute or two)"
 	@$(PIP) install --use-pep517 --editable ".[test]" || { echo 'error: $(OFFLINE)' >&2; exit 1; }
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg setup.py
 	@echo "installing tfsono into $(VENV) (once; TensorFlow is large, this takes a minute or two)"

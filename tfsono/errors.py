@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,6 +46,8 @@ ADVICE = {
 SAID = re.compile("|".join(re.escape(os.strerror(number)) for number in ADVICE), re.IGNORECASE)
 """The system's words, which libraries quote."""
 
+HANDLED = (signal.SIGINT, signal.SIGTERM, *[signal.SIGUSR1] * hasattr(signal, "SIGUSR1"))  # Windows lacks the last
+
 NO_MEMORY = "there is not enough memory; end other programs, or choose smaller settings"
 _OF_A_GRAPH = re.compile(r"\{\{function_node [^}]*\}\}|\[Op:\w+\]")  # in TensorFlow's messages
 
@@ -54,7 +57,20 @@ class UserError(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM; raised where it arrives, as Ctrl-C is, so that what is half done is cleaned up."""
+    """SIGTERM or SIGUSR1; raised where it arrives, as Ctrl-C is, so that what is half done is cleaned up."""
+
+
+@dataclass
+class Stop:
+    """A signal that arrived while `signals_noted`.
+
+    Attributes:
+      number: of the signal; 0 before one arrives.
+      at_once: whether it raises where it arrives.
+    """
+
+    number: int = 0
+    at_once: bool = False
 
 
 def run_command(main: Callable[[], int | None]) -> int:
@@ -62,7 +78,7 @@ def run_command(main: Callable[[], int | None]) -> int:
 
     Returns:
       `main`'s own status; 2 for a user's mistake, and where the file, the disk or the memory is the cause; 70 for a
-      fault of ours; 130 after Ctrl-C, 143 after SIGTERM.
+      fault of ours; 130 after Ctrl-C, 143 after SIGTERM, or SIGUSR1, by which Slurm announces the end of a job's time.
     """
     arrived: list[int] = []
     try:
@@ -156,7 +172,7 @@ def _signals_raised(arrived: list[int]) -> Iterator[None]:
     """
     def arrive(number: int, frame) -> None:
         arrived.append(number)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     def dropped(unraisable) -> None:
         if arrived and isinstance(unraisable.exc_value, KeyboardInterrupt | Terminated):
@@ -182,6 +198,27 @@ def _signals_raised(arrived: list[int]) -> Iterator[None]:
             atexit.register(_ignore_signals)
 
 
+@contextlib.contextmanager
+def signals_noted() -> Iterator[Stop]:
+    """Inside the block the first signal is noted instead of raising, and raises at its end; a second raises at once."""
+    stop, handled = Stop(), {number: handler for number, handler in _handled_signals().items() if callable(handler)}
+
+    def note(number: int, frame) -> None:
+        again, stop.number = stop.number or stop.at_once, number
+        if again:
+            handled[number](number, frame)
+
+    for number in handled:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+    if stop.number:
+        signal.raise_signal(stop.number)
+
+
 def _ignore_signals() -> None:
     for number in _handled_signals():
         signal.signal(number, signal.SIG_IGN)
@@ -191,7 +228,7 @@ def _handled_signals() -> dict[int, object]:
     """The signals to handle, with their present handlers: none that is ignored, as under nohup, or in a thread."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in HANDLED}
     return {number: before for number, before in found.items() if before not in (signal.SIG_IGN, None)}
 
 
@@ -201,9 +238,9 @@ def _handled_signals() -> dict[int, object]:
 def _ended(error: BaseException, arrived: list[int]) -> int:
     """Prints the line of an error, or of a signal that has arrived, and returns the exit status."""
     if arrived or isinstance(error, KeyboardInterrupt | Terminated):
-        number = arrived[0] if arrived else signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        word = "terminated" if number == signal.SIGTERM else "interrupted"
-        status, line = 128 + number, f"{word}; every file under its final name is complete; the same command continues"
+        interrupted = arrived[0] == signal.SIGINT if arrived else isinstance(error, KeyboardInterrupt)
+        word = "interrupted" if interrupted else "terminated"
+        status, line = 128 + (signal.SIGINT if interrupted else signal.SIGTERM), f"{word}; every file under its final name is complete; the same command continues"
     else:
         status, line = _described(error)
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed, or a file on the full disk

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Sequence
+from typing import TypedDict
 
 import h5py
 import keras
@@ -12,9 +14,11 @@ import numpy as np
 
 from tfsono.errors import UserError
 from tfsono.files import replacing, write_bytes
-from tfsono.hdf5 import ERRORS, WITH_CHECKSUMS, open_to_read, plain_dataset, plain_group, put_text, reason
+from tfsono.hdf5 import ERRORS, WITH_CHECKSUMS, open_to_read, plain_dataset, plain_group, put_text, reason, text_of
+from tfsono.structure import check_structure
 from tfsono.training.adversarial import AdversarialTrainer
 
+UNFINISHED = "unfinished"
 TABLE = 4096  # bytes of HDF5's tables for a variable: more than were found
 
 
@@ -28,14 +32,24 @@ def _variables(network: keras.Model) -> dict[str, object]:
             for kind, variables in groups.items() for place, variable in enumerate(variables)}
 
 
-def save_state(path: str | os.PathLike, network: keras.Model, step: int) -> None:
-    """Writes all variables of a compiled network and its optimizer, and their step.
+class Unfinished(TypedDict):
+    """What a state has of a record that a signal ended: its seconds so far, its means, and the sums behind them."""
+
+    seconds: float
+    logs: dict[str, float]
+    sums: list[float]
+
+
+def save_state(path: str | os.PathLike, network: keras.Model, step: int, unfinished: Unfinished | None = None) -> None:
+    """Writes all variables of a compiled network and its optimizer, their step, and what is `unfinished`.
 
     For an `AdversarialTrainer`: those of both networks, both optimizers, and its step count.
     """
     content = io.BytesIO()  # see `reserve`
     with h5py.File(content, "w", libver=WITH_CHECKSUMS) as file:
         file.attrs["step"] = step
+        if unfinished:
+            put_text(file, UNFINISHED, json.dumps(unfinished))
         for name, variable in _variables(network).items():
             file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
             put_text(file[name], "path", variable.path)
@@ -63,6 +77,24 @@ def load_state(path: str | os.PathLike, network: keras.Model, steps: int | None 
         raise UserError(f"{path}: the saved state is damaged ({reason(error)}); delete its folder and train again"
                         ) from None
     return int(step)
+
+
+def read_unfinished(path: str | os.PathLike) -> Unfinished | None:
+    """The record in which a signal ended the training; None for a state that was written at a record.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        with open_to_read(path) as file:
+            if UNFINISHED not in file.attrs:
+                return None
+            unfinished = json.loads(text_of(file, UNFINISHED))
+    except ERRORS as error:
+        raise UserError(f"{path}: the saved state is damaged ({reason(error)}); delete its folder and train again"
+                        ) from None
+    check_structure(unfinished, Unfinished, path)
+    return unfinished
 
 
 def _load_variables(file: h5py.File, path: str | os.PathLike, variables: dict[str, object]) -> None:

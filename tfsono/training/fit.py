@@ -1,7 +1,8 @@
 """`fit` with a record: history, best and last weights, TensorBoard, time left, and exact resumption.
 
-The state is saved at every record. A killed run resumes at its last record with the same variables, the same optimizer
-and the same batches (`data.pipeline` draws them from the seed and the step), so it ends with the same weights.
+The state is saved at every record, and at the step at which a signal ends the training. A killed run resumes at its
+last state with the same variables, the same optimizer and the same batches (`data.pipeline` draws them from the seed
+and the step), so it ends with the same weights, and the same history but for the seconds.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsono.errors import UserError, is_terminal
+from tfsono.errors import Stop, Terminated, UserError, is_terminal, signals_noted
 from tfsono.files import write_text
 from tfsono.progress import clock, say, show
-from tfsono.training.checkpoint import load_state, save_state, save_weights
+from tfsono.training.checkpoint import Unfinished, load_state, read_unfinished, save_state, save_weights
 from tfsono.training.record import recorded
 from tfsono.training.run import Run, read_history
 
@@ -93,47 +94,83 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
         return
     network.optimizer.build(network.trainable_variables)
     start = load_state(run.state, network, schedule.iterations) if run.state.exists() else 0
-    if start % schedule.record_every:
-        raise UserError(f"{run.state}: is of step {start}, and records are written every {schedule.record_every}; "
-                        "delete its folder and train again")
+    recorder = Recorder(run, schedule, validate, start, settle, read_unfinished(run.state) if start else None)
     if start:
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
-    recorder = Recorder(run, schedule, validate, start, settle)
-    if start < schedule.iterations and not recorder.stale():
-        weights = sum(math.prod(variable.shape) for variable in network.trainable_variables)
-        say(f"training {run.settings.system}, {run.settings.variant}: {weights:,} weights, step {start + 1} to "
-            f"{schedule.iterations}, a record every {schedule.record_every}; the first step takes longer, as "
-            "TensorFlow traces the network")
-        network.fit(batches(range(start, schedule.iterations)), shuffle=False, verbose=0, callbacks=[recorder],
-                    epochs=schedule.iterations // schedule.record_every, initial_epoch=start // schedule.record_every,
-                    steps_per_epoch=schedule.record_every)
+    with signals_noted() as recorder.stop:
+        if recorder.due():
+            recorder.write_due(network)
+        spans = spans_of(start, schedule)
+        if spans and not recorder.stale():
+            weights = sum(math.prod(variable.shape) for variable in network.trainable_variables)
+            say(f"training {run.settings.system}, {run.settings.variant}: {weights:,} weights, step {start + 1} to "
+                f"{schedule.iterations}, a record every {schedule.record_every}; the first step takes longer, as "
+                "TensorFlow traces the network")
+        for span in spans:
+            if recorder.stop.number or recorder.stale():
+                break
+            network.fit(batches(span), shuffle=False, verbose=0, callbacks=[recorder],
+                        epochs=span.stop // schedule.record_every, initial_epoch=span.start // schedule.record_every,
+                        steps_per_epoch=min(len(span), schedule.record_every))
     with recorded(run.folder, "finished.json") as (path,):
         write_text(path, json.dumps({"steps": int(recorder.rows[-1]["step"]),
                                      "seconds": recorder.rows[-1]["seconds"]}, indent=2) + "\n")
+
+
+def spans_of(start: int, schedule: Schedule) -> list[range]:
+    """The steps that are left, as ranges of whole records; the rest of one that a signal ended comes first."""
+    whole = min(-(-start // schedule.record_every) * schedule.record_every, schedule.iterations)
+    return [span for span in (range(start, whole), range(whole, schedule.iterations)) if span]
 
 
 class Recorder(keras.callbacks.Callback):
     """Prints progress, and at every record validates and writes the files of the run folder."""
 
     def __init__(self, run: Run, schedule: Schedule, validate: Validate | None, start: int,
-                 settle: Callable[[], None] | None = None):
+                 settle: Callable[[], None] | None = None, unfinished: Unfinished | None = None):
         super().__init__()
         self.run, self.schedule, self.validate, self.start, self.settle = run, schedule, validate, start, settle
+        self.unfinished, self.stop = unfinished, Stop()
         self.history = run.folder / "history.csv"
         self.rows = [row for row in read_history(self.history) if row["step"] <= start]
-        if start and (not self.rows or self.rows[-1]["step"] != start or "seconds" not in self.rows[-1]):
-            raise UserError(f"{self.history}: must have a row of step {start}, at which {run.state.name} was written; "
-                            "delete the folder and train again")
-        self.before = self.rows[-1]["seconds"] if self.rows else 0.0
+        self._check_history()
+        self.before = unfinished["seconds"] if unfinished else self.rows[-1]["seconds"] if self.rows else 0.0
         self.step = start
         self.record_seconds: list[float] = []
+        self.began = self.traced = self.printed = time.monotonic()
         self.writer = tf.summary.create_file_writer(str(run.folder / "tensorboard"), filename_suffix=f".{start}")
 
+    def _check_history(self) -> None:
+        """The history must reach the state: to its step, or to the last record before it."""
+        last, every = self.rows[-1]["step"] if self.rows else 0, self.schedule.record_every
+        records = {self.start, (self.start - 1) // every * every} if self.unfinished else {self.start}
+        if last not in records or last % every or self.rows and "seconds" not in self.rows[-1]:
+            raise UserError(f"{self.history}: must have a row of the last record at or before step {self.start}, at "
+                            f"which {self.run.state.name} was written, and a record every {every}; delete the folder "
+                            "and train again")
+
+    def due(self) -> bool:
+        """Whether a signal ended the training during a validation, before the record was written."""
+        return bool(self.unfinished and self.start % self.schedule.record_every == 0
+                    and (not self.rows or self.rows[-1]["step"] != self.start))
+
+    def write_due(self, network: keras.Model) -> None:
+        """Writes the record of the step at which the training resumes."""
+        self.set_model(network)
+        self.on_epoch_end(0, self.unfinished["logs"])
+
     def on_train_begin(self, logs=None):
-        self.began = self.traced = self.printed = time.monotonic()
         values = dataclasses.asdict(self.run.config) if self.run.config else {}
         with self.writer.as_default(step=self.start):
             tf.summary.text("config", "\n".join(f"    {name}: {value}" for name, value in values.items()))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self.unfinished or self.step > self.start or self.step % self.schedule.record_every == 0:
+            return
+        if len(self.unfinished["sums"]) != len(self._sums()):
+            raise UserError(f"{self.run.state}: the saved state is of other losses; choose another --run_dir")
+        for variable, value in zip(self._sums(), self.unfinished["sums"], strict=True):
+            variable.assign(value)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
@@ -146,16 +183,24 @@ class Recorder(keras.callbacks.Callback):
             self._print(say, f"loss {loss:.4f}  (traced in {clock(now - self.began)})")
         elif now - self.printed > (SHOWN_S if is_terminal() else PRINTED_S):
             self._print(show if is_terminal() else say, f"loss {loss:.4f}  {self.left()} left")
+        if self.stop.number:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
         began, image = time.monotonic(), None
-        row = {"step": self.step, "seconds": round(self.before + began - self.began, 1),
-               "learning_rate": float(self.model.optimizer.learning_rate), **{k: float(v) for k, v in logs.items()}}
+        logs = {name: float(value) for name, value in logs.items()}
+        unfinished: Unfinished = {"seconds": round(self.before + began - self.began, 1), "logs": logs,
+                                  "sums": [float(variable) for variable in self._sums()]}
+        if self.stop.number:
+            self._save_unfinished(unfinished)
+            return
+        row = {"step": self.step, "seconds": unfinished["seconds"],
+               "learning_rate": float(self.model.optimizer.learning_rate), **logs}
         score = self.schedule.score
         if self.settle:
             self.settle()
         if self.validate:
-            row[score.column], image = self.validate()
+            row[score.column], image = self._validated(unfinished)
         best = self.validate and score.value(row) > max(map(score.value, self.rows), default=-math.inf)
         self.rows.append(row)
         names = [*["best.weights.h5"] * bool(best), "last.weights.h5", "history.csv", "state.h5"]
@@ -173,6 +218,27 @@ class Recorder(keras.callbacks.Callback):
         if remark:
             self._print(say, remark)
         self.model.stop_training = self.stale()
+
+    def _validated(self, unfinished: Unfinished) -> tuple[float, np.ndarray]:
+        """The score and image; a signal ends a validation where it arrives, and the record is written on resuming."""
+        self.stop.at_once = True
+        try:
+            return self.validate()
+        except (KeyboardInterrupt, Terminated):
+            self._save_unfinished(unfinished)
+            raise
+        finally:
+            self.stop.at_once = False
+
+    def _sums(self) -> list:
+        """The variables behind the means of a record's losses."""
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _save_unfinished(self, unfinished: Unfinished) -> None:
+        """Saves the state at a step at which no record is written."""
+        with recorded(self.run.folder, "state.h5") as (path,):
+            save_state(path, self.model, self.step, unfinished)
+        say(f"step {self.step}/{self.schedule.iterations}  saved")
 
     def left(self) -> str:
         """The remaining time, from the steps after the first one and the fastest record: the firsts include tracing.

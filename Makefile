@@ -5,12 +5,14 @@
 # make fuzz [MINUTES=10]                          random changes of input files, for so long each reader
 # make minimums  a slice of the tests on the lowest versions of setup.cfg, in an environment of its own (3 GB, removed)
 # make pythons   the same slice on the other interpreters of PYTHONS; one that is not there is skipped
-# make docker [EXTRA=]                             make clean               removes the virtual environment and caches
+# make docker [EXTRA=] [BASE=python:3.12-slim]     make clean               removes the virtual environment and caches
+# make image-check                                 builds the CPU image and uses it: doctor, the demo, stops and resumes
 #
 # PYTHON names the interpreter to build the environment with; without it the first suitable one is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3.10 python3
 SYSTEM ?= hip
 EXTRA ?= gpu
+BASE ?= python:3.12-slim
 MINUTES ?= 10
 PYTEST_ARGUMENTS ?=
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
@@ -30,7 +32,7 @@ SLICE_ON = rm -rf build/slice && $(1) -m venv build/slice && \
 	build/slice/bin/python -m pip check && build/slice/bin/python -m pytest -q $(PYTEST_ARGUMENTS) $(SLICE) && \
 	rm -rf build/slice
 
-.PHONY: test demo lint setup kills disks fuzz docker clean minimums pythons
+.PHONY: test demo lint setup kills disks fuzz docker image-check clean minimums pythons
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
@@ -83,7 +85,10 @@ pythons:
 	done
 
 docker:
-	docker build --build-arg EXTRA=$(EXTRA) --tag tfsono .
+	docker build --build-arg EXTRA=$(EXTRA) --build-arg BASE=$(BASE) --build-arg REVISION=$$(git rev-parse HEAD) --tag tfsono .
+
+image-check:
+	bash benchmarks/image_check.sh build/image_check
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache

@@ -46,7 +46,7 @@ def test_notes_leave_the_exit_status_at_0(capsys):
 
 def test_json_has_an_object_for_each_finding(monkeypatch, capsys):
     findings = [Finding(OK, "Python", "3.12.1"), Finding(WARNING, "GPU", "unused\x1b", "install it")]
-    monkeypatch.setattr(doctor, "examine", lambda: findings)
+    monkeypatch.setattr(doctor, "examine", lambda expect: findings)
     assert doctor.run_doctor(as_json=True) == 1
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"level": "ok", "name": "Python", "value": "3.12.1", "advice": ""},
@@ -213,6 +213,40 @@ def test_nvidia_smi_is_run(tmp_path, monkeypatch):
     assert doctor.probe_driver().gpus == ("Tesla T4, 15360 MiB of which 15100 MiB free, driver 550",)
     tool.write_text("#!/bin/sh\necho 'no driver' >&2; exit 6\n")
     assert doctor.probe_driver().error == "no driver"
+
+
+@pytest.mark.parametrize("driver, framework, unopened, level", [
+    (CARD, WITH_T4, ["libcudnn.so.9"], None), (CARD, HEALTHY, [], WARNING), (Driver(), HEALTHY, [], OK),
+    (Driver(), HEALTHY, ["libcudnn.so.9"], WARNING), (Driver(), replace(HEALTHY, build={}), [], WARNING)])
+def test_an_expected_gpu_is_used_or_its_libraries_can_be_opened(driver, framework, unopened, level):
+    found = doctor.expected_findings(driver, framework, unopened)
+    assert [finding.level for finding in found] == [level] * bool(level)
+    assert not unopened or not found or unopened[0] in found[0].value
+
+
+def test_a_library_is_also_looked_for_among_the_wheels(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(doctor, "CUDA_LIBRARIES", ("libm.so.6", "libother.so.12"))
+    opened = []
+    folder = tmp_path / "nvidia" / "other" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libother.so.12").touch()
+
+    def load(path):
+        opened.append(path)
+        if path == "libother.so.12":
+            raise OSError(path)
+
+    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda path: load(path) or path)
+    assert doctor.probe_libraries() == [] and opened[-1] == str(folder / "libother.so.12")
+    (folder / "libother.so.12").unlink()
+    assert doctor.probe_libraries() == ["libother.so.12"]
+
+
+def test_a_gpu_with_less_memory_than_the_largest_step_takes():
+    small = "NVIDIA TITAN Xp, 12196 MiB of which 12000 MiB free, driver 550.54.15"
+    (finding,) = doctor.gpu_memory_findings([*CARD.gpus, small, "/dev/nvidia0"])
+    assert finding.level == NOTE and "11.9 GiB" in finding.value and "14.3" in finding.value
 
 
 @pytest.mark.parametrize("found, wanted, level", [("", True, WARNING), ("", False, OK), ("9.3.0", True, OK)])

@@ -239,10 +239,28 @@ def test_docker_is_sent_what_it_copies_and_little_else():
 def test_docker_ends_as_a_user_without_rights():
     instructions = docker_instructions()
     users = [words[1] for words in instructions if words[0] == "USER"]
-    assert users and users[-1] not in ("root", "0")
-    assert instructions[0][0] == "FROM"
-    version = instructions[0][1].split(":")[1].split("-")[0]
+    assert users and re.fullmatch(r"[1-9]\d*:\d+", users[-1]), "a number, or Kubernetes cannot tell that it is not root"
+    assert instructions[0][0] == "ARG" and instructions[1] == ["FROM", "${BASE}"]
+    version = instructions[0][1].removeprefix("BASE=").split(":")[1].split("-")[0]
     assert version in PYTHONS, "a Python that TensorFlow has wheels for"
+
+
+def test_the_image_installs_versions_that_setup_cfg_allows(setup):
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted = holding(requirements(setup["options"]["install_requires"]), "3.12").values()
+    assert len(wanted) > 8
+    for requirement in wanted:
+        assert requirement.specifier.contains(pinned[requirement.name.lower()]), requirement
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
+def test_compose_files_name_commands_that_exist(name):
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["services"]
+    assert {"train", "evaluate"} <= set(services)
+    for service in services.values():
+        assert service.get("entrypoint", ["tfsono", "train"])[:2] in (["tfsono", "train"], ["tfsono", "evaluate"])
 
 
 # --- Makefile, with an interpreter that writes down how it is called

@@ -272,6 +272,9 @@ def _predict(arguments) -> int:
 
 def _add_doctor(commands) -> None:
     parser = commands.add_parser("doctor", help="check versions, devices and memory of this machine")
+    parser.add_argument("--expect", choices=("cpu", "gpu"), default="cpu",
+                        help="gpu: exit status 1 where TensorFlow would not use one; without a driver, as when an "
+                             "image is built, it opens the libraries of CUDA and cuDNN")
     add_json(parser, "a check")
     parser.set_defaults(run=_doctor)
 
@@ -279,7 +282,7 @@ def _add_doctor(commands) -> None:
 def _doctor(arguments) -> int:
     from tfsono.doctor import run_doctor
 
-    return run_doctor(arguments.json)
+    return run_doctor(arguments.json, arguments.expect)
 
 
 def _add_demo(commands) -> None:

@@ -7,6 +7,7 @@ crash, the report is still written.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import glob
 import importlib.metadata
@@ -31,6 +32,9 @@ OK, NOTE, WARNING = "ok", "note", "WARNING"
 BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # flags of CPUs that have it in hardware
 LEAST_MEMORY_GB = 6.0  # TensorFlow, a cache being written and the preset `quick`, with room to spare
 LEAST_DISK_GB = 5.0  # a cache of a few dozen volumes, a run and an export
+CUDA_LIBRARIES = ("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11", "libcusolver.so.11",
+                  "libcusparse.so.12", "libcudnn.so.9")  # that TensorFlow 2.18 and later opens
+LARGEST_STEP = ("a training step of head at preset paper in float32", 14.3)  # GiB, docs/results.md
 INSTALL_GPU = "pip install 'tensorflow[and-cuda]' brings the CUDA and cuDNN that TensorFlow looks for"
 
 
@@ -79,9 +83,14 @@ class Framework:
     messages: tuple[str, ...] = ()
 
 
-def run_doctor(as_json: bool = False) -> int:
-    """Prints the report, or its findings as JSON; returns 1 if anything in it is a WARNING, else 0."""
-    findings = examine()
+def run_doctor(as_json: bool = False, expect: str = "") -> int:
+    """Prints the report, or its findings as JSON; returns 1 if anything in it is a WARNING, else 0.
+
+    Args:
+      as_json: prints findings as JSON, one a line.
+      expect: "gpu" also warns where TensorFlow would not use one.
+    """
+    findings = examine(expect)
     if not as_json:
         return report(findings)
     with json_lines(True) as write:
@@ -107,7 +116,7 @@ def report(findings: Iterable[Finding], write: Callable[[str], object] = print) 
     return 1
 
 
-def examine() -> list[Finding]:
+def examine(expect: str = "") -> list[Finding]:
     """Examines this machine; returns all findings in the order of the report."""
     driver, framework, environment = probe_driver(), probe_tensorflow(), dict(os.environ)
     requirements = probe_requirements()
@@ -119,6 +128,8 @@ def examine() -> list[Finding]:
         *driver_findings(driver),
         *gpu_findings(len(driver.gpus), framework, environment),
         *cudnn_findings(framework, probe_cudnn(framework.build), bool(driver.gpus or framework.gpus)),
+        *(expected_findings(driver, framework, probe_libraries()) if expect == "gpu" else []),
+        *gpu_memory_findings(driver.gpus),
         *bfloat16_findings(probe_cpu_flags(), framework),
         memory_finding(probe_memory()),
         disk_finding(os.getcwd(), shutil.disk_usage(".").free / GIBIBYTE),
@@ -338,18 +349,56 @@ def cudnn_findings(framework: Framework, found: str, wanted: bool) -> list[Findi
     return [Finding(OK, "cuDNN", f"{found or 'none, not needed without a GPU'}; TensorFlow is built for {built}")]
 
 
+def expected_findings(driver: Driver, framework: Framework, unopened: Sequence[str]) -> list[Finding]:
+    """Warns where a GPU is expected and would not be used.
+
+    Args:
+      driver: without one, as when an image is built, the libraries alone are judged.
+      framework: as it loads here.
+      unopened: names of CUDA's libraries that cannot be opened.
+    """
+    if framework.gpus:
+        return []
+    if driver.loaded or driver.gpus:
+        return [Finding(WARNING, "GPU expected", "TensorFlow uses none", INSTALL_GPU)]
+    if unopened:
+        return [Finding(WARNING, "GPU expected", f"cannot be opened: {', '.join(unopened)}", INSTALL_GPU)]
+    if not framework.build.get("is_cuda_build"):
+        return [Finding(WARNING, "GPU expected", "this TensorFlow is built without CUDA", INSTALL_GPU)]
+    return [Finding(OK, "GPU expected", "CUDA and cuDNN can be opened; there is no driver here")]
+
+
+def probe_libraries() -> list[str]:
+    """The names of those of `CUDA_LIBRARIES` that cannot be opened."""
+    return [name for name in CUDA_LIBRARIES if _opened(name) is None]
+
+
+def gpu_memory_findings(gpus: Iterable[str]) -> list[Finding]:
+    """A note where a GPU, in nvidia-smi's words, has less memory than the largest step of a preset takes."""
+    sizes = [int(found[1]) / 1024 for found in (re.search(r", (\d+) MiB of which", line) for line in gpus) if found]
+    what, needed = LARGEST_STEP
+    advice = "take --precision mixed_float16 (compute capability 7.0) or mixed_bfloat16 (8.0), or a smaller --batch"
+    return [Finding(NOTE, "GPU memory", f"{size:.1f} GiB; {what} takes {needed} GiB", advice)
+            for size in sizes if size < needed]
+
+
+def _opened(name: str) -> ctypes.CDLL | None:
+    """A library as TensorFlow finds it: the system's, else that of the wheels, which is on no search path."""
+    wheels = [path for folder in sys.path if folder for path in glob.glob(f"{folder}/nvidia/*/lib/{name}")]
+    for path in (name, *wheels):
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(path)
+    return None
+
+
 def probe_cudnn(build: Mapping[str, object]) -> str:
-    """Loads cuDNN as TensorFlow would: the system's, else that of the wheels, which is on no search path."""
+    """The version of the cuDNN that TensorFlow would load; "" where none can be."""
     major = re.match(r"\d+", str(build.get("cudnn_version")))
-    name = f"libcudnn.so.{major.group() if major else 9}"  # 9: for TensorFlow 2.18 and later
-    wheels = [str(Path(folder) / "nvidia" / "cudnn" / "lib" / name) for folder in sys.path if folder]
-    for path in (name, *filter(os.path.exists, wheels)):
-        try:
-            version = ctypes.CDLL(path).cudnnGetVersion()
-        except (OSError, AttributeError):
-            continue
-        return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
-    return ""
+    library = _opened(f"libcudnn.so.{major.group() if major else 9}")  # 9: for TensorFlow 2.18 and later
+    if not hasattr(library, "cudnnGetVersion"):
+        return ""
+    version = library.cudnnGetVersion()
+    return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
 
 
 # --- bfloat16, memory, disk

@@ -239,8 +239,8 @@ def _ended(error: BaseException, arrived: list[int]) -> int:
     """Prints the line of an error, or of a signal that has arrived, and returns the exit status."""
     if arrived or isinstance(error, KeyboardInterrupt | Terminated):
         interrupted = arrived[0] == signal.SIGINT if arrived else isinstance(error, KeyboardInterrupt)
-        word = "interrupted" if interrupted else "terminated"
-        status, line = 128 + (signal.SIGINT if interrupted else signal.SIGTERM), f"{word}; every file under its final name is complete; the same command continues"
+        number, word = (signal.SIGINT, "interrupted") if interrupted else (signal.SIGTERM, "terminated")
+        status, line = 128 + number, f"{word}; every file under its final name is complete; the same command continues"
     else:
         status, line = _described(error)
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed, or a file on the full disk

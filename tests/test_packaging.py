@@ -245,15 +245,6 @@ def test_docker_ends_as_a_user_without_rights():
     assert version in PYTHONS, "a Python that TensorFlow has wheels for"
 
 
-def test_the_image_installs_versions_that_setup_cfg_allows(setup):
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    wanted = holding(requirements(setup["options"]["install_requires"]), "3.12").values()
-    assert len(wanted) > 8
-    for requirement in wanted:
-        assert requirement.specifier.contains(pinned[requirement.name.lower()]), requirement
-
-
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
 def test_compose_files_name_commands_that_exist(name):
     yaml = pytest.importorskip("yaml")

@@ -14,13 +14,6 @@ ARG BASE=python:3.12-slim
 FROM ${BASE}
 
 ARG EXTRA=gpu
-ARG REVISION=unknown
-
-LABEL org.opencontainers.image.title=tfsono \
-      org.opencontainers.image.description="Five published systems for fetal ultrasound and hip MR, for research" \
-      org.opencontainers.image.licenses=Apache-2.0 \
-      org.opencontainers.image.revision=${REVISION}
-
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -51,5 +44,12 @@ RUN tfsono doctor --expect "${EXTRA:-cpu}" && install --directory --mode 1777 /d
 USER 1000:1000
 WORKDIR /data
 STOPSIGNAL SIGINT
+
+# Last, as a change of it would build again all that follows.
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title=tfsono \
+      org.opencontainers.image.description="Five published systems for fetal ultrasound and hip MR, for research" \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.revision=${REVISION}
 
 CMD ["tfsono", "--help"]

@@ -64,7 +64,7 @@ stopped_by() {
     local signal=$1 name=stop_$1 began
     docker rm --force "$name" > /dev/null 2>&1 || true
     docker run --detach --name "$name" --network none --volume "$folder/data:/data" --user 4321:4321 tfsono "${train[@]}" > /dev/null
-    for _ in $(seq 300); do docker logs "$name" 2>&1 | grep -q "traced in" && break; sleep 1; done
+    for _ in $(seq 300); do docker logs "$name" 2>&1 | grep -q "traced in" && break; [ "$(docker inspect --format "{{.State.Running}}" "$name")" = true ] || fail "$signal: the training ended"; sleep 1; done
     sleep 5
     began=$SECONDS
     if [ "$signal" = stop ]; then docker stop --time 60 "$name" > /dev/null; else docker kill --signal "$signal" "$name" > /dev/null; fi
@@ -87,7 +87,7 @@ if docker run --rm --network none tfsono tfsono doctor --expect gpu >> "$log" 2>
 report "doctor --expect gpu in the CPU image" "status 1"
 timed "tfsono demo hip as user 4321, with a volume" in_image tfsono demo hip --out demo
 [ -z "$(find "$folder/data" ! -user 4321)" ] || fail "files of the volume belong to others"
-train=(tfsono train hip --data demo/hip/hip.h5 --run_dir runs/stopped --preset quick --iterations 600 --record_every 200)
+train=(tfsono train hip --data demo/hip.h5 --run_dir runs/stopped --preset quick --iterations 600 --record_every 200)
 rm -rf "$folder/data/runs/stopped"
 before=0
 for signal in stop TERM USR1; do

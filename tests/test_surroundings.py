@@ -261,9 +261,10 @@ def test_where_keras_is_loaded_already_its_user_decides(monkeypatch, capsys):
 
 
 def quiet_before_imports(function: ast.FunctionDef) -> bool:
-    """Whether `prepare_tensorflow()` comes before the first import in a function."""
+    """Whether `prepare_tensorflow()`, or `parsed()` that calls it, comes before the first import in a function."""
     for statement in function.body:
-        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "prepare_tensorflow()":
+        if isinstance(statement, ast.Expr | ast.Assign) and isinstance(statement.value, ast.Call) and \
+                ast.unparse(statement.value.func) in ("prepare_tensorflow", "parsed"):
             return True
         if isinstance(statement, ast.ImportFrom | ast.Import):
             return False

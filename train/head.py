@@ -266,7 +266,7 @@ def predictor(network, config: HeadConfig, images):
     from tfsono.data.images_2d import mask_target, ordered_dataset
     from tfsono.inference.head import points_of
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(image):
         found = network(image, training=False)
         if config.part == "segmentation":

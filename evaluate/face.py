@@ -20,7 +20,7 @@ from tfsono.config import evaluation_parser
 from tfsono.configs.face import FACE, LANDMARKS, MIRRORED
 from tfsono.errors import run_command
 from tfsono.files import make_folder, safe_name
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 UNNAMED = ("seed",)  # fields in which runs of one row may differ
 NAMES = {"rpn": "RPN", "ig_rpn": "I-RPN", "ssd": "SSD", "ig_ssd": "I-SSD", "faster_rcnn": "Faster R-CNN",
@@ -31,9 +31,7 @@ TIMED, WARM_UP = 20, 2  # calls
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = evaluation_parser(FACE, __doc__, "landmarks").parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(evaluation_parser(FACE, __doc__, "landmarks"), argv)
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.face_tables import face_tables, in_order
 

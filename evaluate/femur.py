@@ -19,7 +19,7 @@ from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 UNNAMED = ("seed", "roi_run", "start_from")  # fields in which runs of one row may differ
 NAMES = {"unet_roi": "Unet-ROI", "unet_s": "Unet-S", "unet_l": "Unet-L", "brn": "BRN", "brnd": "BRND",
@@ -32,22 +32,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--region", default="found", choices=("found", "reference"), type=reference_for_true,
                         help="region of the second stages: where the first stage finds bone, or the reference boxes")
     add_empty_is(parser)
-    arguments = parser.parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
-    from tfsono.report.calibration import calibration_tables
-    from tfsono.report.femur_tables import femur_tables
-    from tfsono.report.rows import by_method
 
     with opened(arguments, FEMUR, ("labels", "landmarks")) as evaluation:
         groups = groups_of(evaluation, arguments.region)
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
-        tables = femur_tables(rows, tuple(evaluation.cache.landmarks), arguments.empty_is)
-        tables |= calibration_tables(by_method(rows), evaluation.cache.landmarks)
-        tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order", "calibration",
-                                                        "spread"))
-        evaluation.write_page(groups, tables, figures(evaluation, rows), "masks, landmarks")
+        tables = tables_of(evaluation, rows, arguments.empty_is)
+        written = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order", "calibration",
+                                                         "spread"))
+        evaluation.write_page(groups, written, figures(evaluation, rows), "masks, landmarks")
 
 
 def reference_for_true(word: str) -> str:
@@ -76,6 +70,16 @@ def methods_of(runs, region: str) -> list[str]:
     regions = ["" if run.config.network == "unet_roi" or run.config.roi_run and region == "found" else
                "in reference boxes" for run in runs]
     return paper_names(runs, method_names([run.settings for run in runs], regions, UNNAMED), NAMES)
+
+
+def tables_of(evaluation, rows: list[dict], empty_is: str) -> dict:
+    """Tables 1 and 2 with what they rest on, and the calibration of the landmarks' confidence."""
+    from tfsono.report.calibration import calibration_tables
+    from tfsono.report.femur_tables import femur_tables
+    from tfsono.report.rows import by_method
+
+    landmarks = tuple(evaluation.cache.landmarks)
+    return femur_tables(rows, landmarks, empty_is) | calibration_tables(by_method(rows), landmarks)
 
 
 def measure(evaluation, group, empty_is: str) -> list[dict]:

@@ -20,7 +20,7 @@ from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, printable, run_command
 from tfsono.files import safe_name, write_bytes
 from tfsono.structure import check_structure
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
 POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
@@ -31,9 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HEAD, __doc__, "masks")
     parser.add_argument("--samples", type=int, default=None,
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
-    arguments = parser.parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.head_tables import head_tables
 

@@ -17,26 +17,22 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
 from tfsono.config import add_empty_is, add_speed, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HIP, __doc__, "masks")
     add_empty_is(parser)
     add_speed(parser)
-    arguments = parser.parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
-    from tfsono.evaluation.displaced import displaced_tables
+    arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
     from tfsono.predict.sources import Options
-    from tfsono.report.hip_tables import hip_tables
 
     options = Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
     with opened(arguments, HIP, ("labels",)) as evaluation:
         groups = groups_of(evaluation)
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is, options=options))
-        tables = hip_tables(rows, tuple(evaluation.cache.labels), arguments.empty_is) | displaced_tables(rows)
+        tables = tables_of(evaluation, rows, arguments.empty_is)
         written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "masks", partial(notes_of, options=options))
 
@@ -73,6 +69,14 @@ def notes_of(run, options) -> list[str]:
     from tfsono.systems.hip import prepared
 
     return [f"tiling {prepared([run], options)[0].config.tiling}"]
+
+
+def tables_of(evaluation, rows: list[dict], empty_is: str) -> dict:
+    """Tables 1 and 2, and the masks that are displaced."""
+    from tfsono.evaluation.displaced import displaced_tables
+    from tfsono.report.hip_tables import hip_tables
+
+    return hip_tables(rows, tuple(evaluation.cache.labels), empty_is) | displaced_tables(rows)
 
 
 def measure(evaluation, group, empty_is: str, options) -> list[dict]:

@@ -20,7 +20,7 @@ from tfsono.config import evaluation_parser
 from tfsono.configs.pose import LANDMARKS, MIRRORED, POSE, ROBUST, SEGMENTS
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 UNNAMED = ("seed", "start_from", "finder_run")  # fields in which runs of one row may differ
 NAMES = {"land_r4": "Land-R4", "land_gcp": "LandGCP", "rnn_r4": "RNN-R4", "rnn_gcp": "RNNGCP", "gan_r4": "GAN-R4",
@@ -35,21 +35,15 @@ TITLE = 28  # letters in a line above a panel
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(POSE, __doc__, "landmarks")
     parser.add_argument("--refine", action="store_true", help="also refine the runs of land on each test volume (SSL)")
-    arguments = parser.parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
-    from tfsono.report.calibration import calibration_tables
-    from tfsono.report.pose_tables import in_order, pose_tables
-    from tfsono.report.rows import by_method
+    from tfsono.report.pose_tables import in_order
 
     with opened(arguments, POSE, ("landmarks",)) as evaluation:
-        groups, landmarks = groups_of(evaluation, arguments.refine), evaluation.cache.landmarks
+        groups = groups_of(evaluation, arguments.refine)
         rows = in_order(evaluation.rows(groups, measure))
-        tables = pose_tables(rows, landmarks, SEGMENTS, limit_mm=evaluation.runs[0].config.auc_limit_mm,
-                             papers=tuple(landmarks) == LANDMARKS)
-        tables |= calibration_tables(by_method(rows), landmarks)
-        written = evaluation.write_tables(rows, tables, ("table", "flaws", "calibration", "spread", "refinement"))
+        written = evaluation.write_tables(rows, tables_of(evaluation, rows), ("table", "flaws", "calibration", "spread",
+                                                                              "refinement"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks")
 
 
@@ -89,6 +83,17 @@ def methods_of(runs) -> list[str]:
 def refined_name(method: str) -> str:
     """The paper's name of a refined row: Land-R4 becomes SSL-R4."""
     return method.replace("Land", "SSL", 1) if "Land" in method else f"{method}, refined"
+
+
+def tables_of(evaluation, rows: list[dict]) -> dict:
+    """Tables 1 and 2 with what they rest on, and the calibration of the landmarks' confidence."""
+    from tfsono.report.calibration import calibration_tables
+    from tfsono.report.pose_tables import pose_tables
+    from tfsono.report.rows import by_method
+
+    landmarks = evaluation.cache.landmarks
+    return pose_tables(rows, landmarks, SEGMENTS, limit_mm=evaluation.runs[0].config.auc_limit_mm,
+                       papers=tuple(landmarks) == LANDMARKS) | calibration_tables(by_method(rows), landmarks)
 
 
 def measure(evaluation, group) -> list[dict]:

@@ -91,13 +91,19 @@ class Commands:
                 "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "TF_CPP_MIN_LOG_LEVEL": "1"})
         assert self.process.stdout.readline() == "ready\n"
 
-    def __call__(self, words: Sequence[object], after: float | None = None, signal: int = 9) -> Ended:
-        """Runs `tfsono ...`, `train ...` or `evaluate ...` (hip), which gets a signal after some seconds, if given."""
+    def __call__(self, words: Sequence[object], after: float | None = None, signal: int = 9,
+                 written: Path | None = None) -> Ended:
+        """Runs `tfsono ...`, `train ...` or `evaluate ...` (hip).
+
+        It gets a signal after some seconds, if given, or as soon as a file is `written`, within a minute.
+        """
         self.process.stdin.write(json.dumps([str(word) for word in words]) + "\n")
         self.process.stdin.flush()
         began, number = time.monotonic(), int(self.process.stdout.readline())
-        if after is not None:
-            time.sleep(after)
+        if after is not None or written is not None:
+            time.sleep(after or 0.0)
+            while written is not None and not written.is_file() and time.monotonic() - began < 60:
+                time.sleep(0.01)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal)
         status = int(self.process.stdout.readline())

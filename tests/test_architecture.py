@@ -53,6 +53,7 @@ UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "mars
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")
 
 LONGEST_FUNCTION = 70
+LONGEST_MAIN = 15  # of train/ and evaluate/: the steps of the method, one a line
 MOST_ARGUMENTS = 9
 MOST_POSITIONAL = 5
 
@@ -226,6 +227,14 @@ def overgrown_functions(root: Path) -> list[str]:
     return violations
 
 
+def long_mains(root: Path) -> list[str]:
+    """Scripts of the systems whose `main` has too many lines."""
+    return [f"{name}:{node.lineno} main has {node.end_lineno - node.lineno + 1} lines of {LONGEST_MAIN}"
+            for name, node in functions(root)
+            if package_of(name) in ("train", "evaluate") and node.name == "main"
+            and node.end_lineno - node.lineno >= LONGEST_MAIN]
+
+
 def count_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """How many arguments a caller may pass; without `self` and `cls`."""
     every = function.args
@@ -312,6 +321,7 @@ RULES = (
     forbidden_libraries,
     missing_modules,
     overgrown_functions,
+    long_mains,
     passed_through,
     positional_values,
     incomplete_maps,
@@ -400,6 +410,7 @@ BROKEN = [
     (unknown_packages, "tfsono/unknown/module", "x = 1", "unknown is in no layer"),
     (overgrown_functions, "tfsono/losses", "def f():\n" + "    x = 1\n" * 70, "f has 71 lines"),
     (overgrown_functions, "tfsono/losses", "def f(a, b, c, d, e, f, g, *, h, i, **j): ...", "takes 10"),
+    (long_mains, "train/hip", "def main(argv):\n" + "    x = 1\n" * 15, "main has 16 lines"),
     (passed_through, "tfsono/losses", "def f(**others):\n    return dict(a=1, **others)", "**others"),
     (imports_between_papers, "tfsono/models/hip_bones", "from tfsono.models.femur import build", "no other paper"),
     (imports_between_papers, "tfsono/models/hip/bones", "from tfsono.models.femur import build", "no other paper"),
@@ -431,6 +442,7 @@ ALLOWED = [
     (forbidden_libraries, "tfsono/c3d/checkpoint", "import tensorflow"),
     (forbidden_libraries, "tfsono/configs/hip", "import dataclasses\nfrom tfsono.config import paper"),
     (overgrown_functions, "tfsono/losses", "class A:\n    def f(self, a, b, c, d, e, f, g, h, i): ..."),
+    (long_mains, "evaluate/hip", "def main(argv):\n" + "    x = 1\n" * 14),
     (passed_through, "tfsono/losses", "def f(**others):\n    return sorted(others)"),
     (passed_through, "tfsono/config", "def f(a, **fields):\n    return dataclasses.replace(a, **fields)"),
     (positional_values, "tfsono/losses", "f(1, 2, 3, 4, 5, six=6)"),

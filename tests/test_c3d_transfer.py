@@ -69,14 +69,10 @@ def test_grey_clip_gives_what_the_colours_gave():
         np.testing.assert_allclose(convolution(grey, kernel, output), expected, atol=1e-4)
 
 
-def test_mean_is_a_third_of_the_sum_and_one_channel_is_kept():
-    weights = make_weights()
-    total, mean = (encoder_kernels(weights, collapse)["conv1"] for collapse in ("sum", "mean"))
-    np.testing.assert_allclose(mean * 3, total, rtol=1e-5, atol=1e-6)
+def test_one_channel_is_kept():
     single = make_weights(channels=1)
-    for collapse in ("sum", "mean"):
-        kept = in_file_order(encoder_kernels(single, collapse)["conv1"])
-        np.testing.assert_array_equal(kept, single.kernels["conv1"])
+    kept = in_file_order(encoder_kernels(single)["conv1"])
+    np.testing.assert_array_equal(kept, single.kernels["conv1"])
 
 
 def test_axes():
@@ -97,11 +93,6 @@ def test_one_weight_by_hand():
     weights.kernels["conv3a"][0, 1, 2, 3, 4] = 1
     assert np.argwhere(encoder_kernels(weights)["conv3a"]).tolist() == [[1, 2, 0, 3, 4]]
     assert np.argwhere(encoder_kernels(weights, axes="wht")["conv3a"]).tolist() == [[2, 1, 0, 3, 4]]
-
-
-def test_an_unknown_value_of_collapse():
-    with pytest.raises(UserError, match="collapse: .*'max'"):
-        encoder_kernels(make_weights(), "max")
 
 
 def test_report_of_the_whole_encoder():

@@ -7,7 +7,7 @@ import pytest
 
 from tfsono.geometry.boxes import centred_boxes, iou
 from tfsono.metrics.detection import (
-    IOU_THRESHOLDS, PRINTED_THRESHOLDS, CaseDetections, average_precision, class_mean_iou, class_precision, hit_rate,
+    IOU_THRESHOLDS, CaseDetections, average_precision, class_mean_iou, class_precision, hit_rate,
 )
 
 NAN = float("nan")
@@ -19,9 +19,7 @@ NAN = float("nan")
 def test_hit_rate_by_hand():
     ious = np.array([[0.5, 0.74, NAN], [0.35, 1.0, 0.2]])
     np.testing.assert_allclose(hit_rate(ious), [4 / 5, 3 / 5, 1 / 5])
-    known = np.array([[True, True, True], [True, True, False]])  # NaN: no prediction; 0.2: no reference
-    np.testing.assert_allclose(hit_rate(ious, PRINTED_THRESHOLDS, known), [4 / 5, 3 / 5, 1 / 5])
-    np.testing.assert_allclose(hit_rate(ious, (0.1,), known), [4 / 5])
+    np.testing.assert_allclose(hit_rate(ious, (0.1,)), [1])
     assert np.isnan(hit_rate(np.full((2, 5), NAN))).all() and hit_rate(np.zeros((0, 5))).shape == (3,)
 
 
@@ -37,12 +35,9 @@ def test_the_papers_columns_are_multiples_of_one_in_160_and_its_mean_is_impossib
 def test_mean_iou_is_the_mean_over_the_classes():
     ious = np.array([[0.2, 0.9, NAN], [0.4, NAN, NAN]])
     assert class_mean_iou(ious) == pytest.approx((0.3 + 0.9) / 2)
-    assert class_mean_iou(ious, np.array([[True, True, False]] * 2)) == pytest.approx((0.3 + 0.45) / 2)
     assert np.isnan(class_mean_iou(ious[:, 2:]))
     with pytest.raises(ValueError, match=r"\[N, K\]"):
         class_mean_iou(ious[0])
-    with pytest.raises(ValueError, match="known must have the shape"):
-        hit_rate(ious, (0.5,), np.ones(2, bool))
 
 
 # --- by hand

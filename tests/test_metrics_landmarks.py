@@ -22,8 +22,8 @@ def test_exchangeable_errors():
     exchanged = REFERENCE[[1, 0, 2, 3]] + [[0, 1], [0, 1], [0, 2], [0, 0]]
     assert radial_errors(exchanged, REFERENCE)[0] > 10
     np.testing.assert_allclose(exchangeable_errors(exchanged, REFERENCE), [1, 1, 2, 0])
-    np.testing.assert_allclose(exchangeable_errors(np.stack([exchanged, REFERENCE]), np.stack([REFERENCE] * 2), 0.5),
-                               [[0.5, 0.5, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(exchangeable_errors(np.stack([exchanged, REFERENCE]), np.stack([REFERENCE] * 2)),
+                               [[1, 1, 2, 0], [0, 0, 0, 0]])
     # Names are not exchangeable, and a pair with a missing end stays as it is.
     assert exchangeable_errors(REFERENCE[[2, 3, 0, 1]], REFERENCE).min() > 4
     missing = exchanged.copy()

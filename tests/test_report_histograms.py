@@ -68,7 +68,7 @@ def test_a_panel_for_each_ratio_with_its_counts(tmp_path, monkeypatch):
     names = list(values)
     values[names[1]] = np.append(values[names[1]], [np.nan, np.inf, 9.0])
     values[names[2]] = np.full(4, np.nan)
-    ratio_histograms(tmp_path / "h.png", values, dict.fromkeys(names, (1.0, 0.125)), "title $1$", "heads")
+    ratio_histograms(tmp_path / "h.png", values, dict.fromkeys(names, (1.0, 0.125)), "title $1$")
     assert told == ["n = 20", "1.000 ± 0.125", "n = 21, 2 undefined, 1 beyond 6 SD", "1.000 ± 0.125",
                     "n = 0, 4 undefined", "1.000 ± 0.125"] + ["n = 20", "1.000 ± 0.125"] * 2
     image = pixels(tmp_path / "h.png")

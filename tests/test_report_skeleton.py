@@ -103,8 +103,6 @@ def test_the_figure_of_skeletons(tmp_path):
     assert red[0] == 0 and red[1] > 150
     for colour in (skeleton.INDEX_COLOUR, skeleton.LENGTH_COLOUR):
         assert all(count(figure[:, third * n:third * (n + 1)], colour) > 200 for n in range(3))
-    skeleton.skeleton_figure(tmp_path / "front.png", [panels], LANDMARKS, SEGMENTS, both_views=False)
-    assert pixels(tmp_path / "front.png").shape[0] < figure.shape[0]
 
 
 def test_nothing_found_and_other_landmarks_are_drawn_too(tmp_path):

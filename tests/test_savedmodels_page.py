@@ -130,6 +130,15 @@ def given(tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """TensorFlow loads every SavedModel once, for `predict` and for the page's lines."""
+    load = tf.saved_model.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.saved_model, "load", functools.cache(lambda folder: load(folder)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def opened(runs, models):
     """(kind, system) -> the module of a run or of its SavedModel, loaded and traced once for all tests."""
@@ -191,6 +200,11 @@ def test_the_table_is_that_of_the_modules(runs, models, opened):
         for array, described in one.manifest_of([run, run])["output"].items():
             found.add(row_of(name, "output", array, described)[0])
     assert found == set(ROWS)
+
+
+def test_a_network_is_saved_without_its_own_call(opened):
+    """Keras would add it, traced once more, and nothing calls it."""
+    assert not hasattr(opened("model", "hip").network, "_default_save_signature")
 
 
 KEYS = {"format_version", "system", "use", "source", "together_with", "trained_on", "input", "output", "functions",

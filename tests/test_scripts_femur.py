@@ -29,8 +29,9 @@ def train(place, name, *more, cache="small.h5", graphs=False):
                                            *TINY_FEMUR, *map(str, more)])
 
 
-def evaluate(place, names, out, *more, cache="small.h5", graphs=False):
-    script("evaluate", "femur", graphs).main(["--data", str(place / cache), "--runs", *(
+def evaluate(place, names, out, *more, cache="small.h5"):
+    """Eagerly; test_wiring_femur.py evaluates as users do."""
+    script("evaluate", "femur").main(["--data", str(place / cache), "--runs", *(
         str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
 
 
@@ -54,7 +55,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(place):
-    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results", graphs=True)
+    evaluate(place, ("roi", "brndc", "refined", "unet_s", "unet_l"), "results")
     return place / "results"
 
 

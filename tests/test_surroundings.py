@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from small_pose import TINY_POSE, write_small_pose_dataset
+from small_pose import SIZES, TINY_POSE, write_small_pose_dataset
 from tfsono.surroundings import ignored_keras_settings, prepare_keras
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +53,8 @@ gc.set_threshold(100_000)
 from tfsono.surroundings import own_settings
 own_settings()
 from tfsono.__main__ import run
+from tfsono.report import plots
+plots.DOTS_PER_INCH = 15
 for words in json.loads(sys.argv[1]):
     if words[0] == "tfsono":
         run(words[1:])
@@ -154,13 +156,13 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
     """`pose` with its refinement, which makes TensorFlow write the most; all in one process, to load it once."""
     data, cache, run, model, image = (str(tmp_path / name) for name in (
         "dataset", "small.h5", "run", "model", "dataset/images/body_0.nii.gz"))
-    write_small_pose_dataset(tmp_path / "dataset")
+    write_small_pose_dataset(tmp_path / "dataset", SIZES[:4])
     user = write_settings(tmp_path / "user")
     done = python(COMMANDS.replace("MARK", repr(MARK)), json.dumps([
         ["tfsono", "doctor"],
         ["tfsono", "audit", data],
         ["tfsono", "cache", "pose", data, cache, "--preset", "quick"],
-        [f"{ROOT}/train/pose.py", "--data", cache, "--run_dir", run, *TINY_POSE],
+        [f"{ROOT}/train/pose.py", "--data", cache, "--run_dir", run, *TINY_POSE, "--test_cases", "1"],
         [f"{ROOT}/evaluate/pose.py", "--data", cache, "--runs", run, "--out", str(tmp_path / "results"),
          "--refine"],
         ["tfsono", "export", run, model],
@@ -261,9 +263,10 @@ def test_where_keras_is_loaded_already_its_user_decides(monkeypatch, capsys):
 
 
 def quiet_before_imports(function: ast.FunctionDef) -> bool:
-    """Whether `prepare_tensorflow()` comes before the first import in a function."""
+    """Whether `prepare_tensorflow()`, or `parsed()` that calls it, comes before the first import in a function."""
     for statement in function.body:
-        if isinstance(statement, ast.Expr) and ast.unparse(statement) == "prepare_tensorflow()":
+        if isinstance(statement, ast.Expr | ast.Assign) and isinstance(statement.value, ast.Call) and \
+                ast.unparse(statement.value.func) in ("prepare_tensorflow", "parsed"):
             return True
         if isinstance(statement, ast.ImportFrom | ast.Import):
             return False

@@ -6,13 +6,18 @@ Every landmark is a block of its own brightness, so the image shows which landma
 import csv
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tfsono.__main__ import run as tfsono
-from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_points, similarity, train, write_points,
-                    write_split, write_volume)
+from tfsono.config import choose, evaluation_parser
+from tfsono.configs.pose import POSE
+from tfsono.evaluation.evaluation import Evaluation, with_values_set
+from tfsono.training.run import Run
+from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_points, script, similarity, train,
+                    write_points, write_split, write_volume)
 
 NAMES = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spine", "sacrum", "elbow_b", "wrist_b",
          "hip_a", "knee_a", "ankle_a", "hip_b", "knee_b", "ankle_b")
@@ -63,17 +68,25 @@ def test_a_mirror_image_exchanges_the_sides_and_a_rotation_does_not(place, ratio
     assert sum(angle < 1.5 for _, angle in seen) == 4 and max(angle for _, angle in seen) > 8
 
 
-def test_landmarks_are_measured_in_the_files_own_millimetres(place, monkeypatch):
+@pytest.fixture(scope="module")
+def run(place):
+    """A run of one step, with a confidence."""
+    run = place / "runs" / "short"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfsono.training.confidence.LEAST_CASES", 1)
+        patch.setattr("tfsono.training.confidence.LEAST_LANDMARKS", 16)
+        train("pose", "--data", place / "small.h5", "--split", place / "validated.json", "--run_dir", run, "--preset",
+              "quick", *SMALL, "--precision", "float32", "--iterations", "1", "--record_every", "1",
+              "--refine_atlases", "1")
+    return run
+
+
+def test_landmarks_are_measured_in_the_files_own_millimetres(place, run):
     """Distances and lengths of cases.csv from the written markups and the files on disk, in the patient's space.
 
     And what the run says of their confidence, in the evaluation and the prediction.
     """
-    run, out = place / "runs" / "short", place / "results"
-    monkeypatch.setattr("tfsono.training.confidence.LEAST_CASES", 1)
-    monkeypatch.setattr("tfsono.training.confidence.LEAST_LANDMARKS", 16)
-    train("pose", "--data", place / "small.h5", "--split", place / "validated.json", "--run_dir", run, "--preset",
-          "quick", *SMALL, "--precision", "float32", "--iterations", "1", "--record_every", "1", "--refine_atlases",
-          "1")
+    out = place / "results"
     row, = evaluate("pose", "--data", place / "small.h5", "--runs", run, "--out", out)
     reference = read_points(place / "dataset" / "landmarks" / "case_1.mrk.json")
     found = read_points(out / "runs" / row["file"])
@@ -95,3 +108,50 @@ def test_landmarks_are_measured_in_the_files_own_millimetres(place, monkeypatch)
         for line in csv.DictReader(file):
             assert float(line["probability"]) == pytest.approx(float(row[f"probability_{line['landmark']}"]), abs=1e-3)
     assert (out / "figures" / "calibration.png").is_file() and (out / "calibration.csv").is_file()
+
+
+def test_values_that_an_evaluation_sets_change_its_prediction(place, run, monkeypatch):
+    """Two rows, one as trained; without a probability where the values are others than its fit's."""
+    evaluation = script("evaluate", "pose")
+    monkeypatch.setattr(evaluation, "figures", lambda evaluation, rows: [])
+    evaluation.main(["--data", str(place / "small.h5"), "--runs", str(run), "--out", str(place / "set"), "--set",
+                     "norm_at_test=moving", "--as_trained"])
+    with open(place / "set" / "cases.csv", newline="", encoding="utf-8") as file:
+        trained, changed = csv.DictReader(file)
+    assert (trained["method"], changed["method"]) == ("LandGCP", "LandGCP, norm_at_test moving")
+    assert trained["probability_neck"] and not changed["probability_neck"]
+    found = [read_points(place / "set" / "runs" / row["file"]) for row in (trained, changed)]
+    assert max(np.linalg.norm(found[0][name] - found[1][name]) for name in NAMES) > 0.1
+    assert trained["mre_mm"] != changed["mre_mm"]
+
+
+def run_of(name: str, variant: str, **values) -> Run:
+    return Run(Path("runs") / name, choose(POSE, "quick", variant, values), {"train": ["a"]}, {})
+
+
+def groups(runs: list[Run], *options: str, refine: bool = False) -> list[tuple[str, int]]:
+    """The rows of an evaluation, and how many runs are in each; nothing is measured."""
+    arguments = evaluation_parser(POSE, "", "").parse_args(
+        ["--data", ".", "--runs", ".", "--out", "a", *options])
+    evaluation = Evaluation(with_values_set(runs, arguments), None, Path("out"), "auto", arguments.ensemble)
+    return [(group.method, len(group.runs)) for group in script("evaluate", "pose").groups_of(evaluation, refine)]
+
+
+def test_the_rows_of_an_evaluation_have_the_papers_names():
+    runs = [run_of("land", "land_gcp"), run_of("again", "land_gcp", seed="2"), run_of("r4", "land_r4"),
+            run_of("rnn", "rnn_gcp"), run_of("from", "rnn_gcp", start_from="runs/land"), run_of("gan", "gan_gcp")]
+    names = [("LandGCP", 1), ("LandGCP", 1), ("Land-R4", 1), ("RNNGCP, in one stage", 1), ("RNNGCP", 1), ("GANGCP", 1)]
+    assert groups(runs) == names
+    assert groups(runs, refine=True) == [*names, ("SSLGCP", 1), ("SSLGCP", 1), ("SSL-R4", 1)]
+    other = [runs[0], run_of("slow", "land_gcp", learning_rate="1e-9")]
+    assert groups(other) == [("LandGCP", 1), ("LandGCP, learning_rate 1e-09", 1)]
+
+
+def test_the_rows_of_ensembles_and_of_values_set_have_their_names():
+    runs = [run_of("land", "land_gcp"), run_of("gan", "gan_gcp"), run_of("r4", "land_r4")]
+    given = "norm_at_test tile, heatmap_decode wide_centroid"
+    assert groups(runs, "--ensemble", "--set", "norm_at_test=tile", "heatmap_decode=wide_centroid") == [
+        (f"LandGCP, {given}", 1), (f"GANGCP, {given}", 1), (f"Land-R4, {given}", 1),
+        (f"all 2 of ratio 0.5 with {given.replace(',', ' and')} together", 2)]
+    body = [run_of(name, "land_canonical", finder_run="runs/finder", seed=name) for name in "12"]
+    assert groups(body, "--ensemble")[-1][1] == 2

@@ -84,7 +84,7 @@ def batches_of(system: str, steps: int, *arguments) -> list:
     """The first batches (image, targets) that a training of these arguments gives its network; nothing is trained."""
     kept = []
 
-    def fit(run, network, batches, *schedule, **settle):
+    def fit(run, network, batches, *schedule):
         kept.extend(batches(range(steps)).as_numpy_iterator())
 
     with pytest.MonkeyPatch.context() as patch:

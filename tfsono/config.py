@@ -444,8 +444,8 @@ def _values_by_field(path: str | os.PathLike, saved: dict[str, typing.Any], choi
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def differences(one, other, ignored: tuple[str, ...] = ()) -> list[str]:
+def differences(one, other) -> list[str]:
     """The fields in which two configs of one class differ, as `name: value, value`."""
-    names = [field.name for field in dataclasses.fields(one) if field.name not in ignored]
+    names = [field.name for field in dataclasses.fields(one)]
     return [f"{name}: {_text(getattr(one, name))}, {_text(getattr(other, name))}"
             for name in names if getattr(one, name) != getattr(other, name)]

@@ -13,6 +13,7 @@ trusted ones only.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import hashlib
@@ -20,7 +21,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def _export(module: tf.Module, out_dir: Path, manifest: dict, held: dict[str, st
     _remove_leftover(partial)
     software = {name: text for name, text in held.items() if name not in MACHINE}
     try:
-        tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
+        with _networks_without_signatures():
+            tf.saved_model.save(module, str(partial), signatures={"serving_default": module.__call__})
         manifest = {**manifest, **write_more(partial)}
         manifest = {"format_version": FORMAT_VERSION, **manifest, DIGEST: digest_of(manifest), "versions": software,
                     "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -85,6 +87,18 @@ def _export(module: tf.Module, out_dir: Path, manifest: dict, held: dict[str, st
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return out_dir
+
+
+@contextlib.contextmanager
+def _networks_without_signatures() -> Iterator[None]:
+    """Keras models inside a module are saved without their own call, which nothing calls: it is traced once more."""
+    import keras
+
+    keras.Model._default_save_signature = None  # hides that of its base class
+    try:
+        yield
+    finally:
+        del keras.Model._default_save_signature
 
 
 def check_free(out_dir: Path) -> None:

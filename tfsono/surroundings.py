@@ -13,6 +13,7 @@ its own lines.
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import collections
 import contextlib
@@ -116,6 +117,13 @@ def prepare_tensorflow() -> None:
     own_settings()
     prepare_keras()
     quiet_stderr()
+
+
+def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of a script; then, as `--help` must not wait for TensorFlow, all is ready for its import."""
+    arguments = parser.parse_args(argv)
+    prepare_tensorflow()
+    return arguments
 
 
 @functools.cache  # once for a process

@@ -21,13 +21,11 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 from tfsono.config import training_parser
 from tfsono.configs.face import FACE, MIRRORED, FaceConfig
 from tfsono.errors import run_command
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(FACE, __doc__).parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(training_parser(FACE, __doc__), argv)
     from tfsono.models.face import build
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started

@@ -19,39 +19,36 @@ from tfsono.config import training_parser
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError, run_command
 from tfsono.sides import side_pairs
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 LIKE_ITS_START = ("network", "widths", "label_names", "landmark_names", "roi_ratio", "spacing_mm", "orientation")
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(FEMUR, __doc__).parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(training_parser(FEMUR, __doc__), argv)
     from tfsono.models.femur import build
-    from tfsono.systems.femur import adopt_first_stage, module_of
-    from tfsono.training.confidence import keep_confidence
     from tfsono.training.fit import fit
-    from tfsono.training.start import split_by_subject, started
+    from tfsono.training.start import started
 
     with started(arguments, FEMUR, ("labels", "landmarks")) as start:
-        config, split = start.config, split_by_subject(start)  # Sec. III-A: at random; here by subject
-        check(start.cache, config, split)
+        config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
-        adopt_first_stage(run)
-        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]),
-            settle=settling(network, config, data))
-        if "heatmaps" in config.outputs:
-            keep_confidence(run, start.cache, module_of)
+        keep(run)
+        fit(run, compiled(network, config), data, *validation(network, run, start.cache, data))
+        finish(run, start.cache)
 
 
-def check(cache, config: FemurConfig, split: dict) -> None:
-    """The cache must hold the network's targets; the first stage must not have seen the test cases."""
+def checked_split(start) -> dict[str, list[str]]:
+    """Sec. III-A: at random; here by subject.
+
+    The cache must hold the network's targets; the first stage must not have seen the test cases.
+    """
     from tfsono.systems.femur import checked_first_stage
-    from tfsono.training.start import check_validation_labels
+    from tfsono.training.start import check_validation_labels, split_by_subject
 
+    cache, config, split = start.cache, start.config, split_by_subject(start)
     for output, held, folder in (("mask", cache.labels, "labels/"), ("heatmaps", cache.landmarks, "landmarks/")):
         if output in config.outputs and not held:
             raise UserError(f"{cache.path}: {config.network} learns {output}; the dataset has no {folder} with any")
@@ -59,6 +56,7 @@ def check(cache, config: FemurConfig, split: dict) -> None:
         check_validation_labels(cache, split["validation"])
     if config.roi_run:
         checked_first_stage(config.roi_run, split)
+    return split
 
 
 def initialise(network, config: FemurConfig, run_dir: Path) -> str:
@@ -69,6 +67,13 @@ def initialise(network, config: FemurConfig, run_dir: Path) -> str:
     if before or not config.start_from:
         return before or "all weights initialised at random"
     return load_start(network, config.start_from, FEMUR, config, LIKE_ITS_START)
+
+
+def keep(run) -> None:
+    """Copies the first stage, where there is one, into the run folder."""
+    from tfsono.systems.femur import adopt_first_stage
+
+    adopt_first_stage(run)
 
 
 def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
@@ -151,12 +156,13 @@ def settling(network, config: FemurConfig, data):
     return lambda: settle_averages(network, (image for image, _ in data(range(config.roi_average_batches))))
 
 
-def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
+def validation(network, run, cache, data) -> tuple:
     """Mean Dice of the held-out cases, or of landmarks alone their mean radial error; in the reference boxes."""
     from tfsono.inference.femur import FemurModule, RegionFinder, RegionReader, SliceModule
     from tfsono.training.fit import Score
     from tfsono.training.start import schedule_of
 
+    config, names = run.config, run.split["validation"]
     masks = "mask" in config.outputs
     score = Score("validation_dice") if masks else Score("validation_mre_mm", less_is_better=True)
     if config.network == "unet_roi":
@@ -165,7 +171,8 @@ def validation(network, config: FemurConfig, cache, names: list[str]) -> tuple:
     else:
         module = FemurModule(RegionReader(network, config.stride, margin=config.roi_margin, ratio=config.roi_ratio,
                                           decode=config.heatmap_decode, sigma=config.heatmap_sigma), None)
-    return schedule_of(config, score), (lambda: validated(module, config, cache, names)) if names else None
+    validate = (lambda: validated(module, config, cache, names)) if names else None
+    return schedule_of(config, score), validate, settling(network, config, data)
 
 
 def validated(module, config: FemurConfig, cache, names: list[str]) -> tuple:
@@ -195,6 +202,15 @@ def validated(module, config: FemurConfig, cache, names: list[str]) -> tuple:
     if not values:
         raise UserError(f"{cache.path}: no validation case has the labels that {config.network} is measured by")
     return float(np.mean(values)), image
+
+
+def finish(run, cache) -> None:
+    """The confidence of the landmarks, from the validation cases."""
+    from tfsono.systems.femur import module_of
+    from tfsono.training.confidence import keep_confidence
+
+    if "heatmaps" in run.config.outputs:
+        keep_confidence(run, cache, module_of)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 from tfsono.config import training_parser
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.errors import UserError, run_command
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 
 class Labels(NamedTuple):
@@ -30,9 +30,7 @@ class Labels(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(HEAD, __doc__).parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(training_parser(HEAD, __doc__), argv)
     from tfsono.models.head import build
     from tfsono.training.fit import fit
     from tfsono.training.start import started
@@ -268,7 +266,7 @@ def predictor(network, config: HeadConfig, images):
     from tfsono.data.images_2d import mask_target, ordered_dataset
     from tfsono.inference.head import points_of
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(image):
         found = network(image, training=False)
         if config.part == "segmentation":

@@ -15,20 +15,17 @@ from tfsono.config import training_parser
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError, run_command
 from tfsono.sides import side_pairs
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(HIP, __doc__).parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(training_parser(HIP, __doc__), argv)
     from tfsono.models.hip import build
     from tfsono.training.fit import fit
-    from tfsono.training.start import split_by_subject, started
+    from tfsono.training.start import started
 
     with started(arguments, HIP, ("labels",)) as start:
-        config, split = start.config, split_by_subject(start)  # Sec. 3.1: at random; here by subject
-        check(start.cache, config, split["validation"])
+        config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
@@ -36,17 +33,22 @@ def main(argv: list[str] | None = None) -> None:
         compare_tilings(run, start.cache, split["validation"])
 
 
-def check(cache, config: HipConfig, validation_cases: list[str]) -> None:
-    """Refuses a cache without masks, and patches for which TensorFlow's CPU kernels compute wrong gradients."""
-    from tfsono.training.start import check_validation_labels, has_gpu
+def checked_split(start) -> dict[str, list[str]]:
+    """Sec. 3.1: at random; here by subject.
 
+    Refuses a cache without masks, and patches for which TensorFlow's CPU kernels compute wrong gradients.
+    """
+    from tfsono.training.start import check_validation_labels, has_gpu, split_by_subject
+
+    cache, config, split = start.cache, start.config, split_by_subject(start)
     if not cache.labels:
         raise UserError(f"{cache.path}: hip learns from masks; the dataset has no labels/ folder with any")
-    check_validation_labels(cache, validation_cases)
+    check_validation_labels(cache, split["validation"])
     if config.precision == "mixed_bfloat16" and config.patch[0] == 2 * config.stride and not has_gpu():
         # TensorFlow 2.21 with oneDNN: the error of such a layer's kernel gradient is as large as the gradient
         raise UserError(f"--precision mixed_bfloat16: a CPU gives wrong gradients for patches of {config.patch[0]} "
                         "voxels along x (2 at the lowest level); take another --patch, or float32")
+    return split
 
 
 def batches(cache, config: HipConfig, names: list[str]) -> tuple:

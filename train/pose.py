@@ -22,41 +22,38 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 from tfsono.config import training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
 from tfsono.errors import run_command
-from tfsono.surroundings import prepare_tensorflow
+from tfsono.surroundings import parsed
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
 WATCHED = 2  # training cases that a record's remark is on
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(POSE, __doc__).parse_args(argv)
-
-    prepare_tensorflow()  # after --help, which must not wait for TensorFlow
+    arguments = parsed(training_parser(POSE, __doc__), argv)
     from tfsono.models.pose import build
-    from tfsono.systems.pose import adopt_finder, module_of
-    from tfsono.training.confidence import keep_confidence
     from tfsono.training.fit import fit
-    from tfsono.training.start import split_by_subject, started
+    from tfsono.training.start import started
 
     with started(arguments, POSE, ("landmarks",)) as start:
-        config, split = start.config, split_by_subject(start)  # Sec. 3: at random; here by subject
+        config, split = start.config, checked_split(start)
         atlases = atlas_set(start.cache, split["train"])
         data, excluded = batches(start.cache, config, split["train"], atlases)
-        check_finder(start, split)
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(atlases, run)
-        adopt_finder(run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
-        keep_confidence(run, start.cache, module_of)
+        finish(run, start.cache)
 
 
-def check_finder(start, split: dict) -> None:
-    """The finder, where there is one, must not have seen the test cases."""
+def checked_split(start) -> dict[str, list[str]]:
+    """Sec. 3: at random; here by subject. The finder, where there is one, must not have seen the test cases."""
     from tfsono.systems.pose import FINDER, checked_finder
+    from tfsono.training.start import split_by_subject
 
+    split = split_by_subject(start)
     if start.config.frame == "body" and not (start.run_dir / FINDER / "config.json").is_file():
         checked_finder(start.config, split)
+    return split
 
 
 def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
@@ -86,8 +83,12 @@ def atlas_set(cache, names: list[str]):
 
 
 def keep(atlases, run) -> None:
-    """Writes the atlas set into the run folder; warns if it is too small for the refinement."""
+    """Writes the atlas set, and the finder where there is one, into the run folder.
+
+    Warns if the atlas set is too small for the refinement.
+    """
     from tfsono.inference.atlases import ATLASES, write_atlases
+    from tfsono.systems.pose import adopt_finder
     from tfsono.training.record import recorded
 
     with recorded(run.folder, ATLASES) as (path,):
@@ -95,6 +96,7 @@ def keep(atlases, run) -> None:
     shortage = atlases.shortage(run.config.refine_atlases)
     if shortage:
         print(shortage)
+    adopt_finder(run)
 
 
 def initialise(network, config: PoseConfig, run_dir: Path) -> str:
@@ -150,6 +152,14 @@ def validation(network, run, cache) -> tuple:
 
     validate = (lambda: mean_radial_error(watched, cache, names)) if names else None
     return replace(schedule_of(config, MEAN_RADIAL_ERROR), remark=remark), validate
+
+
+def finish(run, cache) -> None:
+    """The confidence of the landmarks, from the validation cases."""
+    from tfsono.systems.pose import module_of
+    from tfsono.training.confidence import keep_confidence
+
+    keep_confidence(run, cache, module_of)
 
 
 if __name__ == "__main__":

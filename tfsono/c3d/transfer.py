@@ -46,29 +46,22 @@ class TransferReport:
         return f"C3D transfer{source}: {self.weights:,} weights in {names}{biases}"
 
 
-def encoder_kernels(weights: C3DWeights, collapse: str = "sum", axes: str = "hwt") -> dict[str, np.ndarray]:
+def encoder_kernels(weights: C3DWeights, axes: str = "hwt") -> dict[str, np.ndarray]:
     """C3D's kernels for a network on volumes [x, y, z, 1]; T becomes z: C3D's frames are slices.
+
+    Kernels of three colours are summed, which gives C3D's output for a grey image, R = G = B, whatever their order; a
+    file with one channel stays as it is. The paper does not say; the co-author's checkpoint has one channel.
 
     Args:
         weights: of `read_c3d`.
-        collapse: `sum` gives C3D's output for a grey image, R = G = B, whatever the order of its colours; `mean` a
-            third of it, the same function when followed by batch normalisation. A file with one channel stays as it
-            is. The paper does not say; the co-author's checkpoint has one channel.
-
         axes: `hwt`: H becomes x, W y; `wht`: W becomes x, H y, so that the horizontal axis stays so.
 
     Returns:
         Layer of `LAYERS` -> float32 [x, y, z, input, output], conv1 with one input channel.
-
-    Raises:
-        UserError: another value of `collapse`.
     """
-    if collapse not in ("sum", "mean"):
-        raise UserError(f"collapse: expected sum or mean, found {collapse!r}")
     kernels = {name: weights.kernels[name] for name in LAYERS}
     if weights.input_channels > 1:
-        reduce = np.sum if collapse == "sum" else np.mean
-        kernels["conv1"] = reduce(kernels["conv1"], axis=3, keepdims=True)
+        kernels["conv1"] = kernels["conv1"].sum(axis=3, keepdims=True)
     return {name: np.ascontiguousarray(kernel.transpose(AXES[axes])) for name, kernel in kernels.items()}
 
 

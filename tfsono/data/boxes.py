@@ -97,6 +97,7 @@ def box_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSa
     return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large
 
 
+@tf.autograph.experimental.do_not_convert
 def _prepare(drawn: dict):
     """Resample, pad and standardise the volume; the targets as they are, of a batch of one."""
     image, _, valid = resampled_parts(drawn)

@@ -153,10 +153,12 @@ def _batches(positions: range, draw, images: Images2D, targets: Targets, batch: 
     frame, points = images.images.shape[1:], images.points_px.shape[1:]
     shapes = (frame, frame, frame, points)
 
+    @tf.autograph.experimental.do_not_convert
     def drawn(position):
         parts = tf.numpy_function(draw, [position], [tf.float32, tf.bool, tf.uint8, tf.float32])
         return tuple(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True))
 
+    @tf.autograph.experimental.do_not_convert
     def finished(image, valid, mask, points_px):
         image = standardise(image[..., None], valid[..., None])
         return image, targets(tf.cast(mask, tf.float32)[..., None], points_px)

@@ -250,6 +250,7 @@ def whole_dataset(path, system: str, sources: list[WholeSource], sampling: Whole
     return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large
 
 
+@tf.autograph.experimental.do_not_convert
 def _prepare(drawn: dict):
     """Resample, pad, standardise, and mark ignored voxels."""
     image, _, valid = resampled_parts(drawn)

@@ -137,6 +137,7 @@ def patch_dataset(path, system: str, names: list[str], sampling: Sampling, augme
     return dataset.batch(sampling.batch, drop_remainder=True).prefetch(4)
 
 
+@tf.autograph.experimental.do_not_convert
 def _prepare(drawn: dict, sampling: Sampling, augmentation: Augmentation):
     """Transform, standardise, mark the padding."""
     seeds, patch = tf.unstack(tf.random.split(drawn["seed"], 2), num=2), sampling.patch

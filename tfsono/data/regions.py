@@ -232,6 +232,7 @@ def region_dataset(path, system: str, sources: list[RegionSource], sampling: Reg
     return dataset.prefetch(2)  # regions are large
 
 
+@tf.autograph.experimental.do_not_convert
 def _prepare(drawn: dict, sampling: RegionSampling):
     """Resample, pad, standardise, and mark ignored voxels."""
     image, label, valid = resampled_parts(drawn)

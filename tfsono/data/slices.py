@@ -182,6 +182,7 @@ def transformed(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tupl
 def slice_dataset(stacks: SliceStacks, sampling: SliceSampling, steps: range) -> tf.data.Dataset:
     """Batches of the given steps: image [B, X, Y, channels] float32 standardised, 0 in the padding; and {"mask": ...}
     int8 [B, X, Y, 1]."""
+    @tf.autograph.experimental.do_not_convert
     def drawn(step):
         image, mask = tf.numpy_function(lambda s: draw_slices(stacks, int(s), sampling), [step], [tf.float32, tf.int8])
         shape = (sampling.batch, None, None)

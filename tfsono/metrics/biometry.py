@@ -73,7 +73,6 @@ def hc18_metrics(
     reference: Ellipse,
     pixel_size_mm: float,
     size_yx: tuple[int, int],
-    hc_mm: float | None = None,
 ) -> dict[str, float]:
     """The four measures of the HC18 challenge (van den Heuvel et al., PLoS ONE 13(8), 2018) for one image.
 
@@ -87,7 +86,6 @@ def hc18_metrics(
         reference: In the image's pixels.
         pixel_size_mm: Millimetres a pixel.
         size_yx: Rows and columns of the image.
-        hc_mm: The table's circumference, where it is not the reference's own.
 
     Raises:
         ValueError: The pixel size is not above 0.
@@ -101,8 +99,7 @@ def hc18_metrics(
     if prediction is None:
         return {"df_mm": math.nan, "adf_mm": math.nan, "hd_mm": math.hypot(*size_yx) * size, "dsc_percent": 0.0,
                 "undefined": 1}
-    expected = reference.circumference_px() * size if hc_mm is None else hc_mm
-    error = prediction.circumference_px() * size - expected
+    error = (prediction.circumference_px() - reference.circumference_px()) * size
     overlap = overlap_metrics(prediction.mask(size_yx), reference.mask(size_yx))
     return {"df_mm": error, "adf_mm": abs(error), "hd_mm": outline_distance_px(prediction, reference) * size,
             "dsc_percent": 100 * overlap["dice"], "undefined": 0}

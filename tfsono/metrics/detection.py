@@ -44,8 +44,7 @@ class CaseDetections(NamedTuple):
 # --- the final boxes ----------------------------------------------------------------------------------------
 
 
-def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS, known: np.ndarray | None = None
-             ) -> np.ndarray:
+def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS) -> np.ndarray:
     """The share of the final boxes that overlap the reference at least so much: AP in the tables of face.
 
     The paper defines its column AP as the mean over `IOU_THRESHOLDS`; what it prints there is the share at 0.5.
@@ -53,49 +52,38 @@ def hit_rate(ious: np.ndarray, thresholds: Sequence[float] = PRINTED_THRESHOLDS,
     Args:
         ious: [N, ...] of the final boxes with their references, NaN where undefined.
         thresholds: [T].
-        known: bool, the same shape: where there is a reference; an undefined IoU is a miss there. None: where the IoU
-            is a number.
 
     Returns:
-        [T] from 0 to 1; NaN without a known box.
-
-    Raises:
-        ValueError: The shapes differ.
+        [T] from 0 to 1; NaN without a box.
     """
-    values = _known(ious, known)
+    values = _known(ious)
     if not values.size:
         return np.full(len(thresholds), np.nan)
-    # NaN compares as False: a missing prediction is a miss at every threshold.
     return (values >= np.asarray(thresholds, np.float64)[:, None]).mean(axis=1)
 
 
-def class_mean_iou(ious: np.ndarray, known: np.ndarray | None = None) -> float:
+def class_mean_iou(ious: np.ndarray) -> float:
     """mIoU: the mean over the classes of the mean IoU of their final boxes (face, Sec. 3).
 
     Args:
         ious: [N, K], NaN where undefined.
-        known: bool [N, K], as in `hit_rate`: an undefined IoU counts as 0 there.
 
     Returns:
-        From 0 to 1; a class without a known box does not count, and without any it is NaN.
+        From 0 to 1; a class without a box does not count, and without any it is NaN.
 
     Raises:
-        ValueError: `ious` is not [N, K], or the shapes differ.
+        ValueError: `ious` is not [N, K].
     """
     ious = np.asarray(ious, np.float64)
     if ious.ndim != 2:
         raise ValueError(f"ious must be [N, K], a column a class; found {ious.shape}")
-    columns = [_known(ious[:, k], None if known is None else np.asarray(known)[:, k]) for k in range(ious.shape[1])]
-    means = [float(np.nan_to_num(column).mean()) for column in columns if column.size]
+    means = [float(column.mean()) for column in map(_known, ious.T) if column.size]
     return float(np.mean(means)) if means else float("nan")
 
 
-def _known(ious: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+def _known(ious: np.ndarray) -> np.ndarray:
     ious = np.asarray(ious, np.float64)
-    known = np.isfinite(ious) if known is None else np.asarray(known, bool)
-    if known.shape != ious.shape:
-        raise ValueError(f"known must have the shape of ious, {ious.shape}; found {known.shape}")
-    return ious[known]
+    return ious[np.isfinite(ious)]
 
 
 # --- all candidates -----------------------------------------------------------------------------------------

@@ -58,13 +58,8 @@ def radial_errors(prediction: np.ndarray, reference: np.ndarray, unit_size: floa
     return np.linalg.norm(prediction - reference, axis=-1) * unit_size
 
 
-def exchangeable_errors(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    unit_size: float = 1.0,
-    pairs: Sequence[tuple[int, int]] = PAIRS,
-) -> np.ndarray:
-    """`radial_errors`, with the two ends of a pair exchanged where that makes their sum less.
+def exchangeable_errors(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`radial_errors`, with the two ends of one of `PAIRS` exchanged where that makes their sum less.
 
     A length does not depend on which of its ends comes first: the difference from `radial_errors` is due to order
     alone.
@@ -72,8 +67,6 @@ def exchangeable_errors(
     Args:
         prediction: [..., K, D].
         reference: The same shape.
-        unit_size: Millimetres a pixel, or 1.
-        pairs: Places of the two ends of each pair.
 
     Returns:
         [..., K]; NaN where a point is missing.
@@ -81,12 +74,12 @@ def exchangeable_errors(
     Raises:
         ValueError: As `radial_errors`.
     """
-    errors = radial_errors(prediction, reference, unit_size)
+    errors = radial_errors(prediction, reference)
     other = np.asarray(prediction, np.float64).copy()
-    for first, second in pairs:
+    for first, second in PAIRS:
         other[..., [first, second], :] = other[..., [second, first], :]
-    swapped = radial_errors(other, reference, unit_size)
-    for pair in (list(pair) for pair in pairs):
+    swapped = radial_errors(other, reference)
+    for pair in map(list, PAIRS):
         # NaN compares as False: a pair with a missing end stays in the order given.
         better = swapped[..., pair].sum(axis=-1, keepdims=True) < errors[..., pair].sum(axis=-1, keepdims=True)
         errors[..., pair] = np.where(better, swapped[..., pair], errors[..., pair])

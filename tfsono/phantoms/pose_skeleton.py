@@ -42,7 +42,7 @@ BACK = 0.235
 LIMB_RADII = {"thigh": (0.054, 0.040), "shin": (0.037, 0.025), "upper_arm": (0.040, 0.031), "forearm": (0.030, 0.022),
               "hand": (0.023, 0.018), "foot": (0.026, 0.018)}
 
-LEFT, BACKWARDS, UPWARDS = np.eye(3)
+UPWARDS = np.eye(3)[2]
 MOST_DRAWS = 400
 SIDES = {"a": 1, "b": -1}
 

@@ -18,7 +18,7 @@ REACH = 3.5  # standard deviations of the curve that are shown at least
 
 
 def ratio_histograms(path: str | Path, values: Mapping[str, np.ndarray], normals: Mapping[str, tuple[float, float]],
-                     title: str = "", counted: str = "faces") -> None:
+                     title: str = "") -> None:
     """Writes a panel for each ratio: a histogram, and the fitted curve scaled to the number of values.
 
     The paper shows three ratios; this figure shows all.
@@ -28,7 +28,6 @@ def ratio_histograms(path: str | Path, values: Mapping[str, np.ndarray], normals
         values: Ratio, in words -> [N] values; those that are not finite are excluded and counted.
         normals: Ratio -> mean and standard deviation of the fitted distribution.
         title: Above.
-        counted: What the values are of, at the axis.
 
     Raises:
         ValueError: There is no ratio, or one has no fitted distribution.
@@ -42,7 +41,7 @@ def ratio_histograms(path: str | Path, values: Mapping[str, np.ndarray], normals
     with png_figure(path, max(4.1 * columns, 5.5), 3.3 * rows + top + legend) as figure:
         grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, (name, found) in zip(grid, values.items(), strict=False):
-            _draw_panel(axes, name, np.asarray(found, np.float64).ravel(), normals[name], counted)
+            _draw_panel(axes, name, np.asarray(found, np.float64).ravel(), normals[name])
         for axes in grid[len(values):]:
             axes.set_axis_off()
         curve = Line2D([], [], color=NORMAL_COLOUR, linewidth=2, label="fitted normal distribution, mean ± SD")
@@ -68,7 +67,7 @@ def label_of(name: str) -> str:
     return fill(kept, 46, break_long_words=False, break_on_hyphens=False)
 
 
-def _draw_panel(axes: Axes, name: str, values: np.ndarray, normal: tuple[float, float], counted: str) -> None:
+def _draw_panel(axes: Axes, name: str, values: np.ndarray, normal: tuple[float, float]) -> None:
     mean, deviation = normal
     known = values[np.isfinite(values)]
     edges = edges_of(known, mean, deviation)
@@ -77,7 +76,7 @@ def _draw_panel(axes: Axes, name: str, values: np.ndarray, normal: tuple[float, 
     x = np.linspace(edges[0], edges[-1], 301)
     density = np.exp(-0.5 * ((x - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
     axes.plot(x, len(known) * (edges[1] - edges[0]) * density, color=NORMAL_COLOUR, linewidth=2)
-    axes.set(xlim=(edges[0], edges[-1]), ylabel=counted)
+    axes.set(xlim=(edges[0], edges[-1]), ylabel="faces")
     axes.set_xlabel(label_of(name), parse_math=False)
     axes.xaxis.get_major_locator().set_params(nbins=6)
     beyond = int(np.count_nonzero((known < edges[0]) | (known > edges[-1])))

@@ -42,7 +42,7 @@ DOTS_PER_INCH = 130
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; without black, which is lost on an image.
 LABEL_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#bbbbbb")
-REFERENCE_COLOUR, PREDICTION_COLOUR, PAPER_COLOUR = "#35c9ff", "#ff9a1f", "#b03a2e"
+REFERENCE_COLOUR, PREDICTION_COLOUR = "#35c9ff", "#ff9a1f"
 
 # Bone where the surfaces agree, then yellow, red and dark violet; all but the end light enough to show the
 # shading.
@@ -370,7 +370,6 @@ def preview_figure(
     spacing_mm: Sequence[float],
     label_names: Sequence[str] = (),
     text: str = "",
-    orientation: str = "LPS",
     points_vox: np.ndarray | None = None,
 ) -> None:
     """Writes a compact preview of a prediction: three planes in colour, and each label's volume.
@@ -382,7 +381,6 @@ def preview_figure(
         spacing_mm: of the three axes.
         label_names: names of labels 1, 2, ...
         text: a heading, such as the file's name.
-        orientation: the directions of x, y, z, written at the edges; "" for volumes without a known orientation.
         points_vox: landmarks `[K, 3]`, as in `slices_figure`.
     """
     mask = np.asarray(mask).astype(np.int64)
@@ -396,7 +394,7 @@ def preview_figure(
             _draw_plane(axes, image, spacing_mm=spacing_mm, plane=plane, index=middle[plane.cut], grey=grey)
             _colour_labels(axes, _cut(mask, plane.cut, middle[plane.cut]), spacing_mm, plane)
             _draw_points(axes, points_vox, spacing_mm, plane, PREDICTION_COLOUR)
-            _name_edges(axes, plane, orientation)
+            _name_edges(axes, plane)
         write_line(figure, text, 0.08, 0.1, colour="white")
         for row, (colour, line) in enumerate(volumes):
             write_line(figure, "■", 0.08, below + 0.24 * row, colour=colour)
@@ -433,15 +431,9 @@ def _colour_labels(axes: Axes, piece: np.ndarray, spacing_mm: Sequence[float], p
     axes.set_axis_off()
 
 
-OPPOSITE = dict(zip("LRPASI", "RLAPIS", strict=True))
-
-
-def _name_edges(axes: Axes, plane: Plane, orientation: str) -> None:
+def _name_edges(axes: Axes, plane: Plane) -> None:
     """Writes the letters of the patient's directions at the slice's left and right edge."""
-    if not orientation:
-        return
-    letter = orientation[plane.right].upper()
-    for x, text, align in ((0.015, OPPOSITE[letter], "left"), (0.985, letter, "right")):
+    for x, text, align in ((0.015, "RAI"[plane.right], "left"), (0.985, "LPS"[plane.right], "right")):
         axes.text(x, 0.5, text, color="white", fontsize=9, ha=align, va="center", transform=axes.transAxes)
 
 
@@ -469,9 +461,10 @@ def surface_distance_figure(
     distances_mm: np.ndarray,
     spacing_mm: Sequence[float],
     title: str = "",
-    maximum_mm: float | None = None,
 ) -> None:
     """Writes the mask's surface, from four sides, coloured by its distance to the other one (hip, Fig. 2).
+
+    The colour bar ends at the 99.5 % quantile of the distances, and at 1 mm at least.
 
     Args:
         path: of the PNG.
@@ -480,7 +473,6 @@ def surface_distance_figure(
         distances_mm: `[N]` their distances.
         spacing_mm: of the three axes.
         title: above.
-        maximum_mm: end of the colour bar; None: the 99.5 % quantile of the distances, at least 1 mm.
     """
     surface = surface_nets(mask, spacing_mm)
     if not len(surface.points_mm):
@@ -488,7 +480,7 @@ def surface_distance_figure(
         return
     distances_mm = np.asarray(distances_mm, dtype=float)
     values = smooth_values(surface, point_values(surface, np.shape(mask), points_vox, distances_mm))
-    highest = float(maximum_mm or max(1.0, np.percentile(distances_mm, 99.5)))
+    highest = float(max(1.0, np.percentile(distances_mm, 99.5)))
     _draw_views(path, surface, values, highest, (title, _distance_text(distances_mm)))
 
 
@@ -578,25 +570,18 @@ HISTORY_PANELS = (
 )
 
 
-def history_figure(
-    path: str | Path,
-    rows: Sequence[Mapping[str, object]],
-    step: str = "step",
-    panels: Sequence[Panel] = HISTORY_PANELS,
-    title: str = "",
-) -> None:
-    """Writes curves over the training steps, one panel below the other.
+def history_figure(path: str | Path, rows: Sequence[Mapping[str, object]], title: str = "") -> None:
+    """Writes curves over the training steps, one of `HISTORY_PANELS` below the other.
 
     Args:
         path: of the PNG.
-        rows: one dict a recorded step; missing, empty and NaN values are excluded.
-        step: the column along x.
-        panels: top down; columns without values and panels without columns are omitted.
+        rows: one dict a recorded step, under "step"; missing, empty and NaN values are excluded, and so are panels
+            without values.
         title: above.
     """
-    curves = [{c: _curve(rows, step, c) for c in panel.columns} for panel in panels]
+    curves = [{c: _curve(rows, c) for c in panel.columns} for panel in HISTORY_PANELS]
     curves = [{c: xy for c, xy in columns.items() if len(xy[0])} for columns in curves]
-    drawn = [(panel, columns) for panel, columns in zip(panels, curves, strict=True) if columns]
+    drawn = [(panel, columns) for panel, columns in zip(HISTORY_PANELS, curves, strict=True) if columns]
     if not drawn:
         _empty_figure(path, title, "The history has no values yet.")
         return
@@ -604,7 +589,7 @@ def history_figure(
         all_axes = np.atleast_1d(figure.subplots(len(drawn), 1, sharex=True))
         for axes, (panel, columns) in zip(all_axes, drawn, strict=True):
             _history_panel(axes, panel, columns)
-        all_axes[-1].set_xlabel(step)
+        all_axes[-1].set_xlabel("step")
         figure.align_ylabels(all_axes)
         figure.tight_layout(rect=(0, 0, 1, 1 - (0.4 if title else 0) / figure.get_figheight()))
         write_line(figure, title, 0.15)
@@ -639,9 +624,9 @@ def _noisy_line(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, name: str
     axes.plot(middle, mean, color=colour, linewidth=1.8, label=f"{name}, mean of {window} records")
 
 
-def _curve(rows: Sequence[Mapping[str, object]], step: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+def _curve(rows: Sequence[Mapping[str, object]], column: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns steps and values `[N]` where the column has one."""
-    points = [(row.get(step), row.get(column)) for row in rows]
+    points = [(row.get("step"), row.get(column)) for row in rows]
     numbers = [(float(x), float(y)) for x, y in points if x not in (None, "") and y not in (None, "")]
     x, y = np.array(numbers, dtype=float).reshape(-1, 2).T
     return x[np.isfinite(y)], y[np.isfinite(y)]
@@ -654,43 +639,33 @@ def cases_figure(
     path: str | Path,
     ours: Mapping[str, Sequence[Mapping[str, object]]],
     metrics: Sequence[Metric | tuple],
-    paper_rows: Mapping[str, Mapping[str, object]] | None = None,
-    title: str = "",
 ) -> None:
-    """Writes, per metric, every case as a dot over its variant, quartiles, median, and the paper's mean.
+    """Writes, per metric, every case as a dot over its variant, quartiles, and median.
 
     Args:
         path: of the PNG.
         ours: per variant its cases.
         metrics: `Metric`s, or tuples (key, heading, digits[, scale]), a panel each.
-        paper_rows: per variant the paper's values, as for `comparison_table`.
-        title: above.
     """
     metrics = [Metric(*metric) for metric in metrics]
     panel = max(3.2, 0.8 + 1.1 * len(ours))
     columns = max(1, min(len(metrics), int(13 / panel)))
     rows = -(-len(metrics) // columns)
-    header = 0.45 if title or paper_rows else 0.0
-    with png_figure(path, max(panel * columns, 4), 3.4 * rows + header) as figure:
+    with png_figure(path, max(panel * columns, 4), 3.4 * rows) as figure:
         grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, metric in zip(grid, metrics, strict=False):
-            _cases_panel(axes, ours, metric, paper_rows or {})
+            _cases_panel(axes, ours, metric)
         for axes in grid[len(metrics) :]:
             axes.set_axis_off()
-        if paper_rows:
-            mark = Line2D([], [], color=PAPER_COLOUR, marker="D", linestyle="none", label="the paper's mean")
-            figure.legend(handles=[mark], loc="upper right", borderaxespad=0.3)
-        write_line(figure, title, 0.15)
-        figure.tight_layout(rect=(0, 0, 1, 1 - header / figure.get_figheight()))
+        figure.tight_layout()
 
 
-def _cases_panel(axes: Axes, ours: Mapping, metric: Metric, paper_rows: Mapping) -> None:
+def _cases_panel(axes: Axes, ours: Mapping, metric: Metric) -> None:
     names = []
     for place, (variant, cases) in enumerate(ours.items()):
         values = present_values(cases, metric)
         defined = values[np.isfinite(values)]
         _strip(axes, place, defined, label_colour(place + 1))
-        _paper_mark(axes, place, paper_rows.get(variant, {}).get(metric.key))
         lacking = f"\n{len(values) - len(defined)} undefined" if len(defined) < len(values) else ""
         lacking += f"\n{len(cases) - len(values)} absent" if len(values) < len(cases) else ""
         names.append(f"{fill(variant, 13)}\nn = {len(defined)}{lacking}")
@@ -710,9 +685,3 @@ def _strip(axes: Axes, place: float, values: np.ndarray, colour: str) -> None:
     axes.plot([place - 0.25, place + 0.25], [median] * 2, color="#222222", linewidth=1.6)
     shift = np.random.default_rng(0).uniform(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
     axes.plot(place + shift, values, "o", ms=4.5, color=colour, mec="#333333", mew=0.5)
-
-
-def _paper_mark(axes: Axes, place: float, value: object) -> None:
-    mean = value[0] if isinstance(value, (tuple, list)) else value
-    if mean is not None:
-        axes.plot([place + 0.36], [float(mean)], "D", color=PAPER_COLOUR, markersize=6, clip_on=False)

@@ -262,8 +262,10 @@ def place_texts(anchors: Sequence[np.ndarray], sizes: Sequence[np.ndarray], obst
 
 
 def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks: Sequence[str],
-                    segments: Sequence[tuple[str, str]], title: str = "", both_views: bool = True) -> None:
+                    segments: Sequence[tuple[str, str]], title: str = "") -> None:
     """Writes skeletons side by side (Fig. 6): blue landmark indices, green lengths in mm, red errors.
+
+    Each row twice, from the front and from the side.
 
     Args:
         path: Of the PNG.
@@ -271,9 +273,8 @@ def skeleton_figure(path: str | Path, rows: Sequence[Sequence[Panel]], landmarks
         landmarks: [K] names, in the points' order.
         segments: Pairs of names.
         title: Above.
-        both_views: Each row twice, from the front and from the side.
     """
-    drawn = [(panels, view) for panels in rows for view in body_views(panels[0].points_mm)[:2 if both_views else 1]]
+    drawn = [(panels, view) for panels in rows for view in body_views(panels[0].points_mm)[:2]]
     frames = [_frame(panels, view) for panels, view in drawn]
     heads = [_head(panels, number == 0 or drawn[number - 1][0] is not panels)
              for number, (panels, _) in enumerate(drawn)]

@@ -1,11 +1,13 @@
 """How far faster predictions are from the plain one at the papers' widths: folding, bfloat16, and the SavedModel.
 
     python benchmarks/agreement.py hip|femur|pose|face|head [--variant tuned] [--norm_at_test moving] [--side 64]
+                                   [--preset quick] [--pairs 5]
 
 Random weights and statistics, noise as the image; of each output of the bare network the largest and the mean
 difference, as shares of the largest value that the plain float32 network gives. A random network is worse than a
 trained one: nothing was learned that would keep an error small. Then the module is saved, loaded and called: its
-outputs must be those of the module before, in every bit.
+outputs must be those of the module before, in every bit. `--pairs` instead times the plain and the folded network in
+turns.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.inference import randomise
+from benchmarks.inference import randomise, timed
 from benchmarks.inference_landmarks import NAMES, volume_of
 from tfsono.config import choose
 from tfsono.surroundings import prepare_tensorflow
@@ -31,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/agreement.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--preset", choices=("paper", "quick"), default="paper")
+    parser.add_argument("--pairs", type=int, default=0, help="of calls of the plain and the folded network")
     parser.add_argument("--variant", default="", help="a variant of the system; without, its first")
     parser.add_argument("--norm_at_test", default="", help="tile or moving; without, the preset's (not head)")
     parser.add_argument("--side", type=int, default=64, help="of the noise and of the volume (not head)")
@@ -38,8 +42,12 @@ def main(argv: list[str] | None = None) -> None:
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     choices = system(arguments.system).CHOICES
     values = {"norm_at_test": arguments.norm_at_test} if arguments.norm_at_test else {}
-    config = choose(choices, "paper", arguments.variant or next(iter(choices.variants)), values).config
-    compare(arguments.system, with_names(arguments.system, config), arguments.side)
+    config = choose(choices, arguments.preset, arguments.variant or next(iter(choices.variants)), values).config
+    config = with_names(arguments.system, config)
+    if arguments.pairs:
+        time_pairs(arguments.system, config, arguments.side, arguments.pairs)
+    else:
+        compare(arguments.system, config, arguments.side)
 
 
 def with_names(name: str, config):
@@ -50,18 +58,15 @@ def with_names(name: str, config):
 
 
 def compare(name: str, config, side: int) -> None:
-    import numpy as np
-
     from tfsono.bare_networks import outputs_of
     from tfsono.layers.folding import folded
 
     network = built(name, dataclasses.replace(config, precision="float32"))
     half = built(name, dataclasses.replace(config, precision="mixed_bfloat16"))
     half.set_weights(network.get_weights())
-    sides = network.input.shape[1:-1] if name == "head" else (side,) * (len(network.input.shape) - 2)
-    image = np.random.default_rng(1).normal(size=(1, *sides, network.input.shape[-1])).astype("float32")
+    image = noise_for(network, side)
     kind = "" if name == "head" else f", norm_at_test {config.norm_at_test}"
-    print(f"{name}, {network.name}, {network.count_params()} parameters{kind}, noise of {sides}", flush=True)
+    print(f"{name}, {network.name}, {network.count_params()} parameters{kind}, noise of {image.shape}", flush=True)
     plain = outputs_of(network, image)
     quick = folded(network)
     rows = {"float32, folded": quick} if quick is not network else {}
@@ -71,6 +76,32 @@ def compare(name: str, config, side: int) -> None:
     of_savedmodel(module_of(name, quick, config), volume_of((side,) * 3))
 
 
+def noise_for(network, side: int):
+    """A standard normal image; of `side` where the network has no sides of its own."""
+    import numpy as np
+
+    sides = [one or side for one in network.input.shape[1:-1]]
+    return np.random.default_rng(1).normal(size=(1, *sides, network.input.shape[-1])).astype("float32")
+
+
+def time_pairs(name: str, config, side: int, pairs: int) -> None:
+    """Prints the median seconds of both, and of the folded one's share of the plain one's time."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfsono.layers.folding import folded
+
+    network = built(name, config)
+    image = tf.constant(noise_for(network, side))
+    calls = [tf.function(lambda image, one=one: one(image, training=False)) for one in (network, folded(network))]
+    for call in calls:
+        call(image)  # traces
+    seconds = np.array([[timed(lambda: call(image)) for call in calls] for _ in range(pairs)])
+    plain, quick = np.median(seconds, 0)
+    print(f"{name}, {network.name}, {config.precision}, {tuple(image.shape)}: plain {plain:.3f} s, folded {quick:.3f}, "
+          f"share {np.median(seconds[:, 1] / seconds[:, 0]):.2f}")
+
+
 def built(name: str, config):
     """The network of a config with random weights and statistics."""
     import keras
@@ -78,8 +109,8 @@ def built(name: str, config):
     from tfsono.models import face, femur, head, hip, pose
 
     keras.utils.set_random_seed(0)
-    build = {"hip": hip.build, "femur": femur.build, "pose": pose.build, "face": face.build, "head": head.build}[name]
-    network = build(config)
+    network = {"hip": lambda config: hip.build(config, apart=True), "femur": femur.build, "pose": pose.build,
+               "face": face.build, "head": head.build}[name](config)
     randomise(network)
     return network
 

@@ -62,7 +62,7 @@ def network_of(config):
     from tfsono.models import hip
 
     keras.utils.set_random_seed(0)
-    network = hip.build(config)
+    network = hip.build(config, apart=True)
     randomise(network)
     return hip.main_network(folded(network))
 

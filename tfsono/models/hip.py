@@ -29,8 +29,8 @@ TRANSFERRED = ("conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b")
 def build(config: HipConfig, apart: bool = False) -> keras.Model:
     """The network of a config, for any sides that are multiples of `config.stride`.
 
-    With `config.recompute` its blocks are recomputed in the backward pass; with `apart` a stage of the decoder of `ds_u3`
-    convolves its inputs one by one instead of their concatenation, which takes less memory. Weights are the same.
+    With `config.recompute` its blocks are recomputed in the backward pass. With `apart` the stages of the decoder of
+    `ds_u3` convolve their inputs one by one instead of a concatenation, in less memory. The weights are the same.
     """
     with made_in(config.precision):
         style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon,

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         parts = femur_parts(config, arguments.slices, arguments.folded)
     else:
         parts = (pose_parts if arguments.system == "pose" else face_parts)(config, arguments.folded)
-    rate = product_rate("float32" if arguments.precision == "float32" else "bfloat16")
+    rate = product_rate(arguments.precision.removeprefix("mixed_"))
     print(f"a matrix product in {arguments.precision}: {rate / 1e9:.0f} billion multiplications a second")
     for part in parts:
         part.small()

@@ -1,6 +1,7 @@
 """Confidence of a trained run's landmarks: the model of validation cases, and how true it is of test cases.
 
     python benchmarks/calibration.py femur|pose --data femur.h5 --run runs/brndc --split split.json [--weights last]
+                                     [--set roi_passes=2 ...]
 
 As a training fits it and `evaluate` measures it, for a run that was trained without validation cases. Its training
 cases must be the split's. Nothing is written.
@@ -9,12 +10,14 @@ cases must be the split's. Nothing is written.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tfsono.config import assignment
 from tfsono.surroundings import prepare_tensorflow
 from tfsono.systems import system
 
@@ -30,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--split", required=True, help="file with validation and test cases")
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="as `evaluate` takes them")
     arguments = parser.parse_args(argv)
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from scipy.special import expit
@@ -42,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
 
     one = system(arguments.system)
     run = read_run(arguments.run, one.CHOICES)
+    values = dict(assignment(one.CHOICES, text) for text in arguments.set)
+    run = dataclasses.replace(run, settings=run.settings.set_at_test(values))
     split = json.loads(Path(arguments.split).read_text(encoding="utf-8"))
     seen = set(run.split["train"]) & {*split["validation"], *split["test"]}
     if seen:

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tfsono import bare_networks
 from tfsono.bare_networks import LARGEST_DIFFERENCE, largest_difference
@@ -79,6 +80,9 @@ def test_an_ensemble_in_onnx_is_the_mean_of_its_members_alone(name, runs, tmp_pa
         one, two = (found[output] for found in alone)
         assert np.abs(one - two).max() > 1e-3
         np.testing.assert_allclose(both[output], (one + two) / 2, atol=1e-5)
+    if "mask" in both:  # logits of the mean probabilities
+        one, two = (softmax(found["mask"], axis=-1) for found in alone)
+        np.testing.assert_allclose(softmax(both["mask"], axis=-1), (one + two) / 2, atol=1e-5)
     if "member_heatmaps" in both:
         np.testing.assert_allclose(both["member_heatmaps"][0], [found["heatmaps"][0] for found in alone], atol=1e-5)
 

@@ -101,7 +101,7 @@ def measure(evaluation, group) -> list[dict]:
     folder = evaluation.folder(group, [*files_beside(group.first), *confidence_files(group.runs)])
 
     def open_measure():
-        module, limits = module_of(group.runs, evaluation.weights, fold=True), limits_of(group.first)
+        module, limits = module_of(group.runs, evaluation.weights), limits_of(group.first)
         return lambda name: [measure_case(module, group, evaluation.cache.read(name), folder, limits)]
 
     return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]))

@@ -70,9 +70,9 @@ def _ds_u3(config: HipConfig, style: BlockStyle, apart: bool) -> keras.Model:
     """Three poolings, as in 3D U-Net; 32,919,750 trainable parameters at the paper's widths and two classes."""
     image = keras.Input((None, None, None, 1), name="image")
     conv1, conv2, conv3, conv4 = _encoder(image, config.widths, style)
-    lower = _decode(conv4, conv3, config.widths[2], style, "dec3", apart)
-    middle = _decode(lower, conv2, config.widths[1], style, "dec2", apart)
-    upper = _decode(middle, conv1, config.widths[0], style, "dec1", apart)
+    lower = _decode(conv4, conv3, config.widths[2], style, "dec3", apart=apart)
+    middle = _decode(lower, conv2, config.widths[1], style, "dec2", apart=apart)
+    upper = _decode(middle, conv1, config.widths[0], style, "dec1", apart=apart)
     outputs = {"upper": classifier(upper, config.classes, style, "upper_cls")}
     if config.deep_supervision:
         for stage, channels in enumerate(config.lower_widths, 1):

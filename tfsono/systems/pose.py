@@ -78,26 +78,23 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
     With `options.refine` their refiner replaces the module.
     """
     runs = read_runs(folders, POSE, options.precision)
-    module = _module_of(runs, which, options.precision, fold=not options.refine)
+    module = _module_of(runs, which, options.precision)
     return runs, load_refiner(runs[0], module) if options.refine else module
 
 
-def module_of(runs: Sequence[Run], which: str = "auto", fold: bool = False) -> PoseModule:
-    """The module of runs: the mean of their heatmaps; in a frame, with the finder of the first.
-
-    `fold` for a module that is not refined: moving statistics are folded into the convolutions.
-    """
-    return _module_of(runs, which, fold=fold)
+def module_of(runs: Sequence[Run], which: str = "auto") -> PoseModule:
+    """The module of runs: the mean of their heatmaps; in a frame, with the finder of the first."""
+    return _module_of(runs, which)
 
 
-def _module_of(runs: Sequence[Run], which: str, precision: str = "", fold: bool = False) -> PoseModule:
+def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> PoseModule:
     """As `module_of`; `precision` replaces that of the finder."""
     from tfsono.inference.pose import PoseModule
     from tfsono.models import pose
     from tfsono.models.mean import mean_network
 
     check_together(runs)
-    network = mean_network(networks_of(runs, pose.build, which, fold), members=("heatmaps",))
+    network = mean_network(networks_of(runs, pose.build, which), members=("heatmaps",))
     return PoseModule(reader_in_run(network, runs[0], precision))
 
 
@@ -110,7 +107,7 @@ def reader_in_run(network, run: Run, precision: str = "") -> PoseReader | Framed
     if run.config.frame == "volume":
         return reader
     finders = copy_of(run, FINDER, POSE, precision)
-    finder = reader_of(networks_of(finders, pose.build, fold=True)[0], finders[0].config)
+    finder = reader_of(networks_of(finders, pose.build)[0], finders[0].config)
     return FramedReader(reader, finder, frame_of(atlases_of(run), run.config))
 
 

@@ -1,6 +1,7 @@
 """Inference of `hip` and of a plain U-Net: seconds, peak memory, and how far faster settings are from the slow ones.
 
     python benchmarks/inference.py hip [--tiling fast] [--precision mixed_bfloat16] [--norm_at_test moving]
+                                       [--operations 8]
     python benchmarks/inference.py agree [--tiling fast] [--size 128 96 100]
     python benchmarks/inference.py unet [--precision mixed_bfloat16]
 
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--memory_gb", type=float, default=0.0, help="hip, agree")
     parser.add_argument("--size", type=int, nargs=3, default=(300, 200, 100), help="hip, agree")
     parser.add_argument("--runs", type=int, default=1, help="hip, unet: of each")
+    parser.add_argument("--operations", type=int, default=0, help="hip: print so many of the slowest operations")
     arguments = parser.parse_args(argv)
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     {"hip": time_hip, "agree": agreement, "unet": compare_unet}[arguments.what](arguments)
@@ -87,6 +89,7 @@ def time_hip(arguments) -> None:
     """
     import tensorflow as tf
 
+    from benchmarks.inference_landmarks import operation_seconds
     from tfsono.inference.components import Postprocessing, postprocessed
     from tfsono.inference.hip import HipModule
     from tfsono.phantoms.hip import hip_phantom
@@ -105,6 +108,10 @@ def time_hip(arguments) -> None:
           f"{' '.join(f'{one:.1f}' for one in seconds)} s, peak {peak:.2f} GiB, before {base:.2f}; postprocessing of "
           f"the reference mask {timed(lambda: after(mask)):.2f} s, of this mask of noise "
           f"{timed(lambda: after(found)):.2f} s", flush=True)
+    if arguments.operations:
+        total = operation_seconds(lambda: module(image, spacing))
+        for operation, spent in total.most_common(arguments.operations):
+            print(f"    {spent:8.2f} s  {operation}")
 
 
 def peak_gib() -> float:

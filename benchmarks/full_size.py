@@ -7,7 +7,7 @@
     python benchmarks/full_size.py femur train [--variant brndc|brndc_d|unet_roi|...] [--recompute]
     python benchmarks/full_size.py femur infer [--variant brndc|...]
     python benchmarks/full_size.py pose train [--variant land_gcp|land_r4|rnn_gcp|...]
-    python benchmarks/full_size.py pose infer [--variant land_gcp|...] [--refine]
+    python benchmarks/full_size.py pose infer [--variant land_gcp|...] [--refine [--steps 6]]
     python benchmarks/full_size.py face train [--variant ig_rpn|ig_ssd|faster_rcnn|heatmap|...]
     python benchmarks/full_size.py face infer [--variant ig_rpn|...] [--precision mixed_bfloat16]
 
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tiling", default="paper", help="hip")
     parser.add_argument("--recompute", action="store_true", help="femur: with gradient checkpointing")
     parser.add_argument("--refine", action="store_true", help="pose: with the refinement on the volume")
+    parser.add_argument("--steps", type=int, default=0, help="pose: of the refinement; without, the preset's")
     arguments = parser.parse_args(argv)
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     choices = system(arguments.system).CHOICES
@@ -56,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     elif arguments.system == "head":
         (train_head if train else infer_head)(config)
     elif arguments.system == "pose":
-        config = dataclasses.replace(config, landmark_names=LANDMARKS)
+        config = dataclasses.replace(config, landmark_names=LANDMARKS,
+                                     refine_iterations=arguments.steps or config.refine_iterations)
         train_pose(config) if train else infer_pose(config, arguments.refine)
     elif arguments.system == "face":
         (train_face if train else infer_face)(dataclasses.replace(config, landmark_names=FACE_LANDMARKS))
@@ -104,7 +106,7 @@ def infer_hip(config) -> None:
 
     image = hip_phantom(0, config.phantom_size, config.phantom_spacing_mm).image
     base = resident_bytes()
-    segmenter = HipModule.build(main_network(build(config)), config)
+    segmenter = HipModule.build(main_network(build(config, apart=True)), config)
     began = time.perf_counter()
     mask = segment_array(segmenter, image, config.phantom_spacing_mm)
     postprocess_mask(mask, config.classes, config.largest_component, config.fill_holes)
@@ -255,13 +257,12 @@ def infer_pose(config, refine: bool) -> None:
     module = PoseModule(reader_of(build(config), config))
     if refine:
         module = PoseRefiner(module, AtlasSet(config.landmark_names, poses), refinement_of(config))
-    seconds = []
-    for _ in range(2):  # the first traces
-        began = time.perf_counter()
-        module(volume, spacing)
-        seconds.append(time.perf_counter() - began)
+    module(volume[:64, :64, :64], spacing)  # traces
+    began = time.perf_counter()
+    module(volume, spacing)
+    seconds = time.perf_counter() - began
     kind = f"refinement of {config.refine_iterations} steps on" if refine else "inference of"
-    report(f"{config.method}: {kind} {volume.shape} at ratio {config.ratio}, {config.precision}", seconds[1:], base)
+    report(f"{config.method}: {kind} {volume.shape} at ratio {config.ratio}, {config.precision}", [seconds], base)
 
 
 def train_face(config) -> None:

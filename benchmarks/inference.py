@@ -1,6 +1,7 @@
 """Inference of `hip` and of a plain U-Net: seconds, peak memory, and how far faster settings are from the slow ones.
 
     python benchmarks/inference.py hip [--tiling fast] [--precision mixed_bfloat16] [--norm_at_test moving]
+                                       [--operations 8]
     python benchmarks/inference.py agree [--tiling fast] [--size 128 96 100]
     python benchmarks/inference.py unet [--precision mixed_bfloat16]
 
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--memory_gb", type=float, default=0.0, help="hip, agree")
     parser.add_argument("--size", type=int, nargs=3, default=(300, 200, 100), help="hip, agree")
     parser.add_argument("--runs", type=int, default=1, help="hip, unet: of each")
+    parser.add_argument("--operations", type=int, default=0, help="hip: print so many of the slowest operations")
     arguments = parser.parse_args(argv)
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     {"hip": time_hip, "agree": agreement, "unet": compare_unet}[arguments.what](arguments)
@@ -62,7 +64,7 @@ def network_of(config):
     from tfsono.models import hip
 
     keras.utils.set_random_seed(0)
-    network = hip.build(config)
+    network = hip.build(config, apart=True)
     randomise(network)
     return hip.main_network(folded(network))
 
@@ -81,26 +83,40 @@ def randomise(network) -> None:
 
 
 def time_hip(arguments) -> None:
-    """Seconds of the whole inference and of its postprocessing, and the peak of memory."""
+    """Seconds of the inference, of the postprocessing of a real mask and of the found one, and the peak of memory.
+
+    The mask of random weights is noise, whose components take far longer than those of a mask of bones.
+    """
     import tensorflow as tf
 
+    from benchmarks.inference_landmarks import operation_seconds
     from tfsono.inference.components import Postprocessing, postprocessed
     from tfsono.inference.hip import HipModule
     from tfsono.phantoms.hip import hip_phantom
 
     config = config_of(arguments)
-    module = HipModule.build(network_of(config), config, Postprocessing(config.classes))
+    module = HipModule.build(network_of(config), config)
     phantom = hip_phantom(0, tuple(arguments.size), config.phantom_spacing_mm)
     image, mask = tf.constant(phantom.image, tf.float32), tf.constant(phantom.label, tf.uint8)
     spacing = tf.constant(config.phantom_spacing_mm)
-    after = tf.function(lambda mask: postprocessed(mask, module.postprocessing), autograph=False)
-    module(image[:64, :64, :64], spacing), after(mask[:64, :64, :64])  # traces
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    after = tf.function(lambda mask: postprocessed(mask, Postprocessing(config.classes)), autograph=False)
+    module(image[:64, :64, :64], spacing), after(tf.ones_like(mask[:64, :64, :64]))  # traces
+    base = peak_gib()
     seconds = [timed(lambda: module(image, spacing)) for _ in range(arguments.runs)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak, found = peak_gib(), module(image, spacing)["mask"]
     print(f"{tuple(arguments.size)}, {config.tiling}, {config.norm_at_test}, {config.precision}, {module.tiling}: "
-          f"{' '.join(f'{one:.1f}' for one in seconds)} s, of them postprocessing (of the reference mask) "
-          f"{timed(lambda: after(mask)):.2f} s; peak {peak:.2f} GiB, before {base:.2f}", flush=True)
+          f"{' '.join(f'{one:.1f}' for one in seconds)} s, peak {peak:.2f} GiB, before {base:.2f}; postprocessing of "
+          f"the reference mask {timed(lambda: after(mask)):.2f} s, of this mask of noise "
+          f"{timed(lambda: after(found)):.2f} s", flush=True)
+    if arguments.operations:
+        total = operation_seconds(lambda: module(image, spacing))
+        for operation, spent in total.most_common(arguments.operations):
+            print(f"    {spent:8.2f} s  {operation}")
+
+
+def peak_gib() -> float:
+    """The most memory that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def agreement(arguments) -> None:
@@ -114,9 +130,8 @@ def agreement(arguments) -> None:
     config = config_of(arguments)
     network = network_of(config)
     image = tf.constant(hip_phantom(0, tuple(arguments.size), config.phantom_spacing_mm).image, tf.float32)
-    found = {kind: HipModule.build(network, dataclasses.replace(config, tiling=kind)).probabilities(image).numpy()
-             for kind in ("paper", config.tiling)}
-    one, other = found.values()
+    modules = [HipModule.build(network, dataclasses.replace(config, tiling=kind)) for kind in ("paper", config.tiling)]
+    one, other = (module.probabilities(image).numpy() for module in modules)
     dice = overlap_metrics(one[..., 1] > 0.5, other[..., 1] > 0.5)["dice"]
     print(f"{arguments.size}, {config.tiling} and paper, {config.norm_at_test}, {config.precision}: Dice {dice:.5f}, "
           f"mean difference of the probabilities {abs(one - other).mean():.5f}")

@@ -49,7 +49,8 @@ def row_of(module, run, case, refined: bool) -> dict[str, float]:
 
     found = module(np.float32(case.image), np.float32(case.spacing_mm))
     points = found.points_vox if refined else found["points_vox"].numpy()
-    return pose_metrics(points, case.points_vox, case.spacing_mm, run.config.landmark_names, mirrored=MIRRORED)
+    row = pose_metrics(points, case.points_vox, case.spacing_mm, run.config.landmark_names, mirrored=MIRRORED)
+    return row | {"refined": float(refined and found.refined)}
 
 
 def report(rows: list[dict[str, float]]) -> None:
@@ -58,7 +59,7 @@ def report(rows: list[dict[str, float]]) -> None:
 
     mean = {key: np.nanmean([row[key] for row in rows]) for key in ("mre_mm", "auc", "exchanged")}
     print(f"{len(rows)} cases: {mean['mre_mm']:.2f} mm, AUC {100 * mean['auc']:.1f} %, "
-          f"{mean['exchanged']:.2f} pairs exchanged")
+          f"{mean['exchanged']:.2f} pairs exchanged, {sum(row['refined'] for row in rows):.0f} refined")
 
 
 if __name__ == "__main__":

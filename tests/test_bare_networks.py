@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tfsono import bare_networks
 from tfsono.bare_networks import LARGEST_DIFFERENCE, largest_difference
@@ -60,6 +63,49 @@ def test_onnx_is_float32_with_dynamic_sides_and_predicts_what_tensorflow_does(na
         found = dict(zip(held["output"], session.run(held["output"], {"image": given}), strict=True))
         worst = largest_difference(found, bare_networks.outputs_of(network, given), path)
         assert worst <= LARGEST_DIFFERENCE and held["largest_difference"] <= LARGEST_DIFFERENCE
+
+
+@pytest.mark.parametrize("name", ["hip", "femur", "pose"])
+def test_an_ensemble_in_onnx_is_the_mean_of_its_members_alone(name, runs, tmp_path):
+    need_extra()
+    other = tmp_path / "other"
+    shutil.copytree(runs[name], other)
+    with_other_weights(other)
+    folders = [export_run(runs[name], tmp_path / "both", Options(ensemble_with=(other,)), onnx=True),
+               *(export_run(run, tmp_path / f"alone_{number}", onnx=True)
+                 for number, run in enumerate((runs[name], other)))]
+    image = np.random.default_rng(3).normal(size=(1, 32, 16, 32, 1)).astype(np.float32)
+    both, *alone = (outputs_in_onnx(folder / "network.onnx", image) for folder in folders)
+    for output in set(both) & {"output", "heatmaps"}:
+        one, two = (found[output] for found in alone)
+        assert np.abs(one - two).max() > 1e-3
+        np.testing.assert_allclose(both[output], (one + two) / 2, atol=1e-5)
+    if "mask" in both:  # logits of the mean probabilities
+        one, two = (softmax(found["mask"], axis=-1) for found in alone)
+        np.testing.assert_allclose(softmax(both["mask"], axis=-1), (one + two) / 2, atol=1e-5)
+    if "member_heatmaps" in both:
+        np.testing.assert_allclose(both["member_heatmaps"][0], [found["heatmaps"][0] for found in alone], atol=1e-5)
+
+
+def test_onnx_of_a_tile_is_what_the_saved_model_gives(runs, tmp_path):
+    need_extra()
+    folder = export_run(runs["hip"], tmp_path / "model", onnx=True)
+    module, manifest = load_exported(folder)
+    tile = np.random.default_rng(3).normal(100, 30, manifest["network"]["patch"]).astype(np.float32)
+    found = outputs_in_onnx(folder / "network.onnx", ((tile - tile.mean()) / tile.std())[None, ..., None])
+    np.testing.assert_allclose(found["output"][0], module.probabilities(tile).numpy(), atol=1e-4)
+
+
+def with_other_weights(run: Path) -> None:
+    """Changes the weights of a run's network in all of its files."""
+    for path in run.glob("*.weights.h5"):
+        with h5py.File(path, "r+") as file:
+            file.visititems(lambda name, held: held.write_direct(1.1 * held[...]) if isinstance(held, h5py.Dataset)
+                            and held.dtype.kind == "f" else None)
+
+
+def outputs_in_onnx(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    return bare_networks._run(bare_networks._session(path), image)
 
 
 def test_a_network_that_differs_is_refused_and_nothing_is_left_under_the_name(runs, tmp_path, monkeypatch):

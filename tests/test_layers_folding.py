@@ -10,10 +10,12 @@ import pytest
 
 from test_inference_hip import with_random_statistics
 from tfsono.config import choose
+from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
+from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.layers.batch_normalization import BatchNormalization
 from tfsono.layers.folding import folded
-from tfsono.models import hip
+from tfsono.models import head, hip, pose
 
 
 def norms(network):
@@ -28,13 +30,57 @@ def test_a_folded_network_of_hip_gives_what_the_network_gives(architecture, prec
                                  precision=precision, branch_weights=(0.3, 0.6, 0.9, 1.0))
     network = with_random_statistics(hip.build(config))
     image = np.random.default_rng(2).normal(size=(2, 16, 32, 16, 1)).astype("float32")
-    expected = {head: np.asarray(keras.ops.cast(value, "float32")) for head, value in network(image).items()}
+    expected = {name: np.asarray(keras.ops.cast(value, "float32")) for name, value in network(image).items()}
+    of_prediction = hip.build(config, apart=True)
+    of_prediction.set_weights(network.get_weights())
+    found = folded(of_prediction)
+    assert not norms(found) and folded(found) is found
+    for name, value in found(image, training=False).items():
+        near = 1e-4 if precision == "float32" else 0.1
+        np.testing.assert_allclose(keras.ops.cast(value, "float32"), expected[name],
+                                   atol=near * np.abs(expected[name]).max())
+
+
+def small_head(network):
+    return head.build(dataclasses.replace(
+        choose(HEAD, "quick", network).config, input_size=(32, 32), unet_widths=(2, 4, 4), backbone_widths=(4,) * 5,
+        aspp_channels=4, aspp_rates=(1, 2), low_level_channels=3, head_widths=(6, 5)))
+
+
+def small_pose(method):
+    return pose.build(dataclasses.replace(
+        choose(POSE, "quick", method).config, landmark_names=LANDMARKS, widths=(2, 3, 4), norm_at_test="moving",
+        recompute=True, precision="float32"))
+
+
+@pytest.mark.parametrize("build, kind, shape", [
+    (small_head, "attention_unet", (32, 32)), (small_head, "deeplabv3plus", (32, 32)),
+    (small_head, "coordinate", (32, 32)), (small_pose, "land_gcp", (8, 16, 8))])
+def test_a_folded_network_of_the_others_gives_what_the_network_gives(build, kind, shape):
+    """Gates, residual, separable and dense layers; a convolution of two tensors in a checkpointed network."""
+    keras.utils.set_random_seed(1)
+    network = with_random_statistics(build(kind))
+    image = np.random.default_rng(2).normal(size=(2, *shape, 1)).astype("float32")
+    expected = network(image, training=False)
     found = folded(network)
     assert not norms(found) and folded(found) is found
-    for head, value in found(image, training=False).items():
-        near = 1e-4 if precision == "float32" else 0.1
-        np.testing.assert_allclose(keras.ops.cast(value, "float32"), expected[head],
-                                   atol=near * np.abs(expected[head]).max())
+    for name, value in found(image, training=False).items():
+        np.testing.assert_allclose(value, expected[name], atol=2e-5 * np.abs(expected[name]).max())
+
+
+def test_a_network_in_a_network_is_folded():
+    layers = keras.layers
+    image = inside = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization()(layers.DepthwiseConv2D(3, depth_multiplier=2)(inside))
+    inner = with_random_statistics(keras.Model(inside, [x, inside], name="inner"))
+    outputs = inner(image)
+    network = keras.Model(image, [layers.BatchNormalization(name="after_inner")(outputs[0]), outputs[1]])
+    given = np.random.default_rng(2).normal(size=(2, 8, 8, 3)).astype("float32")
+    expected = network(given, training=False)
+    found = folded(network)
+    assert norms(found) == ["after_inner"] and not norms(found.get_layer("inner"))
+    for one, other in zip(found(given, training=False), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_no_convolutions_alone_is_not_folded():

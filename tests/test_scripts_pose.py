@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from small_pose import TINY_POSE, write_small_pose_dataset
+from small_pose import SIZES, SPACING, TINY_POSE, body, write_small_pose_dataset
 from test_training import arrays
 from tfsono.__main__ import run as tfsono
+from tfsono.bare_networks import EXTRA
 from tfsono.configs.pose import LANDMARKS, POSE, SEGMENTS
 from tfsono.errors import UserError
+from tfsono.export import load_exported
 from tfsono.inference.atlases import ATLASES, read_atlases
 from tfsono.models.pose import build
+from tfsono.predict.sources import Options
 from tfsono.report.pose_tables import refinement_title
+from tfsono.systems.commands import export_run
 from tfsono.systems.pose import load_refiner, load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
@@ -178,6 +182,25 @@ def test_a_saved_model_and_its_run_predict_alike(place, exported):
     assert rows_of(place / "refined" / "measurements.csv")[0]["refined"] == "yes"
     markups = json.loads((place / "from_run" / "body_1.mrk.json").read_text())
     assert [markup["type"] for markup in markups["markups"]].count("Line") == 15
+
+
+def test_onnx_of_the_finder_and_of_the_network_give_what_the_saved_model_gives(place):
+    for name in EXTRA:
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'tfsono[onnx]'")
+    from onnxruntime import InferenceSession
+
+    options, run = Options(precision="float32"), place / "runs" / "canonical"
+    module, manifest = load_exported(export_run(run, place / "in_onnx", options, onnx=True))
+    assert set(manifest["onnx"]["networks"]) == {"finder.onnx", "network.onnx"}
+    finder, network = (InferenceSession(str(place / "in_onnx" / name)) for name in ("finder.onnx", "network.onnx"))
+    reader = load_runs([run], options=options)[1].reader
+    volume, spacing = body(1, SIZES[1])[0].astype(np.float32), np.float32(SPACING)
+    grid = reader.finder.read(volume, spacing)
+    np.testing.assert_allclose(finder.run(["heatmaps"], {"image": grid.image.numpy()})[0],
+                               reader.finder.network(grid.image)["heatmaps"], atol=1e-5)
+    grid = reader.read(volume, spacing)
+    maps = grid.inside(network.run(["heatmaps"], {"image": grid.image.numpy()})[0])
+    np.testing.assert_allclose(tf.reduce_max(maps, (0, 1, 2, 3)), module(volume, spacing)["peaks"], atol=1e-5)
 
 
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):

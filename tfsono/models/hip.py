@@ -17,6 +17,7 @@ from tfsono.layers.blocks import (
     plain_deconvolution,
     pooling,
 )
+from tfsono.layers.nodes import two_convolutions
 from tfsono.layers.precision import made_in
 from tfsono.layers.recompute import recomputed
 from tfsono.losses import cross_entropy, cross_entropy_dice
@@ -25,15 +26,16 @@ from tfsono.losses import cross_entropy, cross_entropy_dice
 TRANSFERRED = ("conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b")
 
 
-def build(config: HipConfig) -> keras.Model:
+def build(config: HipConfig, apart: bool = False) -> keras.Model:
     """The network of a config, for any sides that are multiples of `config.stride`.
 
-    With `config.recompute` its blocks are recomputed in the backward pass; its weights are the same.
+    With `config.recompute` its blocks are recomputed in the backward pass. With `apart` the stages of the decoder of
+    `ds_u3` convolve their inputs one by one instead of a concatenation, in less memory. The weights are the same.
     """
     with made_in(config.precision):
         style = BlockStyle(config.initial_deviation, config.weight_decay, config.norm_momentum, config.norm_epsilon,
                            config.norm_at_test)
-        network = (_ds_u3 if config.architecture == "ds_u3" else _lineage4)(config, style)
+        network = _ds_u3(config, style, apart) if config.architecture == "ds_u3" else _lineage4(config, style)
         return recomputed(network, _ends_of_blocks(config)) if config.recompute else network
 
 
@@ -59,19 +61,18 @@ def _encoder(image, widths, style: BlockStyle):
     return conv1, conv2, conv3, conv4
 
 
-def _decode(x, skip, channels: int, style: BlockStyle, name: str):
+def _decode(x, skip, channels: int, style: BlockStyle, name: str, apart: bool):
     """One stage of the decoder: deconvolution, concatenation with the encoder's features, two convolutions."""
-    x = layers.Concatenate(name=f"{name}_concat")([deconvolution(x, channels, style, f"{name}_up"), skip])
-    return convolution(convolution(x, channels, style, f"{name}a"), channels, style, f"{name}b")
+    return two_convolutions([deconvolution(x, channels, style, f"{name}_up"), skip], channels, style, name, apart)
 
 
-def _ds_u3(config: HipConfig, style: BlockStyle) -> keras.Model:
+def _ds_u3(config: HipConfig, style: BlockStyle, apart: bool) -> keras.Model:
     """Three poolings, as in 3D U-Net; 32,919,750 trainable parameters at the paper's widths and two classes."""
     image = keras.Input((None, None, None, 1), name="image")
     conv1, conv2, conv3, conv4 = _encoder(image, config.widths, style)
-    lower = _decode(conv4, conv3, config.widths[2], style, "dec3")
-    middle = _decode(lower, conv2, config.widths[1], style, "dec2")
-    upper = _decode(middle, conv1, config.widths[0], style, "dec1")
+    lower = _decode(conv4, conv3, config.widths[2], style, "dec3", apart=apart)
+    middle = _decode(lower, conv2, config.widths[1], style, "dec2", apart=apart)
+    upper = _decode(middle, conv1, config.widths[0], style, "dec1", apart=apart)
     outputs = {"upper": classifier(upper, config.classes, style, "upper_cls")}
     if config.deep_supervision:
         for stage, channels in enumerate(config.lower_widths, 1):

@@ -38,8 +38,9 @@ def mean(parts: Sequence):
 
 
 def mean_logits(parts: Sequence):
-    """Logits of the mean probabilities, float32; finite also where a probability rounds to 0."""
-    total, *others = (ops.log_softmax(ops.cast(part, "float32")) for part in parts)
-    for one in others:
-        total = ops.logaddexp(total, one)
-    return total - math.log(len(parts))
+    """Logits of the mean probabilities, float32; finite also where a probability rounds to 0.
+
+    Not by `logaddexp`, whose log1p tf2onnx does not convert.
+    """
+    each = ops.stack([ops.log_softmax(ops.cast(part, "float32")) for part in parts])
+    return ops.logsumexp(each, axis=0) - math.log(len(parts))

@@ -50,7 +50,7 @@ def calibration_tables(methods: Mapping[str, Rows], landmarks: Sequence[str]) ->
     for method, group in methods.items():
         predicted, right, own = confident(group, landmarks)
         if len(predicted):
-            rows.append((method, *_calibration(predicted, right)))
+            rows.append((method, *of_landmarks(predicted, right)))
             limit = own
     tables = {"calibration": Table("Confidence of landmarks", (
         "Variant", "Landmarks", "Probability %", "Share %", "Brier", "Brier of the share", "ECE", "Larger flagged %",
@@ -63,7 +63,8 @@ def calibration_tables(methods: Mapping[str, Rows], landmarks: Sequence[str]) ->
     return tables
 
 
-def _calibration(predicted: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
+def of_landmarks(predicted: np.ndarray, right: np.ndarray) -> tuple[float, ...]:
+    """The numbers of a row of `calibration`."""
     share, flagged = right.mean(), predicted < LOW
     parts = [100 * float(flagged[chosen].mean()) if chosen.any() else NAN for chosen in (~right, right)]
     return (len(right), 100 * float(predicted.mean()), 100 * float(share), brier_score(predicted, right),

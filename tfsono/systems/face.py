@@ -50,7 +50,7 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> FaceModule:
 
     check_together(runs)
     config = runs[0].config
-    network = face.mean_of(networks_of(runs, face.build, which), config)
+    network = face.mean_of(networks_of(runs, face.build, which, fold=True), config)
     has_prior = config.use_prior and config.boxes
     prior = read_prior(runs[0].folder / PRIOR, config.landmark_names) if has_prior else None
     return FaceModule(reader_of(network, config), prior, config.prior_weight)

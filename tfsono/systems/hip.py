@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> HipModule:
 
     check_together(runs)
     config = runs[0].config
-    networks = networks_of(runs, hip.build, which, fold=True)
+    networks = networks_of(runs, partial(hip.build, apart=True), which, fold=True)
     return HipModule.build(hip.main_network(*networks), config,
                            Postprocessing(config.classes, config.largest_component, config.fill_holes),
                            tiling_of([run.config for run in runs]))

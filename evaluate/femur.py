@@ -19,11 +19,10 @@ from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
+from tfsono.reproduction.femur import PAPER
 from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed", "roi_run", "start_from")  # fields in which runs of one row may differ
-NAMES = {"unet_roi": "Unet-ROI", "unet_s": "Unet-S", "unet_l": "Unet-L", "brn": "BRN", "brnd": "BRND",
-         "brndc": "BRNDC", "brndc_d": "BRNDC-D"}
 SHOWN = 6  # cases of Fig. 5
 
 
@@ -38,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.calibration import calibration_tables
     from tfsono.report.femur_tables import femur_tables
+    from tfsono.report.orderings import orderings_tables
     from tfsono.report.rows import by_method
 
     with opened(arguments, FEMUR, ("labels", "landmarks")) as evaluation:
@@ -45,8 +45,9 @@ def main(argv: list[str] | None = None) -> None:
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
         tables = femur_tables(rows, tuple(evaluation.cache.landmarks), arguments.empty_is)
         tables |= calibration_tables(by_method(rows), evaluation.cache.landmarks)
+        tables |= orderings_tables(rows, PAPER.orderings)
         tables = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order", "calibration",
-                                                        "spread"))
+                                                        "spread", "orderings"))
         evaluation.write_page(groups, tables, figures(evaluation, rows), "masks, landmarks")
 
 
@@ -75,7 +76,7 @@ def methods_of(runs, region: str) -> list[str]:
 
     regions = ["" if run.config.network == "unet_roi" or run.config.roi_run and region == "found" else
                "in reference boxes" for run in runs]
-    return paper_names(runs, method_names([run.settings for run in runs], regions, UNNAMED), NAMES)
+    return paper_names(runs, method_names([run.settings for run in runs], regions, UNNAMED), PAPER.names)
 
 
 def measure(evaluation, group, empty_is: str) -> list[dict]:

@@ -17,6 +17,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
 from tfsono.config import add_empty_is, add_speed, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
+from tfsono.reproduction.hip import PAPER
 from tfsono.surroundings import prepare_tensorflow
 
 
@@ -31,13 +32,15 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.evaluation.evaluation import opened
     from tfsono.predict.sources import Options
     from tfsono.report.hip_tables import hip_tables
+    from tfsono.report.orderings import orderings_tables
 
     options = Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
     with opened(arguments, HIP, ("labels",)) as evaluation:
         groups = groups_of(evaluation)
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is, options=options))
         tables = hip_tables(rows, tuple(evaluation.cache.labels), arguments.empty_is) | displaced_tables(rows)
-        written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced"))
+        tables |= orderings_tables(rows, PAPER.orderings)
+        written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced", "orderings"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "masks", partial(notes_of, options=options))
 
 

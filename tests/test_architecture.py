@@ -22,7 +22,7 @@ LAYERS = (
     ("files", "progress", "sides", "structure", "surroundings"),
     ("locks", "config", "hdf5"),
     ("configs", "geometry"),
-    ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d"),
+    ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d", "reproduction"),
     ("data", "phantoms", "models", "report", "manifest"),
     ("training",),
     ("audit", "inference", "evaluation"),
@@ -41,13 +41,14 @@ LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for packag
 NO_TENSORFLOW = (
     "errors", "files", "locks", "hdf5", "progress", "sides", "structure", "surroundings", "config", "__init__",
     "configs", "geometry", "layers", "losses", "models", "metrics", "volumes", "phantoms", "report", "c3d",
+    "reproduction",
 )
 # Exceptions: one operation that Keras lacks on TensorFlow (other backends take Keras's), and TensorFlow checkpoints.
 MAY_IMPORT_TENSORFLOW = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
 NO_KERAS = ("errors", "files", "locks", "hdf5", "progress", "sides", "structure", "surroundings", "config",
-            "__init__", "configs", "metrics", "volumes", "phantoms", "report")
+            "__init__", "configs", "metrics", "volumes", "phantoms", "report", "reproduction")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "locks", "progress", "sides", "structure", "surroundings", "config",
-                         "__init__", "configs")
+                         "__init__", "configs", "reproduction")
 # Files that run code when they are loaded.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction.femur import PAPER as PAPER
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import (
     array,

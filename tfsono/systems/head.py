@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction.head import PAPER as PAPER
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described
 from tfsono.systems.runs import check_agree, networks_of, read_runs

@@ -80,16 +80,19 @@ def steps_of(paper: Paper, options: Options) -> list[Step]:
     """All steps, each after those that it needs.
 
     Raises:
-      UserError: `c3d` for a system that has no such weights.
+      UserError: `c3d` for a system that has no such weights, or a preset or words that no training takes.
     """
     if options.c3d and not paper.stand_in:
         raise UserError(f"C3D={options.c3d}: only for hip, found {paper.choices.system}; omit it")
+    config = choose(paper.choices, options.preset, next(iter(paper.choices.variants)),
+                    as_values(_common(paper, options))).config  # refuses wrong words before anything runs
     trainings = paper.trainings + paper.controls * options.controls
     evaluations = paper.evaluations + paper.of_controls * options.controls
+    iterations = getattr(config, "iterations", 0)
     runs = [run for seed in range(options.seeds) for training in trainings for run in _runs(training, seed)]
     stand_in = [] if options.c3d or not paper.stand_in else _stand_in_steps(paper.stand_in, paper, options)
     steps = [*_data_steps(paper, options), *stand_in,
-             *(_train_step(run, paper, options) for run in runs),
+             *(_train_step(run, paper, options, iterations) for run in runs),
              *(_evaluate_step(one, runs, paper) for one in evaluations)]
     steps += _last_steps(paper, runs, evaluations)
     return _with_keys(steps, _state_of(options.data))
@@ -163,7 +166,7 @@ def _cut(paper: Paper, options: Options) -> tuple[str, ...]:
                  for word in (f"--{name}", str(options.iterations)))
 
 
-def _train_step(run: _Run, paper: Paper, options: Options) -> Step:
+def _train_step(run: _Run, paper: Paper, options: Options, iterations: int) -> Step:
     system, training, common = paper.choices.system, run.training, _common(paper, options)
     c3d, needs = options.c3d, [f"cache/{system}", f"split/{system}", *(f"train/{name}_{run.seed}"
                                                                     for name in training.after)]
@@ -171,16 +174,10 @@ def _train_step(run: _Run, paper: Paper, options: Options) -> Step:
         c3d = f"runs/{STAND_IN}"
         needs.append(f"train/{STAND_IN}")
     own = [word.format(runs="runs", seed=run.seed, c3d=c3d) for word in training.words]
-    longer = ("--iterations", str(training.times * _iterations(paper, options))) if training.times > 1 else ()
+    longer = ("--iterations", str(training.times * iterations)) if training.times > 1 else ()
     words = ("tfsono", "train", system, "--data", f"{system}.h5", "--run_dir", f"runs/{run.name}", "--preset",
              options.preset, "--split", "split.json", *common, *own, *longer, *run.words)
     return Step("train", run.name, words, tuple(needs), f"runs/{run.name}")
-
-
-def _iterations(paper: Paper, options: Options) -> int:
-    """The iterations of a training of the tables."""
-    return choose(paper.choices, options.preset, next(iter(paper.choices.variants)),
-                  as_values(_common(paper, options))).config.iterations
 
 
 def as_values(words: Sequence[str]) -> dict[str, str]:

@@ -19,9 +19,9 @@ SCRIPTS = ("train", "evaluate", "benchmarks", "workflow")
 # Imports go down only, or stay in one package: a folder or file directly under tfsono/, or a folder of scripts.
 LAYERS = (
     ("errors", "__init__"),
-    ("files", "progress", "sides", "structure", "surroundings"),
+    ("files", "parts", "progress", "sides", "structure", "surroundings"),
     ("locks", "config", "hdf5"),
-    ("configs", "geometry"),
+    ("configs", "geometry", "merge"),
     ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d", "reproduction"),
     ("data", "phantoms", "models", "report", "manifest"),
     ("training",),

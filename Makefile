@@ -36,9 +36,9 @@ SLICE_ON = rm -rf build/slice && $(1) -m venv build/slice && \
 	build/slice/bin/python -m pip check && build/slice/bin/python -m pytest -q $(PYTEST_ARGUMENTS) $(SLICE) && \
 	rm -rf build/slice
 
-# Options of the workflow that were given; snakemake locks nothing, as the commands lock what they write.
-WORKFLOW = $(VENV)/bin/python -m snakemake --snakefile workflow/Snakefile --directory $(OUT) --cores $(CORES) \
-	$(if $(GPUS),--resources gpu=$(GPUS)) --nolock --rerun-incomplete --keep-going --config system=$(SYSTEM) \
+# Options of the workflow that were given.
+WORKFLOW = $(VENV)/bin/python workflow/run.py --directory $(OUT) --cores $(CORES) \
+	$(if $(GPUS),--resources gpu=$(GPUS)) --keep-going $(SNAKEMAKE) --config system=$(SYSTEM) \
 	preset=$(PRESET) seeds=$(SEEDS) $(if $(DATA),"data=$(abspath $(DATA))") $(if $(C3D),"c3d=$(abspath $(C3D))") \
 	$(if $(CASES),cases=$(CASES)) $(if $(ITERATIONS),iterations=$(ITERATIONS)) $(if $(CONTROLS),controls=$(CONTROLS)) \
 	$(if $(TRAIN),"train=$(TRAIN)")
@@ -61,7 +61,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/tfsono demo $(SYSTEM)
 
 reproduce: $(VENV)/.installed-workflow
-	@$(WORKFLOW) $(SNAKEMAKE)
+	@$(WORKFLOW)
 	@echo "wrote $(OUT)/report.html"
 
 setup: $(VENV)/.installed

@@ -148,7 +148,8 @@ def test_a_damaged_state_is_refused_in_a_line(inputs, tmp_path, text):
 
 def test_a_part_is_named():
     assert part_of("2/3") == (2, 3) and part_of("1/1") == (1, 1)
-    for text in ("0/3", "4/3", "1/0", "1", "/3", "1/", "a/b", "-1/3", "1/3/3", "²/3", "1/9999999", "auto/", "auto/x", ""):
+    for text in ("0/3", "4/3", "1/0", "1", "/3", "1/", "a/b", "-1/3", "1/3/3", "²/3", "1/9999999", "auto/", "auto/x",
+                 ""):
         with pytest.raises(UserError, match="--part"):
             part_of(text, {})
 

@@ -214,8 +214,7 @@ def test_make_passes_what_is_given():
 
 
 def snakemake(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory",
-            str(folder), "--nolock", "--rerun-incomplete", "--cores", "2", *words]
+    return [sys.executable, str(ROOT / "workflow" / "run.py"), "--directory", str(folder), "--cores", "2", *words]
 
 
 @needs_snakemake
@@ -244,15 +243,16 @@ def test_a_workflow_that_is_killed_resumes_and_ends(tmp_path):
     words = TINY_FACE[2:]
     dataset, out = write_small_face_dataset(tmp_path / "dataset"), tmp_path / "out"
     command = snakemake(out, "--config", "system=face", f"data={dataset}", f"train={' '.join(words)}")
-    for number, kill in ((2, signal.SIGINT), (4, signal.SIGKILL)):
-        with subprocess.Popen(command, start_new_session=True) as process:
+    for number, kill in ((1, signal.SIGTERM), (3, signal.SIGKILL)):
+        with subprocess.Popen(command) as process:
             while len(list(out.glob("done/train/*"))) < number and process.poll() is None:
                 time.sleep(0.5)
             assert process.poll() is None, "ended before it was killed"
             time.sleep(3)  # in a training
             process.send_signal(kill)
-            process.wait(60)
-        time.sleep(3)
+            assert process.wait(60) == (143 if kill == signal.SIGTERM else -kill)
+        for _ in range(60):  # seconds, as Python ends
+            time.sleep(leftover(out) != [])
         assert not leftover(out), "a training outlived its workflow"
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

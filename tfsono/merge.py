@@ -1,7 +1,7 @@
 """Folders of parts (`--part I/N`) -> one folder, as one process would have written it.
 
-Tables and the record of the predictions are joined in the order of the cases; all other files are linked, or copied where
-links are not possible. The parts stay, so that one can be run again and merged again.
+Tables and the record of the predictions are joined in the order of the cases; all other files are linked, or copied
+where links are not possible. The parts stay, so that one can be run again and merged again.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _merge_table(paths: Sequence[Path], order: Sequence[str], out: Path) -> None
     for path in paths:
         lines = [line for line in read_rows(path) if line] if path.is_file() else []
         if lines and ("case" not in lines[0] or any(len(line) != len(lines[0]) for line in lines)):
-            raise UserError(f"{path}: must be a table with a column 'case', and lines of one length; run the part again")
+            raise UserError(f"{path}: must be a table with a column 'case', and lines of one length; run the part "
+                            "again")
         header |= dict.fromkeys(lines[0] if lines else ())
         for line in lines[1:]:
             row = dict(zip(lines[0], line, strict=True))

@@ -15,8 +15,8 @@ MOST_PARTS = 100_000
 FOLDER = re.compile(r"part_([1-9]\d{0,5})_of_([1-9]\d{0,5})", re.ASCII)
 SLURM = "SLURM_ARRAY_TASK_"
 INDEX = "JOB_COMPLETION_INDEX"  # of a Kubernetes Indexed Job, from 0
-HELP = ("predict or measure every N-th case from the I-th (from 1), into a folder of its own in --out; `tfsono merge OUT` "
-        "joins the folders. auto: the task's place in its Slurm array; auto/N also in a Kubernetes Indexed Job")
+HELP = ("predict or measure every N-th case from the I-th (from 1), into a folder of its own in --out; `tfsono merge "
+        "OUT` joins the folders. auto: the task's place in its Slurm array; auto/N also in a Kubernetes Indexed Job")
 
 
 class Part(NamedTuple):

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
         raise SystemExit(__doc__)
     if makes != "-":
         begin(key, Path(makes), KEYS / place)
-    end_with_parent()
+    end_with_parent(signal.SIGTERM)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     program = ["-m", "tfsono"] if words[0] == "tfsono" else [str(ROOT / words[0])]
@@ -51,10 +51,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def end_with_parent() -> None:
-    """Asks Linux for a SIGTERM when the parent dies, as a killed workflow must leave no training behind."""
+def end_with_parent(number: int) -> None:
+    """Asks Linux for a signal when the parent dies, as a killed workflow must leave no training behind."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 if __name__ == "__main__":

@@ -163,8 +163,8 @@ def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str]
             yield Evaluation(runs, cache, out, weights=arguments.weights, ensemble=arguments.ensemble, on_row=on_row,
                              part=part)
         if part:
-            print(f"wrote {folder}; once all parts have ended: tfsono merge {shlex.quote(str(arguments.out))}, then the "
-                  "same command without --part for tables and page")
+            print(f"wrote {folder}; once all parts have ended: tfsono merge {shlex.quote(str(arguments.out))}, then "
+                  "the same command without --part for tables and page")
 
 
 def with_values_set(runs: list[Run], arguments: argparse.Namespace) -> list[Run]:

@@ -19,8 +19,8 @@ COLUMNS = ("Ordering", "Place in the paper", "Paper", "Metric", "Here", "Cases",
 NOTE = (
     "Difference: the better row of the paper minus the other, case by case, of the mean over seeds (and folds and "
     "labels), ± standard deviation (95 % bootstrap interval), over the cases in which both have a value. p of the "
-    "two-sided paired Wilcoxon signed-rank test, corrected by Holm's method over the orderings of this table. Holds, or "
-    f"does not hold (the opposite does): p below {LEVEL:g}; else it is not decided."
+    "two-sided paired Wilcoxon signed-rank test, corrected by Holm's method over the orderings of this table. Holds, "
+    f"or does not hold (the opposite does): p below {LEVEL:g}; else it is not decided."
 )
 
 

@@ -289,7 +289,7 @@ def banned_names(root: Path) -> list[str]:
 
 # A folder of one user's machine, at the start of a path.
 MACHINE_PATH = re.compile(r"(?<![\w.~/$}-])/(?:home|root|Users|work|workspace|scratch|mnt|private)/\w")
-TEXT_FILES = ("*.py", "*.md", "*.cfg", "Makefile", "Dockerfile", ".ci/run")
+TEXT_FILES = ("*.py", "*.md", "*.cfg", "*.sh", "*.sbatch", "*.yaml", "Makefile", "Dockerfile", "Snakefile", ".ci/run")
 SKIPPED = (".git", ".venv", "build", "runs")
 
 

@@ -208,7 +208,7 @@ def test_make_passes_what_is_given():
                            "TRAIN=--iterations 20", "GPUS=1"], cwd=ROOT, env=inherited, capture_output=True,
                           encoding="utf-8", check=True)
     for words in ("system=femur", "seeds=3", f'"data={ROOT}/some/where"', '"train=--iterations 20"', "preset=quick",
-                  "--resources gpu=1", '".[workflow]"'):
+                  "--resources gpu=1"):
         assert words in done.stdout, words
     assert "cases=" not in done.stdout
 

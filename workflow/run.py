@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -22,6 +23,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: list[str]) -> int:
+    if find_spec("snakemake") is None:
+        print("error: snakemake: must be installed; found none; with Python 3.11 or later: pip install -e '.[workflow]'",
+              file=sys.stderr)
+        return 2
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile"), "--nolock",
                "--rerun-incomplete", *argv]
     end = partial(end_with_parent, signal.SIGKILL)  # however this process ends

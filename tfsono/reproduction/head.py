@@ -32,7 +32,7 @@ PAPER = Paper(
     evaluations=(Evaluation("segmentation", SEGMENTATION, ALL),
                  Evaluation("landmarks", LANDMARKS, ALL),
                  Evaluation("policies", ("heatmap_fold0", *(f"heatmap_{policy}" for policy in POLICIES)),
-                            ("--samples", "0"))),
+                            ("--samples", "0"))),  # the folds' out-of-fold cases: a line more, with that option
     orderings=ORDERINGS,
     export="unet",
     lengths=("landmark_iterations", "segmentation_iterations", "landmark_record_every", "segmentation_record_every"),

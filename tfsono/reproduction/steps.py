@@ -128,7 +128,8 @@ def _data_steps(paper: Paper, options: Options) -> list[Step]:
         steps = [_phantom_step(system, dataset, options.preset, cases)]
     needs = tuple(step.place for step in steps)
     audit = Step("audit", system, ("tfsono", "audit", dataset, "--out", "audit"), needs, "audit")
-    cache = _cache_step(system, system, dataset, options.preset, (audit.place,), ("--audit", "audit/audit.json"))
+    cache = _cache_step(system, system, dataset, options.preset, needs=(audit.place,),
+                        words=("--audit", "audit/audit.json"))
     split = Step("split", system, ("workflow/split.py", system, f"{system}.h5", "split.json", "--preset",
                                    options.preset, *_common(paper, options)), (cache.place,), "split.json")
     return [*steps, audit, cache, split]

@@ -234,34 +234,76 @@ def test_snakemake_refuses_unknown_options(tmp_path):
     assert done.returncode and "error: --config: expected system=" in done.stderr + done.stdout
 
 
+FAKE = """
+import pathlib, sys, time
+words = sys.argv[1:]
+with open("calls", "a") as file:
+    print(*words, file=file)
+time.sleep(1)
+if words[0] == "train":
+    pathlib.Path(words[words.index("--run_dir") + 1]).mkdir(parents=True)
+"""
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A checkout whose commands write down that they were called, and take a second; returns its run.py."""
+    for name in ("tfsono", "workflow"):
+        shutil.copytree(ROOT / name, tmp_path / "checkout" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tfsono/__main__.py", "workflow/split.py", "workflow/report.py"):
+        (tmp_path / "checkout" / name).write_text(FAKE if "main" in name else "")
+    return [sys.executable, str(tmp_path / "checkout" / "workflow" / "run.py"), "--directory", str(tmp_path / "out"),
+            "--cores", "2", "--quiet", "all", "--config", "system=face"]
+
+
+def called(out: Path) -> list[str]:
+    """The commands since the last look, each with its run."""
+    lines = (out / "calls").read_text(encoding="utf-8").splitlines() if (out / "calls").exists() else []
+    (out / "calls").unlink(missing_ok=True)
+    return [line.split(" --preset")[0] for line in lines]
+
+
+@needs_snakemake
+def test_a_workflow_stops_at_once_resumes_and_does_again_only_what_changed(fake, tmp_path):
+    out = tmp_path / "out"
+    for number, kill in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGKILL)):
+        with subprocess.Popen(fake, stdin=subprocess.DEVNULL) as process:
+            while len(list(out.glob("done/*/*"))) <= 2 * number:
+                assert process.poll() is None, "ended before it was stopped"
+                time.sleep(0.05)
+            process.send_signal(kill)
+            assert process.wait(20) == (-kill if kill == signal.SIGKILL else 128 + kill)
+        time.sleep(1)
+        assert not leftover(out), "a step outlived its workflow"
+    shutil.rmtree(out / "runs")  # the fake training refuses its folder
+    subprocess.run(fake, check=True, timeout=120)
+    assert set(called(out)) >= {f"train face --data face.h5 --run_dir runs/{name}_0" for name in (
+        "ig_rpn", "rpn", "heatmap")} and len(list(out.glob("done/*/*"))) == len(graph("face"))
+    subprocess.run(fake, check=True, timeout=60)
+    assert called(out) == []
+    subprocess.run([*fake, "seeds=2"], check=True, timeout=120)
+    assert sorted(line.split()[0] for line in called(out)) == ["evaluate"] + 6 * ["train"]
+    subprocess.run([*fake, "seeds=2", "iterations=20"], check=True, timeout=120)
+    again = [line.split()[0] for line in called(out)]
+    assert (again.count("train"), again.count("phantom"), again.count("cache")) == (12, 0, 0)
+
+
 @pytest.mark.slow
 @needs_snakemake
-def test_a_workflow_that_is_killed_resumes_and_ends(tmp_path):
-    """Of `face` on a tiny dataset: killed twice, then to the end, then once more with nothing to do."""
+def test_a_workflow_on_a_tiny_dataset(tmp_path):
     from small_face import TINY_FACE, write_small_face_dataset
 
-    words = TINY_FACE[2:]
     dataset, out = write_small_face_dataset(tmp_path / "dataset"), tmp_path / "out"
-    command = snakemake(out, "--config", "system=face", f"data={dataset}", f"train={' '.join(words)}")
-    for number, kill in ((1, signal.SIGTERM), (3, signal.SIGKILL)):
-        with subprocess.Popen(command) as process:
-            while len(list(out.glob("done/train/*"))) < number and process.poll() is None:
-                time.sleep(0.5)
-            assert process.poll() is None, "ended before it was killed"
-            time.sleep(3)  # in a training
-            process.send_signal(kill)
-            assert process.wait(60) == (143 if kill == signal.SIGTERM else -kill)
-        for _ in range(60):  # seconds, as Python ends
-            time.sleep(leftover(out) != [])
-        assert not leftover(out), "a training outlived its workflow"
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    words = " ".join(TINY_FACE[2:])  # without the preset
+    done = subprocess.run(snakemake(out, "--config", "system=face", f"data={dataset}", f"train={words}"),
+                          capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "IG-RPN &lt; RPN" in page and "not decided" in page and "Peak GiB" in page
+    assert (out / "results" / "tables" / "orderings.md").is_file(), "the evaluation says it too"
     split = json.loads((out / "split.json").read_text(encoding="utf-8"))
     assert all(json.loads(path.read_text(encoding="utf-8")) == split for path in out.glob("runs/*/split.json"))
-    again = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert (out / "saved_model" / "manifest.json").is_file()
 
 
 def leftover(folder: Path) -> list[str]:

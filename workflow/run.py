@@ -6,11 +6,11 @@ would wait for the steps that run. It locks nothing, as each command locks what 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,23 +24,29 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main(argv: list[str]) -> int:
     if find_spec("snakemake") is None:
-        print("error: snakemake: must be installed; found none; with Python 3.11 or later: pip install -e '.[workflow]'",
+        print("error: Snakemake must be installed, found none; with Python 3.11 or later: pip install -e '.[workflow]'",
               file=sys.stderr)
         return 2
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE / "Snakefile"), "--nolock",
                "--rerun-incomplete", *argv]
-    end = partial(end_with_parent, signal.SIGKILL)  # however this process ends
-    with subprocess.Popen(command, start_new_session=True, preexec_fn=end) as process:
+    with subprocess.Popen(command, start_new_session=True, preexec_fn=prepare) as process:
         stopped: list[int] = []
 
         def stop(number: int, frame) -> None:
             stopped.append(number)
-            os.killpg(process.pid, signal.SIGINT)  # Snakemake and its steps, as a terminal's Ctrl-C
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)  # Snakemake and its steps, as a terminal's Ctrl-C
 
         for number in STOPPING:
             signal.signal(number, stop)
         status = process.wait()
     return 128 + stopped[0] if stopped else status
+
+
+def prepare() -> None:
+    """Of the process that becomes Snakemake: it ends with this one, and heeds SIGINT, also as a background job."""
+    end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

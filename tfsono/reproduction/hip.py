@@ -9,7 +9,7 @@ from tfsono.configs.hip import HIP
 from tfsono.reproduction.plan import Evaluation, Ordering, Paper, StandIn, Training
 
 PLACE, WITH, WITHOUT = "Table 2", "with transfer", "without transfer"
-CLAIM = "Sec. 4, text: deep supervision helps"
+CLAIM = "Sec. 4: deep supervision helps"
 ORDERINGS = (
     Ordering(f"{PLACE}, mean", WITH, WITHOUT, "assd_mm", (0.22, 0.67)),
     Ordering(f"{PLACE}, Hausdorff", WITH, WITHOUT, "hausdorff_mm", (6.4, 12.4)),

@@ -16,6 +16,7 @@ import pytest
 
 from tfsono.config import choose
 from tfsono.errors import UserError
+from tfsono.report.tables import write_cases
 from tfsono.reproduction.steps import KINDS, Options, Step, as_values, steps_of
 from tfsono.systems import NAMES, system
 
@@ -166,16 +167,41 @@ def test_head_has_five_folds_and_four_policies():
     assert policies == {"ellipse", "drop", "repair", "keep"}
 
 
+# --- the page
+
+
+def test_the_page_has_verdicts_times_and_links(tmp_path, monkeypatch):
+    from test_report_orderings import rows_of
+
+    report = script("report")
+    monkeypatch.chdir(tmp_path)
+    rows = [{**row, "hausdorff_mm": 9.0 + row["mre_mm"]} for row in (
+        *rows_of("with transfer (stand-in, not C3D)", 1.0, 0.9), *rows_of("without transfer", 2.0, 0.8))]
+    write_cases("results/tables/cases.csv", rows)
+    write_cases("results/deep_supervision/cases.csv", rows[:1])
+    Path("benchmarks/train").mkdir(parents=True)
+    Path("benchmarks/train/without_transfer_0.tsv").write_text("s\th:m:s\tmax_rss\n90.0\t0:01:30\t1536.0\n")
+    report.main(["hip", "tables", "deep_supervision"])
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "with transfer &gt; without transfer" in page and "0.987 &gt; 0.975" in page and "holds" in page
+    assert report.NOTHING in page and "without_transfer_0" in page and "1.5" in page and "1.50" in page
+    assert "./results/tables/report.html" in page and "MLMI 2017" in page
+
+
 # --- a step
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(f"workflow_{name}", ROOT / "workflow" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def step_script(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("step", ROOT / "workflow" / "step.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
-    return module
+    return script("step")
 
 
 def test_a_step_with_another_key_begins_anew(step_script):

@@ -19,7 +19,7 @@ from tfsono.report.tables import Table, read_cases, to_markdown
 from tfsono.reproduction.steps import KINDS
 from tfsono.systems import system
 
-NOTHING = "Both rows of none of the paper's orderings were measured here."
+NOTHING = "Of no ordering of the paper were both rows measured here."
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -38,7 +38,7 @@ SLICE_ON = rm -rf build/slice && $(1) -m venv build/slice && \
 
 # Options of the workflow that were given.
 WORKFLOW = $(VENV)/bin/python workflow/run.py --directory $(OUT) --cores $(CORES) \
-	$(if $(GPUS),--resources gpu=$(GPUS)) --keep-going $(SNAKEMAKE) --config system=$(SYSTEM) \
+	$(if $(GPUS),--resources gpu=$(GPUS) --set-threads train=$(CORES) evaluate=$(CORES)) --keep-going $(SNAKEMAKE) --config system=$(SYSTEM) \
 	preset=$(PRESET) seeds=$(SEEDS) $(if $(DATA),"data=$(abspath $(DATA))") $(if $(C3D),"c3d=$(abspath $(C3D))") \
 	$(if $(CASES),cases=$(CASES)) $(if $(ITERATIONS),iterations=$(ITERATIONS)) $(if $(CONTROLS),controls=$(CONTROLS)) \
 	$(if $(TRAIN),"train=$(TRAIN)")

@@ -1,4 +1,6 @@
 # make test      set-up, linter and tests          make demo [SYSTEM=hip]   set-up and a run end to end on phantoms
+# make reproduce SYSTEM=femur [PRESET=quick] [SEEDS=3] [DATA=folder]     every table and figure of a paper; see docs/cluster.md
+#                [CONTROLS=1] [CASES=N] [ITERATIONS=N] [TRAIN="--FIELD VALUE"] [C3D=file] [OUT=folder] [CORES=2] [GPUS=1]
 # make lint      the linter alone                  make setup               the virtual environment alone
 # make kills     30 kills of commands, each resumed and compared; ten minutes
 # make disks     all commands on a full disk; five minutes, needs root
@@ -14,6 +16,10 @@ SYSTEM ?= hip
 EXTRA ?= gpu
 BASE ?= python:3.12-slim
 MINUTES ?= 10
+PRESET ?= quick
+SEEDS ?= 1
+OUT ?= reproduction/$(SYSTEM)
+CORES ?= $(shell nproc 2>/dev/null || echo 1)
 PYTEST_ARGUMENTS ?=
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 SLICE ?= $(addprefix tests/test_,$(addsuffix .py,architecture config files packaging data_cache volumes_image \
@@ -33,7 +39,14 @@ SLICE_ON = rm -rf build/slice && $(1) -m venv build/slice && \
 	build/slice/bin/python -m pip check && build/slice/bin/python -m pytest -q $(PYTEST_ARGUMENTS) $(SLICE) && \
 	rm -rf build/slice
 
-.PHONY: test demo lint setup kills disks fuzz docker image-check clean minimums pythons
+# Options of the workflow that were given.
+WORKFLOW = $(VENV)/bin/python workflow/run.py --directory $(OUT) --cores $(CORES) \
+	$(if $(GPUS),--resources gpu=$(GPUS) --set-threads train=$(CORES) evaluate=$(CORES)) --keep-going $(SNAKEMAKE) --config system=$(SYSTEM) \
+	preset=$(PRESET) seeds=$(SEEDS) $(if $(DATA),"data=$(abspath $(DATA))") $(if $(C3D),"c3d=$(abspath $(C3D))") \
+	$(if $(CASES),cases=$(CASES)) $(if $(ITERATIONS),iterations=$(ITERATIONS)) $(if $(CONTROLS),controls=$(CONTROLS)) \
+	$(if $(TRAIN),"train=$(TRAIN)")
+
+.PHONY: test demo reproduce lint setup kills disks fuzz docker image-check clean minimums pythons
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
@@ -50,12 +63,21 @@ lint: $(VENV)/.installed-test
 demo: $(VENV)/.installed
 	$(VENV)/bin/tfsono demo $(SYSTEM)
 
+reproduce: $(VENV)/.installed-workflow
+	@$(WORKFLOW)
+	@echo "wrote $(OUT)/report.html"
+
 setup: $(VENV)/.installed
 
 # The stamps are touched last: an installation that was cut off is done again.
 $(VENV)/.installed-test: $(VENV)/.created setup.cfg setup.py
 	@echo "installing tfsono and the test tools into $(VENV) (once; TensorFlow is large, this takes a minute or two)"
 	@$(INSTALL) --editable ".[test]" || { echo 'error: $(OFFLINE)' >&2; exit 1; }
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-workflow: $(VENV)/.created setup.cfg setup.py
+	@echo "installing tfsono and Snakemake into $(VENV) (once)"
+	@$(INSTALL) --editable ".[workflow]" || { echo 'error: $(OFFLINE)' >&2; exit 1; }
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg setup.py

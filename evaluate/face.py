@@ -20,11 +20,10 @@ from tfsono.config import evaluation_parser
 from tfsono.configs.face import FACE, LANDMARKS, MIRRORED
 from tfsono.errors import run_command
 from tfsono.files import make_folder, safe_name
+from tfsono.reproduction.face import PAPER
 from tfsono.surroundings import parsed
 
 UNNAMED = ("seed",)  # fields in which runs of one row may differ
-NAMES = {"rpn": "RPN", "ig_rpn": "I-RPN", "ssd": "SSD", "ig_ssd": "I-SSD", "faster_rcnn": "Faster R-CNN",
-         "heatmap": "Heatmap"}
 WITH_PRIOR = {"RPN": "G-RPN", "I-RPN": "IG-RPN", "SSD": "G-SSD", "I-SSD": "IG-SSD"}  # Tables 1 and 2
 BOXED = ("RPN", "IG-RPN")  # Fig. 4
 TIMED, WARM_UP = 20, 2  # calls
@@ -34,12 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parsed(evaluation_parser(FACE, __doc__, "landmarks"), argv)
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.face_tables import face_tables, in_order
+    from tfsono.report.orderings import orderings_tables
 
     with opened(arguments, FACE, ("landmarks",)) as evaluation:
         groups = groups_of(evaluation)
         rows, landmarks = in_order(evaluation.rows(groups, measure)), tuple(evaluation.cache.landmarks)
         tables = face_tables(rows, detections_of(evaluation, groups, rows), landmarks, landmarks == LANDMARKS)
-        written = evaluation.write_tables(rows, tables, ("table", "flaws"))
+        tables |= orderings_tables(rows, PAPER.orderings)
+        written = evaluation.write_tables(rows, tables, ("table", "flaws", "orderings"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks with their boxes")
 
 
@@ -57,7 +58,7 @@ def methods_of(runs) -> list[str]:
     """A row's name for each run without the prior: the paper's, and how it differs from others of that name."""
     from tfsono.evaluation.methods import method_names, paper_names
 
-    return paper_names(runs, method_names([run.settings for run in runs], [""] * len(runs), UNNAMED), NAMES)
+    return paper_names(runs, method_names([run.settings for run in runs], [""] * len(runs), UNNAMED), PAPER.names)
 
 
 def name_with_prior(method: str) -> str:
@@ -68,7 +69,7 @@ def name_with_prior(method: str) -> str:
 
 def has_prior(run) -> bool:
     """Whether a run is measured with the graph prior too: one-stage networks, as in the paper."""
-    return run.config.use_prior and NAMES.get(run.settings.variant) in WITH_PRIOR
+    return run.config.use_prior and PAPER.names.get(run.settings.variant) in WITH_PRIOR
 
 
 def measure(evaluation, group) -> list[dict]:

@@ -19,11 +19,10 @@ from tfsono.config import add_empty_is, evaluation_parser
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
+from tfsono.reproduction.femur import PAPER
 from tfsono.surroundings import parsed
 
 UNNAMED = ("seed", "roi_run", "start_from")  # fields in which runs of one row may differ
-NAMES = {"unet_roi": "Unet-ROI", "unet_s": "Unet-S", "unet_l": "Unet-L", "brn": "BRN", "brnd": "BRND",
-         "brndc": "BRNDC", "brndc_d": "BRNDC-D"}
 SHOWN = 6  # cases of Fig. 5
 
 
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
         tables = tables_of(evaluation, rows, arguments.empty_is)
         written = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order", "calibration",
-                                                         "spread"))
+                                                         "spread", "orderings"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "masks, landmarks")
 
 
@@ -69,17 +68,19 @@ def methods_of(runs, region: str) -> list[str]:
 
     regions = ["" if run.config.network == "unet_roi" or run.config.roi_run and region == "found" else
                "in reference boxes" for run in runs]
-    return paper_names(runs, method_names([run.settings for run in runs], regions, UNNAMED), NAMES)
+    return paper_names(runs, method_names([run.settings for run in runs], regions, UNNAMED), PAPER.names)
 
 
 def tables_of(evaluation, rows: list[dict], empty_is: str) -> dict:
     """Tables 1 and 2 with what they rest on, and the calibration of the landmarks' confidence."""
     from tfsono.report.calibration import calibration_tables
     from tfsono.report.femur_tables import femur_tables
+    from tfsono.report.orderings import orderings_tables
     from tfsono.report.rows import by_method
 
     landmarks = tuple(evaluation.cache.landmarks)
-    return femur_tables(rows, landmarks, empty_is) | calibration_tables(by_method(rows), landmarks)
+    return (femur_tables(rows, landmarks, empty_is) | calibration_tables(by_method(rows), landmarks)
+            | orderings_tables(rows, PAPER.orderings))
 
 
 def measure(evaluation, group, empty_is: str) -> list[dict]:

@@ -19,6 +19,7 @@ from tfsono.config import evaluation_parser
 from tfsono.configs.head import HEAD
 from tfsono.errors import UserError, printable, run_command
 from tfsono.files import safe_name, write_bytes
+from tfsono.reproduction.head import PAPER
 from tfsono.structure import check_structure
 from tfsono.surroundings import parsed
 
@@ -34,12 +35,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
     from tfsono.report.head_tables import head_tables
+    from tfsono.report.orderings import orderings_tables
 
     with opened(arguments, HEAD) as evaluation:
         heads, groups = check(evaluation, arguments.samples), groups_of(evaluation)
         rows = evaluation.rows(groups, lambda _, group: measure(evaluation, group, heads, arguments.samples))
-        tables = evaluation.write_tables(rows, head_tables(rows, label_floors(heads, evaluation.runs[0])),
-                                         ("segmentation", "landmarks", "measurements", "label_floor"))
+        tables = head_tables(rows, label_floors(heads, evaluation.runs[0])) | orderings_tables(rows, PAPER.orderings)
+        tables = evaluation.write_tables(rows, tables, ("segmentation", "landmarks", "measurements", "label_floor",
+                                                        "orderings"))
         evaluation.write_page(groups, tables, figures(evaluation, rows, heads), "masks",
                               lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
 

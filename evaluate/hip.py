@@ -17,6 +17,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
 from tfsono.config import add_empty_is, add_speed, evaluation_parser
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
+from tfsono.reproduction.hip import PAPER
 from tfsono.surroundings import parsed
 
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         groups = groups_of(evaluation)
         rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is, options=options))
         tables = tables_of(evaluation, rows, arguments.empty_is)
-        written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced"))
+        written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced", "orderings"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "masks", partial(notes_of, options=options))
 
 
@@ -75,8 +76,10 @@ def tables_of(evaluation, rows: list[dict], empty_is: str) -> dict:
     """Tables 1 and 2, and the masks that are displaced."""
     from tfsono.evaluation.displaced import displaced_tables
     from tfsono.report.hip_tables import hip_tables
+    from tfsono.report.orderings import orderings_tables
 
-    return hip_tables(rows, tuple(evaluation.cache.labels), empty_is) | displaced_tables(rows)
+    tables = hip_tables(rows, tuple(evaluation.cache.labels), empty_is)
+    return tables | displaced_tables(rows) | orderings_tables(rows, PAPER.orderings)
 
 
 def measure(evaluation, group, empty_is: str, options) -> list[dict]:

@@ -20,11 +20,10 @@ from tfsono.config import evaluation_parser
 from tfsono.configs.pose import LANDMARKS, MIRRORED, POSE, ROBUST, SEGMENTS
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
+from tfsono.reproduction.pose import PAPER
 from tfsono.surroundings import parsed
 
 UNNAMED = ("seed", "start_from", "finder_run")  # fields in which runs of one row may differ
-NAMES = {"land_r4": "Land-R4", "land_gcp": "LandGCP", "rnn_r4": "RNN-R4", "rnn_gcp": "RNNGCP", "gan_r4": "GAN-R4",
-         "gan_gcp": "GANGCP", "finder": "Finder", "land_canonical": "Land, canonical"}
 COLOURS = {"Land": "#0072b2", "RNN": "#5f6673", "GAN": "#d55e00", "SSL": "#009e73"}
 CURVES = tuple(LANDMARKS[number - 1] for number in (4, 6, 10, 12, 14))  # Fig. 5: the text's five
 SKELETONS = ("Land-R4", "LandGCP", "SSLGCP")  # Fig. 6, after the reference
@@ -43,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         groups = groups_of(evaluation, arguments.refine)
         rows = in_order(evaluation.rows(groups, measure))
         written = evaluation.write_tables(rows, tables_of(evaluation, rows), ("table", "flaws", "calibration", "spread",
-                                                                              "refinement"))
+                                                                              "refinement", "orderings"))
         evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks")
 
 
@@ -74,7 +73,7 @@ def methods_of(runs) -> list[str]:
     started = {run.settings.variant: set() for run in runs}
     for run in runs:
         started[run.settings.variant].add(bool(run.config.start_from))
-    names = paper_names(runs, method_names([run.settings for run in runs], [""] * len(runs), UNNAMED), NAMES)
+    names = paper_names(runs, method_names([run.settings for run in runs], [""] * len(runs), UNNAMED), PAPER.names)
     one_stage = [run.config.method == "rnn" and not run.config.start_from and len(started[run.settings.variant]) > 1
                  for run in runs]
     return [f"{name}, in one stage" if alone else name for name, alone in zip(names, one_stage, strict=True)]
@@ -88,12 +87,14 @@ def refined_name(method: str) -> str:
 def tables_of(evaluation, rows: list[dict]) -> dict:
     """Tables 1 and 2 with what they rest on, and the calibration of the landmarks' confidence."""
     from tfsono.report.calibration import calibration_tables
+    from tfsono.report.orderings import orderings_tables
     from tfsono.report.pose_tables import pose_tables
     from tfsono.report.rows import by_method
 
     landmarks = evaluation.cache.landmarks
-    return pose_tables(rows, landmarks, SEGMENTS, limit_mm=evaluation.runs[0].config.auc_limit_mm,
-                       papers=tuple(landmarks) == LANDMARKS) | calibration_tables(by_method(rows), landmarks)
+    tables = pose_tables(rows, landmarks, SEGMENTS, limit_mm=evaluation.runs[0].config.auc_limit_mm,
+                         papers=tuple(landmarks) == LANDMARKS)
+    return tables | calibration_tables(by_method(rows), landmarks) | orderings_tables(rows, PAPER.orderings)
 
 
 def measure(evaluation, group) -> list[dict]:

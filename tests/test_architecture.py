@@ -19,10 +19,10 @@ SCRIPTS = ("train", "evaluate", "benchmarks", "workflow")
 # Imports go down only, or stay in one package: a folder or file directly under tfsono/, or a folder of scripts.
 LAYERS = (
     ("errors", "__init__"),
-    ("files", "progress", "sides", "structure", "surroundings"),
+    ("files", "parts", "progress", "sides", "structure", "surroundings"),
     ("locks", "config", "hdf5"),
-    ("configs", "geometry"),
-    ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d"),
+    ("configs", "geometry", "merge"),
+    ("layers", "losses", "augment", "augment_2d", "contrast", "metrics", "volumes", "c3d", "reproduction"),
     ("data", "phantoms", "models", "report", "manifest"),
     ("training",),
     ("audit", "inference", "evaluation"),
@@ -41,13 +41,14 @@ LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for packag
 NO_TENSORFLOW = (
     "errors", "files", "locks", "hdf5", "progress", "sides", "structure", "surroundings", "config", "__init__",
     "configs", "geometry", "layers", "losses", "models", "metrics", "volumes", "phantoms", "report", "c3d",
+    "reproduction",
 )
 # Exceptions: one operation that Keras lacks on TensorFlow (other backends take Keras's), and TensorFlow checkpoints.
 MAY_IMPORT_TENSORFLOW = ("tfsono.layers.batch_normalization", "tfsono.c3d.checkpoint")
 NO_KERAS = ("errors", "files", "locks", "hdf5", "progress", "sides", "structure", "surroundings", "config",
-            "__init__", "configs", "metrics", "volumes", "phantoms", "report")
+            "__init__", "configs", "metrics", "volumes", "phantoms", "report", "reproduction")
 STANDARD_LIBRARY_ONLY = ("errors", "files", "locks", "progress", "sides", "structure", "surroundings", "config",
-                         "__init__", "configs")
+                         "__init__", "configs", "reproduction")
 # Files that run code when they are loaded.
 UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "registry")
@@ -297,7 +298,7 @@ def banned_names(root: Path) -> list[str]:
 
 # A folder of one user's machine, at the start of a path.
 MACHINE_PATH = re.compile(r"(?<![\w.~/$}-])/(?:home|root|Users|work|workspace|scratch|mnt|private)/\w")
-TEXT_FILES = ("*.py", "*.md", "*.cfg", "Makefile", "Dockerfile", ".ci/run")
+TEXT_FILES = ("*.py", "*.md", "*.cfg", "*.sh", "*.sbatch", "*.yaml", "Makefile", "Dockerfile", "Snakefile", ".ci/run")
 SKIPPED = (".git", ".venv", "build", "runs")
 
 

@@ -71,7 +71,7 @@ def test_an_output_folder_that_another_evaluation_writes_is_refused(tmp_path, mo
     monkeypatch.setattr(evaluation, "Cache", lambda path, system: contextlib.nullcontext("cache"))
     monkeypatch.setattr(evaluation, "check_comparable", lambda *words: None)
     arguments = SimpleNamespace(runs=["a"], data="x.h5", out=str(tmp_path / "out"), weights="auto", ensemble=False,
-                                set=[], as_trained=False, json=False)
+                                part=None, set=[], as_trained=False, json=False)
     with locked(arguments.out), pytest.raises(UserError, match="is being written"):
         with evaluation.opened(arguments, SimpleNamespace(system="hip")):
             pass

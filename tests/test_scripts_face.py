@@ -104,6 +104,7 @@ def test_tables_have_the_papers_rows_beside_ours(results):
         (balance, prior, method) for method in ("SSD", "RPN") for prior in ("–", "yes") for balance in ("–", "yes")]
     assert [row["d-mean mm"] for row in first if (row["Method"], row["Source"]) == ("IG-RPN", "paper")] == ["4.38"]
     assert (results / "average_precision.md").is_file() and (results / "differences.csv").is_file()
+    assert "IG-RPN < RPN" in (results / "orderings.csv").read_text(encoding="utf-8")
 
 
 def test_rows_figures_and_landmarks(results):

@@ -25,6 +25,7 @@ from tfsono.data.heads import (
 from tfsono.errors import UserError
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.geometry.head_labels import DEFAULT_ORDER
+from tfsono.merge import merge
 from tfsono.training.fit import Recorder
 from tfsono.training.record import record_files
 from tfsono.training.run import read_history, read_run
@@ -360,3 +361,16 @@ def test_runs_that_cannot_be_compared(place):
     with pytest.raises(UserError, match="found no such file or folder"):
         evaluate(place, ("nowhere",), "bad")
     assert not (place / "bad").exists()
+
+
+def test_parts_of_an_evaluation_give_the_tables_of_one_process(place, tmp_path):
+    names, out = ["unet"], tmp_path / "out"
+    evaluate(place, names, tmp_path / "one", "--samples", "0")
+    for number in (2, 1):
+        evaluate(place, names, out, "--samples", "0", "--part", f"{number}/2")
+    assert not (out / "cases.csv").exists() and not (out / "report.html").exists(), "no tables of a part"
+    assert merge(out)[1] == []
+    evaluate(place, names, out, "--samples", "0")
+    written = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    assert {path for path in written if (out / path).read_bytes() != (tmp_path / "one" / path).read_bytes()} == set()
+    assert not list((out / "part_1_of_2").glob("*.md"))

@@ -13,6 +13,7 @@ from tfsono.config import Parser, add_config_arguments, add_json, add_speed, cho
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, end_at_once, run_command
 from tfsono.locks import locked
+from tfsono.parts import HELP, part_of
 from tfsono.progress import json_lines
 from tfsono.surroundings import own_settings, prepare_tensorflow, quiet_stderr
 from tfsono.systems import NAMES, system
@@ -34,7 +35,8 @@ def run(argv: list[str]) -> int | None:
     parser = Parser(prog="tfsono", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="of tfsono, TensorFlow and Keras")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_phantom, _add_audit, _add_cache, _add_scripts, _add_export, _add_predict, _add_doctor, _add_demo):
+    for add in (_add_phantom, _add_audit, _add_cache, _add_scripts, _add_export, _add_predict, _add_merge,
+                _add_doctor, _add_demo):
         add(commands)
     arguments = parser.parse_args(by_current_names(argv))
     return arguments.run(arguments)
@@ -232,6 +234,7 @@ def _add_predict(commands) -> None:
     parser.add_argument("source", help="a run folder, or an exported model")
     parser.add_argument("inputs", nargs="+", help="volumes or images, DICOM folders, or folders of these")
     parser.add_argument("--out", required=True, help="output folder")
+    parser.add_argument("--part", type=part_of, default=None, metavar="I/N", help=HELP)
     parser.add_argument("--overwrite", action="store_true",
                         help="process inputs again even if this model has already processed them")
     add_speed(parser)
@@ -267,7 +270,25 @@ def _predict(arguments) -> int:
         precision=arguments.precision, memory_gb=arguments.memory_gb)
     with json_lines(arguments.json) as on_case:
         return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
-                       absolute_paths=arguments.absolute_paths, on_case=on_case)
+                       absolute_paths=arguments.absolute_paths, on_case=on_case, part=arguments.part)
+
+
+def _add_merge(commands) -> None:
+    parser = commands.add_parser("merge", help="join what `predict` or `evaluate` wrote with --part")
+    parser.add_argument("folder", metavar="OUT", help="their --out, with the folders part_I_of_N")
+    parser.set_defaults(run=_merge)
+
+
+def _merge(arguments) -> int:
+    from tfsono.data.names import some
+    from tfsono.merge import merge
+
+    count, missing = merge(arguments.folder)
+    print(f"{arguments.folder}: merged {count} cases")
+    if missing:
+        print(f"{len(missing)} of them have no prediction, as the log of their part says: {some(missing)}",
+              file=sys.stderr)
+    return 2 if missing else 0
 
 
 def _add_doctor(commands) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tfsono.errors import UserError, printable
 from tfsono.files import LONGEST_NAME, RESERVED, check_label, read_json, safe_name, write_text
+from tfsono.parts import HELP, part_of
 from tfsono.structure import check_structure, shown
 
 LAST_WITH_THEM = "an earlier tfsono 0.1.0"  # the version that still had the fields in `Choices.removed`
@@ -312,6 +313,7 @@ def evaluation_parser(choices: Choices, description: str, kept: str) -> Parser:
     parser.add_argument("--data", required=True, help="cache with the test cases of the runs")
     parser.add_argument("--runs", required=True, nargs="+", help=f"run folders of train/{choices.system}.py")
     parser.add_argument("--out", required=True, help=f"folder for tables, figures, {kept} and the page")
+    parser.add_argument("--part", type=part_of, default=None, metavar="I/N", help=HELP)
     parser.add_argument("--weights", default="auto", choices=("auto", "best", "last"),
                         help="auto: the best if the run had validation cases, else the last")
     parser.add_argument("--ensemble", action="store_true",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from tfsono.evaluation.ensembles import Group, groups_of
 from tfsono.evaluation.measured import measured, predictions_folder
 from tfsono.files import make_folder, safe_name
 from tfsono.locks import locked
+from tfsono.merge import part_recorded
+from tfsono.parts import Part
 from tfsono.progress import json_lines
 from tfsono.report.page import Figure, write_evaluation_page
 from tfsono.report.plots import history_figure
@@ -24,6 +27,10 @@ from tfsono.training.run import Run, read_history, read_run
 from tfsono.training.start import initialisation_of
 
 Rows = list[dict]
+
+
+class PartMeasured(Exception):
+    """A part of the cases is measured: no tables yet."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Evaluation:
       weights: which of each run are measured: `best`, `last` or `auto`.
       ensemble: whether ensembles of runs are measured too.
       on_row: takes each row of cases.csv, for `--json`.
+      part: of the test cases, which alone are measured; None: all of them, and then tables and page.
     """
 
     runs: list[Run]
@@ -45,6 +53,7 @@ class Evaluation:
     weights: str
     ensemble: bool
     on_row: Callable[[Mapping], None] = lambda row: None
+    part: Part | None = None
 
     def groups(self, methods: Sequence[str], kinds: Sequence[str] = ()) -> list[Group]:
         """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`."""
@@ -67,12 +76,26 @@ class Evaluation:
     def measured(self, group: Group, folder: Path, open_measure: Callable[[], Callable[[str], Rows]],
                  summary: Callable[[Rows], str], names: Sequence[str] | None = None) -> Rows:
         """The rows of every test case, those of an earlier call read back; see `tfsono.evaluation.measured`."""
-        return measured(folder, group.first.split["test"] if names is None else names, open_measure, summary)
+        names = group.first.split["test"] if names is None else names
+        return measured(folder, self.part.share(names) if self.part else names, open_measure, summary)
 
     def rows(self, groups: Sequence[Group], measure: Callable[[Evaluation, Group], Rows]) -> Rows:
-        """The rows of all groups; a group's method is the row's, unless `measure` names another."""
-        rows = []
+        """The rows of all groups; a group's method is the row's, unless `measure` names another.
+
+        Raises:
+          PartMeasured: of a part, whose rows are no table; `opened` takes it as the end.
+        """
         make_folder(self.out)  # after all that may refuse
+        if not self.part:
+            return self._rows(groups, measure)
+        cases = self.runs[0].split["test"]
+        print(f"part {self.part.number} of {self.part.of}: {len(self.part.share(cases))} of {len(cases)} cases")
+        with part_recorded(self.out, self.part, cases):
+            self._rows(groups, measure)
+        raise PartMeasured
+
+    def _rows(self, groups: Sequence[Group], measure: Callable[[Evaluation, Group], Rows]) -> Rows:
+        rows = []
         for group in groups:
             print(f"{', '.join(str(run.folder) for run in group.runs)}: {group.method}")
             rows += [{"method": group.method, **row} for row in measure(self, group)]
@@ -134,8 +157,14 @@ def opened(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str]
     runs = with_values_set([read_run(folder, choices) for folder in arguments.runs], arguments)
     with Cache(arguments.data, choices.system) as cache:
         check_comparable(runs, cache, kinds, arguments.weights)
-        with locked(arguments.out) as out, json_lines(arguments.json) as on_row:
-            yield Evaluation(runs, cache, out, weights=arguments.weights, ensemble=arguments.ensemble, on_row=on_row)
+        part = arguments.part
+        folder = Path(arguments.out) / part.folder if part else arguments.out
+        with locked(folder) as out, json_lines(arguments.json) as on_row, contextlib.suppress(PartMeasured):
+            yield Evaluation(runs, cache, out, weights=arguments.weights, ensemble=arguments.ensemble, on_row=on_row,
+                             part=part)
+        if part:
+            print(f"wrote {folder}; once all parts have ended: tfsono merge {shlex.quote(str(arguments.out))}, then "
+                  "the same command without --part for tables and page")
 
 
 def with_values_set(runs: list[Run], arguments: argparse.Namespace) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,13 +17,12 @@ from tfsono.errors import UserError, clear_line, is_users, printable, reason_of
 from tfsono.export import sha256
 from tfsono.files import check_names, read_json, write_text
 from tfsono.locks import locked
+from tfsono.merge import BEGUN, RECORD, part_recorded
+from tfsono.parts import Part
 from tfsono.predict.inputs import find_inputs, place_of, resolved, unique_names
 from tfsono.predict.tables import Tables
 from tfsono.progress import Countdown, say, show
 from tfsono.structure import check_structure
-
-RECORD = "predictions.json"  # file and model of each case, so that a rerun can skip it
-BEGUN = {"state": "begun"}  # in the record: of a case whose files may exist, but not yet its row
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Predictor(Protocol):
 
 def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], inputs: Sequence[str | os.PathLike],
                 out_dir: str | os.PathLike, overwrite: bool = False, absolute_paths: bool = False,
-                on_case: Callable[[Mapping], None] = lambda case: None) -> int:
+                on_case: Callable[[Mapping], None] = lambda case: None, part: Part | None = None) -> int:
     """Predicts every input; one that fails is reported in one line, and the others are still predicted.
 
     An output folder with earlier predictions is extended: rows of other files stay, rows of the same file
@@ -70,6 +70,7 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
       overwrite: predict again what the same model has predicted already.
       absolute_paths: write the whole paths of the inputs into tables and record, and not their names alone.
       on_case: takes the object of each case for `--json`; docs/commands.md has its fields.
+      part: of the inputs, whose predictions go to a folder of its own; None: all inputs.
 
     Returns:
       The exit status: 0, or 2 if any input failed.
@@ -81,11 +82,17 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"--out {out_dir}: must be a folder; found a file")
     paths = find_inputs(inputs, out_dir, outputs.what, outputs.is_input)
-    with locked(out_dir):  # before its tables are read, as they are written whole
+    out_dir = out_dir / part.folder if part else out_dir
+    with locked(out_dir), contextlib.ExitStack() as recorded:  # before its tables are read: they are written whole
         tables = Tables(out_dir, outputs.tables, absolute_paths)
-        names = unique_names(paths, places(out_dir / RECORD, tables), outputs.name_of)
-        folder = _Folder(out_dir, tables, outputs, open_predictor())
-        failed = _predict_each(folder, paths, names, overwrite=overwrite, on_case=on_case)
+        names = unique_names(paths, places(out_dir / RECORD, tables), outputs.name_of)  # of all parts' inputs
+        if part:
+            print(f"part {part.number} of {part.of}: {len(part.share(paths))} of {len(paths)} {outputs.what}s")
+            every, paths, names = names, part.share(paths), part.share(names)
+        folder = _Folder(out_dir, tables, outputs, open_predictor()) if paths else None
+        if part:
+            recorded.enter_context(part_recorded(out_dir, part, every))
+        failed = _predict_each(folder, paths, names, overwrite=overwrite, on_case=on_case) if folder else 0
     if 0 < failed < len(paths):
         print(f"{failed} of {len(paths)} failed; the others are in {out_dir}", file=sys.stderr)
     return 2 if failed else 0

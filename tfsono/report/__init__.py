@@ -13,6 +13,7 @@
     landmark_tables   landmarks in columns, our rows beside the paper's
     hip_tables, femur_tables, pose_tables, face_tables, head_tables   the tables of each system
     calibration  whether the probabilities of landmarks are true, and an ensemble's spreads
+    orderings   whether the orderings of a paper hold
     refinement  when the refinement of `pose` helps
 
 No module here loads TensorFlow. Masks and volumes are `[x, y, z]` with spacings in millimetres; figures name the

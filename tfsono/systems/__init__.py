@@ -15,6 +15,7 @@ the functions. The module of a system has
     TOGETHER        how an ensemble is formed: of `networks`, as one network of several runs, or of `predictions`,
                     each model on its own, be it a run or an export
     DEMO            arguments of the demo
+    PAPER           the runs, evaluations and orderings of the paper (`tfsono.reproduction`)
     outputs()       the files of a prediction
     load_runs(...)  run folders -> the runs and one module; module_of: of runs that are read
     check_together  refuses runs that cannot form an ensemble

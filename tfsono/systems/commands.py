@@ -15,6 +15,7 @@ from tfsono.doctor import BFLOAT16, probe_cpu_flags
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, load_exported
 from tfsono.files import check_names, read_json
+from tfsono.parts import Part
 from tfsono.predict.inputs import find_inputs, resolved, unique_names
 from tfsono.predict.loop import predict_all
 from tfsono.predict.pixel_sizes import check_pixel_sizes
@@ -30,7 +31,7 @@ OF_A_RUN = {"tiling": "is fixed at the export", "memory_gb": "is fixed at the ex
 
 def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_dir: str | os.PathLike,
             options: Options = Options(), overwrite: bool = False, absolute_paths: bool = False,
-            on_case: Callable[[Mapping], None] = lambda case: None) -> int:
+            on_case: Callable[[Mapping], None] = lambda case: None, part: Part | None = None) -> int:
     """Predicts every input with the model of a run folder or of an exported folder; see `loop.predict_all`.
 
     Raises:
@@ -53,7 +54,7 @@ def predict(source: str | os.PathLike, inputs: Sequence[str | os.PathLike], out_
         return predictor
 
     return predict_all(outputs, opened, inputs, out_dir, overwrite=overwrite, absolute_paths=absolute_paths,
-                       on_case=on_case)
+                       on_case=on_case, part=part)
 
 
 def predict_file(source: str | os.PathLike, path: str | os.PathLike, options: Options = Options()) -> Prediction:

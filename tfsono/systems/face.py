@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tfsono.configs.face import FACE, FaceConfig
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction import face as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 CHOICES = FACE
+PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ("candidates",)
 TOGETHER = "networks"

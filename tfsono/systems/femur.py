@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction import femur as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import (
     array,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 CHOICES = FEMUR
+PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ()
 TOGETHER = "networks"

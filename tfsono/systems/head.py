@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction import head as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described
 from tfsono.systems.runs import check_agree, networks_of, read_runs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 CHOICES = HEAD
+PAPER = reproduction.PAPER
 TAKES = "images"
 OPTIONS = ("pixel_size_mm", "samples")
 TOGETHER = "predictions"  # to measure their spread

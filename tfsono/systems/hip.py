@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction import hip as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import described, labels_of, mask_output, mask_postprocessing, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs, with_precision
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 CHOICES = HIP
+PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ("tiling", "memory_gb")
 TOGETHER = "networks"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tfsono.configs.pose import MIDLINE, MIRRORED, POSE, ROBUST, SEGMENTS, PoseConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
+from tfsono.reproduction import pose as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import confidence_entry, described, landmark_outputs, volume_input
 from tfsono.systems.runs import check_agree, check_first, copy_of, has_copy, keep_copy, networks_of, read_runs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 CHOICES = POSE
+PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ("refine",)
 TOGETHER = "networks"

@@ -75,16 +75,14 @@ def has_prior(run) -> bool:
 
 def measure(evaluation, group) -> list[dict]:
     """Rows per test case, without the prior and with it; those of an earlier call are read back."""
-    from tfsono.inference.face import FaceModule
     from tfsono.inference.face_prior import PRIOR
-    from tfsono.systems.face import module_of
+    from tfsono.systems.face import measured_module
 
     prior = has_prior(group.first)
     folder = evaluation.folder(group, [group.first.folder / PRIOR] if prior else [])
 
     def open_measure():
-        module = module_of(group.runs, evaluation.weights)
-        module = module if prior else FaceModule(module.reader)
+        module = measured_module(group.runs, evaluation.weights, with_prior=prior)
         times = times_ms(module, evaluation.cache.read(group.first.split["test"][0]))
         return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, times)
 

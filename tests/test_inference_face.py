@@ -40,7 +40,7 @@ def network_of(logits, offsets=None):
 
 
 def reader(network, **values):
-    plain = FaceReader(network, 4, (), 2, (STRIDE,), SIDES, (1.0, 1.0), 0.3, 4, 2, 0.05)
+    plain = FaceReader(network, 4, (), 2, (STRIDE,), SIDES, (1.0, 1.0), 0.3, 4, 2, 0.05)  # suppression at an IoU of 0.3
     return dataclasses.replace(plain, **values)
 
 
@@ -70,6 +70,24 @@ def test_the_best_box_and_the_second_after_suppression():
     sure = np.exp([12.0, 10.0]) / (np.exp([12.0, 10.0]) + np.exp(8) + 1)
     np.testing.assert_allclose(prediction["candidate_scores"][0], [*sure, 0, 0], rtol=1e-5)
     assert np.isnan(prediction["candidate_boxes_vox"][0, 2:]).all() and prediction["chosen"].tolist() == [0, 0]
+
+
+def test_a_candidate_is_the_mean_of_the_boxes_that_overlap_it():
+    """By their scores; not those below the lowest one, nor those that overlap it less, nor of another landmark."""
+    volume, boxes, logits = scene()
+    middle = (5.5, 9.5, 13.5)
+    first, other, low, far = (nearest(boxes, centre, sides) for centre, sides in (
+        (middle, (6, 6, 6)), (middle, (6, 9, 6)), (middle, (9, 6, 6)), ((9.5, 9.5, 13.5), (6, 6, 6))))
+    for place, logit in ((first, 12.0), (other, 11.0), (low, 4.0), (far, 11.5)):
+        logits[place, 1] = logit
+    logits[other, 2] = 10.5
+    module = FaceModule(reader(network_of(logits), merged_above=0.5))
+    prediction = {key: value.numpy() for key, value in module(volume, ONE).items()}
+    scores = np.exp(logits[[first, other]]) / np.exp(logits[[first, other]]).sum(axis=1, keepdims=True)
+    expected = (scores[:, 1:2] * boxes[[first, other]]).sum(axis=0) / scores[:, 1].sum()
+    np.testing.assert_allclose(prediction["boxes_vox"][0], expected, atol=1e-4)
+    np.testing.assert_allclose(prediction["boxes_vox"][1], boxes[other], atol=1e-4)
+    np.testing.assert_allclose(prediction["scores"], [scores[0, 1], scores[1, 2]], rtol=1e-5)
 
 
 def test_a_landmark_without_a_candidate_is_missing():

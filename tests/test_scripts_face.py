@@ -127,8 +127,8 @@ def test_a_stopped_evaluation_resumes(place, results, capsys):
 def test_runs_are_measured_together(place):
     evaluation().main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in ("ig_rpn", "rpn", "heatmap")), "--out", str(place / "together"),
-        "--ensemble", "--set", "prior_weight=0.3"])
-    rows, words = rows_of(place / "together" / "cases.csv"), "prior_weight 0.3"
+        "--ensemble", "--set", "prior_weight=0.3", "prior_noise_mm=2"])
+    rows, words = rows_of(place / "together" / "cases.csv"), "prior_weight 0.3, prior_noise_mm 2.0"
     assert {row["method"] for row in rows if row["members"] == "2"} == {
         f"all 2 of rpn with {words} together{prior}" for prior in ("", " with the prior")}
     assert {row["method"] for row in rows if row["members"] == "1"} >= {
@@ -137,7 +137,8 @@ def test_runs_are_measured_together(place):
 
 @pytest.fixture(scope="module")
 def exported(place):
-    tfsono(["export", str(place / "runs" / "ig_rpn"), str(place / "saved_model")])
+    tfsono(["export", str(place / "runs" / "ig_rpn"), str(place / "saved_model"), "--set",
+            "prior_in_prediction=always"])
     return place / "saved_model"
 
 
@@ -160,6 +161,7 @@ def test_every_network_exports_and_predicts(place, name):
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["landmarks"] == list(LANDMARKS) and manifest["network"]["prior"] is True
+    assert manifest["postprocessing"]["prior_because"] == "prior_in_prediction is always"
     prediction = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
     assert set(prediction) == set(manifest["output"])
     for name, value in prediction.items():
@@ -183,5 +185,9 @@ def test_more_candidates_than_there_are_is_refused(place, exported):
     for source in (exported, place / "runs" / "ig_rpn"):
         with pytest.raises(UserError, match="expected 1 to 3"):
             tfsono(["predict", str(source), volume, "--candidates", "9", "--out", str(place / "no")])
+    with pytest.raises(UserError, match="--set: is fixed at the export"):
+        check_options(exported, sources.Options(set=("prior_weight=1",)))
+    with pytest.raises(UserError, match="--set: expected FIELD=VALUE"):
+        tfsono(["predict", str(place / "runs" / "ig_rpn"), volume, "--set", "widths=3", "--out", str(place / "no")])
     with pytest.raises(UserError, match="only for a model of hip"):
         check_options(place / "runs" / "ig_rpn", sources.Options(tiling="fast"))

@@ -13,6 +13,7 @@ paper.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # run as a file of a checkout, and not by `tfsono train`
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.face import build
+    from tfsono.systems.face import keep_prior_choice
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
@@ -40,6 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         run = start.open_run(split, report, excluded)
         keep(prior, run)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        keep_prior_choice(run, start.cache)
 
 
 def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
@@ -52,6 +55,8 @@ def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
                              augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,
                              seed=config.seed, flips=config.flips, exchanged=exchanged)
     sources, excluded = whole_sources(cache, names, sampling)
+    sources = [replace(source, points_vox=as_read(source.name, source.points_vox, source.spacing_mm, config))
+               for source in sources]
     if not config.boxes:
         return lambda steps: whole_dataset(cache.path, "face", sources, sampling, steps), excluded
     boxes = BoxSampling(sides=config.sides, strides=config.strides, anchor_sides=config.anchor_sides,
@@ -59,6 +64,18 @@ def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
                         most_positives=config.max_positives, negatives_per_positive=config.negatives_per_positive)
     return lambda steps: box_dataset(path=cache.path, system="face", sources=sources, sampling=sampling, boxes=boxes,
                                      steps=steps), excluded
+
+
+def as_read(name: str, points_vox, spacing_mm, config: FaceConfig):
+    """The landmarks [K, 3] of a case as a reader would mark them: with noise of its own, the same in every epoch."""
+    import zlib
+
+    import numpy as np
+
+    if points_vox is None or not config.reader_noise_mm:
+        return points_vox
+    random = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
+    return points_vox + random.normal(0, config.reader_noise_mm, points_vox.shape) / spacing_mm
 
 
 def initialise(network, config: FaceConfig, run_dir: Path) -> str:
@@ -74,7 +91,8 @@ def graph_prior(cache, config: FaceConfig, names: list[str]):
 
     if not (config.boxes and config.use_prior):
         return None
-    poses = ((name, cache.points_vox(name), cache.spacing_mm(name)) for name in names)
+    poses = ((name, as_read(name, cache.points_vox(name), cache.spacing_mm(name), config), cache.spacing_mm(name))
+             for name in names)
     return prior_of(poses, config.landmark_names, config.candidates, config.prior_noise_mm)
 
 
@@ -107,7 +125,7 @@ def compiled(network, config: FaceConfig):
                          deviations=config.offset_deviations)
     trainer = DetectionTrainer(network, DetectionSettings(
         strides=config.strides, anchor_sides=config.anchor_sides, regression_weight=config.regression_weight,
-        positive=config.anchor_positive, loss=loss))
+        positive=config.anchor_positive, loss=loss, proposal_deviations=config.final_deviations))
     trainer.compile(adam, jit_compile=False)
     return trainer
 

@@ -43,6 +43,9 @@ class FaceConfig:
     phantom_rotation_degrees: float = ours(180.0, "not stated; largest rotation away from a standard view; 180 makes "
                                                   "all directions equally likely")
 
+    reader_noise_mm: float = ours(0.0, "option for phantoms, whose landmarks are exact: deviation, along each axis, of "
+                                       "noise on those of the training cases")
+
     # Augmentation
     augmentation: str = paper("random", "Sec. 3: rotation and flipping; or versions, or none")
     rotation_degrees: float = paper(25.0, "Sec. 3: between -25 and 25; about a random axis")
@@ -78,8 +81,13 @@ class FaceConfig:
 
     # Faster R-CNN
     proposals: int = ours(128, "not stated; per volume")
-    proposal_nms_iou_threshold: float = ours(0.7, "Faster R-CNN's; non-maximum suppression of the proposals")
-    proposal_pool: int = ours(2000, "Faster R-CNN's; top-k anchors before the suppression")
+    proposal_nms_iou_threshold: float = ours(0.3, "Faster R-CNN: 0.7, in 2D; in 3D one landmark would fill the "
+                                                  "proposals: with 64 anchors a cell about 400 of an eye are left at "
+                                                  "0.7, and 11 at 0.3")
+    proposal_pool: int = ours(8000, "Faster R-CNN: 12000 in training, 6000 at test; top-k anchors before the "
+                                    "suppression")
+    proposal_deviations: tuple[float, ...] = ours((0.1, 0.2), "Faster R-CNN's; divide the offsets of its second stage; "
+                                                              "() uses offset_deviations")
     roi_side: int = ours(7, "Faster R-CNN's; samples along each axis of a proposal")
     roi_width: int = ours(512, "not stated; of the two fully connected layers")
 
@@ -95,15 +103,19 @@ class FaceConfig:
     precision: str = ours("float32", "option: mixed_bfloat16 or mixed_float16")
 
     # Inference
-    nms_iou_threshold: float = ours(0.3, "not stated; non-maximum suppression within each landmark; 1 suppresses none, "
-                                         "as the text reads")
+    nms_iou_threshold: float = ours(1.0, "not stated; non-maximum suppression within each landmark; 1 suppresses none: "
+                                         "Sec. 2.3 takes \"the first two\" and names none")
+    merge_iou_threshold: float = ours(0.0, "option: a candidate becomes the mean, weighted by the scores, of the "
+                                           "landmark's boxes that overlap it by this IoU; 0 is off")
     clip_boxes: bool = ours(False, "not stated; clip candidates at the volume's border, which moves their centres "
                                    "inward")
     candidates: int = paper(2, "Sec. 2.3: per landmark; the prior chooses among them")
     top_k: int = ours(8, "candidates per landmark in the output, best first; for evaluation and `predict --candidates`")
     score_threshold: float = ours(0.05, "not stated; boxes with a lower score are dropped; a landmark without any is "
                                         "missing")
-    use_prior: bool = paper(True, "Sec. 2.3; in `predict` and `export`; `evaluate` reports both")
+    use_prior: bool = paper(True, "Sec. 2.3; `evaluate` reports both")
+    prior_in_prediction: str = ours("validated", "in `predict` and `export`: where it lowers the error of the run's "
+                                                 "validation cases; or always, as in the paper, or never")
     prior_noise_mm: float = ours(0.0, "paper: fitted on reference landmarks; deviation of noise added to them, as "
                                       "predictions have")
     prior_weight: float = ours(0.0, "paper: Eq. 4, which uses no scores, at 0; above, the prior's weight against the "
@@ -144,6 +156,12 @@ class FaceConfig:
         return (fused, self.stride) if self.method == "ssd" else (fused,)
 
     @property
+    def final_deviations(self) -> tuple[float, ...]:
+        """Of the offsets of the boxes that are predicted: in `faster_rcnn` those of the second stage."""
+        return self.proposal_deviations or self.offset_deviations if self.method == "faster_rcnn" else \
+            self.offset_deviations
+
+    @property
     def boxes(self) -> bool:
         """Whether the network predicts boxes."""
         return self.method != "heatmap"
@@ -181,6 +199,8 @@ def _box_rules(config: FaceConfig):
            "above 0 and not above anchor_positive, which is under 1")
     yield (len(config.offset_deviations) == 2 and min(config.offset_deviations) > 0, "offset_deviations",
            "two positive numbers")
+    yield (len(config.proposal_deviations) in (0, 2) and all(config.proposal_deviations), "proposal_deviations",
+           "two positive numbers or none")
     yield one_of(config, "method", METHODS)
     yield len(config.widths) in (3, 4) and min(config.widths) > 0, "widths", "three or four positive numbers"
     yield one_of(config, "norm_at_test", ("tile", "moving"))
@@ -188,6 +208,8 @@ def _box_rules(config: FaceConfig):
     for name in ("proposal_nms_iou_threshold", "nms_iou_threshold", "norm_momentum"):
         yield 0 < getattr(config, name) <= 1, name, "above 0 and up to 1"
     yield 0 <= config.score_threshold < 1, "score_threshold", "at least 0 and under 1"
+    yield 0 <= config.merge_iou_threshold < 1, "merge_iou_threshold", "at least 0 and under 1"
+    yield one_of(config, "prior_in_prediction", ("validated", "always", "never"))
     yield 0 <= config.hard_negatives <= 1, "hard_negatives", "from 0 to 1"
     yield 1 <= config.candidates <= config.top_k, "candidates", "from 1 to top_k"
     yield config.candidates <= 4, "candidates", "at most 4: the prior tries every combination"
@@ -200,7 +222,7 @@ def _training_rules(config: FaceConfig):
     for name in ("head_width", "max_positives", "negatives_per_positive", "proposals", "roi_side", "roi_width",
                  "heatmap_sigma_mm", "learning_rate", "iterations", "record_every"):
         yield getattr(config, name) > 0, name, "above 0"
-    for name in ("prior_noise_mm", "prior_weight"):
+    for name in ("prior_noise_mm", "prior_weight", "reader_noise_mm"):
         yield getattr(config, name) >= 0, name, "0 or more"
     yield config.regression_weight >= 0 and config.iou_balance_power >= 0, "regression_weight", "0 or more"
     yield (config.steps % config.record_every == 0, "record_every", f"a divisor of all {config.steps} steps")
@@ -219,6 +241,8 @@ PRESETS = {
         "flips": differs(False, "paper: True; with mirror images, left and right take longer to learn"),
         "box_sides": differs((7.0, 12.0, 7.0, 12.0, 12.0), "paper: 14 and 24; the same in millimetres"),
         "anchor_sides": differs((6.5, 8.0, 10.0, 14.0), "paper: 13,16,20,28; the same in millimetres"),
+        "offset_deviations": differs((0.15, 0.3), "paper preset: 1; Xu et al.'s: targets of positives are under 0.3, "
+                                                  "where undivided a short training leaves boxes blunt"),
         "widths": differs((16, 32, 64), "paper preset: 32 to 256; one level less: a cell has the same millimetres"),
         "head_width": differs(32, "paper preset: 256; two CPU cores"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's: small weights grow too slowly here"),
@@ -248,9 +272,10 @@ RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives":
            "proposal_nms": "proposal_nms_iou_threshold", "class_nms": "nms_iou_threshold", "listed": "top_k",
            "lowest_score": "score_threshold"}
 REMOVED = {"jit_compile": False}
-AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "clip_boxes", "top_k", "score_threshold", "use_prior",
-           "prior_weight")
-ADDED = {"outside_factor": 2.0}
+AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "merge_iou_threshold", "clip_boxes", "top_k",
+           "score_threshold", "use_prior", "prior_in_prediction", "prior_noise_mm", "prior_weight")
+ADDED = {"outside_factor": 2.0, "proposal_deviations": (), "merge_iou_threshold": 0.0, "reader_noise_mm": 0.0,
+         "prior_in_prediction": "always"}
 
 FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
                at_test=AT_TEST)

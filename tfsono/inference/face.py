@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors_at, centres_inside
-from tfsono.geometry.boxes import box_centres, clipped, decode, keep_best
+from tfsono.geometry.boxes import box_centres, clipped, decode, keep_best, pairwise_iou
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
 from tfsono.inference.face_prior import FacePrior
 from tfsono.inference.resample import at_spacing, padded
@@ -24,6 +24,7 @@ VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 NAN = float("nan")
 ROUNDING = 1e-4  # of a difference of logits
+SMALLEST = 1e-12  # a denominator
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class FaceReader:
       landmarks: K.
       strides: voxels in a cell of each map with anchors, the finest first.
       anchor_sides: along each axis.
-      deviations: of the offsets.
+      deviations: of the offsets of the predicted boxes.
       highest_iou: of two candidates of a landmark; 1 suppresses none.
+      merged_above: a candidate becomes the mean of the boxes that overlap it by this IoU; 0 leaves it as it is.
       top_k: L, candidates of a landmark in the output.
       chosen_from: the prior chooses among so many of them.
       lowest_score: of a candidate.
@@ -57,6 +59,7 @@ class FaceReader:
     top_k: int
     chosen_from: int
     lowest_score: float
+    merged_above: float = 0.0
     clip_boxes: bool = False
     decode: str = "argmax"
 
@@ -81,6 +84,10 @@ class FaceReader:
         prediction = self.network(image, training=False)
         if "heatmaps" in prediction:
             return self._points(tf.cast(prediction["heatmaps"], tf.float32)[:, :size[0], :size[1], :size[2]])
+        return self.best(*self.detections(prediction, image, size))
+
+    def detections(self, prediction: dict, image, size) -> tuple:
+        """All boxes [N, 6] of the network's prediction that may have a score, and their scores [N, K]."""
         if "proposals" in prediction:
             found = [self._proposed(prediction, size)]
         else:
@@ -89,7 +96,7 @@ class FaceReader:
             parts = (tf.split(prediction[name][0], rows) for name in ("classes", "offsets"))
             found = [self._sure(*part, size) for part in zip(*parts, cells, self.strides, strict=True)]
         boxes, scores = (tf.concat(parts, 0) for parts in zip(*found, strict=True))
-        return self._best(clipped(boxes, size) if self.clip_boxes else boxes, scores)
+        return clipped(boxes, size) if self.clip_boxes else boxes, scores
 
     def _sure(self, logits, offsets, cells, stride: int, size):
         """Boxes and scores of the anchors of a map that may reach the lowest score: thousands, not millions."""
@@ -110,7 +117,7 @@ class FaceReader:
         boxes, scores = decode(offsets, boxes, self.deviations), tf.nn.softmax(logits)[:, 1:]
         return tf.boolean_mask(boxes, valid), tf.boolean_mask(scores, valid)
 
-    def _best(self, boxes, scores):
+    def best(self, boxes, scores) -> tuple:
         """The candidates of each landmark among boxes [N, 6] with scores [N, K]."""
         one = tf.constant([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])  # never chosen; without it there might be no box at all
         boxes = tf.concat([boxes, one], 0)
@@ -120,7 +127,16 @@ class FaceReader:
         kept = [keep_best(boxes, scores[:, landmark], limit, self.top_k) for landmark in range(self.landmarks)]
         places, there = (tf.stack(parts) for parts in zip(*kept, strict=True))
         found = tf.gather(tf.transpose(scores), places, batch_dims=1)
-        return (tf.where(there[..., None], tf.gather(boxes, places), NAN), tf.where(there, found, 0.0))
+        best = tf.gather(boxes, places)
+        if self.merged_above:
+            best = tf.stack([self._merged(best[landmark], boxes, scores[:, landmark])
+                             for landmark in range(self.landmarks)])
+        return tf.where(there[..., None], best, NAN), tf.where(there, found, 0.0)
+
+    def _merged(self, best, boxes, scores):
+        """Each of the candidates [L, 6] as the mean, weighted by the scores, of the boxes [N, 6] that overlap it."""
+        weights = tf.where(pairwise_iou(best, boxes) >= self.merged_above, tf.maximum(scores, 0.0), 0.0)
+        return weights @ boxes / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), SMALLEST)
 
     def _points(self, maps):
         """The one candidate of each heatmap: an empty box at its point."""

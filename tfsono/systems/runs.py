@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfsono.config import Choices
@@ -37,6 +37,13 @@ def with_precision(runs: Sequence[Run], precision: str) -> list[Run]:
         return list(runs)
     return [dataclasses.replace(run, settings=run.settings.replaced("--precision", precision=precision))
             for run in runs]
+
+
+def with_values(runs: Sequence[Run], values: Mapping[str, object]) -> list[Run]:
+    """The runs with other values of fields that change no weight."""
+    if not values:
+        return list(runs)
+    return [dataclasses.replace(run, settings=run.settings.set_at_test(values)) for run in runs]
 
 
 def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto", fold: bool = False) -> list[keras.Model]:

@@ -77,27 +77,28 @@ def measured(run, cache, names: list[str], arguments) -> dict[tuple[float, float
     import tensorflow as tf
 
     from tfsono.geometry.boxes import centred_boxes
+    from tfsono.inference.face import FramedFaceReader
     from tfsono.inference.module_input import module_input
     from tfsono.systems.face import measured_module
 
     reader = measured_module([run], with_prior=False).reader
+    plain = reader.reader if isinstance(reader, FramedFaceReader) else reader
     network = tf.function(lambda image: reader.network(image, training=False))
-    readers = {(merge, nms): replace(reader, merged_above=merge, highest_iou=nms)
+    readers = {(merge, nms): replace(plain, merged_above=merge, highest_iou=nms)
                for merge in arguments.merge for nms in arguments.nms}
     found = {key: [] for key in readers}
     for name in names:
         case = cache.read(name)
         own = case.own
         volume, spacing = map(tf.constant, module_input(own.array, own.spacing_mm))
-        image, size = reader.read(volume, spacing)
-        boxes, scores = reader.detections(network(image), image, size)
-        step = np.array(own.size) / size.numpy()
+        view = reader.read(volume, spacing)
+        boxes, scores = plain.detections(network(view.image), view.image, view.size)
         reference = case.own_points_vox(run.config.landmarks)
         targets = centred_boxes(reference, np.array(run.config.sides)[:, None] * np.array(own.size) / case.image.shape)
         for key, one in readers.items():
-            best, sure = (values.numpy() for values in one.best(boxes, scores))
-            found[key].append(((best + 0.5) * np.tile(step, 2) - 0.5, sure, reference, targets,
-                               np.array(own.spacing_mm)))
+            best, sure = one.best(boxes, scores)
+            best, sure = view.on_volume(best).numpy(), sure.numpy()
+            found[key].append((best, sure, reference, targets, np.array(own.spacing_mm)))
     return found
 
 

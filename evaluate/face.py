@@ -24,7 +24,7 @@ from tfsono.surroundings import prepare_tensorflow
 
 UNNAMED = ("seed",)  # fields in which runs of one row may differ
 NAMES = {"rpn": "RPN", "ig_rpn": "I-RPN", "ssd": "SSD", "ig_ssd": "I-SSD", "faster_rcnn": "Faster R-CNN",
-         "heatmap": "Heatmap"}
+         "heatmap": "Heatmap", "finder": "Finder", "ig_rpn_canonical": "I-RPN, canonical"}
 WITH_PRIOR = {"RPN": "G-RPN", "I-RPN": "IG-RPN", "SSD": "G-SSD", "I-SSD": "IG-SSD"}  # Tables 1 and 2
 BOXED = ("RPN", "IG-RPN")  # Fig. 4
 TIMED, WARM_UP = 20, 2  # calls
@@ -70,16 +70,17 @@ def name_with_prior(method: str) -> str:
 
 def has_prior(run) -> bool:
     """Whether a run is measured with the graph prior too: one-stage networks, as in the paper."""
-    return run.config.use_prior and NAMES.get(run.settings.variant) in WITH_PRIOR
+    return run.config.use_prior and NAMES.get(run.settings.variant, "").split(", ")[0] in WITH_PRIOR
 
 
 def measure(evaluation, group) -> list[dict]:
     """Rows per test case, without the prior and with it; those of an earlier call are read back."""
     from tfsono.inference.face_prior import PRIOR
-    from tfsono.systems.face import measured_module
+    from tfsono.systems.face import FINDER, measured_module
 
     prior = has_prior(group.first)
-    folder = evaluation.folder(group, [group.first.folder / PRIOR] if prior else [])
+    files = [group.first.folder / PRIOR] if prior else []
+    folder = evaluation.folder(group, [*files, *sorted((group.first.folder / FINDER).glob("*.weights.h5"))])
 
     def open_measure():
         module = measured_module(group.runs, evaluation.weights, with_prior=prior)

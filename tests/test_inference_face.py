@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors
+from tfsono.geometry.body_frame import BodyFrame
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou
 from tfsono.geometry.graph import GraphPrior, Ratio
-from tfsono.inference.face import FaceModule, FaceReader
+from tfsono.geometry.heatmaps import gaussian_maps
+from tfsono.inference.face import FaceModule, FaceReader, FramedFaceReader
 from tfsono.inference.face_prior import FacePrior
 
 ONE = np.ones(3, np.float32)
@@ -210,6 +212,32 @@ def test_heatmaps_predict_points():
     np.testing.assert_array_equal(prediction["points_vox"], [[4, 11, 15], [19, 2, 7]])
     assert prediction["candidate_boxes_vox"].shape == (2, 4, 6) and (prediction["scores"].numpy() > 5).all()
     assert np.isnan(prediction["candidate_boxes_vox"][:, 1:]).all()
+
+
+def test_boxes_are_rotated_back_from_the_frame():
+    """The finder sees the midline at three points whatever the volume; one anchor of the frame is a landmark."""
+    size, spacing = (41, 36, 33), np.float32([1.0, 1.2, 0.9])
+    midline = np.array([[9, 8, 20], [18, 19, 24], [27, 14, 12.0]])
+    image = keras.Input((None, None, None, 1))
+    maps = gaussian_maps(midline[None].astype(np.float32), size, 2.0)
+    finder = reader(keras.Model(image, {"heatmaps": image[:, :size[0], :size[1], :size[2]] * 0 + maps}), landmarks=3,
+                    stride=1, decode="centroid", lowest_score=0.0)
+    frame = BodyFrame((0, 1, 2), np.array([[-9, 0, 3], [-1, 9, 2], [9, -4, 0.0]]), np.array([36.0, 33, 30]))
+    voxel_mm = float(spacing.mean())
+    sides, padded = frame.size(voxel_mm, STRIDE)
+    boxes = anchors([side // STRIDE for side in padded], STRIDE, SIDES)
+    logits = np.tile([8.0, 0, 0], (len(boxes), 1))
+    place = nearest(boxes, (13.5, 17.5, 9.5), (6, 9, 6))
+    logits[place, 1] = 12
+    module = FaceModule(FramedFaceReader(reader(network_of(logits)), finder, frame))
+    prediction = module(np.random.default_rng(0).normal(100, 20, size).astype("float32"), spacing)
+    rotation, shift = frame.fit(midline * spacing)
+    in_frame_mm = ((boxes[place, :3] + boxes[place, 3:]) / 2 - (np.array(sides) - 1) / 2) * voxel_mm
+    expected = (in_frame_mm - shift) @ rotation / spacing
+    np.testing.assert_allclose(prediction["points_vox"][0], expected, atol=0.05)
+    box = prediction["boxes_vox"].numpy()[0]
+    np.testing.assert_allclose((box[3:] - box[:3]) * spacing, (6 * 9 * 6) ** (1 / 3) * voxel_mm, rtol=1e-3)
+    assert np.isnan(prediction["points_vox"][1]).all()
 
 
 def test_a_prediction_of_two_stages():

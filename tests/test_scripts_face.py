@@ -96,6 +96,20 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(place, monkeypatch):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
+def test_a_face_is_rotated_by_its_midline(place):
+    """A finder, a network that sees faces in their frame, and its prediction without the finder's own folder."""
+    split = ("--split", place / "runs" / "ig_rpn" / "split.json", "--iterations", "1")
+    with pytest.raises(UserError, match="give the run folder of --variant finder"):
+        train(place, "canonical", *split, "--variant", "ig_rpn_canonical")
+    train(place, "finder", *split, "--variant", "finder", "--flips", "true")
+    train(place, "canonical", *split, "--variant", "ig_rpn_canonical", "--finder_run", place / "runs" / "finder",
+          "--frame_margin_mm", "6", "--flips", "true", "--score_threshold", "0")
+    (place / "runs" / "finder").rename(place / "runs" / "away")
+    volume, out = place / "dataset" / "images" / "face_01.nii.gz", place / "canonical_predicted"
+    assert tfsono(["predict", str(place / "runs" / "canonical"), str(volume), "--out", str(out)]) == 0
+    assert all(row["x_mm"] and row["side_x_mm"] for row in rows_of(out / "landmarks.csv"))
+
+
 def test_tables_have_the_papers_rows_beside_ours(results):
     first, second = (rows_of(results / f"table{number}.csv") for number in (1, 2))
     ours = {row["Method"] for row in first if row["Source"] == "ours"}

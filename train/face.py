@@ -4,6 +4,8 @@
     [--variant ig_ssd | ssd]       anchors on two maps
     [--variant faster_rcnn]        two stages
     [--variant heatmap]            heatmap regression
+    [--variant finder]             finds the midline in any direction, in coarse voxels
+    [--variant ig_rpn_canonical] --finder_run FINDER_RUN    sees faces rotated by their midline
 
 The graph prior is fitted and saved with every run of boxes. It is not trained: evaluate/face.py measures one run with
 and without it. The same command resumes an interrupted training. The functions follow sections 2 and 3 of the
@@ -31,29 +33,46 @@ def main(argv: list[str] | None = None) -> None:
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.face import build
     from tfsono.systems.face import keep_prior_choice
+    from tfsono.systems.runs import adopt_finder
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
     with started(arguments, FACE, ("landmarks",)) as start:
         config, split = start.config, split_by_subject(start)  # Sec. 3: at random; here by subject
-        data, excluded = batches(start.cache, config, split["train"])
+        prior = graph_prior(start.cache, config, split["train"])
+        data, excluded = batches(start.cache, config, split["train"], prior)
+        check_finder(start, split)
         network = build(config)
-        report, prior = initialise(network, config, start.run_dir), graph_prior(start.cache, config, split["train"])
-        run = start.open_run(split, report, excluded)
+        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(prior, run)
-        fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
+        adopt_finder(run, FACE)
+        fit(run, compiled(network, config), data, *validation(network, run, start.cache))
         keep_prior_choice(run, start.cache)
 
 
-def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
-    """Sec. 3: whole volumes, flipped and rotated, with their targets; and the cases without landmarks."""
+def check_finder(start, split: dict) -> None:
+    """The finder, where there is one, must not have seen the test cases."""
+    from tfsono.systems.runs import FINDER, checked_finder
+
+    if start.config.frame == "face" and not (start.run_dir / FINDER / "config.json").is_file():
+        checked_finder(start.config, split, FACE)
+
+
+def batches(cache, config: FaceConfig, names: list[str], prior) -> tuple:
+    """Sec. 3: whole volumes, flipped and rotated, with their targets; and the cases without landmarks.
+
+    With `--frame face` rotated by their midline with noise, as the finder errs.
+    """
     from tfsono.data.boxes import BoxSampling, box_dataset
     from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
+    from tfsono.systems.face import frame_of
 
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
-    sampling = WholeSampling(ratio=1.0, stride=config.stride, sigma_mm=config.heatmap_sigma_mm,
+    sampling = WholeSampling(ratio=config.ratio, stride=config.stride, sigma_mm=config.heatmap_sigma_mm,
                              augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,
-                             seed=config.seed, flips=config.flips, exchanged=exchanged)
+                             seed=config.seed, flips=config.flips, exchanged=exchanged,
+                             frame=frame_of(prior, config) if config.frame == "face" else None,
+                             midline_noise_mm=config.midline_noise_mm)
     sources, excluded = whole_sources(cache, names, sampling)
     sources = [replace(source, points_vox=as_read(source.name, source.points_vox, source.spacing_mm, config))
                for source in sources]
@@ -130,14 +149,15 @@ def compiled(network, config: FaceConfig):
     return trainer
 
 
-def validation(network, config: FaceConfig, cache, names: list[str]) -> tuple:
+def validation(network, run, cache) -> tuple:
     """The mean radial error of the landmarks of the held-out cases, mm; without the prior."""
     from tfsono.inference.face import FaceModule
-    from tfsono.systems.face import reader_of
+    from tfsono.systems.face import reader_in_run
     from tfsono.training.start import schedule_of
     from tfsono.training.validation import MEAN_RADIAL_ERROR, mean_radial_error
 
-    module = FaceModule(reader_of(network, config))
+    config, names = run.config, run.split["validation"]
+    module = FaceModule(reader_in_run(network, run))
     return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_radial_error(module, cache, names)) if names else None
 
 

@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.pose import build
-    from tfsono.systems.pose import adopt_finder, module_of
+    from tfsono.systems.pose import module_of
+    from tfsono.systems.runs import adopt_finder
     from tfsono.training.confidence import keep_confidence
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
@@ -46,17 +47,17 @@ def main(argv: list[str] | None = None) -> None:
         network = build(config)
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(atlases, run)
-        adopt_finder(run)
+        adopt_finder(run, POSE)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
         keep_confidence(run, start.cache, module_of)
 
 
 def check_finder(start, split: dict) -> None:
     """The finder, where there is one, must not have seen the test cases."""
-    from tfsono.systems.pose import FINDER, checked_finder
+    from tfsono.systems.runs import FINDER, checked_finder
 
     if start.config.frame == "body" and not (start.run_dir / FINDER / "config.json").is_file():
-        checked_finder(start.config, split)
+        checked_finder(start.config, split, POSE)
 
 
 def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:

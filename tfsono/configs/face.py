@@ -19,6 +19,7 @@ METHODS = ("rpn", "ssd", "faster_rcnn", "heatmap")
 # In the paper's order: the nodes 1 to 5 of its graph. Left and right are the fetus's own.
 LANDMARKS = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
 MIRRORED = (("left_eye", "right_eye"),)
+MIDLINE = ("mid_eyebrow", "nose_tip", "chin")  # in the plane of symmetry
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class FaceConfig:
     augmentation: str = paper("random", "Sec. 3: rotation and flipping; or versions, or none")
     rotation_degrees: float = paper(25.0, "Sec. 3: between -25 and 25; about a random axis")
     flips: bool = paper(True, "Sec. 3: flipping; an odd number of mirrored axes swaps left and right landmarks")
+
+    # Frame: an option, for faces in any direction. A first network finds the midline, by which the volume is rotated
+    frame: str = ours("volume", "not stated; the network sees the volume as it lies; or face: rotated onto the mean "
+                                "midline of the training cases, so that left is always on the same side")
+    finder_run: str = ours("", "run folder of the network that finds the midline (--variant finder), for --frame face; "
+                               "trained on the same cache and split")
+    frame_margin_mm: float = ours(30.0, "of the frame's box around all landmarks of the training cases: the paper's "
+                                        "larger boxes reach 16 mm beyond")
+    midline_noise_mm: float = ours(3.0, "deviation along each axis of what training adds to the reference midline, as "
+                                        "the finder errs; other values were not tried")
+    ratio: float = ours(1.0, "not stated; voxels of the network's grid per voxel of the volume, along an axis; of "
+                             "heatmaps alone")
 
     # Boxes and anchors, in voxels of the network's grid
     box_sides: tuple[float, ...] = paper((14.0, 24.0, 14.0, 24.0, 24.0), "Sec. 2.2: eyes 14, others 24; or one for all")
@@ -188,6 +201,12 @@ def _data_rules(config: FaceConfig):
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield 0 <= config.rotation_degrees <= 180, "rotation_degrees", "from 0 to 180"
+    yield one_of(config, "frame", ("volume", "face"))
+    yield config.frame == "face" or not config.finder_run, "finder_run", "none: it is for --frame face"
+    yield (config.frame == "volume" or (config.boxes and config.use_prior), "frame",
+           "volume, for heatmaps and without the prior, whose training faces give the frame")
+    yield (0.05 <= config.ratio <= 1 and (config.ratio == 1 or not config.boxes), "ratio",
+           "1, of heatmaps from 0.05 to 1")
 
 
 def _box_rules(config: FaceConfig):
@@ -266,6 +285,14 @@ VARIANTS = {
     "faster_rcnn": {"method": differs("faster_rcnn", "paper: Table 1"),
                     "iou_balance": differs(False, "paper: Table 1, Faster R-CNN has none")},
     "heatmap": {"method": differs("heatmap", "paper: Table 1, heat map point regression")},
+    "finder": {
+        "method": differs("heatmap", "paper: none; finds the midline for --frame face"),
+        "ratio": differs(0.5, "paper: none; enough for the midline, in an eighth of the time"),
+        "rotation_degrees": differs(180.0, "paper: 25; all directions"),
+        "heatmap_decode": differs("centroid", "paper: not stated; coarse voxels"),
+    },
+    "ig_rpn_canonical": {
+        "frame": differs("face", "paper: not stated; rotated by the midline that a finder finds (--finder_run)")},
 }
 
 RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives": "max_positives",
@@ -275,7 +302,8 @@ REMOVED = {"jit_compile": False}
 AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "merge_iou_threshold", "clip_boxes", "top_k",
            "score_threshold", "use_prior", "prior_in_prediction", "prior_noise_mm", "prior_weight")
 ADDED = {"outside_factor": 2.0, "proposal_deviations": (), "merge_iou_threshold": 0.0, "reader_noise_mm": 0.0,
-         "prior_in_prediction": "always"}
+         "prior_in_prediction": "always", "frame": "volume", "finder_run": "", "frame_margin_mm": 30.0,
+         "midline_noise_mm": 3.0, "ratio": 1.0}
 
 FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
                at_test=AT_TEST)

@@ -8,16 +8,20 @@ ones of each (Sec. 2.3).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors_at, centres_inside
-from tfsono.geometry.boxes import box_centres, clipped, decode, keep_best, pairwise_iou
+from tfsono.geometry.body_frame import BodyFrame
+from tfsono.geometry.boxes import box_centres, box_sides, clipped, decode, keep_best, pairwise_iou
 from tfsono.geometry.heatmaps import argmax_points, centroid_points
 from tfsono.inference.face_prior import FacePrior
-from tfsono.inference.resample import at_spacing, padded
+from tfsono.inference.framed import Grid, framed_grid
+from tfsono.inference.resample import at_spacing, padded, resample_linear, rescaled_size
 from tfsono.layers.standardise import standardise
 
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
@@ -25,6 +29,20 @@ SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
 NAN = float("nan")
 ROUNDING = 1e-4  # of a difference of logits
 SMALLEST = 1e-12  # a denominator
+
+
+class View(NamedTuple):
+    """A volume as a network sees it.
+
+    Attributes:
+      image: [1, X', Y', Z', 1] standardised.
+      size: [3] int32, the sides without the padding.
+      on_volume: boxes [..., 6] of the network's grid -> in the volume's own voxels.
+    """
+
+    image: tf.Tensor
+    size: tf.Tensor
+    on_volume: Callable
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,7 @@ class FaceReader:
       lowest_score: of a candidate.
       clip_boxes: at the volume's border.
       decode: how a heatmap becomes a point, `argmax` or `centroid`; only for `heatmap`.
+      ratio: by which the volume is rescaled.
     """
 
     network: keras.Model
@@ -62,17 +81,23 @@ class FaceReader:
     merged_above: float = 0.0
     clip_boxes: bool = False
     decode: str = "argmax"
+    ratio: float = 1.0
 
-    def read(self, volume, spacing_mm):
-        """The network's input [1, X', Y', Z', 1], and its sides [3] int32 without the padding.
+    def read(self, volume, spacing_mm) -> View:
+        """The whole volume.
 
         Args:
           volume: [X, Y, Z] float32, raw intensities.
           spacing_mm: [3].
         """
+        native = tf.cast(tf.shape(volume), tf.float32)
         volume = at_spacing(volume, spacing_mm, self.spacing_mm)
+        if self.ratio != 1:
+            volume = resample_linear(volume, rescaled_size(tf.shape(volume), self.ratio))
         image, valid = padded(volume, self.stride)
-        return standardise(image, valid), tf.shape(volume)
+        step = native / tf.cast(tf.shape(volume), tf.float32)
+        return View(image=standardise(image, valid), size=tf.shape(volume),
+                    on_volume=lambda boxes: (boxes + 0.5) * tf.tile(step, [2]) - 0.5)
 
     def candidates(self, image, size):
         """Boxes [K, L, 6] on the network's grid, the best first, NaN where there are fewer; and scores [K, L], 0 there.
@@ -147,10 +172,56 @@ class FaceReader:
         return tf.pad(boxes, [*more, [0, 0]], constant_values=NAN), tf.pad(peaks, more)
 
 
+@dataclass(frozen=True)
+class FramedFaceReader:
+    """As a `FaceReader`, for a network that sees faces in their frame.
+
+    Attributes:
+      reader: of the network.
+      finder: of the first network, which finds the midline.
+      frame: of the network's training.
+    """
+
+    reader: FaceReader
+    finder: FaceReader
+    frame: BodyFrame
+
+    @property
+    def network(self) -> keras.Model:
+        return self.reader.network
+
+    @property
+    def chosen_from(self) -> int:
+        return self.reader.chosen_from
+
+    def read(self, volume, spacing_mm) -> View:
+        """The frame's box, resampled once from the volume; the arguments of a `FaceReader`."""
+        view, reader = self.finder.read(volume, spacing_mm), self.reader
+        points = box_centres(view.on_volume(self.finder.candidates(view.image, view.size)[0])[:, 0])
+        grid = framed_grid(volume, spacing_mm, reader.spacing_mm, 1.0, reader.stride, points_vox=points,
+                           frame=self.frame)
+        return View(grid.image, grid.size, lambda boxes: upright(boxes, grid, spacing_mm))
+
+    def candidates(self, image, size):
+        """Those of the `FaceReader`, on the frame's grid."""
+        return self.reader.candidates(image, size)
+
+
+def upright(boxes, grid: Grid, spacing_mm):
+    """Boxes [..., 6] of a rotated grid on the volume's own: cubes of the same size around the rotated centre.
+
+    Reference boxes are cubes along the volume's axes too, built around the landmark after a rotation (Sec. 3).
+    """
+    sides = tf.maximum(box_sides(boxes), 0.0) * grid.spacing_mm(spacing_mm)
+    halves = tf.reduce_prod(sides, axis=-1, keepdims=True) ** (1 / 3) / spacing_mm / 2
+    centres = grid.on_volume(box_centres(boxes))
+    return tf.concat([centres - halves, centres + halves], axis=-1)
+
+
 class FaceModule(tf.Module):
     """A raw volume of any size and its spacing -> landmarks, boxes, candidates."""
 
-    def __init__(self, reader: FaceReader, prior: FacePrior | None = None, prior_weight: float = 0.0):
+    def __init__(self, reader: FaceReader | FramedFaceReader, prior: FacePrior | None = None, prior_weight: float = 0.0):
         """Takes the parts.
 
         Args:
@@ -161,6 +232,7 @@ class FaceModule(tf.Module):
         super().__init__(name="face_module")
         self.reader, self.prior, self.prior_weight = reader, prior, prior_weight
         self.network = reader.network  # so that its variables are tracked
+        self.finder = reader.finder.network if isinstance(reader, FramedFaceReader) else None
 
     @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):
@@ -171,10 +243,9 @@ class FaceModule(tf.Module):
           "candidate_scores": [K, L], "chosen": [K] int32}: candidates the best first, NaN and 0 where there is none; a
           landmark without a candidate is NaN. Boxes of heatmaps are empty.
         """
-        image, size = self.reader.read(volume, spacing_mm)
-        boxes, scores = self.reader.candidates(image, size)
-        step = tf.cast(tf.shape(volume), tf.float32) / tf.cast(size, tf.float32)
-        boxes = (boxes + 0.5) * tf.tile(step, [2]) - 0.5
+        view = self.reader.read(volume, spacing_mm)
+        boxes, scores = self.reader.candidates(view.image, view.size)
+        boxes = view.on_volume(boxes)
         chosen = tf.zeros(tf.shape(boxes)[:1], tf.int32)
         if self.prior is not None:
             few = self.reader.chosen_from

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfsono.config import assignment, each_once
-from tfsono.configs.face import FACE, FaceConfig
+from tfsono.configs.face import FACE, MIDLINE, FaceConfig
+from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described, volume_input
-from tfsono.systems.runs import check_agree, networks_of, read_runs, with_values
+from tfsono.systems.runs import FINDER, check_agree, check_one_frame, copy_of, networks_of, read_runs, with_values
 
 if TYPE_CHECKING:
     import keras
 
-    from tfsono.inference.face import FaceModule, FaceReader
+    from tfsono.geometry.body_frame import BodyFrame
+    from tfsono.inference.face import FaceModule, FaceReader, FramedFaceReader
     from tfsono.inference.face_prior import FacePrior
     from tfsono.predict.face import FacePredictor
     from tfsono.predict.loop import Outputs
@@ -31,7 +33,9 @@ DEMO = DemoWords(predict=("{data}/images/face_001.nii.gz",), phantom=("--cases",
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and views are untested. A low score may be the only sign of a wrong landmark.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, standardised, padded -> logits "
-          "and offsets of the anchors, or heatmaps. After it: decoding, non-maximum suppression, the prior.")
+          "and offsets of the anchors, or heatmaps. After it: decoding, non-maximum suppression, the prior. "
+          "finder.onnx, where there is one, by network.finder in the same way; its midline rotates the volume into the "
+          "frame of network.onnx.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
@@ -60,7 +64,38 @@ def measured_module(runs: Sequence[Run], which: str = "auto", with_prior: bool =
     check_together(runs)
     network = face.mean_of(networks_of(runs, face.build, which), runs[0].config)
     prior = prior_in_run(runs[0]) if with_prior else None
-    return FaceModule(reader_of(network, runs[0].config), prior, runs[0].config.prior_weight)
+    return FaceModule(reader_in_run(network, runs[0]), prior, runs[0].config.prior_weight)
+
+
+def reader_in_run(network, run: Run) -> FaceReader | FramedFaceReader:
+    """The reader of a network of the run; one that sees faces in their frame with the run's copy of the finder."""
+    from tfsono.inference.face import FramedFaceReader
+    from tfsono.models import face
+
+    reader = reader_of(network, run.config)
+    if run.config.frame == "volume":
+        return reader
+    finders = copy_of(run, FINDER, FACE, run.config.precision)
+    finder = reader_of(networks_of(finders, face.build)[0], finders[0].config)
+    return FramedFaceReader(reader, finder, frame_of(prior_in_run(run), run.config))
+
+
+def frame_of(prior: FacePrior, config: FaceConfig) -> BodyFrame:
+    """The frame of the faces that the prior was fitted on.
+
+    Raises:
+      UserError: there is no midline, or no face has all of it.
+    """
+    import numpy as np
+
+    from tfsono.geometry.body_frame import body_frame
+
+    places = [prior.landmarks.index(name) for name in MIDLINE if name in prior.landmarks]
+    whole = np.isfinite(prior.faces_mm[:, places]).all((1, 2))
+    if len(places) < len(MIDLINE) or not whole.any():
+        raise UserError(f"--frame face: needs a training case with the landmarks {', '.join(MIDLINE)}; found none; "
+                        "leave the option out")
+    return body_frame(prior.faces_mm[whole], places, config.frame_margin_mm)
 
 
 def prior_in_run(run: Run) -> FacePrior:
@@ -89,7 +124,8 @@ def keep_prior_choice(run: Run, cache) -> None:
 def check_together(runs: Sequence[Run]) -> None:
     """Raises `UserError` for runs whose landmarks, anchors, stages or volumes differ from the first one's."""
     check_agree(runs, ("method", "landmark_names", "orientation", "spacing_mm", "strides", "anchor_sides",
-                       "offset_deviations", "final_deviations"))
+                       "offset_deviations", "final_deviations", "ratio", "frame", "frame_margin_mm"))
+    check_one_frame(runs)
 
 
 def reader_of(network, config: FaceConfig) -> FaceReader:
@@ -100,13 +136,13 @@ def reader_of(network, config: FaceConfig) -> FaceReader:
         network=network, stride=config.stride, spacing_mm=config.spacing_mm, landmarks=config.landmarks,
         strides=config.strides, anchor_sides=config.anchor_sides, deviations=config.final_deviations,
         highest_iou=config.nms_iou_threshold, merged_above=config.merge_iou_threshold, top_k=config.top_k,
-        chosen_from=config.candidates, lowest_score=config.score_threshold if config.boxes else 0.0, clip_boxes=config.clip_boxes,
-        decode=config.heatmap_decode)
+        chosen_from=config.candidates, lowest_score=config.score_threshold if config.boxes else 0.0,
+        clip_boxes=config.clip_boxes, decode=config.heatmap_decode, ratio=config.ratio)
 
 
 def bare_networks(module: FaceModule) -> dict[str, keras.Model]:
     """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
-    return {"network": module.network}
+    return {"network": module.network, **({"finder": module.finder} if module.finder else {})}
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
@@ -121,7 +157,16 @@ def manifest_of(runs: Sequence[Run]) -> dict:
                         "prior_because": prior.reason, "prior_noise_mm": config.prior_noise_mm,
                         "prior_weight": config.prior_weight},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "precision": config.precision,
-                 "prior": prior.used})
+                 "prior": prior.used, "frame": config.frame, **_finder_in_manifest(runs[0])})
+
+
+def _finder_in_manifest(run: Run) -> dict:
+    """The settings of the finder and the frame's box; {} for a network that sees the volume as it lies."""
+    if run.config.frame == "volume":
+        return {}
+    (finder,) = copy_of(run, FINDER, FACE)
+    return {"frame_sides_mm": frame_of(prior_in_run(run), run.config).sides_mm.round(3).tolist(),
+            "finder": {"spacing_mm": list(finder.config.spacing_mm), "ratio": finder.config.ratio}}
 
 
 def arrays(config: FaceConfig) -> dict:

@@ -6,7 +6,8 @@
 Nothing of it needs a training: each case goes through each network once. Settings are chosen with `--part validation`,
 the default. Noise 0 and weight 0 are the paper's prior, fitted on reference landmarks and without scores; the oracle
 takes of the first candidates that which overlaps the reference most: no choice among them can do better. Rows are means
-over the cases and runs.
+over the cases and runs. The last line has the settings with the highest mean IoU, as words for `--set`: `merge` without
+a prior, and then the others.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
             run = read_run(folder, FACE)
             rows += rows_of(run, cache, run.split[arguments.part], arguments)
     report(rows)
+    print(f"chosen: {words_of(best_of(rows))}")
     if arguments.csv:
         with open(arguments.csv, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -84,7 +86,7 @@ def measured(run, cache, names: list[str], arguments) -> dict[tuple[float, float
     reader = measured_module([run], with_prior=False).reader
     plain = reader.reader if isinstance(reader, FramedFaceReader) else reader
     network = tf.function(lambda image: reader.network(image, training=False))
-    readers = {(merge, nms): replace(plain, merged_above=merge, highest_iou=nms)
+    readers = {(merge, nms): suppression(replace(plain, merged_above=merge, highest_iou=nms))
                for merge in arguments.merge for nms in arguments.nms}
     found = {key: [] for key in readers}
     for name in names:
@@ -96,10 +98,18 @@ def measured(run, cache, names: list[str], arguments) -> dict[tuple[float, float
         reference = case.own_points_vox(run.config.landmarks)
         targets = centred_boxes(reference, np.array(run.config.sides)[:, None] * np.array(own.size) / case.image.shape)
         for key, one in readers.items():
-            best, sure = one.best(boxes, scores)
+            best, sure = one(boxes, scores)
             best, sure = view.on_volume(best).numpy(), sure.numpy()
             found[key].append((best, sure, reference, targets, np.array(own.spacing_mm)))
     return found
+
+
+def suppression(reader):
+    """The `best` of a reader, traced once."""
+    import tensorflow as tf
+
+    shapes = tf.TensorSpec([None, 6], tf.float32), tf.TensorSpec([None, reader.landmarks], tf.float32)
+    return tf.function(lambda boxes, scores: reader.best(boxes, scores), shapes)
 
 
 def choices(cases: list, priors: dict, weights: list[float], count: int) -> Iterator[dict]:
@@ -122,11 +132,22 @@ def choices(cases: list, priors: dict, weights: list[float], count: int) -> Iter
                     iou(boxes[:, :count], targets[:, None]).argmax(axis=1))}
     for noise, prior in priors.items():
         for weight in weights:
-            def choose(boxes, scores, reference, targets, spacing, prior=prior, weight=weight):
-                centres = (boxes[:, :count, :3] + boxes[:, :count, 3:]) / 2
-                return np.asarray(prior.choose(np.float32(centres * spacing), np.float32(scores[:, :count]), weight))
             yield {"prior": f"weight {weight:g}" if weight else "Eq. 4", "noise_mm": noise, "weight": weight,
-                   **chosen(choose)}
+                   **chosen(chooser(prior, weight, count))}
+
+
+def chooser(prior, weight: float, count: int):
+    """What chooses among the first candidates of a case, traced once."""
+    import numpy as np
+    import tensorflow as tf
+
+    graph = tf.function(lambda points, scores: prior.choose(points, scores, weight))
+
+    def choose(boxes, scores, reference, targets, spacing):
+        centres = (boxes[:, :count, :3] + boxes[:, :count, 3:]) / 2
+        return graph(tf.constant(np.float32(centres * spacing)), tf.constant(scores[:, :count])).numpy()
+
+    return choose
 
 
 def score_of(case: tuple, chosen) -> tuple:
@@ -142,17 +163,39 @@ def score_of(case: tuple, chosen) -> tuple:
     return away[known], iou(taken, targets)[known], (np.asarray(chosen) > 0)[known]
 
 
-def report(rows: list[dict]) -> None:
-    """Prints the mean of each setting over the runs."""
+def means_of(rows: list[dict]) -> list[dict]:
+    """The mean of each setting over the runs."""
     import numpy as np
 
     settings, numbers = COLUMNS[1:6], COLUMNS[6:]
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in settings), []).append(row)
+    return [dict(zip(settings, key, strict=True)) | {name: np.mean([row[name] for row in group]) for name in numbers}
+            for key, group in groups.items()]
+
+
+def best_of(rows: list[dict]) -> dict:
+    """The settings with the highest mean IoU: `merge` without a prior, then the others."""
+    means = means_of(rows)
+    merge = max((row for row in means if row["prior"] == "none"), key=lambda row: row["mean_iou"])["merge"]
+    return max((row for row in means if row["merge"] == merge and row["weight"] != ""), key=lambda row: row["mean_iou"])
+
+
+def words_of(row: dict) -> str:
+    """A row's settings for `--set`."""
+    return (f"merge_iou_threshold={row['merge']:g} nms_iou_threshold={row['nms']:g} prior_noise_mm={row['noise_mm']:g} "
+            f"prior_weight={row['weight']:g}")
+
+
+def report(rows: list[dict]) -> None:
+    """Prints the mean of each setting over the runs."""
     headings = "  ".join(f"{name:>6}" for name in ("mm", "mIoU %", "AP %", "AP35 %", "AP50 %", "AP75 %"))
     print(f"{'merge':>5}  {'nms':>4}  {'prior':>10}  {'noise mm':>8}  {headings}  {'changed %':>9}")
-    for key in dict.fromkeys(tuple(row[name] for name in settings) for row in rows):
-        mean = [np.mean([row[name] for row in rows if tuple(row[one] for one in settings) == key]) for name in numbers]
-        cells = "  ".join(f"{value:6.1f}" for value in mean[1:-1])
-        print(f"{key[0]:5g}  {key[1]:4g}  {key[2]:>10}  {key[3]!s:>8}  {mean[0]:6.2f}  {cells}  {mean[-1]:9.1f}")
+    for row in means_of(rows):
+        cells = "  ".join(f"{row[name]:6.1f}" for name in COLUMNS[7:-1])
+        print(f"{row['merge']:5g}  {row['nms']:4g}  {row['prior']:>10}  {row['noise_mm']!s:>8}  {row['mre_mm']:6.2f}  "
+              f"{cells}  {row['changed']:9.1f}")
 
 
 if __name__ == "__main__":

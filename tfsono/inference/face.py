@@ -221,7 +221,8 @@ def upright(boxes, grid: Grid, spacing_mm):
 class FaceModule(tf.Module):
     """A raw volume of any size and its spacing -> landmarks, boxes, candidates."""
 
-    def __init__(self, reader: FaceReader | FramedFaceReader, prior: FacePrior | None = None, prior_weight: float = 0.0):
+    def __init__(self, reader: FaceReader | FramedFaceReader, prior: FacePrior | None = None,
+                 prior_weight: float = 0.0):
         """Takes the parts.
 
         Args:

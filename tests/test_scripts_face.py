@@ -10,6 +10,7 @@ import tensorflow as tf
 from small_face import CASES, TINY_FACE, write_small_face_dataset
 from test_training import arrays
 from tfsono.__main__ import run as tfsono
+from tfsono.config import choose
 from tfsono.configs.face import FACE, LANDMARKS
 from tfsono.errors import UserError
 from tfsono.inference.face_prior import PRIOR, read_prior
@@ -72,6 +73,17 @@ def test_a_run_keeps_its_prior_and_the_parts_of_its_loss(place):
     parts = [two[f"{stage}{part}"] for stage in ("", "proposal_") for part in ("classification", "regression")]
     assert two["loss"] == pytest.approx(sum(parts), rel=1e-3)
     assert not (place / "runs" / "heatmap" / PRIOR).exists()
+
+
+def test_a_reader_errs_by_millimetres():
+    """The same in every epoch, of its own in each case; and nobody by default."""
+    as_read, points = script("train", "face").as_read, np.full((400, 3), 20.0)
+    exact, noisy = (choose(FACE, "quick", "rpn", changes).config for changes in ({}, {"reader_noise_mm": "2"}))
+    assert as_read("a", points, (1, 2, 4), exact) is points and as_read("a", None, (1, 2, 4), noisy) is None
+    found = as_read("a", points, (1, 2, 4), noisy)
+    np.testing.assert_allclose((found - points).std(axis=0), [2, 1, 0.5], rtol=0.15)
+    np.testing.assert_array_equal(found, as_read("a", points, (1, 2, 4), noisy))
+    assert np.abs(found - as_read("b", points, (1, 2, 4), noisy)).min(axis=1).mean() > 0.1
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(place, monkeypatch):

@@ -171,8 +171,8 @@ class FaceConfig:
     @property
     def final_deviations(self) -> tuple[float, ...]:
         """Of the offsets of the boxes that are predicted: in `faster_rcnn` those of the second stage."""
-        return self.proposal_deviations or self.offset_deviations if self.method == "faster_rcnn" else \
-            self.offset_deviations
+        second = self.proposal_deviations if self.method == "faster_rcnn" else ()
+        return second or self.offset_deviations
 
     @property
     def boxes(self) -> bool:

@@ -65,12 +65,13 @@ def test_a_run_keeps_its_prior_and_the_parts_of_its_loss(place):
     run = read_run(place / "runs" / "ig_rpn", FACE)
     prior = read_prior(run.folder / PRIOR, LANDMARKS)
     assert len(prior.graph) == 6 and max(prior.fitted.count) == CASES - 2 and sources.PRIOR == PRIOR
-    history = read_history(run.folder / "history.csv")
+    history, weight = read_history(run.folder / "history.csv"), run.config.regression_weight
     assert len(history) == 2 and all(np.isfinite(value) for row in history for value in row.values())
     for row in history:
-        assert row["loss"] == pytest.approx(row["classification"] + row["regression"], rel=1e-3)
+        assert row["loss"] == pytest.approx(row["classification"] + weight * row["regression"], rel=1e-3)
     two = read_history(place / "runs" / "faster_rcnn" / "history.csv")[-1]
-    parts = [two[f"{stage}{part}"] for stage in ("", "proposal_") for part in ("classification", "regression")]
+    parts = [two[f"{stage}{part}"] * times for stage in ("", "proposal_")
+             for part, times in (("classification", 1), ("regression", weight))]
     assert two["loss"] == pytest.approx(sum(parts), rel=1e-3)
     assert not (place / "runs" / "heatmap" / PRIOR).exists()
 

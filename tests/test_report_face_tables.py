@@ -141,8 +141,8 @@ def test_average_precision_is_of_each_run(results, tables):
     table = tables["average_precision"]
     assert [row[0] for row in table.rows] == ["Faster R-CNN", "I-SSD, width 8", "RPN", "IG-RPN"]  # the paper's order
     row = dict(zip(table.columns, table.rows[-1], strict=True))
-    runs = list(results[1]["IG-RPN"].values())
-    values = [100 * average_precision([suppressed(case, 0.3) for case in cases]).mean() for cases in runs]
+    runs = [[suppressed(case, 0.3) for case in cases] for cases in results[1]["IG-RPN"].values()]
+    values = [100 * average_precision(cases).mean() for cases in runs]
     assert (row["Cases"], row["Runs"]) == (6, 2)
     assert row["COCO AP %"].mean == pytest.approx(np.mean(values))
     assert row["COCO AP %"].std == pytest.approx(np.std(values, ddof=1))

@@ -116,7 +116,11 @@ class FacePrior:
         if not len(self.faces_mm):
             raise UserError(f"{source}: prior_noise_mm needs the faces that the prior was fitted on; found none, as in "
                             "runs of the release before; train the run again")
-        return replace(self, fitted=_fitted(self.faces_mm, self.graph, noise_mm), noise_mm=noise_mm)
+        try:
+            fitted = _fitted(self.faces_mm, self.graph, noise_mm)
+        except ValueError as error:
+            raise UserError(f"{source}: faces_mm: {error}; train the run again") from None
+        return replace(self, fitted=fitted, noise_mm=noise_mm)
 
     @property
     def ratio_names(self) -> tuple[str, ...]:
@@ -235,7 +239,7 @@ def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], la
     there = np.isfinite(points).all(axis=-1)
     incomplete = {name: tuple(mark for mark, known in zip(landmarks, face, strict=True) if not known)
                   for name, face in zip(names, there, strict=True) if not face.all()}
-    return FacePrior(landmarks, graph, _fitted(points, graph, noise_mm), incomplete, points, noise_mm)
+    return FacePrior(landmarks, graph, _fitted(points, graph, noise_mm), incomplete, faces_mm=points, noise_mm=noise_mm)
 
 
 def _fitted(points_mm: np.ndarray, graph: Sequence[Ratio], noise_mm: float) -> GraphPrior:
@@ -310,4 +314,5 @@ def _prior_from(found: _Saved) -> FacePrior:
     if any(len(face) != len(landmarks) for face in faces):
         raise ValueError(f"faces_mm of other than {len(landmarks)} landmarks")
     return FacePrior(landmarks, graph, GraphPrior(mean, deviation, count), incomplete,
-                     np.array(faces, np.float64).reshape(-1, len(landmarks), 3), float(found.get("noise_mm", 0.0)))
+                     faces_mm=np.array(faces, np.float64).reshape(-1, len(landmarks), 3),
+                     noise_mm=float(found.get("noise_mm", 0.0)))

@@ -69,21 +69,20 @@ def name_with_prior(method: str) -> str:
 
 def has_prior(run) -> bool:
     """Whether a run is measured with the graph prior too: one-stage networks, as in the paper."""
-    return run.config.use_prior and PAPER.names.get(run.settings.variant) in WITH_PRIOR
+    return run.config.use_prior and PAPER.names.get(run.settings.variant, "").split(", ")[0] in WITH_PRIOR
 
 
 def measure(evaluation, group) -> list[dict]:
     """Rows per test case, without the prior and with it; those of an earlier call are read back."""
-    from tfsono.inference.face import FaceModule
     from tfsono.inference.face_prior import PRIOR
-    from tfsono.systems.face import module_of
+    from tfsono.systems.face import FINDER, measured_module
 
     prior = has_prior(group.first)
-    folder = evaluation.folder(group, [group.first.folder / PRIOR] if prior else [])
+    files = [group.first.folder / PRIOR] if prior else []
+    folder = evaluation.folder(group, [*files, *sorted((group.first.folder / FINDER).glob("*.weights.h5"))])
 
     def open_measure():
-        module = module_of(group.runs, evaluation.weights)
-        module = module if prior else FaceModule(module.reader)
+        module = measured_module(group.runs, evaluation.weights, with_prior=prior)
         times = times_ms(module, evaluation.cache.read(group.first.split["test"][0]))
         return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, times)
 

@@ -27,6 +27,9 @@ REMOVED = {
     "pose": {"schedule": "constant", "jit_compile": False}, "face": {"jit_compile": False},
     "head": {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}}
 ADDED = {system: {"outside_factor": 2.0} for system in SYSTEMS}
+ADDED["face"] |= {"proposal_deviations": (), "merge_iou_threshold": 0.0, "reader_noise_mm": 0.0,
+                  "prior_in_prediction": "always", "frame": "volume", "finder_run": "", "frame_margin_mm": 30.0,
+                  "midline_noise_mm": 3.0, "ratio": 1.0}
 ADDED["hip"] |= {"c3d_axes": "hwt", "memory_gb": 0.0}
 ADDED["pose"] |= {"frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
                   "refine_register": "robust"}

@@ -334,6 +334,8 @@ def test_pairs_by_their_names():
     assert exchanged_pairs(("1", "2"), pairs) == ()
     with pytest.raises(UserError, match="foot_b needs its mirror image foot_a .* --flips False"):
         exchanged_pairs((*NAMES, "foot_b"), pairs)
+    with pytest.raises(UserError, match="left_eye needs its mirror image .* --flips False"):
+        exchanged_pairs((*NAMES, "left_eye"), pairs)
     assert exchanged_pairs(("eye_left", "eye_right", "tectum", "Horn-R", "Horn-L"), (("eye_right", "eye_left"),)) == (
         (1, 0), (3, 4))
 

@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tfsono.geometry.anchors import anchors
+from tfsono.geometry.body_frame import BodyFrame
 from tfsono.geometry.boxes import centred_boxes, pairwise_iou
 from tfsono.geometry.graph import GraphPrior, Ratio
-from tfsono.inference.face import FaceModule, FaceReader
+from tfsono.geometry.heatmaps import gaussian_maps
+from tfsono.inference.face import FaceModule, FaceReader, FramedFaceReader
 from tfsono.inference.face_prior import FacePrior
 
 ONE = np.ones(3, np.float32)
@@ -40,7 +42,7 @@ def network_of(logits, offsets=None):
 
 
 def reader(network, **values):
-    plain = FaceReader(network, 4, (), 2, (STRIDE,), SIDES, (1.0, 1.0), 0.3, 4, 2, 0.05)
+    plain = FaceReader(network, 4, (), 2, (STRIDE,), SIDES, (1.0, 1.0), 0.3, 4, 2, 0.05)  # suppression at an IoU of 0.3
     return dataclasses.replace(plain, **values)
 
 
@@ -70,6 +72,24 @@ def test_the_best_box_and_the_second_after_suppression():
     sure = np.exp([12.0, 10.0]) / (np.exp([12.0, 10.0]) + np.exp(8) + 1)
     np.testing.assert_allclose(prediction["candidate_scores"][0], [*sure, 0, 0], rtol=1e-5)
     assert np.isnan(prediction["candidate_boxes_vox"][0, 2:]).all() and prediction["chosen"].tolist() == [0, 0]
+
+
+def test_a_candidate_is_the_mean_of_the_boxes_that_overlap_it():
+    """By their scores; not those below the lowest one, nor those that overlap it less, nor of another landmark."""
+    volume, boxes, logits = scene()
+    middle = (5.5, 9.5, 13.5)
+    first, other, low, far = (nearest(boxes, centre, sides) for centre, sides in (
+        (middle, (6, 6, 6)), (middle, (6, 9, 6)), (middle, (9, 6, 6)), ((9.5, 9.5, 13.5), (6, 6, 6))))
+    for place, logit in ((first, 12.0), (other, 11.0), (low, 4.0), (far, 11.5)):
+        logits[place, 1] = logit
+    logits[other, 2] = 10.5
+    module = FaceModule(reader(network_of(logits), merged_above=0.5))
+    prediction = {key: value.numpy() for key, value in module(volume, ONE).items()}
+    scores = np.exp(logits[[first, other]]) / np.exp(logits[[first, other]]).sum(axis=1, keepdims=True)
+    expected = (scores[:, 1:2] * boxes[[first, other]]).sum(axis=0) / scores[:, 1].sum()
+    np.testing.assert_allclose(prediction["boxes_vox"][0], expected, atol=1e-4)
+    np.testing.assert_allclose(prediction["boxes_vox"][1], boxes[other], atol=1e-4)
+    np.testing.assert_allclose(prediction["scores"], [scores[0, 1], scores[1, 2]], rtol=1e-5)
 
 
 def test_a_landmark_without_a_candidate_is_missing():
@@ -192,6 +212,32 @@ def test_heatmaps_predict_points():
     np.testing.assert_array_equal(prediction["points_vox"], [[4, 11, 15], [19, 2, 7]])
     assert prediction["candidate_boxes_vox"].shape == (2, 4, 6) and (prediction["scores"].numpy() > 5).all()
     assert np.isnan(prediction["candidate_boxes_vox"][:, 1:]).all()
+
+
+def test_boxes_are_rotated_back_from_the_frame():
+    """The finder sees the midline at three points whatever the volume; one anchor of the frame is a landmark."""
+    size, spacing = (41, 36, 33), np.float32([1.0, 1.2, 0.9])
+    midline = np.array([[9, 8, 20], [18, 19, 24], [27, 14, 12.0]])
+    image = keras.Input((None, None, None, 1))
+    maps = gaussian_maps(midline[None].astype(np.float32), size, 2.0)
+    finder = reader(keras.Model(image, {"heatmaps": image[:, :size[0], :size[1], :size[2]] * 0 + maps}), landmarks=3,
+                    stride=1, decode="centroid", lowest_score=0.0)
+    frame = BodyFrame((0, 1, 2), np.array([[-9, 0, 3], [-1, 9, 2], [9, -4, 0.0]]), np.array([36.0, 33, 30]))
+    voxel_mm = float(spacing.mean())
+    sides, padded = frame.size(voxel_mm, STRIDE)
+    boxes = anchors([side // STRIDE for side in padded], STRIDE, SIDES)
+    logits = np.tile([8.0, 0, 0], (len(boxes), 1))
+    place = nearest(boxes, (13.5, 17.5, 9.5), (6, 9, 6))
+    logits[place, 1] = 12
+    module = FaceModule(FramedFaceReader(reader(network_of(logits)), finder, frame))
+    prediction = module(np.random.default_rng(0).normal(100, 20, size).astype("float32"), spacing)
+    rotation, shift = frame.fit(midline * spacing)
+    in_frame_mm = ((boxes[place, :3] + boxes[place, 3:]) / 2 - (np.array(sides) - 1) / 2) * voxel_mm
+    expected = (in_frame_mm - shift) @ rotation / spacing
+    np.testing.assert_allclose(prediction["points_vox"][0], expected, atol=0.05)
+    box = prediction["boxes_vox"].numpy()[0]
+    np.testing.assert_allclose((box[3:] - box[:3]) * spacing, (6 * 9 * 6) ** (1 / 3) * voxel_mm, rtol=1e-3)
+    assert np.isnan(prediction["points_vox"][1]).all()
 
 
 def test_a_prediction_of_two_stages():

@@ -7,8 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from tfsono.config import choose
+from tfsono.configs import face as config_of_face
 from tfsono.errors import UserError
 from tfsono.geometry.graph import GraphPrior, Ratio, choose_combination
+from tfsono.inference import prior_choice
 from tfsono.inference.face_prior import (
     RATIOS,
     FacePrior,
@@ -19,6 +22,9 @@ from tfsono.inference.face_prior import (
     read_prior,
     write_prior,
 )
+from tfsono.inference.prior_choice import CHOICE, choice_of
+from tfsono.predict.sources import PRIOR_CHOICE
+from tfsono.training.run import Run
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
 OTHERS = ("cerebellum_a", "cerebellum_b", "pons", "skull_front", "skull_back")
@@ -186,6 +192,68 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, change, words):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(UserError, match="cannot be read"):
         read_prior(tmp_path / "nothing.json", NAMES)
+
+
+def test_a_prior_is_fitted_again_with_other_noise(tmp_path):
+    found = without(cases(14), {2: [4]})
+    prior = read_prior(write_prior(tmp_path / "prior.json", prior_of(found, NAMES)), NAMES)
+    again, expected = prior.with_noise(3.0, "prior.json"), prior_of(found, NAMES, noise_mm=3.0)
+    for key in ("mean", "deviation", "count"):
+        np.testing.assert_array_equal(getattr(again.fitted, key), getattr(expected.fitted, key))
+    assert prior.with_noise(0.0, "prior.json") is prior
+    older = FacePrior(NAMES, prior.graph, prior.fitted)  # as a file of the release before
+    assert "faces_mm" not in write_prior(tmp_path / "older.json", older).read_text()
+    with pytest.raises(UserError, match="^prior.json: prior_noise_mm needs the faces"):
+        read_prior(tmp_path / "older.json", NAMES).with_noise(3.0, "prior.json")
+
+
+# --- whether it is used
+
+
+def run_of(folder, errors=None, at_test=(), **values):
+    settings = choose(config_of_face.FACE, "quick", "ig_rpn").replaced("a test", landmark_names=NAMES, **values)
+    folder.mkdir(exist_ok=True)
+    if errors:
+        (folder / CHOICE).write_text(json.dumps({"cases": 3, "mre_mm": dict(zip(("without", "with"), errors))}))
+    return Run(folder, settings.set_at_test(dict(at_test)), {"validation": []}, {})
+
+
+@pytest.mark.parametrize("errors, values, used, words", [
+    ((4.2, 3.9), {}, True, "4.20 mm without it and 3.90 mm with it on 3 validation cases"),
+    ((3.9, 3.9), {}, False, "3.90 mm"), (None, {}, False, "no validation cases"),
+    ((3.9, 4.2), {"prior_in_prediction": "always"}, True, "is always"),
+    ((4.2, 3.9), {"prior_in_prediction": "never"}, False, "is never"),
+    ((4.2, 3.9), {"use_prior": False}, False, "none")])
+def test_the_prior_is_used_where_validation_says_so(tmp_path, errors, values, used, words):
+    choice = choice_of([run_of(tmp_path / "run", errors, **values)])
+    assert choice.used == used and words in choice.reason
+
+
+def test_the_prior_is_used_where_every_run_gains_by_it_as_it_was_validated(tmp_path):
+    gain, loss = run_of(tmp_path / "gain", (4.2, 3.9)), run_of(tmp_path / "loss", (4.2, 4.3))
+    assert choice_of([gain, gain]).used and not choice_of([gain, loss]).used
+    choice = choice_of([run_of(tmp_path / "gain", at_test={"nms_iou_threshold": 0.5}.items())])
+    assert not choice.used and "nms_iou_threshold" in choice.reason
+    with pytest.raises(UserError, match="^--set prior_weight: not validated .* prior_in_prediction=always$"):
+        choice_of([run_of(tmp_path / "gain", at_test={"prior_weight": 0.3}.items())])
+    always = {"prior_weight": 0.3, "prior_in_prediction": "always"}
+    assert choice_of([run_of(tmp_path / "gain", at_test=always.items())]).used
+    (tmp_path / "gain" / CHOICE).write_text('{"cases": 3, "mre_mm": {"without": 4.2}}')
+    with pytest.raises(UserError, match="must have 'with'"):
+        choice_of([gain])
+
+
+def test_what_validation_says_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prior_choice, "mean_radial_error", lambda module, cache, names: (module, None))
+    run = run_of(tmp_path / "run")
+    prior_choice.keep_choice(run, None, lambda run: 1 / 0)  # no validation cases
+    assert not (run.folder / CHOICE).exists() and PRIOR_CHOICE == CHOICE
+    run.split["validation"] += ["a", "b"]
+    prior_choice.keep_choice(run, None, lambda run: (4.0, 3.0))
+    assert capsys.readouterr().out == ("graph prior: used in predictions; 4.00 mm without it and 3.00 mm with it on 2 "
+                                       "validation cases\n")
+    assert choice_of([run]).used
+    prior_choice.keep_choice(run, None, lambda run: 1 / 0)  # once
 
 
 def test_a_prior_that_cannot_be_written_is_not(tmp_path):

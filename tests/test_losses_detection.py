@@ -53,6 +53,9 @@ def test_cross_entropy_and_smooth_l1_by_hand():
     assert away[0] == pytest.approx(0.125 + 1.5 + 0.5)
 
 
+KNOWN = [0, 1, 3]  # classes of `scene`
+
+
 def scene():
     """Eight anchors: two positive for the first box, one for the third (the second is missing), one ignored."""
     boxes = centred_boxes(np.array([[10.0, 12, 9], [np.nan] * 3, [20, 8, 14]]), np.array([6.0, 6, 8])).astype("float32")
@@ -76,8 +79,8 @@ def test_a_volume_by_hand_without_balance():
     """Three positives want nine negatives: the five hardest, of which there are four, and four at random."""
     reference, logits, offsets, anchors = scene()
     found = {name: float(value) for name, value in losses_of(reference, logits, offsets, anchors, PLAIN).items()}
-    positive = softmax_losses(logits[[2, 0, 1]], [3, 1, 1]).sum()
-    background = softmax_losses(logits[4:], [0] * 4)
+    positive = softmax_losses(logits[[2, 0, 1]][:, KNOWN], [2, 1, 1]).sum()
+    background = softmax_losses(logits[4:, KNOWN], [0] * 4)
     assert found["classification"] == pytest.approx((positive + 2 * background.sum()) / (3 + 4 + 4), rel=1e-5)
     targets = numpy(encode(reference["boxes"][[2, 0, 0]], anchors[[2, 0, 1]]))
     assert found["regression"] == pytest.approx(numpy(smooth_l1(targets, offsets[[2, 0, 1]])).sum() / 3, rel=1e-5)
@@ -88,11 +91,25 @@ def test_hard_negatives_are_the_worst_ones():
     reference |= {"positives": np.array([2, -1], np.int32), "negatives": np.array([7, 4, 6], np.int32)}
     one_hard = DetectionLoss(None, 1, 1.0, (1.0, 1.0))
     found = float(losses_of(reference, logits, offsets, anchors, one_hard)["classification"])
-    worst = softmax_losses(logits[4:], [0] * 4).max()
-    assert found == pytest.approx((softmax_losses(logits[2:3], [3])[0] + worst) / 2, rel=1e-5)
+    worst = softmax_losses(logits[4:, KNOWN], [0] * 4).max()
+    assert found == pytest.approx((softmax_losses(logits[2:3, KNOWN], [2])[0] + worst) / 2, rel=1e-5)
     one_random = DetectionLoss(None, 1, 0.0, (1.0, 1.0))
     found = float(losses_of(reference, logits, offsets, anchors, one_random)["classification"])
-    assert found == pytest.approx((softmax_losses(logits[[2, 7]], [3, 0])).sum() / 2, rel=1e-5)
+    assert found == pytest.approx((softmax_losses(logits[[2, 7]][:, KNOWN], [2, 0])).sum() / 2, rel=1e-5)
+
+
+def test_an_unknown_landmark_is_no_background():
+    """Its logits get no gradient, however high they are, and no negative counts as hard because of them."""
+    reference, logits, offsets, anchors = scene()
+    logits[:, 2] += 9
+    logits = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        loss = losses_of(reference, logits, offsets, anchors, BALANCED)["classification"]
+    slopes = tf.convert_to_tensor(tape.gradient(loss, logits)).numpy()
+    assert not slopes[:, 2].any() and np.abs(slopes[4:, 0]).min() > 0
+    lower = logits.numpy() - [0, 0, 9, 0]
+    expected = losses_of(reference, lower, offsets, anchors, BALANCED)["classification"]
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_balance_moves_the_gradient_and_not_the_loss():
@@ -111,9 +128,13 @@ def test_balance_moves_the_gradient_and_not_the_loss():
 
 def test_two_classes_are_any_box_or_none():
     reference, logits, offsets, anchors = scene()
+    positive = softmax_losses(logits[:3, :2], [1, 1, 1]).sum()
+    background = softmax_losses(logits[4:, :2], [0] * 4).sum()
     found = float(losses_of(reference, logits[:, :2], offsets, anchors, PLAIN)["classification"])
-    expected = softmax_losses(logits[:3, :2], [1, 1, 1]).sum() + 2 * softmax_losses(logits[4:, :2], [0] * 4).sum()
-    assert found == pytest.approx(expected / 11, rel=1e-5)
+    assert found == pytest.approx((positive + background) / 7, rel=1e-5)  # one is unknown: no hard ones
+    reference["boxes"][1] = reference["boxes"][0] + 90
+    found = float(losses_of(reference, logits[:, :2], offsets, anchors, PLAIN)["classification"])
+    assert found == pytest.approx((positive + 2 * background) / 11, rel=1e-5)
 
 
 def test_a_volume_without_landmarks_gives_a_finite_loss():
@@ -132,7 +153,7 @@ def test_proposals_by_hand():
     random = np.random.default_rng(2)
     classes, offsets = random.normal(size=(3, 3)).astype("float32"), random.normal(size=(3, 6)).astype("float32")
     found = proposal_losses(boxes, classes, offsets, proposals, PLAIN, 0.5)
-    expected = softmax_losses(classes[:2], [1, 0]).sum() / 2
+    expected = softmax_losses(classes[:2, :2], [1, 0]).sum() / 2
     assert float(found["proposal_classification"]) == pytest.approx(expected, rel=1e-5)
     away = numpy(smooth_l1(numpy(encode(boxes[:1], proposals[:1])), offsets[:1]))[0]
     assert float(found["proposal_regression"]) == pytest.approx(away, rel=1e-5)

@@ -8,6 +8,7 @@ import pytest
 from tfsono.geometry.boxes import centred_boxes, iou
 from tfsono.metrics.detection import (
     IOU_THRESHOLDS, CaseDetections, average_precision, class_mean_iou, class_precision, hit_rate,
+    suppressed,
 )
 
 NAN = float("nan")
@@ -55,6 +56,17 @@ def one_class(*volumes) -> list[CaseDetections]:
         cases.append(CaseDetections(boxes, np.array([score for score, _ in found]).reshape(1, -1),
                                     np.array(references).reshape(1, -1, 6)))
     return cases
+
+
+def test_neighbours_of_a_better_candidate_do_not_count():
+    """Of five the second and the fourth are neighbours of the first; the last is one of the fourth alone."""
+    found = [(0.9, cube(0)), (0.8, cube(1)), (0.7, cube(40)), (0.8, cube(-2)), (0.6, cube(-4.5)), (NAN, cube(90))]
+    (case,) = one_class((found, [cube(0)]))
+    kept = suppressed(case, 0.3)
+    np.testing.assert_array_equal(kept.scores, [[0.9, NAN, 0.7, NAN, 0.6, NAN]])
+    np.testing.assert_array_equal(kept.boxes, case.boxes)
+    np.testing.assert_array_equal(suppressed(kept, 0.3).scores, kept.scores)
+    np.testing.assert_array_equal(suppressed(case, 1.0).scores, case.scores)
 
 
 def test_average_precision_by_hand():

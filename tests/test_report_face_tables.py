@@ -7,7 +7,7 @@ import pytest
 
 from tfsono.configs.face import LANDMARKS, MIRRORED
 from tfsono.geometry.boxes import centred_boxes
-from tfsono.metrics.detection import CaseDetections, average_precision
+from tfsono.metrics.detection import CaseDetections, average_precision, suppressed
 from tfsono.metrics.face_case import face_metrics
 from tfsono.report.face_tables import (
     PAPER_TABLE_1, PAPER_TABLE_2, base_of, face_tables, in_order, marks_of,
@@ -141,7 +141,7 @@ def test_average_precision_is_of_each_run(results, tables):
     table = tables["average_precision"]
     assert [row[0] for row in table.rows] == ["Faster R-CNN", "I-SSD, width 8", "RPN", "IG-RPN"]  # the paper's order
     row = dict(zip(table.columns, table.rows[-1], strict=True))
-    runs = list(results[1]["IG-RPN"].values())
+    runs = [[suppressed(case, 0.3) for case in cases] for cases in results[1]["IG-RPN"].values()]
     values = [100 * average_precision(cases).mean() for cases in runs]
     assert (row["Cases"], row["Runs"]) == (6, 2)
     assert row["COCO AP %"].mean == pytest.approx(np.mean(values))

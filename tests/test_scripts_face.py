@@ -10,6 +10,7 @@ import tensorflow as tf
 from small_face import CASES, TINY_FACE, write_small_face_dataset
 from test_training import arrays
 from tfsono.__main__ import run as tfsono
+from tfsono.config import choose
 from tfsono.configs.face import FACE, LANDMARKS
 from tfsono.errors import UserError
 from tfsono.inference.face_prior import PRIOR, read_prior
@@ -64,14 +65,26 @@ def test_a_run_keeps_its_prior_and_the_parts_of_its_loss(place):
     run = read_run(place / "runs" / "ig_rpn", FACE)
     prior = read_prior(run.folder / PRIOR, LANDMARKS)
     assert len(prior.graph) == 6 and max(prior.fitted.count) == CASES - 2 and sources.PRIOR == PRIOR
-    history = read_history(run.folder / "history.csv")
+    history, weight = read_history(run.folder / "history.csv"), run.config.regression_weight
     assert len(history) == 2 and all(np.isfinite(value) for row in history for value in row.values())
     for row in history:
-        assert row["loss"] == pytest.approx(row["classification"] + row["regression"], rel=1e-3)
+        assert row["loss"] == pytest.approx(row["classification"] + weight * row["regression"], rel=1e-3)
     two = read_history(place / "runs" / "faster_rcnn" / "history.csv")[-1]
-    parts = [two[f"{stage}{part}"] for stage in ("", "proposal_") for part in ("classification", "regression")]
+    parts = [two[f"{stage}{part}"] * times for stage in ("", "proposal_")
+             for part, times in (("classification", 1), ("regression", weight))]
     assert two["loss"] == pytest.approx(sum(parts), rel=1e-3)
     assert not (place / "runs" / "heatmap" / PRIOR).exists()
+
+
+def test_a_reader_errs_by_millimetres():
+    """The same in every epoch, of its own in each case; and nobody by default."""
+    as_read, points = script("train", "face").as_read, np.full((400, 3), 20.0)
+    exact, noisy = (choose(FACE, "quick", "rpn", changes).config for changes in ({}, {"reader_noise_mm": "2"}))
+    assert as_read("a", points, (1, 2, 4), exact) is points and as_read("a", None, (1, 2, 4), noisy) is None
+    found = as_read("a", points, (1, 2, 4), noisy)
+    np.testing.assert_allclose((found - points).std(axis=0), [2, 1, 0.5], rtol=0.15)
+    np.testing.assert_array_equal(found, as_read("a", points, (1, 2, 4), noisy))
+    assert np.abs(found - as_read("b", points, (1, 2, 4), noisy)).min(axis=1).mean() > 0.1
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(place, monkeypatch):
@@ -94,6 +107,20 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(place, monkeypatch):
     assert one.keys() == other.keys() and len(one) > 20
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_a_face_is_rotated_by_its_midline(place):
+    """A finder, a network that sees faces in their frame, and its prediction without the finder's own folder."""
+    split = ("--split", place / "runs" / "ig_rpn" / "split.json", "--iterations", "1")
+    with pytest.raises(UserError, match="give the run folder of --variant finder"):
+        train(place, "canonical", *split, "--variant", "ig_rpn_canonical")
+    train(place, "finder", *split, "--variant", "finder", "--flips", "true")
+    train(place, "canonical", *split, "--variant", "ig_rpn_canonical", "--finder_run", place / "runs" / "finder",
+          "--frame_margin_mm", "6", "--flips", "true", "--score_threshold", "0")
+    (place / "runs" / "finder").rename(place / "runs" / "away")
+    volume, out = place / "dataset" / "images" / "face_01.nii.gz", place / "canonical_predicted"
+    assert tfsono(["predict", str(place / "runs" / "canonical"), str(volume), "--out", str(out)]) == 0
+    assert all(row["x_mm"] and row["side_x_mm"] for row in rows_of(out / "landmarks.csv"))
 
 
 def test_tables_have_the_papers_rows_beside_ours(results):
@@ -128,8 +155,8 @@ def test_a_stopped_evaluation_resumes(place, results, capsys):
 def test_runs_are_measured_together(place):
     evaluation().main(["--data", str(place / "small.h5"), "--runs", *(
         str(place / "runs" / name) for name in ("ig_rpn", "rpn", "heatmap")), "--out", str(place / "together"),
-        "--ensemble", "--set", "prior_weight=0.3"])
-    rows, words = rows_of(place / "together" / "cases.csv"), "prior_weight 0.3"
+        "--ensemble", "--set", "prior_weight=0.3", "prior_noise_mm=2"])
+    rows, words = rows_of(place / "together" / "cases.csv"), "prior_weight 0.3, prior_noise_mm 2.0"
     assert {row["method"] for row in rows if row["members"] == "2"} == {
         f"all 2 of rpn with {words} together{prior}" for prior in ("", " with the prior")}
     assert {row["method"] for row in rows if row["members"] == "1"} >= {
@@ -138,7 +165,8 @@ def test_runs_are_measured_together(place):
 
 @pytest.fixture(scope="module")
 def exported(place):
-    tfsono(["export", str(place / "runs" / "ig_rpn"), str(place / "saved_model")])
+    tfsono(["export", str(place / "runs" / "ig_rpn"), str(place / "saved_model"), "--set",
+            "prior_in_prediction=always"])
     return place / "saved_model"
 
 
@@ -161,6 +189,7 @@ def test_every_network_exports_and_predicts(place, name):
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["landmarks"] == list(LANDMARKS) and manifest["network"]["prior"] is True
+    assert manifest["postprocessing"]["prior_because"] == "prior_in_prediction is always"
     prediction = tf.saved_model.load(str(exported))(np.zeros((9, 23, 21), np.float32), np.float32([0.5, 0.6, 0.7]))
     assert set(prediction) == set(manifest["output"])
     for name, value in prediction.items():
@@ -184,5 +213,9 @@ def test_more_candidates_than_there_are_is_refused(place, exported):
     for source in (exported, place / "runs" / "ig_rpn"):
         with pytest.raises(UserError, match="expected 1 to 3"):
             tfsono(["predict", str(source), volume, "--candidates", "9", "--out", str(place / "no")])
+    with pytest.raises(UserError, match="--set: is fixed at the export"):
+        check_options(exported, sources.Options(set=("prior_weight=1",)))
+    with pytest.raises(UserError, match="--set: expected FIELD=VALUE"):
+        tfsono(["predict", str(place / "runs" / "ig_rpn"), volume, "--set", "widths=3", "--out", str(place / "no")])
     with pytest.raises(UserError, match="only for a model of hip"):
         check_options(place / "runs" / "ig_rpn", sources.Options(tiling="fast"))

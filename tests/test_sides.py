@@ -5,7 +5,7 @@ import pytest
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
-from tfsono.sides import side_pairs
+from tfsono.sides import one_sided, side_pairs
 
 
 @pytest.mark.parametrize("names", [
@@ -26,6 +26,11 @@ def test_other_names_are_no_sides(names):
 def test_numbers_of_several_pairs():
     names = ("horn_right", "horn_left", "tectum", "cerebellum_left", "cerebellum_right")
     assert side_pairs(names) == ((0, 1), (3, 4)) and side_pairs(names, first=1) == ((1, 2), (4, 5))
+
+
+def test_names_that_lack_the_other_side():
+    names = ("left_eye", "right_ear", "RightKidney", "leftKidney", "bright", "cleft", "upright", "L5", "hip_r")
+    assert one_sided(names) == ("left_eye", "right_ear") and one_sided(()) == ()
 
 
 def test_no_mean_of_mirror_images_with_sides():

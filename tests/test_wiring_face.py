@@ -22,7 +22,7 @@ CENTRES = np.array([15, 12, 11]) + FACE
 SIDES = (15, 17, 13, 19, 16)
 SMALL = ["--preset", "quick", "--widths", "3,4,4", "--head_width", "4", "--precision", "float32", "--use_prior",
          "false", "--heatmap_sigma_mm", "2", "--anchor_sides", "14,20", "--box_sides", ",".join(map(str, SIDES)),
-         "--spacing_mm", ASKED]
+         "--spacing_mm", ASKED, "--offset_deviations", "1,1"]
 
 
 @pytest.fixture(scope="module")

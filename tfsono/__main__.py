@@ -214,6 +214,7 @@ def _add_export(commands) -> None:
     parser.add_argument("--ensemble_with", nargs="+", action="extend", default=[], metavar="RUN_DIR",
                         help="additional runs to ensemble with RUN_DIR in one SavedModel")
     add_speed(parser)
+    _add_set(parser)
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
     parser.set_defaults(run=_export)
@@ -224,9 +225,16 @@ def _export(arguments) -> None:
     from tfsono.predict.sources import Options
     from tfsono.systems.commands import export_run
 
-    options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with),
+    options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with), set=tuple(arguments.set),
                       precision=arguments.precision, memory_gb=arguments.memory_gb)
     print(f"wrote {export_run(arguments.run_dir, arguments.folder, options, arguments.onnx)}")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    """`--set`, as of `evaluate`."""
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
+                        help="face, run folders only: other values of fields that change no weight, such as "
+                             "prior_in_prediction=always nms_iou_threshold=0.5")
 
 
 def _add_predict(commands) -> None:
@@ -249,6 +257,7 @@ def _add_predict(commands) -> None:
                         help="pose: fine-tune the network on each volume, with the run's atlas set; run folders only")
     parser.add_argument("--candidates", type=int, default=None, metavar="N",
                         help="face: boxes of each landmark in candidates.csv, best first; default: 2")
+    _add_set(parser)
     parser.add_argument("--outside", default="refuse", choices=("refuse", "allow"),
                         help="inputs far outside of what the model was trained on (--outside_factor of its training); "
                              "allow: predict and flag them")
@@ -266,7 +275,7 @@ def _predict(arguments) -> int:
     options = Options(
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
-        outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file,
+        set=tuple(arguments.set), outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file,
         precision=arguments.precision, memory_gb=arguments.memory_gb)
     with json_lines(arguments.json) as on_case:
         return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,

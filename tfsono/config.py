@@ -344,6 +344,16 @@ def assignment(choices: Choices, text: str) -> tuple[str, typing.Any]:
         raise UserError(f"--set {str(error).removeprefix('--')}") from None
 
 
+def each_once(values: Iterable[tuple[str, typing.Any]]) -> dict[str, typing.Any]:
+    """The values of `--set` by field; raises `UserError` for one that is set twice."""
+    found: dict[str, typing.Any] = {}
+    for name, value in values:
+        if name in found:
+            raise UserError(f"--set {name}: given 2 times; give it once")
+        found[name] = value
+    return found
+
+
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     """`--json`; `what` each object is."""
     parser.add_argument("--json", action="store_true",

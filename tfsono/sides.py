@@ -28,6 +28,14 @@ def side_pairs(names: Sequence[str], first: int = 0) -> tuple[tuple[int, int], .
                  if mirrored[one] == words[other] != words[one])
 
 
+def one_sided(names: Sequence[str]) -> tuple[str, ...]:
+    """The names that say left or right and lack the one of the other side; of an `L` alone it is not known."""
+    words = [_words(name) for name in names]
+    return tuple(name for name, own in zip(names, words, strict=True)
+                 if any(word.startswith(("left", "right")) for word in own)
+                 and tuple(map(_other_side, own)) not in words)
+
+
 def _words(name: str) -> tuple[str, ...]:
     """The words of a name in small letters, at separators and capitals."""
     return tuple(word.lower() for word in WORD.findall(name))

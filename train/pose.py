@@ -47,12 +47,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def checked_split(start) -> dict[str, list[str]]:
     """Sec. 3: at random; here by subject. The finder, where there is one, must not have seen the test cases."""
-    from tfsono.systems.pose import FINDER, checked_finder
+    from tfsono.systems.runs import FINDER, checked_finder
     from tfsono.training.start import split_by_subject
 
     split = split_by_subject(start)
     if start.config.frame == "body" and not (start.run_dir / FINDER / "config.json").is_file():
-        checked_finder(start.config, split)
+        checked_finder(start.config, split, POSE)
     return split
 
 
@@ -88,7 +88,7 @@ def keep(atlases, run) -> None:
     Warns if the atlas set is too small for the refinement.
     """
     from tfsono.inference.atlases import ATLASES, write_atlases
-    from tfsono.systems.pose import adopt_finder
+    from tfsono.systems.runs import adopt_finder
     from tfsono.training.record import recorded
 
     with recorded(run.folder, ATLASES) as (path,):
@@ -96,7 +96,7 @@ def keep(atlases, run) -> None:
     shortage = atlases.shortage(run.config.refine_atlases)
     if shortage:
         print(shortage)
-    adopt_finder(run)
+    adopt_finder(run, POSE)
 
 
 def initialise(network, config: PoseConfig, run_dir: Path) -> str:

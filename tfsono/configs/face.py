@@ -19,6 +19,7 @@ METHODS = ("rpn", "ssd", "faster_rcnn", "heatmap")
 # In the paper's order: the nodes 1 to 5 of its graph. Left and right are the fetus's own.
 LANDMARKS = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
 MIRRORED = (("left_eye", "right_eye"),)
+MIDLINE = ("mid_eyebrow", "nose_tip", "chin")  # in the plane of symmetry
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,25 @@ class FaceConfig:
     phantom_rotation_degrees: float = ours(180.0, "not stated; largest rotation away from a standard view; 180 makes "
                                                   "all directions equally likely")
 
+    reader_noise_mm: float = ours(0.0, "option for phantoms, whose landmarks are exact: deviation, along each axis, of "
+                                       "noise on those of the training cases")
+
     # Augmentation
     augmentation: str = paper("random", "Sec. 3: rotation and flipping; or versions, or none")
     rotation_degrees: float = paper(25.0, "Sec. 3: between -25 and 25; about a random axis")
     flips: bool = paper(True, "Sec. 3: flipping; an odd number of mirrored axes swaps left and right landmarks")
+
+    # Frame: an option, for faces in any direction. A first network finds the midline, by which the volume is rotated
+    frame: str = ours("volume", "not stated; the network sees the volume as it lies; or face: rotated onto the mean "
+                                "midline of the training cases, so that left is always on the same side")
+    finder_run: str = ours("", "run folder of the network that finds the midline (--variant finder), for --frame face; "
+                               "trained on the same cache and split")
+    frame_margin_mm: float = ours(30.0, "of the frame's box around all landmarks of the training cases: the paper's "
+                                        "larger boxes reach 16 mm beyond")
+    midline_noise_mm: float = ours(3.0, "deviation along each axis of what training adds to the reference midline, as "
+                                        "the finder errs; other values were not tried")
+    ratio: float = ours(1.0, "not stated; voxels of the network's grid per voxel of the volume, along an axis; of "
+                             "heatmaps alone")
 
     # Boxes and anchors, in voxels of the network's grid
     box_sides: tuple[float, ...] = paper((14.0, 24.0, 14.0, 24.0, 24.0), "Sec. 2.2: eyes 14, others 24; or one for all")
@@ -78,8 +94,13 @@ class FaceConfig:
 
     # Faster R-CNN
     proposals: int = ours(128, "not stated; per volume")
-    proposal_nms_iou_threshold: float = ours(0.7, "Faster R-CNN's; non-maximum suppression of the proposals")
-    proposal_pool: int = ours(2000, "Faster R-CNN's; top-k anchors before the suppression")
+    proposal_nms_iou_threshold: float = ours(0.3, "Faster R-CNN: 0.7, in 2D; in 3D one landmark would fill the "
+                                                  "proposals: with 64 anchors a cell about 400 of an eye are left at "
+                                                  "0.7, and 11 at 0.3")
+    proposal_pool: int = ours(8000, "Faster R-CNN: 12000 in training, 6000 at test; top-k anchors before the "
+                                    "suppression")
+    proposal_deviations: tuple[float, ...] = ours((0.1, 0.2), "Faster R-CNN's; divide the offsets of its second stage; "
+                                                              "() uses offset_deviations")
     roi_side: int = ours(7, "Faster R-CNN's; samples along each axis of a proposal")
     roi_width: int = ours(512, "not stated; of the two fully connected layers")
 
@@ -95,15 +116,19 @@ class FaceConfig:
     precision: str = ours("float32", "option: mixed_bfloat16 or mixed_float16")
 
     # Inference
-    nms_iou_threshold: float = ours(0.3, "not stated; non-maximum suppression within each landmark; 1 suppresses none, "
-                                         "as the text reads")
+    nms_iou_threshold: float = ours(1.0, "not stated; non-maximum suppression within each landmark; 1 suppresses none: "
+                                         "Sec. 2.3 takes \"the first two\" and names none")
+    merge_iou_threshold: float = ours(0.0, "option: a candidate becomes the mean, weighted by the scores, of the "
+                                           "landmark's boxes that overlap it by this IoU; 0 is off")
     clip_boxes: bool = ours(False, "not stated; clip candidates at the volume's border, which moves their centres "
                                    "inward")
     candidates: int = paper(2, "Sec. 2.3: per landmark; the prior chooses among them")
     top_k: int = ours(8, "candidates per landmark in the output, best first; for evaluation and `predict --candidates`")
     score_threshold: float = ours(0.05, "not stated; boxes with a lower score are dropped; a landmark without any is "
                                         "missing")
-    use_prior: bool = paper(True, "Sec. 2.3; in `predict` and `export`; `evaluate` reports both")
+    use_prior: bool = paper(True, "Sec. 2.3; `evaluate` reports both")
+    prior_in_prediction: str = ours("validated", "in `predict` and `export`: where it lowers the error of the run's "
+                                                 "validation cases; or always, as in the paper, or never")
     prior_noise_mm: float = ours(0.0, "paper: fitted on reference landmarks; deviation of noise added to them, as "
                                       "predictions have")
     prior_weight: float = ours(0.0, "paper: Eq. 4, which uses no scores, at 0; above, the prior's weight against the "
@@ -144,6 +169,12 @@ class FaceConfig:
         return (fused, self.stride) if self.method == "ssd" else (fused,)
 
     @property
+    def final_deviations(self) -> tuple[float, ...]:
+        """Of the offsets of the boxes that are predicted: in `faster_rcnn` those of the second stage."""
+        second = self.proposal_deviations if self.method == "faster_rcnn" else ()
+        return second or self.offset_deviations
+
+    @property
     def boxes(self) -> bool:
         """Whether the network predicts boxes."""
         return self.method != "heatmap"
@@ -170,6 +201,12 @@ def _data_rules(config: FaceConfig):
     yield config.test_cases >= 0 and config.validation_cases >= 0, "test_cases", "0 or more, as validation_cases"
     yield one_of(config, "augmentation", ("versions", "random", "none"))
     yield 0 <= config.rotation_degrees <= 180, "rotation_degrees", "from 0 to 180"
+    yield one_of(config, "frame", ("volume", "face"))
+    yield config.frame == "face" or not config.finder_run, "finder_run", "none: it is for --frame face"
+    yield (config.frame == "volume" or (config.boxes and config.use_prior), "frame",
+           "volume, for heatmaps and without the prior, whose training faces give the frame")
+    yield (0.05 <= config.ratio <= 1 and (config.ratio == 1 or not config.boxes), "ratio",
+           "1, of heatmaps from 0.05 to 1")
 
 
 def _box_rules(config: FaceConfig):
@@ -181,6 +218,8 @@ def _box_rules(config: FaceConfig):
            "above 0 and not above anchor_positive, which is under 1")
     yield (len(config.offset_deviations) == 2 and min(config.offset_deviations) > 0, "offset_deviations",
            "two positive numbers")
+    yield (len(config.proposal_deviations) in (0, 2) and all(config.proposal_deviations), "proposal_deviations",
+           "two positive numbers or none")
     yield one_of(config, "method", METHODS)
     yield len(config.widths) in (3, 4) and min(config.widths) > 0, "widths", "three or four positive numbers"
     yield one_of(config, "norm_at_test", ("tile", "moving"))
@@ -188,6 +227,8 @@ def _box_rules(config: FaceConfig):
     for name in ("proposal_nms_iou_threshold", "nms_iou_threshold", "norm_momentum"):
         yield 0 < getattr(config, name) <= 1, name, "above 0 and up to 1"
     yield 0 <= config.score_threshold < 1, "score_threshold", "at least 0 and under 1"
+    yield 0 <= config.merge_iou_threshold < 1, "merge_iou_threshold", "at least 0 and under 1"
+    yield one_of(config, "prior_in_prediction", ("validated", "always", "never"))
     yield 0 <= config.hard_negatives <= 1, "hard_negatives", "from 0 to 1"
     yield 1 <= config.candidates <= config.top_k, "candidates", "from 1 to top_k"
     yield config.candidates <= 4, "candidates", "at most 4: the prior tries every combination"
@@ -200,7 +241,7 @@ def _training_rules(config: FaceConfig):
     for name in ("head_width", "max_positives", "negatives_per_positive", "proposals", "roi_side", "roi_width",
                  "heatmap_sigma_mm", "learning_rate", "iterations", "record_every"):
         yield getattr(config, name) > 0, name, "above 0"
-    for name in ("prior_noise_mm", "prior_weight"):
+    for name in ("prior_noise_mm", "prior_weight", "reader_noise_mm"):
         yield getattr(config, name) >= 0, name, "0 or more"
     yield config.regression_weight >= 0 and config.iou_balance_power >= 0, "regression_weight", "0 or more"
     yield (config.steps % config.record_every == 0, "record_every", f"a divisor of all {config.steps} steps")
@@ -219,6 +260,10 @@ PRESETS = {
         "flips": differs(False, "paper: True; with mirror images, left and right take longer to learn"),
         "box_sides": differs((7.0, 12.0, 7.0, 12.0, 12.0), "paper: 14 and 24; the same in millimetres"),
         "anchor_sides": differs((6.5, 8.0, 10.0, 14.0), "paper: 13,16,20,28; the same in millimetres"),
+        "offset_deviations": differs((0.15, 0.3), "paper preset: 1; Xu et al.'s: targets of positives are under 0.3, "
+                                                  "where undivided a short training leaves boxes blunt"),
+        "regression_weight": differs(0.2, "paper preset: 1; with divided offsets the smooth L1 loss is larger, and a "
+                                          "short training then confuses landmarks"),
         "widths": differs((16, 32, 64), "paper preset: 32 to 256; one level less: a cell has the same millimetres"),
         "head_width": differs(32, "paper preset: 256; two CPU cores"),
         "initial_deviation": differs(0.0, "paper preset: 0.01; He's: small weights grow too slowly here"),
@@ -242,15 +287,25 @@ VARIANTS = {
     "faster_rcnn": {"method": differs("faster_rcnn", "paper: Table 1"),
                     "iou_balance": differs(False, "paper: Table 1, Faster R-CNN has none")},
     "heatmap": {"method": differs("heatmap", "paper: Table 1, heat map point regression")},
+    "finder": {
+        "method": differs("heatmap", "paper: none; finds the midline for --frame face"),
+        "ratio": differs(0.5, "paper: none; enough for the midline, in an eighth of the time"),
+        "rotation_degrees": differs(180.0, "paper: 25; all directions"),
+        "heatmap_decode": differs("centroid", "paper: not stated; coarse voxels"),
+    },
+    "ig_rpn_canonical": {
+        "frame": differs("face", "paper: not stated; rotated by the midline that a finder finds (--finder_run)")},
 }
 
 RENAMED = {"phantom_turn_degrees": "phantom_rotation_degrees", "most_positives": "max_positives",
            "proposal_nms": "proposal_nms_iou_threshold", "class_nms": "nms_iou_threshold", "listed": "top_k",
            "lowest_score": "score_threshold"}
 REMOVED = {"jit_compile": False}
-AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "clip_boxes", "top_k", "score_threshold", "use_prior",
-           "prior_weight")
-ADDED = {"outside_factor": 2.0}
+AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "merge_iou_threshold", "clip_boxes", "top_k",
+           "score_threshold", "use_prior", "prior_in_prediction", "prior_noise_mm", "prior_weight")
+ADDED = {"outside_factor": 2.0, "proposal_deviations": (), "merge_iou_threshold": 0.0, "reader_noise_mm": 0.0,
+         "prior_in_prediction": "always", "frame": "volume", "finder_run": "", "frame_margin_mm": 30.0,
+         "midline_noise_mm": 3.0, "ratio": 1.0}
 
 FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
                at_test=AT_TEST)

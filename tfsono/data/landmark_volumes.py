@@ -29,7 +29,7 @@ from tfsono.errors import UserError
 from tfsono.geometry.body_frame import BodyFrame
 from tfsono.geometry.regions import Box, network_grid
 from tfsono.layers.standardise import standardise
-from tfsono.sides import side_pairs
+from tfsono.sides import one_sided, side_pairs
 
 FEWEST = 3  # landmarks that determine a rotation
 FLIPS = ((False, False, False), (True, False, False), (False, True, False), (False, False, True))
@@ -120,9 +120,10 @@ def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...
         pair stays as it is.
 
     Raises:
-      UserError: one landmark of a pair is there and the other is not.
+      UserError: one landmark of a pair is there and the other is not, or one says left or right and no other is its
+        mirror image.
     """
-    found = []
+    found, alone = [], one_sided(names)
     for pair in pairs:
         there = [name for name in pair if name in names]
         if len(there) == 1:
@@ -131,6 +132,10 @@ def exchanged_pairs(names: tuple[str, ...], pairs) -> tuple[tuple[int, int], ...
                             f"only {there[0]}: add {other} to the dataset's landmarks, or train with --flips False")
         if there:
             found.append((names.index(pair[0]), names.index(pair[1])))
+    if alone:
+        raise UserError(f"landmarks: {alone[0]} needs its mirror image where volumes are mirrored; found no landmark "
+                        "of that name for the other side: add it to the dataset's landmarks, or train with --flips "
+                        "False")
     known = {frozenset(pair) for pair in found}
     return (*found, *(pair for pair in side_pairs(names) if frozenset(pair) not in known))
 

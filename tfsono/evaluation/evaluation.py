@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tfsono.config import Choices
+from tfsono.config import Choices, each_once
 from tfsono.data.cache import Cache
 from tfsono.errors import UserError
 from tfsono.evaluation.comparable import check_comparable
@@ -173,13 +173,10 @@ def with_values_set(runs: list[Run], arguments: argparse.Namespace) -> list[Run]
     Raises:
       UserError: a field that is set twice, a value that the run's config forbids, or `--as_trained` alone.
     """
-    names = [name for name, _ in arguments.set]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"--set {name}: given {names.count(name)} times; give it once")
-    if not names:
+    values = each_once(arguments.set)
+    if not values:
         if arguments.as_trained:
             raise UserError("--as_trained: needs --set; without it runs are evaluated as they were trained")
         return runs
-    changed = [replace(run, settings=run.settings.set_at_test(dict(arguments.set))) for run in runs]
+    changed = [replace(run, settings=run.settings.set_at_test(values)) for run in runs]
     return runs * arguments.as_trained + changed

@@ -8,6 +8,8 @@
     pose              volume -> landmarks; around the graph, refined on the volume
     atlases, refine   poses of the training cases; test-time training against them
     face, face_prior  volume -> landmarks and boxes; the graph prior that chooses among candidates
+    prior_choice      whether the prior helps on a run's validation cases
+    framed            a volume on a network's grid, as it lies or rotated by its midline
     head              image -> probability or landmarks
     sliding_window    positions of the tiles, and the weighted average of their probabilities
     peaks             of heatmaps: second peaks, and the points of an ensemble's members

@@ -4,7 +4,11 @@ The file is JSON:
 
     {"format_version": 1, "landmarks": [...], "incomplete": {"CASE": ["chin"]}, "ratios": [
       {"ratio": "d(nose_tip - chin) / d(left_eye - right_eye)", "kind": "asymmetric", "first": ["nose_tip", "chin"],
-       "second": ["left_eye", "right_eye"], "mean": 1.2, "deviation": 0.1, "faces": 120}, ...]}
+       "second": ["left_eye", "right_eye"], "mean": 1.2, "deviation": 0.1, "faces": 120}, ...],
+     "noise_mm": 0.0, "faces_mm": [[[41.6, 80.2, 77.5], null, ...], ...]}
+
+The last two, which files of the release before lack, are what the ratios were fitted on, so that they can be fitted
+again with other noise.
 
 The mathematics is `tfsono.geometry.graph`.
 """
@@ -12,6 +16,7 @@ The mathematics is `tfsono.geometry.graph`.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -64,7 +69,14 @@ class _Entry(TypedDict):
     faces: int
 
 
-class _Saved(TypedDict):
+class _Fitted(TypedDict, total=False):
+    """What the file of an earlier release lacks."""
+
+    noise_mm: float
+    faces_mm: list[list[tuple[float, float, float] | None]]
+
+
+class _Saved(_Fitted):
     """The content of the file."""
 
     format_version: int
@@ -82,12 +94,33 @@ class FacePrior:
       graph: the ratios, by the landmarks' indices.
       fitted: their distributions.
       incomplete: training cases that lack landmarks, with the names of these; they do not count in the ratios of these.
+      faces_mm: [N, K, 3], what the ratios were fitted on; empty where that is unknown.
+      noise_mm: that was added to it.
     """
 
     landmarks: tuple[str, ...]
     graph: tuple[Ratio, ...]
     fitted: GraphPrior
     incomplete: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    faces_mm: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))
+    noise_mm: float = 0.0
+
+    def with_noise(self, noise_mm: float, source: str) -> FacePrior:
+        """The prior fitted again on the same faces with other noise.
+
+        Raises:
+          UserError: it has no faces, as one of the release before; `source` is its file.
+        """
+        if noise_mm == self.noise_mm and len(self.faces_mm):
+            return self
+        if not len(self.faces_mm):
+            raise UserError(f"{source}: prior_noise_mm needs the faces that the prior was fitted on; found none, as in "
+                            "runs of the release before; train the run again")
+        try:
+            fitted = _fitted(self.faces_mm, self.graph, noise_mm)
+        except ValueError as error:
+            raise UserError(f"{source}: faces_mm: {error}; train the run again") from None
+        return replace(self, fitted=fitted, noise_mm=noise_mm)
 
     @property
     def ratio_names(self) -> tuple[str, ...]:
@@ -206,8 +239,13 @@ def prior_of(cases: Iterable[tuple[str, np.ndarray | None, Sequence[float]]], la
     there = np.isfinite(points).all(axis=-1)
     incomplete = {name: tuple(mark for mark, known in zip(landmarks, face, strict=True) if not known)
                   for name, face in zip(names, there, strict=True) if not face.all()}
-    fitted = replace(fit_prior(_noisy(points, noise_mm), graph), count=count)
-    return FacePrior(landmarks, graph, fitted, incomplete)
+    return FacePrior(landmarks, graph, _fitted(points, graph, noise_mm), incomplete, faces_mm=points, noise_mm=noise_mm)
+
+
+def _fitted(points_mm: np.ndarray, graph: Sequence[Ratio], noise_mm: float) -> GraphPrior:
+    """The ratios of faces [N, K, 3] with noise; `count` is of the faces themselves."""
+    count = np.isfinite(ratio_values(points_mm, graph)).sum(axis=0)
+    return replace(fit_prior(_noisy(points_mm, noise_mm), graph), count=count)
 
 
 def _noisy(points_mm: np.ndarray, noise_mm: float) -> np.ndarray:
@@ -228,7 +266,12 @@ def write_prior(path: str | os.PathLike, prior: FacePrior) -> Path:
                  strict=True)]
     head = json.dumps({"format_version": FORMAT_VERSION, "landmarks": list(prior.landmarks),
                        "incomplete": {case: list(names) for case, names in prior.incomplete.items()}})
-    return write_text(path, head[:-1] + ', "ratios": [\n  ' + ",\n  ".join(lines) + "\n]}\n")
+    text = head[:-1] + ', "ratios": [\n  ' + ",\n  ".join(lines) + "\n]"
+    if len(prior.faces_mm):
+        faces = [[point.tolist() if np.isfinite(point).all() else None for point in face] for face in prior.faces_mm]
+        text += f', "noise_mm": {json.dumps(prior.noise_mm)}, "faces_mm": [\n  '
+        text += ",\n  ".join(json.dumps(face, allow_nan=False) for face in faces) + "\n]"
+    return write_text(path, text + "}\n")
 
 
 def read_prior(path: str | os.PathLike, landmarks: Sequence[str]) -> FacePrior:
@@ -267,4 +310,9 @@ def _prior_from(found: _Saved) -> FacePrior:
     mean, deviation = (np.array([float(entry[key]) for entry in entries]) for key in ("mean", "deviation"))
     count = np.array([entry["faces"] for entry in entries])
     incomplete = {case: tuple(names) for case, names in found["incomplete"].items()}
-    return FacePrior(landmarks, graph, GraphPrior(mean, deviation, count), incomplete)
+    faces = [[(math.nan,) * 3 if point is None else point for point in face] for face in found.get("faces_mm", [])]
+    if any(len(face) != len(landmarks) for face in faces):
+        raise ValueError(f"faces_mm of other than {len(landmarks)} landmarks")
+    return FacePrior(landmarks, graph, GraphPrior(mean, deviation, count), incomplete,
+                     faces_mm=np.array(faces, np.float64).reshape(-1, len(landmarks), 3),
+                     noise_mm=float(found.get("noise_mm", 0.0)))

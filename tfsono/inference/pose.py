@@ -9,53 +9,20 @@ contains it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsono.augment import resample
 from tfsono.geometry.body_frame import BodyFrame
 from tfsono.geometry.heatmaps import decoded
-from tfsono.geometry.rigid import DEFICIENT
 from tfsono.inference.atlases import AtlasSet
+from tfsono.inference.framed import Grid, framed_grid, whole_grid
 from tfsono.inference.peaks import member_outputs, peak_outputs
 from tfsono.inference.refine import Refinement, Refiner, RefineSettings
-from tfsono.inference.resample import at_spacing, cropped, lowest_outside, padded, resample_linear, rescaled_size
-from tfsono.layers.standardise import standardise
 
 VOLUME = tf.TensorSpec([None, None, None], tf.float32, "volume")
 SPACING_MM = tf.TensorSpec([3], tf.float32, "spacing_mm")
-
-
-class Grid(NamedTuple):
-    """A volume on the network's grid.
-
-    Attributes:
-      image: [1, X', Y', Z', 1] standardised; 0 in the padding and outside the volume.
-      valid: [1, X', Y', Z', 1] float32, 1 inside the volume.
-      size: [3] int32, the sides without the padding.
-      matrix, offset: [3, 3] and [3] float32: a point p of the grid is `matrix` p + `offset` in the volume's voxels.
-    """
-
-    image: tf.Tensor
-    valid: tf.Tensor
-    size: tf.Tensor
-    matrix: tf.Tensor
-    offset: tf.Tensor
-
-    def on_volume(self, points):
-        """Points [..., 3] of the grid, in the volume's voxels."""
-        return tf.linalg.matvec(self.matrix, points) + self.offset
-
-    def spacing_mm(self, spacing_mm):
-        """[3] of the grid, of a volume of `spacing_mm`."""
-        return tf.norm(self.matrix * tf.cast(spacing_mm, tf.float32)[:, None], axis=0)
-
-    def inside(self, maps):
-        """Maps [1, X', Y', Z', K] of the network without the padding, to be decoded."""
-        return lowest_outside(cropped(maps, self.size), cropped(self.valid, self.size))
 
 
 @dataclass(frozen=True)
@@ -85,12 +52,7 @@ class PoseReader:
           volume: [X, Y, Z] float32, raw intensities.
           spacing_mm: [3].
         """
-        native = tf.cast(tf.shape(volume), tf.float32)
-        volume = at_spacing(volume, spacing_mm, self.spacing_mm)
-        size = rescaled_size(tf.shape(volume), self.ratio)
-        image, valid = padded(resample_linear(volume, size), self.stride)
-        step = native / tf.cast(size, tf.float32)
-        return Grid(standardise(image, valid), valid, size, tf.linalg.diag(step), 0.5 * step - 0.5)
+        return whole_grid(volume, spacing_mm, self.spacing_mm, self.ratio, self.stride)
 
     def voxel_mm(self, spacing_mm):
         """The mean side of a voxel of the network's grid, for volumes of `spacing_mm`."""
@@ -117,40 +79,14 @@ class FramedReader:
 
     def read(self, volume, spacing_mm) -> Grid:
         """The network's input: the frame's box, resampled once from the volume; the arguments of a `PoseReader`."""
-        reader, native = self.reader, tf.cast(tf.shape(volume), tf.float32)
+        reader = self.reader
         points = predicted(self.finder, self.finder.read(volume, spacing_mm), spacing_mm)["points_vox"]
-        volume = at_spacing(volume, spacing_mm, reader.spacing_mm)
-        step = native / tf.cast(tf.shape(volume), tf.float32)  # native voxels in one of the resampled
-        spacing_mm = spacing_mm * step
-        midline = (tf.gather(points, self.frame.midline) + 0.5) / step - 0.5
-        rotation, shift = fitted(midline * spacing_mm, self.frame.midline_mm)
-        voxel_mm = reader.voxel_mm(spacing_mm)
-        size = tf.cast(tf.math.ceil(tf.constant(self.frame.sides_mm, tf.float32) / voxel_mm), tf.int32)
-        back = tf.transpose(rotation) / spacing_mm[:, None]  # millimetres in the frame -> voxels
-        matrix, middle = back * voxel_mm, -tf.linalg.matvec(back, shift)
-        whole = tf.concat([tf.zeros(3, tf.int32), tf.shape(volume)], 0)
-        image, _, valid = resample(volume, volume, box=whole, matrix=matrix, patch=tf.unstack(size, num=3),
-                                   middle=middle)
-        beyond = tf.stack([tf.zeros(3, tf.int32), -size % reader.stride], 1)
-        image, valid = (tf.pad(tf.cast(part, tf.float32), beyond)[None, ..., None] for part in (image, valid))
-        offset = middle - tf.linalg.matvec(matrix, tf.cast(size - 1, tf.float32) / 2)
-        return Grid(standardise(image, valid), valid, size, matrix * step[:, None], (offset + 0.5) * step - 0.5)
+        return framed_grid(volume, spacing_mm, reader.spacing_mm, reader.ratio, reader.stride, points_vox=points,
+                           frame=self.frame)
 
     def voxel_mm(self, spacing_mm):
         """The side of a voxel of the network's grid."""
         return self.reader.voxel_mm(spacing_mm)
-
-
-def fitted(points_mm, frame_mm):
-    """The proper rotation [3, 3] and the shift [3] of `geometry.rigid.fit_rigid` for points [M, 3], in the graph."""
-    points, targets = (tf.cast(values, tf.float64) for values in (points_mm, frame_mm))
-    from_centre, to_centre = tf.reduce_mean(points, 0), tf.reduce_mean(targets, 0)
-    values, left, right = tf.linalg.svd(tf.matmul(points - from_centre, targets - to_centre, transpose_a=True))
-    mirror = tf.sign(tf.linalg.det(tf.matmul(right, left, transpose_b=True)))
-    rotation = tf.matmul(right * tf.stack([1.0, 1.0, mirror]), left, transpose_b=True)
-    rotation = tf.where(values[1] > DEFICIENT * values[0], rotation, tf.eye(3, dtype=tf.float64))
-    shift = to_centre - tf.linalg.matvec(rotation, from_centre)
-    return tf.cast(rotation, tf.float32), tf.cast(shift, tf.float32)
 
 
 def predicted(reader: PoseReader | FramedReader, grid: Grid, spacing_mm) -> dict:

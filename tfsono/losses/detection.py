@@ -4,6 +4,10 @@ A volume's loss is over a sample of its anchors: two million negatives would dro
 and random negatives [N] are given as indices of anchors, padded by -1; the hard negatives are found here, as they
 depend on the prediction. Equations are those of `face` (ISBI 2020); IoU-balance is Wu & Li's (arXiv 1908.05641), whose
 code gives the weights no gradient, nor does this.
+
+A landmark whose position is unknown may be at any anchor, so none is taught that it is not: its class is left out of
+every cross entropy of that volume. Where all landmarks are one class (`faster_rcnn`, first stage) the negatives of such
+a volume are random ones alone, as the hardest ones may be those on that landmark.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from keras import ops
 from tfsono.geometry.boxes import decode, encode, iou
 
 SMALLEST = 1e-12  # a denominator
+NEVER = -1e9  # the logit of a class that is left out
 LOWEST_IOU = 0.01  # where every regressed box misses its target the weights are all 1, not all 0
 
 
@@ -49,9 +54,10 @@ def balanced_weights(ious, cross_entropy, counted, power: float):
     return ops.stop_gradient(shares * whole / (ops.sum(shares * cross_entropy) + SMALLEST))
 
 
-def cross_entropies(logits, classes):
-    """-log p of the class of each row: logits [N, C], classes [N] integers -> [N]."""
+def cross_entropies(logits, classes, known=None):
+    """-log p of the class of each row: logits [N, C], classes [N] integers, known [C] bool or None for all -> [N]."""
     logits = ops.cast(logits, "float32")
+    logits = logits if known is None else ops.where(known, logits, NEVER)
     one_hot = ops.one_hot(classes, logits.shape[-1], dtype="float32")
     return ops.logsumexp(logits, axis=-1) - ops.sum(logits * one_hot, axis=-1)
 
@@ -83,26 +89,38 @@ def anchor_losses(reference: dict, logits, offsets, positive_anchors, settings: 
     targets = ops.take(reference["boxes"], labels - 1, axis=0)
     offsets = ops.take(offsets, places, axis=0)
     targets = ops.where(counted[:, None] > 0, targets, positive_anchors)  # finite in the padding
-    logits = ops.cast(logits, "float32")
-    positive = cross_entropies(ops.take(logits, places, axis=0),
-                               labels if logits.shape[-1] > 2 else ops.ones_like(labels))
+    logits, known = ops.cast(logits, "float32"), _known_classes(reference["boxes"])
+    by_landmark = logits.shape[-1] == known.shape[0]
+    classes = (labels, known) if by_landmark else (ops.ones_like(labels),)
+    positive = cross_entropies(ops.take(logits, places, axis=0), *classes)
     weights = counted
     if settings.balance is not None:
         ious = iou(decode(offsets, positive_anchors, settings.deviations), targets)
         weights = balanced_weights(ious, positive, counted, settings.balance)
-    negative, sampled = _negative_losses(reference, logits, number, settings)
+    negative, sampled = _negative_losses(reference, logits, number, settings, known if by_landmark else None)
     away = smooth_l1(encode(targets, positive_anchors, settings.deviations), offsets)
     return {"classification": (ops.sum(weights * positive) + negative) / (ops.sum(counted) + sampled),
             "regression": ops.sum(away * counted) / number}
 
 
-def _negative_losses(reference: dict, logits, positives, settings: DetectionLoss):
-    """The sum of the cross entropies of the hard and the random negatives, and their number."""
+def _known_classes(boxes):
+    """bool [K + 1]: the background, and which of the boxes [K, 6] are known."""
+    return ops.pad(ops.all(ops.isfinite(boxes), axis=-1), ((1, 0),), constant_values=True)
+
+
+def _negative_losses(reference: dict, logits, positives, settings: DetectionLoss, known):
+    """The sum of the cross entropies of the hard and the random negatives, and their number.
+
+    `known` [C] are the classes that count, None where a class is any of the landmarks.
+    """
     most = reference["negatives"].shape[0]  # in the largest sample
     wanted = ops.minimum(settings.negatives_per_positive * positives, most)
     hard_wanted = ops.floor(settings.hard * wanted + 0.5)
+    if known is None:
+        hard_wanted *= ops.cast(ops.all(_known_classes(reference["boxes"])), "float32")
     order, rank = ops.stop_gradient(logits), ops.arange(most, dtype="float32")
-    odds = ops.sum(ops.exp(ops.minimum(order[:, 1:] - order[:, :1], 80.0)), axis=-1)  # rise with the cross entropy
+    odds = ops.exp(ops.minimum(order[:, 1:] - order[:, :1], 80.0))  # their sum rises with the cross entropy
+    odds = ops.sum(odds if known is None else odds * ops.cast(known[1:], "float32"), axis=-1)
     odds = ops.where(ops.equal(reference["labels"], 0), odds, -1.0)
     values, hard = ops.top_k(ops.pad(odds, ((0, most),), constant_values=-1.0), most)  # a small volume has fewer
     hard = ops.minimum(hard, ops.shape(odds)[0] - 1)
@@ -111,7 +129,7 @@ def _negative_losses(reference: dict, logits, positives, settings: DetectionLoss
     total = sampled = 0.0
     for places, counted in ((hard, hard_counted), (ops.maximum(reference["negatives"], 0), random_counted)):
         rows = ops.take(logits, places, axis=0)
-        total += ops.sum(cross_entropies(rows, ops.zeros_like(places)) * counted)
+        total += ops.sum(cross_entropies(rows, ops.zeros_like(places), known) * counted)
         sampled += ops.sum(counted)
     return total, sampled
 
@@ -139,7 +157,7 @@ def proposal_losses(boxes, classes, offsets, proposals, settings: DetectionLoss,
     best, highest = ops.argmax(overlaps, axis=-1), ops.max(overlaps, axis=-1)
     counted, found = ops.cast(there, "float32"), ops.cast(there & (highest > positive), "float32")
     labels = ops.cast(best + 1, "int32") * ops.cast(found, "int32")
-    losses = cross_entropies(classes, labels)
+    losses = cross_entropies(classes, labels, _known_classes(boxes))
     targets = ops.where(found[:, None] > 0, ops.take(known, best, axis=0), proposals)
     number, others = ops.maximum(ops.sum(found), 1.0), counted - found
     others *= ops.minimum(settings.negatives_per_positive * number / ops.maximum(ops.sum(others), 1.0), 1.0)

@@ -89,6 +89,20 @@ def _known(ious: np.ndarray) -> np.ndarray:
 # --- all candidates -----------------------------------------------------------------------------------------
 
 
+def suppressed(case: CaseDetections, threshold: float) -> CaseDetections:
+    """The candidates without those that overlap a better one of their class by more than an IoU (greedily).
+
+    Average precision counts every second candidate of a landmark as false, also where it is a neighbour of the first.
+    """
+    scores = np.array(case.scores, np.float64)
+    for boxes, row in zip(np.asarray(case.boxes, np.float64), scores, strict=True):
+        for place in np.argsort(-np.nan_to_num(row, nan=-np.inf), kind="stable"):
+            if np.isfinite(row[place]):
+                worse = (row < row[place]) | ((row == row[place]) & (np.arange(len(row)) > place))
+                row[worse & (pairwise_iou(boxes, boxes[place:place + 1])[:, 0] > threshold)] = np.nan
+    return case._replace(scores=scores)
+
+
 def average_precision(cases: Sequence[CaseDetections], thresholds: Sequence[float] = IOU_THRESHOLDS,
                       style: str = "coco") -> np.ndarray:
     """The mean over the classes of `class_precision`.

@@ -15,6 +15,7 @@ from pathlib import Path
 TILING = "tiling.json"  # as `tfsono.training.tilings` names it
 CONFIDENCE = "confidence.json"  # as `tfsono.training.confidence` does
 PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import would load Keras
+PRIOR_CHOICE = "prior_choice.json"  # as `tfsono.inference.prior_choice` does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Options:
       samples: head: forward passes with dropout, for the uncertainty.
       refine: pose: whether to refine each prediction on its volume.
       candidates: face: boxes of each landmark in candidates.csv.
+      set: face: `FIELD=VALUE` of fields that change no weight, as of `evaluate --set`.
       outside: inputs far outside of what the model was trained on: `refuse` or `allow`.
       spacing_mm_of_file: replaces the spacing of every volume's file, x, y, z; () takes the file's.
       precision: replaces the runs': `float32` or `mixed_bfloat16`.
@@ -40,6 +42,7 @@ class Options:
     samples: int | None = None
     refine: bool = False
     candidates: int | None = None
+    set: tuple[str, ...] = ()
     outside: str = "refuse"
     spacing_mm_of_file: tuple[float, ...] = ()
     precision: str = ""
@@ -73,7 +76,7 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
     given = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
     del given["outside"]  # a prediction does not depend on it
-    for name in ("precision", "memory_gb"):  # which earlier keys do not have
+    for name in ("precision", "memory_gb", "set"):  # which earlier keys do not have
         if not given[name]:
             del given[name]
     return hashlib.sha256(json.dumps([content, given]).encode()).hexdigest()
@@ -85,7 +88,7 @@ def _model_files(source: Path) -> list[Path]:
 
     if is_exported(source):
         return [source / MANIFEST]
-    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, TILING, CONFIDENCE,
+    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, PRIOR_CHOICE, TILING, CONFIDENCE,
              *(f"{kept}/{which}.weights.h5" for kept in ("roi", "finder") for which in ("best", "last")))
     return [path for path in (source / name for name in names) if path.is_file()]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfsono.metrics.detection import (
-    IOU_THRESHOLDS, PRINTED_THRESHOLDS, STYLES, CaseDetections, average_precision, class_mean_iou, hit_rate,
+    IOU_THRESHOLDS, PRINTED_THRESHOLDS, STYLES, CaseDetections, average_precision, class_mean_iou, hit_rate, suppressed,
 )
 from tfsono.report.landmark_tables import landmark_table
 from tfsono.report.rows import by_method
@@ -58,8 +58,11 @@ NOTE = (
     "without a prediction; they have an IoU of 0 and are in no mean of distances. Paper: as printed, measured on the "
     "paper's own data, which are not ours."
 )
+SUPPRESSED_ABOVE = 0.3
+"""IoU of two candidates of which average precision counts the better one alone."""
 PRECISION_NOTE = (
-    "Average precision of all candidates of a prediction, with their scores: the mean over the landmarks. COCO: "
+    "Average precision of all candidates of a prediction, with their scores, of which none overlaps a better one by an "
+    f"IoU above {SUPPRESSED_ABOVE:g}: the mean over the landmarks. COCO: "
     "precision at 101 recalls, at most 100 candidates of a landmark and volume, at the IoUs .50:.05:.95 (AP) and at "
     "the one named; VOC: all points of the curve. With several runs, mean ± standard deviation over the runs. The "
     "prior changes neither boxes nor scores: rows with and without it have the same values where the candidates are "
@@ -241,6 +244,7 @@ def precision_table(detections: Detections) -> Table:
 def _precisions(cases: Sequence[CaseDetections]) -> list[float]:
     """AP, AP35, AP50, AP75 of each style."""
     values: list[float] = []
+    cases = [suppressed(case, SUPPRESSED_ABOVE) for case in cases]
     for style in STYLES:
         found = average_precision(cases, (*IOU_THRESHOLDS, *PRINTED_THRESHOLDS), style)
         values += [float(found[:len(IOU_THRESHOLDS)].mean()), *map(float, found[len(IOU_THRESHOLDS):])]

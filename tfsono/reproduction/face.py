@@ -34,4 +34,4 @@ PAPER = Paper(
     orderings=ORDERINGS,
     export="ig_rpn",
     names={"rpn": "RPN", "ig_rpn": "I-RPN", "ssd": "SSD", "ig_ssd": "I-SSD", "faster_rcnn": "Faster R-CNN",
-           "heatmap": "Heatmap"})
+           "heatmap": "Heatmap", "finder": "Finder", "ig_rpn_canonical": "I-RPN, canonical"})

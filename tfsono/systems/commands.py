@@ -25,7 +25,7 @@ from tfsono.structure import shown
 from tfsono.systems import NAMES, system
 from tfsono.systems.manifest import with_current_keys
 
-OF_A_RUN = {"tiling": "is fixed at the export", "memory_gb": "is fixed at the export",
+OF_A_RUN = {"set": "is fixed at the export", "tiling": "is fixed at the export", "memory_gb": "is fixed at the export",
             "refine": "trains on the volume, which an exported model cannot"}
 
 
@@ -86,7 +86,7 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     Args:
       run_dir: the run folder.
       out_dir: a new or an empty folder.
-      options: `tiling`, `precision`, and `ensemble_with`: additional runs for the SavedModel.
+      options: `tiling`, `precision`, `set`, and `ensemble_with`: additional runs for the SavedModel.
       onnx: also writes the bare networks as ONNX, in float32.
 
     Raises:

@@ -7,17 +7,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfsono.configs.face import FACE, FaceConfig
+from tfsono.config import assignment, each_once
+from tfsono.configs.face import FACE, MIDLINE, FaceConfig
+from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import face as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described, volume_input
-from tfsono.systems.runs import check_agree, networks_of, read_runs
+from tfsono.systems.runs import FINDER, check_agree, check_one_frame, copy_of, networks_of, read_runs, with_values
 
 if TYPE_CHECKING:
     import keras
 
-    from tfsono.inference.face import FaceModule, FaceReader
+    from tfsono.geometry.body_frame import BodyFrame
+    from tfsono.inference.face import FaceModule, FaceReader, FramedFaceReader
+    from tfsono.inference.face_prior import FacePrior
     from tfsono.predict.face import FacePredictor
     from tfsono.predict.loop import Outputs
     from tfsono.training.run import Run
@@ -25,43 +29,105 @@ if TYPE_CHECKING:
 CHOICES = FACE
 PAPER = reproduction.PAPER
 TAKES = "volumes"
-OPTIONS = ("candidates",)
+OPTIONS = ("candidates", "set")
 TOGETHER = "networks"
 DEMO = DemoWords(predict=("{data}/images/face_001.nii.gz",), phantom=("--cases", "60"), train=("--test_cases", "10"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and views are untested. A low score may be the only sign of a wrong landmark.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, standardised, padded -> logits "
-          "and offsets of the anchors, or heatmaps. After it: decoding, non-maximum suppression, the prior.")
+          "and offsets of the anchors, or heatmaps. After it: decoding, non-maximum suppression, the prior. "
+          "finder.onnx, where there is one, by network.finder in the same way; its midline rotates the volume into the "
+          "frame of network.onnx.")
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
               ) -> tuple[list[Run], FaceModule]:
     """Runs and their module with the `best` weights, the `last`, or `auto`: the best if there was validation."""
-    runs = read_runs(folders, FACE, options.precision)
+    values = each_once(assignment(FACE, text) for text in options.set)
+    runs = with_values(read_runs(folders, FACE, options.precision), values)
     return runs, module_of(runs, which)
 
 
 def module_of(runs: Sequence[Run], which: str = "auto") -> FaceModule:
     """The module of runs: the mean of their heatmaps, or of their probabilities and offsets.
 
-    With `use_prior`, the first run's graph prior chooses among the candidates; heatmaps have none.
+    Where it helps (`prior_choice.choice_of`), the first run's graph prior chooses among the candidates.
     """
+    from tfsono.inference.prior_choice import choice_of
+
+    return measured_module(runs, which, with_prior=choice_of(runs).used)
+
+
+def measured_module(runs: Sequence[Run], which: str = "auto", with_prior: bool = True) -> FaceModule:
+    """The module of runs with the first one's prior, or without, whether it helps or not."""
     from tfsono.inference.face import FaceModule
-    from tfsono.inference.face_prior import PRIOR, read_prior
     from tfsono.models import face
 
     check_together(runs)
-    config = runs[0].config
-    network = face.mean_of(networks_of(runs, face.build, which, fold=True), config)
-    has_prior = config.use_prior and config.boxes
-    prior = read_prior(runs[0].folder / PRIOR, config.landmark_names) if has_prior else None
-    return FaceModule(reader_of(network, config), prior, config.prior_weight)
+    network = face.mean_of(networks_of(runs, face.build, which, fold=True), runs[0].config)
+    prior = prior_in_run(runs[0]) if with_prior else None
+    return FaceModule(reader_in_run(network, runs[0]), prior, runs[0].config.prior_weight)
+
+
+def reader_in_run(network, run: Run) -> FaceReader | FramedFaceReader:
+    """The reader of a network of the run; one that sees faces in their frame with the run's copy of the finder."""
+    from tfsono.inference.face import FramedFaceReader
+    from tfsono.models import face
+
+    reader = reader_of(network, run.config)
+    if run.config.frame == "volume":
+        return reader
+    finders = copy_of(run, FINDER, FACE, run.config.precision)
+    finder = reader_of(networks_of(finders, face.build)[0], finders[0].config)
+    return FramedFaceReader(reader, finder, frame_of(prior_in_run(run), run.config))
+
+
+def frame_of(prior: FacePrior, config: FaceConfig) -> BodyFrame:
+    """The frame of the faces that the prior was fitted on.
+
+    Raises:
+      UserError: there is no midline, or no face has all of it.
+    """
+    import numpy as np
+
+    from tfsono.geometry.body_frame import body_frame
+
+    places = [prior.landmarks.index(name) for name in MIDLINE if name in prior.landmarks]
+    whole = np.isfinite(prior.faces_mm[:, places]).all((1, 2))
+    if len(places) < len(MIDLINE) or not whole.any():
+        raise UserError(f"--frame face: needs a training case with the landmarks {', '.join(MIDLINE)}; found none; "
+                        "leave the option out")
+    return body_frame(prior.faces_mm[whole], places, config.frame_margin_mm)
+
+
+def prior_in_run(run: Run) -> FacePrior:
+    """The prior of a run, with the noise that was set."""
+    from tfsono.inference.face_prior import PRIOR, read_prior
+
+    prior = read_prior(run.folder / PRIOR, run.config.landmark_names)
+    if "prior_noise_mm" in run.settings.at_test:
+        prior = prior.with_noise(run.config.prior_noise_mm, str(run.folder / PRIOR))
+    return prior
+
+
+def keep_prior_choice(run: Run, cache) -> None:
+    """Writes whether the prior helps on the run's validation cases, where it has both."""
+    from tfsono.inference.face import FaceModule
+    from tfsono.inference.prior_choice import keep_choice
+
+    def modules(run: Run) -> tuple[FaceModule, FaceModule]:
+        module = measured_module([run])
+        return FaceModule(module.reader), module
+
+    if run.config.use_prior and run.config.boxes:
+        keep_choice(run, cache, modules)
 
 
 def check_together(runs: Sequence[Run]) -> None:
     """Raises `UserError` for runs whose landmarks, anchors, stages or volumes differ from the first one's."""
     check_agree(runs, ("method", "landmark_names", "orientation", "spacing_mm", "strides", "anchor_sides",
-                       "offset_deviations"))
+                       "offset_deviations", "final_deviations", "ratio", "frame", "frame_margin_mm"))
+    check_one_frame(runs)
 
 
 def reader_of(network, config: FaceConfig) -> FaceReader:
@@ -70,26 +136,39 @@ def reader_of(network, config: FaceConfig) -> FaceReader:
 
     return FaceReader(
         network=network, stride=config.stride, spacing_mm=config.spacing_mm, landmarks=config.landmarks,
-        strides=config.strides, anchor_sides=config.anchor_sides, deviations=config.offset_deviations,
-        highest_iou=config.nms_iou_threshold, top_k=config.top_k, chosen_from=config.candidates,
-        lowest_score=config.score_threshold if config.boxes else 0.0, clip_boxes=config.clip_boxes,
-        decode=config.heatmap_decode)
+        strides=config.strides, anchor_sides=config.anchor_sides, deviations=config.final_deviations,
+        highest_iou=config.nms_iou_threshold, merged_above=config.merge_iou_threshold, top_k=config.top_k,
+        chosen_from=config.candidates, lowest_score=config.score_threshold if config.boxes else 0.0,
+        clip_boxes=config.clip_boxes, decode=config.heatmap_decode, ratio=config.ratio)
 
 
 def bare_networks(module: FaceModule) -> dict[str, keras.Model]:
     """The networks of a module by the stem of their ONNX file; `AROUND` says what stands around them."""
-    return {"network": module.network}
+    return {"network": module.network, **({"finder": module.finder} if module.finder else {})}
 
 
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
-    config = runs[0].config
+    from tfsono.inference.prior_choice import choice_of
+
+    config, prior = runs[0].config, choice_of(runs)
     return described(
         runs, USE, inputs=volume_input(config.orientation), output=arrays(config), landmarks=config.landmark_names,
         postprocessing={"in_graph": True, "nms_iou_threshold": config.nms_iou_threshold,
-                        "prior": config.use_prior and config.boxes},
+                        "merge_iou_threshold": config.merge_iou_threshold, "prior": prior.used,
+                        "prior_because": prior.reason, "prior_noise_mm": config.prior_noise_mm,
+                        "prior_weight": config.prior_weight},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "precision": config.precision,
-                 "prior": config.use_prior and config.boxes})
+                 "prior": prior.used, "frame": config.frame, **_finder_in_manifest(runs[0])})
+
+
+def _finder_in_manifest(run: Run) -> dict:
+    """The settings of the finder and the frame's box; {} for a network that sees the volume as it lies."""
+    if run.config.frame == "volume":
+        return {}
+    (finder,) = copy_of(run, FINDER, FACE)
+    return {"frame_sides_mm": frame_of(prior_in_run(run), run.config).sides_mm.round(3).tolist(),
+            "finder": {"spacing_mm": list(finder.config.spacing_mm), "ratio": finder.config.ratio}}
 
 
 def arrays(config: FaceConfig) -> dict:

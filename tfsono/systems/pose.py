@@ -18,7 +18,7 @@ from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import pose as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import confidence_entry, described, landmark_outputs, volume_input
-from tfsono.systems.runs import check_agree, check_first, copy_of, has_copy, keep_copy, networks_of, read_runs
+from tfsono.systems.runs import FINDER, check_agree, check_one_frame, copy_of, networks_of, read_runs
 
 if TYPE_CHECKING:
     import keras
@@ -46,31 +46,6 @@ AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacin
           "standardised, padded -> heatmaps, of an ensemble also its members'. After it: their maxima or centroids, on "
           "the volume's grid. finder.onnx, where there is one, by network.finder in the same way; its midline rotates "
           "the volume into the frame of network.onnx.")
-FINDER = "finder"  # folder of the finder's run in a run whose network sees bodies in their frame
-
-
-def adopt_finder(run: Run) -> None:
-    """Copies the run of `--finder_run` into the folder of the run, unless it is there already.
-
-    Raises:
-      UserError: a run of other landmarks, without weights, or trained on cases that this run tests.
-    """
-    if run.config.frame == "body" and not has_copy(run, FINDER):
-        keep_copy(checked_finder(run.config, run.split), run, FINDER)
-
-
-def checked_finder(config: PoseConfig, split: dict[str, list[str]]) -> Run:
-    """The run of the finder; raises as `adopt_finder`, and where none is given."""
-    if not config.finder_run:
-        raise UserError("--frame body: needs a network that finds the midline; give the run folder of --variant finder "
-                        "as --finder_run")
-    (finder,) = read_runs([config.finder_run], POSE)
-    if finder.config.frame != "volume" or any(getattr(finder.config, name) != getattr(config, name)
-                                              for name in ("landmark_names", "orientation")):
-        raise UserError(f"--finder_run {config.finder_run}: expected a run of --frame volume with this run's landmarks "
-                        "and orientation; train it with --variant finder on the same cache")
-    check_first(finder, split, "--finder_run")
-    return finder
 
 
 def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options: Options = Options()
@@ -145,10 +120,7 @@ def atlases_of(run: Run) -> AtlasSet:
 def check_together(runs: Sequence[Run]) -> None:
     """Raises `UserError` for runs whose landmarks, volumes or training poses (for a frame) differ from the first's."""
     check_agree(runs, ("landmark_names", "orientation", "spacing_mm", "ratio", "stride", "frame", "frame_margin_mm"))
-    for run in runs[1:] if runs[0].config.frame == "body" else ():
-        if run.split["train"] != runs[0].split["train"]:
-            raise UserError(f"{run.folder}: has other training cases than {runs[0].folder}, and so another frame of "
-                            "the body; train both with one --split")
+    check_one_frame(runs)
 
 
 def reader_of(network, config: PoseConfig) -> PoseReader:

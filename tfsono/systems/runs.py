@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfsono.config import Choices
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfsono.training.run import Run
 
 OF_A_COPY = ("config.json", "data.json", "split.json")
+FINDER = "finder"  # folder of the finder's run in a run whose network sees bodies in their frame
 
 
 def read_runs(folders: Sequence[str | os.PathLike], choices: Choices, precision: str = "") -> list[Run]:
@@ -37,6 +38,13 @@ def with_precision(runs: Sequence[Run], precision: str) -> list[Run]:
         return list(runs)
     return [dataclasses.replace(run, settings=run.settings.replaced("--precision", precision=precision))
             for run in runs]
+
+
+def with_values(runs: Sequence[Run], values: Mapping[str, object]) -> list[Run]:
+    """The runs with other values of fields that change no weight."""
+    if not values:
+        return list(runs)
+    return [dataclasses.replace(run, settings=run.settings.set_at_test(values)) for run in runs]
 
 
 def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto", fold: bool = False) -> list[keras.Model]:
@@ -76,6 +84,38 @@ def check_first(first: Run, split: dict[str, list[str]], option: str) -> None:
     if seen:
         raise UserError(f"{option} {first.folder}: was trained on {seen[0]}, a test case here; train both with one "
                         "--split")
+
+
+def adopt_finder(run: Run, choices: Choices) -> None:
+    """Copies the run of `--finder_run` into the folder of the run, unless it is there already.
+
+    Raises:
+      UserError: a run of other landmarks, without weights, or trained on cases that this run tests.
+    """
+    if run.config.frame != "volume" and not has_copy(run, FINDER):
+        keep_copy(checked_finder(run.config, run.split, choices), run, FINDER)
+
+
+def checked_finder(config, split: dict[str, list[str]], choices: Choices) -> Run:
+    """The run of the finder; raises as `adopt_finder`, and where none is given."""
+    if not config.finder_run:
+        raise UserError(f"--frame {config.frame}: needs a network that finds the midline; give the run folder of "
+                        "--variant finder as --finder_run")
+    (finder,) = read_runs([config.finder_run], choices)
+    if finder.config.frame != "volume" or any(getattr(finder.config, name) != getattr(config, name)
+                                              for name in ("landmark_names", "orientation")):
+        raise UserError(f"--finder_run {config.finder_run}: expected a run of --frame volume with this run's landmarks "
+                        "and orientation; train it with --variant finder on the same cache")
+    check_first(finder, split, "--finder_run")
+    return finder
+
+
+def check_one_frame(runs: Sequence[Run]) -> None:
+    """Raises `UserError` for runs whose frames differ, as their training cases do."""
+    for run in runs[1:] if runs[0].config.frame != "volume" else ():
+        if run.split["train"] != runs[0].split["train"]:
+            raise UserError(f"{run.folder}: has other training cases than {runs[0].folder}, and so another frame of "
+                            "the body; train both with one --split")
 
 
 def keep_copy(first: Run, run: Run, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import tensorflow as tf
@@ -23,6 +23,7 @@ class DetectionSettings:
       regression_weight: of the smooth L1 losses relative to the classification's.
       positive: a proposal above this IoU with a target is positive.
       loss: the sample and the weights by IoU.
+      proposal_deviations: of the second stage's offsets.
     """
 
     strides: Sequence[int]
@@ -30,6 +31,7 @@ class DetectionSettings:
     regression_weight: float
     positive: float
     loss: DetectionLoss
+    proposal_deviations: Sequence[float]
 
 
 class DetectionTrainer(keras.Model):
@@ -62,8 +64,8 @@ class DetectionTrainer(keras.Model):
         first = prediction["objectness" if "proposals" in prediction else "classes"]
         losses = anchor_losses(reference, first, prediction["offsets"], anchors, settings.loss)
         if "proposals" in prediction:
-            boxes = reference["boxes"]
-            losses |= proposal_losses(boxes, *self._proposed(boxes, prediction), settings.loss, settings.positive)
+            boxes, second = reference["boxes"], replace(settings.loss, deviations=settings.proposal_deviations)
+            losses |= proposal_losses(boxes, *self._proposed(boxes, prediction), second, settings.positive)
         return losses
 
     def _proposed(self, boxes, prediction: dict) -> tuple:

@@ -62,15 +62,18 @@ def split_and_labels(start) -> tuple[dict, Labels]:
 
 def split_by_examination(start, sizes: dict) -> dict:
     """The split of `--split`, else the dataset's own, else a fold; the images of one examination stay together."""
-    from tfsono.data.splits import check_split, divide_fold, make_fold_split, read_split
+    from tfsono.data.splits import check_split, divide_fold, hold_out, make_fold_split, read_split, with_fold_tested
 
     cache, config = start.cache, start.config
     split = read_split(start.split_file) if start.split_file else cache.split
-    if split is None:
+    if split is None and config.fold_is == "validation":
         return make_fold_split(cache.names, cache.subjects, sizes, test_cases=config.test_cases, folds=config.folds,
                                fold=config.fold, seed=config.seed)
+    split = split or hold_out(cache.names, cache.subjects, sizes, test_cases=config.test_cases, seed=config.seed)
     split = {part: list(split.get(part, [])) for part in ("train", "validation", "test")}
     check_split(split, cache.names, cache.subjects, start.split_file or "split")
+    if config.fold_is == "test":
+        return with_fold_tested(split, cache.subjects, sizes, folds=config.folds, fold=config.fold, seed=config.seed)
     if not split["validation"]:
         split["train"], split["validation"] = divide_fold(split["train"], cache.subjects, sizes, folds=config.folds,
                                                           fold=config.fold, seed=config.seed)

@@ -26,6 +26,8 @@ class HeadConfig:
     test_cases: int = ours(100, "not stated; held out by examination before the folds are made")
     folds: int = paper(5, "Training Strategy: 5-fold stratified; here grouped by examination, stratified by head size")
     fold: int = ours(0, "this fold validates, the others train; with 1 fold all cases train, and none validates")
+    fold_is: str = ours("validation", "what the fold is for; or test: it is tested, beside the test cases, and nothing "
+                                      "validates; such folds together test every case")
     landmark_policy: str = ours("drop", "37 % of the public points are wrong; or keep, repair, ellipse")
     outline: str = ours("official", "HC18's masks extend beyond the ellipse of its official HC: they are shrunk by the "
                                     "difference, where the HC is known; or as_drawn")
@@ -202,6 +204,7 @@ def _data_rules(config: HeadConfig):
     yield config.folds >= 1, "folds", "at least 1"
     yield 0 <= config.fold < config.folds, "fold", f"0 to {config.folds - 1}"
     yield config.test_cases >= 0, "test_cases", "0 or more"
+    yield one_of(config, "fold_is", ("validation", "test"))
     yield len(config.phantom_size) == 2, "phantom_size", "two numbers, rows and columns"
     smallest_largest = len(config.phantom_pixel_size_mm) == 2 and sorted(config.phantom_pixel_size_mm)
     yield (bool(smallest_largest) and tuple(smallest_largest) == config.phantom_pixel_size_mm,
@@ -360,6 +363,6 @@ VARIANTS = {
 REMOVED = {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}
 AT_TEST = ("heatmap_decode", "threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points",
            "ransac_inlier_px", "axis_ratio", "monte_carlo_samples")
-ADDED = {"outside_factor": 2.0}
+ADDED = {"outside_factor": 2.0, "fold_is": "validation"}
 
 HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

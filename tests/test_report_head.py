@@ -106,7 +106,7 @@ def test_agreement_and_uncertainty_are_those_of_the_cases():
     assert found["bias"] == pytest.approx(3.0) and found["std"] == pytest.approx(math.sqrt(2))
     table = uncertainty_table({"one": rows}, "mm")
     assert {row[2] for row in table.rows} == {"dropout"}
-    assert table.rows[0][6] == pytest.approx(1.0)  # the ranks of spread and error are the same
+    assert table.rows[0][7] == pytest.approx(1.0)  # the ranks of spread and error are the same
     none = [{**row, **{key: NAN for key in row if "_sd_" in key}} for row in rows]
     assert uncertainty_table({"one": none}, "mm") is None
 

@@ -214,6 +214,60 @@ def test_a_stopped_evaluation_resumes(results, place, capsys):
         assert float(one["mre_px"]) == pytest.approx(float(other["mre_px"]), nan_ok=True)
 
 
+@pytest.fixture(scope="module")
+def tested(place):
+    """The two folds as --fold_is test makes them: the fold is tested, beside the cases that both test."""
+    for fold, name in enumerate(("unet", "unet_1")):
+        run = shutil.copytree(place / "runs" / name, place / "runs" / f"tested_{fold}")
+        config, split = (json.loads((run / f"{part}.json").read_text(encoding="utf-8")) for part in ("config", "split"))
+        split |= {"test": sorted(split["test"] + split["validation"]), "validation": []}
+        config["values"]["fold_is"], config["origins"]["fold_is"] = "test", ["command line", ""]
+        for part, content in (("config", config), ("split", split)):
+            (run / f"{part}.json").write_text(json.dumps(content))
+        record_files(run)
+    return place
+
+
+def test_the_split_of_a_fold_that_is_tested(place):
+    module, sizes = script("train", "head"), {}
+    with Cache(place / "small.h5", "head") as cache:
+        splits = []
+        for fold in (0, 1):
+            config = choose(HEAD, "quick", "unet", {"fold_is": "test", "fold": f"{fold}", "folds": "2",
+                                                    "test_cases": "2"}).config
+            start = SimpleNamespace(cache=cache, config=config, split_file=None)
+            splits.append(module.split_by_examination(start, sizes))
+        one, other = splits
+        held = set(one["test"]) & set(other["test"])
+        assert sorted([*one["train"], *other["train"], *held]) == sorted(cache.names) and len(held) == 2
+        assert all(sorted(split["train"] + split["test"]) == sorted(cache.names) for split in splits)
+
+
+def test_folds_are_one_table_of_all_images(tested, capsys):
+    with pytest.raises(UserError, match="--interval_for .*tested_0: needs 80 images"):
+        script("evaluate", "head").main(["--data", str(tested / "small.h5"), "--runs",
+                                         *(str(tested / "runs" / f"tested_{fold}") for fold in (0, 1)), "--ensemble",
+                                         "--samples", "0", "--out", str(tested / "folds"),
+                                         "--interval_for", str(tested / "runs" / "tested_0")])
+    rows = rows_of(tested / "folds" / "cases.csv")
+    splits = {run: read_run(tested / "runs" / run, HEAD).split["test"] for run in ("tested_0", "tested_1")}
+    held = set(splits["tested_0"]) & set(splits["tested_1"])
+    for run, names in {**splits, "ensemble_1": held}.items():
+        assert sorted(row["case"] for row in rows if row["run"] == run) == sorted(names)
+    table = rows_of(tested / "folds" / "sizes.csv")
+    first = table[0]
+    assert (first["Head"], first["Images"]) == ("all", "8")  # every image of the cache
+    of_cases = {}
+    for row in rows:
+        if row["method"] == first["Method"]:
+            of_cases.setdefault(row["case"], []).append(float(row["dsc_percent"]))
+    assert float(first["DSC %"]) == pytest.approx(np.mean([np.mean(values) for values in of_cases.values()]))
+    assert sum(int(row["Images"]) for row in table if row["Method"] == first["Method"] and "HC" in row["Head"]) == 8
+    together = rows_of(tested / "folds" / "held_out.csv")
+    assert {row["Cases"] for row in together} == {"2"} and len(together) == 2
+    assert not (tested / "runs" / "tested_0" / "interval.json").exists()
+
+
 # ------------------------------------------------------------------------------------------------ what data may lack
 
 

@@ -103,6 +103,8 @@ def test_the_record_of_images(tmp_path):
     np.testing.assert_allclose(record["extent_mm"]["max"], [131 * 0.3, 90 * 0.3])
     assert record["circumference_mm"]["min"] == 30.0
     assert record["circumference_mm"]["max"] == pytest.approx(circumference_mm(), abs=0.01)
+    share = circumference_mm() / 0.2 / np.pi / 131  # of `a`; `c` has 30 mm, and the pixels of all are 0.2 or 0.3 mm
+    assert record["diameter_share"]["max"] == pytest.approx(share, rel=1e-4)
     assert unknown == {"cases": 1, "size": spread([(131.0, 90.0)])}
 
 

@@ -83,6 +83,8 @@ def bare_networks(module: HeadSegmentationModule | HeadLandmarkModule | HeadMean
 
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
+    from tfsono.training.intervals import intervals_of
+
     first, config = runs[0], runs[0].config
     landmarks = ("OFD 1", "OFD 2", "BPD 1", "BPD 2") if config.part == "landmarks" else ()
     output = {"points_px": array("float32", [4, 2], "pixel", "x,y",
@@ -90,13 +92,14 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     if config.part == "segmentation":
         output = {"probability": array("float32", ["Y", "X"], "1", "y,x",
                                        "of the head with all that is inside the skull, on the image's own pixels")}
+    intervals = intervals_of(runs)
     manifest = described(
         runs, USE, inputs={"image": array("float32", ["Y", "X"], "grey level", "y,x", "0 to 255; any size")},
         output=output, landmarks=landmarks, postprocessing=postprocessing_of(config),
         functions={"serving_default": "the prediction", "sample": "(image, seed int32): with dropout"},
         network={"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
                  "clahe_tiles": config.clahe_tiles, "precision": config.precision})
-    return {**manifest, "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
+    return {**manifest, **({"intervals": intervals} if intervals else {}), "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
             "outline_margin_px": first.data.get("outline_margin_px")}  # removed from the training masks
 
 

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=None,
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
     parser.add_argument("--interval_for", nargs="+", default=[], metavar="RUN",
-                        help="run folders to keep the 90 %% intervals in that follow from the measured errors; `predict` "
-                             "and `export` then have them")
+                        help="run folders to keep 90 %% intervals in, fitted to the measured errors, for `predict` and "
+                             "`export`")
     parser.needed |= {"interval_for": "correct the path"}
     arguments = parser.parse_args(argv)
 

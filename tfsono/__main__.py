@@ -143,7 +143,7 @@ def _add_cache(commands) -> None:
         one = systems.add_parser(name)
         one.add_argument("dataset", nargs="+", help="folder of cases; several are one dataset that comes in parts")
         one.add_argument("file", help="FILE.h5; appears only when it is complete")
-        one.add_argument("--audit", default=None, help="audit.json; default: that in the folder DATASET/audit, of a single one")
+        one.add_argument("--audit", default=None, help="audit.json; default: that in DATASET/audit, of a single folder")
         one.add_argument("--exclude_bad", action="store_true", help="exclude cases with errors instead of refusing")
         one.add_argument("--verify", action="store_true", help="check the checksums of the file after writing")
         if system(name).TAKES == "volumes":

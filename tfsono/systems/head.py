@@ -99,7 +99,8 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         functions={"serving_default": "the prediction", "sample": "(image, seed int32): with dropout"},
         network={"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
                  "clahe_tiles": config.clahe_tiles, "precision": config.precision})
-    return {**manifest, **({"intervals": intervals} if intervals else {}), "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
+    manifest |= {"intervals": intervals} if intervals else {}
+    return {**manifest, "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
             "outline_margin_px": first.data.get("outline_margin_px")}  # removed from the training masks
 
 

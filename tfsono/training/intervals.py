@@ -1,6 +1,7 @@
 """`interval.json` of a run of `head`: how far 90 % of its predictions' lengths are from the reference, by size.
 
-    {"coverage": 0.9, "cases": 787, "edges_mm": [44.1, 120.3, ...], "percent": {"bpd": [2.1, ...], "ofd": ..., "hc": ...}}
+    {"coverage": 0.9, "cases": 787, "edges_mm": [44.1, 120.3, ...],
+     "percent": {"bpd": [2.1, ...], "ofd": [2.0, ...], "hc": [1.8, ...]}}
 
 `evaluate/head.py --interval_for` writes it, from images that the measured networks did not see; see
 `tfsono.metrics.intervals`. The errors may be those of the folds of a network that is trained on all of their images.

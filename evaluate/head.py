@@ -23,7 +23,7 @@ from tfsono.files import safe_name, write_bytes
 from tfsono.structure import check_structure
 from tfsono.surroundings import prepare_tensorflow
 
-UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
+UNNAMED = ("seed", "fold", "backbone_weights", "start_from")  # fields in which runs of one row may differ
 POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
 ELLIPSE = ("center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angle_rad")
 
@@ -100,7 +100,8 @@ def methods_of(runs) -> list[str]:
     """A row's name for each run, with its initial weights where runs differ in them."""
     from tfsono.evaluation.methods import method_names
 
-    started = ["ImageNet weights" if run.config.backbone_weights else "" for run in runs]
+    started = ["ImageNet weights" if run.config.backbone_weights else "fine-tuned" if run.config.start_from else ""
+               for run in runs]
     return method_names([run.settings for run in runs], started, UNNAMED)
 
 

@@ -34,7 +34,7 @@ ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "re
                    "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "tips_from_mask": False}
 ADDED["pose"] |= {"heatmap_loss": "l2", "refine_declines": False}
 ADDED["head"] |= {"fold_is": "validation", "points_from": "mean", "grid_channels": 32, "dense_norm": "batch",
-                  "transformer_stem": "patches"}
+                  "transformer_stem": "patches", "start_from": ""}
 OTHER = [("hip", "c3d_time_axis", "x"), ("hip", "jit_compile", "true"), ("femur", "centre_distance_unit", "voxel"),
          ("femur", "centre_distance_point", "argmax"), ("femur", "generator_loss", "saturating"),
          ("pose", "schedule", "cosine"), ("face", "jit_compile", "true"), ("head", "end_order", "fixed"),

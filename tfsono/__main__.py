@@ -215,6 +215,8 @@ def _add_export(commands) -> None:
     add_speed(parser)
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
+    parser.add_argument("--weights", default="float32", choices=("float32", "float16"),
+                        help="head: how weights are stored; float16 takes half of the space, and has no dropout samples")
     parser.set_defaults(run=_export)
 
 
@@ -225,7 +227,8 @@ def _export(arguments) -> None:
 
     options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with),
                       precision=arguments.precision, memory_gb=arguments.memory_gb)
-    print(f"wrote {export_run(arguments.run_dir, arguments.folder, options, arguments.onnx)}")
+    written = export_run(arguments.run_dir, arguments.folder, options, arguments.onnx, arguments.weights)
+    print(f"wrote {written}")
 
 
 def _add_predict(commands) -> None:

@@ -16,7 +16,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import training_parser
-from tfsono.configs.head import HEAD, HeadConfig
+from tfsono.configs.head import HEAD, LIKE_ITS_START, HeadConfig
 from tfsono.errors import UserError, run_command
 from tfsono.surroundings import prepare_tensorflow
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         train, held_out = load_parts(start.cache, labels, split, config)
         network = build(config)
         data = described(start.cache, labels, split, config), circumferences_mm(labels.heads)
-        run = start.open_run(split, initialise(network, config, start.run_dir), (), *data)
+        run = start.open_run(split, initialise(network, start, split), (), *data)
         print("\n".join(run.data["labels_used"]))
         fit(run, compiled(network, config), batches(train, config, labels.order),
             *validation(network, config, held_out))
@@ -179,14 +179,15 @@ def circumferences_mm(heads: dict) -> dict:
     return found
 
 
-def initialise(network, config: HeadConfig, run_dir: Path) -> str:
+def initialise(network, start, split: dict) -> str:
     """Landmark Detection, approaches 1 and 2: ImageNet weights where there is a file; the report says where not."""
     from tfsono.models.head import BACKBONES, load_backbone
+    from tfsono.systems.first_weights import first_weights
     from tfsono.training.start import resumed
 
-    before = resumed(run_dir)
-    if before:
-        return before
+    config = start.config
+    if config.start_from or resumed(start.run_dir):
+        return first_weights(network, start, HEAD, split, LIKE_ITS_START)
     if config.backbone_weights:
         return load_backbone(network, config.backbone_weights)
     if config.backbone == "imagenet" and config.network in BACKBONES:

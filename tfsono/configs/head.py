@@ -68,6 +68,8 @@ class HeadConfig:
     network: str = paper("unet", "Segmentation, approach 1; each of the seven is a variant")
     backbone: str = paper("imagenet", "approaches 1 and 2: ResNet50, EfficientNet-B3; or small, a residual one of ours")
     backbone_weights: str = ours("", "ImageNet weights, a Keras Applications file without top; the text uses them")
+    start_from: str = ours("", "run folder, or exported model, of the same network, whose weights are trained further; "
+                               "without one they start as the text says")
     backbone_widths: tuple[int, ...] = ours((16, 32, 64, 96, 128), "of the small backbone, at 1/2 to 1/32")
     dropout: float = ours(0.3, "Training Strategy: regularisation; the source's number; also for Monte Carlo dropout")
     norm_momentum: float = ours(0.99, "of the layers around a backbone, and of the U-Nets; Keras's own")
@@ -246,6 +248,7 @@ def _network_rules(config: HeadConfig):
     yield (not config.backbone_weights or config.backbone == "imagenet" and config.network not in
            ("unet", "attention_unet", "transformer"), "backbone_weights",
            "none: this network has no ImageNet backbone")
+    yield not (config.start_from and config.backbone_weights), "start_from", "none, or no backbone_weights"
     for name, length in (("backbone_widths", 5), ("head_widths", 2), ("transformer_size", 2)):
         yield len(getattr(config, name)) == length, name, f"{length} numbers"
     yield len(config.unet_widths) in (3, 4, 5, 6), "unet_widths", "three to six numbers, one per level"
@@ -413,6 +416,12 @@ REMOVED = {"end_order": "learned", "denoise": "none", "standardisation": "pictur
 AT_TEST = ("heatmap_decode", "threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points",
            "ransac_inlier_px", "axis_ratio", "monte_carlo_samples")
 ADDED = {"outside_factor": 2.0, "fold_is": "validation", "points_from": "mean", "grid_channels": 32,
-         "dense_norm": "batch", "transformer_stem": "patches"}
+         "dense_norm": "batch", "transformer_stem": "patches", "start_from": ""}
+# Fields that a run of --start_from must have in common with this one.
+LIKE_ITS_START = ("network", "backbone", "input_size", "backbone_widths", "heatmap_widths", "head_widths",
+                  "points_from", "grid_channels", "dense_norm", "pyramid_channels", "pyramid_fused",
+                  "attention_reduction", "transformer_size", "transformer_patch", "transformer_stem",
+                  "transformer_width", "transformer_depth", "transformer_heads", "unet_widths", "aspp_channels",
+                  "aspp_rates", "low_level_channels")
 
 HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

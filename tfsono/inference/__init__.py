@@ -9,6 +9,7 @@
     atlases, refine   poses of the training cases; test-time training against them
     face, face_prior  volume -> landmarks and boxes; the graph prior that chooses among candidates
     head              image -> probability or landmarks
+    half_weights      a network stored in float16
     sliding_window    positions of the tiles, and the weighted average of their probabilities
     peaks             of heatmaps: second peaks, and the points of an ensemble's members
     memory            the memory that a prediction may take

@@ -18,6 +18,7 @@ from tfsono.configs.head import HeadConfig
 from tfsono.contrast import network_image
 from tfsono.geometry.heatmaps import argmax_points, centroid_points, soft_argmax_points
 from tfsono.layers.standardise import standardise
+from tfsono.inference.half_weights import HalfWeights
 from tfsono.models.head import CELL, LANDMARKS
 
 IMAGE = tf.TensorSpec([None, None], tf.float32, "image")
@@ -123,6 +124,16 @@ class HeadMeanModule(tf.Module):
     def sample(self, image, seed):
         """A sample with dropout on, the same for the same seed."""
         return mean_output([module.sample(image, seed) for module in self.modules])
+
+
+def with_half_weights(module: HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule):
+    """The module with its weights stored in float16; its samples are without dropout."""
+    if isinstance(module, HeadMeanModule):
+        return HeadMeanModule([with_half_weights(one) for one in module.modules])
+    network = HalfWeights(module.network)
+    if isinstance(module, HeadSegmentationModule):
+        return HeadSegmentationModule(network, module.preparation)
+    return HeadLandmarkModule(network, module.preparation, module.decode, module.beta)
 
 
 def mean_output(outputs: Sequence[dict]) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfsono.configs.head import HEAD, HeadConfig
+from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described
@@ -32,6 +33,7 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, planes, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points", "ransac_inlier_px",
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
+LARGEST_DIFFERENCE = {"probability": 0.02, "points_px": 0.5}  # of weights in float16 from those in float32
 AROUND = ("network.onnx (an ensemble: network_1.onnx, ...): [N, rows, columns, 1], the image after CLAHE, letterboxed "
           "to network.input_size and standardised -> logits of the mask, heatmaps or points. After it: the inverse of "
           "the letterbox; then postprocessing.")
@@ -102,6 +104,28 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     manifest |= {"intervals": intervals} if intervals else {}
     return {**manifest, "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
             "outline_margin_px": first.data.get("outline_margin_px")}  # removed from the training masks
+
+
+def with_half_weights(module, manifest: dict) -> tuple:
+    """The module with its weights stored in float16, and its manifest.
+
+    Raises:
+      UserError: it predicts something else, on random grey levels.
+    """
+    import numpy as np
+
+    from tfsono.inference import head
+
+    size = manifest["network"]["input_size"]
+    image = np.random.default_rng(0).integers(0, 256, size).astype(np.float32)
+    halved, (output,) = head.with_half_weights(module), manifest["output"]
+    difference = float(np.abs(halved(image)[output] - module(image)[output]).max())
+    if not difference <= LARGEST_DIFFERENCE[output]:
+        raise UserError(f"--weights float16: {output} differs by {difference:.2g}, and {LARGEST_DIFFERENCE[output]} is "
+                        "allowed; export without it")
+    network = {**manifest["network"], "weights": "float16", "difference_from_float32": difference}
+    return halved, {**manifest, "network": network, "measuring": {**manifest["measuring"], "dropout": 0.0},
+                    "functions": {"serving_default": manifest["functions"]["serving_default"]}}
 
 
 def postprocessing_of(config: HeadConfig) -> dict:

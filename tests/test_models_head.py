@@ -247,12 +247,25 @@ def efficientnet():
     return build(imagenet("coordinate"))
 
 
-def test_efficientnet_weights_are_read_except_the_normalisation_of_images(efficientnet, tmp_path):
-    model = random_weights(keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3)))
-    model.save_weights(tmp_path / "b3.weights.h5")
-    report = load_backbone(efficientnet, tmp_path / "b3.weights.h5")
+@pytest.fixture(scope="module")
+def b3():
+    """The model of Keras applications."""
+    return keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3))
+
+
+@pytest.mark.parametrize("name", ["efficientnetb3_notop.h5", "b3.weights.h5"])
+def test_efficientnet_weights_are_read_except_the_normalisation_of_images(efficientnet, b3, tmp_path, name):
+    """As Keras applications publishes them, and as `save_weights` writes them."""
+    random_weights(b3, seed=len(name))
+    write_legacy(tmp_path / name, b3) if name.endswith("notop.h5") else b3.save_weights(tmp_path / name)
+    report = load_backbone(efficientnet, tmp_path / name)
     assert "EfficientNetB3" in report and f"{10_783_535 - 7:,}" in report
-    held = {type(layer).__name__: layer for layer in efficientnet.get_layer("backbone").layers}
+    backbone = efficientnet.get_layer("backbone")
+    for layer in b3.layers:
+        if layer.weights and not isinstance(layer, keras.layers.Normalization):
+            for ours, theirs in zip(backbone.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    held = {type(layer).__name__: layer for layer in backbone.layers}
     mean, variance, _ = held["Normalization"].get_weights()
     assert (mean == 0).all() and (variance == 1).all()
 

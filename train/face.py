@@ -19,7 +19,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import training_parser
-from tfsono.configs.face import FACE, MIRRORED, FaceConfig
+from tfsono.configs.face import FACE, LIKE_ITS_START, MIRRORED, FaceConfig
 from tfsono.errors import run_command
 from tfsono.surroundings import prepare_tensorflow
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         config, split = start.config, split_by_subject(start)  # Sec. 3: at random; here by subject
         data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
-        report, prior = initialise(network, config, start.run_dir), graph_prior(start.cache, config, split["train"])
+        report, prior = initialise(network, start, split), graph_prior(start.cache, config, split["train"])
         run = start.open_run(split, report, excluded)
         keep(prior, run)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
@@ -61,11 +61,11 @@ def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
                                      steps=steps), excluded
 
 
-def initialise(network, config: FaceConfig, run_dir: Path) -> str:
-    """Sec. 3 names no initialisation: random weights."""
-    from tfsono.training.start import resumed
+def initialise(network, start, split: dict) -> str:
+    """Sec. 3 names no initialisation: random weights, or those of `--start_from`."""
+    from tfsono.systems.first_weights import first_weights
 
-    return resumed(run_dir) or "all weights initialised at random"
+    return first_weights(network, start, FACE, split, LIKE_ITS_START)
 
 
 def graph_prior(cache, config: FaceConfig, names: list[str]):

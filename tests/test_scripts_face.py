@@ -143,7 +143,7 @@ def exported(place):
 
 def test_a_training_starts_from_a_run_or_an_exported_model(place, exported, monkeypatch):
     started, run = [], read_run(place / "runs" / "ig_rpn", FACE)
-    monkeypatch.setattr("tfsono.training.fit.fit", lambda run, trained, *_: started.append(trained.network))
+    monkeypatch.setattr("tfsono.training.fit.fit", lambda run, trained, *_: started.append(trained))
     split = "--split", run.folder / "split.json"
     for name, source in (("of_run", run.folder), ("of_exported", exported)):
         train(place, name, "--start_from", source, *split)

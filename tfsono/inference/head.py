@@ -126,10 +126,23 @@ class HeadMeanModule(tf.Module):
         return mean_output([module.sample(image, seed) for module in self.modules])
 
 
-def with_half_weights(module: HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule):
-    """The module with its weights stored in float16; its samples are without dropout."""
-    if isinstance(module, HeadMeanModule):
-        return HeadMeanModule([with_half_weights(one) for one in module.modules])
+class HeadHalfModule(tf.Module):
+    """A module with its weights stored in float16: the same outputs but for rounding, without samples."""
+
+    def __init__(self, module: HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule):
+        super().__init__(name="head_half_module")
+        modules = [_halved(one) for one in getattr(module, "modules", [module])]
+        self.networks = [one.network for one in modules]
+        halved = HeadMeanModule(modules) if len(modules) > 1 else modules[0]
+        self._module = lambda: halved  # a function, as its samples would be saved
+
+    @tf.function(input_signature=[IMAGE], autograph=False)
+    def __call__(self, image):
+        """The outputs of the module."""
+        return self._module()(image)
+
+
+def _halved(module: HeadSegmentationModule | HeadLandmarkModule) -> HeadSegmentationModule | HeadLandmarkModule:
     network = HalfWeights(module.network)
     if isinstance(module, HeadSegmentationModule):
         return HeadSegmentationModule(network, module.preparation)

@@ -57,8 +57,9 @@ def _load_exported(network: keras.Model, folder: Path, choices: Choices) -> str:
         raise UserError(f"--start_from {folder}: expected one network of {choices.system}; found {printable(found)}; "
                         "give another folder")
     halved = HalfWeights(network) if manifest.get("network", {}).get("weights") == "float16" else None
+    saved = tf.train.Checkpoint(networks=[halved]) if halved else tf.train.Checkpoint(network=network)
     try:
-        tf.train.Checkpoint(network=halved or network).read(str(folder / VARIABLES)).assert_existing_objects_matched()
+        saved.read(str(folder / VARIABLES)).assert_existing_objects_matched()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         reason = printable(str(error).splitlines()[0])[:80] if str(error) else type(error).__name__
         raise UserError(f"--start_from {folder}: its network is another one than that of the options ({reason}); give "

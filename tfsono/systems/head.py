@@ -114,11 +114,11 @@ def with_half_weights(module, manifest: dict) -> tuple:
     """
     import numpy as np
 
-    from tfsono.inference import head
+    from tfsono.inference.head import HeadHalfModule
 
     size = manifest["network"]["input_size"]
     image = np.random.default_rng(0).integers(0, 256, size).astype(np.float32)
-    halved, (output,) = head.with_half_weights(module), manifest["output"]
+    halved, (output,) = HeadHalfModule(module), manifest["output"]
     difference = float(np.abs(halved(image)[output] - module(image)[output]).max())
     if not difference <= LARGEST_DIFFERENCE[output]:
         raise UserError(f"--weights float16: {output} differs by {difference:.2g}, and {LARGEST_DIFFERENCE[output]} is "

@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
             run = dataclasses.replace(run, settings=run.settings.set_at_test(dict(arguments.set)))
             rows = measured(run, cache)
             means = [np.nanmean([row[key] for row in rows]) for key in COLUMNS]
-            print(f"| {run.folder.name} | {len(rows)} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |", flush=True)
+            cells = [run.folder.name, f"{len(rows)}", *(f"{mean:.2f}" for mean in means)]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def measured(run, cache) -> list[dict]:

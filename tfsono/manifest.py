@@ -15,6 +15,7 @@ DIGEST = "sha256"
 UNSEALED = (DIGEST, "format_version", "versions", "date", "files")  # written by the export itself
 LARGEST_LABEL = 65535  # in a dataset's masks
 AGAIN = "export the run again"
+COVERAGE = 0.9  # of the intervals of `head`
 
 
 class _Array(TypedDict, total=False):
@@ -219,7 +220,7 @@ def check_limits(models: Sequence[PeakModel], path: str | os.PathLike, remedy: s
 
 
 def check_intervals(path: str | os.PathLike, intervals: Intervals, remedy: str) -> None:
-    """Raises `UserError` for edges that do not rise, or widths that are not one of each length and bin."""
+    """Raises `UserError` for edges that do not rise, widths that are not one of each length and bin, other coverage."""
     edges, widths = intervals["edges_mm"], intervals["percent"]
     if len(edges) < 2 or not all(0 < low < high for low, high in zip(edges, edges[1:], strict=False)):
         raise UserError(f"{path}: edges_mm must be rising numbers above 0; found {shown(edges)}; {remedy}")
@@ -228,8 +229,8 @@ def check_intervals(path: str | os.PathLike, intervals: Intervals, remedy: str) 
             for values in widths.values()):
         raise UserError(f"{path}: percent must have numbers from 0 to 100 for bpd, ofd and hc, one for each bin of "
                         f"edges_mm; found {shown(widths)}; {remedy}")
-    if not 0 < intervals["coverage"] < 1:
-        raise UserError(f"{path}: coverage must be between 0 and 1; found {shown(intervals['coverage'])}; {remedy}")
+    if intervals["coverage"] != COVERAGE:
+        raise UserError(f"{path}: coverage must be {COVERAGE}; found {shown(intervals['coverage'])}; {remedy}")
 
 
 _OF_VOLUMES = ("spacing_mm", "extent_mm", "intensity_1_percent", "intensity_99_percent", "intensity_width")

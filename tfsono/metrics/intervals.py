@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+COVERAGE = 0.9  # as `tfsono.manifest` has it
 LENGTHS = ("bpd", "ofd", "hc")
-COVERAGE = 0.9
 LEAST_IN_BIN, MOST_BINS = 80, 5
 
 

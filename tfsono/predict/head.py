@@ -27,9 +27,9 @@ from tfsono.export import MANIFEST, check_keys
 from tfsono.files import write_bytes
 from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_points, ellipse_of_probabilities, head_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
-from tfsono.manifest import Intervals
+from tfsono.manifest import COVERAGE, Intervals
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
-from tfsono.metrics.intervals import COVERAGE, percent_of
+from tfsono.metrics.intervals import percent_of
 from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
 from tfsono.predict.prediction import FilePredictor, Prediction
@@ -372,7 +372,7 @@ def lengths_text(row: dict, half_mm: Mapping[str, float] = MappingProxyType({}))
         return "undefined"
     parts = [f"{key.upper()} {row[f'{key}_{unit}']:.1f} " + f"± {half_mm[key]:.1f} " * (key in half_mm) + unit
              for key in LENGTHS]
-    return ", ".join(parts) + f" (± holds {100 * COVERAGE:.0f} % of errors)" * bool(half_mm)
+    return ", ".join(parts) + f" ({100 * COVERAGE:.0f} % intervals)" * bool(half_mm)
 
 
 def age_text(row: dict) -> str:

@@ -84,7 +84,7 @@ def test_every_table_of_two_methods():
                       for case, longer in zip("wxyz", values, strict=True)]
                for name, values in (("one", (1, 2, 3, 4)), ("two", (-1, 0.5, 2, -3)))}
     tables = head_tables(every(methods), {"ellipse": [0.5, -1.5]})
-    assert list(tables) == ["segmentation", "landmarks", "measurements", "measurements_percent", "trimesters",
+    assert list(tables) == ["segmentation", "landmarks", "measurements", "measurements_percent", "trimesters", "sizes",
                             "agreement", "uncertainty", "differences", "label_floor"]
     lengths = tables["measurements"]
     at = lengths.columns.index("BPD signed mm")

@@ -370,8 +370,8 @@ def lengths_text(row: dict, half_mm: Mapping[str, float] = MappingProxyType({}))
     unit = "mm" if row["hc_mm"] != "" else "px"
     if row[f"hc_{unit}"] == "":
         return "undefined"
-    parts = [f"{key.upper()} {row[f'{key}_{unit}']:.1f} " + f"± {half_mm[key]:.1f} " * (key in half_mm) + unit
-             for key in LENGTHS]
+    intervals = {key: f"± {half:.1f} " for key, half in half_mm.items()}
+    parts = [f"{key.upper()} {row[f'{key}_{unit}']:.1f} {intervals.get(key, '')}{unit}" for key in LENGTHS]
     return ", ".join(parts) + f" ({100 * COVERAGE:.0f} % intervals)" * bool(half_mm)
 
 

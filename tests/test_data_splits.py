@@ -186,14 +186,14 @@ def test_a_fold_that_is_none(fold):
         make_fold_split(MANY, EXAMINATIONS, LENGTHS, 20, 5, fold, seed=2)
 
 
-def tested_folds(test_cases):
+def held_and_splits(test_cases):
     split = hold_out(MANY, EXAMINATIONS, LENGTHS, test_cases, seed=3)
     return split["test"], [with_fold_tested(split, EXAMINATIONS, LENGTHS, folds=5, fold=fold, seed=3)
                            for fold in range(5)]
 
 
 def test_folds_that_are_tested_cover_every_case():
-    held, splits = tested_folds(20)
+    held, splits = held_and_splits(20)
     own = [set(split["test"]) - set(held) for split in splits]
     assert sorted([*held, *(name for fold in own for name in fold)]) == sorted(MANY)
     for split in splits:
@@ -203,11 +203,11 @@ def test_folds_that_are_tested_cover_every_case():
 
 
 def test_held_out_cases_have_the_sizes_of_all():
-    held, splits = tested_folds(25)
+    held, splits = held_and_splits(25)
     assert 20 <= len(held) <= 30
     means = [sum(LENGTHS[name] for name in part) / len(part) for part in (MANY, held, *(s["test"] for s in splits))]
     assert max(means) - min(means) < 6  # of a range of 100
-    assert tested_folds(0)[0] == []
+    assert held_and_splits(0)[0] == []
 
 
 def test_more_held_out_than_left():

@@ -302,7 +302,8 @@ def test_a_head_of_another_size_and_a_field_of_view_far_outside(tmp_path, capsys
     record = {**IMAGES, "circumference_mm": spread([100.0])}
     assert predict_all(head.OUTPUTS, make(Ranges(record, 2.0)), [path], tmp_path / "out") == 0
     row, = rows_of(tmp_path / "out")
-    assert row["flags"].startswith("HC ") and "trained on 100" in row["flags"] in capsys.readouterr().out
+    assert "; HC 306 mm, trained on 100; " in row["flags"] in capsys.readouterr().out
+    assert row["flags"].startswith("field of view 128 x 80 mm (x,y), trained on 120 to 160 x 90 to 120; ")
     ranges = {**IMAGES, "extent_mm": spread([(12, 9), (16, 12)])}
     assert predict_all(head.OUTPUTS, make(Ranges(ranges, 2.0)), [path], tmp_path / "far") == 2
     assert f"{path}: field of view 128 x 80 mm" in capsys.readouterr().err

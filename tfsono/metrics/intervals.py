@@ -107,7 +107,7 @@ def _parts(rows: Sequence[Mapping], first: Sequence[Mapping]) -> list[str]:
         networks.setdefault(str(row["case"]), set()).add(row["run"])
     several = len({row["run"] for row in rows}) > 1
     return [f"fold {row['run']}" if several and len(networks[str(row["case"])]) == 1 else
-            f"{zlib.crc32(str(row['subject']).encode()) % 5}" for row in first]
+            f"{zlib.crc32(str(row.get('subject', row['case'])).encode()) % 5}" for row in first]
 
 
 def _judged(row: Mapping, intervals: Mapping) -> dict:

@@ -215,7 +215,8 @@ def predictor_of(models: Iterable[Model], key: str, options: Options = Options()
         if member.part != members[0].part:
             raise UserError(f"--ensemble_with {model.source}: predicts {member.part}, and {models[0].source} "
                             f"{members[0].part}; give models of one kind")
-    return HeadPredictor(members, key, pixel_sizes, samples, ranges_of(models, options), intervals_of(models))
+    return HeadPredictor(members, key, pixel_sizes=pixel_sizes, samples=samples, ranges=ranges_of(models, options),
+                         intervals=intervals_of(models))
 
 
 def intervals_of(models: Sequence[Model]) -> Intervals | None:

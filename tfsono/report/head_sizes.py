@@ -70,7 +70,7 @@ def _cell(images: Sequence[Mapping], metric: Metric) -> Summary:
 
 
 def coverage_table(methods: Mapping[str, Rows]) -> Table | None:
-    """The share of images whose reference lies in the interval, by trimester of the predicted HC; None with too few."""
+    """The share of images whose reference lies in the interval, by fifths of the predicted HC; None with too few."""
     rows = []
     for method, held in methods.items():
         judged = held_out_coverage(held)

@@ -30,6 +30,7 @@ from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
 from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
 
+ADDED = "diameter_share"  # to the record of images; see `tfsono.training.fingerprint`
 DAMAGED = "delete its folder and train again"
 BEGUN = (LOCK, RECORD, "split.json", "data.json", VERSIONS, "command.txt")  # in a folder before its config.json
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
@@ -138,9 +139,10 @@ def _check_same(run: Run) -> None:
 
 
 def _complete(data: dict, record: dict | None) -> bool:
-    """Adds what an earlier version did not record of the training data; whether there was any."""
+    """Adds what an earlier version did not record of the training data: all, or ADDED; whether there was any."""
     held = data.get(TRAINED_ON, {})
-    if not record or not isinstance(held, dict) or not record.keys() - held.keys():
+    if not record or not isinstance(held, dict) or not (missing := record.keys() - held.keys()) or (
+            held and missing - {ADDED}):
         return False
     data[TRAINED_ON] = {**record, **held}
     return True

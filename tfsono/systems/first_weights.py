@@ -59,8 +59,9 @@ def _load_exported(network: keras.Model, folder: Path, choices: Choices) -> str:
     halved = HalfWeights(network) if manifest.get("network", {}).get("weights") == "float16" else None
     saved = tf.train.Checkpoint(networks=[halved]) if halved else tf.train.Checkpoint(network=network)
     try:
-        saved.read(str(folder / VARIABLES)).assert_existing_objects_matched()
+        saved.read(str(folder / VARIABLES)).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
+        tf.get_logger().setLevel("ERROR")  # it would print a line for each variable, after ours
         reason = printable(str(error).splitlines()[0])[:80] if str(error) else type(error).__name__
         raise UserError(f"--start_from {folder}: its network is another one than that of the options ({reason}); give "
                         f"the preset, variant and sizes that {MANIFEST} and its card name") from None

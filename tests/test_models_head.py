@@ -253,7 +253,7 @@ def b3():
     return keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3))
 
 
-@pytest.mark.parametrize("name", ["efficientnetb3_notop.h5", "b3.weights.h5"])
+@pytest.mark.parametrize("name", ["efficientnetb3_notop.h5", pytest.param("b3.weights.h5", marks=pytest.mark.slow)])
 def test_efficientnet_weights_are_read_except_the_normalisation_of_images(efficientnet, b3, tmp_path, name):
     """As Keras applications publishes them, and as `save_weights` writes them."""
     random_weights(b3, seed=len(name))

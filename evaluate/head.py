@@ -2,8 +2,9 @@
 
 Writes cases.csv, tables (outlines with HC18's measures, landmarks, BPD/OFD/HC, trimesters, agreement, uncertainty,
 differences), figures, the masks and report.html. Runs that differ in fold and seed alone share a row; with --ensemble
-they are also measured together. The same command resumes an interrupted evaluation. Predictions are those of
-`tfsono predict`, measured in each image's own pixels.
+they are also measured together. Folds that are tested (--fold_is test) are one table of all images: each is scored by
+the network that did not see it, and the folds together on the images that all of them test. The same command resumes an
+interrupted evaluation. Predictions are those of `tfsono predict`, measured in each image's own pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tfsono.reproduction.head import PAPER
 from tfsono.structure import check_structure
 from tfsono.surroundings import parsed
 
-UNNAMED = ("seed", "fold", "backbone_weights")  # fields in which runs of one row may differ
+UNNAMED = ("seed", "fold", "backbone_weights", "start_from")  # fields in which runs of one row may differ
 POINTS = tuple(f"{name}_{axis}_px" for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")
 ELLIPSE = ("center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angle_rad")
 
@@ -32,19 +33,32 @@ def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HEAD, __doc__, "masks")
     parser.add_argument("--samples", type=int, default=None,
                         help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
+    parser.add_argument("--interval_for", nargs="+", default=[], metavar="RUN",
+                        help="run folders to keep 90 %% intervals in, fitted to the measured errors, for `predict` and "
+                             "`export`")
+    parser.needed |= {"interval_for": "correct the path"}
     arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
-    from tfsono.report.head_tables import head_tables
-    from tfsono.report.orderings import orderings_tables
+    from tfsono.training.intervals import keep_intervals
 
     with opened(arguments, HEAD) as evaluation:
         heads, groups = check(evaluation, arguments.samples), groups_of(evaluation)
+        kept_in = runs_for_intervals(arguments.interval_for, groups)
         rows = evaluation.rows(groups, lambda _, group: measure(evaluation, group, heads, arguments.samples))
-        tables = head_tables(rows, label_floors(heads, evaluation.runs[0])) | orderings_tables(rows, PAPER.orderings)
-        tables = evaluation.write_tables(rows, tables, ("segmentation", "landmarks", "measurements", "label_floor",
-                                                        "orderings"))
+        tables = evaluation.write_tables(rows, tables_of(evaluation, rows, heads),
+                                         ("segmentation", "landmarks", "measurements", "label_floor", "held_out",
+                                          "sizes", "intervals", "orderings"))
+        keep_intervals(kept_in, [row for row in rows if row["members"] == 1])
         evaluation.write_page(groups, tables, figures(evaluation, rows, heads), "masks",
                               lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
+
+
+def tables_of(evaluation, rows: list[dict], heads: dict) -> dict:
+    """The tables of all rows, and the paper's orderings."""
+    from tfsono.report.head_tables import head_tables
+    from tfsono.report.orderings import orderings_tables
+
+    return head_tables(rows, label_floors(heads, evaluation.runs[0])) | orderings_tables(rows, PAPER.orderings)
 
 
 class Recorded(TypedDict):
@@ -64,27 +78,45 @@ def check(evaluation, samples: int | None) -> dict:
     if samples is not None and not 0 <= samples <= 1000:
         raise UserError(f"--samples {samples}: expected 0 to 1000")
     check_one_value(evaluation.runs, "outline", "their references differ")
-    return reference_heads(evaluation.runs[0], evaluation.cache)
+    return reference_heads(evaluation.runs, evaluation.cache)
 
 
 def groups_of(evaluation) -> list:
-    """The groups to measure: runs and, on demand, ensembles."""
-    return evaluation.groups(methods_of(evaluation.runs), [run.config.part for run in evaluation.runs])
+    """The groups to measure: runs and, on demand, ensembles that have test cases in common."""
+    groups = evaluation.groups(methods_of(evaluation.runs), [run.config.part for run in evaluation.runs])
+    return [group for group in groups if tested_by_all(group.runs)]
+
+
+def tested_by_all(runs) -> set[str]:
+    """The test cases that all of these runs have."""
+    return set.intersection(*(set(run.split["test"]) for run in runs))
+
+
+def runs_for_intervals(folders: list[str], groups: list) -> list:
+    """The runs of `--interval_for`; the errors must then be those of one method."""
+    from tfsono.training.run import read_run
+
+    methods = list(dict.fromkeys(group.method for group in groups if len(group.runs) == 1))
+    if folders and len(methods) > 1:
+        raise UserError(f"--interval_for: the runs must be of one method; found {', '.join(methods)}; evaluate one")
+    return [read_run(folder, HEAD) for folder in folders]
 
 
 def methods_of(runs) -> list[str]:
     """A row's name for each run, with its initial weights where runs differ in them."""
     from tfsono.evaluation.methods import method_names
 
-    started = ["ImageNet weights" if run.config.backbone_weights else "" for run in runs]
+    started = ["ImageNet weights" if run.config.backbone_weights else "fine-tuned" if run.config.start_from else ""
+               for run in runs]
     return method_names([run.settings for run in runs], started, UNNAMED)
 
 
-def reference_heads(run, cache) -> dict:
-    """The references by name of the test cases with a mask that an ellipse fits, or with points."""
+def reference_heads(runs, cache) -> dict:
+    """The references by name of the test cases with a mask that an ellipse fits, or with points; as the first run's."""
     from tfsono.data.heads import known_heads, official_outlines
 
-    heads = official_outlines(known_heads(cache, run.split["test"]), run.data["outline_margin_px"])
+    run, names = runs[0], sorted({name for run in runs for name in run.split["test"]})
+    heads = official_outlines(known_heads(cache, names), run.data["outline_margin_px"])
     known = {name: head for name, head in heads.items() if reference_of(head, run) is not None}
     excluded = sorted(set(heads) - set(known))
     if not known:
@@ -140,7 +172,8 @@ def predictor_of(group, weights: str, samples: int | None):
     from tfsono.predict.sources import Model, Options
     from tfsono.systems.head import manifest_of, module_of, predictor
 
-    models = [Model(run.folder, module_of([run], weights), manifest_of([run])) for run in group.runs]
+    models = [Model(run.folder, module_of([run], weights), {**manifest_of([run]), "intervals": None})
+              for run in group.runs]  # with intervals it would take no samples by default
     return predictor(models, "", Options(samples=samples))
 
 
@@ -152,7 +185,9 @@ def measure(evaluation, group, heads: dict, samples: int | None) -> list[dict]:
         predictor = predictor_of(group, evaluation.weights, samples)
         return lambda name: [measure_case(predictor, group, evaluation.cache.read(name), heads[name], folder)]
 
-    return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]), list(heads))
+    tested = tested_by_all(group.runs)
+    return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]),
+                               [name for name in heads if name in tested])
 
 
 def measure_case(predictor, group, case, head, folder: Path) -> dict:

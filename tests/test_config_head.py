@@ -18,7 +18,11 @@ def test_no_variant_changes_what_a_preset_does():
 
 
 def test_the_seven_networks_are_the_variants():
-    assert tuple(HEAD.variants)[1:] == NETWORKS == LANDMARK_NETWORKS + SEGMENTATION_NETWORKS and len(NETWORKS) == 7
+    assert tuple(HEAD.variants)[1:8] == NETWORKS == LANDMARK_NETWORKS + SEGMENTATION_NETWORKS and len(NETWORKS) == 7
+    others = ("coordinate_grid", "coordinate_maps", "attention_pyramid_grid", "attention_pyramid_maps",
+              "transformer_stem")
+    assert tuple(HEAD.variants)[8:] == others
+    assert all(config(name).network == name.rpartition("_")[0] for name in others)
     for preset in HEAD.presets:
         for network in NETWORKS:
             assert config(network, preset).network == network

@@ -9,10 +9,12 @@ import pytest
 
 from tfsono.data.splits import (
     check_split,
+    hold_out,
     make_fold_split,
     make_folds,
     make_split,
     read_split,
+    with_fold_tested,
 )
 from tfsono.errors import UserError
 
@@ -182,3 +184,32 @@ def test_of_one_fold_every_case_trains():
 def test_a_fold_that_is_none(fold):
     with pytest.raises(UserError, match="--fold .* 0 to 4"):
         make_fold_split(MANY, EXAMINATIONS, LENGTHS, 20, 5, fold, seed=2)
+
+
+def held_and_splits(test_cases):
+    split = hold_out(MANY, EXAMINATIONS, LENGTHS, test_cases, seed=3)
+    return split["test"], [with_fold_tested(split, EXAMINATIONS, LENGTHS, folds=5, fold=fold, seed=3)
+                           for fold in range(5)]
+
+
+def test_folds_that_are_tested_cover_every_case():
+    held, splits = held_and_splits(20)
+    own = [set(split["test"]) - set(held) for split in splits]
+    assert sorted([*held, *(name for fold in own for name in fold)]) == sorted(MANY)
+    for split in splits:
+        check_split(split, MANY, EXAMINATIONS)
+        assert set(split["test"]) >= set(held) and not split["validation"]
+        assert sorted(split["train"] + split["test"]) == sorted(MANY)
+
+
+def test_held_out_cases_have_the_sizes_of_all():
+    held, splits = held_and_splits(25)
+    assert 20 <= len(held) <= 30
+    means = [sum(LENGTHS[name] for name in part) / len(part) for part in (MANY, held, *(s["test"] for s in splits))]
+    assert max(means) - min(means) < 6  # of a range of 100
+    assert held_and_splits(0)[0] == []
+
+
+def test_more_held_out_than_left():
+    with pytest.raises(UserError, match="at most half of the cases, of which there are 125"):
+        hold_out(MANY, EXAMINATIONS, LENGTHS, 63, seed=3)

@@ -17,6 +17,7 @@ from tfsono.errors import UserError
 from tfsono.geometry.heatmaps import gaussian_maps
 from tfsono.losses.masks import signed_distance
 from tfsono.models.head import build, load_backbone, losses
+from tfsono.models.head.localisation import MeanPoints
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_ALL_LAYERS = ("heatmap", "attention_pyramid", "transformer", "attention_unet", "deeplabv3plus")
@@ -107,6 +108,31 @@ def test_regression_starts_near_the_centre():
     keras.utils.set_random_seed(0)  # one draw in some hundred starts further off
     points = array(build(narrow("coordinate"))(np.random.default_rng(0).normal(size=(2, 64, 96, 1)))["points"])
     assert np.abs(points - (47.5, 31.5)).max() < 3
+
+
+@pytest.mark.parametrize("variant", ["coordinate_grid", "coordinate_maps", "attention_pyramid_grid",
+                                     "attention_pyramid_maps", "transformer_stem"])
+def test_other_heads_give_points_near_the_centre_and_learn_their_sizes(variant):
+    """No normalisation over heads and no dropout is between the features and the points of their variants."""
+    keras.utils.set_random_seed(0)
+    network = build(narrow(variant))
+    points = array(network(np.random.default_rng(0).normal(size=(2, 64, 96, 1)))["points"])
+    assert points.shape == (2, 4, 2) and points.dtype == np.float32
+    assert np.abs(points - (47.5, 31.5)).max() < (48 if variant == "transformer_stem" else 16)
+    assert all(getattr(layer, "rate", 0) == 0 for layer in network.layers)
+    names = {layer.name for layer in network.layers}
+    assert not {"mean", "dense1_norm"} & names
+    if variant.endswith("maps"):
+        assert network.get_layer("maps").output.shape[1:] == ((16, 24, 4) if "pyramid" in variant else (8, 12, 4))
+
+
+def test_points_from_maps_are_the_places_of_their_peaks():
+    maps = np.zeros((1, 8, 12, 4), np.float32)
+    places = [(3, 2), (11, 0), (0, 7), (6, 5)]
+    for landmark, (x, y) in enumerate(places):
+        maps[0, y, x, landmark] = 50
+    points = array(MeanPoints((64, 96), "points")(maps))
+    np.testing.assert_allclose(points[0], np.array(places) * 8 + 3.5, atol=1e-3)
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
@@ -221,12 +247,25 @@ def efficientnet():
     return build(imagenet("coordinate"))
 
 
-def test_efficientnet_weights_are_read_except_the_normalisation_of_images(efficientnet, tmp_path):
-    model = random_weights(keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3)))
-    model.save_weights(tmp_path / "b3.weights.h5")
-    report = load_backbone(efficientnet, tmp_path / "b3.weights.h5")
+@pytest.fixture(scope="module")
+def b3():
+    """The model of Keras applications."""
+    return keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3))
+
+
+@pytest.mark.parametrize("name", ["efficientnetb3_notop.h5", pytest.param("b3.weights.h5", marks=pytest.mark.slow)])
+def test_efficientnet_weights_are_read_except_the_normalisation_of_images(efficientnet, b3, tmp_path, name):
+    """As Keras applications publishes them, and as `save_weights` writes them."""
+    random_weights(b3, seed=len(name))
+    write_legacy(tmp_path / name, b3) if name.endswith("notop.h5") else b3.save_weights(tmp_path / name)
+    report = load_backbone(efficientnet, tmp_path / name)
     assert "EfficientNetB3" in report and f"{10_783_535 - 7:,}" in report
-    held = {type(layer).__name__: layer for layer in efficientnet.get_layer("backbone").layers}
+    backbone = efficientnet.get_layer("backbone")
+    for layer in b3.layers:
+        if layer.weights and not isinstance(layer, keras.layers.Normalization):
+            for ours, theirs in zip(backbone.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    held = {type(layer).__name__: layer for layer in backbone.layers}
     mean, variance, _ = held["Normalization"].get_weights()
     assert (mean == 0).all() and (variance == 1).all()
 

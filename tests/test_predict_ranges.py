@@ -140,8 +140,11 @@ def test_sizes_of_predictions():
     points = np.array([[0, 0, 0], [0, 60.0, 0], [np.nan, 0, 0]])
     assert KNOWN.of_points(points) == ["largest distance between landmarks 60 mm, trained on 20 to 30"]
     assert KNOWN.of_points(points / 2.4) == KNOWN.of_points(points[1:]) == KNOWN.of_points(None) == []
-    assert KNOWN_IMAGES.of_circumference(400.0) == ["HC 400 mm, trained on 150 to 200"]
-    assert KNOWN_IMAGES.of_circumference(np.nan) == KNOWN_IMAGES.of_circumference(300.0) == []
+    assert KNOWN_IMAGES.of_head(210.0, 0.9) == ["HC 210 mm, trained on 150 to 200"]
+    assert KNOWN_IMAGES.of_head(np.nan, np.nan) == KNOWN_IMAGES.of_head(203.0, 0.9) == []
+    with_shares = Ranges({**IMAGES, "diameter_share": spread([0.3, 0.6])}, 2.0)
+    assert with_shares.of_head(148.0, 0.2) == ["mean diameter 0.2 of the image's longer side, trained on 0.3 to 0.6"]
+    assert with_shares.of_head(np.nan, 0.9) and not with_shares.of_head(180.0, 0.4)
     assert extent_of(points) == 60 and np.isnan(extent_of(points[2:]))
 
 
@@ -164,7 +167,7 @@ def test_a_model_without_a_record_has_one_note_and_no_flags():
     ranges = ranges_of([model({**RECORD, "outside_factor": 2.0}), model(None), model(None)], Options())
     assert "\n" not in ranges.note and ranges.note.startswith("saved: this model does not say what it was trained on")
     assert flags_of(volume((0.001,) * 3, low=-9999, high=9999), ranges) == []
-    assert ranges.of_label("bone", 1e9) == ranges.of_points(np.eye(3)) == ranges.of_circumference(1e9) == []
+    assert ranges.of_label("bone", 1e9) == ranges.of_points(np.eye(3)) == ranges.of_head(1e9, 1e9) == []
     assert ranges.of_image(Path("head.png"), (1, 1), 9.0) == []
 
 
@@ -299,7 +302,8 @@ def test_a_head_of_another_size_and_a_field_of_view_far_outside(tmp_path, capsys
     record = {**IMAGES, "circumference_mm": spread([100.0])}
     assert predict_all(head.OUTPUTS, make(Ranges(record, 2.0)), [path], tmp_path / "out") == 0
     row, = rows_of(tmp_path / "out")
-    assert row["flags"].startswith("HC ") and "trained on 100" in row["flags"] in capsys.readouterr().out
+    assert "; HC 306 mm, trained on 100; " in row["flags"] in capsys.readouterr().out
+    assert row["flags"].startswith("field of view 128 x 80 mm (x,y), trained on 120 to 160 x 90 to 120; ")
     ranges = {**IMAGES, "extent_mm": spread([(12, 9), (16, 12)])}
     assert predict_all(head.OUTPUTS, make(Ranges(ranges, 2.0)), [path], tmp_path / "far") == 2
     assert f"{path}: field of view 128 x 80 mm" in capsys.readouterr().err

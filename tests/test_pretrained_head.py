@@ -1,13 +1,20 @@
 """The model that is published in pretrained/head: complete, small, and accurate on images that it never saw."""
 
 import csv
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tfsono.__main__ import run
-from tfsono.export import read_manifest
+from tfsono.config import choose
+from tfsono.configs.head import HEAD, LIKE_ITS_START
+from tfsono.export import load_exported, read_manifest
+from tfsono.inference.head import head_module
+from tfsono.models.head import build
 from tfsono.phantoms.dataset import write_head_dataset
+from tfsono.systems.first_weights import first_weights
 from tfsono.systems.manifest import with_current_keys
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained" / "head"
@@ -48,3 +55,14 @@ def test_a_synthetic_head(tmp_path):
                 reference["pixel_size_mm"], "--samples", "0", "--out", str(tmp_path / "out")]) == 0
     found = float(rows_of(tmp_path / "out" / "measurements.csv")[0]["hc_mm"])
     assert found == pytest.approx(float(reference["head_circumference_mm"]), rel=0.1)
+
+
+def test_it_is_a_start_for_a_training(tmp_path):
+    """As the card says: preset quick has its network, which then predicts what the model does."""
+    config = choose(HEAD, "quick", "unet", {"start_from": str(FOLDER)}).config
+    network = build(config)
+    start = types.SimpleNamespace(config=config, run_dir=tmp_path)
+    assert first_weights(network, start, HEAD, {}, LIKE_ITS_START).startswith("from the exported model ")
+    image = np.random.default_rng(0).integers(0, 256, (200, 300)).astype(np.float32)
+    one, other = (model(image)["probability"] for model in (head_module(network, config), load_exported(FOLDER)[0]))
+    np.testing.assert_allclose(one, other, atol=1e-5)

@@ -84,7 +84,7 @@ def test_every_table_of_two_methods():
                       for case, longer in zip("wxyz", values, strict=True)]
                for name, values in (("one", (1, 2, 3, 4)), ("two", (-1, 0.5, 2, -3)))}
     tables = head_tables(every(methods), {"ellipse": [0.5, -1.5]})
-    assert list(tables) == ["segmentation", "landmarks", "measurements", "measurements_percent", "trimesters",
+    assert list(tables) == ["segmentation", "landmarks", "measurements", "measurements_percent", "trimesters", "sizes",
                             "agreement", "uncertainty", "differences", "label_floor"]
     lengths = tables["measurements"]
     at = lengths.columns.index("BPD signed mm")
@@ -106,7 +106,7 @@ def test_agreement_and_uncertainty_are_those_of_the_cases():
     assert found["bias"] == pytest.approx(3.0) and found["std"] == pytest.approx(math.sqrt(2))
     table = uncertainty_table({"one": rows}, "mm")
     assert {row[2] for row in table.rows} == {"dropout"}
-    assert table.rows[0][6] == pytest.approx(1.0)  # the ranks of spread and error are the same
+    assert table.rows[0][7] == pytest.approx(1.0)  # the ranks of spread and error are the same
     none = [{**row, **{key: NAN for key in row if "_sd_" in key}} for row in rows]
     assert uncertainty_table({"one": none}, "mm") is None
 

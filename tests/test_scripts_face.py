@@ -170,6 +170,19 @@ def exported(place):
     return place / "saved_model"
 
 
+def test_a_training_starts_from_a_run_or_an_exported_model(place, exported, monkeypatch):
+    started, run = [], read_run(place / "runs" / "ig_rpn", FACE)
+    monkeypatch.setattr("tfsono.training.fit.fit", lambda run, trained, *_: started.append(trained))
+    split = "--split", run.folder / "split.json"
+    for name, source in (("of_run", run.folder), ("of_exported", exported)):
+        train(place, name, "--start_from", source, *split)
+        assert (place / "runs" / name / "initialisation.txt").read_text(encoding="utf-8").startswith("from ")
+    one, other = (network.get_weights() for network in started)
+    assert all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+    with pytest.raises(UserError, match="of another network or data .method"):
+        train(place, "refused", "--start_from", place / "runs" / "heatmap", *split)
+
+
 @pytest.mark.parametrize("name", [pytest.param("ig_ssd", marks=pytest.mark.slow), "faster_rcnn", "heatmap"])
 def test_every_network_exports_and_predicts(place, name):
     folder = place / f"export_{name}"

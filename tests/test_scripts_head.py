@@ -23,12 +23,15 @@ from tfsono.data.heads import (
     policy_line,
 )
 from tfsono.errors import UserError
+from tfsono.export import load_exported
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.geometry.head_labels import DEFAULT_ORDER
 from tfsono.merge import merge
+from tfsono.models.head import build
+from tfsono.systems.commands import export_run
 from tfsono.training.fit import Recorder
 from tfsono.training.record import record_files
-from tfsono.training.run import read_history, read_run
+from tfsono.training.run import load_weights, read_history, read_run
 from wiring import script
 
 EVALUATED = ("unet", "unet_1", "coordinate")
@@ -213,6 +216,116 @@ def test_a_stopped_evaluation_resumes(results, place, capsys):
     again = rows_of(results / "cases.csv")
     for one, other in zip(rows, again, strict=True):
         assert float(one["mre_px"]) == pytest.approx(float(other["mre_px"]), nan_ok=True)
+
+
+@pytest.fixture(scope="module")
+def tested(place):
+    """The two folds as --fold_is test makes them: the fold is tested, beside the cases that both test."""
+    for fold, name in enumerate(("unet", "unet_1")):
+        run = shutil.copytree(place / "runs" / name, place / "runs" / f"tested_{fold}")
+        config, split = (json.loads((run / f"{part}.json").read_text(encoding="utf-8")) for part in ("config", "split"))
+        split |= {"test": sorted(split["test"] + split["validation"]), "validation": []}
+        config["values"]["fold_is"], config["origins"]["fold_is"] = "test", ["command line", ""]
+        for part, content in (("config", config), ("split", split)):
+            (run / f"{part}.json").write_text(json.dumps(content))
+        record_files(run)
+    return place
+
+
+def test_the_split_of_a_fold_that_is_tested(place):
+    module, sizes = script("train", "head"), {}
+    with Cache(place / "small.h5", "head") as cache:
+        splits = []
+        for fold in (0, 1):
+            config = choose(HEAD, "quick", "unet", {"fold_is": "test", "fold": f"{fold}", "folds": "2",
+                                                    "test_cases": "2"}).config
+            start = SimpleNamespace(cache=cache, config=config, split_file=None)
+            splits.append(module.split_by_examination(start, sizes))
+        one, other = splits
+        held = set(one["test"]) & set(other["test"])
+        assert sorted([*one["train"], *other["train"], *held]) == sorted(cache.names) and len(held) == 2
+        assert all(sorted(split["train"] + split["test"]) == sorted(cache.names) for split in splits)
+
+
+def test_folds_are_one_table_of_all_images(tested, capsys):
+    with pytest.raises(UserError, match="--interval_for .*tested_0: needs 80 images"):
+        script("evaluate", "head").main(["--data", str(tested / "small.h5"), "--runs",
+                                         *(str(tested / "runs" / f"tested_{fold}") for fold in (0, 1)), "--ensemble",
+                                         "--samples", "0", "--out", str(tested / "folds"),
+                                         "--interval_for", str(tested / "runs" / "tested_0")])
+    rows = rows_of(tested / "folds" / "cases.csv")
+    splits = {run: read_run(tested / "runs" / run, HEAD).split["test"] for run in ("tested_0", "tested_1")}
+    held = set(splits["tested_0"]) & set(splits["tested_1"])
+    for run, names in {**splits, "ensemble_1": held}.items():
+        assert sorted(row["case"] for row in rows if row["run"] == run) == sorted(names)
+    table = rows_of(tested / "folds" / "sizes.csv")
+    first = table[0]
+    assert (first["Head"], first["Images"]) == ("all", "8")  # every image of the cache
+    of_cases = {}
+    for row in rows:
+        if row["method"] == first["Method"]:
+            of_cases.setdefault(row["case"], []).append(float(row["dsc_percent"]))
+    assert float(first["DSC %"]) == pytest.approx(np.mean([np.mean(values) for values in of_cases.values()]))
+    assert sum(int(row["Images"]) for row in table if row["Method"] == first["Method"] and "HC" in row["Head"]) == 8
+    together = rows_of(tested / "folds" / "held_out.csv")
+    assert {row["Cases"] for row in together} == {"2"} and len(together) == 2
+    assert not (tested / "runs" / "tested_0" / "interval.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------ further training
+
+
+@pytest.fixture(scope="module")
+def exported(place):
+    """The run as SavedModels with its weights as they are, and in half of the space."""
+    for name, weights in (("float32", "float32"), ("float16", "float16")):
+        export_run(place / "runs" / "unet", place / name, weights=weights)
+    return place
+
+
+def first_weights_of(place, name, source, *more):
+    """The weights that a training starts from, and its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = []
+        patch.setattr("tfsono.training.fit.fit", lambda run, network, *_: kept.append(network.get_weights()))
+        train(place, name, "--variant", "unet", "--start_from", source, *more)
+    return kept[0], (place / "runs" / name / "initialisation.txt").read_text(encoding="utf-8")
+
+
+def test_a_training_starts_from_a_run_or_an_exported_model(exported):
+    run = read_run(exported / "runs" / "unet", HEAD)
+    network = build(run.config)
+    load_weights(run, network)
+    expected = network.get_weights()
+    for name, source in (("of_run", run.folder), ("of_float32", exported / "float32"),
+                         ("of_float16", exported / "float16")):
+        found, report = first_weights_of(exported, name, source)
+        assert report.startswith("from ") and str(source) in report
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=0, rtol=2 ** -10 if name == "of_float16" else 0)
+
+
+@pytest.mark.parametrize("source, more, message", [
+    ("runs/unet", ("--unet_widths", "4,6,10"), "of another network or data .unet_widths"),
+    ("runs/coordinate", (), "of another network or data .network"),
+    ("float32", ("--unet_widths", "4,6,10"), "--start_from .*float32: its network is another one"),
+    ("runs/unet", ("--seed", "5"), "--start_from .*was trained on head_00., a test case here")])
+def test_other_networks_and_tested_cases_are_no_start(exported, source, more, message):
+    with pytest.raises(UserError, match=message):
+        train(exported, "refused", "--variant", "unet", "--start_from", exported / source, *more)
+    assert not (exported / "runs" / "refused").exists()
+
+
+def test_weights_in_half_of_the_space_predict_the_same(exported):
+    image = np.random.default_rng(0).integers(0, 256, (54, 80)).astype(np.float32)
+    (whole, manifest), (half, of_half) = (load_exported(exported / name) for name in ("float32", "float16"))
+    one, other = (model(image)["probability"].numpy() for model in (whole, half))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+    assert (one != other).any()
+    assert of_half["network"]["weights"] == "float16" and of_half["measuring"]["dropout"] == 0
+    sizes = [(exported / name / "variables" / "variables.data-00000-of-00001").stat().st_size
+             for name in ("float32", "float16")]
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 # ------------------------------------------------------------------------------------------------ what data may lack

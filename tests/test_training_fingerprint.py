@@ -19,7 +19,7 @@ from tfsono.data.prepare import CacheSettings
 from tfsono.errors import UserError
 from tfsono.training.fingerprint import fingerprint_of_images, fingerprint_of_volumes, spread
 from tfsono.training.record import record_files
-from tfsono.training.run import open_run, read_run
+from tfsono.training.run import _complete, open_run, read_run
 from tfsono.training.start import Start
 
 PIR = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -103,6 +103,8 @@ def test_the_record_of_images(tmp_path):
     np.testing.assert_allclose(record["extent_mm"]["max"], [131 * 0.3, 90 * 0.3])
     assert record["circumference_mm"]["min"] == 30.0
     assert record["circumference_mm"]["max"] == pytest.approx(circumference_mm(), abs=0.01)
+    share = circumference_mm() / 0.2 / np.pi / 131  # of `a`; `c` has 30 mm, and the pixels of all are 0.2 or 0.3 mm
+    assert record["diameter_share"]["max"] == pytest.approx(share, rel=1e-4)
     assert unknown == {"cases": 1, "size": spread([(131.0, 90.0)])}
 
 
@@ -154,6 +156,15 @@ def test_a_run_of_the_release_before_resumes_and_gets_the_record(dataset, tmp_pa
         with pytest.raises(UserError, match="another data"):
             run_of(cache, tmp_path / "run")
         assert json.loads((tmp_path / "run" / "data.json").read_text()) == old | {"dataset": "other"}
+
+
+def test_a_record_of_images_that_lacks_what_was_added_is_completed():
+    record = {"cases": 3, "circumference_mm": spread([30.0]), "diameter_share": spread([0.4])}
+    held = {name: value for name, value in record.items() if name != "diameter_share"}
+    data = {"trained_on": dict(held)}
+    assert _complete(data, record) and data["trained_on"] == record and not _complete(data, record)
+    less = {"trained_on": {"cases": 3}}  # of another cache: refused, as what is there is not what is recorded
+    assert not _complete(less, record) and less == {"trained_on": {"cases": 3}}
 
 
 def test_a_cache_of_the_same_names_and_other_voxels_is_refused(dataset, tmp_path):

@@ -143,9 +143,9 @@ def _add_cache(commands) -> None:
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")
     for name in NAMES:
         one = systems.add_parser(name)
-        one.add_argument("dataset")
+        one.add_argument("dataset", nargs="+", help="folder of cases; several are one dataset that comes in parts")
         one.add_argument("file", help="FILE.h5; appears only when it is complete")
-        one.add_argument("--audit", default=None, help="audit.json; default: DATASET/audit/audit.json if it exists")
+        one.add_argument("--audit", default=None, help="audit.json; default: that in DATASET/audit, of a single folder")
         one.add_argument("--exclude_bad", action="store_true", help="exclude cases with errors instead of refusing")
         one.add_argument("--verify", action="store_true", help="check the checksums of the file after writing")
         if system(name).TAKES == "volumes":
@@ -160,7 +160,8 @@ def _cache(arguments) -> None:
     from tfsono.audit.dataset import read_audit
     from tfsono.data.cache import verify_cache
     from tfsono.audit.cache_writer import write_cache
-    from tfsono.data.layout import open_dataset, with_spacing_of_files
+    from tfsono.data.joined import open_datasets
+    from tfsono.data.layout import with_spacing_of_files
     from tfsono.data.prepare import CacheSettings
 
     one = system(arguments.system)
@@ -168,13 +169,13 @@ def _cache(arguments) -> None:
     settings = CacheSettings(arguments.system)  # images are not resampled
     if one.TAKES == "volumes":
         settings = CacheSettings(arguments.system, config.orientation, config.spacing_mm)
-    path = Path(arguments.audit or Path(arguments.dataset) / "audit" / "audit.json")
-    audit = read_audit(path) if arguments.audit or path.is_file() else None
-    dataset = with_spacing_of_files(open_dataset(arguments.dataset), arguments.spacing_mm_of_file)
+    path = Path(arguments.audit or Path(arguments.dataset[0]) / "audit" / "audit.json")
+    audit = read_audit(path) if arguments.audit or path.is_file() and len(arguments.dataset) == 1 else None
+    dataset = with_spacing_of_files(open_datasets(arguments.dataset), arguments.spacing_mm_of_file)
     unfit = [case.name for case in dataset.cases if case.is_2d != (one.TAKES == "images")]
     if unfit:
         found = "volumes" if one.TAKES == "images" else "images"
-        raise UserError(f"{arguments.dataset}: {arguments.system} takes {one.TAKES}; found {found}, such as "
+        raise UserError(f"{dataset.root}: {arguments.system} takes {one.TAKES}; found {found}, such as "
                         f"{unfit[0]}")
     write_cache(dataset, Path(arguments.file), settings, audit, exclude_bad=arguments.exclude_bad,
                 absolute_paths=arguments.absolute_paths)
@@ -217,6 +218,8 @@ def _add_export(commands) -> None:
     _add_set(parser)
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
+    parser.add_argument("--weights", default="float32", choices=("float32", "float16"),
+                        help="head: how weights are stored; float16 takes half the space and has no dropout samples")
     parser.set_defaults(run=_export)
 
 
@@ -227,7 +230,8 @@ def _export(arguments) -> None:
 
     options = Options(tiling=arguments.tiling, ensemble_with=tuple(arguments.ensemble_with), set=tuple(arguments.set),
                       precision=arguments.precision, memory_gb=arguments.memory_gb)
-    print(f"wrote {export_run(arguments.run_dir, arguments.folder, options, arguments.onnx)}")
+    written = export_run(arguments.run_dir, arguments.folder, options, arguments.onnx, arguments.weights)
+    print(f"wrote {written}")
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

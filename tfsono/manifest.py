@@ -15,6 +15,7 @@ DIGEST = "sha256"
 UNSEALED = (DIGEST, "format_version", "versions", "date", "files")  # written by the export itself
 LARGEST_LABEL = 65535  # in a dataset's masks
 AGAIN = "export the run again"
+COVERAGE = 0.9  # of the intervals of `head`
 
 
 class _Array(TypedDict, total=False):
@@ -86,6 +87,15 @@ class PeakModel(TypedDict):
     right: int
 
 
+class Intervals(TypedDict):
+    """Of `training.intervals`: bins of predicted circumferences, and each length's half width in percent of it."""
+
+    coverage: float
+    cases: int
+    edges_mm: list[float]
+    percent: dict[str, list[float]]
+
+
 class _Needed(TypedDict):
     """What every manifest has."""
 
@@ -108,6 +118,7 @@ class _Possible(TypedDict, total=False):
     network: dict[str, object]
     functions: dict[str, str]
     confidence: list[PeakModel]
+    intervals: Intervals
     trained_on: dict[str, object] | None
     poses: _Poses
 
@@ -128,6 +139,8 @@ def check_manifest(path: str | os.PathLike, manifest) -> None:
     if {"image", "picture"} & manifest["input"].keys():
         _need(path, manifest, "measuring")
     _check_confidence(path, manifest)
+    if "intervals" in manifest:
+        check_intervals(path, manifest["intervals"], AGAIN)
     if manifest.get("trained_on"):
         check_ranges(path, manifest["trained_on"], "volume" in manifest["input"], AGAIN, ("outside_factor",))
 
@@ -204,6 +217,20 @@ def check_limits(models: Sequence[PeakModel], path: str | os.PathLike, remedy: s
     limits = sorted({model["limit_mm"] for model in models})
     if len(limits) > 1 or limits and limits[0] <= 0:
         raise UserError(f"{path}: limit_mm must be one number above 0; found {shown(limits)}; {remedy}")
+
+
+def check_intervals(path: str | os.PathLike, intervals: Intervals, remedy: str) -> None:
+    """Raises `UserError` for edges that do not rise, widths that are not one of each length and bin, other coverage."""
+    edges, widths = intervals["edges_mm"], intervals["percent"]
+    if len(edges) < 2 or not all(0 < low < high for low, high in zip(edges, edges[1:], strict=False)):
+        raise UserError(f"{path}: edges_mm must be rising numbers above 0; found {shown(edges)}; {remedy}")
+    if set(widths) != {"bpd", "ofd", "hc"} or any(
+            len(values) != len(edges) - 1 or not all(0 <= value < 100 for value in values)
+            for values in widths.values()):
+        raise UserError(f"{path}: percent must have numbers from 0 to 100 for bpd, ofd and hc, one for each bin of "
+                        f"edges_mm; found {shown(widths)}; {remedy}")
+    if intervals["coverage"] != COVERAGE:
+        raise UserError(f"{path}: coverage must be {COVERAGE}; found {shown(intervals['coverage'])}; {remedy}")
 
 
 _OF_VOLUMES = ("spacing_mm", "extent_mm", "intensity_1_percent", "intensity_99_percent", "intensity_width")

@@ -22,7 +22,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import training_parser
-from tfsono.configs.face import FACE, MIRRORED, FaceConfig
+from tfsono.configs.face import FACE, LIKE_ITS_START, MIRRORED, FaceConfig
 from tfsono.errors import run_command
 from tfsono.surroundings import parsed
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         prior = graph_prior(start.cache, config, split["train"])
         data, excluded = batches(start.cache, config, split["train"], prior)
         network = build(config)
-        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
+        run = start.open_run(split, initialise(network, start, split), excluded)
         keep(prior, run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
         keep_prior_choice(run, start.cache)
@@ -95,11 +95,11 @@ def as_read(name: str, points_vox, spacing_mm, config: FaceConfig):
     return points_vox + random.normal(0, config.reader_noise_mm, points_vox.shape) / spacing_mm
 
 
-def initialise(network, config: FaceConfig, run_dir: Path) -> str:
-    """Sec. 3 names no initialisation: random weights."""
-    from tfsono.training.start import resumed
+def initialise(network, start, split: dict) -> str:
+    """Sec. 3 names no initialisation: random weights, or those of `--start_from`."""
+    from tfsono.systems.first_weights import first_weights
 
-    return resumed(run_dir) or "all weights initialised at random"
+    return first_weights(network, start, FACE, split, LIKE_ITS_START)
 
 
 def graph_prior(cache, config: FaceConfig, names: list[str]):

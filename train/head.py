@@ -16,7 +16,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfsono.config import training_parser
-from tfsono.configs.head import HEAD, HeadConfig
+from tfsono.configs.head import HEAD, LIKE_ITS_START, HeadConfig
 from tfsono.errors import UserError, run_command
 from tfsono.surroundings import parsed
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         train, held_out = load_parts(start.cache, labels, split, config)
         network = build(config)
         data = described(start.cache, labels, split, config), circumferences_mm(labels.heads)
-        run = start.open_run(split, initialise(network, config, start.run_dir), (), *data)
+        run = start.open_run(split, initialise(network, start, split), (), *data)
         print("\n".join(run.data["labels_used"]))
         fit(run, compiled(network, config), batches(train, config, labels.order),
             *validation(network, config, held_out))
@@ -60,15 +60,18 @@ def split_and_labels(start) -> tuple[dict, Labels]:
 
 def split_by_examination(start, sizes: dict) -> dict:
     """The split of `--split`, else the dataset's own, else a fold; the images of one examination stay together."""
-    from tfsono.data.splits import check_split, divide_fold, make_fold_split, read_split
+    from tfsono.data.splits import check_split, divide_fold, hold_out, make_fold_split, read_split, with_fold_tested
 
     cache, config = start.cache, start.config
     split = read_split(start.split_file) if start.split_file else cache.split
-    if split is None:
+    if split is None and config.fold_is == "validation":
         return make_fold_split(cache.names, cache.subjects, sizes, test_cases=config.test_cases, folds=config.folds,
                                fold=config.fold, seed=config.seed)
+    split = split or hold_out(cache.names, cache.subjects, sizes, test_cases=config.test_cases, seed=config.seed)
     split = {part: list(split.get(part, [])) for part in ("train", "validation", "test")}
     check_split(split, cache.names, cache.subjects, start.split_file or "split")
+    if config.fold_is == "test":
+        return with_fold_tested(split, cache.subjects, sizes, folds=config.folds, fold=config.fold, seed=config.seed)
     if not split["validation"]:
         split["train"], split["validation"] = divide_fold(split["train"], cache.subjects, sizes, folds=config.folds,
                                                           fold=config.fold, seed=config.seed)
@@ -174,14 +177,15 @@ def circumferences_mm(heads: dict) -> dict:
     return found
 
 
-def initialise(network, config: HeadConfig, run_dir: Path) -> str:
+def initialise(network, start, split: dict) -> str:
     """Landmark Detection, approaches 1 and 2: ImageNet weights where there is a file; the report says where not."""
     from tfsono.models.head import BACKBONES, load_backbone
+    from tfsono.systems.first_weights import first_weights
     from tfsono.training.start import resumed
 
-    before = resumed(run_dir)
-    if before:
-        return before
+    config = start.config
+    if config.start_from or resumed(start.run_dir):
+        return first_weights(network, start, HEAD, split, LIKE_ITS_START)
     if config.backbone_weights:
         return load_backbone(network, config.backbone_weights)
     if config.backbone == "imagenet" and config.network in BACKBONES:

@@ -80,6 +80,8 @@ class FaceConfig:
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
     norm_at_test: str = ours("tile", "not stated; the volume's own statistics, as in training; or moving, the averages "
                                      "of training")
+    start_from: str = ours("", "run folder, or exported model, of the same network, whose weights are trained further; "
+                               "without one they are random")
     initial_deviation: float = ours(0.01, "not stated; the lineage; 0 uses He's initialisation")
     head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernels; not stated; Faster R-CNN's")
 
@@ -305,7 +307,10 @@ AT_TEST = ("norm_at_test", "heatmap_decode", "nms_iou_threshold", "merge_iou_thr
            "score_threshold", "use_prior", "prior_in_prediction", "prior_noise_mm", "prior_weight")
 ADDED = {"outside_factor": 2.0, "proposal_deviations": (), "merge_iou_threshold": 0.0, "reader_noise_mm": 0.0,
          "prior_in_prediction": "always", "frame": "volume", "finder_run": "", "frame_margin_mm": 30.0,
-         "midline_noise_mm": 3.0, "ratio": 1.0}
+         "midline_noise_mm": 3.0, "ratio": 1.0, "start_from": ""}
+# Fields that a run of --start_from must have in common with this one.
+LIKE_ITS_START = ("method", "widths", "head_width", "roi_side", "roi_width", "anchor_sides", "offset_deviations",
+                  "landmark_names")
 
 FACE = Choices("face", FaceConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
                at_test=AT_TEST)

@@ -3,7 +3,8 @@
     python train/head.py --data head.h5 --run_dir runs/head --preset quick --variant unet
 
 The text prints no results. "The source" in a note is that repository's code or configuration, where the text is silent.
-A variant is a network with its own loss; the first one, `paper`, is the U-Net. Sizes of images are (rows, columns);
+A variant is a network with its own loss; the first one, `paper`, is the U-Net, and the last ones change how points come
+from features. Sizes of images are (rows, columns);
 lengths that the text or the source gives in pixels are for an image whose longer side is 512.
 """
 
@@ -26,6 +27,8 @@ class HeadConfig:
     test_cases: int = ours(100, "not stated; held out by examination before the folds are made")
     folds: int = paper(5, "Training Strategy: 5-fold stratified; here grouped by examination, stratified by head size")
     fold: int = ours(0, "this fold validates, the others train; with 1 fold all cases train, and none validates")
+    fold_is: str = ours("validation", "what the fold is for; or test: it is tested, beside the test cases, and nothing "
+                                      "validates; such folds together test every case")
     landmark_policy: str = ours("drop", "37 % of the public points are wrong; or keep, repair, ellipse")
     outline: str = ours("official", "HC18's masks extend beyond the ellipse of its official HC: they are shrunk by the "
                                     "difference, where the HC is known; or as_drawn")
@@ -65,16 +68,24 @@ class HeadConfig:
     network: str = paper("unet", "Segmentation, approach 1; each of the seven is a variant")
     backbone: str = paper("imagenet", "approaches 1 and 2: ResNet50, EfficientNet-B3; or small, a residual one of ours")
     backbone_weights: str = ours("", "ImageNet weights, a Keras Applications file without top; the text uses them")
+    start_from: str = ours("", "run folder, or exported model, of the same network, whose weights are trained further; "
+                               "without one they start as the text says")
     backbone_widths: tuple[int, ...] = ours((16, 32, 64, 96, 128), "of the small backbone, at 1/2 to 1/32")
     dropout: float = ours(0.3, "Training Strategy: regularisation; the source's number; also for Monte Carlo dropout")
     norm_momentum: float = ours(0.99, "of the layers around a backbone, and of the U-Nets; Keras's own")
     heatmap_widths: tuple[int, ...] = ours((512, 256, 128, 64), "of the decoder's upsampling stages; the source")
     head_widths: tuple[int, ...] = ours((512, 256), "fully connected layers before the coordinates; the source")
+    points_from: str = ours("mean", "what coordinate and attention_pyramid regress points from: the mean of the "
+                                    "features; or grid, all of their cells; or maps, each one's mean place")
+    grid_channels: int = ours(32, "of each cell of grid, at 1/32")
+    dense_norm: str = ours("batch", "after each fully connected layer; or none")
     pyramid_channels: int = ours(256, "of each level of the pyramid; the source")
     pyramid_fused: int = ours(512, "of the fused levels; the source")
     attention_reduction: int = ours(16, "bottleneck of the channel attention; the source, as CBAM")
     transformer_size: tuple[int, ...] = ours((224, 224), "the image is resized to it; ViT's own, not in the source")
     transformer_patch: int = ours(16, "side of a patch; ViT-B/16, which the source's config names")
+    transformer_stem: str = ours("patches", "how patches become tokens: by one convolution of their size, as ViT; or "
+                                            "convolutions, of stride 2 each (Xiao et al., NeurIPS 2021)")
     transformer_width: int = ours(384, "ViT-S; the source has no such network")
     transformer_depth: int = ours(8, "not in the source")
     transformer_heads: int = ours(6, "64 channels each, as ViT")
@@ -202,6 +213,7 @@ def _data_rules(config: HeadConfig):
     yield config.folds >= 1, "folds", "at least 1"
     yield 0 <= config.fold < config.folds, "fold", f"0 to {config.folds - 1}"
     yield config.test_cases >= 0, "test_cases", "0 or more"
+    yield one_of(config, "fold_is", ("validation", "test"))
     yield len(config.phantom_size) == 2, "phantom_size", "two numbers, rows and columns"
     smallest_largest = len(config.phantom_pixel_size_mm) == 2 and sorted(config.phantom_pixel_size_mm)
     yield (bool(smallest_largest) and tuple(smallest_largest) == config.phantom_pixel_size_mm,
@@ -227,9 +239,16 @@ def _data_rules(config: HeadConfig):
 def _network_rules(config: HeadConfig):
     yield one_of(config, "network", NETWORKS)
     yield one_of(config, "backbone", ("imagenet", "small"))
+    yield one_of(config, "points_from", ("mean", "grid", "maps"))
+    yield one_of(config, "dense_norm", ("batch", "none"))
+    yield one_of(config, "transformer_stem", ("patches", "convolutions"))
+    patch = config.transformer_patch
+    yield (config.transformer_stem == "patches" or patch & (patch - 1) == 0, "transformer_stem",
+           f"patches: the side of a patch, {patch}, is no power of 2")
     yield (not config.backbone_weights or config.backbone == "imagenet" and config.network not in
            ("unet", "attention_unet", "transformer"), "backbone_weights",
            "none: this network has no ImageNet backbone")
+    yield not (config.start_from and config.backbone_weights), "start_from", "none, or no backbone_weights"
     for name, length in (("backbone_widths", 5), ("head_widths", 2), ("transformer_size", 2)):
         yield len(getattr(config, name)) == length, name, f"{length} numbers"
     yield len(config.unet_widths) in (3, 4, 5, 6), "unet_widths", "three to six numbers, one per level"
@@ -237,7 +256,7 @@ def _network_rules(config: HeadConfig):
     yield from _positive(config, ("backbone_widths", "head_widths", "unet_widths", "heatmap_widths", "aspp_rates",
                          "transformer_size", "pyramid_channels", "pyramid_fused", "attention_reduction",
                          "transformer_depth", "transformer_patch", "transformer_heads", "aspp_channels",
-                         "low_level_channels"))
+                         "low_level_channels", "grid_channels"))
     yield (all(n % config.transformer_patch == 0 for n in config.transformer_size), "transformer_size",
            f"multiples of transformer_patch ({config.transformer_patch})")
     yield (config.transformer_width > 0 and config.transformer_width % config.transformer_heads == 0,
@@ -323,6 +342,17 @@ PRESETS = {
     },
 }
 
+# Heads that keep what a mean over the image, a normalisation by batches of 8 and dropout take away: the size.
+GRID = {
+    "points_from": differs("grid", "paper: fully connected layers; without the mean before them"),
+    "dense_norm": differs("none", "our own heads of the text's networks have batch normalisation"),
+    "dropout": differs(0.0, "Training Strategy: dropout; before a regression it changes sizes"),
+}
+MAPS = {
+    "points_from": differs("maps", "paper: fully connected layers; the mean place of a map for each landmark instead"),
+    "dropout": differs(0.0, "Training Strategy: dropout; before a regression it changes sizes"),
+}
+
 VARIANTS = {
     "paper": {},
     "heatmap": {
@@ -355,11 +385,43 @@ VARIANTS = {
         "cross_entropy_weight": differs(0.0, "paper: approach 3, Dice + Focal"),
         "focal_weight": differs(1.0, "paper: approach 3, Dice + Focal"),
     },
+    "coordinate_grid": {
+        "network": differs("coordinate", "approach 2, its head as `points_from` and `dense_norm` say"),
+        **GRID,
+    },
+    "coordinate_maps": {
+        "network": differs("coordinate", "approach 2, its head as `points_from` says"),
+        **MAPS,
+    },
+    "attention_pyramid_grid": {
+        "network": differs("attention_pyramid", "approach 3, its head as `points_from` and `dense_norm` say"),
+        "coordinate_loss": differs("wing", "paper: approach 3, Wing loss"),
+        **GRID,
+    },
+    "attention_pyramid_maps": {
+        "network": differs("attention_pyramid", "approach 3, its head as `points_from` says"),
+        "coordinate_loss": differs("wing", "paper: approach 3, Wing loss"),
+        **MAPS,
+    },
+    "transformer_stem": {
+        "network": differs("transformer", "approach 4, its tokens as `transformer_stem` says"),
+        "transformer_stem": differs("convolutions", "paper: a vision transformer; few images"),
+        "dropout": differs(0.0, "Training Strategy: dropout; before a regression it changes sizes"),
+        "geometric_weight": differs(0.1, "paper: approach 4 adds relationship constraints without a weight"),
+        "relation_weight": differs(0.1, "paper: approach 4 adds relationship constraints without a weight"),
+    },
 }
 
 REMOVED = {"end_order": "learned", "denoise": "none", "standardisation": "picture", "jit_compile": False}
 AT_TEST = ("heatmap_decode", "threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points",
            "ransac_inlier_px", "axis_ratio", "monte_carlo_samples")
-ADDED = {"outside_factor": 2.0}
+ADDED = {"outside_factor": 2.0, "fold_is": "validation", "points_from": "mean", "grid_channels": 32,
+         "dense_norm": "batch", "transformer_stem": "patches", "start_from": ""}
+# Fields that a run of --start_from must have in common with this one.
+LIKE_ITS_START = ("network", "backbone", "input_size", "backbone_widths", "heatmap_widths", "head_widths",
+                  "points_from", "grid_channels", "dense_norm", "pyramid_channels", "pyramid_fused",
+                  "attention_reduction", "transformer_size", "transformer_patch", "transformer_stem",
+                  "transformer_width", "transformer_depth", "transformer_heads", "unet_widths", "aspp_channels",
+                  "aspp_rates", "low_level_channels")
 
 HEAD = Choices("head", HeadConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

@@ -2,6 +2,7 @@
 
     layout, image_tables   the cases of a folder; tables of pixel sizes and points of 2D images
     description            dataset.json
+    joined                 several folders as one dataset
     names, subjects        names of tables and files matched with the cases; subjects that names show
     prepare                one case in the orientation, spacing and label values of the cache
     cache                  the HDF5 file that training reads (`tfsono.audit.cache_writer` writes it)

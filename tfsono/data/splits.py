@@ -118,6 +118,46 @@ def make_fold_split(
     return {"train": train, "validation": validation, "test": held["test"]}
 
 
+def hold_out(
+    names: Iterable[str],
+    subjects: Mapping[str, str],
+    sizes: Mapping[str, float | None],
+    test_cases: int,
+    seed: int,
+) -> dict[str, list[str]]:
+    """A split whose test part has about so many cases and the mix of sizes of all; nothing validates.
+
+    Raises:
+        UserError: fewer than twice as many cases, or too few subjects.
+    """
+    names = list(names)
+    if not test_cases:
+        return {"train": sorted(names), "validation": [], "test": []}
+    if 2 * test_cases > len(names):
+        raise UserError(
+            f"--test_cases {test_cases}: must be at most half of the cases, of which there are {len(names)}; lower it"
+        )
+    test, *others = make_folds(names, subjects, sizes, round(len(names) / test_cases), seed)
+    return {"train": sorted(name for part in others for name in part), "validation": [], "test": test}
+
+
+def with_fold_tested(
+    split: Mapping[str, list[str]],
+    subjects: Mapping[str, str],
+    sizes: Mapping[str, float | None],
+    folds: int,
+    fold: int,
+    seed: int,
+) -> dict[str, list[str]]:
+    """The split with one fold of its training part moved to the test part: the folds together test every case.
+
+    Raises:
+        UserError: as for `divide_fold`.
+    """
+    train, tested = divide_fold(split["train"], subjects, sizes=sizes, folds=folds, fold=fold, seed=seed)
+    return {**split, "train": train, "test": sorted([*split["test"], *tested])}
+
+
 def chosen_split(
     path: str | None,
     own: Mapping[str, list[str]] | None,

@@ -11,6 +11,8 @@ from tfsono.errors import UserError
 def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str = "auto") -> None:
     """Runs in one table must have weights and the same test cases, which the cache must hold as in training.
 
+    Folds that are tested (`fold_is` of `head`) may differ in their test cases.
+
     Args:
       runs: `tfsono.training.run.Run`s.
       cache: open.
@@ -23,9 +25,10 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
     first = runs[0].split["test"]
     if not first:
         raise UserError(f"{runs[0].folder}: its split has no test cases; train with --test_cases above 0 or a --split")
+    folds = all(getattr(run.config, "fold_is", "") == "test" for run in runs)
     for run in runs:
         run.weights(weights)
-        if run.split["test"] != first:
+        if run.split["test"] != first and not folds:
             raise UserError(f"{run.folder}: has other test cases than {runs[0].folder}; train both with one --split")
         names = [(kind, tuple(getattr(cache, kind)), getattr(run.config, f"{kind[:-1]}_names")) for kind in kinds]
         if kinds:
@@ -41,9 +44,10 @@ def check_comparable(runs: Sequence, cache, kinds: Sequence[str], weights: str =
             subject, parts = next(iter(shared.items()))
             raise UserError(f"{run.folder / 'split.json'}: subject {subject!r} is in {' and '.join(parts)}, so its "
                             "cases are no test; train again")
-    missing = [name for name in first if name not in cache.names]
-    if missing:
-        raise UserError(f"{cache.path}: lacks the test case {missing[0]}; give the cache of {runs[0].folder}")
+    for run in runs:
+        missing = [name for name in run.split["test"] if name not in cache.names]
+        if missing:
+            raise UserError(f"{cache.path}: lacks the test case {missing[0]}; give the cache of {run.folder}")
 
 
 def check_one_value(runs: Sequence, name: str, why: str) -> None:

@@ -11,6 +11,7 @@
     prior_choice      whether the prior helps on a run's validation cases
     framed            a volume on a network's grid, as it lies or rotated by its midline
     head              image -> probability or landmarks
+    half_weights      a network stored in float16
     sliding_window    positions of the tiles, and the weighted average of their probabilities
     peaks             of heatmaps: second peaks, and the points of an ensemble's members
     memory            the memory that a prediction may take

@@ -18,6 +18,7 @@ from tfsono.configs.head import HeadConfig
 from tfsono.contrast import network_image
 from tfsono.geometry.heatmaps import argmax_points, centroid_points, soft_argmax_points
 from tfsono.layers.standardise import standardise
+from tfsono.inference.half_weights import HalfWeights
 from tfsono.models.head import CELL, LANDMARKS
 
 IMAGE = tf.TensorSpec([None, None], tf.float32, "image")
@@ -123,6 +124,29 @@ class HeadMeanModule(tf.Module):
     def sample(self, image, seed):
         """A sample with dropout on, the same for the same seed."""
         return mean_output([module.sample(image, seed) for module in self.modules])
+
+
+class HeadHalfModule(tf.Module):
+    """A module with its weights stored in float16: the same outputs but for rounding, without samples."""
+
+    def __init__(self, module: HeadSegmentationModule | HeadLandmarkModule | HeadMeanModule):
+        super().__init__(name="head_half_module")
+        modules = [_halved(one) for one in getattr(module, "modules", [module])]
+        self.networks = [one.network for one in modules]
+        halved = HeadMeanModule(modules) if len(modules) > 1 else modules[0]
+        self._module = lambda: halved  # a function, as its samples would be saved
+
+    @tf.function(input_signature=[IMAGE], autograph=False)
+    def __call__(self, image):
+        """The outputs of the module."""
+        return self._module()(image)
+
+
+def _halved(module: HeadSegmentationModule | HeadLandmarkModule) -> HeadSegmentationModule | HeadLandmarkModule:
+    network = HalfWeights(module.network)
+    if isinstance(module, HeadSegmentationModule):
+        return HeadSegmentationModule(network, module.preparation)
+    return HeadLandmarkModule(network, module.preparation, module.decode, module.beta)
 
 
 def mean_output(outputs: Sequence[dict]) -> dict:

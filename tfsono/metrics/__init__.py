@@ -5,6 +5,7 @@
     displacement   the shift of a reference mask that agrees best with a prediction
     landmarks      radial errors, and the area under the PCK curve
     calibration    the probability that a landmark is right by its heatmap's peaks, and whether it is true
+    intervals      intervals of lengths by the errors of images that were not trained on
     spread         how far the members of an ensemble are apart
     detection      hit rate and average precision of boxes
     biometry       BPD, OFD, HC and gestational age

@@ -12,10 +12,11 @@ are empty in the tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -26,7 +27,9 @@ from tfsono.export import MANIFEST, check_keys
 from tfsono.files import write_bytes
 from tfsono.geometry.ellipse import Ellipse, EllipseSearch, ellipse_of_points, ellipse_of_probabilities, head_of_mask
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder
+from tfsono.manifest import COVERAGE, Intervals
 from tfsono.metrics.biometry import gestational_age, gestational_age_by_bpd, gestational_age_by_hc
+from tfsono.metrics.intervals import percent_of
 from tfsono.predict.loop import Outputs
 from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
 from tfsono.predict.prediction import FilePredictor, Prediction
@@ -34,6 +37,7 @@ from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import head_overlay
+from tfsono.training.fingerprint import diameter_share
 from tfsono.volumes.landmarks import write_markups
 from tfsono.volumes.image_2d import Image2D, is_image_2d_file, image_2d_name, read_image_2d, volume_of_image
 
@@ -130,18 +134,20 @@ class HeadPredictor(FilePredictor):
     """One or several models with their pre- and postprocessing."""
 
     def __init__(self, members: Sequence[Member], key: str, pixel_sizes: PixelSizes = PixelSizes(),
-                 samples: int | None = None, ranges: Ranges = Ranges()):
+                 samples: int | None = None, ranges: Ranges = Ranges(), intervals: Intervals | None = None):
         """Creates the predictor.
 
         Args:
           members: of one part; the first one's settings measure the ensemble's prediction.
           key: identifies all that a prediction depends on.
           pixel_sizes: from the command line.
-          samples: forward passes with dropout; None: each member's own number.
+          samples: forward passes with dropout; None: each member's own number, and none with `intervals`.
           ranges: what the models were trained on.
+          intervals: of the lengths, by size; None where unknown.
         """
-        self.members, self.key, self.pixel_sizes, self.samples = tuple(members), key, pixel_sizes, samples
-        self.ranges = ranges
+        self.members, self.key, self.pixel_sizes = tuple(members), key, pixel_sizes
+        self.samples = 0 if samples is None and intervals else samples
+        self.ranges, self.intervals = ranges, intervals
 
     def of_file(self, path: Path, name: str = "case") -> Prediction:
         """The ellipse and points of one image, its mask where there is one, and its measurements."""
@@ -149,10 +155,12 @@ class HeadPredictor(FilePredictor):
         pixel_size_mm = self.pixel_sizes.of(Path(path), image.pixel_size_mm)
         outside = self.ranges.of_image(path, image.pixels.shape[::-1], pixel_size_mm)
         found, members, dropout = self.measure(image.pixels)
-        length_mm = found.lengths()[2] * (pixel_size_mm or np.nan)
-        flags = [*outside, *self.ranges.of_circumference(length_mm),
+        length_px = found.lengths()[2]
+        flags = [*outside, *self.ranges.of_head(length_px * (pixel_size_mm or np.nan),
+                                                diameter_share(length_px, image.pixels.shape)),
                  *flags_of(found, image, pixel_size_mm, dropout, members)]
         row = measurement_row(name, path, found, pixel_size_mm, dropout=dropout, members=members, flags=flags)
+        half_mm = half_widths_mm(self.intervals, row)
         point_row = {"case": name, "image_name": Path(path).name, **dict.fromkeys(POINT_COLUMNS[2:], "")}
         if found.points_px is not None:
             point_row |= zip(POINT_COLUMNS[2:], (rounded(value, 3) for value in found.points_px.ravel()), strict=True)
@@ -161,8 +169,9 @@ class HeadPredictor(FilePredictor):
         grid = volume_of_image(image, pixel_size_mm)
         return Prediction(
             image=grid, tables={MEASUREMENTS: [row], POINTS: [point_row]},
-            text=f"{name}: {lengths_text(row)}" + f" ({row['flags']})" * bool(row["flags"]),
-            write=partial(_write_files, name=name, image=image, found=found, mask=mask, points_mm=points_mm, row=row),
+            text=f"{name}: {lengths_text(row, half_mm)}" + f" ({row['flags']})" * bool(row["flags"]),
+            write=partial(_write_files, name=name, image=image, found=found, mask=mask, points_mm=points_mm, row=row,
+                          half_mm=half_mm),
             mask=None if mask is None else replace(grid, array=levels(mask).T[:, :, None]),
             labels={} if mask is None else {"head": INSIDE},
             landmarks_vox=dict(zip(LANDMARKS, in_space(found.points_px), strict=True)),
@@ -206,7 +215,14 @@ def predictor_of(models: Iterable[Model], key: str, options: Options = Options()
         if member.part != members[0].part:
             raise UserError(f"--ensemble_with {model.source}: predicts {member.part}, and {models[0].source} "
                             f"{members[0].part}; give models of one kind")
-    return HeadPredictor(members, key, pixel_sizes, samples, ranges_of(models, options))
+    return HeadPredictor(members, key, pixel_sizes=pixel_sizes, samples=samples, ranges=ranges_of(models, options),
+                         intervals=intervals_of(models))
+
+
+def intervals_of(models: Sequence[Model]) -> Intervals | None:
+    """The intervals that all models have; None where they have none, or different ones."""
+    first, *others = (model.manifest.get("intervals") for model in models)
+    return first if all(other == first for other in others) else None
 
 
 def _member_of(model: Model) -> Member:
@@ -343,17 +359,21 @@ def ages(found: Found, pixel_size_mm: float) -> dict:
     return {key: "" if value is None else rounded(value, 2) for key, value in weeks.items()}
 
 
-def lengths_text(row: dict) -> str:
-    """BPD, OFD and HC with their uncertainty, in millimetres if the pixel size is known, else in pixels."""
+def half_widths_mm(intervals: Intervals | None, row: dict) -> dict[str, float]:
+    """Half the interval of each length in millimetres; {} without intervals, and outside of the sizes they are for."""
+    if not intervals or row["hc_mm"] == "":
+        return {}
+    return {key: percent / 100 * row[f"{key}_mm"] for key, percent in percent_of(intervals, row["hc_mm"]).items()}
+
+
+def lengths_text(row: dict, half_mm: Mapping[str, float] = MappingProxyType({})) -> str:
+    """BPD, OFD and HC with their intervals, in millimetres if the pixel size is known, else in pixels."""
     unit = "mm" if row["hc_mm"] != "" else "px"
     if row[f"hc_{unit}"] == "":
         return "undefined"
-    parts = []
-    for key in LENGTHS:
-        spreads = [f"{row[f'{key}_sd_{spread}_{unit}']:.2f} {spread}" for spread in SPREADS
-                   if row[f"{key}_sd_{spread}_{unit}"] != ""]
-        parts.append(f"{key.upper()} {row[f'{key}_{unit}']:.1f} {unit}" + f" (sd {', '.join(spreads)})" * bool(spreads))
-    return ", ".join(parts)
+    intervals = {key: f"± {half:.1f} " for key, half in half_mm.items()}
+    parts = [f"{key.upper()} {row[f'{key}_{unit}']:.1f} {intervals.get(key, '')}{unit}" for key in LENGTHS]
+    return ", ".join(parts) + f" ({100 * COVERAGE:.0f} % intervals)" * bool(half_mm)
 
 
 def age_text(row: dict) -> str:
@@ -382,10 +402,10 @@ def levels(mask: np.ndarray) -> np.ndarray:
 
 
 def _write_files(out_dir: Path, name: str, image: Image2D, found: Found, mask: np.ndarray | None,
-                 points_mm: dict[str, np.ndarray], row: dict) -> None:
+                 points_mm: dict[str, np.ndarray], row: dict, half_mm: Mapping[str, float]) -> None:
     """Writes the case's files; removes those of an earlier prediction that this one does not have."""
     overlay, mask_path, markups = (out_dir / file for file in OUTPUTS.files(name))
-    lines = [lengths_text(row), "; ".join(filter(None, (age_text(row), CLINICAL))), row["flags"]]
+    lines = [lengths_text(row, half_mm), "; ".join(filter(None, (age_text(row), CLINICAL))), row["flags"]]
     if mask is not None:
         _write_mask(mask_path, mask)
     else:

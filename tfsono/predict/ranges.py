@@ -21,6 +21,7 @@ from tfsono.volumes.image import Volume, read_volume, reorient
 # How many times outside of the training's range a value is flagged.
 SPACING, EXTENT, VOLUME = 1.1, 1.5, 5.0
 LENGTH = VOLUME ** (1 / 3)
+HEAD = 1.02  # of its size: a network errs most beyond the largest heads that it saw, by 12 mm where it errs by 2 inside
 ROUNDING = 1.01  # headers have few digits: a factor of 1.99 counts as 2
 
 
@@ -86,7 +87,7 @@ class Ranges:
         if not (pixel_size_mm and "extent_mm" in self.record):
             return _outside("size", size_xy, self.record["size"], self.factor, unit="pixels", axes="x,y")
         known, extent = self.record["extent_mm"], np.multiply(size_xy, pixel_size_mm)
-        flags = _outside("field of view", extent, known, min(EXTENT, self.factor), axes="x,y")
+        flags = _outside("field of view", extent, known, min(SPACING, self.factor), axes="x,y")
         longest = {key: [max(value)] for key, value in known.items()}
         self._check_far(path, [extent.max()], longest, flags,
                         f"check the pixel size, {_number(pixel_size_mm)} mm")
@@ -112,10 +113,12 @@ class Ranges:
             return []
         return _outside("largest distance between landmarks", [extent], known, LENGTH)
 
-    def of_circumference(self, length_mm: float) -> list[str]:
-        """A flag for a head circumference; none for NaN."""
-        known = self.record.get("circumference_mm")
-        return _outside("HC", [length_mm], known, LENGTH) if known and np.isfinite(length_mm) else []
+    def of_head(self, circumference_mm: float, diameter_share: float) -> list[str]:
+        """Flags for a head's circumference, and its share of the image (`fingerprint.diameter_share`); none for NaN."""
+        quantities = (("HC", circumference_mm, "circumference_mm", "mm"),
+                      ("mean diameter", diameter_share, "diameter_share", "of the image's longer side"))
+        return [flag for what, value, key, unit in quantities if key in self.record and np.isfinite(value)
+                for flag in _outside(what, [value], self.record[key], HEAD, unit=unit)]
 
     def _intensities(self, array: np.ndarray) -> list[str]:
         low, high = intensity_range(thinned(array))

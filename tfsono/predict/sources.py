@@ -14,6 +14,7 @@ from pathlib import Path
 
 TILING = "tiling.json"  # as `tfsono.training.tilings` names it
 CONFIDENCE = "confidence.json"  # as `tfsono.training.confidence` does
+INTERVAL = "interval.json"  # as `tfsono.training.intervals` does
 PRIOR = "prior.json"  # as `tfsono.inference.face_prior` names it, whose import would load Keras
 PRIOR_CHOICE = "prior_choice.json"  # as `tfsono.inference.prior_choice` does
 
@@ -88,7 +89,7 @@ def _model_files(source: Path) -> list[Path]:
 
     if is_exported(source):
         return [source / MANIFEST]
-    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, PRIOR_CHOICE, TILING, CONFIDENCE,
+    names = ("config.json", "best.weights.h5", "last.weights.h5", PRIOR, PRIOR_CHOICE, TILING, CONFIDENCE, INTERVAL,
              *(f"{kept}/{which}.weights.h5" for kept in ("roi", "finder") for which in ("best", "last")))
     return [path for path in (source / name for name in names) if path.is_file()]
 

@@ -12,6 +12,7 @@
     pck, histograms, head_plots   curves of correct points; distributions of ratios; predictions and reference of `head`
     landmark_tables   landmarks in columns, our rows beside the paper's
     hip_tables, femur_tables, pose_tables, face_tables, head_tables   the tables of each system
+    head_sizes   `head` by the size of the head, and its intervals
     calibration  whether the probabilities of landmarks are true, and an ensemble's spreads
     orderings   whether the orderings of a paper hold
     refinement  when the refinement of `pose` helps

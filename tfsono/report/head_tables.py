@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from tfsono.report.agreement import Measurement, agreement_table, agreements_of
+from tfsono.report.head_sizes import RATES, TRIMESTERS, coverage_table, size_table
 from tfsono.report.rows import by_method, case_means
 from tfsono.report.tables import (
     NAN, Metric, Probability, Summary, Table, metric_values, paired_table, summarise,
@@ -21,7 +22,6 @@ Rows = Sequence[Mapping[str, object]]
 Methods = Mapping[str, Rows]
 
 LENGTHS = ("bpd", "ofd", "hc")
-TRIMESTERS = ("first", "second", "third")
 FOLD_NOTE = (
     "Each run's mean over the test cases, and the mean of these: ± standard deviation over the runs of a method (its "
     "folds), where there are several; in brackets the 95 % bootstrap interval over the cases. Undefined: predictions "
@@ -29,8 +29,6 @@ FOLD_NOTE = (
     "outline distance, and are detected within no distance. Any order: the ends of a pair in the order that is "
     "nearer; any name: also the longer pair as OFD."
 )
-RATES = (("sdr_2", "SDR 2 mm %", 1), ("sdr_2.5", "SDR 2.5 mm %", 1), ("sdr_3", "SDR 3 mm %", 1),
-         ("sdr_4", "SDR 4 mm %", 1))
 
 
 def unit_of(rows: Rows) -> str:
@@ -132,6 +130,16 @@ def _without_count(summary: Summary, rows: Rows) -> Summary:
                    undefined=0 if same else summary.undefined)
 
 
+def held_out_table(methods: Methods, unit: str) -> Table | None:
+    """The images that every run tests, where runs test different folds: single networks beside their ensemble."""
+    tests = [{str(row["case"]) for row in rows} for held in methods.values() for rows in by_run(held).values()]
+    common = set.intersection(*tests)
+    if not common or all(test == common for test in tests):
+        return None
+    held = {name: [row for row in rows if str(row["case"]) in common] for name, rows in methods.items()}
+    return fold_table("Images held out of all folds", held, compared_metrics(unit))
+
+
 def trimester_table(methods: Methods, unit: str) -> Table | None:
     """The compared columns by trimester of the reference head circumference; None without millimetres."""
     groups = {}
@@ -167,15 +175,18 @@ def uncertainty_table(methods: Methods, unit: str) -> Table | None:
                 errors = metric_values(group, Metric(f"{key}_abs_error_{unit}", "", 0))
                 both = np.isfinite(spreads) & np.isfinite(errors)
                 if both.sum() > 2:
+                    inside = 100 * float((errors[both] <= 1.96 * spreads[both]).mean())
                     rows.append((name, key.upper(), spread, int(both.sum()), float(spreads[both].mean()),
-                                 float(errors[both].mean()), *_rank_correlation(spreads[both], errors[both])))
+                                 float(errors[both].mean()), inside,
+                                 *_rank_correlation(spreads[both], errors[both])))
     if not rows:
         return None
     note = ("Standard deviation of the measurement over passes with dropout on, or over the members of an ensemble, "
-            "and the absolute error; rho is Spearman's rank correlation of the two over the predictions.")
-    headings = ("Method", "Measurement", "Over", "Predictions", f"Deviation {unit}", f"Absolute error {unit}", "rho",
-                "p")
-    return Table("Uncertainty", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 2, None))
+            "and the absolute error; within: errors of up to 1.96 deviations, 95 % if these were their size; rho is "
+            "Spearman's rank correlation of the two over the predictions.")
+    headings = ("Method", "Measurement", "Over", "Predictions", f"Deviation {unit}", f"Absolute error {unit}",
+                "Within %", "rho", "p")
+    return Table("Uncertainty", headings, tuple(rows), note, (None, None, None, 0, 2, 2, 1, 2, None))
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, Probability]:
@@ -212,7 +223,10 @@ def head_tables(rows: Rows, floors_mm: Mapping[str, Sequence[float]]) -> dict[st
         "measurements": fold_table("Measurements", methods, length_metrics(unit), note),
         "measurements_percent": fold_table("Measurements, percent of the reference", methods, length_metrics("percent"),
                                            note),
+        "held_out": held_out_table(methods, unit),
         "trimesters": trimester_table(methods, unit),
+        "sizes": size_table(methods),
+        "intervals": coverage_table(methods),
         "agreement": agreement_table(agreements_of(methods, measurements_of(unit))),
         "uncertainty": uncertainty_table(methods, unit),
         "differences": difference_table(methods, unit) if len(methods) > 1 else None,

@@ -3,6 +3,7 @@
     hip, femur, pose, face, head   the module of each system: the same names with the same signatures
     commands                       `tfsono predict` and `tfsono export`, of any system
     runs                           run folders -> networks with their weights; ensembles; copies of runs in runs
+    first_weights                  the first weights of a training
     manifest                       entries that several systems' manifests share; reading those of the release before
     demo_words                     arguments that a system adds to the commands of the demo
 

@@ -80,7 +80,7 @@ def predict_file(source: str | os.PathLike, path: str | os.PathLike, options: Op
 
 
 def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: Options = Options(),
-               onnx: bool = False) -> Path:
+               onnx: bool = False, weights: str = "float32") -> Path:
     """Writes the SavedModel and manifest of a run, and returns the folder.
 
     Args:
@@ -88,6 +88,7 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
       out_dir: a new or an empty folder.
       options: `tiling`, `precision`, `set`, and `ensemble_with`: additional runs for the SavedModel.
       onnx: also writes the bare networks as ONNX, in float32.
+      weights: head: `float16` stores them in half of the space; they are calculated with in float32.
 
     Raises:
       UserError: not a run folder, a run without weights, runs that cannot form an ensemble, or `out_dir` is not empty;
@@ -97,6 +98,9 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     if onnx:
         check_extra()
     one = system(system_of(run_dir))
+    if weights != "float32" and one.CHOICES.system != "head":
+        raise UserError(f"--weights {weights}: only for a model of head, and {run_dir} is one of "
+                        f"{one.CHOICES.system}; omit it")
     for folder in (run_dir, *options.ensemble_with):
         if is_exported(folder):
             raise UserError(f"{folder}: is exported already; give a run folder (with config.json)")
@@ -106,6 +110,8 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     manifest = one.manifest_of(runs)
     if options.precision:
         manifest["network"]["trained_in"] = _trained_in(one, folders, module)
+    if weights == "float16":
+        module, manifest = one.with_half_weights(module, manifest)
     return export_module(module, out_dir, manifest, partial(_write_onnx, one, folders) if onnx else lambda folder: {})
 
 

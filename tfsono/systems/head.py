@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfsono.configs.head import HEAD, HeadConfig
+from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import head as reproduction
 from tfsono.systems.demo_words import DemoWords
@@ -34,6 +35,7 @@ USE = ("Research use only, not a medical device: no diagnosis, not for clinical 
        "other scanners, planes, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points", "ransac_inlier_px",
              "axis_ratio", "dropout", "monte_carlo_samples", "seed")
+LARGEST_DIFFERENCE = {"probability": 0.02, "points_px": 0.5}  # of weights in float16 from those in float32
 AROUND = ("network.onnx (an ensemble: network_1.onnx, ...): [N, rows, columns, 1], the image after CLAHE, letterboxed "
           "to network.input_size and standardised -> logits of the mask, heatmaps or points. After it: the inverse of "
           "the letterbox; then postprocessing.")
@@ -85,6 +87,8 @@ def bare_networks(module: HeadSegmentationModule | HeadLandmarkModule | HeadMean
 
 def manifest_of(runs: Sequence[Run]) -> dict:
     """The manifest of the runs' SavedModel; `export_module` adds files, versions and the date."""
+    from tfsono.training.intervals import intervals_of
+
     first, config = runs[0], runs[0].config
     landmarks = ("OFD 1", "OFD 2", "BPD 1", "BPD 2") if config.part == "landmarks" else ()
     output = {"points_px": array("float32", [4, 2], "pixel", "x,y",
@@ -92,14 +96,38 @@ def manifest_of(runs: Sequence[Run]) -> dict:
     if config.part == "segmentation":
         output = {"probability": array("float32", ["Y", "X"], "1", "y,x",
                                        "of the head with all that is inside the skull, on the image's own pixels")}
+    intervals = intervals_of(runs)
     manifest = described(
         runs, USE, inputs={"image": array("float32", ["Y", "X"], "grey level", "y,x", "0 to 255; any size")},
         output=output, landmarks=landmarks, postprocessing=postprocessing_of(config),
         functions={"serving_default": "the prediction", "sample": "(image, seed int32): with dropout"},
         network={"name": config.network, "input_size": list(config.input_size), "clahe_clip": config.clahe_clip,
                  "clahe_tiles": config.clahe_tiles, "precision": config.precision})
+    manifest |= {"intervals": intervals} if intervals else {}
     return {**manifest, "measuring": measuring_of(first), "labels_used": first.data.get("labels_used", []),
             "outline_margin_px": first.data.get("outline_margin_px")}  # removed from the training masks
+
+
+def with_half_weights(module, manifest: dict) -> tuple:
+    """The module with its weights stored in float16, and its manifest.
+
+    Raises:
+      UserError: it predicts something else, on random grey levels.
+    """
+    import numpy as np
+
+    from tfsono.inference.head import HeadHalfModule
+
+    size = manifest["network"]["input_size"]
+    image = np.random.default_rng(0).integers(0, 256, size).astype(np.float32)
+    halved, (output,) = HeadHalfModule(module), manifest["output"]
+    difference = float(np.abs(halved(image)[output] - module(image)[output]).max())
+    if not difference <= LARGEST_DIFFERENCE[output]:
+        raise UserError(f"--weights float16: {output} differs by {difference:.2g}, and {LARGEST_DIFFERENCE[output]} is "
+                        "allowed; export without it")
+    network = {**manifest["network"], "weights": "float16", "difference_from_float32": difference}
+    return halved, {**manifest, "network": network, "measuring": {**manifest["measuring"], "dropout": 0.0},
+                    "functions": {"serving_default": manifest["functions"]["serving_default"]}}
 
 
 def postprocessing_of(config: HeadConfig) -> dict:

@@ -12,6 +12,7 @@
     averages      moving averages estimated with the final weights
     optimizers    optimizers and learning rates
     confidence    the probability that a landmark is right, fitted to the validation cases
+    intervals     intervals of the lengths of heads, from the errors of an evaluation
     tilings       whether a faster tiling gives what the paper's gives
     validation    the score of landmarks that selects the best weights
 """

@@ -37,13 +37,21 @@ def fingerprint_of_volumes(cache: Cache, names: Sequence[str]) -> dict:
 
 
 def fingerprint_of_images(cache: Cache, names: Sequence[str], circumferences_mm: Mapping[str, float | None]) -> dict:
-    """Size, field of view, pixel size and head circumference of 2D images; what is in millimetres where known."""
+    """Size, field of view, pixel size and head circumference of 2D images, where known; and `diameter_share`."""
     sizes = {name: np.array(cache.shape(name)[:2], np.float64) for name in names}
     pixels = {name: cache.pixel_sizes_mm[name] for name in names if cache.pixel_sizes_mm[name]}
+    lengths = {name: circumferences_mm.get(name) or np.nan for name in names}
     record = {"cases": len(names), "size": spread(list(sizes.values()))}
     record |= _if_known("pixel_size_mm", list(pixels.values()))
     record |= _if_known("extent_mm", [sizes[name] * pixel for name, pixel in pixels.items()])
-    return record | _if_known("circumference_mm", [circumferences_mm.get(name) or np.nan for name in names])
+    record |= _if_known("circumference_mm", list(lengths.values()))
+    return record | _if_known("diameter_share", [diameter_share(lengths[name] / pixel, sizes[name])
+                                                 for name, pixel in pixels.items()])
+
+
+def diameter_share(circumference_px: float, size: Sequence[float]) -> float:
+    """The mean diameter of a head as a share of the longer side of its image."""
+    return float(circumference_px / np.pi / max(size))
 
 
 def intensity_range(values: np.ndarray) -> np.ndarray:

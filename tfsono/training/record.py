@@ -31,7 +31,7 @@ VERSIONS = "versions.json"  # has the entry MARK where there must be a run.json
 MARK = "record"
 OF_A_RUN = ("config.json", "split.json", "data.json", VERSIONS, "initialisation.txt", "transfer.txt", "prior.json",
             "atlases.json", "library.json", "history.csv", "best.weights.h5", "last.weights.h5", "state.h5",
-            "finished.json", "tiling.json", "confidence.json", "prior_choice.json",
+            "finished.json", "tiling.json", "confidence.json", "interval.json", "prior_choice.json",
             *(f"{kept}/{name}" for kept in ("roi", "finder")
               for name in ("config.json", "split.json", "data.json", "best.weights.h5", "last.weights.h5")))
 """All that predictions, measurements or the rest of a training depend on; also by the names of the release before."""

@@ -30,6 +30,7 @@ from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
 from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
 
+ADDED = "diameter_share"  # to the record of images; see `tfsono.training.fingerprint`
 DAMAGED = "delete its folder and train again"
 BEGUN = (LOCK, RECORD, "split.json", "data.json", VERSIONS, "command.txt")  # in a folder before its config.json
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
@@ -126,9 +127,7 @@ def _check_same(run: Run) -> None:
     if changed:
         raise UserError(f"{run.folder}: another configuration ({'; '.join(changed)}); choose another --run_dir")
     split, data = (read_json(run.folder / f"{name}.json", DAMAGED) for name in ("split", "data"))
-    of_release_before = TRAINED_ON in run.data and isinstance(data, dict) and TRAINED_ON not in data
-    if of_release_before:
-        data[TRAINED_ON] = run.data[TRAINED_ON]
+    of_release_before = isinstance(data, dict) and _complete(data, run.data.get(TRAINED_ON))
     for name, held, found in (("split", split, run.split), ("data", data, run.data)):
         if held != found:
             raise UserError(f"{run.folder}: the run was started with another {name}; choose another --run_dir")
@@ -137,6 +136,16 @@ def _check_same(run: Run) -> None:
     if of_release_before:
         with recorded(run.folder, "data.json") as (path,):
             write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def _complete(data: dict, record: dict | None) -> bool:
+    """Adds what an earlier version did not record of the training data: all, or ADDED; whether there was any."""
+    held = data.get(TRAINED_ON, {})
+    if not record or not isinstance(held, dict) or not (missing := record.keys() - held.keys()) or (
+            held and missing - {ADDED}):
+        return False
+    data[TRAINED_ON] = {**record, **held}
+    return True
 
 
 def read_run(folder: str | os.PathLike, choices: Choices) -> Run:

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from tfsono.configs.head import HeadConfig
+from tfsono.geometry.heatmaps import soft_argmax_points
 from tfsono.layers.attention import block_attention
 from tfsono.layers.planar import PlanarStyle, convolution, float32, logits, resize
 from tfsono.layers.transformer import Tokens, patch_tokens, transformer_block
@@ -28,16 +29,52 @@ def heatmap(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
 def coordinate(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 2: EfficientNet-B3, the mean over the image, fully connected layers: [B, K, 2].
 
-    11,618,096 trainable parameters.
+    11,618,096 trainable parameters. `points_from maps` decodes to 1/8 first.
     """
-    x = layers.GlobalAveragePooling2D(name="mean")(last_features(image, config, style))
-    return regression(x, config, style, landmarks)
+    x = last_features(image, config, style)
+    if config.points_from == "maps":
+        for number, channels in enumerate(config.heatmap_widths[:2], 1):
+            x = convolution(x, channels, style, f"up{number}", bias=True)
+            x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{number}_double")(x)
+    return points_of(x, config, style, landmarks)
+
+
+def points_of(x, config: HeadConfig, style: PlanarStyle, landmarks: int):
+    """Features [B, y, x, C] -> points [B, K, 2]: from their mean, from a grid of cells at 1/32, or from maps."""
+    if config.points_from == "maps":
+        return MeanPoints(config.input_size, name="points")(logits(x, landmarks, "maps", deviation=1e-3))
+    if config.points_from == "mean":
+        return regression(layers.GlobalAveragePooling2D(name="mean")(x), config, style, landmarks)
+    x = convolution(x, config.grid_channels, style, "grid", side=1)
+    halvings = x.shape[1] * 32 // config.input_size[0]
+    if halvings > 1:
+        x = layers.AveragePooling2D(halvings, name="grid_cells")(x)
+    return regression(layers.Flatten(name="grid_flat")(x), config, style, landmarks)
+
+
+class MeanPoints(layers.Layer):
+    """The mean place of each map's softmax: [B, y, x, K] -> [B, K, 2] in pixels of the frame, float32.
+
+    Nibali et al., "Numerical coordinate regression with convolutional neural networks", 2018.
+    """
+
+    def __init__(self, frame: tuple[int, int], name: str):
+        super().__init__(name=name, dtype="float32")
+        self.frame = tuple(frame)
+
+    def call(self, maps):
+        return soft_argmax_points(maps, 1.0, self.frame[0] / maps.shape[1])
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[3], 2)
 
 
 def regression(x, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Fully connected layers from features [B, C] to points [B, K, 2] in pixels; all start near the centre."""
     for number, width in enumerate(config.head_widths, 1):
-        x = style.normalise(layers.Dense(width, name=f"dense{number}")(x), f"dense{number}")
+        x = layers.Dense(width, name=f"dense{number}")(x)
+        x = (style.normalise(x, f"dense{number}") if config.dense_norm == "batch" else
+             layers.ReLU(name=f"dense{number}_relu")(x))
         x = style.drop_features(x, f"drop{number}")
     x = layers.Dense(2 * landmarks, kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3),
                      bias_initializer=keras.initializers.Constant(0.5), dtype="float32", name="shares")(x)
@@ -62,7 +99,7 @@ def attention_pyramid(image, config: HeadConfig, style: PlanarStyle, landmarks: 
     x = layers.Concatenate(name="levels")([resize(level, size, f"level{number}_spread")
                                            for number, level in enumerate(levels, 2)])
     x = convolution(x, config.pyramid_fused, style, "fused", side=1)
-    return regression(layers.GlobalAveragePooling2D(name="mean")(x), config, style, landmarks)
+    return points_of(x, config, style, landmarks)
 
 
 def _top_down(stages, config: HeadConfig, style: PlanarStyle) -> list:
@@ -78,9 +115,22 @@ def _top_down(stages, config: HeadConfig, style: PlanarStyle) -> list:
 def transformer(image, config: HeadConfig, style: PlanarStyle, landmarks: int):
     """Approach 4: a vision transformer with one learned token for each landmark, which becomes its point: [B, K, 2]."""
     x = resize(image, config.transformer_size, "resized", smooth=True)
-    x = Tokens(landmarks, name="tokens")(patch_tokens(x, config.transformer_patch, config.transformer_width, "patches"))
+    if config.transformer_stem == "convolutions":
+        x = early_convolutions(x, config, style)
+    else:
+        x = patch_tokens(x, config.transformer_patch, config.transformer_width, "patches")
+    x = Tokens(landmarks, name="tokens")(x)
     for number in range(1, config.transformer_depth + 1):
         x = transformer_block(x, config.transformer_heads, f"block{number}")
     x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x[:, :landmarks])
     shares = layers.Dense(2, name="shares")(style.drop_features(x, "drop"))
     return _pixels(layers.Activation("sigmoid", dtype="float32", name="inside")(float32(shares, "wide")), config)
+
+
+def early_convolutions(x, config: HeadConfig, style: PlanarStyle):
+    """Tokens of the patches by convolutions of stride 2, not one of the patch's side (Xiao et al., NeurIPS 2021)."""
+    halvings = config.transformer_patch.bit_length() - 1
+    for number in range(halvings):
+        channels = config.transformer_width >> max(halvings - 1 - number, 0)
+        x = convolution(x, max(channels, 8), style, f"stem{number + 1}", stride=2)
+    return patch_tokens(x, 1, config.transformer_width, "patches")

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,7 @@ class Outputs:
       name_of: a file's name without its suffix.
       tables: file name -> columns; `measurements.csv` first, with the columns `case` and `file`.
       files: case name -> names of the files that may be written; the first one always is.
+      derived: file name -> columns, and what makes all rows of it from all rows of `measurements.csv`.
     """
 
     what: str
@@ -42,6 +43,8 @@ class Outputs:
     name_of: Callable[[Path], str]
     tables: dict[str, tuple[str, ...]]
     files: Callable[[str], tuple[str, ...]]
+    derived: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[Mapping]], list[dict]]]] = field(
+        default_factory=dict)
 
 
 class Predictor(Protocol):
@@ -82,7 +85,7 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
         raise UserError(f"--out {out_dir}: must be a folder; found a file")
     paths = find_inputs(inputs, out_dir, outputs.what, outputs.is_input)
     with locked(out_dir):  # before its tables are read, as they are written whole
-        tables = Tables(out_dir, outputs.tables, absolute_paths)
+        tables = Tables(out_dir, outputs.tables, absolute_paths, outputs.derived)
         names = unique_names(paths, places(out_dir / RECORD, tables), outputs.name_of)
         folder = _Folder(out_dir, tables, outputs, open_predictor())
         failed = _predict_each(folder, paths, names, overwrite=overwrite, on_case=on_case)

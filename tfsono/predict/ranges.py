@@ -14,6 +14,8 @@ import numpy as np
 
 from tfsono.data.cache import thinned
 from tfsono.errors import UserError
+from tfsono.geometry.ellipse import Ellipse
+from tfsono.metrics.head_appearance import appearance, appearance_distance
 from tfsono.predict.sources import Model, Options
 from tfsono.training.fingerprint import TRAINED_ON, extent_of, intensity_range
 from tfsono.volumes.image import Volume, read_volume, reorient
@@ -21,6 +23,7 @@ from tfsono.volumes.image import Volume, read_volume, reorient
 # How many times outside of the training's range a value is flagged.
 SPACING, EXTENT, VOLUME = 1.1, 1.5, 5.0
 LENGTH = VOLUME ** (1 / 3)
+UNLIKE = "does not look like a head in the ultrasound images of the training"
 ROUNDING = 1.01  # headers have few digits: a factor of 1.99 counts as 2
 
 
@@ -116,6 +119,15 @@ class Ranges:
         """A flag for a head circumference; none for NaN."""
         known = self.record.get("circumference_mm")
         return _outside("HC", [length_mm], known, LENGTH) if known and np.isfinite(length_mm) else []
+
+    def of_appearance(self, pixels: np.ndarray, ellipse: Ellipse | None) -> list[str]:
+        """A flag for a head uint8 [Y, X] that does not look like the training's; none without an ellipse."""
+        learned = self.record.get("appearance")
+        if not learned or ellipse is None:
+            return []
+        value = appearance(pixels, ellipse)
+        far = math.inf if value is None else appearance_distance(value, learned) / learned["limit"]
+        return [UNLIKE] if far > 1 else []
 
     def _intensities(self, array: np.ndarray) -> list[str]:
         low, high = intensity_range(thinned(array))

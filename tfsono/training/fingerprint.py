@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfsono.data.cache import Cache
+from tfsono.data.cache import Cache, CachedCase
+from tfsono.data.heads import ellipse_of_case
+from tfsono.metrics.head_appearance import appearance, learned_appearance
 
 TRAINED_ON = "trained_on"  # the record's name in data.json and in a manifest
 DIGITS = 6
@@ -37,13 +39,22 @@ def fingerprint_of_volumes(cache: Cache, names: Sequence[str]) -> dict:
 
 
 def fingerprint_of_images(cache: Cache, names: Sequence[str], circumferences_mm: Mapping[str, float | None]) -> dict:
-    """Size, field of view, pixel size and head circumference of 2D images; what is in millimetres where known."""
+    """Size, field of view, pixel size and head circumference of 2D images, where known, and the heads' appearance."""
     sizes = {name: np.array(cache.shape(name)[:2], np.float64) for name in names}
     pixels = {name: cache.pixel_sizes_mm[name] for name in names if cache.pixel_sizes_mm[name]}
     record = {"cases": len(names), "size": spread(list(sizes.values()))}
     record |= _if_known("pixel_size_mm", list(pixels.values()))
     record |= _if_known("extent_mm", [sizes[name] * pixel for name, pixel in pixels.items()])
-    return record | _if_known("circumference_mm", [circumferences_mm.get(name) or np.nan for name in names])
+    record |= _if_known("circumference_mm", [circumferences_mm.get(name) or np.nan for name in names])
+    learned = learned_appearance([_appearance_of(cache.read(name)) for name in names])
+    return record | ({"appearance": {key: _rounded(value) for key, value in learned.items()}} if learned else {})
+
+
+def _appearance_of(case: CachedCase) -> np.ndarray | None:
+    from tfsono.data.images_2d import image_pixels  # loads Keras, which `predict` needs not
+
+    ellipse = ellipse_of_case(case)
+    return None if ellipse is None else appearance(image_pixels(case), ellipse)
 
 
 def intensity_range(values: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ def gestational_age_by_bpd(bpd_mm: float) -> float | None:
     """Hadlock 1984: 9.54 + 1.482 BPD + 0.1676 BPD^2, in weeks; None outside 14 to 42, the range of its data.
 
     Hadlock measured BPD from the outer to the inner edge of the skull, see `outer_to_inner_mm`: from outer to outer it
-    gives 5 days more than HC does (benchmarks/head_ages.py).
+    gives 5 days more than HC does (benchmarks/head_flags.py).
     """
     bpd = bpd_mm / 10
     return _within_range(9.54 + 1.482 * bpd + 0.1676 * bpd**2)
@@ -148,7 +148,10 @@ def gestational_age_by_hc(hc_mm: float) -> float | None:
 
 
 def gestational_age(bpd_mm: float, hc_mm: float) -> float | None:
-    """Hadlock 1984, from both, BPD from outer to inner edge: 10.32 + 0.009 HC^2 + 1.3200 BPD + 0.00012 HC^3, in weeks; None outside 14 to 42."""
+    """Hadlock 1984, from both: 10.32 + 0.009 HC^2 + 1.3200 BPD + 0.00012 HC^3, in weeks; None outside 14 to 42.
+
+    BPD from outer to inner edge, as above.
+    """
     bpd, hc = bpd_mm / 10, hc_mm / 10
     return _within_range(10.32 + 0.009 * hc**2 + 1.32 * bpd + 0.00012 * hc**3)
 

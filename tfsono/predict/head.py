@@ -40,7 +40,9 @@ from tfsono.predict.sources import Model, Options
 from tfsono.predict.tables import MEASUREMENTS, rounded
 from tfsono.report.overlay import Judgement, head_overlay
 from tfsono.volumes.image import write_volume
-from tfsono.volumes.image_2d import NOT_ULTRASOUND, Image2D, is_image_2d_file, image_2d_name, read_image_2d, volume_of_image
+from tfsono.volumes.image_2d import (
+    NOT_ULTRASOUND, Image2D, is_image_2d_file, image_2d_name, read_image_2d, volume_of_image,
+)
 from tfsono.volumes.landmarks import write_markups
 from tfsono.volumes.sector import sector_of
 from tfsono.volumes.volume import Volume
@@ -471,7 +473,7 @@ def _write_overlay(path: Path, name: str, grid: Volume, found: Found, mask: np.n
     lengths, shift = lengths_of(row, half_mm), np.array([sector[1].start, sector[0].start])
     ellipse = found.ellipse and replace(found.ellipse, center_px=tuple(found.ellipse.center_px - shift))
     age = head_ages.age_text(row) if lengths else ""
-    texts = (f"{age}; {head_ages.growth_text(row)}" if row["given_age"] else age, f"{CONVENTION}; {CLINICAL}")
+    texts = (age, head_ages.growth_text(row), f"BPD and OFD {CONVENTION}; {CLINICAL}")
     head_overlay(path, grid.array[:, :, 0].T[sector], None if mask is None else mask[sector], ellipse,
                  None if found.points_px is None else found.points_px - shift, values=lengths,
                  lines=[text for text in texts if text], title=name,

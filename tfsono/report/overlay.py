@@ -102,11 +102,10 @@ def _draw_scale(image: np.ndarray, pixel_size_mm: float) -> None:
     length = next((mm for mm in (10, 1) if mm / pixel_size_mm < image.shape[1] / 3), 0)
     if not length:
         return
-    y, right = image.shape[0] - MARGIN, MARGIN + round(length / pixel_size_mm)
-    for colour, width in (((0, 0, 0), 6), ((255, 255, 255), 2)):
-        for first, last in (((MARGIN, y), (right, y)), ((MARGIN, y - 5), (MARGIN, y + 5)), ((right, y - 5), (right, y + 5))):
-            cv2.line(image, first, last, color=colour, thickness=width)
+    y, left, right = image.shape[0] - MARGIN, MARGIN, MARGIN + round(length / pixel_size_mm)
+    bar = np.array([[left, y - 5], [left, y + 5], [left, y], [right, y], [right, y - 5], [right, y + 5]], np.int32)
     for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.polylines(image, [bar], isClosed=False, color=colour, thickness=width + 1)
         cv2.putText(image, f"{length} mm", (MARGIN, y - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.55, color=colour,
                     thickness=width, lineType=cv2.LINE_AA)
 

@@ -71,7 +71,7 @@ def print_flags(predictor, heads: list) -> None:
     for number, count in sorted(counts.items()):
         print(f"trimester {number}: " + ", ".join(f"{key} {value}" for key, value in count.most_common()))
     for flagged, values in sorted(errors.items()):
-        print(f"{'flagged' if flagged else 'not flagged'}: {len(values)} heads, HC error mean {np.mean(values):.2f} mm, "
+        print(f"{'not ' * (not flagged)}flagged: {len(values)} heads, HC error mean {np.mean(values):.2f} mm, "
               f"largest {max(values):.1f} mm")
 
 

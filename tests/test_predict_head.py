@@ -336,6 +336,10 @@ def test_files_of_the_user_are_not_overwritten(models, image, tmp_path, capsys):
     assert "choose another --out" in capsys.readouterr().err and image.read_bytes() == before
     with pytest.raises(UserError, match="folder of the inputs"):
         predict(models / "one", [image.parent], image.parent)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "hc18.csv").write_text("filename,mine\na.png,1\n")
+    with pytest.raises(UserError, match="hc18.csv: not the hc18 of an earlier prediction"):
+        predict(models / "one", [image], tmp_path / "mine", Options(samples=0))
 
 
 @pytest.fixture(scope="module")

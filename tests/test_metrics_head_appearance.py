@@ -47,7 +47,8 @@ def test_another_head_is_like_the_training_and_other_things_are_not(learned):
 def test_the_size_of_a_pixel_does_not_matter(zoom):
     scaled = Ellipse(tuple((np.array(ELLIPSE.center_px) + 0.5) * zoom - 0.5), 120.0 * zoom, 92.0 * zoom, 0.2)
     image = cv2.resize(head(5), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    np.testing.assert_allclose(appearance(image, scaled), appearance(head(5), ELLIPSE), atol=0.12)
+    off = np.abs(appearance(image, scaled) - appearance(head(5), ELLIPSE))
+    assert (off < [0.12, 0.12, 0.01, 0.3]).all()  # half the pixels have less grain
 
 
 def test_too_few_or_equal_heads_give_no_distribution():

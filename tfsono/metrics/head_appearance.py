@@ -31,11 +31,14 @@ SHARE = 0.98
 
 
 def appearance(pixels: np.ndarray, ellipse: Ellipse) -> np.ndarray | None:
-    """Four numbers of a head in an image uint8 [Y, X]; None where nothing of the image is inside or around it.
+    """Four numbers of a head in an image uint8 [Y, X]; None where its centre is not in the image, or nothing of
+    the image is around it.
 
     The ring's brightness above that inside, and above that around it, in standard deviations of the inside; the share
     of black around it; the logarithm of the grain inside, relative to the brightness.
     """
+    if not (0 <= ellipse.center_px[0] < pixels.shape[1] and 0 <= ellipse.center_px[1] < pixels.shape[0]):
+        return None
     image, ellipse = _rescaled(pixels, ellipse)
     radius = _radius(image.shape, ellipse)
     ring, inner, outer, inside = (image[(radius >= low) & (radius <= high)] for low, high in (RING, INNER, OUTER,
@@ -74,7 +77,7 @@ def _rescaled(pixels: np.ndarray, ellipse: Ellipse) -> tuple[np.ndarray, Ellipse
     reach = OUTER[1] * ellipse.semi_major_px + 2
     x, y = ellipse.center_px
     left, top = max(math.floor(x - reach), 0), max(math.floor(y - reach), 0)
-    part = pixels[top:max(math.ceil(y + reach), top + 1), left:max(math.ceil(x + reach), left + 1)].astype(np.float32)
+    part = pixels[top:math.ceil(y + reach), left:math.ceil(x + reach)].astype(np.float32)
     scale = SIDE / math.sqrt(ellipse.semi_major_px * ellipse.semi_minor_px)
     size = tuple(max(1, round(side * scale)) for side in part.shape[::-1])
     image = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

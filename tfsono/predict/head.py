@@ -84,7 +84,7 @@ def challenge_rows(rows: Iterable[Mapping]) -> list[dict]:
 
 OUTPUTS = Outputs("image", is_input, image_2d_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json", f"{name}_image.mha"),
-                  {CHALLENGE: (CHALLENGE_COLUMNS, challenge_rows)})
+                  derived={CHALLENGE: (CHALLENGE_COLUMNS, challenge_rows)})
 INSIDE = 255  # the value of the head in a mask
 CLINICAL = "not for clinical use"
 CONVENTION = "outer to outer"  # where on the skull BPD and OFD begin and end

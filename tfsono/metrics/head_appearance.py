@@ -69,7 +69,8 @@ def learned_appearance(values: Sequence[np.ndarray | None]) -> dict | None:
 def appearance_distance(value: np.ndarray, learned: Mapping) -> float:
     """Mahalanobis's distance of one `appearance` from the training's heads."""
     off = value - np.asarray(learned["mean"])
-    return float(np.sqrt(max(off @ np.asarray(learned["precision"]) @ off, 0.0)))
+    with np.errstate(over="ignore", invalid="ignore"):  # a record may hold any numbers
+        return float(np.sqrt(np.maximum(off @ np.asarray(learned["precision"]) @ off, 0.0)))
 
 
 def _rescaled(pixels: np.ndarray, ellipse: Ellipse) -> tuple[np.ndarray, Ellipse]:

@@ -126,8 +126,8 @@ class Ranges:
         if not learned or ellipse is None:
             return []
         value = appearance(pixels, ellipse)
-        far = math.inf if value is None else appearance_distance(value, learned) / learned["limit"]
-        return [UNLIKE] if far > 1 else []
+        near = value is not None and appearance_distance(value, learned) <= learned["limit"]
+        return [] if near else [UNLIKE]
 
     def _intensities(self, array: np.ndarray) -> list[str]:
         low, high = intensity_range(thinned(array))

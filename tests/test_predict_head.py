@@ -24,6 +24,8 @@ from tfsono.errors import UserError
 from tfsono.export import export_module
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.inference.head import HeadLandmarkModule, HeadSegmentationModule, Preparation
+from tfsono.metrics.biometry import gestational_age_by_bpd, gestational_age_by_hc
+from tfsono.metrics.growth import bpd_z_score, centile, hc_z_score, weeks_and_days
 from tfsono.models import head
 from tfsono.predict.head import MEASURING, aligned, found_points, is_input, spread_of
 from tfsono.predict.pixel_sizes import read_pixel_sizes
@@ -128,7 +130,21 @@ def test_millimetres_points_and_mask(models, image, tmp_path, capsys):
     np.testing.assert_allclose([marked[name] for name in ("ofd_1", "ofd_2", "bpd_1", "bpd_2")],
                                np.pad(points * 0.2, ((0, 0), (0, 1))), atol=1e-3)
     assert cv2.imread(str(out / "head_1.png")).shape[1] == 960
-    assert "HC" in capsys.readouterr().out
+    curve = next(one for one in json.loads((out / "head_1_landmarks.mrk.json").read_text())["markups"]
+                 if one["type"] == "ClosedCurve")
+    places = np.array([point["position"] for point in curve["controlPoints"]])
+    assert REFERENCE.distances(places[:, :2] / 0.2).max() < 3 and not places[:, 2].any()
+    shown = sitk.ReadImage(str(out / "head_1_image.mha"))  # on which they lie in Slicer
+    assert shown.GetSpacing() == pytest.approx((0.2, 0.2, 1.0)) and not any(shown.GetOrigin())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(shown)[0], ellipse_image())
+    challenge, = rows_of(out, "hc18.csv")
+    assert list(challenge) == ["filename", "center_x_mm", "center_y_mm", "semi_axes_a_mm", "semi_axes_b_mm",
+                               "angle_rad"]
+    assert challenge.pop("filename") == "head_1.png"
+    np.testing.assert_allclose([float(value) for value in challenge.values()],
+                               [170.3 * 0.2, 118.9 * 0.2, 91.0 * 0.2, 70.5 * 0.2, 0.4], atol=0.2)
+    printed = capsys.readouterr().out
+    assert "HC" in printed and "dropout" not in printed
 
 
 def test_without_a_pixel_size_there_are_no_millimetres(models, image, tmp_path, capsys):
@@ -176,18 +192,69 @@ def test_a_table_of_pixel_sizes(models, image, tmp_path):
 @pytest.mark.parametrize("ellipse, flag", [
     (None, "undefined: no ellipse fits"), (Ellipse((330.0, 118.0), 91.0, 70.5, 0.0), "extends beyond the image"),
     (Ellipse((180.0, 121.0), 110.0, 50.0, 0.0), "unusual shape")])
-def test_flags(models, tmp_path, ellipse, flag):
+def test_flags(models, tmp_path, capsys, ellipse, flag):
     far_too_small = Ellipse((180.0, 121.0), 12.0, 10.0, 0.0)
     path = write(tmp_path / "in" / "odd.png", ellipse_image(ellipse or far_too_small))
     assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
     row, = rows_of(tmp_path / "out")
-    assert flag in row["flags"]
+    assert flag in row["flags"] and row["flagged"] == "1" and row["no_gestational_age"] == (
+        "undefined" if ellipse is None else "flagged")
+    assert not any(row[key] for key in row if "age_" in key and key.endswith("weeks")) and not row["gestational_age"]
+    printed = capsys.readouterr().out
+    assert flag in printed and ("undefined" if ellipse is None else "FLAGGED, not to be relied on") in printed
+    red = np.array([34, 34, 178])  # BGR, of the frame and behind the words
+    overlay = cv2.imread(str(tmp_path / "out" / "odd.png"))
+    assert (np.abs(overlay[400, :3].astype(int) - red) < 3).all()
+    assert rows_of(tmp_path / "out", "hc18.csv") == [] if ellipse is None else True
     if ellipse is None:
         assert all(row[key] == "" for key in row if key.endswith(("_px", "_weeks", "_index", "_degrees")))
         point_row, = rows_of(tmp_path / "out", "landmarks.csv")
         assert point_row["ofd_1_x"] == "" and point_row["case"] == "odd"
         assert not (tmp_path / "out" / "odd_landmarks.mrk.json").exists()
     assert (tmp_path / "out" / "odd.png").is_file()
+
+
+def test_ages_and_the_size_for_a_known_age(models, image, tmp_path, capsys):
+    given = Options(pixel_size_mm="0.34", samples=0, gestational_age="20w3d")
+    assert predict(models / "one", [image], tmp_path / "out", given) == 0
+    row, = rows_of(tmp_path / "out")
+    hc, bpd = float(row["hc_mm"]), float(row["bpd_mm"])
+    weeks = gestational_age_by_hc(hc)
+    assert float(row["gestational_age_hc_weeks"]) == pytest.approx(weeks, abs=0.01)
+    assert float(row["gestational_age_bpd_weeks"]) == pytest.approx(
+        gestational_age_by_bpd(-0.403458 + 0.9714153 * bpd), abs=0.01)
+    assert row["gestational_age"] == weeks_and_days(weeks) and row["no_gestational_age"] == ""
+    assert float(row["gestational_age_2sd_weeks"]) == pytest.approx(0.08 * weeks, abs=0.01)
+    assert row["given_age"] == "20w3d" and float(row["hc_z_score"]) == pytest.approx(hc_z_score(hc, 143), abs=0.01)
+    assert float(row["bpd_centile"]) == pytest.approx(centile(bpd_z_score(bpd, 143)), abs=0.1)
+    printed = capsys.readouterr().out
+    assert f"age {weeks_and_days(weeks)} ± " in printed and "at 20w3d: HC z " in printed and "INTERGROWTH" in printed
+    assert predict(models / "one", [image], tmp_path / "small", Options(pixel_size_mm="0.1", samples=0)) == 0
+    row, = rows_of(tmp_path / "small")
+    assert row["no_gestational_age"] == "outside 14 to 42 weeks" and row["gestational_age"] == row["given_age"] == ""
+    assert "no gestational age: outside 14 to 42 weeks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["one", "points"])
+def test_a_border_changes_nothing(models, tmp_path, source):
+    """The image of a screen capture is measured as without the border, and its predictions lie where the head is."""
+    plain = write(tmp_path / "in" / "plain.png", ellipse_image())
+    screen = write(tmp_path / "in" / "screen.png", np.pad(ellipse_image(), ((100, 60), (200, 90))))
+    given = Options(pixel_size_mm="0.34", samples=0)
+    assert predict(models / source, [plain, screen], tmp_path / "out", given) == 0
+    plain, screen = rows_of(tmp_path / "out")
+    assert (plain["cut_to_px"], screen["cut_to_px"]) == ("", "x 200 to 561, y 100 to 343")
+    moved = {"case", "file", "center_x_px", "center_y_px", "cut_to_px"}
+    assert {key: value for key, value in plain.items() if key not in moved} == {
+        key: value for key, value in screen.items() if key not in moved}
+    assert float(screen["center_x_px"]) == pytest.approx(float(plain["center_x_px"]) + 200, abs=2e-3)
+    assert float(screen["center_y_px"]) == pytest.approx(float(plain["center_y_px"]) + 100, abs=2e-3)
+    points = [[float(row[f"{name}_x"]) for name in ("ofd_1", "bpd_2")] for row in rows_of(tmp_path / "out",
+                                                                                         "landmarks.csv")]
+    np.testing.assert_allclose(np.subtract(*points[::-1]), 200, atol=2e-3)
+    if source == "one":
+        masks = [cv2.imread(str(tmp_path / "out" / f"{name}_mask.png"), -1) for name in ("plain", "screen")]
+        np.testing.assert_array_equal(np.pad(masks[0], ((100, 60), (200, 90))), masks[1])
 
 
 def test_an_ensemble_of_several_models(models, image, tmp_path):
@@ -268,6 +335,10 @@ def test_files_of_the_user_are_not_overwritten(models, image, tmp_path, capsys):
     assert "choose another --out" in capsys.readouterr().err and image.read_bytes() == before
     with pytest.raises(UserError, match="folder of the inputs"):
         predict(models / "one", [image.parent], image.parent)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "hc18.csv").write_text("filename,mine\na.png,1\n")
+    with pytest.raises(UserError, match="hc18.csv: not the hc18 of an earlier prediction"):
+        predict(models / "one", [image], tmp_path / "mine", Options(samples=0))
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +424,8 @@ def test_an_export_predicts_without_keras(models, image, tmp_path):
 @pytest.mark.parametrize("options, words", [
     ({"tiling": "fast"}, "--tiling: only for a model of hip"), ({"samples": -1}, "--samples -1"),
     ({"pixel_size_mm": "none.csv"}, "found neither"), ({"pixel_size_mm": "120"}, "millimetres"),
-    ({"ensemble_with": ("nowhere",)}, "nowhere: expected a run folder")])
+    ({"ensemble_with": ("nowhere",)}, "nowhere: expected a run folder"),
+    ({"gestational_age": "20.4"}, "--gestational_age '20.4': expected weeks and days")])
 def test_options_that_cannot_be(models, image, tmp_path, options, words):
     with pytest.raises(UserError, match=words):
         predict(models / "one", [image], tmp_path / "out", Options(**options))

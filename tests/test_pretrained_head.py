@@ -4,9 +4,11 @@ import csv
 import types
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from no_heads import as_image, damaged_heads, drawn_images, other_anatomy
 from tfsono.__main__ import run
 from tfsono.config import choose
 from tfsono.configs.head import HEAD, LIKE_ITS_START
@@ -14,8 +16,11 @@ from tfsono.export import load_exported, read_manifest
 from tfsono.inference.head import head_module
 from tfsono.models.head import build
 from tfsono.phantoms.dataset import write_head_dataset
+from tfsono.predict.sources import Options
+from tfsono.systems.commands import open_predictor
 from tfsono.systems.first_weights import first_weights
 from tfsono.systems.manifest import with_current_keys
+from tfsono.volumes.image import read_volume
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained" / "head"
 
@@ -46,6 +51,53 @@ def test_images_of_the_test_set(shared_data, tmp_path, capsys):
         row = rows_of(tmp_path / name / "measurements.csv")[0]
         assert float(row["hc_mm"]) == pytest.approx(hc_mm, abs=5), capsys.readouterr().out
         assert (tmp_path / name / f"{name}.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    """Opened once; it writes nothing."""
+    return open_predictor(FOLDER, Options(pixel_size_mm="0.15", samples=0, gestational_age="20w0d"))
+
+
+def test_what_is_no_head_has_a_word(predictor, tmp_path):
+    """None of 26 images without a whole head is measured as if it were one."""
+    images = drawn_images() | other_anatomy() | damaged_heads()
+    assert len(images) == 26
+    check_flagged(predictor, images, tmp_path)
+
+
+def test_slices_of_mr_have_a_word(predictor, shared_data, tmp_path):
+    """Of three atlases of fetal brains, whose outline is a head's."""
+    atlases = sorted((shared_data / "fetal_brain_mr").glob("*/srr.nii.gz"))[::5]
+    volumes = {path.parent.name: read_volume(path).array for path in atlases}
+    check_flagged(predictor, {f"{name}_{axis}": as_image(np.rot90(np.take(volume, volume.shape[axis] // 2, axis)))
+                              for name, volume in volumes.items() for axis in range(3)}, tmp_path)
+
+
+def check_flagged(predictor, images, folder):
+    """Each is predicted without an ellipse, or flagged, and says so; none has an age or a z-score."""
+    for name, pixels in images.items():
+        found = predictor.of_file(written(folder / f"{name}.png", pixels), name)
+        row, = found.measurements
+        assert row["flagged"] and row["flags"] and row["no_gestational_age"] in ("flagged", "undefined"), found.text
+        assert not any(row[key] for key in ("gestational_age", "gestational_age_bpd_weeks", "hc_z_score"))
+        assert "FLAGGED" in found.text or "undefined" in found.text
+
+
+def test_a_border_around_a_head(predictor, shared_data, tmp_path):
+    """Black, and as wide as the image on each side, with a line of text: within a per cent."""
+    pixels = cv2.imread(str(shared_data / "hc18" / "images" / "261_HC.png"), cv2.IMREAD_GRAYSCALE)
+    screen = np.pad(pixels, ((540, 540), (800, 800)))
+    cv2.putText(screen, "OB 2/3 Trim 12:34", (60, 120), 0, 2.0, color=220, thickness=4)
+    plain, screen = (predictor.of_file(written(tmp_path / f"{name}.png", image)).measurements[0]
+                     for name, image in (("plain", pixels), ("screen", screen)))
+    assert screen["hc_mm"] == pytest.approx(plain["hc_mm"], rel=0.01) and screen["cut_to_px"]
+    assert plain["flags"] == screen["flags"] and plain["gestational_age"] and plain["hc_z_score"]
+
+
+def written(path, pixels):
+    assert cv2.imwrite(str(path), pixels)
+    return path
 
 
 def test_a_synthetic_head(tmp_path):

@@ -185,6 +185,24 @@ def test_an_overlay_has_the_prediction_on_the_image_and_the_lines_below(tmp_path
     assert text[overlay.MARGIN:-2 * overlay.MARGIN].max() > 0.7 and text[-overlay.MARGIN:].max() == 0
 
 
+def test_an_overlay_with_values_a_scale_and_a_doubt(tmp_path):
+    pixels, ellipse = np.full((90, 120), 50.0), Ellipse((60.0, 45.0), 40.0, 30.0, 0.3)
+    values = {"hc": "220.3 mm", "ofd": "80.0 ± 1.2 mm", "bpd": "60.0 mm"}
+    sure, note, doubt = (overlay.Judgement(pixel_size_mm=0.5), overlay.Judgement("no pixel size"),
+                         overlay.Judgement("unusual shape; " * 9, True, 0.5))
+    images = []
+    for number, judgement in enumerate((sure, note, doubt)):
+        overlay.head_overlay(tmp_path / f"{number}.png", pixels, None, ellipse, ellipse.end_points(), ["age"], "a",
+                             values=values, judgement=judgement)
+        images.append(imread(tmp_path / f"{number}.png"))
+    red, above = np.array(to_rgb(overlay.DOUBT)), overlay.LINE + 10
+    assert [len(image) - len(images[0]) for image in images] == [0, overlay.LINE, 2 * overlay.LINE]
+    assert [bool(np.allclose(image[above + 300, 1], red, atol=0.01)) for image in images] == [False, False, True]
+    assert np.isclose(images[2][above + 720:], red, atol=0.01).all(axis=2).mean() > 0.3
+    bar = images[0][above + 720 - overlay.MARGIN, overlay.MARGIN:]  # 10 mm are 20 pixels of the image, 160 here
+    assert np.flatnonzero(bar.min(axis=1) > 0.9).max() == pytest.approx(160, abs=2)
+
+
 def test_an_overlay_without_a_prediction_or_with_one_beyond_the_image(tmp_path):
     pixels, nowhere = np.zeros((30, 40), np.uint8), np.full((4, 2), np.nan)
     overlay.head_overlay(tmp_path / "none.png", pixels, None, None, nowhere)

@@ -257,6 +257,9 @@ def _add_predict(commands) -> None:
                         help="additional models to ensemble with SOURCE: runs, for head also exported models")
     parser.add_argument("--samples", type=int, default=None,
                         help="head: forward passes with dropout, for the uncertainty; 0 is off; default: the run's")
+    parser.add_argument("--gestational_age", default="", metavar="20w3d",
+                        help="head: the known age of all images, for z-scores and centiles of HC and BPD by "
+                             "INTERGROWTH-21st, which has 14w0d to 40w0d; not for clinical use")
     parser.add_argument("--refine", action="store_true",
                         help="pose: fine-tune the network on each volume, with the run's atlas set; run folders only")
     parser.add_argument("--candidates", type=int, default=None, metavar="N",
@@ -280,7 +283,7 @@ def _predict(arguments) -> int:
         tiling=arguments.tiling, pixel_size_mm=arguments.pixel_size_mm, ensemble_with=tuple(arguments.ensemble_with),
         samples=arguments.samples, refine=arguments.refine, candidates=arguments.candidates,
         set=tuple(arguments.set), outside=arguments.outside, spacing_mm_of_file=arguments.spacing_mm_of_file,
-        precision=arguments.precision, memory_gb=arguments.memory_gb)
+        precision=arguments.precision, memory_gb=arguments.memory_gb, gestational_age=arguments.gestational_age)
     with json_lines(arguments.json) as on_case:
         return predict(arguments.source, arguments.inputs, arguments.out, options, overwrite=arguments.overwrite,
                        absolute_paths=arguments.absolute_paths, on_case=on_case, part=arguments.part)

@@ -96,6 +96,14 @@ class Intervals(TypedDict):
     percent: dict[str, list[float]]
 
 
+class Appearance(TypedDict):
+    """Of `metrics.head_appearance`."""
+
+    mean: list[float]
+    precision: list[list[float]]
+    limit: float
+
+
 class _Needed(TypedDict):
     """What every manifest has."""
 
@@ -247,12 +255,24 @@ def check_ranges(path: str | os.PathLike, record: Mapping, of_volumes: bool, rem
         if key not in record:
             raise UserError(f"{path}: trained_on must have {key}; found none; {remedy}")
     for key, value in record.items():
+        if key == "appearance":
+            _check_appearance(path, value, remedy)
+            continue
         single = key in ("cases", "outside_factor")
         nested = value.items() if key == "labels_ml" and isinstance(value, dict) else [("", value)]
         if single and (isinstance(value, bool) or not isinstance(value, (int, float))) or not single and not all(
                 _is_range(one, 3 if of_volumes else 2) for _, one in nested):
             raise UserError(f"{path}: trained_on.{key[:40]} must be {'a number' if single else 'min, median and max'}; "
                             f"found {shown(value)}; {remedy}")
+
+
+def _check_appearance(path: str | os.PathLike, value, remedy: str) -> None:
+    """Raises `UserError` unless it is what `metrics.head_appearance.learned_appearance` gives."""
+    check_structure(value, Appearance, path, "trained_on.appearance")
+    if not (len(value["mean"]) == len(value["precision"]) == 4 and {len(row) for row in value["precision"]} == {4}
+            and value["limit"] > 0):
+        raise UserError(f"{path}: trained_on.appearance must have 4 means, 4 x 4 numbers of precision and a limit "
+                        f"above 0; found {shown(value)}; {remedy}")
 
 
 def _is_range(value, axes: int) -> bool:

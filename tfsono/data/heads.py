@@ -13,7 +13,7 @@ import numpy as np
 
 from tfsono.data.cache import Cache, CachedCase
 from tfsono.errors import UserError
-from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_of_mask
+from tfsono.geometry.ellipse import REFERENCE, Ellipse, ellipse_by_moments, ellipse_of_mask, ellipse_of_points
 from tfsono.geometry.head_labels import DEFAULT_ORDER, LANDMARKS, EndOrder, apply_policy, judge
 
 LEAST_MARGINS, LEAST_MARGIN_PX = 5, 0.25
@@ -70,6 +70,14 @@ def known_head(case: CachedCase) -> KnownHead:
     points = None if case.points_vox is None else np.asarray(case.points_vox[:, :2], np.float64)
     known = points is not None and np.isfinite(points).any()
     return KnownHead(ellipse, points if known else None, case.pixel_size_mm, case.hc_mm)
+
+
+def ellipse_of_case(case: CachedCase) -> Ellipse | None:
+    """Roughly, but fast: the ellipse of a cached image's mask by its moments, else of its points if they fit a head."""
+    if case.label is not None and case.label.any():
+        return ellipse_by_moments(np.ascontiguousarray(case.label[:, :, 0].T))
+    points = known_head(case).learned_points("drop")
+    return None if points is None else ellipse_of_points(points)
 
 
 def known_heads(cache: Cache, names: Iterable[str]) -> dict[str, KnownHead]:

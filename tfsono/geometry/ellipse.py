@@ -225,6 +225,22 @@ def ellipse_of_points(points_px: np.ndarray) -> Ellipse | None:
     return Ellipse(tuple(points.mean(axis=0)), long, short, math.atan2(pairs[0][1], pairs[0][0]))
 
 
+def ellipse_by_moments(mask: np.ndarray) -> Ellipse | None:
+    """The ellipse with the area's second moments of a mask [Y, X]: a hundred times faster than a fit, and not robust.
+
+    None for an empty mask, or one of a single row or column.
+    """
+    moments = cv2.moments(np.ascontiguousarray(mask, np.uint8), binaryImage=True)
+    if not moments["m00"]:
+        return None
+    center = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+    covariance = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]]) / moments["m00"]
+    (short, long), axes = np.linalg.eigh(covariance)
+    if short <= 0:
+        return None
+    return Ellipse(center, 2 * math.sqrt(long), 2 * math.sqrt(short), math.atan2(axes[1, 1], axes[0, 1]))
+
+
 def fit_ellipse(
     points_px: np.ndarray,
     seed: int = 0,

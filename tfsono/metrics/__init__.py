@@ -9,6 +9,8 @@
     spread         how far the members of an ensemble are apart
     detection      hit rate and average precision of boxes
     biometry       BPD, OFD, HC and gestational age
+    growth         z-scores and centiles of HC and BPD for a known age
+    head_appearance  how a head looks along its ellipse, and how far that is from the training's heads
     face_case, femur_case, head_case, pose_case   all metrics of one case of a system
     pose_limits    lengths and sides that no pose of the training cases has
     agreement      mean, interval, Wilcoxon's test and Bland-Altman limits over the cases

@@ -21,6 +21,10 @@ HADLOCK_WEEKS = (14.0, 42.0)
 # The ends of the first and second trimester are 13 weeks 6 days and 27 weeks 6 days (ACOG).
 TRIMESTER_WEEKS = (14.0, 28.0)
 CONTOUR_POINTS = 4000
+# Two standard deviations of an age by HC, as a share of it: Hadlock and Bowie, in the table "Methods for Determining
+# Menstrual Age" (radiologykey.com/measurements-frequently-used-to-estimate-gestational-age-and-fetal-biometry), for the
+# second and third trimester. Hadlock's own bands of 1984 could not be compared with a published copy.
+AGE_2SD_SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,20 @@ def outline_distance_px(a: Ellipse, b: Ellipse) -> float:
     return max(float(cKDTree(other).query(one)[0].max()) for one, other in (outlines, outlines[::-1]))
 
 
+def outer_to_inner_mm(bpd_mm: float) -> float:
+    """BPD from the outer to the inner edge of the skull, of one from outer to outer: -0.403 + 0.9714 BPD.
+
+    Wong et al.: Biparietal diameter measurements using the outer-to-outer versus outer-to-inner measurement,
+    Australas J Ultrasound Med 21(3):161-168, 2018: 543 fetuses of 14 to 40 weeks.
+    """
+    return -0.403458 + 0.9714153 * bpd_mm
+
+
 def gestational_age_by_bpd(bpd_mm: float) -> float | None:
     """Hadlock 1984: 9.54 + 1.482 BPD + 0.1676 BPD^2, in weeks; None outside 14 to 42, the range of its data.
 
-    Hadlock measured BPD from the outer to the inner edge of the skull: from outer to outer it is larger by the
-    thickness of the skull, and the age by some days.
+    Hadlock measured BPD from the outer to the inner edge of the skull, see `outer_to_inner_mm`: from outer to outer it
+    gives 5 days more than HC does (benchmarks/head_flags.py).
     """
     bpd = bpd_mm / 10
     return _within_range(9.54 + 1.482 * bpd + 0.1676 * bpd**2)
@@ -132,7 +145,10 @@ def gestational_age_by_hc(hc_mm: float) -> float | None:
 
 
 def gestational_age(bpd_mm: float, hc_mm: float) -> float | None:
-    """Hadlock 1984, from both: 10.32 + 0.009 HC^2 + 1.3200 BPD + 0.00012 HC^3, in weeks; None outside 14 to 42."""
+    """Hadlock 1984, from both: 10.32 + 0.009 HC^2 + 1.3200 BPD + 0.00012 HC^3, in weeks; None outside 14 to 42.
+
+    BPD from outer to inner edge, as above.
+    """
     bpd, hc = bpd_mm / 10, hc_mm / 10
     return _within_range(10.32 + 0.009 * hc**2 + 1.32 * bpd + 0.00012 * hc**3)
 

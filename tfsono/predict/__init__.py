@@ -10,6 +10,7 @@
     confidence   probabilities and spreads of landmarks
     landmarks    shared by the systems with landmarks in volumes
     pixel_sizes  the option --pixel_size_mm
+    head_ages    gestational age, z-scores and centiles of a head: columns and words
     hip, femur, pose, face, head   one input of a system -> its files, its table rows, and a line to print
 
 `tfsono.systems.commands` opens the models. From Python the package itself is called: `tfsono.predict(source, path)`.

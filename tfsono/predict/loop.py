@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,7 @@ class Outputs:
       name_of: a file's name without its suffix.
       tables: file name -> columns; `measurements.csv` first, with the columns `case` and `file`.
       files: case name -> names of the files that may be written; the first one always is.
+      derived: file name -> columns, and what makes all rows of it from all rows of `measurements.csv`.
     """
 
     what: str
@@ -42,6 +43,8 @@ class Outputs:
     name_of: Callable[[Path], str]
     tables: dict[str, tuple[str, ...]]
     files: Callable[[str], tuple[str, ...]]
+    derived: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[Mapping]], list[dict]]]] = field(
+        default_factory=dict)
 
 
 class Predictor(Protocol):
@@ -84,7 +87,7 @@ def predict_all(outputs: Outputs, open_predictor: Callable[[], Predictor], input
     paths = find_inputs(inputs, out_dir, outputs.what, outputs.is_input)
     out_dir = out_dir / part.folder if part else out_dir
     with locked(out_dir), contextlib.ExitStack() as recorded:  # before its tables are read: they are written whole
-        tables = Tables(out_dir, outputs.tables, absolute_paths)
+        tables = Tables(out_dir, outputs.tables, absolute_paths, outputs.derived)
         names = unique_names(paths, places(out_dir / RECORD, tables), outputs.name_of)  # of all parts' inputs
         if part:
             print(f"part {part.number} of {part.of}: {len(part.share(paths))} of {len(paths)} {outputs.what}s")

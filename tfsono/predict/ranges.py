@@ -14,6 +14,8 @@ import numpy as np
 
 from tfsono.data.cache import thinned
 from tfsono.errors import UserError
+from tfsono.geometry.ellipse import Ellipse
+from tfsono.metrics.head_appearance import appearance, appearance_distance
 from tfsono.predict.sources import Model, Options
 from tfsono.training.fingerprint import TRAINED_ON, extent_of, intensity_range
 from tfsono.volumes.image import Volume, read_volume, reorient
@@ -22,6 +24,7 @@ from tfsono.volumes.image import Volume, read_volume, reorient
 SPACING, EXTENT, VOLUME = 1.1, 1.5, 5.0
 LENGTH = VOLUME ** (1 / 3)
 HEAD = 1.02  # of its size: a network errs most beyond the largest heads that it saw, by 12 mm where it errs by 2 inside
+UNLIKE = "does not look like a head in the ultrasound images of the training"
 ROUNDING = 1.01  # headers have few digits: a factor of 1.99 counts as 2
 
 
@@ -119,6 +122,15 @@ class Ranges:
                       ("mean diameter", diameter_share, "diameter_share", "of the image's longer side"))
         return [flag for what, value, key, unit in quantities if key in self.record and np.isfinite(value)
                 for flag in _outside(what, [value], self.record[key], HEAD, unit=unit)]
+
+    def of_appearance(self, pixels: np.ndarray, ellipse: Ellipse | None) -> list[str]:
+        """A flag for a head uint8 [Y, X] that does not look like the training's; none without an ellipse."""
+        learned = self.record.get("appearance")
+        if not learned or ellipse is None:
+            return []
+        value = appearance(pixels, ellipse)
+        near = value is not None and appearance_distance(value, learned) <= learned["limit"]
+        return [] if near else [UNLIKE]
 
     def _intensities(self, array: np.ndarray) -> list[str]:
         low, high = intensity_range(thinned(array))

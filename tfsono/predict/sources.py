@@ -28,6 +28,7 @@ class Options:
       pixel_size_mm: head: millimetres per pixel, or a CSV file of them.
       ensemble_with: additional models to ensemble with the first one.
       samples: head: forward passes with dropout, for the uncertainty.
+      gestational_age: head: the known age, such as 20w3d, for z-scores and centiles.
       refine: pose: whether to refine each prediction on its volume.
       candidates: face: boxes of each landmark in candidates.csv.
       set: face: `FIELD=VALUE` of fields that change no weight, as of `evaluate --set`.
@@ -48,6 +49,7 @@ class Options:
     spacing_mm_of_file: tuple[float, ...] = ()
     precision: str = ""
     memory_gb: float = 0.0
+    gestational_age: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ def model_key(sources: Sequence[str | os.PathLike], options: Options) -> str:
     content = [_sha256(path) for path in (*files, *([table] if table.is_file() else []))]
     given = dataclasses.asdict(dataclasses.replace(options, ensemble_with=()))
     del given["outside"]  # a prediction does not depend on it
-    for name in ("precision", "memory_gb", "set"):  # which earlier keys do not have
+    for name in ("precision", "memory_gb", "set", "gestational_age"):  # which earlier keys do not have
         if not given[name]:
             del given[name]
     return hashlib.sha256(json.dumps([content, given]).encode()).hexdigest()

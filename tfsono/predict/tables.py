@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -10,7 +12,9 @@ from tfsono.errors import UserError
 from tfsono.files import csv_text, read_rows, write_text
 
 MEASUREMENTS = "measurements.csv"
-TEXTS = ("case", "file", "image_name", "label", "landmark", "segment", "from", "to", "taken", "flags")
+NONE: Mapping = MappingProxyType({})
+TEXTS = ("case", "file", "image_name", "label", "landmark", "segment", "from", "to", "taken", "flags",
+         "gestational_age", "no_gestational_age", "given_age", "cut_to_px")
 """The columns of any table that hold words; an empty cell of another column is an undefined number."""
 
 
@@ -22,13 +26,15 @@ def rounded(value: float, digits: int = 4) -> float | str:
 class Tables:
     """The tables of an output folder by file name; each has the column `case`, most of them also `file`."""
 
-    def __init__(self, folder: Path, columns: dict[str, tuple[str, ...]], absolute_paths: bool = False):
+    def __init__(self, folder: Path, columns: dict[str, tuple[str, ...]], absolute_paths: bool = False,
+                 derived: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[Mapping]], list[dict]]]] = NONE):
         """Reads the tables of earlier predictions.
 
         Args:
           folder: of the tables; need not exist.
           columns: file name -> columns; `measurements.csv` comes first.
           absolute_paths: whether `file` is the whole path, and not the file's name alone.
+          derived: file name -> columns, and what makes its rows from those of `measurements.csv`.
 
         Raises:
           UserError: a file of such a name with other columns.
@@ -36,6 +42,9 @@ class Tables:
         self.folder = folder
         self.columns = columns
         self.absolute_paths = absolute_paths
+        self.derived = derived
+        for name, (wanted, _) in derived.items():
+            read_table(folder / name, wanted)
         self.rows = {name: read_table(folder / name, wanted) for name, wanted in columns.items()}
 
     def files(self) -> dict[str, str]:
@@ -53,6 +62,8 @@ class Tables:
             self.rows[name] = kept + [row | {"file": self.shown(row["file"])} if "file" in row else row
                                       for row in rows[name]]
             write_table(self.folder / name, columns, self.rows[name])
+        for name, (columns, rows_of) in self.derived.items():
+            write_table(self.folder / name, columns, rows_of(self.rows[MEASUREMENTS]))
 
     def of_case(self, case: str) -> dict[str, list[dict]]:
         """The rows of a case by table, without the suffix, for JSON: undefined numbers are None; no case and file."""

@@ -7,8 +7,11 @@ takes four times as long, more than the prediction itself; with matplotlib's fon
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import matplotlib
@@ -20,13 +23,31 @@ from tfsono.geometry.ellipse import Ellipse
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 OUTLINE, ELLIPSE, OFD, BPD = "#e69f00", "#56b4e9", "#f0e442", "#cc79a7"
+DOUBT = "#b22222"
 WIDTH, TALLEST, LINE, MARGIN = 960, 2400, 29, 14  # pixels of the figure
 LETTER = 16.7  # pixels, as a font's size
+MOST_FLAG_LINES = 4
 STEPS = 4  # OpenCV counts in 1/2^STEPS pixels
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """How far an image's prediction is to be trusted, and its scale.
+
+    Attributes:
+      flags: in words.
+      flagged: whether they speak against the prediction.
+      pixel_size_mm: None where unknown.
+    """
+
+    flags: str = ""
+    flagged: bool = False
+    pixel_size_mm: float | None = None
+
+
 def head_overlay(path: str | Path, pixels: np.ndarray, mask: np.ndarray | None, ellipse: Ellipse | None,
-                 points_px: np.ndarray | None, lines: Sequence[str] = (), title: str = "") -> None:
+                 points_px: np.ndarray | None, lines: Sequence[str] = (), title: str = "",
+                 values: Mapping[str, str] = MappingProxyType({}), judgement: Judgement = Judgement()) -> None:
     """Writes a PNG of the image with the prediction, and lines of text below it.
 
     Args:
@@ -37,21 +58,56 @@ def head_overlay(path: str | Path, pixels: np.ndarray, mask: np.ndarray | None, 
       points_px: [4, 2] (x, y), OFD 1, OFD 2, BPD 1, BPD 2; None without them.
       lines: below.
       title: above.
+      values: of `hc`, `ofd` and `bpd`, in words; in their colours, before the lines.
+      judgement: a doubt is written in white on red below the image, which has a red frame.
     """
     image = _drawn(pixels, mask, ellipse, points_px)
+    if judgement.pixel_size_mm:
+        _draw_scale(image, judgement.pixel_size_mm * pixels.shape[1] / image.shape[1])
     rows, columns = image.shape[:2]
-    above, below = LINE + 10, LINE * (len(lines) + 1) + 12
+    flags, doubt = _flag_lines(judgement), DOUBT if judgement.flagged else None
+    above, below = LINE + 10, LINE * (len(lines) + len(flags) + 1) + 12
     canvas = Image.new("RGB", (WIDTH, above + rows + below))
     canvas.paste(Image.fromarray(image), ((WIDTH - columns) // 2, above))
     draw = ImageDraw.Draw(canvas)
-    words = [("predicted outline", OUTLINE)] * (mask is not None) + [("ellipse", ELLIPSE)] * (ellipse is not None)
-    words += [("OFD", OFD), ("BPD", BPD)] * (points_px is not None)
-    for place, (word, colour) in enumerate(words):  # the meaning of the colours
-        _write(draw, f"— {word}", (MARGIN + 190 * place, above + rows + 0.6 * LINE), colour)
+    if doubt:
+        draw.rectangle((0, above, WIDTH - 1, above + rows - 1), outline=doubt, width=4)
+        draw.rectangle((0, above + rows, WIDTH, above + rows + len(flags) * LINE + 4), fill=doubt)
+    for row, line in enumerate(flags):
+        _write(draw, line, (MARGIN, above + rows + (row + 0.6) * LINE), "white" if doubt else OFD)
+    top = above + rows + len(flags) * LINE
+    words = [(f"ellipse, HC {values['hc']}" if values else "ellipse", ELLIPSE)] * (ellipse is not None)
+    words += [(f"{key.upper()} {values.get(key, '')}".strip(), colour) for key, colour in (("bpd", BPD), ("ofd", OFD))
+              ] * (points_px is not None)
+    words += [("predicted outline", OUTLINE)] * (mask is not None)
+    left = MARGIN
+    for word, colour in words:  # the meaning of the colours
+        left += _write(draw, f"— {word}", (left, top + 0.6 * LINE), colour) + 1.5 * MARGIN
     for row, line in enumerate((title, *lines)):
-        _write(draw, line, (MARGIN, above + rows + (row + 0.6) * LINE if row else 0.6 * above), "white")
+        _write(draw, line, (MARGIN, top + (row + 0.6) * LINE if row else 0.6 * above), "white")
     with replacing(path) as partial:
         canvas.save(partial, format="PNG", compress_level=1)  # noise hardly compresses
+
+
+def _flag_lines(judgement: Judgement) -> list[str]:
+    """The flags in lines that fit, as one is never to be overlooked; the first one says what they are."""
+    if not judgement.flags:
+        return []
+    words = f"{'FLAGGED, not to be relied on' if judgement.flagged else 'Note'}: {judgement.flags}"
+    return textwrap.wrap(words, 100)[:MOST_FLAG_LINES]
+
+
+def _draw_scale(image: np.ndarray, pixel_size_mm: float) -> None:
+    """A bar of 10 mm, or of 1 mm where that is too long, at the lower left."""
+    length = next((mm for mm in (10, 1) if mm / pixel_size_mm < image.shape[1] / 3), 0)
+    if not length:
+        return
+    y, left, right = image.shape[0] - MARGIN, MARGIN, MARGIN + round(length / pixel_size_mm)
+    bar = np.array([[left, y - 5], [left, y + 5], [left, y], [right, y], [right, y - 5], [right, y + 5]], np.int32)
+    for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.polylines(image, [bar], isClosed=False, color=colour, thickness=width + 1)
+        cv2.putText(image, f"{length} mm", (MARGIN, y - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.55, color=colour,
+                    thickness=width, lineType=cv2.LINE_AA)
 
 
 def _drawn(pixels: np.ndarray, mask: np.ndarray | None, ellipse: Ellipse | None, points_px: np.ndarray | None
@@ -88,13 +144,15 @@ def _line(image: np.ndarray, points_px: np.ndarray, scale: float, colour: str, w
                       lineType=cv2.LINE_AA, shift=STEPS)
 
 
-def _write(draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], colour: str) -> None:
-    """One line of text, its middle at a height; smaller where it would not fit."""
-    if text:
-        size = LETTER
-        for _ in range(3):  # small letters are not quite in proportion
-            size *= min(1, (WIDTH - 2 * MARGIN) / _font(size).getlength(text))
-        draw.text(place, text, colour, _font(size), anchor="lm")
+def _write(draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], colour: str) -> float:
+    """One line of text, its middle at a height; smaller where it would not fit. Returns its length in pixels."""
+    if not text:
+        return 0.0
+    size = LETTER
+    for _ in range(3):  # small letters are not quite in proportion
+        size *= min(1, (WIDTH - MARGIN - place[0]) / _font(size).getlength(text))
+    draw.text(place, text, colour, _font(size), anchor="lm")
+    return _font(size).getlength(text)
 
 
 @functools.lru_cache(16)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHOICES = HEAD
 PAPER = reproduction.PAPER
 TAKES = "images"
-OPTIONS = ("pixel_size_mm", "samples")
+OPTIONS = ("pixel_size_mm", "samples", "gestational_age")
 TOGETHER = "predictions"  # to measure their spread
 DEMO = DemoWords(
     predict=("{data}/images/head_001.png", "--pixel_size_mm", "{data}/pixel_sizes.csv"),

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfsono.data.cache import Cache
+from tfsono.data.cache import Cache, CachedCase
+from tfsono.data.heads import ellipse_of_case
+from tfsono.metrics.head_appearance import appearance, learned_appearance
 
 TRAINED_ON = "trained_on"  # the record's name in data.json and in a manifest
 DIGITS = 6
@@ -37,7 +39,7 @@ def fingerprint_of_volumes(cache: Cache, names: Sequence[str]) -> dict:
 
 
 def fingerprint_of_images(cache: Cache, names: Sequence[str], circumferences_mm: Mapping[str, float | None]) -> dict:
-    """Size, field of view, pixel size and head circumference of 2D images, where known; and `diameter_share`."""
+    """Size, field of view, pixel size and head circumference of 2D images, where known; their shares and appearance."""
     sizes = {name: np.array(cache.shape(name)[:2], np.float64) for name in names}
     pixels = {name: cache.pixel_sizes_mm[name] for name in names if cache.pixel_sizes_mm[name]}
     lengths = {name: circumferences_mm.get(name) or np.nan for name in names}
@@ -45,13 +47,22 @@ def fingerprint_of_images(cache: Cache, names: Sequence[str], circumferences_mm:
     record |= _if_known("pixel_size_mm", list(pixels.values()))
     record |= _if_known("extent_mm", [sizes[name] * pixel for name, pixel in pixels.items()])
     record |= _if_known("circumference_mm", list(lengths.values()))
-    return record | _if_known("diameter_share", [diameter_share(lengths[name] / pixel, sizes[name])
-                                                 for name, pixel in pixels.items()])
+    record |= _if_known("diameter_share", [diameter_share(lengths[name] / pixel, sizes[name])
+                                           for name, pixel in pixels.items()])
+    learned = learned_appearance([_appearance_of(cache.read(name)) for name in names])
+    return record | ({"appearance": {key: _rounded(value) for key, value in learned.items()}} if learned else {})
 
 
 def diameter_share(circumference_px: float, size: Sequence[float]) -> float:
     """The mean diameter of a head as a share of the longer side of its image."""
     return float(circumference_px / np.pi / max(size))
+
+
+def _appearance_of(case: CachedCase) -> np.ndarray | None:
+    from tfsono.data.images_2d import image_pixels  # loads Keras, which `predict` needs not
+
+    ellipse = ellipse_of_case(case)
+    return None if ellipse is None else appearance(image_pixels(case), ellipse)
 
 
 def intensity_range(values: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@
     masks                whole numbers on the grid of an image
     landmarks            points and boxes in files
     image_2d             2D images and their masks
+    sector               the part of a 2D image that shows the ultrasound, without a screen's border
     volume, orientation  the dataclass and its checks; permutation and flips
     completeness         damage that ITK does not report
     nifti, metaimage, nrrd, minc   the headers of these formats: spacing, units, forms, axes

@@ -60,6 +60,9 @@ PNG_WITHOUT_ALPHA = (0, 2)
 _DAMAGE = ("premature end", "Premature end", "bad Huffman code", "TIFF_Error", "palette index")
 """Of the lines of libjpeg, libtiff and libpng, those after which they make up a part of the image."""
 
+NOT_ULTRASOUND = "not ultrasound"
+"""The end of a note on an image of another modality."""
+
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -307,7 +310,7 @@ def _read_dicom(path: Path) -> tuple[np.ndarray, float | None, list[str]]:
     notes: list[str] = []
     modality = _field(reader, "0008|0060")
     if modality not in ("", "US"):
-        notes.append(f"modality {modality}, not ultrasound")
+        notes.append(f"modality {modality}, {NOT_ULTRASOUND}")
     if values.ndim == 3:
         return np.ascontiguousarray(values[:, :, ::-1]), _dicom_pixel_size(reader, path, notes), notes
     if _field(reader, "0028|0004") == "MONOCHROME1":

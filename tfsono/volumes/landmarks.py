@@ -189,14 +189,15 @@ def read_landmarks_csv(path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[str, str]] = (),
-                  boxes: Mapping[str, Box | tuple] | None = None) -> None:
-    """Writes a list of points, lines between some of them, and boxes, for 3D Slicer (drag and drop).
+                  boxes: Mapping[str, Box | tuple] | None = None, curves: Mapping[str, Sequence] | None = None) -> None:
+    """Writes a list of points, lines between some of them, boxes and closed curves, for 3D Slicer (drag and drop).
 
     Args:
         path: ends in `.mrk.json`; written under a temporary name and renamed.
         points_mm: positions [3] in LPS millimetres; one with a NaN is written as missing.
         lines: pairs of names; a line with a missing end is omitted.
         boxes: named boxes (`Box`, or its three parts), written as ROIs; one with a NaN, or a side of 0, is omitted.
+        curves: named closed curves, through points [N, 3] in LPS millimetres; one without points is omitted.
 
     Raises:
         UserError: another suffix, or the folder does not exist.
@@ -224,6 +225,7 @@ def write_markups(path, points_mm: dict[str, np.ndarray], lines: Sequence[tuple[
             markups.append(_markup("Line", " - ".join(pair), ends))
     markups += [_roi(name, Box(*box)) for name, box in (boxes or {}).items()
                 if all(np.isfinite(part).all() for part in box) and np.all(box[2])]
+    markups += [_curve(name, points) for name, points in (curves or {}).items() if len(points)]
     text = json.dumps({"@schema": _SCHEMA, "markups": markups}, indent=1, allow_nan=False)
     write_text(path, text + "\n")
 
@@ -419,6 +421,12 @@ def _markup(kind: str, name: str, points_mm: dict[str, np.ndarray]) -> dict:
         "coordinateUnits": "mm",
         "controlPoints": controls,
     }
+
+
+def _curve(name: str, points_mm: Sequence) -> dict:
+    """A closed curve, whose control points are not shown, as they are no landmarks."""
+    controls = {str(number): np.asarray(point, np.float64) for number, point in enumerate(points_mm, start=1)}
+    return {**_markup("ClosedCurve", name, controls), "display": {"pointLabelsVisibility": False, "glyphScale": 0.2}}
 
 
 def _roi(name: str, box: Box) -> dict:

@@ -19,10 +19,11 @@ from tfsono.surroundings import prepare_tensorflow
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(HIP, __doc__).parse_args(argv)
+    arguments = training_parser(HIP, __doc__, mirrored=True).parse_args(argv)
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.hip import build
+    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         config, split = start.config, split_by_subject(start)  # Sec. 3.1: at random; here by subject
         check(start.cache, config, split["validation"])
         data, excluded = batches(start.cache, config, split["train"])
-        network = build(config)
+        network = replicated(build(config))
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
         compare_tilings(run, start.cache, split["validation"])

@@ -21,7 +21,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 
 from tfsono.config import training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
-from tfsono.errors import run_command
+from tfsono.errors import UserError, run_command
 from tfsono.surroundings import prepare_tensorflow
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
@@ -29,26 +29,35 @@ WATCHED = 2  # training cases that a record's remark is on
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = training_parser(POSE, __doc__).parse_args(argv)
+    arguments = training_parser(POSE, __doc__, mirrored=True).parse_args(argv)
 
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.models.pose import build
     from tfsono.systems.pose import adopt_finder, module_of
     from tfsono.training.confidence import keep_confidence
+    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import split_by_subject, started
 
     with started(arguments, POSE, ("landmarks",)) as start:
         config, split = start.config, split_by_subject(start)  # Sec. 3: at random; here by subject
+        check_strategy(arguments.strategy, config)
         atlases = atlas_set(start.cache, split["train"])
         data, excluded = batches(start.cache, config, split["train"], atlases)
         check_finder(start, split)
-        network = build(config)
+        network = replicated(build(config))
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(atlases, run)
         adopt_finder(run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
         keep_confidence(run, start.cache, module_of)
+
+
+def check_strategy(strategy: str, config: PoseConfig) -> None:
+    """The two networks of the adversarial stage take turns in a step, which a `tf.distribute` strategy cannot trace."""
+    if strategy and config.adversarial:
+        raise UserError(f"--strategy {strategy}: is for one network, and method gan trains two in turns; train the "
+                        "detector with it (--variant land_gcp), then gan without it (--start_from)")
 
 
 def check_finder(start, split: dict) -> None:
@@ -72,7 +81,7 @@ def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
                              augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,
                              seed=config.seed, flips=config.flips, exchanged=exchanged,
                              frame=frame_of(atlases, config) if config.frame == "body" else None,
-                             midline_noise_mm=config.midline_noise_mm)
+                             midline_noise_mm=config.midline_noise_mm, batch=config.batch)
     sources, excluded = whole_sources(cache, names, sampling)
     return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded
 

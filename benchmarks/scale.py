@@ -2,11 +2,13 @@
 
     python benchmarks/scale.py [voxels] [cases] [parts] [--folder DIR]
 
-Prints a table for each, with the slope between neighbouring rows on log-log axes: 1 is linear, 2 quadratic; below 1
-where a part of the cost is constant. `voxels`: `hip` of preset quick, a fresh process for each size: one inference, one
-training step of batch 1, and the peak memory of each over what the process held before. `cases`: `audit`, `cache` and
-`evaluate` of tiny volumes, and what the process takes more in memory than before. `parts`: the longest part of
-`tfsono predict --part I/N`, one after the other, as each has a machine of its own in use.
+Prints a table for each, with the slope between neighbouring rows on log-log axes: 1 is linear, 2 quadratic; it is below
+1 where a part of the cost is constant. The last row is without that part: the slope of the differences of the last
+three rows. Each size and each number of cases has a process of its own; memory is its peak over what it held before.
+
+`voxels`: `hip` of preset quick, one inference and one training step of batch 1. `cases`: `audit`, `cache` and `evaluate`
+of tiny volumes. `parts`: the longest part of `tfsono predict --part I/N`; the parts are run one after the other, as if
+each had a machine of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,13 +34,13 @@ sys.path.insert(0, str(ROOT))
 from tfsono.surroundings import prepare_tensorflow
 
 SIZES = ((48, 48, 48), (96, 48, 48), (96, 96, 48), (96, 96, 96))
-CASES = (8, 16, 32, 64)
+CASES = (32, 64, 128, 256)
 PARTS = (1, 2)
 PREDICTED = 8  # volumes of `parts`
 PHANTOM = ["--phantom_size", "36,26,26", "--phantom_spacing_mm", "5,5,5"]
 TINY = ["--preset", "quick", "--widths", "4,4,4,4", "--lower_widths", "4,4", "--middle_widths", "4", "--patch",
         "16,16,16", "--iterations", "1", "--record_every", "1", "--validation_cases", "0", "--tiling", "fast"]
-MIB = 2**10  # kilobytes
+KIB_IN_MIB = 2**10
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     prepare_tensorflow()
     if arguments.here:
-        print(json.dumps(of_size(tuple(map(int, arguments.here.split("x"))))))
+        sides = tuple(map(int, arguments.here.split("x")))
+        print(json.dumps(of_size(sides) if len(sides) == 3 else of_cases(sides[0], Path(arguments.folder))))
         return
     with contextlib.ExitStack() as stack:
         folder = Path(arguments.folder or stack.enter_context(tempfile.TemporaryDirectory()))
@@ -59,17 +63,24 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def show(unit: str, amounts: list[int], rows: list[dict[str, float]]) -> None:
-    """Prints a row for each amount, each value with its slope from the row above."""
+    """Prints a row for each amount, each value with its slope from the row above; and the slopes without constants."""
     names = list(rows[0])
     print(f"\n| {unit} | " + " | ".join(f"{name} | slope" for name in names) + " |")
     print("|---" * (1 + 2 * len(names)) + "|")
     for place, (amount, row) in enumerate(zip(amounts, rows, strict=True)):
         cells = []
         for name in names:
-            ratio = row[name] / rows[place - 1][name] if place and rows[place - 1][name] > 0 < row[name] else 0
-            slope = f"{math.log(ratio) / math.log(amount / amounts[place - 1]):.2f}" if ratio else ""
-            cells += [f"{row[name]:.3g}", slope]
+            cells += [f"{row[name]:.3g}", slope(amounts[place - 1:place + 1], rows[place - 1][name], row[name])]
         print(f"| {amount:,} | " + " | ".join(cells) + " |", flush=True)
+    if len(rows) > 2:
+        last = [[row[name] for row in rows[-3:]] for name in names]
+        found = [slope(amounts[-2:], values[1] - values[0], values[2] - values[1]) for values in last]
+        print("| without constants | " + " | ".join(f"| {value}" for value in found) + " |", flush=True)
+
+
+def slope(amounts: list[int], one: float, other: float) -> str:
+    """log(other / one) over that of the two amounts; "" for the first row, and where it is none."""
+    return f"{math.log(other / one) / math.log(amounts[1] / amounts[0]):.2f}" if amounts and one > 0 < other else ""
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -81,7 +92,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def peak_mib() -> float:
     """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_IN_MIB
 
 
 # --- voxels
@@ -89,12 +100,14 @@ def peak_mib() -> float:
 
 def voxels(folder: Path) -> None:
     """Prints the table of `of_size`."""
-    rows = []
-    for size in SIZES:
-        command = [sys.executable, __file__, "--here", "x".join(map(str, size))]
-        rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8"
-                                              ).stdout.splitlines()[-1]))
-    show("voxels", [math.prod(size) for size in SIZES], rows)
+    show("voxels", [math.prod(size) for size in SIZES], [in_fresh_process(size, folder) for size in SIZES])
+
+
+def in_fresh_process(what: tuple[int, ...], folder: Path) -> dict[str, float]:
+    """The row of a size, or of a number of cases."""
+    command = [sys.executable, __file__, "--here", "x".join(map(str, what)), "--folder", str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def of_size(size: tuple[int, int, int]) -> dict[str, float]:
@@ -130,19 +143,23 @@ def of_size(size: tuple[int, int, int]) -> dict[str, float]:
 
 
 def cases(folder: Path) -> None:
-    """Prints seconds of the commands that go through a dataset."""
-    rows = []
-    for count in CASES:
-        place = folder / f"cases_{count}"
-        quietly("phantom", "hip", place / "dataset", "--cases", count, *PHANTOM)
-        before = peak_mib()
-        row = {"audit s": seconds(lambda place=place: quietly("audit", place / "dataset")),
-               "cache s": seconds(lambda place=place: write_cache(place))}
-        trained(place, count)
-        row["evaluate s"] = seconds(lambda place=place: quietly(
-            "evaluate", "hip", "--data", place / "data.h5", "--runs", place / "run", "--out", place / "results"))
-        rows.append(row | {"MiB more": peak_mib() - before})
-    show("cases", list(CASES), rows)
+    """Prints the table of `of_cases`."""
+    show("cases", list(CASES), [in_fresh_process((count,), folder) for count in CASES])
+
+
+def of_cases(count: int, folder: Path) -> dict[str, float]:
+    """Seconds of the commands that go through a dataset, and their memory."""
+    place, warm = folder / f"cases_{count}", folder / f"warm_{count}"
+    quietly("phantom", "hip", place / "dataset", "--cases", count, *PHANTOM)
+    quietly("phantom", "hip", warm / "dataset", "--cases", 2, *PHANTOM)
+    quietly("audit", warm / "dataset")  # the imports
+    before = peak_mib()
+    row = {"audit s": seconds(lambda: quietly("audit", place / "dataset")),
+           "cache s": seconds(lambda: write_cache(place))}
+    trained(place, count)
+    row["evaluate s"] = seconds(lambda: quietly(
+        "evaluate", "hip", "--data", place / "data.h5", "--runs", place / "run", "--out", place / "results"))
+    return row | {"MiB": peak_mib() - before}
 
 
 def write_cache(place: Path) -> None:
@@ -153,6 +170,7 @@ def trained(place: Path, count: int) -> None:
     """A run of one step, done eagerly, with all cases but two as test cases."""
     import tensorflow as tf
 
+    warnings.simplefilter("ignore")  # tf.data stays as it is
     tf.config.run_functions_eagerly(True)
     quietly("train", "hip", "--data", place / "data.h5", "--run_dir", place / "run", *TINY, "--test_cases", count - 2)
     tf.config.run_functions_eagerly(False)

@@ -290,9 +290,9 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
     return choices.by_current_names(overrides)
 
 
-MIRRORED = ("ours: mirrored trains on all GPUs of the machine, each with its part of every batch; the weights are those "
-            "of one GPU but for rounding, and a run may be resumed on another number of them; for folds and seeds run "
-            "one training on each GPU instead (docs/scaling.md)")
+MIRRORED = ("ours: mirrored trains on all GPUs of the machine, each with its part of every batch; the weights are "
+            "those of one GPU but for rounding, and a run may be resumed on another number of them; for folds and "
+            "seeds run one training on each GPU instead (docs/scaling.md)")
 
 
 def training_parser(choices: Choices, description: str, mirrored: bool = False) -> Parser:

@@ -35,7 +35,7 @@ ADDED["pose"] |= {"frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "
                   "refine_register": "robust"}
 ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
                    "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "tips_from_mask": False}
-ADDED["pose"] |= {"heatmap_loss": "l2", "refine_declines": False}
+ADDED["pose"] |= {"heatmap_loss": "l2", "refine_declines": False, "batch": 1}
 ADDED["face"] |= {"start_from": ""}
 ADDED["head"] |= {"fold_is": "validation", "points_from": "mean", "grid_channels": 32, "dense_norm": "batch",
                   "transformer_stem": "patches", "start_from": ""}

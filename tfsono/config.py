@@ -291,8 +291,16 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
     return choices.by_current_names(overrides)
 
 
-def training_parser(choices: Choices, description: str) -> Parser:
-    """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
+MIRRORED = ("ours: mirrored trains on all GPUs of the machine, each with its part of every batch; the weights are "
+            "those of one GPU but for rounding, and a run may be resumed on another number of them; for folds and "
+            "seeds run one training on each GPU instead (docs/scaling.md)")
+
+
+def training_parser(choices: Choices, description: str, mirrored: bool = False) -> Parser:
+    """Options of every training script: a cache, a run folder, a split, and every field of its system's config.
+
+    `mirrored` adds `--strategy`, which is no field, as it changes no result.
+    """
     parser = _FileParser(prog=f"tfsono train {choices.system}", description=description)
     parser.needed = {"data": f"write it with `tfsono cache {choices.system}`", "split": "give a file"}
     parser.add_argument("--data", required=True,
@@ -300,6 +308,8 @@ def training_parser(choices: Choices, description: str) -> Parser:
     parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
     parser.add_argument("--split", default=None,
                         help="JSON file with train, validation, test; default: the dataset's split, or a random one")
+    if mirrored:
+        parser.add_argument("--strategy", default="", choices=("", "mirrored"), help=MIRRORED)
     add_config_arguments(parser, choices)
     return parser
 

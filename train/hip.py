@@ -19,15 +19,16 @@ from tfsono.surroundings import parsed
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parsed(training_parser(HIP, __doc__), argv)
+    arguments = parsed(training_parser(HIP, __doc__, mirrored=True), argv)
     from tfsono.models.hip import build
+    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 
     with started(arguments, HIP, ("labels",)) as start:
         config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
-        network = build(config)
+        network = replicated(build(config))
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
         compare_tilings(run, start.cache, split["validation"])

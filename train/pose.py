@@ -21,7 +21,7 @@ if not __package__:  # run as a file of a checkout, and not by `tfsono train`
 
 from tfsono.config import training_parser
 from tfsono.configs.pose import MIRRORED, POSE, PoseConfig
-from tfsono.errors import run_command
+from tfsono.errors import UserError, run_command
 from tfsono.surroundings import parsed
 
 LIKE_ITS_START = ("widths", "landmark_names", "ratio", "spacing_mm", "orientation", "heatmap_sigma_mm")
@@ -29,20 +29,29 @@ WATCHED = 2  # training cases that a record's remark is on
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parsed(training_parser(POSE, __doc__), argv)
+    arguments = parsed(training_parser(POSE, __doc__, mirrored=True), argv)
     from tfsono.models.pose import build
+    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 
     with started(arguments, POSE, ("landmarks",)) as start:
         config, split = start.config, checked_split(start)
+        check_strategy(arguments.strategy, config)
         atlases = atlas_set(start.cache, split["train"])
         data, excluded = batches(start.cache, config, split["train"], atlases)
-        network = build(config)
+        network = replicated(build(config))
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         keep(atlases, run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
         finish(run, start.cache)
+
+
+def check_strategy(strategy: str, config: PoseConfig) -> None:
+    """The two networks of the adversarial stage take turns in a step, which a `tf.distribute` strategy cannot trace."""
+    if strategy and config.adversarial:
+        raise UserError(f"--strategy {strategy}: is for one network, and method gan trains two in turns; train the "
+                        "detector with it (--variant land_gcp), then gan without it (--start_from)")
 
 
 def checked_split(start) -> dict[str, list[str]]:
@@ -69,7 +78,7 @@ def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
                              augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,
                              seed=config.seed, flips=config.flips, exchanged=exchanged,
                              frame=frame_of(atlases, config) if config.frame == "body" else None,
-                             midline_noise_mm=config.midline_noise_mm)
+                             midline_noise_mm=config.midline_noise_mm, batch=config.batch)
     sources, excluded = whole_sources(cache, names, sampling)
     return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded
 

@@ -101,6 +101,8 @@ class PoseConfig:
     # Optimisation; an epoch is 800 volumes
     learning_rate: float = paper(1e-3, "Sec. 3: initial; here constant: no schedule is stated")
     adam_beta_1: float = paper(0.5, "Sec. 3: moment term")
+    batch: int = ours(1, "not stated; volumes of a step; several are padded to the largest, and the padding is in the "
+                         "batch's statistics as a volume's own is: for --strategy mirrored, one or more for each GPU")
     iterations: int = paper(16000, "Sec. 3: 20 epochs of 800, batch 1")
     record_every: int = ours(400, "steps between records (save, validate, log): half an epoch")
     early_stopping: int = ours(0, "option: stop after this many records without a lower validation error; 0 is off")
@@ -196,7 +198,7 @@ def _training_rules(config: PoseConfig):
     yield one_of(config, "refine_register", ("robust", "midline"))
     for name in ("adversarial_share", "iterations", "second_iterations", "refine_iterations"):
         yield getattr(config, name) >= 0, name, "0 or more"
-    for name in ("heatmap_sigma_mm", "learning_rate", "adversarial_learning_rate", "refine_learning_rate",
+    for name in ("batch", "heatmap_sigma_mm", "learning_rate", "adversarial_learning_rate", "refine_learning_rate",
                  "refine_atlases", "record_every", "auc_limit_mm"):
         yield getattr(config, name) > 0, name, "above 0"
     yield 0 <= config.adam_beta_1 < 1, "adam_beta_1", "at least 0 and under 1"
@@ -259,7 +261,8 @@ REMOVED = {"schedule": "constant", "jit_compile": False}
 AT_TEST = ("norm_at_test", "heatmap_decode", "refine_atlases", "refine_iterations", "refine_learning_rate",
            "refine_norm", "refine_register", "refine_declines", "auc_limit_mm")
 ADDED = {"outside_factor": 2.0, "frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
-         "refine_register": "robust", "heatmap_loss": "l2", "refine_declines": False}
+         "refine_register": "robust", "heatmap_loss": "l2", "refine_declines": False,
+         "batch": 1}
 
 POSE = Choices("pose", PoseConfig, PRESETS, VARIANTS, renamed=RENAMED, removed=REMOVED, added=ADDED,
                at_test=AT_TEST)

@@ -1,9 +1,9 @@
-"""HDF5 cache -> whole volumes with their landmarks -> tf.data, one a step, as a pure function of the seed and the step.
+"""HDF5 cache -> whole volumes with their landmarks -> tf.data, as a pure function of the seed and the step.
 
 Image and points move by one transform about the volume's middle, on the volume's own grid rescaled, and are resampled
 once. Ignored voxels are NaN in the heatmaps, and 0 in the image:
 
-    padding              at the high end, to a multiple of the stride
+    padding              at the high end, to a multiple of the stride, and to the largest volume of the batch
     outside the volume   the corners of a rotated volume
     no landmark          all of its channel; so too where it is outside the volume, or leaves it in a rotation
 
@@ -31,6 +31,7 @@ from tfsono.geometry.regions import Box, network_grid
 from tfsono.layers.standardise import standardise
 from tfsono.sides import one_sided, side_pairs
 
+PADDING = (0.0, {"heatmaps": np.nan})  # of the smaller volumes of a batch
 FEWEST = 3  # landmarks that determine a rotation
 FLIPS = ((False, False, False), (True, False, False), (False, True, False), (False, False, True))
 
@@ -51,6 +52,7 @@ class WholeSampling:
       exchanged: pairs of landmarks, by their numbers, that are exchanged in a mirror image.
       frame: that bodies are moved into, by their midline; None leaves them as they lie.
       midline_noise_mm: added to the midline, the deviation along each axis.
+      batch: volumes in a step.
     """
 
     ratio: float
@@ -63,6 +65,7 @@ class WholeSampling:
     exchanged: tuple[tuple[int, int], ...] = ()
     frame: BodyFrame | None = None
     midline_noise_mm: float = 0.0
+    batch: int = 1
 
     def __post_init__(self):
         numbers = [number for pair in self.exchanged for number in pair]
@@ -237,22 +240,26 @@ def framed(position: int, case: int, version: int, source: WholeSource, sampling
 
 def whole_dataset(path, system: str, sources: list[WholeSource], sampling: WholeSampling,
                   steps: range) -> tf.data.Dataset:
-    """The volumes of the given steps, one a step, each of its own size.
+    """The volumes of the given steps, each of its own size, but for those of one batch.
 
     Args:
       path: of the cache; system: that it was written for.
       sources: of `whole_sources`.
       sampling: how to rescale and augment.
-      steps: the steps; step s gives the same volume wherever the run began.
+      steps: the steps; step s gives the same volumes wherever the run began.
 
     Returns:
-      image [1, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and
-      {"heatmaps": [1, X, Y, Z, K] float32}.
+      image [B, X, Y, Z, 1] float32, standardised over its valid voxels, 0 elsewhere; and
+      {"heatmaps": [B, X, Y, Z, K] float32}.
     """
-    dataset = resampled_dataset(lambda cache, step: draw_whole(cache, sources, step, sampling), path, system=system,
-                             steps=steps, landmarks=len(sources[0].points_vox),
-                             besides={"sigma": tf.TensorSpec([], tf.float32)})
-    return dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True).prefetch(2)  # volumes are large
+    positions = range(steps.start * sampling.batch, steps.stop * sampling.batch)
+    dataset = resampled_dataset(lambda cache, position: draw_whole(cache, sources, position, sampling), path,
+                                system=system, steps=positions, landmarks=len(sources[0].points_vox),
+                                besides={"sigma": tf.TensorSpec([], tf.float32)})
+    dataset = dataset.map(_prepare, tf.data.AUTOTUNE, deterministic=True)
+    if sampling.batch > 1:
+        dataset = dataset.unbatch().padded_batch(sampling.batch, padding_values=PADDING, drop_remainder=True)
+    return dataset.prefetch(2)  # volumes are large
 
 
 @tf.autograph.experimental.do_not_convert

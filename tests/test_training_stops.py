@@ -17,19 +17,21 @@ from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 
 SCHEDULE = Schedule(iterations=12, record_every=4)
+OUTPUTS = ("one", "other")
 
 
 def batches(steps):
     numbers = tf.data.Dataset.from_tensor_slices(np.array(steps, np.float32))
-    return numbers.map(lambda step: (tf.fill((2, 3), step / 7), tf.fill((2, 1), tf.sin(step))))
+    return numbers.map(lambda step: (tf.fill((2, 3), step / 7), dict.fromkeys(OUTPUTS, tf.fill((2, 1), tf.sin(step)))))
 
 
 def train(folder, at=None, number=signal.SIGTERM):
     """The status of a training of a small network that gets a signal `at` a step, or "validation" of the second."""
     keras.utils.set_random_seed(0)
     place = keras.Input((3,))
-    network = keras.Model(place, keras.layers.Dense(1)(keras.layers.Dense(2, "tanh")(place)))
-    network.compile(keras.optimizers.Adam(0.05), loss="mse", run_eagerly=True)
+    hidden = keras.layers.Dense(2, "tanh")(place)
+    network = keras.Model(place, {name: keras.layers.Dense(1, name=name)(hidden) for name in OUTPUTS})
+    network.compile(keras.optimizers.Adam(0.05), loss={"one": "mse", "other": "mae"}, run_eagerly=True)
     run = open_run(folder, choose(HIP, "quick", "paper").replaced("test", label_names=("head",)),
                    {"train": ["a"], "validation": ["c"], "test": ["b"]}, {})
 

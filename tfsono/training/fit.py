@@ -164,14 +164,6 @@ class Recorder(keras.callbacks.Callback):
         with self.writer.as_default(step=self.start):
             tf.summary.text("config", "\n".join(f"    {name}: {value}" for name, value in values.items()))
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if not self.unfinished or self.step > self.start or self.step % self.schedule.record_every == 0:
-            return
-        if len(self.unfinished["sums"]) != len(self._sums()):
-            raise UserError(f"{self.run.state}: the saved state is of other losses; choose another --run_dir")
-        for variable, value in zip(self._sums(), self.unfinished["sums"], strict=True):
-            variable.assign(value)
-
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         loss, now = logs["loss"], time.monotonic()
@@ -179,6 +171,7 @@ class Recorder(keras.callbacks.Callback):
             raise UserError(f"{self.run.folder}: the loss is {loss} at step {self.step}; "
                             "lower --learning_rate, or use --precision float32")
         if self.step == self.start + 1:
+            self._add_sums()
             self.traced = now
             self._print(say, f"loss {loss:.4f}  (traced in {clock(now - self.began)})")
         elif now - self.printed > (SHOWN_S if is_terminal() else PRINTED_S):
@@ -233,6 +226,15 @@ class Recorder(keras.callbacks.Callback):
     def _sums(self) -> list:
         """The variables behind the means of a record's losses."""
         return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _add_sums(self) -> None:
+        """Adds what a record had summed before it was stopped, once the first step has made the variables."""
+        if not self.unfinished or self.start % self.schedule.record_every == 0:
+            return
+        if len(self.unfinished["sums"]) != len(self._sums()):
+            raise UserError(f"{self.run.state}: the saved state is of other losses; choose another --run_dir")
+        for variable, value in zip(self._sums(), self.unfinished["sums"], strict=True):
+            variable.assign_add(value)
 
     def _save_unfinished(self, unfinished: Unfinished) -> None:
         """Saves the state at a step at which no record is written."""

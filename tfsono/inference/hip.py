@@ -120,4 +120,6 @@ class HipModule(tf.Module):
         return found[:size[0], :size[1], :size[2]]
 
     def _predict(self, tiles, valid):
-        return self.network(standardise(tiles, valid), training=False)
+        # Of one tile the shape still says so: the normalisations then copy nothing.
+        image = tf.ensure_shape(standardise(tiles, valid), tiles.shape)
+        return self.network(image, training=False)

@@ -6,7 +6,7 @@ Prints a table for each, with the slope between neighbouring rows on log-log axe
 1 where a part of the cost is constant. The last row is without that part: the slope of the differences of the last
 three rows. Each size and each number of cases has a process of its own; memory is its peak over what it held before.
 
-`voxels`: `hip` of preset quick, one inference and one training step of batch 1. `cases`: `audit`, `cache` and `evaluate`
+`voxels`: `hip` of preset quick, one inference and one training step of batch 1. `cases`: `audit`, `cache`, `evaluate`
 of tiny volumes. `parts`: the longest part of `tfsono predict --part I/N`; the parts are run one after the other, as if
 each had a machine of its own.
 """

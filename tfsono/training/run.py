@@ -30,7 +30,7 @@ from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
 from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
 
-ADDED = "diameter_share"  # to the record of images; see `tfsono.training.fingerprint`
+ADDED = {"diameter_share", "appearance"}  # to the record of images; see `tfsono.training.fingerprint`
 DAMAGED = "delete its folder and train again"
 BEGUN = (LOCK, RECORD, "split.json", "data.json", VERSIONS, "command.txt")  # in a folder before its config.json
 PACKAGES = ("tensorflow", "keras", "numpy", "h5py", "scipy", "SimpleITK")
@@ -142,7 +142,7 @@ def _complete(data: dict, record: dict | None) -> bool:
     """Adds what an earlier version did not record of the training data: all, or ADDED; whether there was any."""
     held = data.get(TRAINED_ON, {})
     if not record or not isinstance(held, dict) or not (missing := record.keys() - held.keys()) or (
-            held and missing - {ADDED}):
+            held and missing - ADDED):
         return False
     data[TRAINED_ON] = {**record, **held}
     return True

@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
         report, prior = initialise(network, config, start.run_dir), graph_prior(start.cache, config, split["train"])
+        start.announce(network, sizes(start.cache, config, split["train"]))
         run = start.open_run(split, report, excluded)
         keep(prior, run)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
@@ -59,6 +60,17 @@ def batches(cache, config: FaceConfig, names: list[str]) -> tuple:
                         most_positives=config.max_positives, negatives_per_positive=config.negatives_per_positive)
     return lambda steps: box_dataset(path=cache.path, system="face", sources=sources, sampling=sampling, boxes=boxes,
                                      steps=steps), excluded
+
+
+def sizes(cache, config: FaceConfig, names: list[str]):
+    """The input of a step, the largest volume, then those of coarser caches."""
+    from tfsono.geometry.regions import largest_grid
+
+    shapes = [cache.shape(name) for name in names]
+    for factor in (1, 1.25, 1.5, 2, 2.5, 3, 4):
+        spacing = ",".join(f"{factor * side:.3g}" for side in cache.spacing_mm(names[0]))
+        yield (f"--spacing_mm {spacing}, of `tfsono cache face` and the training",
+               (1, *largest_grid(shapes, 1 / factor, config.stride), 1))
 
 
 def initialise(network, config: FaceConfig, run_dir: Path) -> str:

@@ -349,7 +349,9 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
 
 def training_parser(choices: Choices, description: str) -> Parser:
     """Options of every training script: a cache, a run folder, a split, and every field of its system's config."""
-    parser = _FileParser(prog=f"tfsono train {choices.system}", description=description)
+    advice = (f"For your own data: `tfsono plan {choices.system} DATASET --out plan.json`, then --plan plan.json.\n"
+              "The default preset, paper, is for the reproduction.")
+    parser = _FileParser(prog=f"tfsono train {choices.system}", description=f"{description}\n{advice}")
     parser.needed = {"data": f"write it with `tfsono cache {choices.system}`", "split": "give a file",
                      "plan": f"write it with `tfsono plan {choices.system}`"}
     parser.add_argument("--data", required=True,

@@ -125,6 +125,7 @@ def opened(one: ModuleType, source: str, folder: Path) -> Iterator[Material]:
     if unfit := [case.name for case in dataset.cases if case.is_2d != (one.TAKES == "images")]:
         raise UserError(f"{source}: {name} takes {one.TAKES}; found others, such as {unfit[0]}")
     part = replace(dataset, cases=evenly(dataset.cases, READ), split=None)
+    say(f"reading {len(part.cases)} of {len(dataset.cases)} cases")
     path = folder / "read.h5"
     write_part(part, path, name)
     with Cache(path, name) as cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tfsono.configs.pose import MIDLINE
 from tfsono.planning.draft import NOT_MEASURED, Draft, Training, common_values, grid_of, spacing_of, warnings_of
 from tfsono.planning.facts import Facts, listed
 
@@ -34,6 +35,7 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
     warnings = list(warnings_of(facts, spacing_mm))
     if not facts.landmarks:
         warnings.append("pose learns from landmarks, and there are none")
-    warnings.append("for bodies in any direction see --variant finder and land_canonical (README), which no plan uses: "
-                    f"choosing between them is {NOT_MEASURED}")
+    if set(MIDLINE) <= set(facts.landmarks):
+        warnings.append("bodies in any direction need --variant finder and land_canonical (README), which no plan "
+                        f"chooses: which data needs them is {NOT_MEASURED}")
     return Draft((Training("pose", "land_r4", values, most=4000),), spacing_mm, tuple(warnings))

@@ -25,7 +25,7 @@ from tfsono.layers.recompute import segments
 from tfsono.progress import clock
 from tfsono.surroundings import GIBIBYTE, probe_gpu_memory, probe_memory
 
-WORKSPACE = 5.0
+WORKSPACE = 3.0
 """Tensors as large as the largest that a step holds besides those that are counted: gradients, and the copies of
 convolutions, in the layout that they calculate in. From measured steps (docs/results.md)."""
 

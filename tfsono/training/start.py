@@ -62,6 +62,8 @@ class Start:
     def announce(self, network: keras.Model, sizes: Iterable[tuple[str, Sequence[int]]]) -> None:
         """Prints what memory and time the training takes. Call it before `open_run`, so that no folder is left.
 
+        Nothing is printed of a training that is finished.
+
         Args:
           network: built, or its trainer.
           sizes: the settings and shape of the network's input: of this training, then of smaller ones, the nearest
@@ -70,6 +72,8 @@ class Start:
         Raises:
           UserError: the memory does not suffice, unless `force`.
         """
+        if (self.run_dir / "finished.json").is_file():
+            return
         sizes = iter(sizes)
         needs = needs_of(network, next(sizes)[1], self.config.steps)
         if not self.force:

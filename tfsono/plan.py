@@ -29,7 +29,7 @@ from tfsono.systems import system
 
 if TYPE_CHECKING:
     from tfsono.data.layout import Dataset
-    from tfsono.planning.draft import Draft, Training
+    from tfsono.planning.draft import Training
     from tfsono.planning.facts import Facts
     from tfsono.planning.page import Measured, Planned
 
@@ -161,10 +161,13 @@ def measured_plan(one: ModuleType, material: Material, wanted: Wanted, source: s
     from tfsono.planning.draft import steps_of, with_steps
     from tfsono.planning.page import Planned
 
-    part = 1.0  # of the voxels of a step
+    part, faster = 1.0, {}  # of the voxels of a step; run -> precision
     for left in reversed(range(TRIES)):
         draft = one.draft(material.facts, part)
-        found = tuple(measure(one.CHOICES.system, training, material, draft, wanted) for training in draft.trainings)
+        cache = material.measurable(draft.spacing_mm)
+        found = tuple(measure(training, cache, wanted, name=material.system, precision=faster.get(training.run))
+                      for training in draft.trainings)
+        faster = {training.run: each.precision for training, each in zip(draft.trainings, found, strict=True)}
         last = draft.trainings[-1]
         steps = steps_of(last, found[-1].step_s, wanted.minutes)
         share = min(steps / last.fewest, wanted.memory_gb / max(each.peak_gib for each in found))
@@ -187,13 +190,11 @@ def with_precision(training: Training, found: Measured) -> Training:
                                                                 "give the same Dice (hippocampus)")})
 
 
-def measure(name: str, training: Training, material: Material, draft: Draft, wanted: Wanted) -> Measured:
-    """The faster precision of a training, measured in fresh processes; bfloat16 only where the CPU has it."""
-    cache = material.measurable(draft.spacing_mm)
-    words = dry_run_words(name, training, cache, "float32")
-    found = [measured_by(words, wanted, "float32")]
-    if probe_cpu_flags() & BFLOAT16:
-        with contextlib.suppress(UserError):  # some sizes are refused in it
+def measure(training: Training, cache: Path, wanted: Wanted, name: str, precision: str | None) -> Measured:
+    """A training in a precision, or in the faster one: bfloat16 only where the CPU has it, and takes the sizes."""
+    found = [measured_by(dry_run_words(name, training, cache, precision or "float32"), wanted, precision or "float32")]
+    if not precision and probe_cpu_flags() & BFLOAT16:
+        with contextlib.suppress(UserError):
             words = dry_run_words(name, training, cache, "mixed_bfloat16")
             found.append(measured_by(words, wanted, "mixed_bfloat16", quiet=True))
     return min(found, key=lambda one: one.step_s)

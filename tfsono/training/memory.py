@@ -120,7 +120,7 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) 
 def shapes_of(network: keras.Model, shape: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], str]]:
     """The shape and type of every tensor, by its id, for an input of that shape; sides of anchors alone are unknown."""
     tensors = [tensor for layer in network.operations for tensor in keras.tree.flatten(layer.output)]
-    found = keras.Model(network.inputs, tensors).compute_output_shape(shape)
+    found = keras.Model(network.inputs, tensors, name="counted").compute_output_shape(shape)
     return {id(tensor): (tuple(side or 1 for side in one), keras.backend.standardize_dtype(tensor.dtype))
             for tensor, one in zip(tensors, found, strict=True)}
 
@@ -255,7 +255,7 @@ def free_memory_gib() -> float:
 
 def speed(network: keras.Model, shape: Sequence[int]) -> float:
     """Multiplications a second of the convolution that has most of them, with its gradient, on a part of its input."""
-    shapes = shapes_of(keras.Model(network.input, network.output), tuple(shape))
+    shapes = shapes_of(keras.Model(network.input, network.output, name=network.name), tuple(shape))
     layer = max(network.layers, key=lambda one: multiplications(one, shapes))
     kernel = tf.ones((*[1] * (4 - len(layer.kernel.shape)), *layer.kernel.shape), layer.compute_dtype)
     if "Transpose" in type(layer).__name__:

@@ -9,7 +9,7 @@ Each row is a fresh process: the base is what it holds before the network is bui
 peak what the operating system saw at most while it took three steps of batch 1, the first of which traces. Weights and
 Adam's two copies of them are in it. The paper's region of `femur` at ratio 0.65 is 152x88x128 on average, at 1
 232x128x192. The volume of `pose` is 96x96x112 at ratio 0.4 and 112x112x144 at 0.5: the last lines compare the first
-plain with the second recomputed. `--estimate` measures nothing: it counts tensors (`estimate`).
+plain with the second recomputed. `--estimate` measures nothing: it counts tensors (`tfsono.training.memory`).
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ def row_of(arguments: argparse.Namespace, size: str, way: str) -> dict:
     """The output of `measure`, or the estimate in its place."""
     import numpy as np
 
+    from tfsono.training.memory import estimate
+
     config = config_of(arguments, way)
     if arguments.estimate:
         network = network_of(config, arguments, way)
@@ -151,72 +153,6 @@ def kept_layers(network, system: str, way: str) -> list[str]:
     if way == "plain":
         return []
     return pose.kept((len(nodes) + 1) // 2) if system == "pose" and way == "recompute" else nodes
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """Bytes of a training step, counted.
-
-    Attributes:
-      retained: of the tensors that the backward pass needs, in the piece where they are most.
-      working: two of the largest tensor, for a gradient that comes in and one that goes out.
-      weights: the weights, their gradients, and Adam's two copies.
-    """
-
-    retained: int
-    working: int
-    weights: int
-
-    @property
-    def peak(self) -> int:
-        return self.retained + self.working + self.weights
-
-
-def estimate(network, kept: list[str], shape: tuple[int, ...]) -> Estimate:
-    """The least that a training step must hold, by the network's graph; the libraries' workspace comes on top.
-
-    Args:
-      network: a functional one; if recomputed, with the layers `kept`.
-      kept: names of the layers whose outputs are kept and between which the rest is recomputed; none: no recomputation.
-      shape: of the input.
-    """
-    import keras
-    import numpy as np
-
-    from tfsono.layers.recompute import segments
-
-    network = keras.Model(network.input, network.output, name=network.name)
-    tensors = [layer.output for layer in network.layers]
-    shapes = keras.Model(network.inputs, tensors).compute_output_shape(shape)
-    size = {id(tensor): int(np.prod(one)) * (2 if "16" in tensor.dtype else 4)
-            for tensor, one in zip(tensors, shapes, strict=True)}
-    retained, passed = 0, set()
-    for piece in segments(network, kept):
-        passed |= {id(tensor) for tensor in piece.needs}
-        inside = [layer for layer in piece.model.layers if not isinstance(layer, keras.layers.InputLayer)]
-        needed = passed | {id(tensor) for layer in inside for tensor in needed_tensors(layer)}
-        inner = sum(states(layer) * size[id(layer.output)] for layer in inside)
-        retained = max(retained, sum(size[key] for key in needed) + inner)
-    weights = sum(int(np.prod(variable.shape)) * 4 for variable in network.trainable_variables)
-    return Estimate(retained, 2 * max(size.values()), 4 * weights)
-
-
-def needed_tensors(layer) -> list:
-    """What the gradient of one of our layers needs: its input, its output, both or neither."""
-    kind = type(layer).__name__
-    before, after = [*([layer.input] if not isinstance(layer.input, list) else layer.input)], [layer.output]
-    if getattr(layer, "rectified", False):
-        return before + after
-    return {"ReLU": after, "MaxPooling3D": before + after, "Concatenate": []}.get(kind, before)
-
-
-def states(layer) -> float:
-    """What a recurrence holds inside, in times its output [B, X, Y, Z, K]: two gates, the candidate, the state,
-    the reset state, and their difference; if recomputed, the parents' states and all of one joint's."""
-    if type(layer).__name__ != "JointRecurrence":
-        return 0.0
-    joints = len(layer.parents)
-    return layer.hidden * ((len(set(layer.parents)) + 5) / joints if layer.again else 6.0)
 
 
 def measure(build, image, reference: dict) -> dict:

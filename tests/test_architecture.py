@@ -27,9 +27,9 @@ LAYERS = (
     ("training",),
     ("audit", "inference", "evaluation"),
     ("export", "bare_networks", "doctor"),
-    ("predict",),
+    ("predict", "planning"),
     ("systems",),
-    ("demo",),
+    ("demo", "plan"),
     ("__main__", "train", "evaluate"),
     ("benchmarks", "workflow"),
 )

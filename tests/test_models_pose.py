@@ -1,9 +1,6 @@
 """Networks of `pose`: the numbers of the specification, receptive fields, recomputing, the tree, and the estimate."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,6 +14,7 @@ from tfsono.layers.nodes import two_convolutions
 from tfsono.losses.joint import heatmap_error
 from tfsono.models.pose import build, discriminator, kept, parents
 from tfsono.training.checkpoint import load_state, save_state, save_weights
+from tfsono.training.memory import estimate
 from wiring import eagerly
 
 R4, R5 = (96, 96, 112), (112, 112, 144)  # the mean volume at ratios 0.4 and 0.5, padded
@@ -248,20 +246,10 @@ def test_the_layers_have_low_precision_and_the_output_float32():
 # --- the estimate of a step's memory
 
 
-@pytest.fixture(scope="module")
-def memory():
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "memory.py"
-    spec = importlib.util.spec_from_file_location("benchmark_memory", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_an_estimate_counted_by_hand(memory):
+def test_an_estimate_counted_by_hand():
     """A volume of 4x4x8 voxels, widths 1, 2, 3, one landmark."""
     network = build(narrow("land_r4", ("a",), widths=(1, 2, 3)))
-    counted = memory.estimate(network, [], (1, 4, 4, 8, 1))
+    counted = estimate(network, [], (1, 4, 4, 8, 1))
     fine, middle, coarse = 128, 16, 2
     encoder = fine * (1 + 4 * 1) + middle * (1 + 4 * 2) + coarse * (2 + 4 * 3)  # input or pooled; two of conv and ReLU
     decoder = (middle * 2 + fine * 1) * 2 + middle * (4 + 4 * 2) + fine * (2 + 4 * 1)  # up; concatenated; two of each
@@ -270,15 +258,15 @@ def test_an_estimate_counted_by_hand(memory):
     # Recomputed, the backward pass holds most at the last convolution, d1b: what is kept before it, convolution, ReLU.
     again = build(narrow("land_gcp", ("a",), widths=(1, 2, 3)))
     held = fine * (1 + 1) + middle * 2 + coarse * 3 + middle * 2 + fine * (1 + 1) + fine * 2
-    assert memory.estimate(again, kept(3), (1, 4, 4, 8, 1)).retained == 4 * held
+    assert estimate(again, kept(3), (1, 4, 4, 8, 1)).retained == 4 * held
 
 
-def test_the_papers_claim_on_a_card_of_12_gb(memory, of_the_paper):
+def test_the_papers_claim_on_a_card_of_12_gb(of_the_paper):
     """Plain 6.3 GiB at ratio 0.4 and 10.1 at 0.5 (specification); with whole nodes recomputed more than the former."""
     plain = of_the_paper["land_r4"]
-    lower, higher = (memory.estimate(plain, [], (1, *size, 1)).peak / GIB for size in (R4, R5))
+    lower, higher = (estimate(plain, [], (1, *size, 1)).peak / GIB for size in (R4, R5))
     assert lower == pytest.approx(6.3, abs=0.15) and higher == pytest.approx(10.1, abs=0.25)
     nodes = [name for name in kept(5) if name.endswith("b_norm")]
-    blocks = memory.estimate(plain, nodes, (1, *R5, 1)).peak / GIB
-    ours = memory.estimate(of_the_paper["land_gcp"], kept(5), (1, *R5, 1)).peak / GIB
+    blocks = estimate(plain, nodes, (1, *R5, 1)).peak / GIB
+    ours = estimate(of_the_paper["land_gcp"], kept(5), (1, *R5, 1)).peak / GIB
     assert ours < 0.8 * lower and lower < blocks < 7.9

@@ -34,7 +34,7 @@ from wiring import eagerly
 
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = ("load_runs", "module_of", "check_together", "bare_networks", "manifest_of", "outputs", "predictor",
-             "write_phantoms")
+             "draft", "write_phantoms")
 VALUES = {"CHOICES": Choices, "TAKES": str, "AROUND": str, "OPTIONS": tuple, "TOGETHER": str, "DEMO": DemoWords,
           "PAPER": Paper}
 BONE = {"label_names": ("femur",), "landmark_names": ("proximal", "distal"), "widths": (4, 4, 6, 6),
@@ -80,7 +80,7 @@ def test_there_is_no_other_system():
 def test_a_system_loads_without_tensorflow_and_keras():
     code = ("import sys; from tfsono.systems import NAMES, system\n"
             "for name in NAMES: system(name)\n"
-            "import tfsono.__main__, tfsono.demo\n"
+            "import tfsono.__main__, tfsono.demo, tfsono.plan\n"
             "sys.exit(str([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules] or 0)[:99]"
             " if any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')) else 0)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)

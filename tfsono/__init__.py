@@ -26,7 +26,8 @@ The packages and modules from the lowest layer up; imports go down only, or stay
     inference -> export         one tf.Module per system, and the SavedModel that it becomes
     bare_networks               the networks of a module alone: as ONNX, and in another precision
     predict -> systems          files -> predictions and measurements; the table of systems
-    doctor, demo                what would go wrong on this machine; all steps on phantoms
+    planning -> plan            from what a dataset is to the settings of its trainings, measured on this machine
+    doctor, demo                what would go wrong on this machine; all steps on phantoms, or on a dataset
     __main__, train, evaluate   the commands
 
 `tfsono.predict(model, file)` predicts from Python; docs/python.md shows it and the parts that are of use on their own.

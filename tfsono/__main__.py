@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tfsono import __version__
-from tfsono.config import Parser, add_config_arguments, add_json, add_speed, choose, settings_from
+from tfsono.config import Parser, add_config_arguments, add_json, add_speed, choose, positive, settings_from
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError, end_at_once, run_command
 from tfsono.locks import locked
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int | None:
     parser.add_argument("--version", action=_Version, nargs=0, help="of tfsono, TensorFlow and Keras")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_phantom, _add_audit, _add_cache, _add_scripts, _add_export, _add_predict, _add_merge,
-                _add_doctor, _add_demo):
+                _add_doctor, _add_plan, _add_fit, _add_demo):
         add(commands)
     arguments = parser.parse_args(by_current_names(argv))
     return arguments.run(arguments)
@@ -320,6 +320,48 @@ def _doctor(arguments) -> int:
     from tfsono.doctor import run_doctor
 
     return run_doctor(arguments.json, arguments.expect)
+
+
+def _add_plan(commands) -> None:
+    parser = commands.add_parser("plan", help="settings for your data and machine, with reasons and the commands")
+    parser.add_argument("system", choices=sorted(NAMES))
+    parser.add_argument("source", metavar="CACHE_OR_DATASET", help="of a cache the spacing is fixed")
+    parser.add_argument("--out", default=None, metavar="FILE.json", help="for `tfsono train SYSTEM --plan FILE.json`")
+    parser.add_argument("--devices", default="auto", choices=("auto", "cpu", "gpu"),
+                        help="that train; they are measured here")
+    _add_means(parser)
+    parser.set_defaults(run=_plan)
+
+
+def _add_means(parser) -> None:
+    """What a training may take."""
+    parser.add_argument("--minutes", type=positive, default=30.0, help="of all trainings; default: 30")
+    parser.add_argument("--memory_gb", type=positive, default=12.0, help="of a training; default: 12")
+
+
+def _plan(arguments) -> None:
+    quiet_stderr()
+    from tfsono.plan import Wanted, plan
+
+    plan(arguments.system, arguments.source, Wanted(arguments.minutes, arguments.memory_gb, arguments.devices),
+         arguments.out)
+
+
+def _add_fit(commands) -> None:
+    parser = commands.add_parser("fit", help="audit, plan, cache, train, evaluate and export a dataset in one go")
+    parser.add_argument("system", choices=sorted(NAMES))
+    parser.add_argument("dataset")
+    parser.add_argument("--out", required=True, help="folder of all that is written; the same command resumes")
+    parser.add_argument("--exclude_bad", action="store_true", help="exclude cases with errors instead of refusing")
+    _add_means(parser)
+    parser.set_defaults(run=_fit)
+
+
+def _fit(arguments) -> None:
+    from tfsono.demo import fit
+
+    fit(arguments.system, arguments.dataset, Path(arguments.out), arguments.minutes, arguments.memory_gb,
+        exclude_bad=arguments.exclude_bad)
 
 
 def _add_demo(commands) -> None:

@@ -159,8 +159,9 @@ class Settings:
         return [f"{name} {_text(value)}" for name, value in self.at_test.items()]
 
 
-def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, str] | None = None) -> Settings:
-    """The paper's values, then the preset, then the variant, then the command line; each wins over the one before.
+def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, str] | None = None,
+           planned: Mapping[str, PlannedValue] | None = None) -> Settings:
+    """The paper's values, then the preset, the variant, the plan, the command line; each wins over the one before.
 
     Raises:
       UserError: a preset, a variant or a field that does not exist, or a text that is not of the field's type.
@@ -176,6 +177,9 @@ def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, 
         for key, field in table[name].items():
             values[key] = field.default
             origins[key] = (field.metadata["origin"], field.metadata["note"])
+    for key, given in (planned or {}).items():
+        values[key] = tuple(given["value"]) if isinstance(given["value"], list) else given["value"]
+        origins[key] = ("plan", given["reason"])
     for key, text in (overrides or {}).items():
         values[key] = parse_value(choices.config, key, text)
         origins[key] = ("command line", "")
@@ -257,9 +261,9 @@ class _FileParser(Parser):
 
 def add_config_arguments(parser: argparse.ArgumentParser, choices: Choices) -> None:
     """Adds `--preset`, `--variant` and one `--FIELD VALUE` per field; `--help` prints the table of every preset."""
-    parser.add_argument("--preset", default="paper", choices=sorted(choices.presets), help="sizes")
-    parser.add_argument("--variant", default=next(iter(choices.variants)), choices=list(choices.variants),
-                        help="method: the paper's rows and our options")
+    parser.add_argument("--preset", default=None, choices=sorted(choices.presets), help="sizes; default: paper")
+    parser.add_argument("--variant", default=None, choices=list(choices.variants),
+                        help=f"method: the paper's rows and our options; default: {next(iter(choices.variants))}")
     for name in (*(field.name for field in dataclasses.fields(choices.config)), *choices.renamed, *choices.removed):
         parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS, metavar="VALUE")
     parser.allow_abbrev = False  # an abbreviation might name another field in a later release
@@ -273,7 +277,60 @@ def settings_from(arguments: argparse.Namespace, choices: Choices) -> Settings:
     names = [field.name for field in dataclasses.fields(choices.config)]
     given = {name: getattr(arguments, name) for name in (*names, *choices.renamed, *choices.removed)}
     overrides = _by_new_names({name: text for name, text in given.items() if text is not None}, choices)
-    return choose(choices, arguments.preset, arguments.variant, overrides)
+    preset, variant, planned = "paper", next(iter(choices.variants)), {}
+    if getattr(arguments, "plan", None):
+        training = read_plan(arguments.plan, choices, arguments.variant)
+        preset, variant, planned = training["preset"], training["variant"], training["values"]
+    return choose(choices, arguments.preset or preset, arguments.variant or variant, overrides, planned)
+
+
+class PlannedValue(typing.TypedDict):
+    """A field of a plan."""
+
+    value: object
+    reason: str
+
+
+class PlannedTraining(typing.TypedDict):
+    """One training of a plan: `run` is the name of its run folder."""
+
+    run: str
+    preset: str
+    variant: str
+    values: dict[str, PlannedValue]
+
+
+class Plan(typing.TypedDict):
+    """What `train` reads of a plan.json; `tfsono.planning` writes it."""
+
+    system: str
+    trainings: list[PlannedTraining]
+
+
+def read_plan(path: str | os.PathLike, choices: Choices, variant: str | None = None) -> PlannedTraining:
+    """The training of a plan whose variant it is; without one the last, which the others only prepare.
+
+    Raises:
+      UserError: no plan, one of another system, without this variant, or with a value that its field does not take.
+    """
+    content = read_json(path, f"write it with `tfsono plan {choices.system} DATASET --out FILE.json`")
+    check_structure(content, Plan, path)
+    if content["system"] != choices.system or not content["trainings"]:
+        raise UserError(f"{path}: must be a plan of {choices.system}; found one of {shown(content['system'])} with "
+                        f"{len(content['trainings'])} trainings; write it with `tfsono plan {choices.system}`")
+    named = [training["variant"] for training in content["trainings"]]
+    if variant is not None and variant not in named:
+        raise UserError(f"--variant {variant}: the plan {path} has {shown(named)}; leave --plan out, or take one of "
+                        "these")
+    training = content["trainings"][named.index(variant) if variant is not None else -1]
+    hints, place = typing.get_type_hints(choices.config), f"trainings: {training['run'][:40]!a}"
+    for name, given in training["values"].items():
+        if name not in hints:
+            raise UserError(f"{path}: {place}: no such field: {printable(name)[:40]}; plan again")
+        check_structure(given["value"], hints[name], path, f"{place}.{name}")
+        if not given["reason"].isprintable():
+            raise UserError(f"{path}: {place}.{name}: the reason must be one line of text; plan again")
+    return training
 
 
 def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, str]:
@@ -301,8 +358,11 @@ def training_parser(choices: Choices, description: str, mirrored: bool = False) 
 
     `mirrored` adds `--strategy`, which is no field, as it changes no result.
     """
-    parser = _FileParser(prog=f"tfsono train {choices.system}", description=description)
-    parser.needed = {"data": f"write it with `tfsono cache {choices.system}`", "split": "give a file"}
+    advice = (f"For your own data: `tfsono plan {choices.system} DATASET --out plan.json`, then --plan plan.json.\n"
+              "The default preset, paper, is for the reproduction.")
+    parser = _FileParser(prog=f"tfsono train {choices.system}", description=f"{description}\n{advice}")
+    parser.needed = {"data": f"write it with `tfsono cache {choices.system}`", "split": "give a file",
+                     "plan": f"write it with `tfsono plan {choices.system}`"}
     parser.add_argument("--data", required=True,
                         help=f"cache written by `tfsono cache {choices.system} DATASET FILE.h5`")
     parser.add_argument("--run_dir", required=True, help="folder of the run; created, or resumed if it exists")
@@ -310,6 +370,11 @@ def training_parser(choices: Choices, description: str, mirrored: bool = False) 
                         help="JSON file with train, validation, test; default: the dataset's split, or a random one")
     if mirrored:
         parser.add_argument("--strategy", default="", choices=("", "mirrored"), help=MIRRORED)
+    parser.add_argument("--plan", default=None, metavar="FILE.json",
+                        help=f"settings of `tfsono plan {choices.system}`; they stand between preset and options")
+    parser.add_argument("--force", action="store_true", help="train even where the memory does not suffice")
+    parser.add_argument("--dry_run", action="store_true",
+                        help="measure a few steps and their memory, write no run folder; the last line is JSON")
     add_config_arguments(parser, choices)
     return parser
 

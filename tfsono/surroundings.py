@@ -81,6 +81,18 @@ def probe_memory(meminfo: str = "/proc/meminfo", limit: str = "/sys/fs/cgroup/me
     return memory_gb
 
 
+def probe_gpu_memory() -> float:
+    """GiB of the GPU with the least memory, as nvidia-smi has it; infinite where it does not say."""
+    import subprocess
+
+    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True)
+        return min(int(line) for line in done.stdout.split()) / 1024
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return float("inf")
+
+
 def ignored_keras_settings() -> list[str]:
     """The user's settings of Keras, of the environment and of keras.json, that differ from Keras's defaults."""
     found = [f"{name}={os.environ[name]}" for name in KERAS_VARIABLES if os.environ.get(name)]

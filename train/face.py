@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         prior = graph_prior(start.cache, config, split["train"])
         data, excluded = batches(start.cache, config, split["train"], prior)
         network = build(config)
+        start.announce(network, sizes(start.cache, config, split["train"]))
         run = start.open_run(split, initialise(network, start, split), excluded)
         keep(prior, run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
@@ -81,6 +82,17 @@ def batches(cache, config: FaceConfig, names: list[str], prior) -> tuple:
                         most_positives=config.max_positives, negatives_per_positive=config.negatives_per_positive)
     return lambda steps: box_dataset(path=cache.path, system="face", sources=sources, sampling=sampling, boxes=boxes,
                                      steps=steps), excluded
+
+
+def sizes(cache, config: FaceConfig, names: list[str]):
+    """The input of a step, the largest volume, then those of coarser caches."""
+    from tfsono.geometry.regions import largest_grid
+
+    shapes = [cache.shape(name) for name in names]
+    for factor in (1, 1.25, 1.5, 2, 2.5, 3, 4):
+        spacing = ",".join(f"{factor * side:.3g}" for side in cache.spacing_mm(names[0]))
+        yield (f"--spacing_mm {spacing}, of `tfsono cache face` and the training",
+               (1, *largest_grid(shapes, config.ratio / factor, config.stride), 1))
 
 
 def as_read(name: str, points_vox, spacing_mm, config: FaceConfig):

@@ -34,9 +34,11 @@ def main(argv: list[str] | None = None) -> None:
         config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
         network = build(config)
-        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
+        report, trained = initialise(network, config, start.run_dir), compiled(network, config)
+        start.announce(trained, sizes(start.cache, config, split["train"]))
+        run = start.open_run(split, report, excluded)
         keep(run)
-        fit(run, compiled(network, config), data, *validation(network, run, start.cache, data))
+        fit(run, trained, data, *validation(network, run, start.cache, data))
         finish(run, start.cache)
 
 
@@ -99,6 +101,37 @@ def batches(cache, config: FemurConfig, names: list[str]) -> tuple:
     sources, excluded = region_sources(cache, names, sampling)
     check_regions(sources, config)
     return lambda steps: region_dataset(cache.path, "femur", sources, sampling, steps), excluded
+
+
+def sizes(cache, config: FemurConfig, names: list[str]):
+    """The input of a step, slices or the largest region, then smaller ones with their options."""
+    from tfsono.geometry.regions import largest_grid
+
+    if config.network == "unet_roi":
+        slices, batch = largest_grid([cache.shape(name)[:2] for name in names], 1.0, config.stride), config.slice_batch
+        while batch:
+            yield f"--slice_batch {batch}", (batch, *slices, config.roi_slices)
+            batch //= 2
+        return
+    ratio, shapes = config.roi_ratio, [region_shape(cache, name, config) for name in names]
+    while ratio > 0.05:
+        yield f"--roi_ratio {ratio:g}", (1, *largest_grid(shapes, ratio, config.stride), 1)
+        ratio = round(0.9 * ratio, 3)
+
+
+def region_shape(cache, name: str, config: FemurConfig) -> tuple[int, ...]:
+    """Sides of the largest region of a case, about: of the voxels of its labels that the cache has sampled."""
+    import numpy as np
+
+    from tfsono.geometry.regions import box_of, enlarged
+
+    shape, points = cache.shape(name), cache.points_vox(name)
+    voxels = [found for found in cache.foreground(name).values() if len(found)]
+    box = box_of(None, np.concatenate(voxels) if voxels else points)
+    if box is None:
+        return config.stride, config.stride, config.stride
+    moved = int(config.region_jitter * max(box.sides))
+    return enlarged(box, config.roi_margin + moved // 2, shape).sides
 
 
 def check_regions(sources: list, config: FemurConfig) -> None:

@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         config, (split, labels) = start.config, split_and_labels(start)
         train, held_out = load_parts(start.cache, labels, split, config)
         network = replicated(build(config))
+        start.announce(network, sizes(config))
         data = described(start.cache, labels, split, config), circumferences_mm(labels.heads)
         run = start.open_run(split, initialise(network, start, split), (), *data)
         print("\n".join(run.data["labels_used"]))
@@ -176,6 +177,19 @@ def circumferences_mm(heads: dict) -> dict:
         by_points = ellipse and head.pixel_size_mm and ellipse.circumference_px() * head.pixel_size_mm
         found[name] = head.size or by_points
     return found
+
+
+def sizes(config: HeadConfig):
+    """The input of a step, then smaller ones with their options."""
+    batch, frame = config.batch, config.input_size
+    option = "--landmark_batch" if config.part == "landmarks" else "--segmentation_batch"
+    yield "", (batch, *frame, 1)
+    while batch > 1:
+        batch //= 2
+        yield f"{option} {batch}", (batch, *frame, 1)
+    while min(frame) > 64:
+        frame = tuple(side - 32 for side in frame)
+        yield f"{option} 1 --input_size {frame[0]},{frame[1]}", (1, *frame, 1)
 
 
 def initialise(network, start, split: dict) -> str:

@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
         network = replicated(build(config))
+        start.announce(network, sizes(config))
         run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
         compare_tilings(run, start.cache, split["validation"])
@@ -69,6 +70,18 @@ def batches(cache, config: HipConfig, names: list[str]) -> tuple:
         return dataset.map(lambda image, label: (image, {head: label for head in config.heads}))
 
     return made, ()
+
+
+def sizes(config: HipConfig):
+    """The input of a step, then smaller ones with their options."""
+    batch, patch = config.batch, config.patch
+    yield "", (batch, *patch, 1)
+    while batch > 1:
+        batch //= 2
+        yield f"--batch {batch}", (batch, *patch, 1)
+    while max(patch) > config.stride:
+        patch = tuple(max(side - config.stride, config.stride) for side in patch)
+        yield f"--batch 1 --patch {','.join(map(str, patch))}", (1, *patch, 1)
 
 
 def initialise(network, config: HipConfig, run_dir: Path) -> str:

@@ -41,9 +41,11 @@ def main(argv: list[str] | None = None) -> None:
         atlases = atlas_set(start.cache, split["train"])
         data, excluded = batches(start.cache, config, split["train"], atlases)
         network = replicated(build(config))
-        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
+        report, trained = initialise(network, config, start.run_dir), compiled(network, config)
+        start.announce(trained, sizes(start.cache, config, split["train"], atlases))
+        run = start.open_run(split, report, excluded)
         keep(atlases, run)
-        fit(run, compiled(network, config), data, *validation(network, run, start.cache))
+        fit(run, trained, data, *validation(network, run, start.cache))
         finish(run, start.cache)
 
 
@@ -81,6 +83,23 @@ def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
                              midline_noise_mm=config.midline_noise_mm, batch=config.batch)
     sources, excluded = whole_sources(cache, names, sampling)
     return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded
+
+
+def sizes(cache, config: PoseConfig, names: list[str], atlases):
+    """The input of a step, the largest volume or the frame, then those at lower ratios."""
+    import numpy as np
+
+    from tfsono.geometry.regions import largest_grid
+    from tfsono.systems.pose import frame_of
+
+    ratio, shapes = config.ratio, [cache.shape(name) for name in names]
+    frame = frame_of(atlases, config) if config.frame == "body" else None
+    while ratio > 0.05:
+        sides = largest_grid(shapes, ratio, config.stride)
+        if frame:
+            sides = frame.size(max(np.mean(cache.spacing_mm(name)) for name in names) / ratio, config.stride)[1]
+        yield f"--ratio {ratio:g}", (1, *sides, 1)
+        ratio = round(0.9 * ratio, 3)
 
 
 def atlas_set(cache, names: list[str]):

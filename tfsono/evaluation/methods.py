@@ -24,7 +24,7 @@ def method_names(settings: Sequence[Settings], transfers: Sequence[str],
     parts = []
     for one, transfer in zip(settings, transfers, strict=True):
         changed = {f"{field.name} {getattr(one.config, field.name)}" for field in dataclasses.fields(one.config)
-                   if one.origins[field.name][0] == "command line" and field.name not in unnamed}
+                   if one.origins[field.name][0] in ("command line", "plan") and field.name not in unnamed}
         parts.append((one.preset, one.variant, transfer, frozenset(changed)))
     common = frozenset.intersection(*(part[3] for part in parts))
     columns = list(zip(*parts, strict=True))

@@ -129,6 +129,12 @@ def network_grid(box: Box, ratio: float, stride: int) -> NetworkGrid:
     return NetworkGrid(box, size, padded_sides(size, stride))
 
 
+def largest_grid(shapes, ratio: float, stride: int) -> tuple[int, ...]:
+    """The padded sides of the network's grid on the volume or region of these shapes that takes most voxels."""
+    grids = (network_grid(Box((0,) * len(shape), shape), ratio, stride).padded for shape in shapes)
+    return max(grids, key=lambda sides: int(np.prod(sides, dtype=np.int64)))
+
+
 def padded_sides(sides, stride: int) -> tuple[int, ...]:
     """The smallest multiples of `stride` that hold the sides."""
     return tuple(-(-int(side) // stride) * stride for side in sides)

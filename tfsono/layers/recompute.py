@@ -53,6 +53,7 @@ class Recomputed(keras.Model):
         super().__init__(inputs, outputs, name=name)
         # Hidden from Keras's tracking: the segments have the same layers, which must not be counted or saved twice.
         object.__setattr__(self, "_segments", tuple(segments(self, kept)))
+        object.__setattr__(self, "kept", kept)
 
     def call(self, inputs, training=None, mask=None):
         if not training:

@@ -23,6 +23,7 @@ the functions. The module of a system has
     manifest_of     the manifest of the runs' SavedModel
     bare_networks   the networks of a module, for ONNX; AROUND: what stands around them
     predictor(...)  models, opened when they are iterated -> the predictor of a file, the same for runs and exports
+    draft           the settings that a plan proposes for such data
     write_phantoms  writes a dataset of phantoms
 """
 

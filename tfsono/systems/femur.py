@@ -36,6 +36,8 @@ from tfsono.systems.runs import (
 )
 
 if TYPE_CHECKING:
+    from tfsono.planning.draft import Draft
+    from tfsono.planning.facts import Facts
     import keras
 
     from tfsono.inference.femur import FemurModule, RegionFinder, SliceModule
@@ -201,6 +203,13 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> FemurPredi
 
     (model,) = models
     return predictor_of(model, key, options)
+
+
+def draft(facts: Facts, share: float = 1.0) -> Draft:
+    """The settings of trainings on such data, by the rules of docs/planning.md; `share` of the voxels of a step."""
+    from tfsono.planning import femur
+
+    return femur.draft(facts, share)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: FemurConfig) -> Path:

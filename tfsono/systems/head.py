@@ -16,6 +16,8 @@ from tfsono.systems.manifest import array, described
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
 if TYPE_CHECKING:
+    from tfsono.planning.draft import Draft
+    from tfsono.planning.facts import Facts
     import keras
 
     from tfsono.inference.head import HeadLandmarkModule, HeadMeanModule, HeadSegmentationModule
@@ -150,6 +152,13 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> HeadPredic
     from tfsono.predict.head import predictor_of
 
     return predictor_of(models, key, options)
+
+
+def draft(facts: Facts, share: float = 1.0) -> Draft:
+    """The settings of trainings on such data, by the rules of docs/planning.md; `share` of the voxels of a step."""
+    from tfsono.planning import head
+
+    return head.draft(facts, share)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HeadConfig) -> Path:

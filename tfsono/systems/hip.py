@@ -18,6 +18,8 @@ from tfsono.systems.manifest import described, labels_of, mask_output, mask_post
 from tfsono.systems.runs import check_agree, networks_of, read_runs, with_precision
 
 if TYPE_CHECKING:
+    from tfsono.planning.draft import Draft
+    from tfsono.planning.facts import Facts
     import keras
 
     from tfsono.inference.hip import HipModule
@@ -134,6 +136,13 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> HipPredict
 
     (model,) = models
     return predictor_of(model, key, options)
+
+
+def draft(facts: Facts, share: float = 1.0) -> Draft:
+    """The settings of trainings on such data, by the rules of docs/planning.md; `share` of the voxels of a step."""
+    from tfsono.planning import hip
+
+    return hip.draft(facts, share)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HipConfig) -> Path:

@@ -21,6 +21,8 @@ from tfsono.systems.manifest import confidence_entry, described, landmark_output
 from tfsono.systems.runs import FINDER, check_agree, check_one_frame, copy_of, networks_of, read_runs
 
 if TYPE_CHECKING:
+    from tfsono.planning.draft import Draft
+    from tfsono.planning.facts import Facts
     import keras
 
     from tfsono.geometry.body_frame import BodyFrame
@@ -222,6 +224,13 @@ def predictor(models: Iterable[Model], key: str, options: Options) -> PosePredic
 
     (model,) = models
     return predictor_of(model, key, options)
+
+
+def draft(facts: Facts, share: float = 1.0) -> Draft:
+    """The settings of trainings on such data, by the rules of docs/planning.md; `share` of the voxels of a step."""
+    from tfsono.planning import pose
+
+    return pose.draft(facts, share)
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: PoseConfig) -> Path:

@@ -11,6 +11,7 @@
     detection     training a network of anchors
     averages      moving averages estimated with the final weights
     optimizers    optimizers and learning rates
+    memory        the memory and time of a training, counted from its tensors before its first step
     confidence    the probability that a landmark is right, fitted to the validation cases
     intervals     intervals of the lengths of heads, from the errors of an evaluation
     tilings       whether a faster tiling gives what the paper's gives

@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -26,12 +27,15 @@ from tfsono.errors import Stop, Terminated, UserError, is_terminal, signals_note
 from tfsono.files import write_text
 from tfsono.progress import clock, say, show
 from tfsono.training.checkpoint import Unfinished, load_state, read_unfinished, save_state, save_weights
+from tfsono.training.memory import Needs, peak_gib
 from tfsono.training.record import recorded
 from tfsono.training.run import Run, read_history
 
 
 Validate = Callable[[], tuple[float, np.ndarray]]
 """The validation score, and uint8 [rows, columns, 3] for TensorBoard, of `tfsono.report.comparison`."""
+
+MEASURED_STEPS = 2
 
 PRINTED_S, SHOWN_S = 20.0, 0.2
 """Seconds between two lines of steps: in a log, and on a terminal, which rewrites one line."""
@@ -89,6 +93,8 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
       validate: gives the network's validation score and an image of one case; None without validation cases.
       settle: called before each record, to change what training does not depend on, such as moving averages.
     """
+    if run.dry:
+        measure(network, batches, run.dry)
     if run.finished:
         print(f"{run.folder}: already finished; nothing to do")
         return
@@ -115,6 +121,22 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
     with recorded(run.folder, "finished.json") as (path,):
         write_text(path, json.dumps({"steps": int(recorder.rows[-1]["step"]),
                                      "seconds": recorder.rows[-1]["seconds"]}, indent=2) + "\n")
+
+
+class Measured(Exception):
+    """A few steps are measured, and the training ends here."""
+
+
+def measure(network: keras.Model, batches: Callable[[range], tf.data.Dataset], needs: Needs) -> NoReturn:
+    """Takes a few steps, and prints their time and memory; the last line is JSON. Raises `Measured`."""
+    ends = []
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.monotonic()))
+    network.fit(batches(range(1 + MEASURED_STEPS)), shuffle=False, verbose=0, callbacks=[note])
+    step_s = (ends[-1] - ends[0]) / MEASURED_STEPS  # the first one traces
+    say(f"measured: {step_s:.3g} s a step, {peak_gib():.2f} GiB at most")
+    print(json.dumps({"step_s": step_s, "peak_gib": peak_gib(), "estimated_step_s": needs.step_s,
+                      "estimated_gib": needs.total_gib, "held_gib": needs.held_gib}), flush=True)
+    raise Measured
 
 
 def spans_of(start: int, schedule: Schedule) -> list[range]:

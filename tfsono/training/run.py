@@ -28,6 +28,7 @@ from tfsono.locks import LOCK
 from tfsono.manifest import EndOrder, check_label_values, check_ranges
 from tfsono.structure import check_structure, shown
 from tfsono.training.fingerprint import TRAINED_ON
+from tfsono.training.memory import Needs
 from tfsono.training.record import MARK, RECORD, VERSIONS, check_files, record_files, recorded
 
 ADDED = {"diameter_share", "appearance"}  # to the record of images; see `tfsono.training.fingerprint`
@@ -46,12 +47,14 @@ class Run:
       split: names of cases under `train`, `validation`, `test`.
       data: of the training: `dataset`, `cases`, `labels` (name -> value in the user's files), and `trained_on`
         (`tfsono.training.fingerprint`), which runs of the release before lack.
+      dry: what a training needs by the estimate, where a few steps are measured to compare, and no more.
     """
 
     folder: Path
     settings: Settings
     split: dict[str, list[str]]
     data: dict
+    dry: Needs | None = None
 
     @property
     def config(self):

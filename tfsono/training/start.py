@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -19,8 +20,9 @@ from tfsono.files import read_text, write_text
 from tfsono.locks import locked
 from tfsono.training.distribute import strategy_scope
 from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
-from tfsono.training.fit import Schedule, Score, set_seed
+from tfsono.training.fit import Measured, Schedule, Score, set_seed
 from tfsono.training.log import logged
+from tfsono.training.memory import Needs, check_fits, needs_of
 from tfsono.training.record import recorded
 from tfsono.training.run import Run, load_weights, open_run, read_run
 
@@ -39,6 +41,9 @@ class Start:
       split_file: of `--split`, or None.
       kinds: of predictions: `labels`, `landmarks`, both, or neither for 2D images.
       until_the_end: takes what ends with the training: the lock of the run folder.
+      force: of `--force`.
+      dry_run: of `--dry_run`: `run_dir` is a temporary folder.
+      needs: what was announced.
     """
 
     cache: Cache
@@ -47,10 +52,35 @@ class Start:
     split_file: str | None
     kinds: tuple[str, ...]
     until_the_end: contextlib.ExitStack
+    force: bool = False
+    dry_run: bool = False
+    needs: list[Needs] = field(default_factory=list)
 
     @property
     def config(self):
         return self.settings.config
+
+    def announce(self, network: keras.Model, sizes: Iterable[tuple[str, Sequence[int]]]) -> None:
+        """Prints what memory and time the training takes. Call it before `open_run`, so that no folder is left.
+
+        Nothing is printed of a training that is finished.
+
+        Args:
+          network: built, or its trainer.
+          sizes: the settings and shape of the network's input: of this training, then of smaller ones, the nearest
+            first, as their options are written.
+
+        Raises:
+          UserError: the memory does not suffice, unless `force`.
+        """
+        if (self.run_dir / "finished.json").is_file():
+            return
+        sizes = iter(sizes)
+        needs = needs_of(network, next(sizes)[1], self.config.steps)
+        if not self.force:
+            check_fits(needs, network, sizes)
+        print(needs.line())
+        self.needs.append(needs)
 
     def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None,
                  circumferences_mm: Mapping[str, float | None] | None = None) -> Run:
@@ -75,6 +105,8 @@ class Start:
                             fingerprint_of_images(cache, trained, circumferences_mm or {}))
         self.until_the_end.enter_context(locked(self.run_dir))
         run = open_run(self.run_dir, self.settings, split, held | dict(data or {}))
+        if self.dry_run:
+            run = replace(run, dry=self.needs[-1])
         self.until_the_end.enter_context(logged(run.folder))
         print(run.summary())
         if excluded:
@@ -104,10 +136,14 @@ def started(arguments: argparse.Namespace, choices: Choices, kinds: Sequence[str
             check_grid(cache, choices.system, settings.config)
         check_precision(settings.config.precision)
         set_seed(settings.config.seed, settings.config.deterministic)
+        run_dir = Path(arguments.run_dir)
+        if arguments.dry_run:
+            run_dir = Path(until_the_end.enter_context(tempfile.TemporaryDirectory()), "run")
         if getattr(arguments, "strategy", ""):
             until_the_end.enter_context(strategy_scope(settings.config.batch, settings.config.precision))
-        yield Start(cache, settings, Path(arguments.run_dir), arguments.split, kinds=tuple(kinds),
-                    until_the_end=until_the_end)
+        with contextlib.suppress(Measured):
+            yield Start(cache, settings, run_dir, arguments.split, kinds=tuple(kinds), until_the_end=until_the_end,
+                        force=arguments.force, dry_run=arguments.dry_run)
 
 
 def split_by_subject(start: Start) -> dict[str, list[str]]:

@@ -1,0 +1,68 @@
+"""What a training says that it will take, and what is refused: in every system, on networks of a few channels."""
+
+import dataclasses
+import json
+import math
+import re
+
+import pytest
+
+from small_caches import TINY, write_small_cache
+from tfsono.config import choose
+from tfsono.configs.hip import HIP
+from tfsono.errors import UserError
+from tfsono.models.hip import build
+from tfsono.training import memory
+from tfsono.training.memory import Needs, check_fits, counted, step_gib
+from wiring import eagerly, script
+
+SHAPE = (2, 16, 16, 16, 1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = choose(HIP, "quick", "tuned").config
+    return build(dataclasses.replace(config, label_names=("a",), widths=(2, 3, 4, 5), lower_widths=(3, 2),
+                                     middle_widths=(2,)))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return write_small_cache(tmp_path_factory.mktemp("memory"), ((19, 17, 21), (17, 21, 19), (21, 19, 17)))
+
+
+def test_what_is_counted(network):
+    small, large = counted(network, SHAPE), counted(network, (2, 32, 32, 32, 1))
+    assert large.retained == 8 * small.retained and large.multiplications == 8 * small.multiplications
+    assert large.weights == small.weights == 16 * sum(math.prod(v.shape) for v in network.trainable_variables)
+    assert small.largest == 2 * 16**3 * 4 * 4 and small.working == 2 * small.largest  # the concatenation at full size
+    first = 2 * 16**3 * 27 * (1 * 2 + 2 * 2)  # conv1 and what follows it at full size are a part of it
+    assert small.multiplications > first
+
+
+def test_what_does_not_fit_is_refused_with_what_does(network):
+    needed = step_gib(counted(network, SHAPE))
+    half = step_gib(counted(network, (1, 16, 16, 16, 1)))
+    needs = Needs(1.0, needed, free_gib=1.0 + half + 1e-6, step_s=0.5, steps=10, where="the machine")
+    sizes = [("--batch 1", (1, 16, 16, 16, 1)), ("--batch 1 --patch 8,8,8", (1, 8, 8, 8, 1))]
+    with pytest.raises(UserError, match=r"about 1\.\d GiB .*the nearest settings that fit: --batch 1; or --force"):
+        check_fits(needs, network, sizes)
+    with pytest.raises(UserError, match="no smaller input fits; take --preset quick"):
+        check_fits(dataclasses.replace(needs, free_gib=0.5), network, sizes)
+    check_fits(dataclasses.replace(needs, free_gib=math.inf), network, [])
+    assert re.search(r"about 1\.\d GiB .* about 0:05 for 10 steps of 0\.5 s", needs.line())
+
+
+def test_a_dry_run_measures_and_leaves_nothing(cache, tmp_path, monkeypatch, capsys):
+    words = ["--data", str(cache), "--run_dir", str(tmp_path / "run"), *TINY, "--test_cases", "1"]
+    monkeypatch.setattr(memory, "speed", lambda network, shape: 1e9)
+    main = eagerly()(script("train", graphs=True).main)
+    main([*words, "--dry_run"])
+    out = capsys.readouterr().out
+    found = json.loads(out.splitlines()[-1])
+    assert found["step_s"] > 0 and found["peak_gib"] > 0.1 and found["estimated_gib"] > found["held_gib"] > 0.1
+    assert "this training takes about" in out and not (tmp_path / "run").exists()
+    monkeypatch.setattr(memory, "free_memory_gib", lambda: -0.5)
+    with pytest.raises(UserError, match="this training takes about .* or --force"):
+        main(words)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,64 @@
+"""Rules of `hip`; docs/planning.md has the measurement behind each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tfsono.planning.draft import NOT_MEASURED, Draft, Training, common_values, grid_of, spacing_of, up_to, warnings_of
+from tfsono.planning.facts import Facts, listed
+
+VOXELS = 4 * 40 * 56 * 40
+"""Of a step: the hippocampus in docs/results.md."""
+
+STRIDE, LEAST = 8, 24  # 16 along x gives wrong gradients in bfloat16 on a CPU
+CONTEXT = 16  # voxels on each side of the labels
+FEW_STEPS, MANY_STEPS = 600, 4000
+
+
+def draft(facts: Facts, share: float = 1.0) -> Draft:
+    """The training of masks; a `share` of the voxels of a step that was measured."""
+    voxels = int(share * VOXELS)
+    spacing_mm, why = spacing_of(facts)
+    size, spacing = grid_of(facts, spacing_mm)
+    batch, patch = patch_of(size, facts.extent_mm / spacing, voxels)
+    whole = np.prod(size) <= 4 * math.prod(patch)
+    values = {
+        "spacing_mm": (spacing_mm, why),
+        "patch": (patch, f"labels of {listed(facts.extent_mm / spacing)} voxels with {CONTEXT} around them, in volumes "
+                         f"of {listed(size)}, and at most {voxels:,} voxels a step (hippocampus: Dice 0.888)"),
+        "batch": (batch, "4 where it fits, else 2: equal on the hippocampus (0.888, 0.887)"),
+        "tiling": ("whole" if whole else "half", "volumes are hardly larger than a patch (hippocampus)" if whole else
+                   "the same result as the paper's tiles, faster"),
+        "rotation_degrees": (5.0, "hippocampus: 0.888, with 15 degrees 0.887"),
+        "scaling": (0.1, "hippocampus: 0.888, with 0.15 0.887"),
+        **common_values(facts),
+    }
+    training = Training("hip", "tuned_no_deep_supervision", values, fewest=FEW_STEPS, most=MANY_STEPS)
+    warnings = (*warnings_of(facts, spacing_mm), *patch_warnings(facts, patch, spacing))
+    return Draft((training,), spacing_mm, warnings)
+
+
+def patch_of(size: np.ndarray, labels: np.ndarray, voxels: int) -> tuple[int, tuple[int, ...]]:
+    """Batch and patch: the labels with context, no larger than the median volume; the longest sides give way."""
+    wanted = [up_to(min(side, label + 2 * CONTEXT), STRIDE) for side, label in zip(size, labels, strict=True)]
+    patch = [max(side, LEAST if axis == 0 else 2 * STRIDE) for axis, side in enumerate(wanted)]
+    batch = 4 if 4 * math.prod(patch) <= voxels else 2
+    while batch * math.prod(patch) > voxels and max(patch) > LEAST:
+        patch[int(np.argmax(patch))] -= STRIDE
+    return batch, tuple(patch)
+
+
+def patch_warnings(facts: Facts, patch: tuple[int, ...], spacing: np.ndarray):
+    """Patches that no volume fills, or that see little of what they learn."""
+    if not facts.labels_ml:
+        yield "hip learns from masks, and there are none"
+    largest = (facts.sizes * facts.spacings / spacing).max(axis=0)
+    if (np.array(patch) > [up_to(side, STRIDE) for side in largest]).any():
+        yield f"the patch {listed(patch)} is larger than any volume ({listed(largest)}): the rest of it is padding"
+    share = float(np.prod(np.minimum(np.array(patch) / np.maximum(facts.extent_mm / spacing, 1), 1)))
+    if share < 0.25:
+        coarse = listed(spacing * (0.25 / share) ** (1 / 3))
+        yield (f"a patch sees {share:.0%} of the labels' extent: more --minutes or --memory_gb, or a cache with "
+               f"--spacing_mm {coarse} ({NOT_MEASURED})")

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with Cache(arguments.data, arguments.system) as cache:
         for fold in range(arguments.folds):
-            split = make_fold_split(cache.names, cache.subjects, {}, arguments.test_cases, arguments.folds, fold,
-                                    seed=arguments.seed)
+            split = make_fold_split(cache.names, cache.subjects, {}, test_cases=arguments.test_cases,
+                                    folds=arguments.folds, fold=fold, seed=arguments.seed)
             (out / f"fold_{fold}.json").write_text(json.dumps(split, indent=2) + "\n", encoding="utf-8")
             print(f"fold {fold}:", ", ".join(f"{len(cases)} {part}" for part, cases in split.items()))
 

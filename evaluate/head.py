@@ -30,14 +30,7 @@ ELLIPSE = ("center_x_px", "center_y_px", "semi_major_px", "semi_minor_px", "angl
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = evaluation_parser(HEAD, __doc__, "masks")
-    parser.add_argument("--samples", type=int, default=None,
-                        help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
-    parser.add_argument("--interval_for", nargs="+", default=[], metavar="RUN",
-                        help="run folders to keep 90 %% intervals in, fitted to the measured errors, for `predict` and "
-                             "`export`")
-    parser.needed |= {"interval_for": "correct the path"}
-    arguments = parsed(parser, argv)
+    arguments = parsed(options(), argv)
     from tfsono.evaluation.evaluation import opened
     from tfsono.training.intervals import keep_intervals
 
@@ -51,6 +44,18 @@ def main(argv: list[str] | None = None) -> None:
         keep_intervals(kept_in, [row for row in rows if row["members"] == 1])
         evaluation.write_page(groups, tables, figures(evaluation, rows, heads), "masks",
                               lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
+
+
+def options():
+    """The options of the command."""
+    parser = evaluation_parser(HEAD, __doc__, "masks")
+    parser.add_argument("--samples", type=int, default=None,
+                        help="passes with dropout on, for the uncertainty; 0: none; default: the runs' own number")
+    parser.add_argument("--interval_for", nargs="+", default=[], metavar="RUN",
+                        help="run folders to keep 90 %% intervals in, fitted to the measured errors, for `predict` and "
+                             "`export`")
+    parser.needed |= {"interval_for": "correct the path"}
+    return parser
 
 
 def tables_of(evaluation, rows: list[dict], heads: dict) -> dict:

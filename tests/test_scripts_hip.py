@@ -115,7 +115,7 @@ def test_the_encoder_starts_from_a_file_of_c3d(tmp_path):
     config = choose(HIP, "quick", next(iter(HIP.variants)), {"widths": "4,4,6,6", "c3d_weights": str(
         tmp_path / "c3d.npz")}).config
     network = build(config)
-    report = script("train").initialise(network, config, tmp_path / "run")
+    report = script("train").initialise(network, SimpleNamespace(config=config, run_dir=tmp_path / "run"))
     assert str(tmp_path / "c3d.npz") in report and "stand-in" not in report
     for name in TRANSFERRED:  # its axes are time (z), rows (x) and columns (y); a grey image has its three colours
         wanted = kernels[name].transpose(1, 2, 0, 3, 4)

@@ -30,7 +30,6 @@ from tfsono.surroundings import parsed
 def main(argv: list[str] | None = None) -> None:
     arguments = parsed(training_parser(FACE, __doc__), argv)
     from tfsono.models.face import build
-    from tfsono.systems.face import keep_prior_choice
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 
@@ -38,12 +37,11 @@ def main(argv: list[str] | None = None) -> None:
         config, split = start.config, checked_split(start)
         prior = graph_prior(start.cache, config, split["train"])
         data, excluded = batches(start.cache, config, split["train"], prior)
-        network = build(config)
-        start.announce(network, sizes(start.cache, config, split["train"]))
+        network = start.announce(start.built(build), sizes(start.cache, config, split["train"]))
         run = start.open_run(split, initialise(network, start, split), excluded)
         keep(prior, run)
         fit(run, compiled(network, config), data, *validation(network, run, start.cache))
-        keep_prior_choice(run, start.cache)
+        finish(run, start.cache)
 
 
 def checked_split(start) -> dict[str, list[str]]:
@@ -171,6 +169,13 @@ def validation(network, run, cache) -> tuple:
     config, names = run.config, run.split["validation"]
     module = FaceModule(reader_in_run(network, run))
     return schedule_of(config, MEAN_RADIAL_ERROR), (lambda: mean_radial_error(module, cache, names)) if names else None
+
+
+def finish(run, cache) -> None:
+    """Whether the prior helps, from the validation cases."""
+    from tfsono.systems.face import keep_prior_choice
+
+    keep_prior_choice(run, cache)
 
 
 if __name__ == "__main__":

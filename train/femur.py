@@ -33,11 +33,10 @@ def main(argv: list[str] | None = None) -> None:
     with started(arguments, FEMUR, ("labels", "landmarks")) as start:
         config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
-        network = build(config)
-        report, trained = initialise(network, config, start.run_dir), compiled(network, config)
-        start.announce(trained, sizes(start.cache, config, split["train"]))
-        run = start.open_run(split, report, excluded)
-        keep(run)
+        network = start.built(build)
+        report = initialise(network, start)
+        trained = start.announce(compiled(network, config), sizes(start.cache, config, split["train"]))
+        run = keep(start.open_run(split, report, excluded))
         fit(run, trained, data, *validation(network, run, start.cache, data))
         finish(run, start.cache)
 
@@ -61,21 +60,22 @@ def checked_split(start) -> dict[str, list[str]]:
     return split
 
 
-def initialise(network, config: FemurConfig, run_dir: Path) -> str:
+def initialise(network, start) -> str:
     """Sec. II-D: the adversarial stage refines a trained BRNDC; everything else starts from random weights."""
     from tfsono.training.start import load_start, resumed
 
-    before = resumed(run_dir)
+    before, config = resumed(start.run_dir), start.config
     if before or not config.start_from:
         return before or "all weights initialised at random"
     return load_start(network, config.start_from, FEMUR, config, LIKE_ITS_START)
 
 
-def keep(run) -> None:
-    """Copies the first stage, where there is one, into the run folder."""
+def keep(run):
+    """The run, with a copy of the first stage, where there is one, in its folder."""
     from tfsono.systems.femur import adopt_first_stage
 
     adopt_first_stage(run)
+    return run
 
 
 def batches(cache, config: FemurConfig, names: list[str]) -> tuple:

@@ -32,15 +32,13 @@ class Labels(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     arguments = parsed(training_parser(HEAD, __doc__, mirrored=True), argv)
     from tfsono.models.head import build
-    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 
     with started(arguments, HEAD) as start:
         config, (split, labels) = start.config, split_and_labels(start)
         train, held_out = load_parts(start.cache, labels, split, config)
-        network = replicated(build(config))
-        start.announce(network, sizes(config))
+        network = start.announce(start.built(build), sizes(config))
         data = described(start.cache, labels, split, config), circumferences_mm(labels.heads)
         run = start.open_run(split, initialise(network, start, split), (), *data)
         print("\n".join(run.data["labels_used"]))

@@ -21,16 +21,14 @@ from tfsono.surroundings import parsed
 def main(argv: list[str] | None = None) -> None:
     arguments = parsed(training_parser(HIP, __doc__, mirrored=True), argv)
     from tfsono.models.hip import build
-    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 
     with started(arguments, HIP, ("labels",)) as start:
         config, split = start.config, checked_split(start)
         data, excluded = batches(start.cache, config, split["train"])
-        network = replicated(build(config))
-        start.announce(network, sizes(config))
-        run = start.open_run(split, initialise(network, config, start.run_dir), excluded)
+        network = start.announce(start.built(build), sizes(config))
+        run = start.open_run(split, initialise(network, start), excluded)
         fit(run, compiled(network, config), data, *validation(network, config, start.cache, split["validation"]))
         compare_tilings(run, start.cache, split["validation"])
 
@@ -84,14 +82,14 @@ def sizes(config: HipConfig):
         yield f"--batch 1 --patch {','.join(map(str, patch))}", (1, *patch, 1)
 
 
-def initialise(network, config: HipConfig, run_dir: Path) -> str:
+def initialise(network, start) -> str:
     """Sec. 3.3: the encoder from C3D where there is a file, everything else from a Gaussian of deviation 0.01."""
     from tfsono.training.start import resumed
 
-    before = resumed(run_dir)  # C3D's file may be gone
-    if before or not config.c3d_weights:
+    before = resumed(start.run_dir)  # C3D's file may be gone
+    if before or not start.config.c3d_weights:
         return before or "without transfer: no --c3d_weights was given"
-    return transfer(network, config)
+    return transfer(network, start.config)
 
 
 def transfer(network, config: HipConfig) -> str:

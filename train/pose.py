@@ -31,36 +31,32 @@ WATCHED = 2  # training cases that a record's remark is on
 def main(argv: list[str] | None = None) -> None:
     arguments = parsed(training_parser(POSE, __doc__, mirrored=True), argv)
     from tfsono.models.pose import build
-    from tfsono.training.distribute import replicated
     from tfsono.training.fit import fit
     from tfsono.training.start import started
 
     with started(arguments, POSE, ("landmarks",)) as start:
-        config, split = start.config, checked_split(start)
-        check_strategy(arguments.strategy, config)
+        config, split = start.config, checked_split(start, arguments.strategy)
         atlases = atlas_set(start.cache, split["train"])
         data, excluded = batches(start.cache, config, split["train"], atlases)
-        network = replicated(build(config))
-        report, trained = initialise(network, config, start.run_dir), compiled(network, config)
-        start.announce(trained, sizes(start.cache, config, split["train"], atlases))
-        run = start.open_run(split, report, excluded)
-        keep(atlases, run)
+        network = start.built(build)
+        report = initialise(network, start)
+        trained = start.announce(compiled(network, config), sizes(start.cache, config, split["train"], atlases))
+        run = keep(atlases, start.open_run(split, report, excluded))
         fit(run, trained, data, *validation(network, run, start.cache))
         finish(run, start.cache)
 
 
-def check_strategy(strategy: str, config: PoseConfig) -> None:
-    """The two networks of the adversarial stage take turns in a step, which a `tf.distribute` strategy cannot trace."""
-    if strategy and config.adversarial:
-        raise UserError(f"--strategy {strategy}: is for one network, and method gan trains two in turns; train the "
-                        "detector with it (--variant land_gcp), then gan without it (--start_from)")
+def checked_split(start, strategy: str) -> dict[str, list[str]]:
+    """Sec. 3: at random; here by subject. The finder, where there is one, must not have seen the test cases.
 
-
-def checked_split(start) -> dict[str, list[str]]:
-    """Sec. 3: at random; here by subject. The finder, where there is one, must not have seen the test cases."""
+    The two networks of the adversarial stage take turns in a step, which a `tf.distribute` strategy cannot trace.
+    """
     from tfsono.systems.runs import FINDER, checked_finder
     from tfsono.training.start import split_by_subject
 
+    if strategy and start.config.adversarial:
+        raise UserError(f"--strategy {strategy}: is for one network, and method gan trains two in turns; train the "
+                        "detector with it (--variant land_gcp), then gan without it (--start_from)")
     split = split_by_subject(start)
     if start.config.frame == "body" and not (start.run_dir / FINDER / "config.json").is_file():
         checked_finder(start.config, split, POSE)
@@ -110,8 +106,8 @@ def atlas_set(cache, names: list[str]):
     return atlas_set_of((pose for pose in poses if pose[1] is not None), cache.landmarks)
 
 
-def keep(atlases, run) -> None:
-    """Writes the atlas set, and the finder where there is one, into the run folder.
+def keep(atlases, run):
+    """The run, with the atlas set, and the finder where there is one, in its folder.
 
     Warns if the atlas set is too small for the refinement.
     """
@@ -125,14 +121,15 @@ def keep(atlases, run) -> None:
     if shortage:
         print(shortage)
     adopt_finder(run, POSE)
+    return run
 
 
-def initialise(network, config: PoseConfig, run_dir: Path) -> str:
+def initialise(network, start) -> str:
     """Sec. 3: rnn and gan may start from a trained detector; all other weights are initialised at random."""
     from tfsono.models.pose import build
     from tfsono.training.start import copy_weights, load_start, resumed
 
-    before = resumed(run_dir)
+    before, config = resumed(start.run_dir), start.config
     if before or not config.start_from:
         return before or "all weights initialised at random"
     detector = network if config.method == "gan" else build(replace(config, method="land", start_from=""))

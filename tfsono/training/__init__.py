@@ -6,6 +6,7 @@
     fingerprint   what a run is trained on: spacing, size, intensities, sizes of labels
     log           what a training prints, as a file
     fit           the training loop: history, best and last weights, exact resumption
+    distribute    one training on all GPUs of a machine
     checkpoint    the state of a training in one file
     adversarial   training against a discriminator
     detection     training a network of anchors

@@ -100,7 +100,8 @@ def fit(run: Run, network: keras.Model, batches: Callable[[range], tf.data.Datas
         return
     network.optimizer.build(network.trainable_variables)
     start = load_state(run.state, network, schedule.iterations) if run.state.exists() else 0
-    recorder = Recorder(run, schedule, validate, start, settle, read_unfinished(run.state) if start else None)
+    recorder = Recorder(run, schedule, validate, start, settle=settle,
+                        unfinished=read_unfinished(run.state) if start else None)
     if start:
         print(f"{run.folder}: resumes at step {start} of {schedule.iterations}")
     with signals_noted() as recorder.stop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tfsono.data.splits import chosen_split
 from tfsono.errors import UserError
 from tfsono.files import read_text, write_text
 from tfsono.locks import locked
-from tfsono.training.distribute import strategy_scope
+from tfsono.training.distribute import replicated, strategy_scope
 from tfsono.training.fingerprint import TRAINED_ON, fingerprint_of_images, fingerprint_of_volumes
 from tfsono.training.fit import Measured, Schedule, Score, set_seed
 from tfsono.training.log import logged
@@ -60,8 +60,14 @@ class Start:
     def config(self):
         return self.settings.config
 
-    def announce(self, network: keras.Model, sizes: Iterable[tuple[str, Sequence[int]]]) -> None:
-        """Prints what memory and time the training takes. Call it before `open_run`, so that no folder is left.
+    def built(self, build: Callable[[object], keras.Model]) -> keras.Model:
+        """The network of the config, with the statistics of all replicas where there are several."""
+        return replicated(build(self.config))
+
+    def announce(self, network: keras.Model, sizes: Iterable[tuple[str, Sequence[int]]]) -> keras.Model:
+        """Prints what memory and time the training takes; returns the network.
+
+        Call it before `open_run`, so that no folder is left.
 
         Nothing is printed of a training that is finished.
 
@@ -74,13 +80,14 @@ class Start:
           UserError: the memory does not suffice, unless `force`.
         """
         if (self.run_dir / "finished.json").is_file():
-            return
+            return network
         sizes = iter(sizes)
         needs = needs_of(network, next(sizes)[1], self.config.steps)
         if not self.force:
             check_fits(needs, network, sizes)
         print(needs.line())
         self.needs.append(needs)
+        return network
 
     def open_run(self, split: dict, report: str, excluded: Sequence[str] = (), data: Mapping | None = None,
                  circumferences_mm: Mapping[str, float | None] | None = None) -> Run:

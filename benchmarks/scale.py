@@ -2,9 +2,10 @@
 
     python benchmarks/scale.py [voxels] [cases] [parts] [--folder DIR]
 
-Prints a table for each, with the slope between neighbouring rows on log-log axes: 1 is linear, 2 quadratic; it is below
-1 where a part of the cost is constant. The last row is without that part: the slope of the differences of the last
-three rows. Each size and each number of cases has a process of its own; memory is its peak over what it held before.
+Prints a table for each, with the slope between neighbouring rows on log-log axes: 1 is linear, 2 quadratic, and less
+than 1 where a part of the cost is constant. The last row is without that part: the slope of the differences of the
+last three rows. Each size and each number of cases has a process of its own. Seconds are those of the processor: other
+work on the machine does not count. Memory is the peak over what the process held before.
 
 `voxels`: `hip` of preset quick, one inference and one training step of batch 1. `cases`: `audit`, `cache` and `evaluate`
 of tiny volumes. `parts`: the longest part of `tfsono predict --part I/N`; the parts are run one after the other, as if
@@ -23,7 +24,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from tfsono.surroundings import prepare_tensorflow
 
 SIZES = ((48, 48, 48), (96, 48, 48), (96, 96, 48), (96, 96, 96))
-CASES = (32, 64, 128, 256)
+CASES = (8, 32, 128)
 PARTS = (1, 2)
 PREDICTED = 8  # volumes of `parts`
 PHANTOM = ["--phantom_size", "36,26,26", "--phantom_spacing_mm", "5,5,5"]
@@ -84,10 +84,16 @@ def slope(amounts: list[int], one: float, other: float) -> str:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    began = time.perf_counter()
+    """The processor's time for a call, here and in processes that it waits for."""
+    began = processor_s()
     call()
-    return time.perf_counter() - began
+    return processor_s() - began
+
+
+def processor_s() -> float:
+    """The processor's time so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def peak_mib() -> float:

@@ -7,9 +7,8 @@ than 1 where a part of the cost is constant. The last row is without that part: 
 last three rows. Each size and each number of cases has a process of its own. Seconds are those of the processor: other
 work on the machine does not count. Memory is the peak over what the process held before.
 
-`voxels`: `hip` of preset quick, one inference and one training step of batch 1. `cases`: `audit`, `cache` and `evaluate`
-of tiny volumes. `parts`: the longest part of `tfsono predict --part I/N`; the parts are run one after the other, as if
-each had a machine of its own.
+`voxels`: `hip` of preset quick, one inference and one training step of batch 1. `cases`: `audit`, `cache` and
+`evaluate` of tiny volumes. `parts`: the longest part of `tfsono predict --part I/N`, one after the other.
 """
 
 from __future__ import annotations

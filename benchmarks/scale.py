@@ -155,20 +155,20 @@ def cases(folder: Path) -> None:
 def of_cases(count: int, folder: Path) -> dict[str, float]:
     """Seconds of the commands that go through a dataset, and their memory."""
     place, warm = folder / f"cases_{count}", folder / f"warm_{count}"
-    quietly("phantom", "hip", place / "dataset", "--cases", count, *PHANTOM)
-    quietly("phantom", "hip", warm / "dataset", "--cases", 2, *PHANTOM)
-    quietly("audit", warm / "dataset")  # the imports
+    quietly(["phantom", "hip", place / "dataset", "--cases", count, *PHANTOM])
+    quietly(["phantom", "hip", warm / "dataset", "--cases", 2, *PHANTOM])
+    quietly(["audit", warm / "dataset"])  # the imports
     before = peak_mib()
-    row = {"audit s": seconds(lambda: quietly("audit", place / "dataset")),
+    row = {"audit s": seconds(lambda: quietly(["audit", place / "dataset"])),
            "cache s": seconds(lambda: write_cache(place))}
     trained(place, count)
     row["evaluate s"] = seconds(lambda: quietly(
-        "evaluate", "hip", "--data", place / "data.h5", "--runs", place / "run", "--out", place / "results"))
+        ["evaluate", "hip", "--data", place / "data.h5", "--runs", place / "run", "--out", place / "results"]))
     return row | {"MiB": peak_mib() - before}
 
 
 def write_cache(place: Path) -> None:
-    quietly("cache", "hip", place / "dataset", place / "data.h5", "--preset", "quick")
+    quietly(["cache", "hip", place / "dataset", place / "data.h5", "--preset", "quick"])
 
 
 def trained(place: Path, count: int) -> None:
@@ -177,11 +177,11 @@ def trained(place: Path, count: int) -> None:
 
     warnings.simplefilter("ignore")  # tf.data stays as it is
     tf.config.run_functions_eagerly(True)
-    quietly("train", "hip", "--data", place / "data.h5", "--run_dir", place / "run", *TINY, "--test_cases", count - 2)
+    quietly(["train", "hip", "--data", place / "data.h5", "--run_dir", place / "run", *TINY, "--test_cases", count - 2])
     tf.config.run_functions_eagerly(False)
 
 
-def quietly(*words) -> None:
+def quietly(words: list) -> None:
     """`tfsono WORDS` in this process, without what it prints.
 
     Raises:
@@ -200,21 +200,21 @@ def quietly(*words) -> None:
 
 def parts(folder: Path) -> None:
     """Prints the seconds of the longest part of a prediction; a line where `predict` has no --part."""
-    if "--part" not in tfsono("predict", "--help"):
+    if "--part" not in tfsono(["predict", "--help"]):
         print("\nparts: `tfsono predict` of this version has no --part")
         return
     place, rows = folder / "parts", []
-    quietly("phantom", "hip", place / "dataset", "--cases", PREDICTED, *PHANTOM)
+    quietly(["phantom", "hip", place / "dataset", "--cases", PREDICTED, *PHANTOM])
     write_cache(place)
     trained(place, PREDICTED)
     for number in PARTS:
         rows.append({"longest part s": max(seconds(lambda part=part, number=number: tfsono(
-            "predict", place / "run", place / "dataset" / "images", "--out", place / f"out_{number}", "--part",
-            f"{part}/{number}")) for part in range(1, number + 1))})
+            ["predict", place / "run", place / "dataset" / "images", "--out", place / f"out_{number}", "--part",
+             f"{part}/{number}"])) for part in range(1, number + 1))})
     show("parts", list(PARTS), rows)
 
 
-def tfsono(*words) -> str:
+def tfsono(words: list) -> str:
     """What `tfsono WORDS` prints, in a process of its own."""
     return subprocess.run([sys.executable, "-m", "tfsono", *map(str, words)], check=True, stdout=subprocess.PIPE,
                           encoding="utf-8", cwd=ROOT).stdout

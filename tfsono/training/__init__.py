@@ -11,6 +11,7 @@
     detection     training a network of anchors
     averages      moving averages estimated with the final weights
     optimizers    optimizers and learning rates
+    distribute    a training on several devices
     confidence    the probability that a landmark is right, fitted to the validation cases
     tilings       whether a faster tiling gives what the paper's gives
     validation    the score of landmarks that selects the best weights

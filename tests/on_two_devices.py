@@ -1,6 +1,7 @@
-"""Trainings on two logical CPU devices and on one, in a process of its own: python on_two_devices.py FOLDER.
+"""Trainings on two logical CPU devices and on one, in a process of its own: on_two_devices.py FOLDER [SYSTEM ...].
 
-TensorFlow divides a CPU only before it starts. Prints what it found as JSON: the cases of `test_training_distribute`.
+TensorFlow divides a CPU only before it starts. Prints as JSON what it found, for `test_training_distribute`: of the
+systems, or without any of a small network and of what is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ REFUSED = {"batch": ("hip", "--batch", "3"),
 MIRRORED = ["--strategy", "mirrored"]
 
 
-def main(place: Path) -> None:
+def main(place: Path, systems: list[str]) -> None:
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
                                                [tf.config.LogicalDeviceConfiguration()] * 2)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -49,12 +50,13 @@ def main(place: Path) -> None:
         tfsono(["cache", "pose", str(write_small_pose_dataset(place / "pose", missing=((0, "wrist_a"),))),
                 str(place / "pose.h5"), "--preset", "quick"])
         write_head_cache(write_small_head_dataset(place / "head"), place / "head.h5")
-        found = {"refused": {name: refused(place, *words) for name, words in REFUSED.items()}}
-        found["small"] = small(place)
-        for system in SYSTEMS:
+        found = {}
+        for system in systems:
             for name, more in (("one", []), ("two", MIRRORED)):
                 train(place, system, place / f"{system}_{name}", *more)
             found[system] = difference(place / f"{system}_one", place / f"{system}_two")
+        if not systems:
+            found = small(place) | {"refused": {name: refused(place, *words) for name, words in REFUSED.items()}}
     print(json.dumps(found))
 
 
@@ -137,4 +139,4 @@ class Stopped(keras.callbacks.Callback):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

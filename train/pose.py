@@ -78,7 +78,7 @@ def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
                              frame=frame_of(atlases, config) if config.frame == "body" else None,
                              midline_noise_mm=config.midline_noise_mm, batch=config.batch)
     sources, excluded = whole_sources(cache, names, sampling)
-    return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded
+    return lambda steps: whole_dataset(cache.path, "pose", sources, sampling, steps), excluded, atlases
 
 
 def sizes(cache, config: PoseConfig, names: list[str], atlases):

@@ -8,6 +8,7 @@ draws of dropout, and the norm by which gradients are clipped.
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -38,7 +39,13 @@ def strategy_scope(batch: int, precision: str) -> contextlib.AbstractContextMana
         raise UserError("--strategy mirrored: mixed_float16 was not tried on several devices; use mixed_bfloat16 or "
                         "float32")
     say(f"--strategy mirrored: {len(devices)} devices, each with {batch // len(devices)} of a batch of {batch}")
-    return tf.distribute.MirroredStrategy(devices).scope()
+    return _mirrored(*devices).scope()
+
+
+@functools.cache
+def _mirrored(*devices: str) -> tf.distribute.Strategy:
+    """One for the whole process: the sums over devices of a second one would be taken for those of the first."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def local_devices() -> list:

@@ -211,7 +211,7 @@ class Recorder(keras.callbacks.Callback):
             self._save_unfinished(unfinished)
             return
         row = {"step": self.step, "seconds": unfinished["seconds"],
-               "learning_rate": float(keras.ops.convert_to_tensor(self.model.optimizer.learning_rate)), **logs}
+               "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)), **logs}
         score = self.schedule.score
         if self.settle:
             self.settle()

@@ -41,7 +41,7 @@ NAMES = {"hip": {"label_names": ("femur",)}, "head": {}, "pose": {"landmark_name
          "femur": {"label_names": ("femur",), "landmark_names": ("proximal", "distal")},
          "face": {"landmark_names": FACE_LANDMARKS}}
 CASES = {"head": 40}
-FEW = {"head": ("--test_cases", "4", "--folds", "1")}
+FEW = {"head": ("--test_cases", "4", "--folds", "1"), "face": ("--test_cases", "1", "--use_prior", "false")}
 """Options that a few cases need."""
 
 

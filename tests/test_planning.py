@@ -83,6 +83,11 @@ def test_less_memory_or_time_is_fewer_voxels(name):
     assert voxels(0.2) < voxels(1.0)
 
 
+def test_a_prior_needs_cases():
+    few = facts((64, 64, 64), (2.6,) * 3, 13, **OF_POINTS)
+    assert values_of("face", few)["use_prior"] is False and "use_prior" not in values_of("face")
+
+
 def test_sides_make_no_mirror_images():
     found = facts((104, 104, 71), (1.5,) * 3, 50, landmarks=("left_tip", "right_tip"))
     assert values_of("femur", found)["flips"] is False and values_of("femur")["flips"] is True

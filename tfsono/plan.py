@@ -207,7 +207,7 @@ def dry_run_words(name: str, training: Training, cache: Path, precision: str) ->
     alone = training.with_values({"precision": (precision, "")})
     values = {field: given for field, given in alone.values.items() if field != "test_cases"}
     return ["train", name, "--data", str(cache), "--run_dir", "none", "--preset", training.preset, "--variant",
-            training.variant, *options_of(replace(alone, values=values)), *FROM_ANY_CASE]
+            training.variant, *options_of(replace(alone, values=values)), *FROM_ANY_CASE, *training.measuring]
 
 
 def measured_by(words: list[str], wanted: Wanted, precision: str, quiet: bool = False) -> Measured:

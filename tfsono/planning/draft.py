@@ -33,6 +33,7 @@ class Training:
       words: options that name other run folders; {runs} stands for their folder.
       records: in the training.
       preset: of the system.
+      measuring: options with which steps are measured on a few cases.
     """
 
     run: str
@@ -46,6 +47,7 @@ class Training:
     words: tuple[str, ...] = ()
     records: int = RECORDS
     preset: str = "quick"
+    measuring: tuple[str, ...] = ()
 
     def with_values(self, values: Mapping[str, tuple[object, str]]) -> Training:
         return replace(self, values={**self.values, **values})

@@ -16,6 +16,7 @@ OF_FACES_MM = (18.2, 31.2, 18.2, 31.2, 31.2)  # the paper's boxes of 14 and 24 v
 BOX_SHARE = 0.39  # of the largest distance between landmarks: 16 of 40.8 mm (fetal brain)
 OF_SIZES, OF_ONE_SIZE = (6.5 / 7, 8 / 7, 10 / 7, 2.0), (6.5 / 8, 1.0, 10 / 8, 14 / 8)
 SMALLEST_BOX = 6.0
+FEWEST_OF_PRIOR = 10  # training cases
 
 
 def draft(facts: Facts, share: float = 1.0) -> Draft:
@@ -45,10 +46,13 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
                                                                         "images"),
         **common_values(facts),
     }
+    if 0.75 * facts.cases < FEWEST_OF_PRIOR:
+        values["use_prior"] = (False, f"it is fitted to {FEWEST_OF_PRIOR} training cases or more")
     warnings = [*warnings_of(facts, spacing_mm), *small_boxes(sides_mm, spacing)]
     if not facts.landmarks:
         warnings.append("face learns from landmarks, and there are none")
-    return Draft((Training("face", "ig_rpn", values, fewest=480, most=4000),), spacing_mm, tuple(warnings))
+    training = Training("face", "ig_rpn", values, fewest=480, most=4000, measuring=("--use_prior", "false"))
+    return Draft((training,), spacing_mm, tuple(warnings))
 
 
 def isotropic(facts: Facts, voxels: int) -> tuple[tuple[float, ...], str]:

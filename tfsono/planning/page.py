@@ -69,7 +69,7 @@ def text_of(plan: Planned, file: str | None) -> str:
         lines += ["", f"training {training.run}: --preset {training.preset} --variant {training.variant}; {steps} "
                       f"steps of {found.step_s:.2g} s, {found.peak_gib:.1f} GiB at most (both measured here)"]
         for name, (value, reason) in training.values.items():
-            lines += textwrap.wrap(reason, 74, initial_indent=f"  --{name} {written(value)}".ljust(42) + " ",
+            lines += textwrap.wrap(reason, 110, initial_indent=f"  --{name} {written(value)}".ljust(42) + " ",
                                    subsequent_indent=" " * 43, break_on_hyphens=False, break_long_words=False)
     lines += ["", *(f"warning: {line}" for line in plan.draft.warnings)]
     lines += [f"all trainings: {clock(seconds)} of steps, at most {max(one.peak_gib for one in plan.measured):.1f} GiB "

@@ -85,7 +85,7 @@ docker info > /dev/null 2>&1 || { fetch_engine; start_engine; }
 docker image inspect python:3.12-slim > /dev/null 2>&1 || docker pull python:3.12-slim >> "$log" 2>&1 || make_base
 timed "build of the CPU image" docker build --network host --tag tfsono --build-arg EXTRA= --build-arg "REVISION=$(git rev-parse HEAD)" .
 report "size of the image" "$(docker image inspect --format '{{.Size}}' tfsono | awk '{printf "%.2f GB", $1 / 1e9}')"
-mkdir -p "$folder/data" && chown 4321:4321 "$folder/data"
+rm -rf "$folder/data" && mkdir -p "$folder/data" && chown 4321:4321 "$folder/data"
 timed "doctor" docker run --rm --network none tfsono tfsono doctor
 if docker run --rm --network none tfsono tfsono doctor --expect gpu >> "$log" 2>&1; then fail "doctor --expect gpu passes in the CPU image"; fi
 report "doctor --expect gpu in the CPU image" "status 1"

@@ -30,8 +30,9 @@ from tfsono.training.optimizers import optimizer
 from tfsono.training.run import open_run
 from wiring import script
 
-# SGD, as Adam makes full steps of gradients that are nearly 0, of which rounding decides the sign. `pose` has Adam alone:
-# at rate 0.001 one device and two differ by 1.6e-3 in a weight, and one device with a batch's volumes exchanged by 1.5e-3.
+# SGD, as Adam makes full steps of gradients that are nearly 0, of which rounding decides the sign. `pose` has Adam
+# alone: at rate 0.001 one device and two differ by 1.6e-3 in a weight, and one device with the volumes of each batch
+# exchanged by 1.5e-3.
 STEPS = ["--learning_rate", "0.001", "--precision", "float32"]
 SYSTEMS = {
     "hip": [*TINY, *STEPS, "--iterations", "8", "--record_every", "4", "--validation_cases", "0"],

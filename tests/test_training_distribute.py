@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CLOSE = 1e-5  # of every variable after 8 steps at rate 0.001; rounding
-SYSTEMS = ["hip", "pose", "head"]
+SYSTEMS = {"hip": CLOSE, "pose": 1e-4, "head": CLOSE}  # of `pose` in Adam's means of gradients: see on_two_devices.py
 
 
 def on_two_devices(folder, *systems):
@@ -37,7 +37,7 @@ def of_systems(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_two_devices_train_as_one(of_systems, system):
-    assert of_systems[system]["variables"] < CLOSE and of_systems[system]["history"] < CLOSE
+    assert of_systems[system]["variables"] < SYSTEMS[system] and of_systems[system]["history"] < CLOSE
 
 
 def test_normalisation_dropout_and_clipping_are_those_of_the_batch(found):

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np

@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with started(arguments, POSE, ("landmarks",)) as start:
         config, split = start.config, checked_split(start, arguments.strategy)
-        atlases = atlas_set(start.cache, split["train"])
-        data, excluded = batches(start.cache, config, split["train"], atlases)
+        data, excluded, atlases = batches(start.cache, config, split["train"])
         network = start.built(build)
         report = initialise(network, start)
         trained = start.announce(compiled(network, config), sizes(start.cache, config, split["train"], atlases))
@@ -63,14 +62,15 @@ def checked_split(start, strategy: str) -> dict[str, list[str]]:
     return split
 
 
-def batches(cache, config: PoseConfig, names: list[str], atlases) -> tuple:
-    """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; and the cases without landmarks.
+def batches(cache, config: PoseConfig, names: list[str]) -> tuple:
+    """Sec. 3: whole volumes, rescaled, flipped and rotated to 8 versions of each; cases without landmarks; the atlases.
 
     With `--frame body` rotated by their midline with noise, as the finder errs.
     """
     from tfsono.data.landmark_volumes import WholeSampling, exchanged_pairs, whole_dataset, whole_sources
     from tfsono.systems.pose import frame_of
 
+    atlases = atlas_set(cache, names)
     exchanged = exchanged_pairs(config.landmark_names, MIRRORED) if config.flips else ()
     sampling = WholeSampling(ratio=config.ratio, stride=config.stride, sigma_mm=config.heatmap_sigma_mm,
                              augmentation=config.augmentation, rotation_degrees=config.rotation_degrees,

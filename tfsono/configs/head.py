@@ -346,11 +346,11 @@ PRESETS = {
 GRID = {
     "points_from": differs("grid", "paper: fully connected layers; without the mean before them"),
     "dense_norm": differs("none", "our own heads of the text's networks have batch normalisation"),
-    "dropout": differs(0.0, "Training Strategy: dropout; before a regression it changes sizes"),
+    "dropout": differs(0.0, "paper: Training Strategy, dropout; before a regression it changes sizes"),
 }
 MAPS = {
     "points_from": differs("maps", "paper: fully connected layers; the mean place of a map for each landmark instead"),
-    "dropout": differs(0.0, "Training Strategy: dropout; before a regression it changes sizes"),
+    "dropout": differs(0.0, "paper: Training Strategy, dropout; before a regression it changes sizes"),
 }
 
 VARIANTS = {
@@ -386,27 +386,27 @@ VARIANTS = {
         "focal_weight": differs(1.0, "paper: approach 3, Dice + Focal"),
     },
     "coordinate_grid": {
-        "network": differs("coordinate", "approach 2, its head as `points_from` and `dense_norm` say"),
+        "network": differs("coordinate", "paper: approach 2, its head as `points_from` and `dense_norm` say"),
         **GRID,
     },
     "coordinate_maps": {
-        "network": differs("coordinate", "approach 2, its head as `points_from` says"),
+        "network": differs("coordinate", "paper: approach 2, its head as `points_from` says"),
         **MAPS,
     },
     "attention_pyramid_grid": {
-        "network": differs("attention_pyramid", "approach 3, its head as `points_from` and `dense_norm` say"),
+        "network": differs("attention_pyramid", "paper: approach 3, its head as `points_from` and `dense_norm` say"),
         "coordinate_loss": differs("wing", "paper: approach 3, Wing loss"),
         **GRID,
     },
     "attention_pyramid_maps": {
-        "network": differs("attention_pyramid", "approach 3, its head as `points_from` says"),
+        "network": differs("attention_pyramid", "paper: approach 3, its head as `points_from` says"),
         "coordinate_loss": differs("wing", "paper: approach 3, Wing loss"),
         **MAPS,
     },
     "transformer_stem": {
-        "network": differs("transformer", "approach 4, its tokens as `transformer_stem` says"),
+        "network": differs("transformer", "paper: approach 4, its tokens as `transformer_stem` says"),
         "transformer_stem": differs("convolutions", "paper: a vision transformer; few images"),
-        "dropout": differs(0.0, "Training Strategy: dropout; before a regression it changes sizes"),
+        "dropout": differs(0.0, "paper: Training Strategy, dropout; before a regression it changes sizes"),
         "geometric_weight": differs(0.1, "paper: approach 4 adds relationship constraints without a weight"),
         "relation_weight": differs(0.1, "paper: approach 4 adds relationship constraints without a weight"),
     },

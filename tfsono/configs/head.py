@@ -345,7 +345,7 @@ PRESETS = {
 # Heads that keep what a mean over the image, a normalisation by batches of 8 and dropout take away: the size.
 GRID = {
     "points_from": differs("grid", "paper: fully connected layers; without the mean before them"),
-    "dense_norm": differs("none", "our own heads of the text's networks have batch normalisation"),
+    "dense_norm": differs("none", "paper: not stated; our heads of its networks have batch normalisation"),
     "dropout": differs(0.0, "paper: Training Strategy, dropout; before a regression it changes sizes"),
 }
 MAPS = {

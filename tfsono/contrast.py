@@ -39,6 +39,7 @@ def clahe(image, clip_limit: float, tiles: int):
 
 def _levels(image):
     """int32 [Y, X] in 0..255."""
+    image = tf.convert_to_tensor(image)
     if image.dtype.is_floating:
         image = tf.clip_by_value(tf.round(image), 0.0, LEVELS - 1.0)
     return tf.cast(image, tf.int32)

@@ -66,7 +66,8 @@ def measured_module(runs: Sequence[Run], which: str = "auto", with_prior: bool =
     from tfsono.models import face
 
     check_together(runs)
-    network = face.mean_of(networks_of(runs, face.build, which, fold=True), runs[0].config)
+    networks = networks_of(runs, face.build, which, fold=len(runs) > 1)  # one alone can be a --start_from
+    network = face.mean_of(networks, runs[0].config)
     prior = prior_in_run(runs[0]) if with_prior else None
     return FaceModule(reader_in_run(network, runs[0]), prior, runs[0].config.prior_weight)
 

@@ -26,7 +26,8 @@ from tfsono.reproduction.plan import Ordering, Paper
 from tfsono.systems import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "pretrained/**/*.md")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "docs/site.css",
+         "pretrained/**/*.md")
 MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|<img[^>]* src=\"([^\"]+)\"")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -187,8 +188,8 @@ def signature(node: ast.FunctionDef | ast.ClassDef) -> str:
     """A function as it is called, a class with its bases and fields."""
     if isinstance(node, ast.FunctionDef):
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-        text = f"{node.name}({ast.unparse(node.args)}){returns}"
-        return text if len(text) <= 100 else text.replace(", ", ",\n    ") if "[" not in text else text
+        return "\n".join(textwrap.wrap(f"{node.name}({ast.unparse(node.args)}){returns}", 90, subsequent_indent="    ",
+                                       break_long_words=False, break_on_hyphens=False))
     fields = [ast.unparse(line) for line in node.body if isinstance(line, ast.AnnAssign)]
     return "\n    ".join((f"class {node.name}:", *fields))
 

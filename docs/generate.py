@@ -31,6 +31,7 @@ PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**
 MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|<img[^>]* src=\"([^\"]+)\"")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+BEFORE_LIST = re.compile(r"^([^\s|#-].*)\n(?=- )", re.MULTILINE)
 SECTION = re.compile(r"^    # (\w.*)$")
 FIELD = re.compile(r"^    (\w+): ")
 ENTRY = re.compile(r"(\*{0,2}\w+): ")
@@ -211,8 +212,8 @@ def from_docstring(text: str) -> str:
 def prose(text: str) -> str:
     """Paragraphs; those that are indented, and maps of names and texts, as they are."""
     paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
-    return "\n\n".join(fenced(textwrap.dedent(one), "text") if DRAWN.match(one) else escaped(one)
-                       for one in paragraphs if one.strip())
+    return "\n\n".join(fenced(textwrap.dedent(one), "text") if DRAWN.match(one)
+                       else re.sub(r"\n(?=- )", "\n\n", escaped(one)) for one in paragraphs if one.strip())
 
 
 def entries(body: str) -> str:
@@ -260,7 +261,14 @@ def filled(text: str, page: Path) -> str:
             raise ValueError(f"{page}: <!-- generated: {match[1]} -->: expected one of {', '.join(KINDS)}")
         return "\n\n".join(KINDS[match[1]](name) for name in match[2].split())
 
-    return MARKER.sub(one, text)
+    return MARKER.sub(one, spaced(text))
+
+
+def spaced(text: str) -> str:
+    """A page with an empty line before each list, which MkDocs needs and GitHub does not."""
+    parts = re.split(f"({FENCE.pattern})", text, flags=FENCE.flags)
+    parts[::2] = [BEFORE_LIST.sub(r"\1\n\n", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def linked_files(text: str, page: Path) -> Iterator[Path]:
@@ -283,7 +291,7 @@ def write_pages(folder: Path) -> list[Path]:
             copy = folder / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    return [page.relative_to(ROOT) for page in pages]
+    return [page.relative_to(ROOT) for page in pages if page.suffix == ".md"]
 
 
 def main() -> None:

@@ -84,6 +84,11 @@ def test_a_docstring_becomes_a_list_and_code():
                     "**Returns**\n\na \\|b\\|\n\n**Example**\n\n```pycon\n>>> 1\n1\n```")
 
 
+def test_a_list_has_an_empty_line_before_it():
+    text = "a\n- b\n  c\n- d\n```yaml\ne\n- f\n```\ng\n- h\n"
+    assert GENERATE.spaced(text) == text.replace("a\n- b", "a\n\n- b").replace("g\n-", "g\n\n-")
+
+
 # --- links, names, commands
 
 

@@ -49,7 +49,7 @@ def pages(tmp_path_factory) -> Path:
 def test_no_marker_remains(pages):
     texts = {path: path.read_text(encoding="utf-8") for path in pages.rglob("*.md")}
     assert len(texts) > 30
-    assert not [path for path, text in texts.items() if "<!-- generated" in text]
+    assert not [path for path, text in texts.items() if GENERATE.MARKER.search(text)]
 
 
 def test_an_unknown_marker_is_refused():
@@ -173,6 +173,7 @@ def test_nothing_is_loaded_from_elsewhere():
 # --- minutes: `make docs-check`
 
 
+@pytest.mark.pages
 def test_the_site_builds(pages, tmp_path):
     pytest.importorskip("material", reason="mkdocs-material is not installed")
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")

@@ -31,10 +31,11 @@ PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**
 MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|<img[^>]* src=\"([^\"]+)\"")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-BEFORE_LIST = re.compile(r"^([^\s|#-].*)\n(?=- )", re.MULTILINE)
+BEFORE_LIST = re.compile(r"^((?!- |[|#]).*\S.*)\n(?=- )", re.MULTILINE)
+IN_LIST = re.compile(r"^  (?=\S)", re.MULTILINE)
 SECTION = re.compile(r"^    # (\w.*)$")
 FIELD = re.compile(r"^    (\w+): ")
-ENTRY = re.compile(r"(\*{0,2}\w+): ")
+ENTRY = re.compile(r"(\*{0,2}\w+(?:, \w+)*): ")
 HEADED = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Examples?):$", re.MULTILINE)  # of a docstring
 DRAWN = re.compile(r" {2,}\S|>>> |[\w, ->]+ {2,}\S")  # a paragraph that is code or a map
 
@@ -265,9 +266,9 @@ def filled(text: str, page: Path) -> str:
 
 
 def spaced(text: str) -> str:
-    """A page with an empty line before each list, which MkDocs needs and GitHub does not."""
+    """A page with its lists as MkDocs needs them: an empty line before each, and further paragraphs four in."""
     parts = re.split(f"({FENCE.pattern})", text, flags=FENCE.flags)
-    parts[::2] = [BEFORE_LIST.sub(r"\1\n\n", part) for part in parts[::2]]
+    parts[::2] = [IN_LIST.sub("    ", BEFORE_LIST.sub(r"\1\n\n", part)) for part in parts[::2]]
     return "".join(parts)
 
 

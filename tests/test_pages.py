@@ -85,8 +85,8 @@ def test_a_docstring_becomes_a_list_and_code():
 
 
 def test_a_list_has_an_empty_line_before_it():
-    text = "a\n- b\n  c\n- d\n```yaml\ne\n- f\n```\ng\n- h\n"
-    assert GENERATE.spaced(text) == text.replace("a\n- b", "a\n\n- b").replace("g\n-", "g\n\n-")
+    text = "a\n- b\n- c\n\n  d\n- e\n```yaml\nf\n- g\n```\nh\n- i\n"
+    assert GENERATE.spaced(text) == "a\n\n- b\n- c\n\n    d\n\n- e\n```yaml\nf\n- g\n```\nh\n\n- i\n"
 
 
 # --- links, names, commands

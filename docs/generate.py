@@ -22,8 +22,8 @@ from pathlib import Path
 from tfsono import __version__
 from tfsono.config import Choices, choose
 from tfsono.errors import run_command
-from tfsono.reproduction.plan import Ordering, Paper
-from tfsono.systems import NAMES
+from tfsono.reproduction.plan import Ordering
+from tfsono.systems import NAMES, system
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "docs/site.css",
@@ -43,33 +43,22 @@ DRAWN = re.compile(r" {2,}\S|>>> |[\w, ->]+ {2,}\S")  # a paragraph that is code
 # --- options
 
 
-def choices_of(system: str) -> Choices:
-    """The config of a system."""
-    return paper_of(system).choices
-
-
-def paper_of(system: str) -> Paper:
-    """The reproduction of a system."""
-    module = __import__(f"tfsono.reproduction.{system}", fromlist=["PAPER"])
-    return module.PAPER
-
-
-def options(system: str) -> str:
+def options(name: str) -> str:
     """Every option of a system by the sections of its config, with the values of both presets and their origins."""
-    choices = choices_of(system)
+    choices = system(name).CHOICES
     first = next(iter(choices.variants))
     settings = {preset: choose(choices, preset, first) for preset in choices.presets}
     types = typing.get_type_hints(choices.config)
     parts = []
     for title, names in sections(choices.config):
         rows = []
-        for name in names:
-            values = {preset: value_text(getattr(one.config, name)) for preset, one in settings.items()}
-            notes = {preset: provenance(*one.origins[name]) for preset, one in settings.items()}
+        for field in names:
+            values = {preset: value_text(getattr(one.config, field)) for preset, one in settings.items()}
+            notes = {preset: provenance(*one.origins[field]) for preset, one in settings.items()}
             note = notes["paper"] + (f"; `quick`: {notes['quick']}" if notes["quick"] != notes["paper"] else "")
-            after = " *" if name in choices.at_test else ""
-            rows.append((f"`--{name}`{after}", type_text(types[name]), values["paper"], values["quick"], note))
-        parts.append(f"### {system}: {title}\n\n" + table(("option", "type", "paper", "quick", "origin"), rows))
+            after = " *" if field in choices.at_test else ""
+            rows.append((f"`--{field}`{after}", type_text(types[field]), values["paper"], values["quick"], note))
+        parts.append(f"### {choices.system}: {title}\n\n" + table(("option", "type", "paper", "quick", "origin"), rows))
     return "\n".join((*parts, variants(choices)))
 
 
@@ -119,30 +108,31 @@ def type_text(hint) -> str:
 # --- papers
 
 
-def deviations(system: str) -> str:
+def deviations(name: str) -> str:
     """The values of preset `paper` that are not the paper's, and those that `quick` has instead."""
-    choices = choices_of(system)
+    choices = system(name).CHOICES
     rows = []
     for preset in choices.presets:
         settings = choose(choices, preset, next(iter(choices.variants)))
-        rows += [(f"`--{name}`", preset, value_text(getattr(settings.config, name)), escaped(note))
-                 for name, (origin, note) in settings.origins.items()
-                 if origin == "differs" and (preset == "paper" or name in choices.presets[preset])]
+        rows += [(f"`--{field}`", preset, value_text(getattr(settings.config, field)), escaped(note))
+                 for field, (origin, note) in settings.origins.items()
+                 if origin == "differs" and (preset == "paper" or field in choices.presets[preset])]
     return table(("option", "preset", "value", "the paper's, and why not"), rows)
 
 
-def readings(system: str) -> str:
+def readings(name: str) -> str:
     """The numbers that the paper does not state, with our reason for each; without what are options of ours."""
-    settings = choose(choices_of(system), "paper", next(iter(choices_of(system).variants)))
-    rows = [(f"`--{name}`", value_text(getattr(settings.config, name)), escaped(note))
-            for name, (origin, note) in settings.origins.items()
+    choices = system(name).CHOICES
+    settings = choose(choices, "paper", next(iter(choices.variants)))
+    rows = [(f"`--{field}`", value_text(getattr(settings.config, field)), escaped(note))
+            for field, (origin, note) in settings.origins.items()
             if origin == "ours" and not note.startswith("option")]
     return table(("option", "value", "why"), rows)
 
 
-def orderings(system: str) -> str:
+def orderings(name: str) -> str:
     """What the paper claims, with the values that it prints, as `evaluate` tests it."""
-    rows = [(escaped(each.place), *ranked(each), f"`{each.metric}`") for each in paper_of(system).orderings]
+    rows = [(escaped(each.place), *ranked(each), f"`{each.metric}`") for each in system(name).PAPER.orderings]
     return table(("place", "better", "worse", "printed", "column of cases.csv"), rows)
 
 
@@ -152,9 +142,9 @@ def ranked(each: Ordering) -> tuple[str, str, str]:
     return each.better, each.worse, f" {sign} ".join(map(str, each.values)) or f"none; {sign}"
 
 
-def trainings(system: str) -> str:
+def trainings(name: str) -> str:
     """The runs of a paper's tables, with their options, as `make reproduce` gives them."""
-    paper = paper_of(system)
+    paper = system(name).PAPER
     rows = [(f"`{each.name}`", paper.names.get(each.name, ""), " ".join(f"`{word}`" for word in each.words),
              ", ".join(each.after)) for each in (*paper.trainings, *paper.controls)]
     return table(("run", "row", "options", "after"), rows)

@@ -7,6 +7,8 @@
 # make fuzz [MINUTES=10]                          random changes of input files, for so long each reader
 # make minimums  a slice of the tests on the lowest versions of setup.cfg, in an environment of its own (3 GB, removed)
 # make pythons   the same slice on the other interpreters of PYTHONS; one that is not there is skipped
+# make docs      the site in build/site, with links checked
+# make docs-check  runs the commands of the tutorials on phantoms; ten minutes
 # make docker [EXTRA=] [BASE=python:3.12-slim]     make clean               removes the virtual environment and caches
 # make image-check                                 builds the CPU image and uses it: doctor, the demo, stops and resumes
 #
@@ -46,7 +48,7 @@ WORKFLOW = $(VENV)/bin/python workflow/run.py --directory $(OUT) --cores $(CORES
 	$(if $(CASES),cases=$(CASES)) $(if $(ITERATIONS),iterations=$(ITERATIONS)) $(if $(CONTROLS),controls=$(CONTROLS)) \
 	$(if $(TRAIN),"train=$(TRAIN)")
 
-.PHONY: test demo reproduce lint setup kills disks fuzz docker image-check clean minimums pythons
+.PHONY: test demo reproduce lint setup kills disks fuzz docker image-check clean minimums pythons docs docs-check
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
@@ -56,6 +58,14 @@ kills disks: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	MINUTES=$(MINUTES) $(VENV)/bin/python -m pytest -m fuzz --capture=no $(PYTEST_ARGUMENTS)
+
+docs-check: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -m pages --capture=no $(PYTEST_ARGUMENTS)
+
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python docs/generate.py build/pages
+	$(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "wrote build/site/index.html"
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/python -m flake8
@@ -78,6 +88,11 @@ $(VENV)/.installed-test: $(VENV)/.created setup.cfg setup.py
 $(VENV)/.installed-workflow: $(VENV)/.created setup.cfg setup.py
 	@echo "installing tfsono and Snakemake into $(VENV) (once)"
 	@$(INSTALL) --editable ".[workflow]" || { echo 'error: $(OFFLINE)' >&2; exit 1; }
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(VENV)/.created setup.cfg setup.py
+	@echo "installing tfsono and MkDocs into $(VENV) (once)"
+	@$(INSTALL) --editable ".[docs]" || { echo 'error: $(OFFLINE)' >&2; exit 1; }
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg setup.py

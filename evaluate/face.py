@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         tables = face_tables(rows, detections_of(evaluation, groups, rows), landmarks, landmarks == LANDMARKS)
         tables |= orderings_tables(rows, PAPER.orderings)
         written = evaluation.write_tables(rows, tables, ("table", "flaws", "orderings"))
-        cases = cases_of(rows, landmarks)
-        evaluation.write_page(groups, written, cases, figures(evaluation, rows), "landmarks with their boxes")
+        evaluation.write_page(groups, written, "landmarks with their boxes", cases=cases_of(evaluation, rows),
+                              figures=figures(evaluation, rows))
 
 
 def groups_of(evaluation) -> list:
@@ -73,12 +73,12 @@ def has_prior(run) -> bool:
     return run.config.use_prior and PAPER.names.get(run.settings.variant, "").split(", ")[0] in WITH_PRIOR
 
 
-def cases_of(rows: list[dict], landmarks: tuple[str, ...]):
+def cases_of(evaluation, rows: list[dict]):
     """The list of cases."""
     from tfsono.report.face_tables import COMPARED, means_of
     from tfsono.report.page import CaseList
 
-    return CaseList(means_of(rows, landmarks), COMPARED, "mre_mm")
+    return CaseList(means_of(rows, tuple(evaluation.cache.landmarks)), COMPARED, "mre_mm")
 
 
 def measure(evaluation, group) -> list[dict]:

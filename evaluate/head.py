@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> None:
                                          ("segmentation", "landmarks", "measurements", "label_floor", "held_out",
                                           "sizes", "intervals", "orderings"))
         keep_intervals(kept_in, [row for row in rows if row["members"] == 1])
-        evaluation.write_page(groups, tables, cases_of(rows), figures(evaluation, rows, heads), "masks",
-                              lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
+        evaluation.write_page(groups, tables, "masks", cases=cases_of(rows), figures=figures(evaluation, rows, heads),
+                              notes_of=lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
 
 
 def tables_of(evaluation, rows: list[dict], heads: dict) -> dict:

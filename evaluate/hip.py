@@ -14,11 +14,13 @@ from pathlib import Path
 if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.config import add_mask_metrics, add_speed, evaluation_parser
+from tfsono.config import add_mask_metrics, add_speed, evaluation_parser, mask_scoring
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
 from tfsono.reproduction.hip import PAPER
 from tfsono.surroundings import parsed
+
+MAIN_TABLES = ("table2", "differences", "label_", "displaced", "orderings")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,17 +29,21 @@ def main(argv: list[str] | None = None) -> None:
     add_speed(parser)
     arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
-    from tfsono.predict.sources import Options
 
-    options = Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
+    options = options_of(arguments)
     with opened(arguments, HIP, ("labels",)) as evaluation:
         groups = groups_of(evaluation)
-        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is, nsd_mm=arguments.nsd_mm,
-                                               options=options))
-        tables = tables_of(evaluation, rows, arguments.empty_is)
-        written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced", "orderings"))
-        evaluation.write_page(groups, written, cases_of(rows), figures(evaluation, rows), "masks",
-                              partial(notes_of, options=options))
+        rows = evaluation.rows(groups, partial(measure, scoring=mask_scoring(arguments), options=options))
+        tables = evaluation.write_tables(rows, tables_of(evaluation, rows, arguments.empty_is), MAIN_TABLES)
+        evaluation.write_page(groups, tables, "masks", cases=cases_of(rows), figures=figures(evaluation, rows),
+                              notes_of=partial(notes_of, options=options))
+
+
+def options_of(arguments):
+    """The options of the prediction."""
+    from tfsono.predict.sources import Options
+
+    return Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
 
 
 def groups_of(evaluation) -> list:
@@ -93,21 +99,21 @@ def cases_of(rows: list[dict]):
     return CaseList(means_of(rows), OUR_COLUMNS + MORE_COLUMNS + nsd_columns(rows), "assd_mm")
 
 
-def measure(evaluation, group, empty_is: str, nsd_mm: float, options) -> list[dict]:
+def measure(evaluation, group, scoring: dict, options) -> list[dict]:
     """One row per test case and label; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.hip import module_of, prepared
 
     runs = prepared(group.runs, options)
-    folder = evaluation.folder(group, settings=(empty_is, nsd_mm, [run.config for run in runs]))
+    folder = evaluation.folder(group, settings=(scoring, [run.config for run in runs]))
 
     def open_measure():
         module = module_of(runs, evaluation.weights)
-        return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, empty_is, nsd_mm)
+        return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, scoring)
 
     return evaluation.measured(group, folder, open_measure, summary_text)
 
 
-def measure_case(module, group, case, folder: Path, empty_is: str, nsd_mm: float) -> list[dict]:
+def measure_case(module, group, case, folder: Path, scoring: dict) -> list[dict]:
     """Sec. 3.4: segment (the module also postprocesses), measure on the case's own grid, and write the mask."""
     from tfsono.evaluation.displaced import displacement_columns
     from tfsono.files import make_folder, safe_name
@@ -121,7 +127,7 @@ def measure_case(module, group, case, folder: Path, empty_is: str, nsd_mm: float
     of_case = displacement_columns(mask, reference.label)
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
              "mask": f"{folder.name}/{safe_name(case.name)}_mask.nii.gz",
-             **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm, empty_is, nsd_mm),
+             **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm, **scoring),
              **of_case}
             for value, label in enumerate(config.label_names, 1)]
 

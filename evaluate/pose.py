@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = in_order(evaluation.rows(groups, measure))
         written = evaluation.write_tables(rows, tables_of(evaluation, rows), ("table", "flaws", "calibration", "spread",
                                                                               "refinement", "orderings"))
-        cases = cases_of(rows, tuple(evaluation.cache.landmarks))
-        evaluation.write_page(groups, written, cases, figures(evaluation, rows), "landmarks")
+        evaluation.write_page(groups, written, "landmarks", cases=cases_of(evaluation, rows),
+                              figures=figures(evaluation, rows))
 
 
 def groups_of(evaluation, refine: bool) -> list:
@@ -98,12 +98,12 @@ def tables_of(evaluation, rows: list[dict]) -> dict:
     return tables | calibration_tables(by_method(rows), landmarks) | orderings_tables(rows, PAPER.orderings)
 
 
-def cases_of(rows: list[dict], landmarks: tuple[str, ...]):
+def cases_of(evaluation, rows: list[dict]):
     """The list of cases."""
     from tfsono.report.page import CaseList
     from tfsono.report.pose_tables import COMPARED, means_of
 
-    return CaseList(means_of(rows, landmarks, SEGMENTS), COMPARED, "mre_mm")
+    return CaseList(means_of(rows, tuple(evaluation.cache.landmarks), SEGMENTS), COMPARED, "mre_mm")
 
 
 def measure(evaluation, group) -> list[dict]:

@@ -381,6 +381,11 @@ def add_mask_metrics(parser: argparse.ArgumentParser) -> None:
                              "side, and the same for all evaluations that you compare")
 
 
+def mask_scoring(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """The values of `add_mask_metrics`, as `tfsono.metrics.surface.segmentation_metrics` takes them."""
+    return {"empty_is": arguments.empty_is, "nsd_mm": arguments.nsd_mm}
+
+
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Options of prediction that trade time and memory for exactness; "" and 0 leave them to the run."""
     parser.add_argument("--tiling", default="", choices=("", "paper", "half", "fast", "whole"),

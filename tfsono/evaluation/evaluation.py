@@ -120,16 +120,16 @@ class Evaluation:
         """Created on first use."""
         return make_folder(self.out / "figures")
 
-    def write_page(self, groups: Sequence[Group], tables: Tables, cases: CaseList, figures: Sequence[Figure],
-                   kept: str, notes_of: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
+    def write_page(self, groups: Sequence[Group], tables: Tables, kept: str, *, cases: CaseList,
+                   figures: Sequence[Figure], notes_of: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
         """Writes report.html, with every training's history, and prints where everything is.
 
         Args:
           groups: the measured ones.
           tables: to show.
+          kept: what is kept of each case, in words.
           cases: the list of cases.
           figures: to show.
-          kept: what is kept of each case, in words.
           notes_of: further notes on a run.
         """
         first = self.runs[0]

@@ -61,7 +61,7 @@ def joint_metrics(
         nsd_mm: The tolerance of the surface Dice.
     """
     spacing = np.asarray(spacing_mm, np.float64)
-    row = _mask_metrics(found.mask, reference.mask, spacing, labels, empty_is, nsd_mm)
+    row = _mask_metrics(found.mask, reference.mask, spacing, labels, empty_is=empty_is, nsd_mm=nsd_mm)
     row |= _point_metrics(_millimetres(found.points_vox, spacing, len(landmarks)),
                           _millimetres(reference.points_vox, spacing, len(landmarks)), landmarks)
     distances, expected = (distances_to_mask(one, spacing, len(landmarks)) for one in (found, reference))

@@ -11,8 +11,7 @@ from tfsono.report.orderings import FAILS, HOLDS, UNDECIDED
 from tfsono.report.page import CaseList, Figure, Files, Fold, write_page
 from tfsono.report.tables import Table
 
-NO_VERDICTS = ("Of no ordering of the paper were both rows measured here. `make reproduce` trains and measures all of "
-               "them.")
+NO_VERDICTS = ("Of no ordering of the paper were both rows measured here; make reproduce trains and measures all.")
 SORTING = "A click on a heading sorts the list. Overlays are drawn of some cases, such as the best and the worst."
 ORIGINS = {"paper": "the paper", "ours": "our choice", "differs": "differs from the paper"}
 

@@ -90,7 +90,7 @@ STYLE = """
   --panel: #1e242d; --line: #38414d; --accent: #7db4f2; --good: #6fd08c; --bad: #ff8a80; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1240px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.8rem; line-height: 1.25; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.75rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); }
@@ -130,7 +130,7 @@ figcaption { margin-top: .4rem; max-width: 75ch; overflow-wrap: anywhere; }
 @media print {
   :root { color-scheme: light; --ink: #000000; --dim: #444444; --paper: #ffffff; --panel: #ffffff; --line: #bbbbbb;
     --accent: #000000; --good: #1b7a3d; --bad: #b3261e; }
-  main { max-width: none; padding: 0; } body { font-size: 10pt; } table { font-size: 7.5pt; }
+  html { font-size: 9pt; } main { max-width: none; padding: 0; }
   h2 { margin-top: 1.5rem; break-after: avoid; } caption, thead { break-after: avoid; }
   tr, figure { break-inside: avoid; } .wide { overflow: visible; } .shared { padding: 0; }
   img { max-height: 150mm; } nav { display: none; } th button { text-decoration: none; }
@@ -233,7 +233,8 @@ class _Shared:
 
     def note_before(self, content: Content) -> str:
         """The markup of the shared sentences of a section's tables, without those of earlier sections."""
-        found = dict.fromkeys(one for table in _tables(content) for one in _SENTENCE.split(table.note) if one in self.left)
+        found = dict.fromkeys(one for table in _tables(content) for one in _SENTENCE.split(table.note)
+                              if one in self.left)
         self.left -= found.keys()
         return f'<p class="note shared">{escape(" ".join(found))}</p>\n' if found else ""
 

@@ -95,7 +95,7 @@ def cases_of(evaluation, rows: list[dict]):
     masks, points = mask_means(rows), landmark_means(rows, landmarks)
     means = {method: [mask | point for mask, point in itertools.zip_longest(
         masks.get(method, ()), points.get(method, ()), fillvalue={})] for method in by_method(rows)}
-    columns = (TABLE_1 + nsd_columns(rows, 100.0, 2)) * bool(masks) + table_2(landmarks) * bool(points)
+    columns = (TABLE_1 + nsd_columns(rows, 100.0, 2)) * bool(masks) + table_2(landmarks) * bool(points or not masks)
     return CaseList({method: cases for method, cases in means.items() if cases}, columns,
                     "assd_mm" if masks else columns[-1][0])
 

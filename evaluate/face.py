@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         tables = face_tables(rows, detections_of(evaluation, groups, rows), landmarks, landmarks == LANDMARKS)
         tables |= orderings_tables(rows, PAPER.orderings)
         written = evaluation.write_tables(rows, tables, ("table", "flaws", "orderings"))
-        evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks with their boxes")
+        evaluation.write_page(groups, written, "landmarks with their boxes", cases=cases_of(evaluation, rows),
+                              figures=figures(evaluation, rows))
 
 
 def groups_of(evaluation) -> list:
@@ -70,6 +71,14 @@ def name_with_prior(method: str) -> str:
 def has_prior(run) -> bool:
     """Whether a run is measured with the graph prior too: one-stage networks, as in the paper."""
     return run.config.use_prior and PAPER.names.get(run.settings.variant, "").split(", ")[0] in WITH_PRIOR
+
+
+def cases_of(evaluation, rows: list[dict]):
+    """The list of cases."""
+    from tfsono.report.face_tables import COMPARED, means_of
+    from tfsono.report.page import CaseList
+
+    return CaseList(means_of(rows, tuple(evaluation.cache.landmarks)), COMPARED, "mre_mm")
 
 
 def measure(evaluation, group) -> list[dict]:
@@ -262,7 +271,7 @@ def draw_boxes(folder: Path, methods: dict[str, list[dict]], out: Path, cache) -
         path = folder / f"boxes_{word}.png"
         boxes_figure(path, panels, f"Fig. 4: {case.name}", tuple(cache.landmarks))
         found.append(Figure(path, f"Fig. 4. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by its "
-                                "mean IoU."))
+                                "mean IoU.", case=case.name, method=shown[-1]))
     return found
 
 

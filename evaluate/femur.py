@@ -8,6 +8,7 @@ grid.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.config import add_empty_is, evaluation_parser
+from tfsono.config import add_mask_metrics, evaluation_parser, mask_scoring
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError, run_command
 from tfsono.files import make_folder, safe_name
@@ -24,23 +25,23 @@ from tfsono.surroundings import parsed
 
 UNNAMED = ("seed", "roi_run", "start_from")  # fields in which runs of one row may differ
 SHOWN = 6  # cases of Fig. 5
+MAIN_TABLES = ("table", "regions", "contradictions", "order", "calibration", "spread", "orderings")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(FEMUR, __doc__, "masks")
     parser.add_argument("--region", default="found", choices=("found", "reference"), type=reference_for_true,
                         help="region of the second stages: where the first stage finds bone, or the reference boxes")
-    add_empty_is(parser)
+    add_mask_metrics(parser)
     arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
 
     with opened(arguments, FEMUR, ("labels", "landmarks")) as evaluation:
         groups = groups_of(evaluation, arguments.region)
-        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is))
-        tables = tables_of(evaluation, rows, arguments.empty_is)
-        written = evaluation.write_tables(rows, tables, ("table", "regions", "contradictions", "order", "calibration",
-                                                         "spread", "orderings"))
-        evaluation.write_page(groups, written, figures(evaluation, rows), "masks, landmarks")
+        rows = evaluation.rows(groups, partial(measure, scoring=mask_scoring(arguments)))
+        tables = evaluation.write_tables(rows, tables_of(evaluation, rows, arguments.empty_is), MAIN_TABLES)
+        evaluation.write_page(groups, tables, "masks, landmarks", cases=cases_of(evaluation, rows),
+                              figures=figures(evaluation, rows))
 
 
 def reference_for_true(word: str) -> str:
@@ -83,24 +84,40 @@ def tables_of(evaluation, rows: list[dict], empty_is: str) -> dict:
             | orderings_tables(rows, PAPER.orderings))
 
 
-def measure(evaluation, group, empty_is: str) -> list[dict]:
+def cases_of(evaluation, rows: list[dict]):
+    """The list of cases, with the measures of masks and of landmarks."""
+    from tfsono.report.femur_tables import TABLE_1, landmark_means, mask_means, table_2
+    from tfsono.report.page import CaseList
+    from tfsono.report.rows import by_method
+    from tfsono.report.tables import nsd_columns
+
+    landmarks = tuple(evaluation.cache.landmarks)
+    masks, points = mask_means(rows), landmark_means(rows, landmarks)
+    means = {method: [mask | point for mask, point in itertools.zip_longest(
+        masks.get(method, ()), points.get(method, ()), fillvalue={})] for method in by_method(rows)}
+    columns = (TABLE_1 + nsd_columns(rows, 100.0, 2)) * bool(masks) + table_2(landmarks) * bool(points or not masks)
+    return CaseList({method: cases for method, cases in means.items() if cases}, columns,
+                    "assd_mm" if masks else columns[-1][0])
+
+
+def measure(evaluation, group, scoring: dict) -> list[dict]:
     """One row per test case; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.femur import FIRST_STAGE, module_of
     from tfsono.training.confidence import confidence_files
 
     stages = sorted((group.first.folder / FIRST_STAGE).glob("*.weights.h5"))
-    folder = evaluation.folder(group, [*stages, *confidence_files(group.runs)], (group.option, empty_is))
+    folder = evaluation.folder(group, [*stages, *confidence_files(group.runs)], (group.option, scoring))
 
     def open_measure():
         module = module_of(group.runs, evaluation.weights)
         with_box = group.option == "reference" or group.first.config.network != "unet_roi" and not module.finder
-        measured = partial(measure_case, module, group, folder=folder, with_box=with_box, empty_is=empty_is)
+        measured = partial(measure_case, module, group, folder=folder, with_box=with_box, scoring=scoring)
         return lambda name: [measured(evaluation.cache.read(name))]
 
     return evaluation.measured(group, folder, open_measure, lambda rows: summary_text(rows[0]))
 
 
-def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: str) -> dict:
+def measure_case(module, group, case, folder: Path, with_box: bool, scoring: dict) -> dict:
     """Sec. II-A to II-C: region, prediction, postprocessing; measured on the case's own grid, and written.
 
     `with_box` takes the reference box instead of the first stage's.
@@ -125,7 +142,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool, empty_is: st
            "members": len(group.runs), "region": REFERENCE_BOX if with_box else FOUND_BOX if seen else WHOLE,
            "box_iou": box_iou(Box(ends[:3], ends[3:]), box) if box and not with_box else float("nan"),
            **coverage(region, reference),
-           **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, empty_is=empty_is),
+           **joint_metrics(found, reference, own.spacing_mm, classes, config.landmark_names, **scoring),
            **confidence_columns(raw, own.spacing_mm, config.landmark_names, lengths, confidence_models(group.runs))}
     return row | keep(folder, case.name, found, own, config.landmark_names)
 
@@ -226,7 +243,7 @@ def draw_examples(evaluation, number: int, method: str, rows: list[dict]) -> lis
         path = evaluation.figures_folder / f"{number}_{place + 1:02d}.png"
         draw_case(evaluation, path, own[place], f"{method}: {place + 1} of {len(own)}")
         found.append(Figure(path, f"Fig. 5. {method}, {place + 1} of {len(own)} by {key}: reference and prediction; "
-                            "landmarks projected along the cut axis."))
+                            "landmarks projected along the cut axis.", case=own[place]["case"], method=method))
     return found
 
 

@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
                                          ("segmentation", "landmarks", "measurements", "label_floor", "held_out",
                                           "sizes", "intervals", "orderings"))
         keep_intervals(kept_in, [row for row in rows if row["members"] == 1])
-        evaluation.write_page(groups, tables, figures(evaluation, rows, heads), "masks",
-                              lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
+        evaluation.write_page(groups, tables, "masks", cases=cases_of(rows), figures=figures(evaluation, rows, heads),
+                              notes_of=lambda run: (f"fold {run.config.fold}", *run.data["labels_used"]))
 
 
 def options():
@@ -64,6 +64,18 @@ def tables_of(evaluation, rows: list[dict], heads: dict) -> dict:
     from tfsono.report.orderings import orderings_tables
 
     return head_tables(rows, label_floors(heads, evaluation.runs[0])) | orderings_tables(rows, PAPER.orderings)
+
+
+def cases_of(rows: list[dict]):
+    """The list of cases."""
+    from tfsono.report.head_tables import compared_metrics, unit_of
+    from tfsono.report.page import CaseList
+    from tfsono.report.rows import by_method, case_means
+
+    unit = unit_of(rows)
+    metrics = compared_metrics(unit)
+    means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in by_method(rows).items()}
+    return CaseList(means, metrics, f"hc_abs_error_{unit}")
 
 
 class Recorded(TypedDict):
@@ -277,17 +289,16 @@ def summary_text(row: dict) -> str:
 def figures(evaluation, rows: list[dict], heads: dict) -> list:
     """Best, median and worst case of each method, agreement, and every case by method."""
     from tfsono.report.agreement import agreement_figure, agreements_of
-    from tfsono.report.head_tables import compared_metrics, measurements_of, unit_of
+    from tfsono.report.head_tables import measurements_of, unit_of
     from tfsono.report.page import Figure
     from tfsono.report.plots import cases_figure
-    from tfsono.report.rows import by_method, case_means
+    from tfsono.report.rows import by_method
 
     folder, unit, methods = evaluation.figures_folder, unit_of(rows), by_method(rows)
     agreement_figure(folder / "agreement.png", agreements_of(methods, measurements_of(unit)),
                      "Agreement with the reference")
-    metrics = compared_metrics(unit)
-    means = {name: case_means(group, [metric.key for metric in metrics]) for name, group in methods.items()}
-    cases_figure(folder / "methods.png", means, metrics)
+    cases = cases_of(rows)
+    cases_figure(folder / "methods.png", cases.means, cases.metrics)
     found = [Figure(folder / "agreement.png", "Bland and Altman: prediction minus reference over their mean, with the "
                     "bias and its limits (1.96 standard deviations); of several runs in a row, their mean."),
              Figure(folder / "methods.png", "Every test case, by method.")]
@@ -312,7 +323,8 @@ def draw_examples(evaluation, stem: str, method: str, rows: list[dict], heads: d
                           reference=reference_of(heads[case], evaluation.runs[0]),
                           found=outline_of(row, evaluation.out),
                           title=f"{method}: {rank} of {len(ranked)}, {case}", lines=[text])
-        found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction."))
+        found.append(Figure(path, f"{method}, {rank} case by the overlap of the ellipses: reference and prediction.",
+                            case=case, method=method))
     return found
 
 

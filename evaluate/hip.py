@@ -14,28 +14,36 @@ from pathlib import Path
 if not __package__:  # run as a file of a checkout, and not by `tfsono evaluate`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfsono.config import add_empty_is, add_speed, evaluation_parser
+from tfsono.config import add_mask_metrics, add_speed, evaluation_parser, mask_scoring
 from tfsono.configs.hip import HIP
 from tfsono.errors import run_command
 from tfsono.reproduction.hip import PAPER
 from tfsono.surroundings import parsed
 
+MAIN_TABLES = ("table2", "differences", "label_", "displaced", "orderings")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = evaluation_parser(HIP, __doc__, "masks")
-    add_empty_is(parser)
+    add_mask_metrics(parser)
     add_speed(parser)
     arguments = parsed(parser, argv)
     from tfsono.evaluation.evaluation import opened
-    from tfsono.predict.sources import Options
 
-    options = Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
+    options = options_of(arguments)
     with opened(arguments, HIP, ("labels",)) as evaluation:
         groups = groups_of(evaluation)
-        rows = evaluation.rows(groups, partial(measure, empty_is=arguments.empty_is, options=options))
-        tables = tables_of(evaluation, rows, arguments.empty_is)
-        written = evaluation.write_tables(rows, tables, ("table2", "differences", "label_", "displaced", "orderings"))
-        evaluation.write_page(groups, written, figures(evaluation, rows), "masks", partial(notes_of, options=options))
+        rows = evaluation.rows(groups, partial(measure, scoring=mask_scoring(arguments), options=options))
+        tables = evaluation.write_tables(rows, tables_of(evaluation, rows, arguments.empty_is), MAIN_TABLES)
+        evaluation.write_page(groups, tables, "masks", cases=cases_of(rows), figures=figures(evaluation, rows),
+                              notes_of=partial(notes_of, options=options))
+
+
+def options_of(arguments):
+    """The options of the prediction."""
+    from tfsono.predict.sources import Options
+
+    return Options(tiling=arguments.tiling, memory_gb=arguments.memory_gb, precision=arguments.precision)
 
 
 def groups_of(evaluation) -> list:
@@ -82,21 +90,30 @@ def tables_of(evaluation, rows: list[dict], empty_is: str) -> dict:
     return tables | displaced_tables(rows) | orderings_tables(rows, PAPER.orderings)
 
 
-def measure(evaluation, group, empty_is: str, options) -> list[dict]:
+def cases_of(rows: list[dict]):
+    """The list of cases."""
+    from tfsono.report.hip_tables import MORE_COLUMNS, OUR_COLUMNS, means_of
+    from tfsono.report.page import CaseList
+    from tfsono.report.tables import nsd_columns
+
+    return CaseList(means_of(rows), OUR_COLUMNS + MORE_COLUMNS + nsd_columns(rows), "assd_mm")
+
+
+def measure(evaluation, group, scoring: dict, options) -> list[dict]:
     """One row per test case and label; those of an earlier call with the same weights and cache are read back."""
     from tfsono.systems.hip import module_of, prepared
 
     runs = prepared(group.runs, options)
-    folder = evaluation.folder(group, settings=(empty_is, [run.config for run in runs]))
+    folder = evaluation.folder(group, settings=(scoring, [run.config for run in runs]))
 
     def open_measure():
         module = module_of(runs, evaluation.weights)
-        return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, empty_is)
+        return lambda name: measure_case(module, group, evaluation.cache.read(name), folder, scoring)
 
     return evaluation.measured(group, folder, open_measure, summary_text)
 
 
-def measure_case(module, group, case, folder: Path, empty_is: str) -> list[dict]:
+def measure_case(module, group, case, folder: Path, scoring: dict) -> list[dict]:
     """Sec. 3.4: segment (the module also postprocesses), measure on the case's own grid, and write the mask."""
     from tfsono.evaluation.displaced import displacement_columns
     from tfsono.files import make_folder, safe_name
@@ -110,7 +127,8 @@ def measure_case(module, group, case, folder: Path, empty_is: str) -> list[dict]
     of_case = displacement_columns(mask, reference.label)
     return [{"case": case.name, "label": label, "run": group.name, "seed": config.seed, "members": len(group.runs),
              "mask": f"{folder.name}/{safe_name(case.name)}_mask.nii.gz",
-             **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm, empty_is), **of_case}
+             **segmentation_metrics(mask == value, reference.label == value, reference.spacing_mm, **scoring),
+             **of_case}
             for value, label in enumerate(config.label_names, 1)]
 
 
@@ -134,13 +152,13 @@ def figures(evaluation, rows: list[dict]) -> list:
         chosen = {rank: ranked[place] for rank, place in places.items()}
         for rank, row in chosen.items():
             first = next(r for r in group if r["case"] == row["case"])
-            found += draw_case(evaluation, f"{number}_{rank}", f"{method}: {rank} of {len(ranked)}", first)
+            found += draw_case(evaluation, f"{number}_{rank}", f"{rank} of {len(ranked)}", first)
     path = evaluation.figures_folder / "methods.png"
     cases_figure(path, means, OUR_COLUMNS)
     return [*found, Figure(path, "Every test case, by method.")]
 
 
-def draw_case(evaluation, stem: str, title: str, row: dict) -> list:
+def draw_case(evaluation, stem: str, rank: str, row: dict) -> list:
     """One case's slices and, for each label, its surface coloured by the distance to the reference."""
     from tfsono.metrics.surface import surface_distances
     from tfsono.report.page import Figure
@@ -148,12 +166,13 @@ def draw_case(evaluation, stem: str, title: str, row: dict) -> list:
     from tfsono.volumes.image import read_mask
 
     folder, case, names = evaluation.figures_folder, evaluation.cache.read(row["case"]), tuple(evaluation.cache.labels)
-    reference = case.own
+    reference, title = case.own, f"{row['method']}: {rank}"
+    of_case = {"case": case.name, "method": row["method"]}
     mask = read_mask(evaluation.out / "runs" / row["mask"], reference).array
     path = folder / f"{stem}_slices.png"
     slices_figure(path, reference.array, reference.label, mask, reference.spacing_mm,
                   title=f"{title}: {case.name}", label_names=names, orientation=evaluation.cache.settings.orientation)
-    found = [Figure(path, f"{title}, {case.name}: contours of reference and prediction.")]
+    found = [Figure(path, f"{title}, {case.name}: contours of reference and prediction.", **of_case)]
     for value, label in enumerate(names, 1):
         if not ((mask == value).any() and (reference.label == value).any()):
             continue
@@ -162,7 +181,8 @@ def draw_case(evaluation, stem: str, title: str, row: dict) -> list:
         surface_distance_figure(path, mask == value, distances.prediction_points_vox,
                                 distances.prediction_to_reference_mm, spacing_mm=reference.spacing_mm,
                                 title=f"{title}: {case.name}, {label}")
-        found.append(Figure(path, f"{label} as predicted, coloured by its distance to the reference surface."))
+        found.append(Figure(path, f"{label} as predicted, coloured by its distance to the reference surface.",
+                            **of_case))
     return found
 
 

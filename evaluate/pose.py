@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = in_order(evaluation.rows(groups, measure))
         written = evaluation.write_tables(rows, tables_of(evaluation, rows), ("table", "flaws", "calibration", "spread",
                                                                               "refinement", "orderings"))
-        evaluation.write_page(groups, written, figures(evaluation, rows), "landmarks")
+        evaluation.write_page(groups, written, "landmarks", cases=cases_of(evaluation, rows),
+                              figures=figures(evaluation, rows))
 
 
 def groups_of(evaluation, refine: bool) -> list:
@@ -95,6 +96,14 @@ def tables_of(evaluation, rows: list[dict]) -> dict:
     tables = pose_tables(rows, landmarks, SEGMENTS, limit_mm=evaluation.runs[0].config.auc_limit_mm,
                          papers=tuple(landmarks) == LANDMARKS)
     return tables | calibration_tables(by_method(rows), landmarks) | orderings_tables(rows, PAPER.orderings)
+
+
+def cases_of(evaluation, rows: list[dict]):
+    """The list of cases."""
+    from tfsono.report.page import CaseList
+    from tfsono.report.pose_tables import COMPARED, means_of
+
+    return CaseList(means_of(rows, tuple(evaluation.cache.landmarks), SEGMENTS), COMPARED, "mre_mm")
 
 
 def measure(evaluation, group) -> list[dict]:
@@ -296,7 +305,8 @@ def draw_skeletons(folder: Path, methods: dict[str, list[dict]], out: Path, cach
         skeleton_figure(path, [panels], landmarks, known_segments(SEGMENTS, landmarks), f"Fig. 6: {case.name}")
         kind = "the change by the refinement" if "initial_mm" in rows[0] else "its mean error"
         found.append(Figure(path, f"Fig. 6. {case.name}, {word} of {len(rows)} test cases of {shown[-1]} by "
-                                f"{kind}; a black line is a landmark's path through the iterations."))
+                                f"{kind}; a black line is a landmark's path through the iterations.",
+                            case=case.name, method=shown[-1]))
     return found
 
 

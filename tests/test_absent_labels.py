@@ -56,6 +56,9 @@ def cells(table, row: int = 0) -> dict:
 
 def test_the_mean_is_that_over_the_cases_with_the_label():
     tables = hip_tables(rows_of(HALF_ABSENT), ("a", "b"))
+    assert "unweighted by area" in tables["table2"].note and "NSD at 2 mm" in tables["label_a"].columns
+    older = [{key: value for key, value in row.items() if key != "nsd_2mm"} for row in rows_of(HALF_ABSENT)]
+    assert "NSD" not in str(hip_tables(older, ("a", "b"))["table2"].columns), "rows of an evaluation before NSD"
     own = cells(tables["label_b"])
     assert (own["Cases"], own["Undefined"], own["Absent"]) == (4, 1, 2)
     assert own["DICE"].mean == pytest.approx((0.5 + 0) / 2) and (own["DICE"].count, own["DICE"].undefined) == (2, 0)

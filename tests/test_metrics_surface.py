@@ -14,6 +14,7 @@ from tfsono.metrics.surface import (
     boundary,
     diagonal_mm,
     segmentation_metrics,
+    surface_dice,
     surface_distances,
     surface_metrics,
 )
@@ -193,6 +194,28 @@ def test_every_distance_agrees_with_simpleitk_distance_map(seed: int) -> None:
     assert found.prediction_to_reference_mm == pytest.approx(expected, abs=1e-5)
 
 
+def test_hand_solved_surface_dice() -> None:
+    """Of the five boundary voxels of the pair above, 0, 0.5, 2.06 and 0, 1.5 mm away, some are within a tolerance."""
+    distances = surface_distances(*hand_pair(), SPACING_MM)
+    assert [surface_dice(distances, limit) for limit in (0.1, 0.5, 1.0, 1.5, 2.0, 2.1)] == pytest.approx(
+        [2 / 5, 3 / 5, 3 / 5, 4 / 5, 4 / 5, 1])
+    far = np.zeros((9, 3, 3), bool), np.zeros((9, 3, 3), bool)
+    far[0][1, 1, 1] = far[1][4, 1, 1] = True
+    assert surface_dice(surface_distances(*far, (0.7, 1, 1)), 2.1) == 1, "three voxels of 0.7 mm, whatever the rounding"
+
+
+@pytest.mark.parametrize("tolerance_mm", [0.4, 0.5, 2.0])
+def test_surface_dice_agrees_with_the_distance_transform(tolerance_mm: float) -> None:
+    """SciPy's distance of every voxel to the other boundary, and this package's names."""
+    prediction, reference = blob_pair(6)
+    edges = [brute_boundary(mask) for mask in (prediction, reference)]
+    away = [ndimage.distance_transform_edt(~edge, sampling=SPACING_MM) for edge in edges]
+    within = sum((away[1 - place][edge] <= tolerance_mm + 1e-9).sum() for place, edge in enumerate(edges))
+    values = segmentation_metrics(prediction, reference, SPACING_MM, nsd_mm=tolerance_mm)
+    assert values[f"nsd_{tolerance_mm:g}mm"] == pytest.approx(within / sum(edge.sum() for edge in edges))
+    assert 0.2 < values[f"nsd_{tolerance_mm:g}mm"] < 1
+
+
 def test_all_distances_agree_with_monai() -> None:
     monai = pytest.importorskip("monai.metrics", reason="MONAI is not installed; it is an optional check")
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -258,6 +281,7 @@ def test_everything_at_once_is_its_parts() -> None:
     prediction, reference = blob_pair(6)
     parts = overlap_metrics(prediction, reference)
     parts |= surface_metrics(prediction, reference, SPACING_MM) | volume_metrics(prediction, reference, SPACING_MM)
+    parts["nsd_2mm"] = surface_dice(surface_distances(prediction, reference, SPACING_MM), 2.0)
     together = segmentation_metrics(prediction, reference, SPACING_MM)
     assert together == {**parts, "undefined": 0, "absent": 0}
     assert all(type(value) in (int, float) for value in together.values())  # as JSON and CSV take them
@@ -283,7 +307,7 @@ def test_both_empty_is_no_number_and_flagged() -> None:
 def test_both_empty_is_perfect_agreement_on_demand() -> None:
     empty = np.zeros(SHAPE, bool)
     values = segmentation_metrics(empty, empty, SPACING_MM, empty_is="perfect")
-    overlap = {"dice", "jaccard", "precision", "recall"}
+    overlap = {"dice", "jaccard", "precision", "recall", "nsd_2mm"}
     assert values == {name: float(name in overlap) for name in values} | {"absent": 1}
     full = np.ones(SHAPE, bool)
     for pair in ((empty, full), (full, empty), (full, full)):  # the option concerns no other pair
@@ -300,6 +324,7 @@ def test_one_empty_is_the_worst_value_and_flagged(swapped: bool) -> None:
     assert [values[name] for name in DISTANCES] == pytest.approx([DIAGONAL_MM] * 5)
     assert (values["dice"], values["jaccard"], values["precision"], values["recall"]) == (0, 0, 0, 0)
     assert values["undefined"] == 1 and values["absent"] == 0
+    assert segmentation_metrics(*pair, SPACING_MM, nsd_mm=2 * DIAGONAL_MM)[f"nsd_{2 * DIAGONAL_MM:g}mm"] == 0
     assert values["volume_error_ml"] == pytest.approx(0.006)
     found = surface_distances(*pair, SPACING_MM)
     assert found[int(swapped)] == pytest.approx([DIAGONAL_MM] * 2)

@@ -84,6 +84,7 @@ def test_tables_have_the_papers_rows_beside_ours(results):
     assert {"BRN", "BRND", "BRNDC"} <= {row["Variant"] for row in table if row["Source"] == "paper"}
     paper = next(row for row in table if row["Variant"] == "BRNDC-D" and row["Source"] == "paper")
     assert float(paper["DSC %"]) == 91.03 and float(paper["DSC % std"]) == 3.0
+    assert 0 <= float(table[0]["NSD at 2 mm %"]) <= 100 and paper["NSD at 2 mm %"] == "nan"
     landmarks = rows_of(results / "table2.csv")
     assert [row["Variant"] for row in landmarks if row["Source"] == "ours"] == ["BRNDC", "BRNDC-D",
                                                                                "Unet-L, in reference boxes"]
@@ -101,7 +102,8 @@ def test_cases_pages_and_figures(results):
     for row in rows:
         assert (row["mask"] == "") == (row["run"] == "unet_l")
         assert (row["proximal_x_vox"] == "") == (row["run"] in ("roi", "unet_s"))
-    assert (results / "report.html").is_file()
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert page.count("<tbody><tr><th") == 5 * 2 and "Overlay of" in page, "methods, cases"
     figures = {path.name for path in (results / "figures").iterdir()}
     assert {"agreement.png", "methods1.png", "methods2.png", "1_01.png", "5_02.png", "history_brndc.png"} <= figures
     row = next(row for row in rows if row["run"] == "brndc")

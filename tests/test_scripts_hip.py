@@ -189,7 +189,8 @@ def test_an_ensembles_mask_is_that_of_the_mean_probabilities(results, place):
 
 def test_page_and_figures(results):
     page = (results / "report.html").read_text(encoding="utf-8")
-    assert "data:image/png" in page and "Table 2" in page
+    assert "data:image/png" in page and "Table 2" in page and "NSD at 2 mm" in page
+    assert page.index("<h2>Verdicts") < page.index("<caption>Table 2") < page.index("Overlay of")
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"1_worst_slices.png", "1_median_slices.png", "1_best_slices.png", "methods.png"} <= names
 

@@ -156,7 +156,7 @@ class Settings:
 
     def words_at_test(self) -> list[str]:
         """What was set after the training, as `field value`."""
-        return [f"{name} {_text(value)}" for name, value in self.at_test.items()]
+        return [f"{name} {value_text(value)}" for name, value in self.at_test.items()]
 
 
 def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, str] | None = None,
@@ -214,15 +214,16 @@ def describe(settings: Settings) -> str:
     lines = [f"{settings.system}: preset {settings.preset}, variant {settings.variant}"]
     for field in dataclasses.fields(settings.config):
         origin, note = settings.origins[field.name]
-        head = f"  --{field.name} {_text(getattr(settings.config, field.name))}"
+        head = f"  --{field.name} {value_text(getattr(settings.config, field.name))}"
         lines += textwrap.wrap(f"{origin}: {note}" if note else origin, 74, initial_indent=f"{head:<42} ",
                                subsequent_indent=" " * 43, break_on_hyphens=False, break_long_words=False)
     return "\n".join(lines)
 
 
-def _text(value) -> str:
+def value_text(value) -> str:
+    """A value as the command line takes it."""
     if isinstance(value, tuple):
-        return ",".join(_text(item) for item in value) or '""'
+        return ",".join(value_text(item) for item in value) or '""'
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
@@ -342,9 +343,9 @@ def _by_new_names(overrides: Mapping[str, str], choices: Choices) -> dict[str, s
     for name in sorted(choices.removed.keys() & overrides.keys()):
         kept = choices.removed[name]
         if _parse_one(name, overrides[name], type(kept)) != kept:
-            raise UserError(f"--{name}: was removed, it is always {_text(kept)}; found {overrides[name]}; omit it, or "
-                            f"use {LAST_WITH_THEM}")
-        print(f"note: --{name} was removed; it is always {_text(kept)}", file=sys.stderr)
+            raise UserError(f"--{name}: was removed, it is always {value_text(kept)}; found {overrides[name]}; omit "
+                            f"it, or use {LAST_WITH_THEM}")
+        print(f"note: --{name} was removed; it is always {value_text(kept)}", file=sys.stderr)
     return choices.by_current_names(overrides)
 
 
@@ -435,11 +436,19 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
                         help=f"write {what} a line as JSON to stdout, and words to stderr; see docs/commands.md")
 
 
-def add_empty_is(parser: argparse.ArgumentParser) -> None:
-    """`--empty_is`, for the systems whose masks have labels that a case may lack."""
+def add_mask_metrics(parser: argparse.ArgumentParser) -> None:
+    """`--empty_is` and `--nsd_mm`, for the systems whose masks are measured."""
     parser.add_argument("--empty_is", default="absent", choices=("absent", "perfect"),
                         help="what a label in neither reference nor prediction is: absent, excluded from every mean "
                              "and counted; or perfect, Dice 1 and 0 mm")
+    parser.add_argument("--nsd_mm", type=positive, default=2.0, metavar="MM",
+                        help="tolerance of the surface Dice (NSD), default 2; choose no less than the voxels' largest "
+                             "side, and the same for all evaluations that you compare")
+
+
+def mask_scoring(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """The values of `add_mask_metrics`, as `tfsono.metrics.surface.segmentation_metrics` takes them."""
+    return {"empty_is": arguments.empty_is, "nsd_mm": arguments.nsd_mm}
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
@@ -518,7 +527,7 @@ def _values_by_field(path: str | os.PathLike, saved: dict[str, typing.Any], choi
     for name in sorted(choices.removed.keys() & saved.keys()):
         if saved[name] != choices.removed[name]:
             raise UserError(f"{path}: {name} is {shown(saved[name])}, and in this version always "
-                            f"{_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
+                            f"{value_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
     values = {**choices.added, **choices.by_current_names(saved)}
     hints = typing.get_type_hints(choices.config)
     if odd := sorted(values.keys() ^ hints.keys()):
@@ -534,5 +543,5 @@ def _values_by_field(path: str | os.PathLike, saved: dict[str, typing.Any], choi
 def differences(one, other) -> list[str]:
     """The fields in which two configs of one class differ, as `name: value, value`."""
     names = [field.name for field in dataclasses.fields(one)]
-    return [f"{name}: {_text(getattr(one, name))}, {_text(getattr(other, name))}"
+    return [f"{name}: {value_text(getattr(one, name))}, {value_text(getattr(other, name))}"
             for name in names if getattr(one, name) != getattr(other, name)]

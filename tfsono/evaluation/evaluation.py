@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tfsono.config import Choices, each_once
+from tfsono.config import Choices, Settings, each_once
 from tfsono.data.cache import Cache
 from tfsono.errors import UserError
 from tfsono.evaluation.comparable import check_comparable
@@ -20,7 +20,8 @@ from tfsono.locks import locked
 from tfsono.merge import part_recorded
 from tfsono.parts import Part
 from tfsono.progress import json_lines
-from tfsono.report.page import Figure, write_evaluation_page
+from tfsono.report.evaluation_page import Tables, write_evaluation_page
+from tfsono.report.page import CaseList, Figure
 from tfsono.report.plots import history_figure
 from tfsono.report.tables import Table, to_markdown, write_cases, write_table
 from tfsono.training.run import Run, read_history, read_run
@@ -101,8 +102,8 @@ class Evaluation:
             rows += [{"method": group.method, **row} for row in measure(self, group)]
         return rows
 
-    def write_tables(self, rows: Sequence[Mapping], tables: Mapping[str, Table], shown: Sequence[str]) -> list[Table]:
-        """Writes cases.csv and all tables, prints those whose file name starts with one of `shown`, returns all."""
+    def write_tables(self, rows: Sequence[Mapping], tables: Mapping[str, Table], shown: Sequence[str]) -> Tables:
+        """Writes cases.csv and all tables; those whose file name starts with one of `shown` are printed, and main."""
         write_cases(self.out / "cases.csv", rows)
         for row in rows:
             self.on_row(row)
@@ -110,30 +111,40 @@ class Evaluation:
             write_table(self.out, stem, table)
             if stem.startswith(tuple(shown)):
                 print(f"\n{to_markdown(table)}")
-        return list(tables.values())
+        others = {stem: table for stem, table in tables.items() if stem != "orderings"}
+        main = [table for stem, table in others.items() if stem.startswith(tuple(shown))]
+        return Tables(tables.get("orderings"), main, [table for table in others.values() if table not in main])
 
     @property
     def figures_folder(self) -> Path:
         """Created on first use."""
         return make_folder(self.out / "figures")
 
-    def write_page(self, groups: Sequence[Group], tables: Sequence[Table], figures: Sequence[Figure], kept: str,
-                   notes_of: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
+    def write_page(self, groups: Sequence[Group], tables: Tables, kept: str, *, cases: CaseList,
+                   figures: Sequence[Figure], notes_of: Callable[[Run], Sequence[str]] = lambda run: ()) -> None:
         """Writes report.html, with every training's history, and prints where everything is.
 
         Args:
           groups: the measured ones.
           tables: to show.
-          figures: to show, before the histories.
           kept: what is kept of each case, in words.
+          cases: the list of cases.
+          figures: to show.
           notes_of: further notes on a run.
         """
         first = self.runs[0]
         lines = ["; ".join([f"{group.method}: {group.first.folder.name}", *notes_of(group.first),
                             initialisation_of(group.first.folder)]) if len(group.runs) == 1 else
                  f"{group.method}: {', '.join(run.folder.name for run in group.runs)}" for group in groups]
-        write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables=tables,
-                              figures=[*figures, *self._histories()], runs=lines, predictions=kept)
+        write_evaluation_page(self.out, f"{first.settings.system}: {first.data['dataset']}", tables=tables, cases=cases,
+                              figures=figures, histories=list(self._histories()), runs=lines,
+                              settings=dict(self._settings()))
+        print(f"wrote {self.out}/report.html, cases.csv, tables (.csv .md .tex), figures/, runs/ ({kept})")
+
+    def _settings(self) -> Iterator[tuple[str, Settings]]:
+        """The settings of each run by its name, with what `--set` set."""
+        for run in self.runs:
+            yield ", ".join((run.folder.name, *run.settings.words_at_test())), run.settings
 
     def _histories(self) -> Iterator[Figure]:
         for run in {run.folder: run for run in self.runs}.values():

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfsono.geometry.regions import Box
 from tfsono.metrics.landmarks import radial_errors
-from tfsono.metrics.surface import boundary, segmentation_metrics
+from tfsono.metrics.surface import NSD_MM, boundary, segmentation_metrics
 
 CONTRADICTION_MM = 5.0
 """A tip farther than this from the mask contradicts it."""
@@ -39,6 +39,7 @@ def joint_metrics(
     labels: Mapping[str, int],
     landmarks: Sequence[str],
     empty_is: str = "absent",
+    nsd_mm: float = NSD_MM,
 ) -> dict[str, float]:
     """The numbers of one case; NaN where a prediction or its reference is missing.
 
@@ -57,9 +58,10 @@ def joint_metrics(
         labels: Name -> value in the masks.
         landmarks: Names, in the points' order.
         empty_is: What a label in neither mask is: `absent` or `perfect`, as in `segmentation_metrics`.
+        nsd_mm: The tolerance of the surface Dice.
     """
     spacing = np.asarray(spacing_mm, np.float64)
-    row = _mask_metrics(found.mask, reference.mask, spacing, labels, empty_is)
+    row = _mask_metrics(found.mask, reference.mask, spacing, labels, empty_is=empty_is, nsd_mm=nsd_mm)
     row |= _point_metrics(_millimetres(found.points_vox, spacing, len(landmarks)),
                           _millimetres(reference.points_vox, spacing, len(landmarks)), landmarks)
     distances, expected = (distances_to_mask(one, spacing, len(landmarks)) for one in (found, reference))
@@ -106,13 +108,14 @@ def distances_to_mask(prediction: MaskAndPoints, spacing_mm: np.ndarray, count: 
     return np.array(found)
 
 
-def _mask_metrics(found, reference, spacing: np.ndarray, labels: Mapping[str, int], empty_is: str
-                  ) -> dict[str, float]:
+def _mask_metrics(found, reference, spacing: np.ndarray, labels: Mapping[str, int], empty_is: str,
+                  nsd_mm: float) -> dict[str, float]:
     one = np.zeros((1, 1, 1), bool)
-    names = segmentation_metrics(one, one, (1, 1, 1))
+    names = segmentation_metrics(one, one, (1, 1, 1), nsd_mm=nsd_mm)
     if found is None or reference is None:
         return dict.fromkeys(names, math.nan) | {"undefined": 0.0, "absent": 0.0}
-    rows = [segmentation_metrics(found == value, reference == value, spacing, empty_is) for value in labels.values()]
+    rows = [segmentation_metrics(found == value, reference == value, spacing, empty_is, nsd_mm)
+            for value in labels.values()]
     counted = [row for row in rows if empty_is == "perfect" or not row["absent"]]
     means = {name: float(np.mean([row[name] for row in counted])) if counted else math.nan for name in names}
     return means | {flag: float(sum(row[flag] for row in rows)) for flag in ("undefined", "absent")}

@@ -26,6 +26,8 @@ SURFACE_METRICS = (
 )
 PERFECT = dict.fromkeys(OVERLAP_METRICS, 1.0) | dict.fromkeys(
     (*SURFACE_METRICS, "volume_error_ml", "volume_difference_ml"), 0.0)
+NSD_MM = 2.0
+"""The tolerance of the surface Dice where none is given: about what two readers of one image differ by."""
 
 
 class SurfaceDistances(NamedTuple):
@@ -45,7 +47,8 @@ class SurfaceDistances(NamedTuple):
 
 
 def segmentation_metrics(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], empty_is: str = "absent"
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], empty_is: str = "absent",
+    nsd_mm: float = NSD_MM,
 ) -> dict[str, float]:
     """Everything this package measures between two masks of one case.
 
@@ -55,11 +58,12 @@ def segmentation_metrics(
         spacing_mm: Size of a voxel along x, y, z in millimetres.
         empty_is: What two empty masks are: `absent`, which is NaN as in nnU-Net, or `perfect`, which is the overlap
             1 and every distance and volume error 0.
+        nsd_mm: The tolerance of the surface Dice, which is in its name: `nsd_2mm`.
 
     Returns:
-        The entries of `overlap_metrics`, `surface_metrics` and `volume_metrics`; `undefined`: 1 where exactly one of
-        the masks is empty, so that overlap and distances are set by the policy, else 0; `absent`: 1 where both are
-        empty, else 0.
+        The entries of `overlap_metrics`, `surface_metrics`, `volume_metrics`, and `surface_dice`; `undefined`: 1 where
+        exactly one of the masks is empty, so that overlap and distances are set by the policy, else 0; `absent`: 1
+        where both are empty, else 0.
 
     Raises:
         ValueError: The masks are not boolean, not 3D or of different shapes, or the spacing is not three
@@ -73,12 +77,14 @@ def segmentation_metrics(
         (0.75, 0.5, 0.032)
     """
     found, expected = bool(prediction.any()), bool(reference.any())
-    absent = not (found or expected)
+    absent, nsd = not (found or expected), nsd_name(nsd_mm)
+    distances = surface_distances(prediction, reference, spacing_mm)
     return {
         **overlap_metrics(prediction, reference),
-        **surface_metrics(prediction, reference, spacing_mm),
+        **_summary(distances, diagonal_mm(prediction.shape, spacing_mm)),
+        nsd: surface_dice(distances, nsd_mm),
         **volume_metrics(prediction, reference, spacing_mm),
-        **(PERFECT if absent and empty_is == "perfect" else {}),
+        **(PERFECT | {nsd: 1.0} if absent and empty_is == "perfect" else {}),
         "undefined": int(found != expected),
         "absent": int(absent),
     }
@@ -114,11 +120,40 @@ def surface_metrics(
         ValueError: The masks are not boolean or differ in shape, or the spacing is not one positive number an
             axis.
     """
-    distances = surface_distances(prediction, reference, spacing_mm)
+    return _summary(surface_distances(prediction, reference, spacing_mm), diagonal_mm(prediction.shape, spacing_mm))
+
+
+def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
+    """The share of both boundaries' voxels that are within the tolerance of the other boundary.
+
+    The normalised surface Dice (NSD) of Nikolov et al., 2018 (arXiv:1809.04430), but for the weights: they count a
+    boundary by its area, this counts voxels. A distance equal to the tolerance is within it. One mask empty: 0; both:
+    NaN. Below the size of a voxel, next to nothing but coinciding boundaries is within the tolerance.
+
+    Args:
+        distances: Of both boundaries, by `surface_distances`.
+        tolerance_mm: In millimetres.
+
+    Returns:
+        From 0 to 1.
+    """
     there, back = distances.prediction_to_reference_mm, distances.reference_to_prediction_mm
     if there.size == 0 or back.size == 0:
-        worst = math.nan if there.size == back.size else diagonal_mm(prediction.shape, spacing_mm)
-        return dict.fromkeys(SURFACE_METRICS, worst)
+        return math.nan if there.size == back.size else 0.0
+    limit = tolerance_mm * (1 + 1e-9)  # three voxels of 0.7 mm are as far as 2.1 mm, whatever the rounding
+    return float(((there <= limit).sum() + (back <= limit).sum()) / (there.size + back.size))
+
+
+def nsd_name(tolerance_mm: float) -> str:
+    """The surface Dice's column in cases.csv: `nsd_2mm`, `nsd_0.5mm`."""
+    return f"nsd_{tolerance_mm:g}mm"
+
+
+def _summary(distances: SurfaceDistances, diagonal: float) -> dict[str, float]:
+    """`surface_metrics`, of distances that are known."""
+    there, back = distances.prediction_to_reference_mm, distances.reference_to_prediction_mm
+    if there.size == 0 or back.size == 0:
+        return dict.fromkeys(SURFACE_METRICS, math.nan if there.size == back.size else diagonal)
     pooled = np.concatenate([there, back])
     return {
         "assd_mm": float(0.5 * (there.mean() + back.mean())),

@@ -3,7 +3,7 @@
     tables      a table and its written forms, `cases.csv`, and the tables that set our rows beside the paper's
     rows        the rows of `cases.csv` by method, and their means by case
     plots       the figures (matplotlib, PNG; no window system, no global state)
-    page        one self-contained HTML page
+    page, evaluation_page   one self-contained HTML page; that of an evaluation
     surface     a closed surface from a mask, and its rendering, in NumPy
     agreement   Bland and Altman's table and plots
     comparison  a slice of a case, reference beside prediction, as an array for TensorBoard

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from tfsono.report.agreement import Measurement, agreement_table, agreements_of
 from tfsono.report.rows import by_method, case_means
 from tfsono.report.tables import (
-    LANDMARKS_NOTE, Metric, Table, comparison_table, metric_values, paired_table, summarise,
+    LANDMARKS_NOTE, Metric, Table, comparison_table, metric_values, nsd_columns, paired_table, summarise,
 )
 
 Rows = Sequence[Mapping]
@@ -69,8 +69,9 @@ def paper_tables(masks: Mapping[str, Rows], points: Mapping[str, Rows], landmark
     """Table 1 for the methods with masks, Table 2 for those with landmarks."""
     tables, columns = {}, table_2(landmarks)
     if masks:
-        tables["table1"] = comparison_table("Table 1. Segmentation", masks, paper_rows(PAPER_TABLE_1, TABLE_1), TABLE_1,
-                                            empty_is=empty_is)
+        more = nsd_columns(sum(masks.values(), []), scale=100.0, digits=2)
+        tables["table1"] = comparison_table("Table 1. Segmentation", masks, paper_rows(PAPER_TABLE_1, TABLE_1),
+                                            TABLE_1 + more, empty_is=empty_is)
     if points:
         printed = paper_rows(PAPER_TABLE_2, columns) if len(landmarks) == 2 else {}
         tables["table2"] = comparison_table("Table 2. Landmarks", points, printed, columns, LANDMARKS_NOTE)
@@ -85,7 +86,7 @@ def table_2(landmarks: tuple[str, ...]) -> tuple:
 
 def mask_means(rows: Rows) -> dict[str, list[dict]]:
     """Method -> a row a case, the mean over its runs; without the methods that predict no mask."""
-    keys = [column[0] for column in TABLE_1]
+    keys = [column[0] for column in TABLE_1 + nsd_columns(rows)]
     return {method: case_means(group, keys, of_masks=True) for method, group in by_method(rows).items()
             if has(group, "dice") or any(row["absent"] for row in group)}
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tfsono.report.rows import by_method, case_means
-from tfsono.report.tables import ABSENT_NOTES, COMPARISON_NOTE, Table, case_table, comparison_table, paired_table
+from tfsono.report.tables import (
+    ABSENT_NOTES, COMPARISON_NOTE, SURFACE_NOTE, Table, case_table, comparison_table, nsd_columns, paired_table,
+)
 
 Rows = Sequence[Mapping]
 
@@ -42,30 +44,30 @@ def hip_tables(rows: Rows, labels: Sequence[str], empty_is: str = "absent") -> d
         labels: Names; with several each has its own table.
         empty_is: How the rows count a label in neither mask: `absent` or `perfect`.
     """
-    means = means_of(rows)
+    means, more = means_of(rows), MORE_COLUMNS + nsd_columns(rows)
     paper = {name: dict(zip((column[0] for column in COLUMNS), values, strict=True))
              for name, values in PAPER_TABLE_2.items()}
-    tables = {"table2": comparison_table("Table 2. Methods", means, paper, COLUMNS + MORE_COLUMNS,
+    tables = {"table2": comparison_table("Table 2. Methods", means, paper, COLUMNS + more,
                                          f"{COMPARISON_NOTE} {ASSD_NOTE}", empty_is=empty_is)}
     if len(means) > 1:
         tables["differences"] = paired_table("Paired differences", means, OUR_COLUMNS)
     for label in labels if len(labels) > 1 else ():
         own = means_of([row for row in rows if row["label"] == label])
-        tables[f"label_{label}"] = comparison_table(f"Label {label}", own, {}, OUR_COLUMNS + MORE_COLUMNS,
+        tables[f"label_{label}"] = comparison_table(f"Label {label}", own, {}, OUR_COLUMNS + more,
                                                    empty_is=empty_is)
     return tables | patient_tables(means, empty_is)
 
 
 def means_of(rows: Rows) -> dict[str, list[dict]]:
     """Method -> a row a case, the mean over its labels and runs."""
-    keys = [column[0] for column in COLUMNS + MORE_COLUMNS]
+    keys = [column[0] for column in COLUMNS + MORE_COLUMNS + nsd_columns(rows)]
     return {method: case_means(group, keys, of_masks=True) for method, group in by_method(rows).items()}
 
 
 def patient_tables(means: Mapping[str, Rows], empty_is: str) -> dict[str, Table]:
     """Table 1 (per patient) of every method, above the paper's."""
     tables, absent = {}, {case["case"] for cases in means.values() for case in cases if case["absent"]}
-    note = f"The paper's patients are not ours; its rows are below ours. {ASSD_NOTE}"
+    note = f"The paper's patients are not ours; its rows are below ours. {ASSD_NOTE} {SURFACE_NOTE}"
     if absent:
         note += f" {ABSENT_NOTES[empty_is]} Here: {', '.join(sorted(absent))}."
     for number, (method, cases) in enumerate(means.items(), 1):

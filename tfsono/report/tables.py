@@ -466,6 +466,17 @@ ABSENT_NOTES = {
                "Dice 1 and 0 mm (--empty_is perfect).",
 }
 """The note on the column Absent, for each value of `--empty_is`."""
+SURFACE_NOTE = "Distances of surfaces, and NSD, count the voxels of a boundary alike, unweighted by area."
+NSD_NOTE = ("NSD: normalised surface Dice, the share of both boundaries' voxels that are no farther from the other "
+            "boundary than the heading's tolerance (--nsd_mm).")
+
+
+def nsd_columns(rows: Sequence[Mapping[str, object]], scale: float = 1.0, digits: int = 3) -> tuple[Metric, ...]:
+    """The columns of the surface Dice, whose tolerance is in their names; none of an evaluation before it was added."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    found = {key: match[1] for key in keys if (match := re.fullmatch(r"nsd_([\d.e+-]+)mm", key))}
+    unit = " %" if scale == 100 else ""
+    return tuple(Metric(key, f"NSD at {tolerance} mm{unit}", digits, scale) for key, tolerance in found.items())
 
 
 def comparison_table(
@@ -500,7 +511,12 @@ def comparison_table(
              for name, values in paper_rows.items() if name not in ours]
     columns = ("Variant", "Source", "Cases", *counted, *(metric.heading for metric in metrics))
     digits = (None, None, 0, *[0] * len(counted), *(metric.digits for metric in metrics))
-    return Table(title, columns, tuple(rows), f"{note} {ABSENT_NOTES[empty_is]}" if empty_is else note, digits)
+    return Table(title, columns, tuple(rows), f"{note} {_mask_note(metrics, empty_is)}" if empty_is else note, digits)
+
+
+def _mask_note(metrics: Sequence[Metric], empty_is: str) -> str:
+    nsd = f" {NSD_NOTE}" if any(metric.key.startswith("nsd_") for metric in metrics) else ""
+    return f"{ABSENT_NOTES[empty_is]} {SURFACE_NOTE}{nsd}"
 
 
 def case_table(

@@ -143,7 +143,7 @@ def test_the_figure_counts_them_by_name(tmp_path):
     cases = {"m": [{"dice": 0.5}, {"dice": math.nan}, {"dice": math.nan, "absent": 1.0}]}
     with png_figure(tmp_path / "x.png", 4, 3) as figure:
         axes = figure.subplots()
-        _cases_panel(axes, cases, Metric(*DICE[0]), {})
+        _cases_panel(axes, cases, Metric(*DICE[0]))
         assert axes.get_xticklabels()[0].get_text() == "m\nn = 1\n1 undefined\n1 absent"
 
 

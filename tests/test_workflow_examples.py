@@ -95,7 +95,7 @@ def settings(words: list[str]):
     arguments = parser.parse_args(words[2:])
     given = {name: value for name in choices.config.__dataclass_fields__
              if (value := getattr(arguments, name)) is not None}
-    return choose(choices, "paper", arguments.variant, given).config, arguments
+    return choose(choices, "paper", arguments.variant or next(iter(choices.variants)), given).config, arguments
 
 
 def test_an_array_trains_every_fold_of_every_seed_once(called):

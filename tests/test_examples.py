@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("metrics.overlap", "metrics.surface", "metrics.landmarks", "metrics.agreement", "metrics.biometry", "metrics.growth",
-           "inference.sliding_window", "volumes.landmarks", "volumes.image", "volumes.sector", "audit.dataset")
+MODULES = ("metrics.overlap", "metrics.surface", "metrics.landmarks", "metrics.agreement", "metrics.biometry",
+           "metrics.growth", "inference.sliding_window", "volumes.landmarks", "volumes.image", "volumes.sector",
+           "audit.dataset")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,7 +8,7 @@ from tfsono.configs.pose import LANDMARKS, MIDLINE, MIRRORED, SEGMENTS
 from tfsono.data.landmark_volumes import WholeSampling, WholeSource, framed
 from tfsono.geometry.body_frame import body_frame
 from tfsono.geometry.rigid import fit_rigid
-from tfsono.inference.pose import fitted
+from tfsono.inference.framed import fitted
 from tfsono.metrics.pose_limits import limits_described, pose_limits
 from tfsono.phantoms.pose import fetus_reference
 

@@ -10,7 +10,7 @@ import pytest
 from tfsono.errors import UserError
 from tfsono.manifest import check_intervals
 from tfsono.metrics.intervals import first_of_cases, fitted, held_out_coverage, percent_of
-from tfsono.predict.head import half_widths_mm, lengths_text
+from tfsono.predict.head import half_widths_mm, lengths_of
 from tfsono.report.head_sizes import coverage_table
 
 
@@ -85,10 +85,11 @@ def test_an_image_of_all_runs_counts_once_and_subjects_stay_together():
 def test_the_line_has_intervals_inside_of_the_sizes_alone():
     intervals = {"coverage": 0.9, "cases": 400, "edges_mm": [50.0, 100.0, 300.0],
                  "percent": {"bpd": [4.0, 2.0], "ofd": [4.0, 2.0], "hc": [3.0, 1.0]}}
-    row = {"bpd_mm": 50.0, "ofd_mm": 65.0, "hc_mm": 182.0}
-    assert lengths_text(row, half_widths_mm(intervals, row)) == (
-        "BPD 50.0 ± 1.0 mm, OFD 65.0 ± 1.3 mm, HC 182.0 ± 1.8 mm (90 % intervals)")
-    assert lengths_text(row, half_widths_mm(None, row)) == "BPD 50.0 mm, OFD 65.0 mm, HC 182.0 mm"
+    row = {"bpd_mm": 50.0, "ofd_mm": 65.0, "hc_mm": 182.0, "flagged": 0}
+    assert lengths_of(row, half_widths_mm(intervals, row)) == {
+        "bpd": "50.0 ± 1.0 mm", "ofd": "65.0 ± 1.3 mm", "hc": "182.0 ± 1.8 mm"}
+    assert lengths_of(row, half_widths_mm(None, row)) == {"bpd": "50.0 mm", "ofd": "65.0 mm", "hc": "182.0 mm"}
+    assert half_widths_mm(intervals, {**row, "flagged": 1}) == {}
     assert half_widths_mm(intervals, {**row, "hc_mm": 301.0}) == half_widths_mm(intervals, {"hc_mm": ""}) == {}
 
 

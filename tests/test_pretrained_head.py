@@ -56,7 +56,7 @@ def test_images_of_the_test_set(shared_data, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def predictor():
     """Opened once; it writes nothing."""
-    return open_predictor(FOLDER, Options(pixel_size_mm="0.15", samples=0, gestational_age="20w0d"))
+    return open_predictor(FOLDER, Options(pixel_size_mm="0.12", samples=0, gestational_age="20w0d"))
 
 
 def test_what_is_no_head_has_a_word(predictor, tmp_path):

@@ -245,7 +245,7 @@ def test_modules_of_images_give_the_mean_probability(place):
     both, *single = (one.load_runs(group)[1](image)["probability"].numpy()
                      for group in (folders, folders[:1], folders[1:]))
     assert np.abs(single[0] - single[1]).max() > 1e-2
-    np.testing.assert_allclose(both, np.mean(single, 0), atol=1e-6)
+    np.testing.assert_allclose(both, np.mean(single, 0), atol=1e-5)  # the members of an ensemble are folded
 
 
 def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):

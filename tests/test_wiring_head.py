@@ -50,7 +50,8 @@ def place(tmp_path_factory):
     points, sizes = [], ["image_name,pixel_size_mm"]
     points.append("image_name," + ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy"))
     for name, (size, middle, pixel_size_mm) in CASES.items():
-        image = 20 + 60 * mask_of(size, middle)
+        speckle = np.random.default_rng(0).integers(0, 9, size, np.uint8)  # an even grey would be cut off as a border
+        image = 16 + speckle + 60 * mask_of(size, middle)
         for point, brightness in zip(ends(middle), (120, 150, 180, 210), strict=True):
             cv2.circle(image, np.rint(point).astype(int).tolist(), 5, brightness, -1)
         cv2.imwrite(str(place / "dataset" / "images" / f"{name}.png"), image)

@@ -297,9 +297,12 @@ def _add_merge(commands) -> None:
 
 def _merge(arguments) -> int:
     from tfsono.data.names import some
-    from tfsono.merge import merge
+    from tfsono.merge import DERIVED, merge
+    from tfsono.predict.head import write_derived
 
     count, missing = merge(arguments.folder)
+    if any(list(Path(arguments.folder).glob(f"part_*/{name}")) for name in DERIVED):
+        write_derived(Path(arguments.folder))
     print(f"{arguments.folder}: merged {count} cases")
     if missing:
         print(f"{len(missing)} of them have no prediction, as the log of their part says: {some(missing)}",

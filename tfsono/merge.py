@@ -27,6 +27,8 @@ RECORD = "predictions.json"  # file and model of each predicted case, so that a 
 BEGUN = {"state": "begun"}  # in the record: of a case whose files may exist, but not yet its row
 CASES = "cases.csv"
 
+DERIVED = ("hc18.csv",)  # made from the merged measurements.csv, by `predict.head.write_derived`
+
 
 class State(TypedDict):
     """The content of part.json: all parts' cases in one number, the part's in their order, whether it has ended."""
@@ -113,7 +115,8 @@ def check_own(order: Sequence[str], out: Path) -> None:
 def tables_of(folders: Sequence[Path]) -> list[str]:
     """The tables that any part has, by their paths in its folder."""
     found = {path.relative_to(folder).as_posix(): None for folder in folders
-             for path in (*sorted(folder.glob("*.csv")), *sorted(folder.glob(f"runs/*/{CASES}")))}
+             for path in (*sorted(folder.glob("*.csv")), *sorted(folder.glob(f"runs/*/{CASES}")))
+             if path.name not in DERIVED}
     return list(found)
 
 

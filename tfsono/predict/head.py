@@ -39,7 +39,7 @@ from tfsono.predict.pixel_sizes import PixelSizes, read_pixel_sizes
 from tfsono.predict.prediction import FilePredictor, Prediction
 from tfsono.predict.ranges import Ranges, ranges_of
 from tfsono.predict.sources import Model, Options
-from tfsono.predict.tables import MEASUREMENTS, rounded
+from tfsono.predict.tables import MEASUREMENTS, read_table, rounded, write_table
 from tfsono.report.overlay import Judgement, head_overlay
 from tfsono.training.fingerprint import diameter_share
 from tfsono.volumes.image import write_volume
@@ -88,6 +88,15 @@ def challenge_rows(rows: Iterable[Mapping]) -> list[dict]:
 OUTPUTS = Outputs("image", is_input, image_2d_name, {MEASUREMENTS: COLUMNS, POINTS: POINT_COLUMNS},
                   lambda name: (f"{name}.png", f"{name}_mask.png", f"{name}_landmarks.mrk.json", f"{name}_image.mha"),
                   derived={CHALLENGE: (CHALLENGE_COLUMNS, challenge_rows)})
+
+
+def write_derived(folder: Path) -> None:
+    """Writes the tables of a folder that follow from its measurements.csv, once parts are merged."""
+    rows = read_table(folder / MEASUREMENTS, COLUMNS)
+    for name, (columns, rows_of) in OUTPUTS.derived.items():
+        write_table(folder / name, columns, rows_of(rows))
+
+
 INSIDE = 255  # the value of the head in a mask
 CLINICAL = "not for clinical use"
 CONVENTION = "outer to outer"  # where on the skull BPD and OFD begin and end

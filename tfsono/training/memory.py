@@ -101,7 +101,7 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) 
       kept: names of the layers whose outputs are kept and between which the rest is recomputed; none: no recomputation.
       shape: of the input.
     """
-    network = keras.Model(network.input, network.output, name=network.name)
+    network = keras.Model(network.input, own_outputs(network), name=network.name)
     shapes = shapes_of(network, shape)
     size = {key: math.prod(one) * (2 if "16" in dtype else 4) for key, (one, dtype) in shapes.items()}
     retained, passed = 0, set()
@@ -115,6 +115,15 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) 
     multiplied = sum(multiplications(layer, shapes) for layer in network.layers)
     largest = max(size.values())
     return Estimate(int(retained), 2 * largest, 4 * weights, multiplied, passes=4 if kept else 3, largest=largest)
+
+
+def own_outputs(network: keras.Model):
+    """The outputs, without those of a network inside it: Faster R-CNN's second stage, of small regions, is not counted.
+    """
+    own = {id(tensor) for layer in network.operations if not isinstance(layer, keras.Model)
+           for tensor in keras.tree.flatten(layer.output)}
+    outputs = keras.tree.flatten(network.output)
+    return network.output if own >= set(map(id, outputs)) else [each for each in outputs if id(each) in own]
 
 
 def shapes_of(network: keras.Model, shape: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], str]]:
@@ -255,7 +264,8 @@ def free_memory_gib() -> float:
 
 def speed(network: keras.Model, shape: Sequence[int]) -> float:
     """Multiplications a second of the convolution that has most of them, with its gradient, on a part of its input."""
-    shapes = shapes_of(keras.Model(network.input, network.output, name=network.name), tuple(shape))
+    network = keras.Model(network.input, own_outputs(network), name=network.name)
+    shapes = shapes_of(network, tuple(shape))
     layer = max(network.layers, key=lambda one: multiplications(one, shapes))
     kernel = tf.ones((*[1] * (4 - len(layer.kernel.shape)), *layer.kernel.shape), layer.compute_dtype)
     if "Transpose" in type(layer).__name__:

@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
+from tfsono.errors import UserError
 from tfsono.inference.hip import HipModule, tiling_of
 from tfsono.inference.resample import resample_linear
 from tfsono.inference.segmentation import segment_array
 from tfsono.inference.sliding_window import Tiling, tile_and_starts, whole_tile
 from tfsono.models import hip
+from tfsono.systems.hip import with_half_weights
 
 ONE_MM = np.ones(3, np.float32)
 
@@ -54,6 +56,28 @@ def test_probabilities_sum_to_one_and_ignore_scale_and_offset():
     prediction = module.probabilities(tf.constant(volume)).numpy()
     np.testing.assert_allclose(prediction.sum(-1), 1, rtol=1e-5)
     np.testing.assert_allclose(module.probabilities(tf.constant(volume * 40 + 700)), prediction, atol=1e-3)
+
+
+def test_weights_in_float16(tmp_path):
+    """Kernels take half the space, a SavedModel too, and predict the same but for rounding; others are refused."""
+    network, manifest = small_network(), {"network": {"patch": [8, 16, 24]}}
+    module = HipModule(network, Tiling((8, 16, 24), "whole"), 3, mirror=True)
+    halved, of_half = with_half_weights(module, manifest)
+    volume = np.random.default_rng(1).normal(300, 50, (12, 17, 10)).astype(np.float32)
+    expected = module.probabilities(volume).numpy()
+    rounded = halved.probabilities(volume).numpy()
+    np.testing.assert_allclose(rounded, expected, atol=5e-3)
+    assert (rounded != expected).any() and 0 < of_half["network"]["difference_from_float32"] < 5e-3
+    assert of_half["network"]["weights"] == "float16"
+    tf.saved_model.save(halved, str(tmp_path / "saved"), signatures={"serving_default": halved.__call__})
+    saved = tf.train.load_checkpoint(str(tmp_path / "saved" / "variables" / "variables"))
+    types = saved.get_variable_to_dtype_map()
+    assert {types[name] for name, shape in saved.get_variable_to_shape_map().items() if len(shape) == 5} == {tf.float16}
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_array_equal(loaded.probabilities(volume), rounded)
+    network.layers[1].kernel.assign(network.layers[1].kernel * 1e9)  # more than float16 holds
+    with pytest.raises(UserError, match="float16"):
+        with_half_weights(module, manifest)
 
 
 @pytest.mark.parametrize("kind", ["paper", "whole"])

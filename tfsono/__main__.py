@@ -219,7 +219,8 @@ def _add_export(commands) -> None:
     parser.add_argument("--onnx", action="store_true",
                         help="also write the bare network as ONNX, checked against TensorFlow; needs the extra `onnx`")
     parser.add_argument("--weights", default="float32", choices=("float32", "float16"),
-                        help="head: how weights are stored; float16 takes half the space and has no dropout samples")
+                        help="head, hip: how weights are stored; float16 takes half the space, and head's has no "
+                             "dropout samples")
     parser.set_defaults(run=_export)
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfsono.configs.hip import HipConfig
 from tfsono.inference.components import Postprocessing, postprocessed
+from tfsono.inference.half_weights import HalfWeights
 from tfsono.inference.memory import default_memory_gb
 from tfsono.inference.resample import resample_linear, resampled_arg_max, resampled_size
 from tfsono.inference.sliding_window import Tiling, sliding_window, tile_and_starts, whole_tile
@@ -77,6 +78,11 @@ class HipModule(tf.Module):
         """The module of a config; `network` is `models.hip.main_network` of a built model."""
         return cls(network, tiling or tiling_of([config]), config.classes, config.spacing_mm,
                    mirror=config.mirror_at_test, postprocessing=postprocessing)
+
+    def with_half_weights(self) -> HipModule:
+        """The same module with its weights stored in float16."""
+        return HipModule(HalfWeights(self.network), self.tiling, self.classes, self.spacing_mm, mirror=self.mirror,
+                         postprocessing=self.postprocessing)
 
     @tf.function(input_signature=[VOLUME, SPACING_MM], autograph=False)
     def __call__(self, volume, spacing_mm):

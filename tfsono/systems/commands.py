@@ -25,6 +25,7 @@ from tfsono.structure import shown
 from tfsono.systems import NAMES, system
 from tfsono.systems.manifest import with_current_keys
 
+HALF_WEIGHTS = ("head", "hip")  # the systems that have them
 OF_A_RUN = {"set": "is fixed at the export", "tiling": "is fixed at the export", "memory_gb": "is fixed at the export",
             "refine": "trains on the volume, which an exported model cannot"}
 
@@ -88,7 +89,7 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
       out_dir: a new or an empty folder.
       options: `tiling`, `precision`, `set`, and `ensemble_with`: additional runs for the SavedModel.
       onnx: also writes the bare networks as ONNX, in float32.
-      weights: head: `float16` stores them in half of the space; they are calculated with in float32.
+      weights: head and hip: `float16` stores them in half of the space; they are calculated with in float32.
 
     Raises:
       UserError: not a run folder, a run without weights, runs that cannot form an ensemble, or `out_dir` is not empty;
@@ -98,8 +99,8 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     if onnx:
         check_extra()
     one = system(system_of(run_dir))
-    if weights != "float32" and one.CHOICES.system != "head":
-        raise UserError(f"--weights {weights}: only for a model of head, and {run_dir} is one of "
+    if weights != "float32" and one.CHOICES.system not in HALF_WEIGHTS:
+        raise UserError(f"--weights {weights}: only for a model of head or hip, and {run_dir} is one of "
                         f"{one.CHOICES.system}; omit it")
     for folder in (run_dir, *options.ensemble_with):
         if is_exported(folder):

@@ -35,6 +35,7 @@ TOGETHER = "networks"
 DEMO = DemoWords(predict=("{data}/images/hip_001.nii.gz",))
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
+LARGEST_DIFFERENCE = 0.02  # of a probability, of weights in float16 from those in float32
 AROUND = ("network.onnx: [N, x, y, z, 1], a standardised tile -> the probabilities of the classes. Before it: resample "
           "to network.spacing_mm, where given; cut tiles of network.patch by network.tiling; standardise each (with a "
           "network.margin, the volume instead). After it: average the tiles, resample, arg-max, postprocessing.")
@@ -110,6 +111,24 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         network={"spacing_mm": list(config.spacing_mm), "patch": list(config.patch), "tiling": config.tiling,
                  **_fast(runs), "tile_weighting": config.tile_weighting, "tile_batch": config.tile_batch,
                  "precision": config.precision})
+
+
+def with_half_weights(module: HipModule, manifest: dict) -> tuple[HipModule, dict]:
+    """The module with its weights stored in float16, and its manifest.
+
+    Raises:
+      UserError: its probabilities of one tile of random intensities are others.
+    """
+    import numpy as np
+
+    volume = np.random.default_rng(0).normal(size=manifest["network"]["patch"]).astype(np.float32)
+    halved = module.with_half_weights()
+    difference = float(np.abs(halved.probabilities(volume) - module.probabilities(volume)).max())
+    if not difference <= LARGEST_DIFFERENCE:
+        raise UserError(f"--weights float16: a probability differs by {difference:.2g}, and {LARGEST_DIFFERENCE} is "
+                        "allowed; export without it")
+    network = {**manifest["network"], "weights": "float16", "difference_from_float32": difference}
+    return halved, {**manifest, "network": network}
 
 
 def _fast(runs: Sequence[Run]) -> dict:

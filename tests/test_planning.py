@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,6 +238,27 @@ def test_steps_that_do_not_fit_make_smaller_patches(cache, tmp_path, monkeypatch
     assert len(commands) == 3 and steps * found.measured[0].step_s < 30 * 60 and steps % 15 == 0
     assert "fewer than 600 steps" in capsys.readouterr().out and (tmp_path / "plan.json").is_file()
     assert all("--dry_run" in words and "--test_cases" in words for words in commands)
+
+
+def test_a_precision_that_refuses_the_next_sizes_is_left(monkeypatch):
+    """bfloat16 was the faster one for other sizes; a command that refuses these ends no plan."""
+    times = {"float32": 2.0, "mixed_bfloat16": 1.0}
+
+    def measured_by(words, wanted, precision, quiet=False):
+        if precision not in times:
+            raise UserError("wrong gradients for a region 16 voxels wide")
+        return Measured(times[precision], 0.5, precision)
+
+    monkeypatch.setattr(tfsono.plan, "measured_by", measured_by)
+    monkeypatch.setattr(tfsono.plan, "probe_cpu_flags", lambda: tfsono.plan.BFLOAT16)
+    training, = system("hip").draft(DATA["hip"]).trainings
+
+    def precision(known=None):
+        return tfsono.plan.measure(training, Path("a.h5"), tfsono.plan.Wanted(), name="hip", precision=known).precision
+
+    assert precision() == precision("mixed_bfloat16") == "mixed_bfloat16" and precision("float32") == "float32"
+    del times["mixed_bfloat16"]
+    assert precision() == precision("mixed_bfloat16") == "float32"
 
 
 def test_what_cannot_be_planned(cache, tmp_path):

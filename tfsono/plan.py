@@ -191,12 +191,14 @@ def with_precision(training: Training, found: Measured) -> Training:
 
 
 def measure(training: Training, cache: Path, wanted: Wanted, name: str, precision: str | None) -> Measured:
-    """A training in a precision, or in the faster one: bfloat16 only where the CPU has it, and takes the sizes."""
-    found = [measured_by(dry_run_words(name, training, cache, precision or "float32"), wanted, precision or "float32")]
-    if not precision and probe_cpu_flags() & BFLOAT16:
+    """A training in a precision, or in the faster one: bfloat16 only where the CPU has it and it takes the sizes."""
+    found = []
+    if precision != "float32" and probe_cpu_flags() & BFLOAT16:
         with contextlib.suppress(UserError):
             words = dry_run_words(name, training, cache, "mixed_bfloat16")
             found.append(measured_by(words, wanted, "mixed_bfloat16", quiet=True))
+    if precision != "mixed_bfloat16" or not found:
+        found.append(measured_by(dry_run_words(name, training, cache, "float32"), wanted, "float32"))
     return min(found, key=lambda one: one.step_s)
 
 

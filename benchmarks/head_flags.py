@@ -1,9 +1,11 @@
 """What `tfsono predict` flags on images of heads, what a border around them changes, and the bias of their ages.
 
-    python benchmarks/head_flags.py pretrained/head DATA [DATA ...] [--every 1]
+    python benchmarks/head_flags.py pretrained/head --data DATA [DATA ...] [--every 1]
+    python benchmarks/head_flags.py runs/fold_? --data DATA [DATA ...]
 
-DATA are folders with images/NAME.png, masks/NAME_mask.png and pixel_size_and_hc.csv (image_name, pixel_size_mm,
-head_circumference_mm), as HC18's images can be arranged. Trimesters are by Hadlock's age by the official HC. Ages are
+Of several runs, which are folds, each image is predicted by the first that has it among its test cases; borders and
+ages are left out. DATA are folders with images/NAME.png, masks/NAME_mask.png and pixel_size_and_hc.csv (image_name,
+pixel_size_mm, head_circumference_mm), as HC18's images can be arranged. Trimesters are by Hadlock's age by the official HC. Ages are
 of the masks' own axes, so that no network is in them: each formula's days above those by the official HC.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import sys
 from collections import Counter
@@ -27,8 +30,8 @@ BORDERS = (0.05, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0)  # of the image's sides, o
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/head_flags.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("data", nargs="+")
+    parser.add_argument("models", nargs="+", help="an exported model, or the runs of folds")
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--every", type=int, default=1, help="take every n-th image; borders: every 20 n-th")
     arguments = parser.parse_args(argv)
 
@@ -39,8 +42,14 @@ def main(argv: list[str] | None = None) -> None:
     from tfsono.systems.commands import open_predictor
 
     heads = [head for folder in arguments.data for head in heads_of(Path(folder))][::arguments.every]
-    predictor = open_predictor(arguments.model, Options(samples=0, outside="allow"))
-    print_flags(predictor, heads)
+    predictor, *others = [open_predictor(model, Options(samples=0, outside="allow")) for model in arguments.models]
+    if others:
+        tested = [json.loads((Path(run) / "split.json").read_text(encoding="utf-8"))["test"]
+                  for run in arguments.models]
+        folds = list(zip([predictor, *others], tested, strict=True))
+        print_flags([(next(one for one, names in folds if head[0].stem in names), head) for head in heads])
+        return
+    print_flags([(predictor, head) for head in heads])
     print_borders(predictor, heads[::20])
     print_ages(heads)
 
@@ -53,13 +62,13 @@ def heads_of(folder: Path) -> list[tuple[Path, Path, float, float]]:
                  float(row["pixel_size_mm"]), float(row["head_circumference_mm"])) for row in csv.DictReader(file)]
 
 
-def print_flags(predictor, heads: list) -> None:
+def print_flags(tasks: list) -> None:
     """By trimester: images, flagged ones, each kind of doubt; and errors of HC with and without a flag."""
     from tfsono.metrics.biometry import trimester
     from tfsono.predict.pixel_sizes import PixelSizes
 
     counts, errors = {}, {}
-    for image, _, pixel_size_mm, hc_mm in heads:
+    for predictor, (image, _, pixel_size_mm, hc_mm) in tasks:
         predictor.pixel_sizes = PixelSizes(single=pixel_size_mm)
         row = predictor.of_file(image).measurements[0]
         count = counts.setdefault(trimester(hc_mm), Counter())
@@ -67,12 +76,15 @@ def print_flags(predictor, heads: list) -> None:
         count.update(["images", *["flagged"] * row["flagged"], *["cut"] * bool(row["cut_to_px"])])
         count.update(filter(None, kinds))
         if row["hc_mm"] != "":
-            errors.setdefault(row["flagged"], []).append(abs(row["hc_mm"] - hc_mm))
+            errors.setdefault((row["flagged"], trimester(hc_mm)), []).append(abs(row["hc_mm"] - hc_mm))
     for number, count in sorted(counts.items()):
         print(f"trimester {number}: " + ", ".join(f"{key} {value}" for key, value in count.most_common()))
-    for flagged, values in sorted(errors.items()):
-        print(f"{'not ' * (not flagged)}flagged: {len(values)} heads, HC error mean {np.mean(values):.2f} mm, "
-              f"largest {max(values):.1f} mm")
+    for flagged in (0, 1):
+        of_part = {number: values for (flag, number), values in sorted(errors.items()) if bool(flag) == bool(flagged)}
+        of_part["all"] = [value for values in of_part.values() for value in values]
+        for number, values in of_part.items():
+            print(f"{'not ' * (not flagged)}flagged, trimester {number}: {len(values)} heads, HC error mean "
+                  f"{np.mean(values or [np.nan]):.2f} mm, largest {max(values, default=np.nan):.1f} mm")
 
 
 def print_borders(predictor, heads: list) -> None:

@@ -5,8 +5,8 @@
 
 Of several runs, which are folds, each image is predicted by the first that has it among its test cases; borders and
 ages are left out. DATA are folders with images/NAME.png, masks/NAME_mask.png and pixel_size_and_hc.csv (image_name,
-pixel_size_mm, head_circumference_mm), as HC18's images can be arranged. Trimesters are by Hadlock's age by the official HC. Ages are
-of the masks' own axes, so that no network is in them: each formula's days above those by the official HC.
+pixel_size_mm, head_circumference_mm), as HC18's images can be arranged. Trimesters are by Hadlock's age by the official
+HC. Ages are of the masks' own axes, so that no network is in them: each formula's days above those by the official HC.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ import pytest
 
 from test_inference_hip import with_random_statistics
 from tfsono.config import choose
+from tfsono.configs.face import FACE
+from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.layers.batch_normalization import BatchNormalization
-from tfsono.layers.folding import folded
-from tfsono.models import head, hip, pose
+from tfsono.layers.folding import folded, startable_names, unfold
+from tfsono.models import face, head, hip, pose
 
 
 def norms(network):
@@ -66,6 +68,51 @@ def test_a_folded_network_of_the_others_gives_what_the_network_gives(build, kind
     assert not norms(found) and folded(found) is found
     for name, value in found(image, training=False).items():
         np.testing.assert_allclose(value, expected[name], atol=2e-5 * np.abs(expected[name]).max())
+
+
+def small_face(method):
+    return face.build(dataclasses.replace(
+        choose(FACE, "quick", method).config, landmark_names=FACE_POINTS, widths=(2, 3, 4), head_width=4,
+        anchor_sides=(6.0,), box_sides=(6.0,) * 5, norm_at_test="moving"))
+
+
+@pytest.mark.parametrize("build, kind, left", [
+    (small_head, "attention_unet", []), (small_head, "deeplabv3plus", []), (small_head, "coordinate", []),
+    (small_face, "rpn", ["fused_norm"])])
+def test_what_a_training_starts_from_is_unfolded(build, kind, left):
+    """Convolutions and dense layers with a bias of their own, depthwise ones; in bfloat16 with weights in float32."""
+    keras.utils.set_random_seed(1)
+    network = with_random_statistics(build(kind))
+    expected, of_start = network.get_weights(), folded(network, startable=True)
+    names = startable_names(of_start)
+    assert norms(of_start) == left and len(names) == len(norms(network)) - len(left)
+    other = build(kind)
+    inside = folded(other, startable=True, names=names)
+    inside.set_weights(of_start.get_weights())
+    unfold(inside)
+    for one, value in zip(other.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(one, value, rtol=1e-6)
+
+
+def test_a_channel_that_a_training_would_lose_is_not_folded():
+    """Of a scale of 0: its kernel would be 0 too. Only that convolution is left as it is, also where it is loaded."""
+    def build():
+        x = image = keras.Input((8, 8, 3))
+        for name in "ab":
+            x = keras.layers.BatchNormalization(name=f"{name}_norm")(keras.layers.Conv2D(4, 3, name=name)(x))
+        return keras.Model(image, x)
+
+    network = with_random_statistics(build())
+    gamma = network.get_layer("a_norm").gamma
+    gamma.assign(np.float32([1, 0, 2, 1]))
+    of_start = folded(network, startable=True)
+    assert norms(of_start) == ["a_norm"] and startable_names(of_start) == ["b"] and not norms(folded(network))
+    other = build()
+    inside = folded(other, startable=True, names=["b"])
+    inside.set_weights(of_start.get_weights())
+    unfold(inside)
+    for one, value in zip(other.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_allclose(one, value, rtol=1e-6)
 
 
 def test_a_network_in_a_network_is_folded():

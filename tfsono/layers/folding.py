@@ -110,7 +110,7 @@ def _with_bias(convolution, norm, startable: bool):
     settings = convolution.get_config() | _of_a_prediction(convolution, activation, startable)
     new = type(convolution).from_config(settings)
     if startable:
-        new.kept = [*norm.weights, *convolution.weights[1:]]
+        new.norm, new.own_bias = norm, convolution.bias  # attributes are saved, a list of them would not be
         new.made_of = lambda: (convolution, norm)  # a function, as layers would be saved
     new.build(convolution.input.shape)
     new.kernel.assign(kernel)

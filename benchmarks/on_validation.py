@@ -29,14 +29,12 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.data.cache import Cache
-    from tfsono.systems.pose import load_refiner, module_of
+    from tfsono.systems.pose import load_refiner, module_of, module_to_refine
     from tfsono.training.run import read_run
 
     run = read_run(arguments.run, POSE)
     run = dataclasses.replace(run, settings=run.settings.set_at_test(dict(arguments.set)))
-    module = module_of([run])
-    if arguments.refine:
-        module = load_refiner(run, module)
+    module = load_refiner(run, module_to_refine([run])) if arguments.refine else module_of([run])
     with Cache(arguments.data, "pose") as cache:
         report([row_of(module, run, cache.read(name), arguments.refine) for name in run.split["validation"]])
 

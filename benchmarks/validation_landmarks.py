@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     prepare_tensorflow()  # after --help, which must not wait for TensorFlow
     from tfsono.data.cache import Cache
-    from tfsono.systems.pose import load_refiner, module_of
+    from tfsono.systems.pose import load_refiner, module_of, module_to_refine
     from tfsono.training.run import read_run
 
     with Cache(arguments.data, "pose") as cache:
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             for values in map(dict, arguments.refined):
                 changed = dataclasses.replace(run, settings=run.settings.set_at_test(values))
                 words = ", ".join(changed.settings.words_at_test())
-                show(f"  refined {words}", changed, load_refiner(changed, module_of([changed])), cache)
+                show(f"  refined {words}", changed, load_refiner(changed, module_to_refine([changed])), cache)
 
 
 def show(title: str, run, module, cache) -> None:

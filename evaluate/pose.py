@@ -132,7 +132,7 @@ def files_beside(run) -> list[Path]:
 
 def measure_refined(evaluation, group) -> list[dict]:
     """As `measure`, refined on each volume (Sec. 2.2)."""
-    from tfsono.systems.pose import limits_of, load_refiner, module_of
+    from tfsono.systems.pose import limits_of, load_refiner, module_to_refine
 
     run = group.first
     folder = evaluation.folder(group, files_beside(run), group.option)
@@ -140,7 +140,7 @@ def measure_refined(evaluation, group) -> list[dict]:
     before = {row["case"]: row for row in measure(evaluation, plain)}
 
     def open_measure():
-        refiner, limits = load_refiner(run, module_of(group.runs, evaluation.weights)), limits_of(run)
+        refiner, limits = load_refiner(run, module_to_refine(group.runs, evaluation.weights)), limits_of(run)
         shortage = refiner.refiner.poses.shortage(run.config.refine_atlases)
         if shortage:
             print(f"  {shortage}")

@@ -10,12 +10,14 @@ import pytest
 
 from test_inference_hip import with_random_statistics
 from tfsono.config import choose
+from tfsono.configs.face import FACE
+from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.configs.pose import LANDMARKS, POSE
 from tfsono.layers.batch_normalization import BatchNormalization
-from tfsono.layers.folding import folded
-from tfsono.models import head, hip, pose
+from tfsono.layers.folding import folded, startable_names, unfold
+from tfsono.models import face, head, hip, pose
 
 
 def norms(network):
@@ -53,19 +55,64 @@ def small_pose(method):
         recompute=True, precision="float32"))
 
 
-@pytest.mark.parametrize("build, kind, shape", [
-    (small_head, "attention_unet", (32, 32)), (small_head, "deeplabv3plus", (32, 32)),
-    (small_head, "coordinate", (32, 32)), (small_pose, "land_gcp", (8, 16, 8))])
-def test_a_folded_network_of_the_others_gives_what_the_network_gives(build, kind, shape):
-    """Gates, residual, separable and dense layers; a convolution of two tensors in a checkpointed network."""
+def small_face(method):
+    return face.build(dataclasses.replace(
+        choose(FACE, "quick", method).config, landmark_names=FACE_POINTS, widths=(2, 3, 4), head_width=4,
+        anchor_sides=(6.0,), box_sides=(6.0,) * 5, norm_at_test="moving"))
+
+
+@pytest.mark.parametrize("build, kind, shape, startable, left", [
+    (small_head, "attention_unet", (32, 32), True, []), (small_head, "deeplabv3plus", (32, 32), True, []),
+    (small_head, "coordinate", (32, 32), True, []), (small_face, "rpn", (8, 16, 8), True, ["fused_norm"]),
+    (small_pose, "land_gcp", (8, 16, 8), False, [])])
+def test_a_folded_network_of_the_others_gives_what_the_network_gives(build, kind, shape, startable, left):
+    """Gates, residual, separable and dense layers; a convolution of two tensors in a checkpointed network.
+
+    And its kernels are unfolded, in float32 where the network calculates in bfloat16 (`face`).
+    """
     keras.utils.set_random_seed(1)
     network = with_random_statistics(build(kind))
     image = np.random.default_rng(2).normal(size=(2, *shape, 1)).astype("float32")
-    expected = network(image, training=False)
-    found = folded(network)
-    assert not norms(found) and folded(found) is found
+    expected, near = network(image, training=False), 0.1 if build is small_face else 2e-5
+    found = folded(network, startable)
+    assert norms(found) == left and folded(found, startable) is found
     for name, value in found(image, training=False).items():
-        np.testing.assert_allclose(value, expected[name], atol=2e-5 * np.abs(expected[name]).max())
+        value, plain = (keras.ops.cast(one, "float32") for one in (value, expected[name]))
+        np.testing.assert_allclose(value, plain, atol=near * np.abs(plain).max())
+    if startable:
+        assert len(startable_names(found)) == len(norms(network)) - len(left)
+        check_unfolded(network, found)
+
+
+def check_unfolded(network, found):
+    """The kernels of the network, exchanged, are again what they were."""
+    expected = network.get_weights()
+    for name in startable_names(found):
+        network.get_layer(name).kernel.assign(np.ones(network.get_layer(name).kernel.shape))
+    unfold(found)
+    for one, value in zip(network.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(one, value, rtol=1e-6)
+
+
+def test_a_channel_that_a_training_would_lose_is_not_folded():
+    """Of a scale of 0: its kernel would be 0 too. Only that convolution is left as it is, also where it is loaded."""
+    def build():
+        x = image = keras.Input((8, 8, 3))
+        for name in "ab":
+            x = keras.layers.BatchNormalization(name=f"{name}_norm")(keras.layers.Conv2D(4, 3, name=name)(x))
+        return keras.Model(image, x)
+
+    network = with_random_statistics(build())
+    gamma = network.get_layer("a_norm").gamma
+    gamma.assign(np.float32([1, 0, 2, 1]))
+    of_start = folded(network, startable=True)
+    assert norms(of_start) == ["a_norm"] and startable_names(of_start) == ["b"]
+    other = build()
+    inside = folded(other, startable=True, names=["b"])
+    inside.set_weights(of_start.get_weights())
+    unfold(inside)
+    for one, value in zip(other.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_allclose(one, value, rtol=1e-6)
 
 
 def test_a_network_in_a_network_is_folded():

@@ -233,7 +233,8 @@ def systems(monkeypatch):
         pose = np.random.default_rng(0).normal(size=(1, 16, 3)) * 10
         return Refiner(True, 0.0 if run.folder.name == "r4" else 2.0, AtlasSet(LANDMARKS, pose))
 
-    stand_in = types.SimpleNamespace(module_of=module_of, load_refiner=load_refiner, check_together=lambda runs: None,
+    stand_in = types.SimpleNamespace(module_of=module_of, module_to_refine=module_of, load_refiner=load_refiner,
+                                     check_together=lambda runs: None,
                                      limits_of=lambda run: limits_described({}), FINDER="finder")
     monkeypatch.setitem(sys.modules, "tfsono.systems.pose", stand_in)
     return opened

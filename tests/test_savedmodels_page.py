@@ -215,7 +215,7 @@ KEYS = {"format_version", "system", "use", "source", "together_with", "trained_o
 def test_every_manifest_has_the_same_entries_and_the_page_names_them(models, opened):
     for key, folder in models.items():
         manifest = read_manifest(folder)
-        some = {"measuring", "labels_used", "outline_margin_px", "poses", "confidence"}
+        some = {"measuring", "labels_used", "outline_margin_px", "poses", "confidence", "folded"}
         assert KEYS <= set(manifest) and set(manifest) - KEYS <= some, key
         assert "in_graph" in manifest["postprocessing"]
         for arrays in (manifest["input"], manifest["output"]):
@@ -228,7 +228,7 @@ def test_every_manifest_has_the_same_entries_and_the_page_names_them(models, ope
                                                    if hasattr(opened("model", key), name)}
     assert read_manifest(models["femur"])["network"]["first_stage"]
     table = set(re.findall(r"`(\w+)`", PAGE.split("## The manifest")[1].split("`tfsono predict`")[0]))
-    assert KEYS - {"format_version"} | {"confidence"} <= table
+    assert KEYS - {"format_version"} | {"confidence", "folded"} <= table
 
 
 # --- parity: the run, its SavedModel, the lines of the page

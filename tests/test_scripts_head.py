@@ -27,8 +27,10 @@ from tfsono.export import load_exported
 from tfsono.geometry.ellipse import Ellipse
 from tfsono.geometry.head_labels import DEFAULT_ORDER
 from tfsono.merge import merge
+from tfsono.inference.head import head_module
 from tfsono.models.head import build
 from tfsono.systems.commands import export_run
+from tfsono.systems.head import load_runs
 from tfsono.training.fit import Recorder
 from tfsono.training.record import record_files
 from tfsono.training.run import load_weights, read_history, read_run
@@ -297,12 +299,27 @@ def test_a_training_starts_from_a_run_or_an_exported_model(exported):
     network = build(run.config)
     load_weights(run, network)
     expected = network.get_weights()
-    for name, source in (("of_run", run.folder), ("of_float32", exported / "float32"),
-                         ("of_float16", exported / "float16")):
+    for name, source, rounding in (("of_run", run.folder, 0), ("of_float32", exported / "float32", 1e-6),
+                                   ("of_float16", exported / "float16", 2 ** -10)):
         found, report = first_weights_of(exported, name, source)
         assert report.startswith("from ") and str(source) in report
-        for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, other, atol=0, rtol=2 ** -10 if name == "of_float16" else 0)
+        for one, other in zip(found, expected, strict=True):  # with the smallest steps of float16, through a scale
+            np.testing.assert_allclose(one, other, atol=2 ** -24 if name == "of_float16" else 0, rtol=rounding)
+
+
+def test_an_exported_run_is_folded(exported):
+    manifests = [json.loads((exported / name / "manifest.json").read_text(encoding="utf-8"))
+                 for name in ("float32", "float16")]
+    (run,), module = load_runs([exported / "runs" / "unet"])
+    plain = head_module(build(run.config), run.config)
+    load_weights(run, plain.network)
+    norms = [[layer.name for layer in one.network.layers if layer.name.endswith("_norm")] for one in (plain, module)]
+    for manifest in manifests:
+        assert [f"{name}_norm" for name in manifest["folded"]] == norms[0] and not norms[1]
+    image = np.random.default_rng(0).integers(0, 256, (54, 80)).astype(np.float32)
+    found, whole = (one(image)["probability"].numpy() for one in (load_exported(exported / "float32")[0], module))
+    np.testing.assert_array_equal(found, whole)
+    np.testing.assert_allclose(whole, plain(image)["probability"], atol=1e-5)
 
 
 @pytest.mark.parametrize("source, more, message", [

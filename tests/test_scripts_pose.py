@@ -20,7 +20,7 @@ from tfsono.models.pose import build
 from tfsono.predict.sources import Options
 from tfsono.report.pose_tables import refinement_title
 from tfsono.systems.commands import export_run
-from tfsono.systems.pose import load_refiner, load_runs
+from tfsono.systems.pose import load_refiner, load_runs, module_to_refine
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 from wiring import eagerly, script
@@ -151,7 +151,8 @@ def test_runs_are_measured_together(place):
 
 @eagerly()
 def test_a_refinement_changes_the_prediction_and_not_the_network(place):
-    (run,), module = load_runs([place / "runs" / "land"])
+    (run,), _ = load_runs([place / "runs" / "land"])
+    module = module_to_refine([run])
     before = [value.copy() for value in module.network.get_weights()]
     refiner = load_refiner(run, module)
     volume = np.random.default_rng(0).normal(60, 20, (25, 23, 27)).astype(np.float32)

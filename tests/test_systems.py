@@ -27,6 +27,7 @@ from tfsono.systems import NAMES, system
 from tfsono.systems.commands import export_run, predict
 from tfsono.reproduction.plan import Paper
 from tfsono.systems.demo_words import DemoWords
+from tfsono.systems.runs import networks_of, read_runs, with_values
 from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
 from tfsono.volumes.image import Volume, write_volume
@@ -246,6 +247,19 @@ def test_modules_of_images_give_the_mean_probability(place):
                      for group in (folders, folders[:1], folders[1:]))
     assert np.abs(single[0] - single[1]).max() > 1e-2
     np.testing.assert_allclose(both, np.mean(single, 0), atol=1e-5)  # the members of an ensemble are folded
+
+
+@pytest.mark.parametrize("kind, left", [("land", []), ("rpn", ["fused_norm"])])
+def test_moving_statistics_of_one_run_are_folded(place, kind, left):
+    name, _, build, _ = KINDS[kind]
+    (run,) = with_values(read_runs([place / f"{kind}_0"], system(name).CHOICES), {"norm_at_test": "moving"})
+    network, plain = system(name).module_of([run]).network, networks_of([run], build)[0]
+    assert [layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)] == left
+    image = np.random.default_rng(0).normal(size=(1, 16, 16, 16, 1)).astype(np.float32)
+    expected = plain(image, training=False)
+    for output, value in network(image, training=False).items():
+        tolerance = 0.05 * float(tf.reduce_max(tf.abs(tf.cast(expected[output], tf.float32))))  # in bfloat16
+        np.testing.assert_allclose(tf.cast(value, tf.float32), tf.cast(expected[output], tf.float32), atol=tolerance)
 
 
 def test_two_runs_and_their_export_predict_the_same_files(place, tmp_path):

@@ -125,6 +125,7 @@ class _Possible(TypedDict, total=False):
     measuring: _Measuring
     network: dict[str, object]
     functions: dict[str, str]
+    folded: list[str]
     confidence: list[PeakModel]
     intervals: Intervals
     trained_on: dict[str, object] | None

@@ -108,12 +108,21 @@ def export_run(run_dir: str | os.PathLike, out_dir: str | os.PathLike, options: 
     check_options(run_dir, options)
     folders = [run_dir, *options.ensemble_with]
     runs, module = one.load_runs(folders, options=options)
-    manifest = one.manifest_of(runs)
+    manifest = one.manifest_of(runs) | _folded(one, module)
     if options.precision:
         manifest["network"]["trained_in"] = _trained_in(one, folders, module)
     if weights == "float16":
         module, manifest = one.with_half_weights(module, manifest)
     return export_module(module, out_dir, manifest, partial(_write_onnx, one, folders) if onnx else lambda folder: {})
+
+
+def _folded(one: ModuleType, module) -> dict:
+    """The manifest's entry of the convolutions that `--start_from` unfolds; {} without any."""
+    from tfsono.layers.folding import startable_names
+
+    network = one.bare_networks(module).get("network")  # not of an ensemble of head
+    names = startable_names(network) if network else []
+    return {"folded": names} if names else {}
 
 
 def _trained_in(one: ModuleType, folders: Sequence[str | os.PathLike], module) -> dict:

@@ -66,14 +66,17 @@ def measured_module(runs: Sequence[Run], which: str = "auto", with_prior: bool =
     from tfsono.models import face
 
     check_together(runs)
-    networks = networks_of(runs, face.build, which, fold=len(runs) > 1)  # one alone can be a --start_from
+    networks = networks_of(runs, face.build, which, fold=True, startable=len(runs) == 1)
     network = face.mean_of(networks, runs[0].config)
     prior = prior_in_run(runs[0]) if with_prior else None
-    return FaceModule(reader_in_run(network, runs[0]), prior, runs[0].config.prior_weight)
+    return FaceModule(reader_in_run(network, runs[0], fold=True), prior, runs[0].config.prior_weight)
 
 
-def reader_in_run(network, run: Run) -> FaceReader | FramedFaceReader:
-    """The reader of a network of the run; one that sees faces in their frame with the run's copy of the finder."""
+def reader_in_run(network, run: Run, fold: bool = False) -> FaceReader | FramedFaceReader:
+    """The reader of a network of the run; one that sees faces in their frame with the run's copy of the finder.
+
+    `fold` folds the moving statistics of the finder, which rounds differently than the validation of trainings does.
+    """
     from tfsono.inference.face import FramedFaceReader
     from tfsono.models import face
 
@@ -81,7 +84,7 @@ def reader_in_run(network, run: Run) -> FaceReader | FramedFaceReader:
     if run.config.frame == "volume":
         return reader
     finders = copy_of(run, FINDER, FACE, run.config.precision)
-    finder = reader_of(networks_of(finders, face.build)[0], finders[0].config)
+    finder = reader_of(networks_of(finders, face.build, fold=fold)[0], finders[0].config)
     return FramedFaceReader(reader, finder, frame_of(prior_in_run(run), run.config))
 
 

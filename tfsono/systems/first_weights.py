@@ -50,14 +50,16 @@ def _load_exported(network: keras.Model, folder: Path, choices: Choices) -> str:
     import tensorflow as tf
 
     from tfsono.inference.half_weights import HalfWeights
+    from tfsono.layers.folding import folded, unfold
 
     manifest = read_manifest(folder)
     if manifest["system"] != choices.system or manifest.get("together_with"):
         found = "an ensemble" if manifest["system"] == choices.system else f"a model of {manifest['system']}"
         raise UserError(f"--start_from {folder}: expected one network of {choices.system}; found {printable(found)}; "
                         "give another folder")
-    halved = HalfWeights(network) if manifest.get("network", {}).get("weights") == "float16" else None
-    saved = tf.train.Checkpoint(networks=[halved]) if halved else tf.train.Checkpoint(network=network)
+    inside = folded(network, startable=True, names=manifest.get("folded", []))
+    halved = HalfWeights(inside) if manifest.get("network", {}).get("weights") == "float16" else None
+    saved = tf.train.Checkpoint(networks=[halved]) if halved else tf.train.Checkpoint(network=inside)
     try:
         saved.read(str(folder / VARIABLES)).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
@@ -66,7 +68,8 @@ def _load_exported(network: keras.Model, folder: Path, choices: Choices) -> str:
         raise UserError(f"--start_from {folder}: its network is another one than that of the options ({reason}); give "
                         f"the preset, variant and sizes that {MANIFEST} and its card name") from None
     if halved:
-        halved.restore(network)
+        halved.restore(inside)
+    unfold(inside)
     check_finite(folder / VARIABLES, network.variables)
     of = manifest.get("source", {}).get("dataset") or "unnamed data"
     return printable(f"from the exported model {folder}, trained on {of}; its cases are not known: none may be tested")

@@ -57,7 +57,7 @@ def module_of(runs: Sequence[Run], which: str = "auto"
     from tfsono.models import head
 
     check_together(runs)
-    networks = networks_of(runs, head.build, which, fold=len(runs) > 1)  # one alone can be a --start_from
+    networks = networks_of(runs, head.build, which, fold=True, startable=len(runs) == 1)
     modules = [head_module(network, run.config) for network, run in zip(networks, runs, strict=True)]
     return HeadMeanModule(modules) if len(modules) > 1 else modules[0]
 

@@ -57,7 +57,7 @@ def load_runs(folders: Sequence[str | os.PathLike], which: str = "auto", options
     With `options.refine` their refiner replaces the module.
     """
     runs = read_runs(folders, POSE, options.precision)
-    module = _module_of(runs, which, options.precision)
+    module = _module_of(runs, which, options.precision, fold=not options.refine)
     return runs, load_refiner(runs[0], module) if options.refine else module
 
 
@@ -66,19 +66,27 @@ def module_of(runs: Sequence[Run], which: str = "auto") -> PoseModule:
     return _module_of(runs, which)
 
 
-def _module_of(runs: Sequence[Run], which: str, precision: str = "") -> PoseModule:
-    """As `module_of`; `precision` replaces that of the finder."""
+def module_to_refine(runs: Sequence[Run], which: str = "auto") -> PoseModule:
+    """As `module_of`, for `load_refiner`, which trains: moving statistics are not folded into the convolutions."""
+    return _module_of(runs, which, fold=False)
+
+
+def _module_of(runs: Sequence[Run], which: str, precision: str = "", fold: bool = True) -> PoseModule:
+    """As `module_of`, or without `fold` as `module_to_refine`; `precision` replaces that of the finder."""
     from tfsono.inference.pose import PoseModule
     from tfsono.models import pose
     from tfsono.models.mean import mean_network
 
     check_together(runs)
-    network = mean_network(networks_of(runs, pose.build, which), members=("heatmaps",))
-    return PoseModule(reader_in_run(network, runs[0], precision))
+    network = mean_network(networks_of(runs, pose.build, which, fold), members=("heatmaps",))
+    return PoseModule(reader_in_run(network, runs[0], precision, fold))
 
 
-def reader_in_run(network, run: Run, precision: str = "") -> PoseReader | FramedReader:
-    """The reader of a network of the run; one that sees bodies in their frame with the run's copy of the finder."""
+def reader_in_run(network, run: Run, precision: str = "", fold: bool = False) -> PoseReader | FramedReader:
+    """The reader of a network of the run; one that sees bodies in their frame with the run's copy of the finder.
+
+    `fold` folds the moving statistics of the finder, which rounds differently than the validation of trainings does.
+    """
     from tfsono.inference.pose import FramedReader
     from tfsono.models import pose
 
@@ -86,7 +94,7 @@ def reader_in_run(network, run: Run, precision: str = "") -> PoseReader | Framed
     if run.config.frame == "volume":
         return reader
     finders = copy_of(run, FINDER, POSE, precision)
-    finder = reader_of(networks_of(finders, pose.build)[0], finders[0].config)
+    finder = reader_of(networks_of(finders, pose.build, fold=fold)[0], finders[0].config)
     return FramedReader(reader, finder, frame_of(atlases_of(run), run.config))
 
 
@@ -135,6 +143,8 @@ def reader_of(network, config: PoseConfig) -> PoseReader:
 
 def load_refiner(run: Run, module: PoseModule) -> PoseRefiner:
     """The refiner of the module's predictions on each volume (Sec. 2.2), with the run's training poses as atlases.
+
+    The module is one of `module_to_refine`.
 
     Raises:
       UserError: the run has no atlas set, or one of other landmarks.

@@ -47,10 +47,16 @@ def with_values(runs: Sequence[Run], values: Mapping[str, object]) -> list[Run]:
     return [dataclasses.replace(run, settings=run.settings.set_at_test(values)) for run in runs]
 
 
-def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto", fold: bool = False) -> list[keras.Model]:
-    """The network of each run with its weights: `best`, `last`, or `auto`, the best if there was validation.
+def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto", fold: bool = False,
+                startable: bool = False) -> list[keras.Model]:
+    """The network of each run with its weights.
 
-    `fold` for networks that only predict: moving statistics are folded into the convolutions.
+    Args:
+      runs: of one system.
+      build: config -> network.
+      which: `best`, `last`, or `auto`, the best if there was validation.
+      fold: for networks that only predict: moving statistics are folded into the convolutions.
+      startable: a training can start from the folded network where it is exported.
 
     Raises:
       UserError: a run without weights.
@@ -62,7 +68,7 @@ def networks_of(runs: Sequence[Run], build: Callable, which: str = "auto", fold:
     for run in runs:
         network = build(run.config)
         load_weights(run, network, which)
-        networks.append(folded(network) if fold else network)
+        networks.append(folded(network, startable) if fold else network)
     return networks
 
 

@@ -194,10 +194,15 @@ def connect(axes: Axes, start: tuple[float, float], end: tuple[float, float], wa
                                    color=COLOURS[way]))
 
 
+def write(name: str, folder: Path) -> None:
+    """Writes the drawing of a system's network; the same bytes for the same network."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tfsono", "font.family": "sans-serif"}):
+        draw(name).savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
 def main() -> None:
-    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "tfsono", "font.family": "sans-serif"}
     for name in sys.argv[1:] or NAMES:
-        draw(name).savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
+        write(name, FOLDER)
         print(f"wrote {FOLDER / name}.svg")
 
 

@@ -271,7 +271,7 @@ def linked(text: str, page: Path) -> str:
             return match[0]
         anchor = name.removeprefix("tfsono.") if name != place else name
         target = os.path.relpath(found[place], page.parent)
-        return f"[{match[0]}]({target}#{anchor.replace('.', '')})"
+        return f"[{match[0]}]({target}#{anchor.replace('.', '').lower()})"
 
     return NAMED.sub(one, text)
 

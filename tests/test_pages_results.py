@@ -76,4 +76,4 @@ def test_a_drawing_is_of_the_network_that_is_built(name, tmp_path):
     networks = load("networks")
     networks.write(name, tmp_path)
     drawn, kept = ((folder / f"{name}.svg").read_text("utf-8") for folder in (tmp_path, ROOT / "docs" / "papers"))
-    assert DRAWN.findall(drawn) == DRAWN.findall(kept), "make pictures draws it again"
+    assert DRAWN.findall(drawn) == DRAWN.findall(kept), "make networks draws it again"

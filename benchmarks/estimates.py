@@ -5,7 +5,7 @@
 
 Each row is `tfsono train SYSTEM --dry_run`, a fresh process, on a few phantoms of the preset's size, which are written
 below OUT and kept there. Phantoms of preset paper take a minute each, a step of it up to 1.5 minutes: `--counted` runs
-none, and compares the estimates with the steps that `full_size.py` and `memory.py` measured (docs/results.md).
+none, and compares the estimates with the steps that `full_size.py` and `memory.py` measured (docs/results/speed.md).
 """
 
 from __future__ import annotations

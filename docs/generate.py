@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
+import os
 import re
 import shutil
 import sys
@@ -28,6 +30,8 @@ from tfsono.systems import NAMES, system
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "docs/site.css",
          "pretrained/**/*.md")
+SCRIPTS = ("train", "evaluate")
+NAMED = re.compile(r"`((?:tfsono|train|evaluate)(?:\.\w+)+)`")
 MARKER = re.compile(r"^<!-- generated: (\w+) ?(.*?) -->$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|<img[^>]* src=\"([^\"]+)\"")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -158,11 +162,16 @@ def module(name: str) -> str:
     tree = ast.parse(source_of(name).read_text(encoding="utf-8"))
     defined = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
                and not node.name.startswith("_") and ast.get_docstring(node)]
-    parts = [f"### tfsono.{name}", from_docstring(ast.get_docstring(tree))]
+    parts = [f"### {full_name(name)}", from_docstring(ast.get_docstring(tree))]
     for node in defined:
         parts += [f"#### {name}.{node.name} {{ data-toc-label='{node.name}' }}",
                   f"```python\n{signature(node)}\n```", from_docstring(ast.get_docstring(node))]
     return "\n\n".join(parts)
+
+
+def full_name(name: str) -> str:
+    """The name to import a module by; a marker has it without `tfsono.`."""
+    return name if name.split(".")[0] in SCRIPTS else f"tfsono.{name}"
 
 
 def about(name: str) -> str:
@@ -171,8 +180,8 @@ def about(name: str) -> str:
 
 
 def source_of(name: str) -> Path:
-    """The file of a module of the package, by its name after `tfsono.`."""
-    path = ROOT / "tfsono" / name.replace(".", "/")
+    """The file of a module, by its name in a marker."""
+    path = ROOT / full_name(name).replace(".", "/")
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
@@ -245,13 +254,37 @@ KINDS: dict[str, Callable[[str], str]] = {
     each.__name__: each for each in (options, deviations, readings, orderings, trainings, module, about)}
 
 
+@functools.cache
+def module_pages() -> dict[str, Path]:
+    """The page of each module that is listed with its functions."""
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    return {full_name(name): page for page in pages for kind, names in MARKER.findall(page.read_text(encoding="utf-8"))
+            if kind == "module" for name in names.split()}
+
+
+def linked(text: str, page: Path) -> str:
+    """A page with the names of functions and modules linked to where they are described."""
+    def one(match: re.Match) -> str:
+        name, found = match[1], module_pages()
+        place = name if name in found else name.rpartition(".")[0]
+        if place not in found:
+            return match[0]
+        anchor = name.removeprefix("tfsono.") if name != place else name
+        target = os.path.relpath(found[place], page.parent)
+        return f"[{match[0]}]({target}#{anchor.replace('.', '').lower()})"
+
+    return NAMED.sub(one, text)
+
+
 def filled(text: str, page: Path) -> str:
-    """A page's text with every marker replaced."""
+    """A page's text with every marker replaced, and on a paper's page the functions linked."""
     def one(match: re.Match) -> str:
         if match[1] not in KINDS:
             raise ValueError(f"{page}: <!-- generated: {match[1]} -->: expected one of {', '.join(KINDS)}")
         return "\n\n".join(KINDS[match[1]](name) for name in match[2].split())
 
+    if page.parent.name == "papers":
+        text = linked(text, page)
     return MARKER.sub(one, spaced(text))
 
 

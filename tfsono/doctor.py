@@ -34,7 +34,7 @@ LEAST_MEMORY_GB = 6.0  # TensorFlow, a cache being written and the preset `quick
 LEAST_DISK_GB = 5.0  # a cache of a few dozen volumes, a run and an export
 CUDA_LIBRARIES = ("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11", "libcusolver.so.11",
                   "libcusparse.so.12", "libcudnn.so.9")  # that TensorFlow 2.18 and later opens
-LARGEST_STEP = ("a training step of head at preset paper in float32", 14.3)  # GiB, docs/results.md
+LARGEST_STEP = ("a training step of head at preset paper in float32", 14.3)  # GiB, docs/results/speed.md
 INSTALL_GPU = "pip install 'tensorflow[and-cuda]' brings the CUDA and cuDNN that TensorFlow looks for"
 
 

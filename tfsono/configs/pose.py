@@ -81,7 +81,7 @@ class PoseConfig:
     recompute: bool = paper(True, "Sec. 2.3: gradient checkpointing, at ratio 0.5")
     heatmap_sigma_mm: float = ours(2.5, "not stated; in millimetres, so that the ratios differ only in resolution")
     heatmap_loss: str = paper("l2", "Sec. 2.1; or weighted_l2, or adaptive_wing: L2 leaves the maps of hard landmarks "
-                                    "flat for long (docs/results.md)")
+                                    "flat for long (docs/results/pose.md)")
 
     # Refinement by recurrence over the joints
     rnn_hidden: int = ours(16, "not stated; channels of a joint's state")

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfsono.planning.facts import Facts, listed
 
-TEST_SHARE = 5  # a fifth of the cases, as in the hippocampus and HC18 splits of docs/results.md
+TEST_SHARE = 5  # a fifth of the cases, as in the hippocampus and HC18 splits of docs/results
 ALIKE = 1.1  # spacings within 10 % are left as they are
 TENFOLD = 10.0
 RECORDS = 15  # in a training
@@ -132,7 +132,7 @@ def steps_of(training: Training, step_s: float, minutes: float) -> int:
 
 
 USED_SHARE = 0.85
-"""Of the minutes that are steps: the rest imports, traces, saves. 14:22 of 15 minutes in docs/results.md."""
+"""Of the minutes that are steps: the rest imports, traces, saves. 14:22 of 15 minutes in docs/results/hip.md."""
 
 
 def with_steps(training: Training, step_s: float, minutes: float) -> Training:

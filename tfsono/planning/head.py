@@ -8,7 +8,7 @@ from tfsono.planning.draft import NOT_MEASURED, Draft, Training, common_values, 
 from tfsono.planning.facts import Facts, listed
 
 VOXELS = 8 * 192 * 256
-"""Pixels of a step: HC18 in docs/results.md."""
+"""Pixels of a step: HC18 in docs/results/head.md."""
 
 MULTIPLE = 32
 

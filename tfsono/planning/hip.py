@@ -10,7 +10,7 @@ from tfsono.planning.draft import NOT_MEASURED, Draft, Training, common_values, 
 from tfsono.planning.facts import Facts, listed
 
 VOXELS = 4 * 40 * 56 * 40
-"""Of a step: the hippocampus in docs/results.md."""
+"""Of a step: the hippocampus in docs/results/hip.md."""
 
 STRIDE, LEAST = 8, 24  # 16 along x gives wrong gradients in bfloat16 on a CPU
 CONTEXT = 16  # voxels on each side of the labels

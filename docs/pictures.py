@@ -36,12 +36,12 @@ from tfsono.volumes.volume import Volume
 
 OURS = Path(__file__).parent / "pictures"
 STRIP, QUALITY = "strip.jpg", 85
-CASES = {"hip": "hip_003", "femur": "femur_029", "pose": "fetus_034", "face": "face_001", "head": "head_035"}
+CASES = {"hip": "hip_003", "femur": "femur_029", "pose": "fetus_034", "face": "face_051", "head": "head_035"}
 """Of each demo's test cases the one with the median score: Dice where there are masks, else the mean error."""
-TITLES = {"hip": "hip\nfemur in MR", "femur": "femur\nfetal thigh, ultrasound", "pose": "pose\nwhole fetus, ultrasound",
-          "face": "face\nfetal face, ultrasound", "head": "head\nfetal head, ultrasound"}
+TITLES = {"hip": "hip\nfemur, MR", "femur": "femur\nfetal thigh, 3D US", "pose": "pose\nfetus, 3D US",
+          "face": "face\nfetal face, 3D US", "head": "head\nfetal head, 2D US"}
 COLOUR, REFERENCE = "#ff9a1f", "white"
-SIDE, TOP, BOTTOM, GAP, DPI = 2.2, 0.5, 0.3, 0.06, 110  # inches, dots per inch
+SIDE, TOP, BOTTOM, GAP, LETTERS, DPI = 2.2, 0.6, 0.35, 0.06, 12.5, 110  # inches, points, dots per inch
 BLOCK, TOLERANCE = 8, 6.0  # pixels whose mean is compared; grey levels, as versions and fonts differ
 
 
@@ -120,7 +120,7 @@ def score(mask: np.ndarray | None, reference: np.ndarray | None, errors_mm: np.n
     if mask is not None and reference is not None:
         parts.append(f"Dice {overlap_metrics(mask, reference)['dice']:.2f}")
     if len(errors_mm):
-        parts.append(f"{np.linalg.norm(errors_mm, axis=1).mean():.1f} mm")
+        parts.append(f"error {np.linalg.norm(errors_mm, axis=1).mean():.1f} mm")
     return ", ".join(parts)
 
 
@@ -187,8 +187,8 @@ def write_strip(path: Path, cases: dict[str, tuple[Case, Prediction]]) -> None:
                 if row:
                     draw_prediction(axes, case, *cut, found)
                 else:
-                    axes.set_title(TITLES[name], fontsize=10)
-            axes.set_xlabel(case.score, fontsize=10, labelpad=3)
+                    axes.set_title(TITLES[name], fontsize=LETTERS)
+            axes.set_xlabel(case.score, fontsize=LETTERS, labelpad=3)
         figure.savefig(path, pil_kwargs={"quality": QUALITY})
 
 

@@ -28,6 +28,7 @@ from tfsono.metrics.overlap import overlap_metrics
 from tfsono.predict.prediction import Prediction
 from tfsono.predict.sources import Options
 from tfsono.report.plots import PLANES, STYLE, Plane, own_style
+from tfsono.surroundings import prepare_tensorflow
 from tfsono.systems import NAMES
 from tfsono.volumes.image import read_mask, reorient
 from tfsono.volumes.image_2d import read_mask_2d
@@ -186,9 +187,9 @@ def write_strip(path: Path, cases: dict[str, tuple[Case, Prediction]]) -> None:
                 draw_image(axes, case, *cut)
                 if row:
                     draw_prediction(axes, case, *cut, found)
+                    axes.set_xlabel(case.score, fontsize=LETTERS, labelpad=3)
                 else:
                     axes.set_title(TITLES[name], fontsize=LETTERS)
-            axes.set_xlabel(case.score, fontsize=LETTERS, labelpad=3)
         figure.savefig(path, pil_kwargs={"quality": QUALITY})
 
 
@@ -220,6 +221,7 @@ def compared(folder: Path, names: list[str]) -> int:
 
 
 def main() -> int:
+    prepare_tensorflow()
     folder, systems = Path(sys.argv[1]), sys.argv[2:] or list(NAMES)
     cases, written = {}, []
     for name in systems:

@@ -58,16 +58,16 @@ ELSEWHERE = {"docs/python.md": "test_examples.py", "docs/savedmodels.md": "test_
              **{page: "test_pages.py" for page in PAGES if page.startswith("docs/papers/")}}
 # Page -> beginning of a block of commands -> why it is not run here.
 NOT_RUN = {
-    "README.md": {"make demo": "`make test` is this; test_systems.py has the demo's steps",
+    "README.md": {"make demo": "`make test` is this; test_scripts_hip.py has the demo's steps",
                   "tfsono doctor --expect gpu": "needs a GPU; test_workflow.py has `make reproduce`",
                   "docker build": "`make image-check`"},
     "CONTRIBUTING.md": {"make test": "`make test` is this"},
     "docs/cluster.md": {"make reproduce": "test_workflow.py", "pip install": "needs Slurm"},
-    "docs/commands.md": {"tfsono predict": "needs jq; test_python_predict.py and test_predict_loop.py have --json"},
+    "docs/commands.md": {"tfsono predict": "needs jq; test_scripts_hip.py has --json"},
     "docs/docker.md": {"docker build": "`make image-check`"},
     "docs/planning.md": {"tfsono plan": "a synopsis; the tutorials run the commands"},
-    "pretrained/README.md": {"python train": "needs files that are not here; test_c3d_formats.py and "
-                                             "test_models_head.py write such"},
+    "pretrained/README.md": {"python train": "needs files that are not here; test_scripts_hip.py and "
+                                             "test_scripts_head.py write such"},
 }
 MEASURED = re.compile(r"docs/(results|papers/)")  # commands of figures: minutes to hours
 COMMAND = re.compile(r"^ *(tfsono|python|make|docker|pip|sha256sum|for) ", re.MULTILINE)

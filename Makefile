@@ -9,7 +9,8 @@
 # make pythons   the same slice on the other interpreters of PYTHONS; one that is not there is skipped
 # make docs      the site in build/site, with links checked
 # make networks  draws the networks on the papers' pages again
-# make docs-check  runs the commands of the tutorials on phantoms; ten minutes
+# make docs-check  runs the commands of the pages on phantoms; half an hour
+# make pictures  the images of the pages again, from five demos, compared with those of the checkout; half an hour
 # make docker [EXTRA=] [BASE=python:3.12-slim]     make clean               removes the virtual environment and caches
 # make image-check                                 builds the CPU image and uses it: doctor, the demo, stops and resumes
 #
@@ -49,7 +50,8 @@ WORKFLOW = $(VENV)/bin/python workflow/run.py --directory $(OUT) --cores $(CORES
 	$(if $(CASES),cases=$(CASES)) $(if $(ITERATIONS),iterations=$(ITERATIONS)) $(if $(CONTROLS),controls=$(CONTROLS)) \
 	$(if $(TRAIN),"train=$(TRAIN)")
 
-.PHONY: test demo reproduce lint setup kills disks fuzz docker image-check clean minimums pythons docs docs-check networks
+.PHONY: test demo reproduce lint setup kills disks fuzz docker image-check clean minimums pythons docs docs-check \
+	networks pictures
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
@@ -65,6 +67,9 @@ docs-check: $(VENV)/.installed-test
 
 networks: $(VENV)/.installed-test
 	$(VENV)/bin/python docs/networks.py
+
+pictures: $(VENV)/.installed
+	$(VENV)/bin/python docs/pictures.py build/pictures
 
 docs: $(VENV)/.installed-docs
 	$(VENV)/bin/python docs/generate.py build/pages

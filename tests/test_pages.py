@@ -1,39 +1,39 @@
-"""The site: what docs/generate.py writes, links and anchors, names and commands on the pages; tutorials that run."""
+"""The site: what docs/generate.py writes, links and anchors, names on the pages; images; cards of models.
+
+test_page_blocks.py has the commands and the Python of the pages.
+"""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
-import functools
 import importlib.util
-import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tfsono.systems import NAMES, system
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
-TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-HOW_TO = [ROOT / "docs" / f"{name}.md" for name in ("ensembles", "resuming", "phantoms")]
+CARDS = sorted((ROOT / "pretrained").glob("*/README.md"))
+IMAGES = sorted((ROOT / "docs" / "pictures").iterdir())
 
 
-def load_generator():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-GENERATE = load_generator()
+GENERATE = load_script("generate")
 
 
 @pytest.fixture(scope="module")
@@ -137,40 +137,58 @@ def test_the_functions_of_the_papers_exist(page):
             assert place.name in defined_in(module), name
 
 
-@functools.cache
-def help_of(*command: str) -> str:
-    from tfsono.__main__ import run
-
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        run([*command, "--help"])
-    return out.getvalue()
-
-
-def commands(page: Path) -> list[list[str]]:
-    """The words of each `tfsono` command of a page."""
-    text = "\n".join(block for language, block in FENCE.findall(page.read_text("utf-8")) if language == "sh")
-    found = [shlex.split(line, comments=True) for line in text.splitlines()]
-    return [words[1:] for words in found if words[:1] == ["tfsono"]]
-
-
-@pytest.mark.parametrize("page", [*TUTORIALS, *HOW_TO], ids=lambda path: path.stem)
-def test_the_options_of_commands_exist(page):
-    assert commands(page)
-    for words in commands(page):
-        of_system = words[0] in ("train", "evaluate", "cache")
-        text = help_of(*words[:1 + of_system])
-        for word in words:
-            if word.startswith("--"):
-                assert re.search(rf"{re.escape(word)}\b", text), (word, words)
-
-
 def test_nothing_is_loaded_from_elsewhere():
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert "font: false" in settings and "plugins: [search]" in settings, "`offline` loads a script from unpkg.com"
 
 
+# --- images
+
+
+def test_each_image_is_small_and_on_a_page():
+    text = "".join(path.read_text("utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+    assert [path for path in IMAGES if path.suffix == ".jpg"] == IMAGES
+    for path in IMAGES:
+        assert path.stat().st_size < 400_000 and f"pictures/{path.name})" in text, path
+
+
+def test_images_are_compared(tmp_path):
+    pictures = load_script("pictures")
+    strip = pictures.OURS / pictures.STRIP
+    assert pictures.difference(strip, strip) == 0
+    with Image.open(strip) as image:
+        image.save(tmp_path / "again.jpg", quality=60)
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.jpg")
+        image.resize((image.width, image.height // 2)).save(tmp_path / "low.jpg")
+    assert 0 < pictures.difference(strip, tmp_path / "again.jpg") < 2
+    assert pictures.difference(strip, tmp_path / "mirrored.jpg") > pictures.TOLERANCE
+    assert pictures.difference(strip, tmp_path / "low.jpg") == 255
+
+
+# --- cards of models
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda path: path.parent.name)
+def test_a_card_has_the_form_of_all_cards(card):
+    text = card.read_text("utf-8")
+    form = (ROOT / "pretrained" / "README.md").read_text("utf-8").split("```text\n")[1].split("```")[0]
+    parts = re.findall(r"\*\*[A-Z][\w ]+\*\*", form)
+    assert parts[0] == "**Network**" and parts[-1] == "**Limits**" and len(parts) == 8
+    places = [text.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places), dict(zip(parts, places, strict=True))
+    assert f"    tfsono predict pretrained/{card.parent.name} " in text and "licence" in text and "| " in text
+
+
 # --- minutes: `make docs-check`
+
+
+@pytest.mark.pages
+def test_an_image_is_made_again(tmp_path):
+    """The whole demo of `head`, the shortest of the five; `make pictures` makes all."""
+    done = subprocess.run([sys.executable, ROOT / "docs" / "pictures.py", tmp_path, "head"], capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (tmp_path / "head.jpg").is_file()
 
 
 @pytest.mark.pages
@@ -184,41 +202,6 @@ def test_the_site_builds(pages, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "index.html").read_text("utf-8")
     assert not re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(?:https?:)?//', page)
-
-
-TINY = {"hip": ["--patch", "16,16,16", "--widths", "4,4,6,6", "--lower_widths", "4,3", "--middle_widths", "3",
-                "--iterations", "4", "--record_every", "2"],
-        "pose": ["--widths", "4,4,6", "--iterations", "2", "--record_every", "1", "--ratio", "0.3"],
-        "head": ["--input_size", "32,64", "--unet_widths", "4,6,8", "--segmentation_iterations", "2",
-                 "--segmentation_record_every", "1"]}
-SHELL = """set -euo pipefail
-tfsono() {{
-    case "$1 $2" in
-{cases}
-        *) "{python}" -m tfsono "$@" ;;
-    esac
-}}
-"""
-
-
-def script_of(page: Path) -> str:
-    """The blocks of a page as one script, in which trainings are as short as can be."""
-    cases = "\n".join(f'        "train {name}") "{sys.executable}" -m tfsono "$@" {shlex.join(words)} ;;'
-                      for name, words in TINY.items())
-    blocks = [block for language, block in FENCE.findall(page.read_text("utf-8")) if language == "sh"]
-    return SHELL.format(cases=cases, python=sys.executable) + "\n".join(blocks)
-
-
-@pytest.mark.pages
-@pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_runs(page, tmp_path):
-    (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
-    (tmp_path / "script.sh").write_text(script_of(page), encoding="utf-8")
-    done = subprocess.run(["bash", "script.sh"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert (tmp_path / "results" / "report.html").is_file()
-    assert list((tmp_path / "predictions").glob("*.csv"))
 
 
 @pytest.mark.pages

@@ -144,6 +144,27 @@ def test_preview_is_round_and_shows_every_label(tmp_path, image):
                 assert np.ptp(found) * pixel_mm == pytest.approx(2 * radius, abs=2.2)
 
 
+def test_the_patient_lies_in_a_preview_as_in_radiology(tmp_path):
+    """Anterior and superior are at the top, the patient's left is on the right, also under a mask and points."""
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[10:14, 10:14, 10:14] = 1
+    sides = {"L": (0, slice(-6, None)), "A": (1, slice(0, 6)), "S": (2, slice(-6, None))}
+    expected = {"coronal": {"L": "right", "S": "top"}, "sagittal": {"A": "left", "S": "top"},
+                "axial": {"L": "right", "A": "top"}}
+    size, boxes, _ = plots._preview_layout(SHAPE, SPACING, False, 1)
+    for letter, (axis, part) in sides.items():
+        array = np.zeros(SHAPE, np.float32)
+        array[tuple(part if each == axis else slice(None) for each in range(3))] = 1
+        plots.preview_figure(tmp_path / "p.png", array, mask, SPACING, points_vox=np.array([[3.0, 4, 5], [9, 8, 7]]))
+        grey = pixels(tmp_path / "p.png").mean(axis=2)
+        for plane, places in expected.items():
+            left, bottom, width, height = (plots.DOTS_PER_INCH * side for side in boxes[plane])
+            piece = grey[int(len(grey) - bottom - height):int(len(grey) - bottom), int(left):int(left + width)]
+            edges = {"left": piece[:, 3], "right": piece[:, -4], "top": piece[3], "bottom": piece[-4]}
+            bright = {place for place, edge in edges.items() if edge.mean() > 0.8}
+            assert bright == ({places[letter]} if letter in places else set()), (letter, plane)
+
+
 def test_a_mask_at_the_border_does_not_shrink_the_figure(tmp_path, image):
     full = np.ones(SHAPE, bool)
     plots.preview_figure(tmp_path / "p.png", image, full, SPACING)

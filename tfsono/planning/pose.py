@@ -36,6 +36,6 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
     if not facts.landmarks:
         warnings.append("pose learns from landmarks, and there are none")
     if set(MIDLINE) <= set(facts.landmarks):
-        warnings.append("bodies in any direction need --variant finder and land_canonical (README), which no plan "
-                        f"chooses: which data needs them is {NOT_MEASURED}")
+        warnings.append("bodies in any direction need --variant finder and land_canonical (docs/tutorials/pose.md), "
+                        f"which no plan chooses: which data needs them is {NOT_MEASURED}")
     return Draft((Training("pose", "land_r4", values, most=4000),), spacing_mm, tuple(warnings))

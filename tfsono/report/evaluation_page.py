@@ -11,7 +11,8 @@ from tfsono.report.orderings import FAILS, HOLDS, UNDECIDED
 from tfsono.report.page import CaseList, Figure, Files, Fold, write_page
 from tfsono.report.tables import Table
 
-NO_VERDICTS = ("Of no ordering of the paper were both rows measured here; make reproduce trains and measures all.")
+NO_VERDICTS = ("None of the paper's orderings is tested here: each compares two of its rows, and both must be "
+               "evaluated together. make reproduce SYSTEM=... trains and evaluates all rows.")
 SORTING = "A click on a heading sorts the list. Overlays are drawn of some cases, such as the best and the worst."
 ORIGINS = {"paper": "the paper", "ours": "our choice", "differs": "differs from the paper"}
 

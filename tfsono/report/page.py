@@ -127,6 +127,7 @@ img { display: block; max-width: 100%; max-height: 48rem; height: auto; border-r
 figcaption { margin-top: .4rem; max-width: 75ch; overflow-wrap: anywhere; }
 .print { display: none; }
 @page { size: A4 landscape; margin: 12mm; }
+@media screen and (max-width: 900px) { table { font-size: .72rem; } th, td { padding: .3rem .22rem; } }
 @media print {
   :root { color-scheme: light; --ink: #000000; --dim: #444444; --paper: #ffffff; --panel: #ffffff; --line: #bbbbbb;
     --accent: #000000; --good: #1b7a3d; --bad: #b3261e; }

@@ -132,7 +132,10 @@ def _draw_plane(
     index: int,
     grey: tuple[float, float],
 ) -> None:
-    """Draws the grey slice with edges in mm; a millimetre has one length along both axes."""
+    """Draws the grey slice with edges in mm; a millimetre has one length along both axes.
+
+    Nothing that is drawn over it changes the limits of the axes.
+    """
     _, cut, right, side, down = plane
     extent = _extent(image.shape, spacing_mm, right, side)
     axes.imshow(
@@ -145,8 +148,7 @@ def _draw_plane(
         interpolation="bilinear",
         aspect="equal",
     )
-    if down:
-        axes.invert_yaxis()
+    axes.set(xlim=extent[:2], ylim=extent[:1:-1] if down else extent[2:])
 
 
 def _outline(
@@ -159,9 +161,7 @@ def _outline(
     x = (np.arange(piece.shape[1]) - 1) * spacing_mm[plane.right]
     y = (np.arange(piece.shape[0]) - 1) * spacing_mm[plane.side]
     look = {"colors": [line["color"]], "linewidths": [line["linewidth"]], "linestyles": [line["linestyle"]]}
-    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     axes.contour(x, y, piece, levels=[0.5], **look)
-    axes.set(**limits)  # the border of zeros would widen the axes by a voxel all round
 
 
 def _draw_points(
@@ -171,13 +171,11 @@ def _draw_points(
     if points_vox is None or not len(points_vox):
         return
     points = np.asarray(points_vox, float) * np.asarray(spacing_mm)
-    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     x, y = points[:, plane.right], points[:, plane.side]
     axes.plot(x, y, color=colour, linestyle="-" if len(points) == 2 else "", linewidth=1, alpha=0.8)
     # The first one has another mark: which end is which matters.
     axes.plot(x[:1], y[:1], color=colour, linestyle="", marker="o", markersize=8, fillstyle="none", markeredgewidth=1.6)
     axes.plot(x[1:], y[1:], color=colour, linestyle="", marker="x", markersize=8, markeredgewidth=1.6)
-    axes.set(**limits)  # points outside the volume would widen the axes
 
 
 def _labels_in(*masks: np.ndarray | None) -> list[int]:

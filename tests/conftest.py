@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads onl
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     gc.set_threshold(50_000, 10, 4)  # tracing makes objects by the hundred thousand: a twentieth of the time
+    os.fsync = lambda file: None  # no test cuts the power; the commands of test_kills.py are processes of their own
 
 
 def pytest_collection_finish() -> None:
@@ -42,6 +43,23 @@ def optimised_graphs() -> Iterator[None]:
     optimise_graphs(True)
     yield
     optimise_graphs("PYTEST_XDIST_WORKER" not in os.environ)
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """Figures are drawn up to their pixels, which take most of the time: every file has one pixel.
+
+    They are drawn to the end in test_wiring_*.py, test_surroundings.py and the tests of their modules.
+    """
+    import cv2
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    pixel = cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(pixel))
+        patch.setattr(Figure, "tight_layout", lambda figure, **_: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

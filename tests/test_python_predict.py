@@ -26,6 +26,8 @@ from tfsono.volumes.landmarks import points_to_mm
 from tfsono.training.record import record_files
 from wiring import eagerly
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 STORED = Path(__file__).resolve().parent / "stored"
 DIRECTION = (0.0, -1, 0, 1, 0, 0, 0, 0, 1)
 

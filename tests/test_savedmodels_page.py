@@ -40,6 +40,8 @@ from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import read_landmarks
 from wiring import opened_once
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "savedmodels.md").read_text(encoding="utf-8")
 SNIPPETS = dict(re.findall(r"```python\n# (\w+\.py)(.*?)```", PAGE, re.DOTALL))

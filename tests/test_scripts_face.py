@@ -18,7 +18,9 @@ from tfsono.predict import sources
 from tfsono.systems.commands import check_options
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
-from wiring import script
+from wiring import eagerly, script
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
 
 VARIANTS = ("ig_rpn", "rpn", "ig_ssd", "ssd", "faster_rcnn", "heatmap")
 
@@ -183,7 +185,15 @@ def test_a_training_starts_from_a_run_or_an_exported_model(place, exported, monk
         train(place, "refused", "--start_from", place / "runs" / "heatmap", *split)
 
 
-@pytest.mark.parametrize("name", [pytest.param("ig_ssd", marks=pytest.mark.slow), "faster_rcnn", "heatmap"])
+def test_without_boxes_there_are_points_alone(place):
+    volume, out = str(place / "dataset" / "images" / "face_01.nii.gz"), place / "of_heatmap"
+    with eagerly():
+        assert tfsono(["predict", str(place / "runs" / "heatmap"), volume, "--out", str(out)]) == 0
+    assert all(row["x_mm"] and not row["side_x_mm"] for row in rows_of(out / "landmarks.csv"))
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", *(pytest.param(name, marks=pytest.mark.slow)
+                                                   for name in ("ig_ssd", "heatmap"))])
 def test_every_network_exports_and_predicts(place, name):
     folder = place / f"export_{name}"
     tfsono(["export", str(place / "runs" / name), str(folder)])
@@ -195,8 +205,6 @@ def test_every_network_exports_and_predicts(place, name):
     assert (place / f"from_run_{name}" / "face_01.png").is_file()
     found = rows_of(place / f"from_run_{name}" / "landmarks.csv")
     assert [row["landmark"] for row in found] == list(LANDMARKS)
-    if name == "heatmap":
-        assert all(row["x_mm"] and not row["side_x_mm"] for row in found)
 
 
 def test_the_saved_model_needs_neither_keras_nor_the_package(exported):

@@ -34,6 +34,8 @@ from tfsono.training.record import record_files
 from tfsono.training.run import load_weights, read_history, read_run
 from wiring import script
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 EVALUATED = ("unet", "unet_1", "coordinate")
 OTHERS = [name for name in HEAD.variants if name not in ("paper", *EVALUATED)]
 

@@ -135,7 +135,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool, scoring: dic
     box = box_of(reference.mask, reference.points_vox)
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no reference box; train with a --roi_run")
-    found, raw = predicted(module, own, config, box if with_box else None)
+    found, raw = predicted(module, own, box if with_box else None)
     ends, seen = raw["box"], bool(raw["found"])
     region = None if with_box else region_of(ends, config.roi_margin, case)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
@@ -157,7 +157,7 @@ def region_of(ends, margin: int, case):
     return enlarged(Box(ends[:3], ends[3:]), np.rint(margin * step).astype(int), case.own.size)
 
 
-def predicted(module, own, config, box) -> tuple:
+def predicted(module, own, box) -> tuple:
     """The postprocessed prediction, in `box` or in the found region; and all outputs of the module."""
     from tfsono.inference.module_input import module_input
     from tfsono.metrics.femur_case import MaskAndPoints

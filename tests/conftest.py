@@ -47,18 +47,10 @@ def optimised_graphs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def blank_figures() -> Iterator[None]:
-    """Figures are drawn up to their pixels, which take most of the time: every file has one pixel.
+    """See wiring.py."""
+    from wiring import blank_figures
 
-    They are drawn to the end in test_wiring_*.py, test_surroundings.py and the tests of their modules.
-    """
-    import cv2
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    pixel = cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(pixel))
-        patch.setattr(Figure, "tight_layout", lambda figure, **_: None)
+    with blank_figures():
         yield
 
 

@@ -14,11 +14,13 @@ import itertools
 import json
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tensorflow as tf
+from matplotlib.figure import Figure
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -72,6 +74,19 @@ def in_few_pixels(main):
             main(arguments)
 
     return drawn
+
+
+@contextlib.contextmanager
+def blank_figures():
+    """Figures are drawn up to their pixels, which take most of the time: every file has one; also decorates functions.
+
+    They are drawn to the end in test_wiring_*.py, test_surroundings.py and the tests of their modules.
+    """
+    pixel = cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(pixel))
+        patch.setattr(Figure, "tight_layout", lambda figure, **_: None)
+        yield
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tfsono.predict import sources
 from tfsono.systems.commands import check_options
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
-from wiring import eagerly, script
+from wiring import eagerly, opened_once, script
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -54,6 +54,12 @@ def place(tmp_path_factory):
         train(place, variant, "--variant", variant, "--split", place / "runs" / "ig_rpn" / "split.json",
               graphs=variant == "faster_rcnn")
     return place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened():
+    with opened_once():
+        yield
 
 
 @pytest.fixture(scope="module")

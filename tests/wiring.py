@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import importlib.util
 import itertools
 import json
@@ -89,22 +90,48 @@ def blank_figures():
         yield
 
 
+def key_of(folders, options) -> tuple:
+    """All that the module of some folders depends on."""
+    return *map(str, folders), options.tiling, options.memory_gb, options.precision, options.refine, options.set
+
+
+def loaded_once(load_runs):
+    """A system's `load_runs` that loads the same runs once."""
+    from tfsono.predict.sources import Options
+
+    held = {}
+
+    def once(folders, which="auto", options=Options()):
+        key = which, *key_of(folders, options)
+        if key not in held:
+            held[key] = load_runs(folders, which, options)
+        return held[key]
+
+    return once
+
+
 @contextlib.contextmanager
 def opened_once():
-    """`predict` opens and traces every model once; gives a function that opens one: source, options -> `Model`."""
-    from tfsono.predict.sources import Options
-    from tfsono.systems import commands, system
+    """Every model is opened and traced once, to export it, to predict and to evaluate; every SavedModel is loaded once.
 
-    opened, held = commands._opened, {}
+    Gives a function that opens one: source, options -> `Model`.
+    """
+    from tfsono.predict.sources import Options
+    from tfsono.systems import NAMES, commands, system
+
+    opened, load, held = commands._opened, tf.saved_model.load, {}
 
     def once(one, folders, options):
-        key = *map(str, folders), options.tiling, options.memory_gb, options.precision, options.refine
+        key = key_of(folders, options)
         if key not in held:
             held[key] = opened(one, folders, options)
         return held[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "_opened", once)
+        patch.setattr(tf.saved_model, "load", functools.cache(lambda folder: load(folder)))
+        for name in NAMES:
+            patch.setattr(system(name), "load_runs", loaded_once(system(name).load_runs))
         yield lambda source, options=Options(): once(system(commands.system_of(source)), [source], options)
 
 

@@ -19,7 +19,7 @@ from tfsono.demo import steps
 from tfsono.errors import UserError
 from tfsono.report.tables import read_cases
 from tfsono.training.record import record_files
-from wiring import eagerly, opened_once, script
+from wiring import eagerly, opened_once, script, unannounced
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -66,7 +66,8 @@ def test_a_finished_run_is_left_as_it_is(place, capsys):
 def test_the_command_trains_and_evaluates_as_the_scripts_do(place, capsys):
     one, run = place / "runs" / "one", place / "runs" / "command"
     data = ("--data", str(place / "small.h5"))
-    assert not tfsono(["train", "hip", *data, "--run_dir", str(run), "--split", str(one / "split.json"), *TINY])
+    assert not unannounced(tfsono)(["train", "hip", *data, "--run_dir", str(run), "--split", str(one / "split.json"),
+                                    *TINY])
     weights = [read_arrays(each / "last.weights.h5") for each in (one, run)]
     assert weights[0].keys() == weights[1].keys() and weights[0]
     for name, value in weights[0].items():

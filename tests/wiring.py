@@ -62,7 +62,7 @@ def unannounced(main):
     def trained(arguments):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tfsono.training.start.needs_of", lambda network, shape, steps: FREE)
-            main(arguments)
+            return main(arguments)
 
     return trained
 
@@ -144,7 +144,7 @@ def batches_of(system: str, steps: int, *arguments) -> list:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tfsono.training.fit.fit", fit)
-        script("train", system, graphs=True).main([str(argument) for argument in arguments])
+        unannounced(script("train", system, graphs=True).main)([str(argument) for argument in arguments])
     assert len(kept) == steps
     return kept
 

@@ -55,9 +55,7 @@ def groups_of(evaluation, region: str) -> list:
 
     kinds = ["regions" if run.config.network == "unet_roi" else f"{' and '.join(run.config.outputs)}"
              for run in evaluation.runs]
-    groups = evaluation.groups(methods_of(evaluation.runs, region), kinds)
-    for group in groups:
-        check_together(group.runs)
+    groups = evaluation.groups(methods_of(evaluation.runs, region), kinds, check=check_together)
     given = [region == "reference" and group.first.config.network != "unet_roi" for group in groups]
     return [group._replace(name=f"{group.name}_reference_boxes", option="reference") if boxes else group
             for group, boxes in zip(groups, given, strict=True)]

@@ -35,7 +35,6 @@ from tfsono.systems.head import load_runs, manifest_of, measuring_of
 from tfsono.training.record import record_files
 from tfsono.training.run import Run, open_run
 from tfsono.volumes.landmarks import read_landmarks
-from wiring import opened_once
 
 FRAME = (96, 128)
 SIZE = (243, 361)
@@ -84,12 +83,6 @@ def point_module(points_px):
     network = keras.Model(image, {"points": keras.layers.Reshape((4, 2))(flat)})
     network.layers[-2].bias.assign(Letterbox(SIZE, FRAME).points_to_target(points_px).ravel())
     return HeadLandmarkModule(network, Preparation(FRAME, 0, 8))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def opened():
-    with opened_once():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,8 @@ WORKFLOW = $(VENV)/bin/python workflow/run.py --directory $(OUT) --cores $(CORES
 .PHONY: test demo reproduce lint setup kills disks fuzz docker image-check clean minimums pythons docs docs-check \
 	networks pictures
 
+# Else each process of the tests compiles TensorFlow's modules again, for six seconds.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGUMENTS)
 

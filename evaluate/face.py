@@ -49,10 +49,8 @@ def groups_of(evaluation) -> list:
     """The groups to measure: runs and, on demand, ensembles."""
     from tfsono.systems.face import check_together
 
-    groups = evaluation.groups(methods_of(evaluation.runs), [run.config.method for run in evaluation.runs])
-    for group in groups:
-        check_together(group.runs)  # before minutes are spent
-    return groups
+    return evaluation.groups(methods_of(evaluation.runs), [run.config.method for run in evaluation.runs],
+                             check=check_together)
 
 
 def methods_of(runs) -> list[str]:

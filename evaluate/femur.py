@@ -55,9 +55,7 @@ def groups_of(evaluation, region: str) -> list:
 
     kinds = ["regions" if run.config.network == "unet_roi" else f"{' and '.join(run.config.outputs)}"
              for run in evaluation.runs]
-    groups = evaluation.groups(methods_of(evaluation.runs, region), kinds)
-    for group in groups:
-        check_together(group.runs)
+    groups = evaluation.groups(methods_of(evaluation.runs, region), kinds, check=check_together)
     given = [region == "reference" and group.first.config.network != "unet_roi" for group in groups]
     return [group._replace(name=f"{group.name}_reference_boxes", option="reference") if boxes else group
             for group, boxes in zip(groups, given, strict=True)]
@@ -135,7 +133,7 @@ def measure_case(module, group, case, folder: Path, with_box: bool, scoring: dic
     box = box_of(reference.mask, reference.points_vox)
     if with_box and box is None:
         raise UserError(f"{case.name}: has neither mask nor landmarks, so no reference box; train with a --roi_run")
-    found, raw = predicted(module, own, config, box if with_box else None)
+    found, raw = predicted(module, own, box if with_box else None)
     ends, seen = raw["box"], bool(raw["found"])
     region = None if with_box else region_of(ends, config.roi_margin, case)
     row = {"case": case.name, "subject": case.subject, "run": group.name, "seed": config.seed,
@@ -157,7 +155,7 @@ def region_of(ends, margin: int, case):
     return enlarged(Box(ends[:3], ends[3:]), np.rint(margin * step).astype(int), case.own.size)
 
 
-def predicted(module, own, config, box) -> tuple:
+def predicted(module, own, box) -> tuple:
     """The postprocessed prediction, in `box` or in the found region; and all outputs of the module."""
     from tfsono.inference.module_input import module_input
     from tfsono.metrics.femur_case import MaskAndPoints

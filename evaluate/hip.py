@@ -50,10 +50,7 @@ def groups_of(evaluation) -> list:
     """The groups to measure: runs and, on demand, ensembles."""
     from tfsono.systems.hip import check_together
 
-    groups = evaluation.groups(methods_of(evaluation.runs))
-    for group in groups:
-        check_together(group.runs)  # before minutes are spent
-    return groups
+    return evaluation.groups(methods_of(evaluation.runs), check=check_together)
 
 
 def methods_of(runs) -> list[str]:

@@ -55,9 +55,7 @@ def groups_of(evaluation, refine: bool) -> list:
     check_one_value(evaluation.runs, "auc_limit_mm", "the areas of one table need one limit")
     groups = evaluation.groups(methods_of(evaluation.runs),
                                [f"ratio {run.config.ratio:g}" + " in the body's frame" * (run.config.frame == "body")
-                                for run in evaluation.runs])  # one grid each
-    for group in groups:
-        check_together(group.runs)
+                                for run in evaluation.runs], check=check_together)  # one grid each
     if not refine:
         return groups
     land = [group for group in groups if len(group.runs) == 1 and group.first.config.method == "land"]

@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads onl
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     gc.set_threshold(50_000, 10, 4)  # tracing makes objects by the hundred thousand: a twentieth of the time
+    os.fsync = lambda file: None  # no test cuts the power; the commands of test_kills.py are processes of their own
 
 
 def pytest_collection_finish() -> None:
@@ -42,6 +43,15 @@ def optimised_graphs() -> Iterator[None]:
     optimise_graphs(True)
     yield
     optimise_graphs("PYTEST_XDIST_WORKER" not in os.environ)
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """See wiring.py."""
+    from wiring import blank_figures
+
+    with blank_figures():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,8 @@ from tfsono.report.tables import Metric, case_table, comparison_table, paired_ta
 from tfsono.training.record import record_files
 from wiring import script
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SPACING = (1.0, 1.0, 1.0)
 DICE = (("dice", "DICE", 3),)
 

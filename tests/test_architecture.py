@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -118,12 +119,20 @@ def imports(root: Path) -> Iterator[tuple[str, str, str, int]]:
     """Each import: the importing module, the imported module of this project or "", the dotted name, the line."""
     known = modules(root)
     for name, path in known.items():
-        for target, line in imported_names(parse(path), name, path.name == "__init__.py"):
+        for target, line in imports_of(path.read_text(encoding="utf-8"), name, path.name == "__init__.py"):
             yield name, resolve(target, known), target, line
 
 
 def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return parsed(path.read_text(encoding="utf-8"))
+
+
+parsed = functools.cache(ast.parse)  # once for all rules
+
+
+@functools.cache
+def imports_of(text: str, name: str, is_package: bool) -> tuple[tuple[str, int], ...]:
+    return tuple(imported_names(parsed(text), name, is_package))
 
 
 # --- the rules; each gives one line per violation

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+import wiring
 from small_caches import TINY, write_small_dataset, write_small_head_dataset
 from small_datasets import write_image, write_json
 from tfsono.__main__ import run as tfsono
@@ -39,7 +40,7 @@ def made(tmp_path_factory):
     place = tmp_path_factory.mktemp("made")
     write_small_dataset(place / "dataset", SIZES)
     tfsono(["cache", "hip", str(place / "dataset"), str(place / "small.h5")])
-    train(["--data", str(place / "small.h5"), "--run_dir", str(place / "run"), *SHORT])
+    wiring.script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "run"), *SHORT])
     return place
 
 

@@ -20,7 +20,7 @@ def compiled(settings):
 
 def random_masks(classes):
     """Salt, grown salt and blobs, sparse to dense, with odd unequal sides, flat ones and single voxels too."""
-    for seed in range(60):
+    for seed in range(30):
         random = np.random.default_rng(seed)
         shape = random.integers(1, 14, 3)
         mask = (random.random(shape) < random.uniform(0.02, 0.98)) * random.integers(1, classes, shape)

@@ -28,6 +28,7 @@ from tfsono.inference.head import (
     restored,
 )
 from tfsono.models import head
+from wiring import eagerly
 
 SIZES = ((19, 31), (54, 80), (97, 41), (64, 64), (1, 7))
 FRAME = (32, 48)
@@ -136,8 +137,10 @@ def test_a_peak_of_a_heatmap_is_decoded(decode, tolerance):
 
 
 @pytest.mark.parametrize("variant", ["unet", "deeplabv3plus", "heatmap", "coordinate", "transformer"])
+@eagerly()
 def test_samples_have_dropout_and_the_normalisation_at_test(variant):
-    module, image = module_of(variant, dropout=0.5), image_of((54, 80))
+    """In graphs: `test_the_same_prediction_without_keras_and_this_package`."""
+    module, image = module_of(variant, dropout=0.5), tf.constant(image_of((54, 80)))
     before = [variable.numpy() for variable in module.network.variables]
     plain = next(iter(module(image).values())).numpy()
     one, again, other = (next(iter(module.sample(image, seed).values())).numpy() for seed in (1, 1, 2))
@@ -147,9 +150,10 @@ def test_samples_have_dropout_and_the_normalisation_at_test(variant):
 
 
 @pytest.mark.parametrize("variant", ["attention_unet", "coordinate"])
+@eagerly()
 def test_without_dropout_a_sample_is_the_prediction(variant):
     """So that nothing but dropout differs: the statistics of training would show here."""
-    module, image = module_of(variant, dropout=0.0), image_of((54, 80))
+    module, image = module_of(variant, dropout=0.0), tf.constant(image_of((54, 80)))
     expected = next(iter(module(image).values())).numpy()
     np.testing.assert_allclose(next(iter(module.sample(image, 1).values())), expected, atol=1e-4)
 

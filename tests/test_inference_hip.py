@@ -18,6 +18,7 @@ from tfsono.inference.segmentation import segment_array
 from tfsono.inference.sliding_window import Tiling, tile_and_starts, whole_tile
 from tfsono.models import hip
 from tfsono.systems.hip import with_half_weights
+from wiring import eagerly
 
 ONE_MM = np.ones(3, np.float32)
 
@@ -147,6 +148,7 @@ LINEAGE = {"variant": "lineage4", "tiling": "fast", "precision": "mixed_bfloat16
 
 
 @pytest.mark.parametrize("changes", [{}, LINEAGE, {"mirror_at_test": True}])
+@eagerly()
 def test_the_systems_own_network(changes):
     config = quick_config(**changes)
     keras.utils.set_random_seed(1)

@@ -23,6 +23,11 @@ SHAPE = (7, 5, 3)
 SPACING_MM = (0.5, 2.0, 3.0)
 
 
+def measured(prediction, reference, spacing_mm) -> dict[str, float]:
+    return surface_metrics(surface_distances(prediction, reference, spacing_mm),
+                           diagonal_mm(prediction.shape, spacing_mm))
+
+
 def blob_pair(seed: int, shape: tuple[int, ...] = (13, 11, 9)) -> tuple[np.ndarray, np.ndarray]:
     """Two smooth random masks, which have an inside, several parts, holes, and touch the border."""
     random = np.random.default_rng(seed)
@@ -114,7 +119,7 @@ def test_hand_solved_distances() -> None:
 
     pooled = [0, 0.5, oblique, 0, 1.5]
     mean = sum(pooled) / 5
-    assert surface_metrics(*hand_pair(), SPACING_MM) == pytest.approx(
+    assert measured(*hand_pair(), SPACING_MM) == pytest.approx(
         {
             "assd_mm": ((0.5 + oblique) / 3 + 1.5 / 2) / 2,
             "surface_mean_pooled_mm": mean,
@@ -133,7 +138,7 @@ def test_one_plane_moved_along_an_axis(axis: int) -> None:
     prediction, reference = np.zeros(shape, bool), np.zeros(shape, bool)
     np.moveaxis(prediction, axis, 0)[1] = True
     np.moveaxis(reference, axis, 0)[3] = True
-    values = surface_metrics(prediction, reference, sides)
+    values = measured(prediction, reference, sides)
     assert values.pop("assd_std_mm") == pytest.approx(0, abs=1e-12)
     assert list(values.values()) == pytest.approx([2 * sides[axis]] * 4)
 
@@ -149,7 +154,7 @@ def test_distances_agree_with_brute_force(seed: int) -> None:
     assert found.reference_to_prediction_mm == pytest.approx(back)
     assert np.array_equal(found.prediction_points_vox, np.argwhere(edges[0]))
     assert np.array_equal(found.reference_points_vox, np.argwhere(edges[1]))
-    ours = surface_metrics(prediction, reference, SPACING_MM)
+    ours = measured(prediction, reference, SPACING_MM)
     assert ours["assd_mm"] == pytest.approx((np.mean(there) + np.mean(back)) / 2)
     assert ours["assd_std_mm"] == pytest.approx(np.std(there + back))
     assert ours["hausdorff_mm"] == pytest.approx(max(there + back))
@@ -177,7 +182,7 @@ def test_hausdorff_and_mean_agree_with_simpleitk(seed: int) -> None:
     prediction, reference = blob_pair(seed)
     hausdorff = sitk.HausdorffDistanceImageFilter()
     hausdorff.Execute(*(sitk_mask(brute_boundary(mask), SPACING_MM) for mask in (prediction, reference)))
-    ours = surface_metrics(prediction, reference, SPACING_MM)
+    ours = measured(prediction, reference, SPACING_MM)
     assert ours["hausdorff_mm"] == pytest.approx(hausdorff.GetHausdorffDistance(), rel=1e-6)
     assert ours["assd_mm"] == pytest.approx(hausdorff.GetAverageHausdorffDistance(), rel=1e-6)
 
@@ -223,7 +228,7 @@ def test_all_distances_agree_with_monai() -> None:
         pair = blob_pair(seed)
         tensors = [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in pair]
         options = {"include_background": True, "spacing": list(SPACING_MM)}
-        ours = surface_metrics(*pair, SPACING_MM)
+        ours = measured(*pair, SPACING_MM)
         whole = monai.compute_hausdorff_distance(*tensors, **options)
         most = monai.compute_hausdorff_distance(*tensors, percentile=95, **options)
         mean = monai.compute_average_surface_distance(*tensors, symmetric=True, **options)
@@ -237,8 +242,8 @@ def test_all_distances_agree_with_monai() -> None:
 
 def test_surfaces_weigh_the_same_in_either_order() -> None:
     prediction, reference = blob_pair(1)
-    one = surface_metrics(prediction, reference, SPACING_MM)
-    other = surface_metrics(reference, prediction, SPACING_MM)
+    one = measured(prediction, reference, SPACING_MM)
+    other = measured(reference, prediction, SPACING_MM)
     assert one == pytest.approx(other)
     assert one["assd_mm"] != pytest.approx(one["surface_mean_pooled_mm"], rel=1e-3)
     assert one["hausdorff95_mm"] <= one["hausdorff_mm"]
@@ -266,21 +271,21 @@ def test_spacing_scales_distances_and_volumes() -> None:
 
 def test_equal_masks_are_at_distance_zero() -> None:
     prediction, _ = blob_pair(0)
-    assert set(surface_metrics(prediction, prediction.copy(), SPACING_MM).values()) == {0.0}
+    assert set(measured(prediction, prediction.copy(), SPACING_MM).values()) == {0.0}
 
 
 def test_two_axes() -> None:
     """In 2D two columns of pixels three steps of 0.4 apart."""
     prediction, reference = np.zeros((9, 5), bool), np.zeros((9, 5), bool)
     prediction[2], reference[5] = True, True
-    assert surface_metrics(prediction, reference, (0.4, 1.1))["hausdorff_mm"] == pytest.approx(1.2)
+    assert measured(prediction, reference, (0.4, 1.1))["hausdorff_mm"] == pytest.approx(1.2)
     assert surface_distances(prediction, reference, (0.4, 1.1)).reference_points_vox.shape == (5, 2)
 
 
 def test_everything_at_once_is_its_parts() -> None:
     prediction, reference = blob_pair(6)
     parts = overlap_metrics(prediction, reference)
-    parts |= surface_metrics(prediction, reference, SPACING_MM) | volume_metrics(prediction, reference, SPACING_MM)
+    parts |= measured(prediction, reference, SPACING_MM) | volume_metrics(prediction, reference, SPACING_MM)
     parts["nsd_2mm"] = surface_dice(surface_distances(prediction, reference, SPACING_MM), 2.0)
     together = segmentation_metrics(prediction, reference, SPACING_MM)
     assert together == {**parts, "undefined": 0, "absent": 0}
@@ -335,10 +340,10 @@ def test_no_measured_distance_exceeds_the_diagonal() -> None:
     prediction, reference = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     prediction[0, 0, 0] = reference[-1, -1, -1] = True
     assert diagonal_mm(SHAPE, SPACING_MM) == pytest.approx(DIAGONAL_MM)
-    assert surface_metrics(prediction, reference, SPACING_MM)["hausdorff_mm"] < DIAGONAL_MM
+    assert measured(prediction, reference, SPACING_MM)["hausdorff_mm"] < DIAGONAL_MM
 
 
-@pytest.mark.parametrize("measure", [surface_distances, surface_metrics, segmentation_metrics])
+@pytest.mark.parametrize("measure", [surface_distances, segmentation_metrics])
 def test_wrong_arguments_are_refused(measure) -> None:
     mask = np.ones(SHAPE, bool)
     with pytest.raises(ValueError, match="one shape"):

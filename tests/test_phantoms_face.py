@@ -34,7 +34,7 @@ def painted(face, voxel_mm=2.0, half_mm=66, look=None) -> Canvas:
     """The head alone, without textures, on a cube of an odd number of voxels around the vault's middle."""
     axis = np.arange(-half_mm, half_mm + voxel_mm / 2, voxel_mm, dtype=np.float32)
     canvas = Canvas.blank((axis,) * 3, voxel_mm, (np.zeros((axis.size,) * 3, np.float32),) * 2)
-    flesh.paint_face(canvas, face, look or flesh.FaceLook(-36, -30, -54, -8, 5.0, 3.0, 0.2))
+    flesh.paint_face(canvas, face, look or flesh.FleshLook(-36, -30, -54, -8, 5.0, 3.0, 0.2))
     return canvas
 
 
@@ -237,7 +237,7 @@ def test_nose_has_bone_above_and_none_in_its_tip():
     bridge = canvas.loss[np.broadcast_to(middle & (z > nose[2] + 8) & (z < brow[2] - 3), canvas.loss.shape)]
     tip = canvas.loss[np.broadcast_to(middle & (np.abs(z - nose[2]) < 3) & (y < nose[1] + 5), canvas.loss.shape)]
     assert bridge.max() > 2 and tip.max() == 0
-    without = flesh.FaceLook(-36, -30, -54, -8, 0.0, 0.0, 0.2)
+    without = flesh.FleshLook(-36, -30, -54, -8, 0.0, 0.0, 0.2)
     assert painted(face, 3.0, 60, without).loss.max() == 0
 
 

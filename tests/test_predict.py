@@ -29,6 +29,8 @@ from tfsono.training.tilings import write_compared
 from tfsono.volumes.image import Volume, read_mask, read_volume, write_volume
 from wiring import eagerly, opened_once
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 LPS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 PIR = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
@@ -80,6 +82,7 @@ def exported(run_dir, tmp_path_factory):
 
 
 def test_a_run_and_its_export_give_the_same_files(run_dir, exported, opened, tmp_path):
+    """Their pictures have pixels in test_wiring_hip.py."""
     path = write(tmp_path / "case.nii.gz", make_volume(direction=PIR))
     for source, out in ((run_dir, "from_run"), (exported, "from_export")):
         assert predict(source, [path], tmp_path / out) == 0
@@ -88,7 +91,7 @@ def test_a_run_and_its_export_give_the_same_files(run_dir, exported, opened, tmp
     masks = [read_mask(path, volume).array for path in paths]
     assert (masks[0] == masks[1]).all() and set(np.unique(masks[0])) <= {0, 3, 7} and masks[0].any()
     assert rows_of(tmp_path / "from_run") == rows_of(tmp_path / "from_export")
-    assert (tmp_path / "from_run" / "case.png").stat().st_size > 1000
+    assert (tmp_path / "from_run" / "case.png").is_file()
     expected = segment_volume(opened(run_dir).module, volume, "LPS", 3)
     assert (masks[0] == np.array([0, 3, 7])[expected]).all()
     voxels = [int((expected == label).sum()) for label in (1, 2)]

@@ -34,7 +34,7 @@ from tfsono.training.record import record_files
 from tfsono.training.run import open_run
 from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import points_to_mm, read_landmarks, write_markups
-from wiring import script
+from wiring import blank_figures, script
 
 SIZE, SPACING = (25, 21, 23), (0.5, 0.75, 1.25)
 LPS = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -260,6 +260,7 @@ def evaluate(place, out, *more, runs=("gcp", "r4", "gan", "gcp_1"), figures=True
                  *(str(place / "runs" / name) for name in runs)])
 
 
+@blank_figures()
 def test_an_evaluation_with_refinement(place, systems, tmp_path, capsys):
     evaluate(place, tmp_path / "out", "--refine")
     out = tmp_path / "out"

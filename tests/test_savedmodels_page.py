@@ -40,6 +40,8 @@ from tfsono.volumes.image import Volume, read_volume, write_volume
 from tfsono.volumes.landmarks import read_landmarks
 from wiring import opened_once
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "savedmodels.md").read_text(encoding="utf-8")
 SNIPPETS = dict(re.findall(r"```python\n# (\w+\.py)(.*?)```", PAGE, re.DOTALL))
@@ -111,7 +113,7 @@ def random_run(folder, name, variant, build, values):
 
 
 @pytest.fixture(scope="module")
-def models(runs, tmp_path_factory):
+def models(runs, open_model, tmp_path_factory):
     place = tmp_path_factory.mktemp("models")
     return {name: export_run(run, place / name, Options(tiling="half" if name == "hip" else ""))
             for name, run in runs.items()}
@@ -131,19 +133,16 @@ def given(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded_once():
-    """TensorFlow loads every SavedModel once, for `predict` and for the page's lines."""
-    load = tf.saved_model.load
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.saved_model, "load", functools.cache(lambda folder: load(folder)))
-        yield
+def open_model():
+    """Source, options -> `Model`: all is loaded and traced once, for exports, `predict` and the page's lines."""
+    with opened_once() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
-def opened(runs, models):
-    """(kind, system) -> the module of a run or of its SavedModel, loaded and traced once for all tests."""
-    with opened_once() as opened:
-        yield lambda kind, name: opened({"run": runs, "model": models}[kind][name], options_of(kind, name)).module
+def opened(runs, models, open_model):
+    """(kind, system) -> the module of a run or of its SavedModel."""
+    return lambda kind, name: open_model({"run": runs, "model": models}[kind][name], options_of(kind, name)).module
 
 
 def options_of(kind, name):

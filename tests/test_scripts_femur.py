@@ -18,6 +18,8 @@ from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 from wiring import eagerly, script
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def rows_of(path):
     with open(path, newline="", encoding="utf-8") as file:
@@ -139,8 +141,9 @@ def test_runs_are_measured_together(place):
     assert mean["region"] in ("found by the first stage", "nothing found: the whole volume") and mean["mask"]
 
 
+@eagerly()
 def test_a_run_predicts_the_mask_the_ends_and_the_length(place, capsys):
-    """Its export gives the same files: test_savedmodels_page.py."""
+    """In a graph, and its export with the same files: test_savedmodels_page.py."""
     volume = place / "dataset" / "images" / "bone_1.nii.gz"
     assert tfsono(["predict", str(place / "runs" / "brndc"), str(volume), "--out", str(place / "from_run")]) == 0
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(place / "from_run" / "bone_1_mask.nii.gz")))
@@ -178,7 +181,7 @@ def test_cases_with_one_of_the_two_are_trained_and_scored_on_it(place):
     write_femur_cache(place / "partial", place / "partial.h5")
     (place / "partial.json").write_text(json.dumps({"train": ["bone_0", "bone_1"], "validation": ["bone_2"],
                                                     "test": ["bone_3", "bone_4"]}))
-    train(place, "partial", "--split", place / "partial.json", cache="partial.h5")
+    train(place, "partial", "--split", place / "partial.json", "--record_every", "2", cache="partial.h5")
     history = read_history(place / "runs" / "partial" / "history.csv")
     assert all(np.isfinite(row["loss"]) and 0 <= row["validation_dice"] <= 1 for row in history)
     assert (place / "runs" / "partial" / "best.weights.h5").is_file()

@@ -25,6 +25,8 @@ from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
 from wiring import eagerly, script
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def rows_of(path):
     with open(path, newline="", encoding="utf-8") as file:

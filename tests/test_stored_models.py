@@ -16,10 +16,17 @@ from tfsono.inference.segmentation import postprocess_mask
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import open_predictor
+from wiring import opened_once
 
 pytestmark = pytest.mark.usefixtures("optimised_graphs")
 STORED = Path(__file__).resolve().parent / "stored"
 TOLERANCE = {"mask": 0.0, "points_vox": 1e-3, "points_px": 1e-2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened():
+    with opened_once():
+        yield
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -158,6 +158,7 @@ def test_commands_that_go_well_write_nothing_and_a_warning_of_tensorflow_still_a
         "dataset", "small.h5", "run", "model", "dataset/images/body_0.nii.gz"))
     write_small_pose_dataset(tmp_path / "dataset", SIZES[:4])
     user = write_settings(tmp_path / "user")
+    del user["PYTHONOPTIMIZE"]  # with it Python compiles all of TensorFlow again
     done = python(COMMANDS.replace("MARK", repr(MARK)), json.dumps([
         ["tfsono", "doctor"],
         ["tfsono", "audit", data],
@@ -213,6 +214,14 @@ cases_figure(out / "cases.png", {"a_$b_$": rows}, [("dice", "D", 2)])
 head_overlay(out / "overlay.png", np.full((30, 40), 90.0), None, None, None, ["HC $1$"], "$name_$")
 write_sheet(out / "sheet.png", "a$_$b", [("case_$x_", None, "error", "no_mask")])
 """
+
+
+@pytest.mark.parametrize("words", [["-m", "tfsono", "predict"], ["train/pose.py"], ["evaluate/pose.py"]])
+def test_help_needs_no_docstrings(words):
+    """PYTHONOPTIMIZE=2 removes them."""
+    done = subprocess.run([sys.executable, "-OO", *words, "--help"], capture_output=True, encoding="utf-8", cwd=ROOT,
+                          check=False)
+    assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
 
 
 def test_figures_are_the_same_in_any_environment(tmp_path):

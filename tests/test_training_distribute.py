@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-CLOSE = 1e-5  # of every variable after 8 steps at rate 0.001; rounding
+CLOSE = 1e-5  # of every variable after 4 or 8 steps at rate 0.001; rounding
 SYSTEMS = {"hip": CLOSE, "pose": 1e-4, "head": CLOSE}  # of `pose` in Adam's means of gradients: see on_two_devices.py
 
 

@@ -119,6 +119,7 @@ def test_masks_are_measured_on_the_files_own_voxels(place):
     assert found >= 2
     image = place / "dataset" / "images" / "case_1.nii.gz"
     tfsono(["predict", str(run), str(image), "--out", str(place / "predicted")])
+    assert (place / "predicted" / "case_1.png").stat().st_size > 1000
     predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(place / "predicted" / "case_1_mask.nii.gz")))
     np.testing.assert_array_equal(
         predicted, sitk.GetArrayFromImage(at_the_files_grid(out / "runs" / rows[0]["mask"], whole)))

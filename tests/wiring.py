@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import importlib.util
 import itertools
 import json
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tensorflow as tf
+from matplotlib.figure import Figure
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -59,7 +62,7 @@ def unannounced(main):
     def trained(arguments):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tfsono.training.start.needs_of", lambda network, shape, steps: FREE)
-            main(arguments)
+            return main(arguments)
 
     return trained
 
@@ -75,21 +78,60 @@ def in_few_pixels(main):
 
 
 @contextlib.contextmanager
-def opened_once():
-    """`predict` opens and traces every model once; gives a function that opens one: source, options -> `Model`."""
-    from tfsono.predict.sources import Options
-    from tfsono.systems import commands, system
+def blank_figures():
+    """Figures are drawn up to their pixels, which take most of the time: every file has one; also decorates functions.
 
-    opened, held = commands._opened, {}
+    They are drawn to the end in test_wiring_*.py, test_surroundings.py and the tests of their modules.
+    """
+    pixel = cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(pixel))
+        patch.setattr(Figure, "tight_layout", lambda figure, **_: None)
+        yield
+
+
+def key_of(folders, options) -> tuple:
+    """All that the module of some folders depends on."""
+    return *map(str, folders), options.tiling, options.memory_gb, options.precision, options.refine, options.set
+
+
+def loaded_once(load_runs):
+    """A system's `load_runs` that loads the same runs once."""
+    from tfsono.predict.sources import Options
+
+    held = {}
+
+    def once(folders, which="auto", options=Options()):
+        key = which, *key_of(folders, options)
+        if key not in held:
+            held[key] = load_runs(folders, which, options)
+        return held[key]
+
+    return once
+
+
+@contextlib.contextmanager
+def opened_once():
+    """Every model is opened and traced once, to export it, to predict and to evaluate; every SavedModel is loaded once.
+
+    Gives a function that opens one: source, options -> `Model`.
+    """
+    from tfsono.predict.sources import Options
+    from tfsono.systems import NAMES, commands, system
+
+    opened, load, held = commands._opened, tf.saved_model.load, {}
 
     def once(one, folders, options):
-        key = *map(str, folders), options.tiling, options.memory_gb, options.precision, options.refine
+        key = key_of(folders, options)
         if key not in held:
             held[key] = opened(one, folders, options)
         return held[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "_opened", once)
+        patch.setattr(tf.saved_model, "load", functools.cache(lambda folder: load(folder)))
+        for name in NAMES:
+            patch.setattr(system(name), "load_runs", loaded_once(system(name).load_runs))
         yield lambda source, options=Options(): once(system(commands.system_of(source)), [source], options)
 
 
@@ -102,7 +144,7 @@ def batches_of(system: str, steps: int, *arguments) -> list:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tfsono.training.fit.fit", fit)
-        script("train", system, graphs=True).main([str(argument) for argument in arguments])
+        unannounced(script("train", system, graphs=True).main)([str(argument) for argument in arguments])
     assert len(kept) == steps
     return kept
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from tfsono.errors import UserError, printable
 from tfsono.files import LONGEST_NAME, RESERVED, check_label, read_json, safe_name, write_text
 from tfsono.parts import HELP, part_of
-from tfsono.structure import check_structure, shown
+from tfsono.structure import check_structure, shown, type_hints
 
 LAST_WITH_THEM = "an earlier tfsono 0.1.0"  # the version that still had the fields in `Choices.removed`
 
@@ -73,7 +73,7 @@ _OF_IMAGES = ("_size", "patch")
 
 def _general_rules(config) -> Iterable[Rule]:
     """What holds for the fields of every config: numbers in sane limits, names that can be written and drawn."""
-    for name, hint in typing.get_type_hints(type(config)).items():
+    for name, hint in type_hints(type(config)).items():
         value = getattr(config, name)
         values, kind = value if isinstance(value, tuple) else (value,), (*typing.get_args(hint), hint)[0]
         yield len(values) <= MOST, name, f"at most {MOST} values"
@@ -188,7 +188,7 @@ def choose(choices: Choices, preset: str, variant: str, overrides: Mapping[str, 
 
 def parse_value(config: type, name: str, text: str):
     """A field's value from the text of the command line: `12`, `0.5`, `true`, `name`, or `64,64,64` for a tuple."""
-    hints = typing.get_type_hints(config)
+    hints = type_hints(config)
     if name not in hints:
         raise UserError(f"--{name}: no such field; --help lists the fields")
     hint = hints[name]
@@ -324,7 +324,7 @@ def read_plan(path: str | os.PathLike, choices: Choices, variant: str | None = N
         raise UserError(f"--variant {variant}: the plan {path} has {shown(named)}; leave --plan out, or take one of "
                         "these")
     training = content["trainings"][named.index(variant) if variant is not None else -1]
-    hints, place = typing.get_type_hints(choices.config), f"trainings: {training['run'][:40]!a}"
+    hints, place = type_hints(choices.config), f"trainings: {training['run'][:40]!a}"
     for name, given in training["values"].items():
         if name not in hints:
             raise UserError(f"{path}: {place}: no such field: {printable(name)[:40]}; plan again")
@@ -529,7 +529,7 @@ def _values_by_field(path: str | os.PathLike, saved: dict[str, typing.Any], choi
             raise UserError(f"{path}: {name} is {shown(saved[name])}, and in this version always "
                             f"{value_text(choices.removed[name])}; train again, or use {LAST_WITH_THEM}")
     values = {**choices.added, **choices.by_current_names(saved)}
-    hints = typing.get_type_hints(choices.config)
+    hints = type_hints(choices.config)
     if odd := sorted(values.keys() ^ hints.keys()):
         named = ", ".join(printable(name)[:40] for name in odd[:5]) + f" and {len(odd) - 5} more" * (len(odd) > 5)
         raise UserError(f"{path}: written by another version of tfsono; the fields {named} do not match; "

@@ -74,7 +74,7 @@ def _inside(value, hint, where: str) -> Iterator[tuple[str, object, object]]:
     """The place, value and hint of everything directly in a value."""
     arguments = typing.get_args(hint)
     if typing.is_typeddict(hint):
-        for name, inner_hint in _hints(hint).items():
+        for name, inner_hint in type_hints(hint).items():
             if name in value:
                 yield name, value[name], inner_hint
             elif name in hint.__required_keys__:
@@ -86,7 +86,7 @@ def _inside(value, hint, where: str) -> Iterator[tuple[str, object, object]]:
         yield from ((_key(name), inner, arguments[1]) for name, inner in value.items())
 
 
-_hints = functools.cache(typing.get_type_hints)  # takes longer than all the rest
+type_hints = functools.cache(typing.get_type_hints)  # takes longer than all the rest
 
 
 def _key(name: str) -> str:

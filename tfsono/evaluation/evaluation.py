@@ -56,11 +56,18 @@ class Evaluation:
     on_row: Callable[[Mapping], None] = lambda row: None
     part: Part | None = None
 
-    def groups(self, methods: Sequence[str], kinds: Sequence[str] = ()) -> list[Group]:
-        """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`."""
+    def groups(self, methods: Sequence[str], kinds: Sequence[str] = (),
+               check: Callable[[Sequence[Run]], None] = lambda runs: None) -> list[Group]:
+        """Each run with its row's name, and with `ensemble` the runs that predict together; see `groups_of`.
+
+        `check` raises for runs that cannot: before minutes are spent.
+        """
         kinds = [" with ".join(filter(None, (kind, " and ".join(run.settings.words_at_test()))))
                  for kind, run in zip(kinds or [""] * len(self.runs), self.runs, strict=True)]
-        return groups_of(self.runs, methods, self.ensemble, kinds)
+        groups = groups_of(self.runs, methods, self.ensemble, kinds)
+        for group in groups:
+            check(group.runs)
+        return groups
 
     def folder(self, group: Group, files: Iterable[Path] = (), settings: object = None) -> Path:
         """The folder of a group's predictions.

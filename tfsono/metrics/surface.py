@@ -81,46 +81,13 @@ def segmentation_metrics(
     distances = surface_distances(prediction, reference, spacing_mm)
     return {
         **overlap_metrics(prediction, reference),
-        **_summary(distances, diagonal_mm(prediction.shape, spacing_mm)),
+        **surface_metrics(distances, diagonal_mm(prediction.shape, spacing_mm)),
         nsd: surface_dice(distances, nsd_mm),
         **volume_metrics(prediction, reference, spacing_mm),
         **(PERFECT | {nsd: 1.0} if absent and empty_is == "perfect" else {}),
         "undefined": int(found != expected),
         "absent": int(absent),
     }
-
-
-def surface_metrics(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
-) -> dict[str, float]:
-    """Mean, standard deviation, Hausdorff and 95 % Hausdorff distance between two boundaries.
-
-    - `assd_mm`: half the sum of the two directed means, so that both surfaces weigh the same;
-      SimpleITK's average Hausdorff distance of two boundary images.
-    - `surface_mean_pooled_mm`: the mean of both lists pooled (MONAI's symmetric average).
-    - `assd_std_mm`: the standard deviation of both lists together (a population's, ddof 0: every voxel is
-      in it); the column STD of the hip paper's Table 1.
-    - `hausdorff_mm`: the larger of the two directed maxima, as SimpleITK gives for two boundary images.
-      (On filled masks SimpleITK counts the inside as distance 0, and may give less.)
-    - `hausdorff95_mm`: the larger of the two directed 95th percentiles, linearly interpolated, as in MONAI.
-      SimpleITK has no percentile; MedPy's percentile of both lists together differs.
-
-    Both masks empty: all NaN. One empty: all, the standard deviation too, are the diagonal of the volume, so
-    that no failure improves a column.
-
-    Args:
-        prediction: Boolean mask [X, Y, Z] (or [X, Y]).
-        reference: Boolean mask of the same shape.
-        spacing_mm: Size of a voxel along each axis in millimetres.
-
-    Returns:
-        The five values under the names above.
-
-    Raises:
-        ValueError: The masks are not boolean or differ in shape, or the spacing is not one positive number an
-            axis.
-    """
-    return _summary(surface_distances(prediction, reference, spacing_mm), diagonal_mm(prediction.shape, spacing_mm))
 
 
 def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
@@ -149,8 +116,22 @@ def nsd_name(tolerance_mm: float) -> str:
     return f"nsd_{tolerance_mm:g}mm"
 
 
-def _summary(distances: SurfaceDistances, diagonal: float) -> dict[str, float]:
-    """`surface_metrics`, of distances that are known."""
+def surface_metrics(distances: SurfaceDistances, diagonal: float) -> dict[str, float]:
+    """Mean, standard deviation, Hausdorff and 95 % Hausdorff distance between two boundaries.
+
+    - `assd_mm`: half the sum of the two directed means, so that both surfaces weigh the same;
+      SimpleITK's average Hausdorff distance of two boundary images.
+    - `surface_mean_pooled_mm`: the mean of both lists pooled (MONAI's symmetric average).
+    - `assd_std_mm`: the standard deviation of both lists together (a population's, ddof 0: every voxel is
+      in it); the column STD of the hip paper's Table 1.
+    - `hausdorff_mm`: the larger of the two directed maxima, as SimpleITK gives for two boundary images.
+      (On filled masks SimpleITK counts the inside as distance 0, and may give less.)
+    - `hausdorff95_mm`: the larger of the two directed 95th percentiles, linearly interpolated, as in MONAI.
+      SimpleITK has no percentile; MedPy's percentile of both lists together differs.
+
+    Both masks empty: all NaN. One empty: all, the standard deviation too, are the diagonal of the volume, so
+    that no failure improves a column.
+    """
     there, back = distances.prediction_to_reference_mm, distances.reference_to_prediction_mm
     if there.size == 0 or back.size == 0:
         return dict.fromkeys(SURFACE_METRICS, math.nan if there.size == back.size else diagonal)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,27 @@ from tfsono.phantoms.ultrasound import SMALLEST_AMPLITUDE, amplitude
 FAR_MM = np.float32(1e3)
 # How far beyond a body its window reaches: its interface, its texture and a voxel's part of it.
 MARGIN_MM = 2.0
+
+
+class FleshLook(NamedTuple):
+    """Levels of a head or a fetus: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
+
+    flesh_db: float
+    skin_db: float
+    brain_db: float
+    bone_db: float
+    bone_loss: float
+    skull_loss: float
+    skin_echo: float
+
+
+def draw_flesh_look(rng: np.random.Generator, flesh_db, skin_db, brain_db, bone_loss, skull_loss, skin_echo
+                    ) -> FleshLook:
+    """Random levels between these bounds; that of the skin is added to that of the flesh."""
+    flesh = rng.uniform(*flesh_db)
+    return FleshLook(flesh, flesh + rng.uniform(*skin_db), brain_db=rng.uniform(*brain_db),
+                     bone_db=rng.uniform(-11, -4), bone_loss=rng.uniform(*bone_loss),
+                     skull_loss=rng.uniform(*skull_loss), skin_echo=rng.uniform(*skin_echo))
 
 
 def check_grid(size, spacing_mm) -> None:

@@ -22,9 +22,9 @@ import numpy as np
 
 from tfsono.configs.face import LANDMARKS
 from tfsono.errors import UserError
-from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
+from tfsono.phantoms.canvas import Canvas, FleshLook, check_grid, check_weeks
 from tfsono.phantoms.face_anatomy import OLDEST, YOUNGEST, Face, draw_face
-from tfsono.phantoms.face_flesh import FaceLook, draw_face_look, paint_face
+from tfsono.phantoms.face_flesh import draw_face_look, paint_face
 from tfsono.phantoms.face_surroundings import Surroundings, draw_surroundings, paint_cords, paint_hands
 from tfsono.phantoms.womb import WombLook, draw_womb_look, paint_womb
 from tfsono.phantoms.sweep import Sweep
@@ -81,7 +81,7 @@ class _Scene(NamedTuple):
 
     face: Face
     around: Surroundings
-    look: FaceLook
+    look: FleshLook
     tissue: WombLook
 
 

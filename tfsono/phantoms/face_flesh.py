@@ -7,11 +7,10 @@ mirror symmetric if the face is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
-from tfsono.phantoms.canvas import FAR_MM, Canvas
+from tfsono.phantoms.canvas import FAR_MM, Canvas, FleshLook, draw_flesh_look
 from tfsono.phantoms.distance import along, blend, carve, ellipsoid, minus, sphere, torus
 from tfsono.phantoms.face_anatomy import EYE, FILLET, Ball, Face, Part, Rod, sides, skin_parts, solid
 
@@ -56,33 +55,13 @@ VERTEBRAE = 9
 FALX = np.asarray((0.5, 0.72, 0.55))
 
 
-class FaceLook(NamedTuple):
-    """Levels of the head: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
-
-    flesh_db: float
-    skin_db: float
-    brain_db: float
-    bone_db: float
-    bone_loss: float
-    skull_loss: float
-    skin_echo: float
-
-
-def draw_face_look(rng: np.random.Generator) -> FaceLook:
+def draw_face_look(rng: np.random.Generator) -> FleshLook:
     """Random levels as in real images."""
-    flesh = rng.uniform(-38, -31)
-    return FaceLook(
-        flesh_db=flesh,
-        skin_db=flesh + rng.uniform(4, 9),
-        brain_db=rng.uniform(-58, -48),
-        bone_db=rng.uniform(-11, -4),
-        bone_loss=rng.uniform(3.0, 6.0),
-        skull_loss=rng.uniform(2.0, 5.0),
-        skin_echo=rng.uniform(0.15, 0.35),
-    )
+    return draw_flesh_look(rng, flesh_db=(-38, -31), skin_db=(4, 9), brain_db=(-58, -48), bone_loss=(3.0, 6.0),
+                           skull_loss=(2.0, 5.0), skin_echo=(0.15, 0.35))
 
 
-def paint_face(canvas: Canvas, face: Face, look: FaceLook) -> None:
+def paint_face(canvas: Canvas, face: Face, look: FleshLook) -> None:
     """Paints the head, the neck and the visible part of the chest."""
     _paint_skin(canvas, face, look)
     _paint_throat(canvas, face, look)
@@ -94,7 +73,7 @@ def paint_face(canvas: Canvas, face: Face, look: FaceLook) -> None:
         _paint_eye(canvas, face, mirror)
 
 
-def _paint_skin(canvas: Canvas, face: Face, look: FaceLook) -> None:
+def _paint_skin(canvas: Canvas, face: Face, look: FleshLook) -> None:
     """One body of flesh with its ears, its skin at 0, uneven by the textures; the line between the lips."""
     parts = list(skin_parts(face))
     middles, reaches = np.asarray([middle for _, middle, _ in parts]), np.asarray([[reach] for *_, reach in parts])
@@ -134,7 +113,7 @@ def united(part: Canvas, parts: Iterable[Part], fillet: float) -> np.ndarray:
     return distance
 
 
-def _paint_throat(canvas: Canvas, face: Face, look: FaceLook) -> None:
+def _paint_throat(canvas: Canvas, face: Face, look: FleshLook) -> None:
     """Nasal passages, mouth, tongue and throat; the lips' line, wider where the mouth is open."""
     for level, bodies in ((look.flesh_db - 3, (TONGUE,)), (FLUID_DB + 8, HOLLOWS)):
         for part, distance in _near(canvas, [solid(face, body) for body in bodies]):
@@ -154,7 +133,7 @@ def _near(canvas: Canvas, parts: Iterable[Part]):
             yield part, body(part.points)
 
 
-def _paint_spine(canvas: Canvas, face: Face, look: FaceLook) -> None:
+def _paint_spine(canvas: Canvas, face: Face, look: FleshLook) -> None:
     """Vertebrae from the skull to the chest: a body and both halves of an arch behind it each."""
     size, axes = face.eyes_mm, face.spine_axes()
     for place in face.neck_mm(np.linspace(0.0, 2.6, VERTEBRAE)):
@@ -166,7 +145,7 @@ def _paint_spine(canvas: Canvas, face: Face, look: FaceLook) -> None:
                 paint_bone(part, sphere(part.points, middle, radius), look.bone_db, look.bone_loss)
 
 
-def _paint_vault(canvas: Canvas, face: Face, look: FaceLook) -> None:
+def _paint_vault(canvas: Canvas, face: Face, look: FleshLook) -> None:
     """The vault with sutures and fontanelle, and the brain in it: midline, choroid plexuses, dark around them."""
     vault = face.vault()
     part = canvas.window(vault.middle_mm - max(vault.radii_mm), vault.middle_mm + max(vault.radii_mm))
@@ -203,7 +182,7 @@ def _paint_vault(canvas: Canvas, face: Face, look: FaceLook) -> None:
     paint_bone(part, shell, look.bone_db + np.float32(2.5) * coarse, look.skull_loss)
 
 
-def _paint_bones(canvas: Canvas, face: Face, look: FaceLook) -> None:
+def _paint_bones(canvas: Canvas, face: Face, look: FleshLook) -> None:
     """Jaws, cheekbones, the skull's base, palate and septum, and the nasal bones."""
     for part, distance in _near(canvas, [solid(face, body) for body in (PALATE, SEPTUM)]):
         paint_bone(part, distance, look.bone_db - 4, 0.5 * look.bone_loss)
@@ -215,7 +194,7 @@ def _paint_bones(canvas: Canvas, face: Face, look: FaceLook) -> None:
         paint_bone(part, distance, look.bone_db, look.bone_loss)
 
 
-def _paint_orbit(canvas: Canvas, face: Face, look: FaceLook, mirror: np.ndarray) -> None:
+def _paint_orbit(canvas: Canvas, face: Face, look: FleshLook, mirror: np.ndarray) -> None:
     """The bony cone behind the globe, open in front, filled with fat; its rim."""
     size, eye = face.eyes_mm, face.at(mirror * EYE)
     middle, radii = eye + ORBIT_BACK * size * face.axes[1], size * np.asarray(ORBIT)

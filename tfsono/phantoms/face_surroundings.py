@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tfsono.phantoms.canvas import FAR_MM, Canvas
+from tfsono.phantoms.canvas import FAR_MM, Canvas, FleshLook
 from tfsono.phantoms.distance import capsule
 from tfsono.phantoms.face_anatomy import Face, rod_part, skin_mm
-from tfsono.phantoms.face_flesh import FLUID_DB, SKIN_MM, FaceLook, paint_bone, united
+from tfsono.phantoms.face_flesh import FLUID_DB, SKIN_MM, paint_bone, united
 from tfsono.phantoms.womb import Womb, draw_shadows, reach_mm, smallest_ellipsoid
 
 # How often none, one and two of them are drawn; the cord's radius in parts of the distance between the eyes.
@@ -235,7 +235,7 @@ def _draw_womb(rng: np.random.Generator, face: Face, hands, cords, top_mm: float
 # --- painting
 
 
-def paint_hands(canvas: Canvas, hands, face: Face, look: FaceLook) -> None:
+def paint_hands(canvas: Canvas, hands, face: Face, look: FleshLook) -> None:
     """Flesh and skin of all hands, then their bones, of which the middle is ossified."""
     for hand in hands:
         ends = np.concatenate([[bone.start_mm, bone.end_mm] for bone in hand])
@@ -251,7 +251,7 @@ def paint_hands(canvas: Canvas, hands, face: Face, look: FaceLook) -> None:
             _paint_shaft(canvas, bone, look)
 
 
-def _paint_shaft(canvas: Canvas, bone: Bone, look: FaceLook) -> None:
+def _paint_shaft(canvas: Canvas, bone: Bone, look: FleshLook) -> None:
     step = bone.end_mm - bone.start_mm
     start, end = bone.start_mm + 0.18 * step, bone.start_mm + 0.84 * step
     reach = bone.bone_mm + np.abs(bone.beside_mm)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsono.errors import UserError
-from tfsono.phantoms.canvas import Canvas, check_grid, check_weeks
-from tfsono.phantoms.pose_flesh import FleshLook, paint_fetus
+from tfsono.phantoms.canvas import Canvas, FleshLook, check_grid, check_weeks, draw_flesh_look
+from tfsono.phantoms.pose_flesh import paint_fetus
 from tfsono.phantoms.pose_skeleton import Build, Fetus, draw_build, draw_fetus
 from tfsono.phantoms.pose_womb import draw_womb
 from tfsono.phantoms.sweep import Sweep
@@ -162,13 +162,5 @@ def _draw_place(rng: np.random.Generator, fetus: Fetus, sweep: Sweep, middle, sp
 
 
 def _draw_flesh_look(rng: np.random.Generator) -> FleshLook:
-    flesh = rng.uniform(-38, -30)
-    return FleshLook(
-        flesh_db=flesh,
-        skin_db=flesh + rng.uniform(3, 8),
-        brain_db=rng.uniform(-62, -52),
-        bone_db=rng.uniform(-11, -4),
-        bone_loss=rng.uniform(4.0, 8.0),
-        skull_loss=rng.uniform(1.5, 3.2),
-        skin_echo=rng.uniform(0.12, 0.3),
-    )
+    return draw_flesh_look(rng, flesh_db=(-38, -30), skin_db=(3, 8), brain_db=(-62, -52), bone_loss=(4.0, 8.0),
+                           skull_loss=(1.5, 3.2), skin_echo=(0.12, 0.3))

@@ -6,11 +6,9 @@ mirror symmetric, the organs too, so that only the body's handedness tells left 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from tfsono.phantoms.canvas import FAR_MM, Canvas
+from tfsono.phantoms.canvas import FAR_MM, Canvas, FleshLook
 from tfsono.phantoms.distance import along, blend, capsule, ellipsoid, minus, sphere
 from tfsono.phantoms.pose_skeleton import BUTTOCK, Fetus, Segment
 from tfsono.phantoms.womb import FLUID_DB
@@ -28,18 +26,6 @@ BONES = {"upper_arm": (0.10, 0.88, 0.015, 0.0), "forearm": (0.08, 0.92, 0.011, 0
 HEART, BLADDER, NAVEL = (0.0, -0.10, -0.122), (0.0, -0.105, 0.015), (0.0, -0.232, 0.11)
 # From the head's middle, in its own frame: an eye (of the left side), chin, nose.
 EYE, CHIN, NOSE = (0.068, -0.162, -0.072), (0.0, -0.145, -0.158), (0.0, -0.218, -0.095)
-
-
-class FleshLook(NamedTuple):
-    """Levels of the fetus: decibels below white, losses in dB a millimetre, the skin's reflectivity."""
-
-    flesh_db: float
-    skin_db: float
-    brain_db: float
-    bone_db: float
-    bone_loss: float
-    skull_loss: float
-    skin_echo: float
 
 
 def paint_fetus(canvas: Canvas, fetus: Fetus, look: FleshLook) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from tfsono.config import assignment, each_once
 from tfsono.configs.face import FACE, MIDLINE, FaceConfig
-from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import face as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described, volume_input
-from tfsono.systems.runs import FINDER, check_agree, check_one_frame, copy_of, networks_of, read_runs, with_values
+from tfsono.systems.runs import (FINDER, check_agree, check_one_frame, copy_of, finder_in_manifest, frame_around,
+                                 networks_of, read_runs, with_values)
 
 if TYPE_CHECKING:
     from tfsono.planning.draft import Draft
@@ -94,16 +94,7 @@ def frame_of(prior: FacePrior, config: FaceConfig) -> BodyFrame:
     Raises:
       UserError: there is no midline, or no face has all of it.
     """
-    import numpy as np
-
-    from tfsono.geometry.body_frame import body_frame
-
-    places = [prior.landmarks.index(name) for name in MIDLINE if name in prior.landmarks]
-    whole = np.isfinite(prior.faces_mm[:, places]).all((1, 2))
-    if len(places) < len(MIDLINE) or not whole.any():
-        raise UserError(f"--frame face: needs a training case with the landmarks {', '.join(MIDLINE)}; found none; "
-                        "leave the option out")
-    return body_frame(prior.faces_mm[whole], places, config.frame_margin_mm)
+    return frame_around(prior.faces_mm, prior.landmarks, MIDLINE, config)
 
 
 def prior_in_run(run: Run) -> FacePrior:
@@ -165,16 +156,8 @@ def manifest_of(runs: Sequence[Run]) -> dict:
                         "prior_because": prior.reason, "prior_noise_mm": config.prior_noise_mm,
                         "prior_weight": config.prior_weight},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "precision": config.precision,
-                 "prior": prior.used, "frame": config.frame, **_finder_in_manifest(runs[0])})
-
-
-def _finder_in_manifest(run: Run) -> dict:
-    """The settings of the finder and the frame's box; {} for a network that sees the volume as it lies."""
-    if run.config.frame == "volume":
-        return {}
-    (finder,) = copy_of(run, FINDER, FACE)
-    return {"frame_sides_mm": frame_of(prior_in_run(run), run.config).sides_mm.round(3).tolist(),
-            "finder": {"spacing_mm": list(finder.config.spacing_mm), "ratio": finder.config.ratio}}
+                 "prior": prior.used, "frame": config.frame,
+                 **finder_in_manifest(runs[0], FACE, lambda: frame_of(prior_in_run(runs[0]), config))})
 
 
 def arrays(config: FaceConfig) -> dict:

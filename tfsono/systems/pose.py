@@ -18,7 +18,8 @@ from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import pose as reproduction
 from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import confidence_entry, described, landmark_outputs, volume_input
-from tfsono.systems.runs import FINDER, check_agree, check_one_frame, copy_of, networks_of, read_runs
+from tfsono.systems.runs import (FINDER, check_agree, check_one_frame, copy_of, finder_in_manifest, frame_around,
+                                 networks_of, read_runs)
 
 if TYPE_CHECKING:
     from tfsono.planning.draft import Draft
@@ -104,16 +105,7 @@ def frame_of(atlases: AtlasSet, config: PoseConfig) -> BodyFrame:
     Raises:
       UserError: there is no midline, or no atlas has all of it.
     """
-    import numpy as np
-
-    from tfsono.geometry.body_frame import body_frame
-
-    places = [atlases.names.index(name) for name in MIDLINE if name in atlases.names]
-    whole = np.isfinite(atlases.poses_mm[:, places]).all((1, 2))
-    if len(places) < len(MIDLINE) or not whole.any():
-        raise UserError(f"--frame body: needs a training case with the landmarks {', '.join(MIDLINE)}; found none; "
-                        "leave the option out")
-    return body_frame(atlases.poses_mm[whole], places, config.frame_margin_mm)
+    return frame_around(atlases.poses_mm, atlases.names, MIDLINE, config)
 
 
 def atlases_of(run: Run) -> AtlasSet:
@@ -208,17 +200,9 @@ def manifest_of(runs: Sequence[Run]) -> dict:
         functions={"serving_default": "the prediction without refinement, which trains and needs the run folder"},
         landmarks=config.landmark_names, postprocessing={"in_graph": True},
         network={"name": config.method, "spacing_mm": list(config.spacing_mm), "ratio": config.ratio,
-                 "precision": config.precision, "frame": config.frame, **_finder_in_manifest(runs[0])})
+                 "precision": config.precision, "frame": config.frame,
+                 **finder_in_manifest(runs[0], POSE, lambda: frame_of(atlases_of(runs[0]), config))})
     return {**content, "poses": limits_of(runs[0]).described()}
-
-
-def _finder_in_manifest(run: Run) -> dict:
-    """The settings of the finder and the frame's box; {} for a network that sees the volume as it lies."""
-    if run.config.frame == "volume":
-        return {}
-    (finder,) = copy_of(run, FINDER, POSE)
-    return {"frame_sides_mm": frame_of(atlases_of(run), run.config).sides_mm.round(3).tolist(),
-            "finder": {"spacing_mm": list(finder.config.spacing_mm), "ratio": finder.config.ratio}}
 
 
 def outputs() -> Outputs:

@@ -14,7 +14,9 @@ from tfsono.files import make_folder
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
+    from tfsono.geometry.body_frame import BodyFrame
     from tfsono.training.run import Run
 
 OF_A_COPY = ("config.json", "data.json", "split.json")
@@ -114,6 +116,33 @@ def checked_finder(config, split: dict[str, list[str]], choices: Choices) -> Run
                         "and orientation; train it with --variant finder on the same cache")
     check_first(finder, split, "--finder_run")
     return finder
+
+
+def frame_around(points_mm: np.ndarray, names: Sequence[str], midline: Sequence[str], config) -> BodyFrame:
+    """The frame of the bodies [N, K, 3] that have all landmarks of the midline.
+
+    Raises:
+      UserError: there is no midline, or no body has all of it.
+    """
+    import numpy as np
+
+    from tfsono.geometry.body_frame import body_frame
+
+    places = [names.index(name) for name in midline if name in names]
+    whole = np.isfinite(points_mm[:, places]).all((1, 2))
+    if len(places) < len(midline) or not whole.any():
+        raise UserError(f"--frame {config.frame}: needs a training case with the landmarks {', '.join(midline)}; found "
+                        "none; leave the option out")
+    return body_frame(points_mm[whole], places, config.frame_margin_mm)
+
+
+def finder_in_manifest(run: Run, choices: Choices, frame: Callable[[], BodyFrame]) -> dict:
+    """The settings of the finder and the frame's box; {} for a network that sees the volume as it lies."""
+    if run.config.frame == "volume":
+        return {}
+    (finder,) = copy_of(run, FINDER, choices)
+    return {"frame_sides_mm": frame().sides_mm.round(3).tolist(),
+            "finder": {"spacing_mm": list(finder.config.spacing_mm), "ratio": finder.config.ratio}}
 
 
 def check_one_frame(runs: Sequence[Run]) -> None:

@@ -2,10 +2,15 @@
 
 import json
 import math
+import os
+import signal
+import sys
+import threading
 
 import numpy as np
 import pytest
 
+import tfsono.demo
 import tfsono.plan
 from small_caches import write_small_cache
 from tfsono.config import choose, read_plan, settings_from, training_parser
@@ -14,7 +19,7 @@ from tfsono.configs.hip import HIP
 from tfsono.configs.pose import LANDMARKS
 from tfsono.data.cache import Cache
 from tfsono.demo import steps_of_plan
-from tfsono.errors import UserError
+from tfsono.errors import Terminated, UserError
 from tfsono.planning.draft import with_steps
 from tfsono.planning.facts import Facts, facts_of
 from tfsono.planning.page import Measured, Planned, text_of, write_plan
@@ -259,3 +264,63 @@ def test_fit_is_made_of_commands(tmp_path):
         steps_of_plan("femur", "dataset", tmp_path)
     with pytest.raises(UserError, match="is a plan of 'femur', not of hip"):
         steps_of_plan("hip", "dataset", tmp_path)
+
+
+def test_fit_plans_once(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run_step(words, allowed=()):
+        ran.append(words[1])
+        if words[1] == "plan":
+            write_plan(words[words.index("--out") + 1], planned("hip"))
+
+    monkeypatch.setattr(tfsono.demo, "run_step", run_step)
+    tfsono.demo.fit("hip", "dataset", tmp_path)
+    tfsono.demo.fit("hip", "dataset", tmp_path)
+    rest = ["cache", "train", "evaluate", "export"]
+    assert ran == ["audit", "plan", *rest, *rest] and "plan.json is kept" in capsys.readouterr().out
+
+
+WAITS = """import pathlib, signal, sys, time
+def end(number, frame):
+    pathlib.Path(sys.argv[1], "saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1], "runs").touch()
+time.sleep(30)"""
+
+
+def test_a_signal_to_fit_reaches_its_training(tmp_path, monkeypatch):
+    def arrive(number, frame):
+        raise Terminated
+
+    def kill_when_it_runs():
+        while not (tmp_path / "runs").exists():
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(tfsono.demo, "SIGNALLED_S", 0.05)
+    before = signal.signal(signal.SIGTERM, arrive)
+    try:
+        threading.Thread(target=kill_when_it_runs).start()
+        with pytest.raises(Terminated):
+            tfsono.demo.status_of([sys.executable, "-S", "-c", WAITS, str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_odd_in_any_system_is_a_plan_with_a_warning(name):
+    """One case, tenfold spacings, a label below a voxel, volumes of one slice: settings that a training takes."""
+    spacings = np.array([[0.5, 0.5, 0.5], [5.0, 0.5, 0.5]])
+    odd = {"one case": {"cases": 1}, "tenfold": {"spacings": spacings}, "below a voxel": {"ml": (1e-9,)},
+           "a slice": {"size": (300, 200, 1), "extent": (20.0, 20.0, 1.0)}}
+    if name == "head":
+        odd = {"one case": odd["one case"]}
+    for what, more in odd.items():
+        draft = system(name).draft(facts(**{"size": DATA[name].sizes[0], **OF_POINTS, **more}))
+        assert draft.warnings or what == "a slice"
+        for training in (with_steps(one, 0.5, 30) for one in draft.trainings):
+            given = {field: {"value": value, "reason": ""} for field, (value, _) in training.values.items()}
+            choose(system(name).CHOICES, training.preset, training.variant, {}, given)

@@ -55,12 +55,13 @@ def test_what_does_not_fit_is_refused_with_what_does(network):
 
 def test_a_dry_run_measures_and_leaves_nothing(cache, tmp_path, monkeypatch, capsys):
     words = ["--data", str(cache), "--run_dir", str(tmp_path / "run"), *TINY, "--test_cases", "1"]
-    monkeypatch.setattr(memory, "speed", lambda network, shape: 1e9)
+    monkeypatch.setattr(memory, "step_seconds", lambda parts: (1.0, 2.0))
     main = eagerly()(script("train", graphs=True).main)
     main([*words, "--dry_run"])
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
     assert found["step_s"] > 0 and found["peak_gib"] > 0.1 and found["estimated_gib"] > found["held_gib"] > 0.1
+    assert found["processor_s"] > 0 and found["estimated_processor_s"] == 2.0
     assert "this training takes about" in out and not (tmp_path / "run").exists()
     monkeypatch.setattr(memory, "free_memory_gib", lambda: -0.5)
     with pytest.raises(UserError, match="this training takes about .* or --force"):

@@ -10,6 +10,7 @@ run. `benchmarks/estimates.py` compares the sum with what a training takes at mo
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import resource
@@ -21,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from tfsono.errors import UserError
+from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.layers.recompute import segments
 from tfsono.progress import clock
 from tfsono.surroundings import GIBIBYTE, probe_gpu_memory, probe_memory
@@ -32,11 +34,10 @@ convolutions, in the layout that they calculate in. From measured steps (docs/re
 TRACED_GIB = 0.3
 """What the first step adds whatever the network: its graph, and what TensorFlow loads with it. Measured."""
 
-OTHER_LAYERS = 1.4
-"""The time of a step, relative to that of its convolutions at the speed of the largest. Measured."""
+PROBED_SIDES = {2: 160, 3: 32}
+"""By the number of axes: the sides of the input on which a pass is timed; every stride divides them."""
 
-PROBED = 2e8
-"""Multiplications of the convolution whose speed is measured."""
+LONG_PROBE_S = 0.5
 
 OUTPUT_IS_ENOUGH = ("ReLU", "Activation", "Dropout", "Softmax")
 """Layers whose gradient needs their output (of dropout: a mask of its size)."""
@@ -55,7 +56,6 @@ class Estimate:
       working: bytes of two of the largest tensor, for a gradient that comes in and one that goes out.
       weights: bytes of the weights, their gradients, and Adam's two copies.
       multiplications: of a forward pass.
-      passes: forward passes that a step is worth: one, its gradient two; a recomputed network's one more.
       largest: bytes of the largest tensor.
     """
 
@@ -63,18 +63,17 @@ class Estimate:
     working: int
     weights: int
     multiplications: int = 0
-    passes: int = 3
     largest: int = 0
 
     @property
     def peak(self) -> int:
         return self.retained + self.working + self.weights
 
-    def beside(self, other: Estimate) -> Estimate:
-        """With another network that learns in the same step: a discriminator."""
+    def beside(self, other: Estimate, times: int = 1) -> Estimate:
+        """With another network that learns in the same step, and that runs so many times in it."""
         return replace(self, retained=self.retained + other.retained, working=max(self.working, other.working),
                        weights=self.weights + other.weights, largest=max(self.largest, other.largest),
-                       multiplications=self.multiplications + 2 * other.multiplications)
+                       multiplications=self.multiplications + times * other.multiplications)
 
 
 def counted(network: keras.Model, shape: Sequence[int]) -> Estimate:
@@ -84,22 +83,72 @@ def counted(network: keras.Model, shape: Sequence[int]) -> Estimate:
       network: functional, recomputed or not; or a trainer of `tfsono.training`.
       shape: of the input, [B, ..., C].
     """
-    discriminator = getattr(network, "discriminator", None)
+    return sum_of(parts_of(network, tuple(shape)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network that learns in a step.
+
+    Attributes:
+      network: functional, recomputed or not.
+      shapes: of its input, or of each of its inputs.
+      times: that it runs in a step.
+    """
+
+    network: keras.Model
+    shapes: Sequence
+    times: int = 1
+
+    @property
+    def inputs(self) -> list:
+        return self.shapes if isinstance(self.shapes, list) else [self.shapes]
+
+    def counted(self) -> Estimate:
+        return estimate(self.network, getattr(self.network, "kept", ()), self.shapes)
+
+    def alone(self) -> keras.Model:
+        """The network without another one inside it."""
+        network, outputs = self.network, own_outputs(self.network)
+        return network if outputs is network.output else keras.Model(network.input, outputs, name=network.name)
+
+    def small(self) -> Part:
+        """With one sample, of sides of `PROBED_SIDES` where the network takes any; regions are small already."""
+        if isinstance(self.shapes, list):
+            return self
+        known, most = self.network.input.shape[1:-1], PROBED_SIDES[len(self.shapes) - 2]
+        sides = [side if fixed else min(side, most) for side, fixed in zip(self.shapes[1:-1], known, strict=True)]
+        return replace(self, shapes=(1, *sides, self.shapes[-1]))
+
+
+def parts_of(network: keras.Model, shape: tuple[int, ...]) -> list[Part]:
+    """The network; the second stage of Faster R-CNN, on regions; the discriminator, on reference and prediction."""
     inner = getattr(network, "network", network)
-    found = estimate(inner, getattr(inner, "kept", ()), tuple(shape))
-    if discriminator is None:
-        return found
-    judged = (2 * shape[0], *shape[1:-1], discriminator.input.shape[-1])  # the reference and the prediction
-    return found.beside(estimate(discriminator, getattr(discriminator, "kept", ()), judged))
+    parts = [Part(inner, shape)]
+    if isinstance(inner.output, dict) and "proposals" in inner.output:
+        features, proposals = inner.output["features"], inner.output["proposals"]
+        shapes = shapes_of(keras.Model(inner.input, own_outputs(inner)), shape)
+        parts.append(Part(inner.get_layer(SECOND_STAGE), [shapes[id(features)][0], tuple(proposals.shape)]))
+    if discriminator := getattr(network, "discriminator", None):
+        parts.append(Part(discriminator, (2 * shape[0], *shape[1:-1], discriminator.input.shape[-1]), times=2))
+    return parts
 
 
-def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) -> Estimate:
+def sum_of(parts: Sequence[Part]) -> Estimate:
+    """All parts in one step."""
+    found = parts[0].counted()
+    for part in parts[1:]:
+        found = found.beside(part.counted(), part.times)
+    return found
+
+
+def estimate(network: keras.Model, kept: Sequence[str], shape: Sequence) -> Estimate:
     """The least that a training step must hold, by the network's graph; the libraries' workspace comes on top.
 
     Args:
       network: a functional one; if recomputed, with the layers `kept`.
       kept: names of the layers whose outputs are kept and between which the rest is recomputed; none: no recomputation.
-      shape: of the input.
+      shape: of the input, or of each input.
     """
     network = keras.Model(network.input, own_outputs(network), name=network.name)
     shapes = shapes_of(network, shape)
@@ -114,19 +163,18 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) 
     weights = sum(math.prod(variable.shape) * 4 for variable in network.trainable_variables)
     multiplied = sum(multiplications(layer, shapes) for layer in network.layers)
     largest = max(size.values())
-    return Estimate(int(retained), 2 * largest, 4 * weights, multiplied, passes=4 if kept else 3, largest=largest)
+    return Estimate(int(retained), 2 * largest, 4 * weights, multiplied, largest=largest)
 
 
 def own_outputs(network: keras.Model):
-    """The outputs, without those of a network inside it: Faster R-CNN's second stage, of small regions, is not counted.
-    """
+    """The outputs, without those of a network inside it: Faster R-CNN's second stage."""
     own = {id(tensor) for layer in network.operations if not isinstance(layer, keras.Model)
            for tensor in keras.tree.flatten(layer.output)}
     outputs = keras.tree.flatten(network.output)
     return network.output if own >= set(map(id, outputs)) else [each for each in outputs if id(each) in own]
 
 
-def shapes_of(network: keras.Model, shape: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], str]]:
+def shapes_of(network: keras.Model, shape: Sequence) -> dict[int, tuple[tuple[int, ...], str]]:
     """The shape and type of every tensor, by its id, for an input of that shape; sides of anchors alone are unknown."""
     tensors = [tensor for layer in network.operations for tensor in keras.tree.flatten(layer.output)]
     found = keras.Model(network.inputs, tensors, name="counted").compute_output_shape(shape)
@@ -188,6 +236,7 @@ class Needs:
       step_s: seconds of a step.
       steps: of the training.
       where: `the machine` or `the GPU`.
+      processor_s: of all cores, in a step: what other processes disturb less.
     """
 
     held_gib: float
@@ -196,6 +245,7 @@ class Needs:
     step_s: float
     steps: int
     where: str
+    processor_s: float = 0.0
 
     @property
     def total_gib(self) -> float:
@@ -205,19 +255,20 @@ class Needs:
         """Both in one line, before the first step."""
         free = f", of {self.free_gib:.1f} GiB of {self.where}" if math.isfinite(self.free_gib) else ""
         return (f"this training takes about {self.total_gib:.1f} GiB of memory{free}, and about "
-                f"{clock(self.steps * self.step_s)} for {self.steps} steps of {self.step_s:.2g} s (by its tensors and "
-                "the speed of its largest convolution; validation comes on top)")
+                f"{clock(self.steps * self.step_s)} for {self.steps} steps of {self.step_s:.2g} s (by its tensors, and "
+                "by a pass on a part of the input; validation comes on top)")
 
 
 def needs_of(network: keras.Model, shape: Sequence[int], steps: int) -> Needs:
     """The memory and time of a training of a built network, nothing of which has run yet."""
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    found = counted(network, shape)
+    parts = parts_of(network, tuple(shape))
+    found = sum_of(parts)
     held = 0.0 if on_gpu else resident_gib()
-    multiplied = OTHER_LAYERS * found.passes * found.multiplications
-    step_s = multiplied / speed(getattr(network, "network", network), shape)
     free = probe_gpu_memory() if on_gpu else free_memory_gib() + held
-    return Needs(held, step_gib(found), free, step_s=step_s, steps=steps, where="the GPU" if on_gpu else "the machine")
+    step_s, processor_s = step_seconds(parts)
+    return Needs(held, step_gib(found), free, step_s=step_s, steps=steps, where="the GPU" if on_gpu else "the machine",
+                 processor_s=processor_s)
 
 
 def step_gib(found: Estimate) -> float:
@@ -262,36 +313,42 @@ def free_memory_gib() -> float:
     return min(found.get("available", math.inf), found.get("limit", math.inf))
 
 
-def speed(network: keras.Model, shape: Sequence[int]) -> float:
-    """Multiplications a second of the convolution that has most of them, with its gradient, on a part of its input."""
-    network = keras.Model(network.input, own_outputs(network), name=network.name)
-    shapes = shapes_of(network, tuple(shape))
-    layer = max(network.layers, key=lambda one: multiplications(one, shapes))
-    kernel = tf.ones((*[1] * (4 - len(layer.kernel.shape)), *layer.kernel.shape), layer.compute_dtype)
-    if "Transpose" in type(layer).__name__:
-        kernel = tf.linalg.matrix_transpose(kernel)
-    axes = len(kernel.shape) - 2
-    side = min(max(int((PROBED / math.prod(kernel.shape)) ** (1 / axes)), 8), 64)
-    image = tf.ones((1, *[side] * axes, kernel.shape[-2]), kernel.dtype)
-    seconds = seconds_of(lambda: _convolved(image, kernel))
-    return 3 * side**axes * math.prod(kernel.shape) / seconds
+def step_seconds(parts: Sequence[Part]) -> tuple[float, float]:
+    """Of a step, and of the processor in it: of a forward pass and its gradients on a small input, in proportion to the
+    multiplications."""
+    wall = processor = 0.0
+    for part in parts:
+        small = part.small()
+        larger = part.times * part.counted().multiplications / max(small.counted().multiplications, 1)
+        found = seconds_of(functools.partial(_passes, small))
+        wall, processor = wall + larger * found[0], processor + larger * found[1]
+    return wall, processor
 
 
-def _convolved(image, kernel) -> None:
-    convolve = tf.nn.conv3d if len(image.shape) == 5 else tf.nn.conv2d
-    with tf.GradientTape() as tape:
-        tape.watch((image, kernel))
-        output = convolve(image, kernel, strides=[1] * len(image.shape), padding="SAME")
-    for gradient in tape.gradient(output, (image, kernel)):
-        gradient.numpy()
+def _passes(part: Part) -> None:
+    """A forward pass and its gradients; no variable changes, as Keras's scope takes what the pass would assign."""
+    inputs = [tf.random.stateless_normal(shape, (0, 0)) for shape in part.inputs]
+    network = part.alone()
+    with keras.StatelessScope(), tf.GradientTape() as tape:
+        outputs = keras.tree.flatten(network(inputs if len(inputs) > 1 else inputs[0], training=True))
+        total = tf.add_n([tf.reduce_sum(tf.cast(one, "float32")) for one in outputs])
+    for gradient in tape.gradient(total, [variable.value for variable in network.trainable_variables]):
+        if gradient is not None:
+            gradient.numpy()  # waits for a GPU
 
 
-def seconds_of(call: Callable[[], None]) -> float:
-    """The fastest of a few calls after one that prepares; about 0.3 s in all."""
+def seconds_of(call: Callable[[], None]) -> tuple[float, float]:
+    """Seconds, and the processor's, of the fastest of a few calls after one that prepares; of a long one that one's."""
+    first = _clocked(call)
+    if first[0] > LONG_PROBE_S:
+        return first
+    found, end = [], time.perf_counter() + 0.25
+    while not found or time.perf_counter() < end:
+        found.append(_clocked(call))
+    return min(wall for wall, _ in found), min(processor for _, processor in found)
+
+
+def _clocked(call: Callable[[], None]) -> tuple[float, float]:
+    began = time.perf_counter(), time.process_time()
     call()
-    best, end = math.inf, time.perf_counter() + 0.25
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - began)
-    return best
+    return time.perf_counter() - began[0], time.process_time() - began[1]

@@ -140,6 +140,10 @@ def test_a_patch_that_sees_little():
     found = facts(size=(512, 512, 300), extent=(400.0, 300, 250))
     assert "a patch sees 1% of the labels' extent" in warnings_of("hip", found)
     assert math.prod(values_of("hip", found)["patch"]) * values_of("hip", found)["batch"] <= 4 * 40 * 56 * 40
+    slices = facts(size=(164, 166, 26), spacing=(0.8, 0.8, 5), extent=(111.0, 98, 100))  # a spleen
+    warning = "\n".join(system("hip").draft(slices, 0.4).warnings)
+    assert "a patch sees 11% of the labels' extent" in warning
+    assert "--spacing_mm 1.19,1.19,5 (" in warning  # a patch has all of their slices
 
 
 # --- the file
@@ -166,6 +170,7 @@ def test_a_plan_is_taken_by_its_training(name, tmp_path):
     text = text_of(plan, "plan.json")
     assert f"tfsono train {name} --data {name}.h5 --run_dir runs/" in text and "tfsono export" in text
     assert "--plan plan.json" in text and "--plan" not in text_of(plan, None)
+    assert "tfsono evaluate" in text and "tfsono evaluate" not in text_of(planned(name, facts(cases=1)), None)
     assert all(len(line) < 200 for line in text.splitlines())
 
 

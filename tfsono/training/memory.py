@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from tfsono.errors import UserError
-from tfsono.layers.proposals import SECOND_STAGE
+from tfsono.layers.proposals import SECOND_STAGE, Proposals
 from tfsono.layers.recompute import segments
 from tfsono.progress import clock
 from tfsono.surroundings import GIBIBYTE, probe_gpu_memory, probe_memory
@@ -108,7 +108,7 @@ class Part:
         return estimate(self.network, getattr(self.network, "kept", ()), self.shapes)
 
     def alone(self) -> keras.Model:
-        """The network without another one inside it."""
+        """The network, without another one inside it."""
         network, outputs = self.network, own_outputs(self.network)
         return network if outputs is network.output else keras.Model(network.input, outputs, name=network.name)
 
@@ -167,8 +167,8 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: Sequence) -> Esti
 
 
 def own_outputs(network: keras.Model):
-    """The outputs, without those of a network inside it: Faster R-CNN's second stage."""
-    own = {id(tensor) for layer in network.operations if not isinstance(layer, keras.Model)
+    """The outputs that are proportional to the input: without Faster R-CNN's proposals and its second stage."""
+    own = {id(tensor) for layer in network.operations if not isinstance(layer, keras.Model | Proposals)
            for tensor in keras.tree.flatten(layer.output)}
     outputs = keras.tree.flatten(network.output)
     return network.output if own >= set(map(id, outputs)) else [each for each in outputs if id(each) in own]
@@ -320,15 +320,14 @@ def step_seconds(parts: Sequence[Part]) -> tuple[float, float]:
     for part in parts:
         small = part.small()
         larger = part.times * part.counted().multiplications / max(small.counted().multiplications, 1)
-        found = seconds_of(functools.partial(_passes, small))
+        inputs = [tf.random.stateless_normal(shape, (0, 0)) for shape in small.inputs]
+        found = seconds_of(functools.partial(_passes, small.alone(), inputs))
         wall, processor = wall + larger * found[0], processor + larger * found[1]
     return wall, processor
 
 
-def _passes(part: Part) -> None:
+def _passes(network: keras.Model, inputs: list) -> None:
     """A forward pass and its gradients; no variable changes, as Keras's scope takes what the pass would assign."""
-    inputs = [tf.random.stateless_normal(shape, (0, 0)) for shape in part.inputs]
-    network = part.alone()
     with keras.StatelessScope(), tf.GradientTape() as tape:
         outputs = keras.tree.flatten(network(inputs if len(inputs) > 1 else inputs[0], training=True))
         total = tf.add_n([tf.reduce_sum(tf.cast(one, "float32")) for one in outputs])

@@ -54,7 +54,7 @@ def patch_warnings(facts: Facts, patch: tuple[int, ...], spacing: np.ndarray):
     """Patches that no volume fills, or that see little of what they learn."""
     if not facts.labels_ml:
         yield "hip learns from masks, and there are none"
-    largest = (facts.sizes * facts.spacings / spacing).max(axis=0)
+    largest = (facts.sides_mm / spacing).max(axis=0)
     if (np.array(patch) > [up_to(side, STRIDE) for side in largest]).any():
         yield f"the patch {listed(patch)} is larger than any volume ({listed(largest)}): the rest of it is padding"
     seen = np.minimum(np.array(patch) / np.maximum(facts.extent_mm / spacing, 1), 1)

@@ -277,7 +277,7 @@ def test_fit_is_made_of_commands(tmp_path):
 def test_fit_plans_once(tmp_path, monkeypatch, capsys):
     ran = []
 
-    def run_step(words, allowed=()):
+    def run_step(words, allowed=(), advice=""):
         ran.append(words[1])
         if words[1] == "plan":
             write_plan(words[words.index("--out") + 1], planned("hip"))

@@ -83,7 +83,8 @@ def fit(name: str, dataset: str, out: Path, minutes: float = 30.0, memory_gb: fl
         if plan.is_file():
             print(f"{plan} is kept; to plan again, with other --minutes or other data, choose another --out")
         else:
-            run_step(["tfsono", "audit", dataset, "--out", f"{out}/audit"], allowed=(2,) if exclude_bad else ())
+            run_step(["tfsono", "audit", dataset, "--out", f"{out}/audit"], allowed=(2,) if exclude_bad else (),
+                     advice="; --exclude_bad leaves cases with errors out")
             run_step(["tfsono", "plan", name, dataset, "--out", str(plan), "--minutes", f"{minutes:g}", "--memory_gb",
                       f"{memory_gb:g}"])
         for words in steps_of_plan(name, dataset, out, exclude_bad):
@@ -140,7 +141,7 @@ class FitPlan(TypedDict):
     trainings: list[FitTraining]
 
 
-def run_step(words: list[str], allowed: tuple[int, ...] = ()) -> None:
+def run_step(words: list[str], allowed: tuple[int, ...] = (), advice: str = "") -> None:
     """Prints and runs a command; an export that is there is left as it is.
 
     Raises:
@@ -152,7 +153,7 @@ def run_step(words: list[str], allowed: tuple[int, ...] = ()) -> None:
         return
     status = status_of([sys.executable, "-m", *words])
     if status and status not in allowed:
-        raise UserError(f"{shlex.join(words)}: exit status {status}; see its message above")
+        raise UserError(f"{shlex.join(words)}: exit status {status}; see its message above{advice}")
 
 
 def status_of(command: list[str]) -> int:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfsono.errors import UserError
@@ -34,10 +35,8 @@ convolutions, in the layout that they calculate in. From measured steps (docs/re
 TRACED_GIB = 0.3
 """What the first step adds whatever the network: its graph, and what TensorFlow loads with it. Measured."""
 
-PROBED_SIDES = {2: 160, 3: 32}
-"""By the number of axes: the sides of the input on which a pass is timed; every stride divides them."""
-
-LONG_PROBE_S = 0.5
+PROBED_SIDES = {2: (64, 160), 3: (16, 32)}
+"""By the number of axes: the sides of the inputs on which a pass is timed; every stride divides them."""
 
 OUTPUT_IS_ENOUGH = ("ReLU", "Activation", "Dropout", "Softmax")
 """Layers whose gradient needs their output (of dropout: a mask of its size)."""
@@ -112,13 +111,19 @@ class Part:
         network, outputs = self.network, own_outputs(self.network)
         return network if outputs is network.output else keras.Model(network.input, outputs, name=network.name)
 
-    def small(self) -> Part:
-        """With one sample, of sides of `PROBED_SIDES` where the network takes any; regions are small already."""
+    def small(self) -> list[Part]:
+        """With one sample, of each of `PROBED_SIDES` where the network takes any sides; else with one and two samples.
+
+        Regions are small already.
+        """
         if isinstance(self.shapes, list):
-            return self
-        known, most = self.network.input.shape[1:-1], PROBED_SIDES[len(self.shapes) - 2]
-        sides = [side if fixed else min(side, most) for side, fixed in zip(self.shapes[1:-1], known, strict=True)]
-        return replace(self, shapes=(1, *sides, self.shapes[-1]))
+            return [self]
+        known, (_, *sides, channels) = self.network.input.shape[1:-1], self.shapes
+        if all(known):
+            shapes = [(count, *sides, channels) for count in (1, 2)]
+        else:
+            shapes = [(1, *(min(side, most) for side in sides), channels) for most in PROBED_SIDES[len(sides)]]
+        return [replace(self, shapes=shape) for shape in dict.fromkeys(shapes)]
 
 
 def parts_of(network: keras.Model, shape: tuple[int, ...]) -> list[Part]:
@@ -314,16 +319,24 @@ def free_memory_gib() -> float:
 
 
 def step_seconds(parts: Sequence[Part]) -> tuple[float, float]:
-    """Of a step, and of the processor in it: of a forward pass and its gradients on a small input, in proportion to the
-    multiplications."""
-    wall = processor = 0.0
-    for part in parts:
-        small = part.small()
-        larger = part.times * part.counted().multiplications / max(small.counted().multiplications, 1)
+    """Of a step, and of the processor in it."""
+    wall, processor = np.sum([pass_seconds(part) for part in parts], axis=0)
+    return float(wall), float(processor)
+
+
+def pass_seconds(part: Part) -> np.ndarray:
+    """Seconds, and the processor's, of a part's passes in a step: in proportion to the multiplications, by what more of
+    them take on a small input, as a pass takes some time however few they are."""
+    counts, clocks = [], []
+    for small in part.small():
         inputs = [tf.random.stateless_normal(shape, (0, 0)) for shape in small.inputs]
-        found = seconds_of(functools.partial(_passes, small.alone(), inputs))
-        wall, processor = wall + larger * found[0], processor + larger * found[1]
-    return wall, processor
+        counts.append(small.counted().multiplications)
+        clocks.append(seconds_of(functools.partial(_passes, small.alone(), inputs)))
+    rates = clocks[-1] / counts[-1]
+    if len(counts) > 1:
+        slopes = (clocks[1] - clocks[0]) / (counts[1] - counts[0])
+        rates = np.where(slopes > 0, slopes, rates)  # a busy machine
+    return part.times * part.counted().multiplications * rates
 
 
 def _passes(network: keras.Model, inputs: list) -> None:
@@ -336,18 +349,12 @@ def _passes(network: keras.Model, inputs: list) -> None:
             gradient.numpy()  # waits for a GPU
 
 
-def seconds_of(call: Callable[[], None]) -> tuple[float, float]:
-    """Seconds, and the processor's, of the fastest of a few calls after one that prepares; of a long one that one's."""
-    first = _clocked(call)
-    if first[0] > LONG_PROBE_S:
-        return first
+def seconds_of(call: Callable[[], None]) -> np.ndarray:
+    """Seconds, and the processor's, of the fastest of a few calls after one that prepares."""
+    call()
     found, end = [], time.perf_counter() + 0.25
     while not found or time.perf_counter() < end:
-        found.append(_clocked(call))
-    return min(wall for wall, _ in found), min(processor for _, processor in found)
-
-
-def _clocked(call: Callable[[], None]) -> tuple[float, float]:
-    began = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - began[0], time.process_time() - began[1]
+        began = time.perf_counter(), time.process_time()
+        call()
+        found.append(np.subtract((time.perf_counter(), time.process_time()), began))
+    return np.min(found, axis=0)

@@ -10,7 +10,6 @@ run. `benchmarks/estimates.py` compares the sum with what a training takes at mo
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import resource
@@ -111,6 +110,11 @@ class Part:
         network, outputs = self.network, own_outputs(self.network)
         return network if outputs is network.output else keras.Model(network.input, outputs, name=network.name)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the network takes one size alone."""
+        return not isinstance(self.shapes, list) and all(self.network.input.shape[1:-1])
+
     def small(self) -> list[Part]:
         """With one sample, of each of `PROBED_SIDES` where the network takes any sides; else with one and two samples.
 
@@ -118,8 +122,8 @@ class Part:
         """
         if isinstance(self.shapes, list):
             return [self]
-        known, (_, *sides, channels) = self.network.input.shape[1:-1], self.shapes
-        if all(known):
+        _, *sides, channels = self.shapes
+        if self.is_fixed:
             shapes = [(count, *sides, channels) for count in (1, 2)]
         else:
             shapes = [(1, *(min(side, most) for side in sides), channels) for most in PROBED_SIDES[len(sides)]]
@@ -325,28 +329,35 @@ def step_seconds(parts: Sequence[Part]) -> tuple[float, float]:
 
 
 def pass_seconds(part: Part) -> np.ndarray:
-    """Seconds, and the processor's, of a part's passes in a step: in proportion to the multiplications, by what more of
-    them take on a small input, as a pass takes some time however few they are."""
-    counts, clocks = [], []
+    """Seconds, and the processor's, of a part's passes in a step.
+
+    Measured on two small inputs: some time is the same for any, and the rest is in proportion to the multiplications.
+    """
+    passes, counts, clocks = passes_of(part), [], []
     for small in part.small():
         inputs = [tf.random.stateless_normal(shape, (0, 0)) for shape in small.inputs]
         counts.append(small.counted().multiplications)
-        clocks.append(seconds_of(functools.partial(_passes, small.alone(), inputs)))
-    rates = clocks[-1] / counts[-1]
-    if len(counts) > 1:
-        slopes = (clocks[1] - clocks[0]) / (counts[1] - counts[0])
-        rates = np.where(slopes > 0, slopes, rates)  # a busy machine
-    return part.times * part.counted().multiplications * rates
+        clocks.append(seconds_of(lambda inputs=inputs: passes(inputs).numpy()))
+    slopes = clocks[-1] / counts[-1]
+    if len(counts) > 1 and (steeper := clocks[1] - clocks[0]).min() > 0:  # else on a busy machine
+        slopes = steeper / (counts[1] - counts[0])
+    return part.times * (clocks[-1] + slopes * (part.counted().multiplications - counts[-1]))
 
 
-def _passes(network: keras.Model, inputs: list) -> None:
-    """A forward pass and its gradients; no variable changes, as Keras's scope takes what the pass would assign."""
-    with keras.StatelessScope(), tf.GradientTape() as tape:
-        outputs = keras.tree.flatten(network(inputs if len(inputs) > 1 else inputs[0], training=True))
-        total = tf.add_n([tf.reduce_sum(tf.cast(one, "float32")) for one in outputs])
-    for gradient in tape.gradient(total, [variable.value for variable in network.trainable_variables]):
-        if gradient is not None:
-            gradient.numpy()  # waits for a GPU
+def passes_of(part: Part) -> Callable:
+    """A forward pass and its gradients as a graph; no variable changes, as Keras's scope takes what it would assign."""
+    network = part.alone()
+
+    def passes(inputs):
+        with keras.StatelessScope(), tf.GradientTape() as tape:
+            outputs = keras.tree.flatten(network(inputs if len(inputs) > 1 else inputs[0], training=True))
+            total = tf.add_n([tf.reduce_sum(tf.cast(one, "float32")) for one in outputs])
+        gradients = tape.gradient(total, [variable.value for variable in network.trainable_variables])
+        return tf.add_n([tf.reduce_sum(one) for one in gradients if one is not None])
+
+    specs = [tf.TensorSpec((None, *shape[1:]) if part.is_fixed else (1, *[None] * (len(shape) - 2), shape[-1]))
+             for shape in part.inputs]
+    return tf.function(passes, input_signature=[specs])
 
 
 def seconds_of(call: Callable[[], None]) -> np.ndarray:

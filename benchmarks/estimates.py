@@ -7,7 +7,7 @@ Each row is `tfsono train SYSTEM --dry_run`, a fresh process, on a few phantoms 
 below OUT and kept there. Seconds are the processor's, which other processes disturb less: run it on one core
 (`taskset -c 0 python ...`), so that nothing waits for another thread. Phantoms of preset paper take up to a minute, a
 step of it up to two minutes of the processor: `--counted` runs none, and compares the estimates of memory with the
-steps that `full_size.py` and `memory.py` measured (docs/results.md).
+steps that `full_size.py` and `memory.py` measured (docs/planning.md).
 """
 
 from __future__ import annotations

@@ -133,6 +133,7 @@ def test_spacings_that_differ():
 def test_a_label_smaller_than_a_voxel():
     assert "label one: its median volume, 0.0005 mL, is smaller than a voxel" in warnings_of("hip", facts(ml=(0.0005,)))
     assert "label one: in none" in warnings_of("hip", facts(ml=()))
+    assert "label one: in one of the cases that were read; one to learn" in warnings_of("hip", facts(ml=(1.8,)))
 
 
 def test_a_patch_larger_than_any_volume():

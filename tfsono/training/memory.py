@@ -29,7 +29,7 @@ from tfsono.surroundings import GIBIBYTE, probe_gpu_memory, probe_memory
 
 WORKSPACE = 3.0
 """Tensors as large as the largest that a step holds besides those that are counted: gradients, and the copies of
-convolutions, in the layout that they calculate in. From measured steps (docs/results.md)."""
+convolutions, in the layout that they calculate in. From measured steps (docs/planning.md)."""
 
 TRACED_GIB = 0.3
 """What the first step adds whatever the network: its graph, and what TensorFlow loads with it. Measured."""

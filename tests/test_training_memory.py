@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_with_what_does(network):
 def test_a_dry_run_measures_and_leaves_nothing(cache, tmp_path, monkeypatch, capsys):
     words = ["--data", str(cache), "--run_dir", str(tmp_path / "run"), *TINY, "--test_cases", "1"]
     monkeypatch.setattr(memory, "step_seconds", lambda parts: (1.0, 2.0))
-    main = eagerly()(script("train", announced=True).main)
+    main = script("train", announced=True).main
     main([*words, "--dry_run"])
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])

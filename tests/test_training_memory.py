@@ -45,17 +45,18 @@ def test_what_is_counted(network):
 
 @eagerly()
 def test_the_time_is_measured_and_nothing_is_learned(network):
-    before = [np.array(variable) for variable in network.variables]
+    before = [variable.numpy() for variable in network.variables]
     (part,) = memory.parts_of(network, (2, 64, 64, 64, 1))
     assert [small.shapes for small in part.small()] == [(1, 16, 16, 16, 1), (1, 32, 32, 32, 1)]
     wall, processor = memory.step_seconds([part])
     assert wall > 0 and processor > 0
-    assert all(np.array_equal(each, variable) for each, variable in zip(before, network.variables, strict=True))
+    assert all(np.array_equal(each, now.numpy()) for each, now in zip(before, network.variables, strict=True))
 
 
 def test_both_stages_are_counted():
     config = choose(FACE, "quick", "faster_rcnn").config
-    network = build_face(dataclasses.replace(config, landmark_names=("a", "b"), widths=(2, 3, 4, 5), head_width=6))
+    network = build_face(dataclasses.replace(config, landmark_names=("a", "b"), box_sides=(7.0,), widths=(2, 3, 4, 5),
+                                             head_width=6))
     first, second = memory.parts_of(network, (1, 32, 32, 32, 1))
     assert second.shapes == [(1, 8, 8, 8, 6), (1, config.proposals, 6)]
     regions = config.roi_side ** 3 * 6

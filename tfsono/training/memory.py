@@ -341,7 +341,8 @@ def pass_seconds(part: Part) -> np.ndarray:
     slopes = clocks[-1] / counts[-1]
     if len(counts) > 1 and (steeper := clocks[1] - clocks[0]).min() > 0:  # else on a busy machine
         slopes = steeper / (counts[1] - counts[0])
-    return part.times * (clocks[-1] + slopes * (part.counted().multiplications - counts[-1]))
+    of_a_device = part.counted().multiplications / tf.distribute.get_strategy().num_replicas_in_sync
+    return part.times * (clocks[-1] + slopes * (of_a_device - counts[-1]))
 
 
 def passes_of(part: Part) -> Callable:
@@ -357,7 +358,9 @@ def passes_of(part: Part) -> Callable:
 
     specs = [tf.TensorSpec((None, *shape[1:]) if part.is_fixed else (1, *[None] * (len(shape) - 2), shape[-1]))
              for shape in part.inputs]
-    return tf.function(passes, input_signature=[specs])
+    strategy = tf.distribute.get_strategy()  # with several devices each has one sample
+    return tf.function(lambda inputs: strategy.experimental_local_results(strategy.run(passes, (inputs,)))[0],
+                       input_signature=[specs])
 
 
 def seconds_of(call: Callable[[], None]) -> np.ndarray:

@@ -4,8 +4,10 @@
     python benchmarks/estimates.py OUT --counted
 
 Each row is `tfsono train SYSTEM --dry_run`, a fresh process, on a few phantoms of the preset's size, which are written
-below OUT and kept there. Phantoms of preset paper take a minute each, a step of it up to 1.5 minutes: `--counted` runs
-none, and compares the estimates with the steps that `full_size.py` and `memory.py` measured (docs/results/speed.md).
+below OUT and kept there. Seconds are the processor's, which other processes disturb less: run it on one core
+(`taskset -c 0 python ...`), so that nothing waits for another thread. Phantoms of preset paper take up to a minute, a
+step of it up to two minutes of the processor: `--counted` runs none, and compares the estimates of memory with the
+steps that `full_size.py` and `memory.py` measured (docs/planning.md).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tfsono.surroundings import prepare_tensorflow
 from tfsono.systems import system
 
 ROWS = ("hip:paper", "hip:tuned", "femur:unet_roi", "femur:brndc", "femur:brndc_d", "pose:land_gcp", "pose:rnn_gcp",
-        "pose:gan_gcp", "face:ig_rpn", "face:heatmap", "head:unet", "head:heatmap")
+        "pose:gan_gcp", "face:ig_rpn", "face:faster_rcnn", "face:heatmap", "head:unet", "head:heatmap")
 FULL_SIZE = (  # system, variant, input of a step, options, GiB that were measured over the base
     ("hip", "paper", (2, 64, 64, 64, 1), {}, 3.51),
     ("head", "unet", (8, 512, 512, 1), {}, 14.34),
@@ -40,7 +42,7 @@ FULL_SIZE = (  # system, variant, input of a step, options, GiB that were measur
 NAMES = {"hip": {"label_names": ("femur",)}, "head": {}, "pose": {"landmark_names": POSE_LANDMARKS},
          "femur": {"label_names": ("femur",), "landmark_names": ("proximal", "distal")},
          "face": {"landmark_names": FACE_LANDMARKS}}
-CASES = {"head": 40}
+CASES = {"quick": {"head": 40}, "paper": {"hip": 2, "femur": 2, "pose": 2, "face": 2, "head": 40}}
 FEW = {"head": ("--test_cases", "4", "--folds", "1"), "face": ("--test_cases", "1", "--use_prior", "false")}
 """Options that a few cases need."""
 
@@ -58,7 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         count_full_size()
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print(f"{'':20}  {'held':>6}  {'estimate GiB':>12}  {'measured':>8}  {'':>5}  {'estimate s':>10}  {'measured':>8}")
+    print(f"{'':20}  {'held':>6}  {'estimate GiB':>12}  {'measured':>8}  {'':>5}  {'estimate s':>10}  {'measured':>8}  "
+          "of the processor in a step")
     for row in arguments.systems:
         name, variant = row.split(":")
         cache = cache_of(name, arguments.preset, arguments.out)
@@ -67,8 +70,9 @@ def main(argv: list[str] | None = None) -> None:
                      *FEW.get(name, ("--test_cases", "1"))])
         values = json.loads(found.splitlines()[-1])
         print(f"{row:20}  {values['held_gib']:6.2f}  {values['estimated_gib']:12.2f}  {values['peak_gib']:8.2f}  "
-              f"{values['estimated_gib'] / values['peak_gib'] - 1:+5.0%}  {values['estimated_step_s']:10.3f}  "
-              f"{values['step_s']:8.3f}", flush=True)
+              f"{values['estimated_gib'] / values['peak_gib'] - 1:+5.0%}  {values['estimated_processor_s']:10.3f}  "
+              f"{values['processor_s']:8.3f}  {values['estimated_processor_s'] / values['processor_s'] - 1:+5.0%}",
+              flush=True)
 
 
 def count_full_size() -> None:
@@ -98,7 +102,7 @@ def cache_of(name: str, preset: str, out: Path) -> str:
     cache = out / f"{name}_{preset}.h5"
     if not cache.exists():
         folder = str(out / f"{name}_{preset}")
-        run(["phantom", name, folder, "--preset", preset, "--cases", str(CASES.get(name, 3))])
+        run(["phantom", name, folder, "--preset", preset, "--cases", str(CASES[preset].get(name, 3))])
         run(["cache", name, folder, str(cache), "--preset", preset])
     return str(cache)
 

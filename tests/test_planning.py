@@ -2,11 +2,16 @@
 
 import json
 import math
+import os
+import signal
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tfsono.demo
 import tfsono.plan
 from small_caches import write_small_cache
 from tfsono.config import choose, read_plan, settings_from, training_parser
@@ -15,7 +20,7 @@ from tfsono.configs.hip import HIP
 from tfsono.configs.pose import LANDMARKS
 from tfsono.data.cache import Cache
 from tfsono.demo import steps_of_plan
-from tfsono.errors import UserError
+from tfsono.errors import Terminated, UserError
 from tfsono.planning.draft import with_steps
 from tfsono.planning.facts import Facts, facts_of
 from tfsono.planning.page import Measured, Planned, text_of, write_plan
@@ -119,6 +124,9 @@ def test_spacings_that_differ():
     assert "spacings differ 10-fold along an axis (0.5,1,1 to 5,1,1 mm)" in warnings_of("hip", found)
     alike = facts(spacings=np.array([[1.0, 1, 1], [1.05, 1, 1]]))
     assert values_of("hip", alike)["spacing_mm"] == () and "spacings" not in warnings_of("hip", alike)
+    slices = facts(sizes=np.array([[60, 50, 10.0], [60, 50, 81], [60, 50, 12]]),
+                   spacings=np.array([[1.0, 1, 8], [1, 1, 1], [1, 1, 1]]), extent=(8.0, 8, 40))
+    assert values_of("hip", slices)["patch"] == (40, 40, 72)  # of 80, 81 and 12 mm the median, not 12 voxels of 1 mm
     fixed = facts(sizes=np.array([[60, 50, 36.0]] * 3), spacings=spacings, cached=True)
     assert values_of("hip", fixed)["spacing_mm"] == ()  # a cache's stays
 
@@ -126,6 +134,7 @@ def test_spacings_that_differ():
 def test_a_label_smaller_than_a_voxel():
     assert "label one: its median volume, 0.0005 mL, is smaller than a voxel" in warnings_of("hip", facts(ml=(0.0005,)))
     assert "label one: in none" in warnings_of("hip", facts(ml=()))
+    assert "label one: in one of the cases that were read; one to learn" in warnings_of("hip", facts(ml=(1.8,)))
 
 
 def test_a_patch_larger_than_any_volume():
@@ -136,6 +145,10 @@ def test_a_patch_that_sees_little():
     found = facts(size=(512, 512, 300), extent=(400.0, 300, 250))
     assert "a patch sees 1% of the labels' extent" in warnings_of("hip", found)
     assert math.prod(values_of("hip", found)["patch"]) * values_of("hip", found)["batch"] <= 4 * 40 * 56 * 40
+    slices = facts(size=(164, 166, 26), spacing=(0.8, 0.8, 5), extent=(111.0, 98, 100))  # a spleen
+    warning = "\n".join(system("hip").draft(slices, 0.4).warnings)
+    assert "a patch sees 11% of the labels' extent" in warning
+    assert "--spacing_mm 1.19,1.19,5 (" in warning  # a patch has all of their slices
 
 
 # --- the file
@@ -162,6 +175,7 @@ def test_a_plan_is_taken_by_its_training(name, tmp_path):
     text = text_of(plan, "plan.json")
     assert f"tfsono train {name} --data {name}.h5 --run_dir runs/" in text and "tfsono export" in text
     assert "--plan plan.json" in text and "--plan" not in text_of(plan, None)
+    assert "tfsono evaluate" in text and "tfsono evaluate" not in text_of(planned(name, facts(cases=1)), None)
     assert all(len(line) < 200 for line in text.splitlines())
 
 
@@ -281,3 +295,63 @@ def test_fit_is_made_of_commands(tmp_path):
         steps_of_plan("femur", "dataset", tmp_path)
     with pytest.raises(UserError, match="is a plan of 'femur', not of hip"):
         steps_of_plan("hip", "dataset", tmp_path)
+
+
+def test_fit_plans_once(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run_step(words, allowed=(), advice=""):
+        ran.append(words[1])
+        if words[1] == "plan":
+            write_plan(words[words.index("--out") + 1], planned("hip"))
+
+    monkeypatch.setattr(tfsono.demo, "run_step", run_step)
+    tfsono.demo.fit("hip", "dataset", tmp_path)
+    tfsono.demo.fit("hip", "dataset", tmp_path)
+    rest = ["cache", "train", "evaluate", "export"]
+    assert ran == ["audit", "plan", *rest, *rest] and "plan.json is kept" in capsys.readouterr().out
+
+
+WAITS = """import pathlib, signal, sys, time
+def end(number, frame):
+    pathlib.Path(sys.argv[1], "saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1], "runs").touch()
+time.sleep(30)"""
+
+
+def test_a_signal_to_fit_reaches_its_training(tmp_path, monkeypatch):
+    def arrive(number, frame):
+        raise Terminated
+
+    def kill_when_it_runs():
+        while not (tmp_path / "runs").exists():
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(tfsono.demo, "SIGNALLED_S", 0.05)
+    before = signal.signal(signal.SIGTERM, arrive)
+    try:
+        threading.Thread(target=kill_when_it_runs).start()
+        with pytest.raises(Terminated):
+            tfsono.demo.status_of([sys.executable, "-S", "-c", WAITS, str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_odd_in_any_system_is_a_plan_with_a_warning(name):
+    """One case, tenfold spacings, a label below a voxel, volumes of one slice: settings that a training takes."""
+    spacings = np.array([[0.5, 0.5, 0.5], [5.0, 0.5, 0.5]])
+    odd = {"one case": {"cases": 1}, "tenfold": {"spacings": spacings}, "below a voxel": {"ml": (1e-9,)},
+           "a slice": {"size": (300, 200, 1), "extent": (20.0, 20.0, 1.0)}}
+    if name == "head":
+        odd = {"one case": odd["one case"]}
+    for what, more in odd.items():
+        draft = system(name).draft(facts(**{"size": DATA[name].sizes[0], **OF_POINTS, **more}))
+        assert draft.warnings or what == "a slice"
+        for training in (with_steps(one, 0.5, 30) for one in draft.trainings):
+            given = {field: {"value": value, "reason": ""} for field, (value, _) in training.values.items()}
+            choose(system(name).CHOICES, training.preset, training.variant, {}, given)

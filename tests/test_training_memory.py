@@ -5,12 +5,15 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 
 from small_caches import TINY, write_small_cache
 from tfsono.config import choose
+from tfsono.configs.face import FACE
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
+from tfsono.models.face import build as build_face
 from tfsono.models.hip import build
 from tfsono.training import memory
 from tfsono.training.memory import Needs, check_fits, counted, step_gib
@@ -40,6 +43,29 @@ def test_what_is_counted(network):
     assert small.multiplications > first
 
 
+@eagerly()
+def test_the_time_is_measured_and_nothing_is_learned(network):
+    before = [variable.numpy() for variable in network.variables]
+    (part,) = memory.parts_of(network, (2, 64, 64, 64, 1))
+    assert [small.shapes for small in part.small()] == [(1, 16, 16, 16, 1), (1, 32, 32, 32, 1)]
+    wall, processor = memory.step_seconds([part])
+    assert wall > 0 and processor > 0
+    assert all(np.array_equal(each, now.numpy()) for each, now in zip(before, network.variables, strict=True))
+
+
+def test_both_stages_are_counted():
+    config = choose(FACE, "quick", "faster_rcnn").config
+    network = build_face(dataclasses.replace(config, landmark_names=("a", "b"), box_sides=(7.0,), widths=(2, 3, 4, 5),
+                                             head_width=6))
+    first, second = memory.parts_of(network, (1, 32, 32, 32, 1))
+    assert second.shapes == [(1, 8, 8, 8, 6), (1, config.proposals, 6)]
+    regions = config.roi_side ** 3 * 6
+    assert second.counted().weights >= 16 * regions * config.roi_width and second.small() == [second]
+    found = counted(network, (1, 32, 32, 32, 1))
+    assert found.weights == first.counted().weights + second.counted().weights
+    assert found.weights == 16 * sum(math.prod(variable.shape) for variable in network.trainable_variables)
+
+
 def test_what_does_not_fit_is_refused_with_what_does(network):
     needed = step_gib(counted(network, SHAPE))
     half = step_gib(counted(network, (1, 16, 16, 16, 1)))
@@ -55,12 +81,13 @@ def test_what_does_not_fit_is_refused_with_what_does(network):
 
 def test_a_dry_run_measures_and_leaves_nothing(cache, tmp_path, monkeypatch, capsys):
     words = ["--data", str(cache), "--run_dir", str(tmp_path / "run"), *TINY, "--test_cases", "1"]
-    monkeypatch.setattr(memory, "speed", lambda network, shape: 1e9)
-    main = eagerly()(script("train", graphs=True).main)
+    monkeypatch.setattr(memory, "step_seconds", lambda parts: (1.0, 2.0))
+    main = script("train", announced=True).main
     main([*words, "--dry_run"])
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
     assert found["step_s"] > 0 and found["peak_gib"] > 0.1 and found["estimated_gib"] > found["held_gib"] > 0.1
+    assert found["processor_s"] > 0 and found["estimated_processor_s"] == 2.0
     assert "this training takes about" in out and not (tmp_path / "run").exists()
     monkeypatch.setattr(memory, "free_memory_gib", lambda: -0.5)
     with pytest.raises(UserError, match="this training takes about .* or --force"):

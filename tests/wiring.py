@@ -45,13 +45,18 @@ def eagerly():
         tf.config.run_functions_eagerly(False)
 
 
-def script(folder: str, system: str = "hip", graphs: bool = False):
-    """A script as a module, imported anew. `graphs`: as users run it, at least once for each system."""
+def script(folder: str, system: str = "hip", graphs: bool = False, announced: bool = False):
+    """A script as a module, imported anew. `graphs`: as users run it, at least once for each system.
+
+    `announced`: a training counts its memory and measures its time before it starts.
+    """
     spec = importlib.util.spec_from_file_location(f"{folder}_{system}", ROOT / folder / f"{system}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not graphs:
-        module.main = unannounced(eagerly()(module.main)) if folder == "train" else eagerly()(module.main)
+        module.main = eagerly()(module.main)
+    if folder == "train" and not announced:
+        module.main = unannounced(module.main)
     if folder == "evaluate":
         module.main = in_few_pixels(module.main)
     return module

@@ -4,6 +4,7 @@ printed before it runs. The same command resumes: what is there is not done agai
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from tfsono.locks import locked
 from tfsono.progress import clock
 from tfsono.structure import check_structure
 from tfsono.systems import system
+
+SIGNALLED_S = 5.0
+"""In which a command ends that has got the signal itself."""
 
 
 def steps(name: str, out: Path) -> list[list[str]]:
@@ -76,9 +80,11 @@ def fit(name: str, dataset: str, out: Path, minutes: float = 30.0, memory_gb: fl
     """
     began, plan = time.monotonic(), out / "plan.json"
     with locked(out):
-        if not (out / "audit" / "audit.json").is_file():
-            run_step(["tfsono", "audit", dataset, "--out", f"{out}/audit"], allowed=(2,) if exclude_bad else ())
-        if not plan.is_file():
+        if plan.is_file():
+            print(f"{plan} is kept; to plan again, with other --minutes or other data, choose another --out")
+        else:
+            run_step(["tfsono", "audit", dataset, "--out", f"{out}/audit"], allowed=(2,) if exclude_bad else (),
+                     advice="; --exclude_bad leaves cases with errors out")
             run_step(["tfsono", "plan", name, dataset, "--out", str(plan), "--minutes", f"{minutes:g}", "--memory_gb",
                       f"{memory_gb:g}"])
         for words in steps_of_plan(name, dataset, out, exclude_bad):
@@ -135,7 +141,7 @@ class FitPlan(TypedDict):
     trainings: list[FitTraining]
 
 
-def run_step(words: list[str], allowed: tuple[int, ...] = ()) -> None:
+def run_step(words: list[str], allowed: tuple[int, ...] = (), advice: str = "") -> None:
     """Prints and runs a command; an export that is there is left as it is.
 
     Raises:
@@ -145,6 +151,25 @@ def run_step(words: list[str], allowed: tuple[int, ...] = ()) -> None:
     if words[1] == "export" and Path(words[-1], "manifest.json").is_file():  # written last
         print(f"{words[-1]}: is there already; nothing to do")
         return
-    status = subprocess.run([sys.executable, "-m", *words], check=False).returncode
+    status = status_of([sys.executable, "-m", *words])
     if status and status not in allowed:
-        raise UserError(f"{shlex.join(words)}: exit status {status}; see its message above")
+        raise UserError(f"{shlex.join(words)}: exit status {status}; see its message above{advice}")
+
+
+def status_of(command: list[str]) -> int:
+    """The exit status of a command, which a signal to this process ends too, after what a training saves.
+
+    A terminal, `timeout` and Slurm signal the command as well, and a second signal would end it at once: so it gets one
+    from here only where it runs on.
+    """
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except BaseException:
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SIGNALLED_S)
+        finally:
+            process.terminate()  # nothing where it has ended
+            process.wait()
+        raise

@@ -91,8 +91,10 @@ def spacing_of(facts: Facts) -> tuple[tuple[float, ...], str]:
 
 def grid_of(facts: Facts, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The median size and spacing on the planned grid."""
-    spacing = np.array(spacing_mm) if spacing_mm else facts.spacing
-    return facts.size * facts.spacing / spacing, spacing
+    if not spacing_mm:
+        return facts.size, facts.spacing
+    spacing = np.array(spacing_mm)
+    return np.median(facts.sides_mm / spacing, axis=0), spacing
 
 
 def warnings_of(facts: Facts, spacing_mm: tuple[float, ...]) -> Iterable[str]:

@@ -59,7 +59,7 @@ def isotropic(facts: Facts, voxels: int) -> tuple[tuple[float, ...], str]:
     """One spacing for all axes, such that the median volume has at most `voxels`."""
     if facts.cached:
         return facts.spacing_mm, "the cache's"
-    side = max(float(np.prod(facts.size * facts.spacing) / voxels) ** (1 / 3), float(facts.spacing.min()))
+    side = max(float(np.median(np.prod(facts.sides_mm, axis=1)) / voxels) ** (1 / 3), float(facts.spacing.min()))
     if facts.spread <= ALIKE and np.ptp(facts.spacing) < 0.1 * side and side < ALIKE * facts.spacing.min():
         return (), f"each volume's own: they have fewer than {voxels:,} voxels"
     return (float(f"{side:.2g}"),) * 3, (f"at most {voxels:,} voxels in the median volume, as in `quick`; fetal brain: "

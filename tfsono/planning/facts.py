@@ -60,7 +60,12 @@ class Facts:
         for boxes in (self.extents_mm, self.landmark_boxes_mm):
             if len(boxes):
                 return np.median(boxes, axis=0)
-        return self.size * self.spacing
+        return np.median(self.sides_mm, axis=0)
+
+    @property
+    def sides_mm(self) -> np.ndarray:
+        """Of each volume, mm: [N, 3]."""
+        return self.sizes * self.spacings
 
     @property
     def spread(self) -> float:

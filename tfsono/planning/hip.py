@@ -54,11 +54,12 @@ def patch_warnings(facts: Facts, patch: tuple[int, ...], spacing: np.ndarray):
     """Patches that no volume fills, or that see little of what they learn."""
     if not facts.labels_ml:
         yield "hip learns from masks, and there are none"
-    largest = (facts.sizes * facts.spacings / spacing).max(axis=0)
+    largest = (facts.sides_mm / spacing).max(axis=0)
     if (np.array(patch) > [up_to(side, STRIDE) for side in largest]).any():
         yield f"the patch {listed(patch)} is larger than any volume ({listed(largest)}): the rest of it is padding"
-    share = float(np.prod(np.minimum(np.array(patch) / np.maximum(facts.extent_mm / spacing, 1), 1)))
+    seen = np.minimum(np.array(patch) / np.maximum(facts.extent_mm / spacing, 1), 1)
+    share = float(np.prod(seen))
     if share < 0.25:
-        coarse = listed(spacing * (0.25 / share) ** (1 / 3))
+        coarse = listed(spacing * np.where(seen < 1, (0.25 / share) ** (1 / np.sum(seen < 1)), 1))
         yield (f"a patch sees {share:.0%} of the labels' extent: more --minutes or --memory_gb, or a cache with "
                f"--spacing_mm {coarse} ({NOT_MEASURED})")

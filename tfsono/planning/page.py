@@ -88,7 +88,8 @@ def commands_of(plan: Planned, file: str | None) -> list[str]:
         lines.append(["tfsono", "cache", name, plan.source, cache, *spacing])
     for training in plan.draft.trainings:
         lines.append(train_words(name, training, cache, "runs", file))
-    lines.append(["tfsono", "evaluate", name, "--data", cache, "--runs", f"runs/{last}", "--out", "results"])
+    if plan.facts.subjects > 1:  # else there is no test case
+        lines.append(["tfsono", "evaluate", name, "--data", cache, "--runs", f"runs/{last}", "--out", "results"])
     lines.append(["tfsono", "export", f"runs/{last}", "saved_model"])
     return [shlex.join(words) for words in lines]
 

@@ -35,7 +35,8 @@ from tfsono.training.run import Run, read_history
 Validate = Callable[[], tuple[float, np.ndarray]]
 """The validation score, and uint8 [rows, columns, 3] for TensorBoard, of `tfsono.report.comparison`."""
 
-MEASURED_STEPS = 2
+MEASURED_STEPS, LONG_STEP_S = 2, 20.0
+"""Of a dry run, after the one that traces; of steps that take this long one."""
 
 PRINTED_S, SHOWN_S = 20.0, 0.2
 """Seconds between two lines of steps: in a log, and on a terminal, which rewrites one line."""
@@ -131,11 +132,17 @@ class Measured(Exception):
 def measure(network: keras.Model, batches: Callable[[range], tf.data.Dataset], needs: Needs) -> NoReturn:
     """Takes a few steps, and prints their time and memory; the last line is JSON. Raises `Measured`."""
     ends = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.monotonic()))
-    network.fit(batches(range(1 + MEASURED_STEPS)), shuffle=False, verbose=0, callbacks=[note])
-    step_s = (ends[-1] - ends[0]) / MEASURED_STEPS  # the first one traces
+
+    def note(batch, logs):
+        ends.append((time.monotonic(), time.process_time()))
+        network.stop_training = len(ends) > 1 and ends[-1][0] - ends[-2][0] > LONG_STEP_S
+
+    network.fit(batches(range(1 + MEASURED_STEPS)), shuffle=False, verbose=0,
+                callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)])
+    step_s, processor_s = ((end - start) / (len(ends) - 1) for start, end in zip(ends[0], ends[-1], strict=True))
     say(f"measured: {step_s:.3g} s a step, {peak_gib():.2f} GiB at most")
-    print(json.dumps({"step_s": step_s, "peak_gib": peak_gib(), "estimated_step_s": needs.step_s,
+    print(json.dumps({"step_s": step_s, "processor_s": processor_s, "peak_gib": peak_gib(),
+                      "estimated_step_s": needs.step_s, "estimated_processor_s": needs.processor_s,
                       "estimated_gib": needs.total_gib, "held_gib": needs.held_gib}), flush=True)
     raise Measured
 

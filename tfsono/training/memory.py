@@ -18,25 +18,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfsono.errors import UserError
+from tfsono.layers.proposals import SECOND_STAGE, Proposals
 from tfsono.layers.recompute import segments
 from tfsono.progress import clock
 from tfsono.surroundings import GIBIBYTE, probe_gpu_memory, probe_memory
 
 WORKSPACE = 3.0
 """Tensors as large as the largest that a step holds besides those that are counted: gradients, and the copies of
-convolutions, in the layout that they calculate in. From measured steps (docs/results/speed.md)."""
+convolutions, in the layout that they calculate in. From measured steps (docs/planning.md)."""
 
 TRACED_GIB = 0.3
 """What the first step adds whatever the network: its graph, and what TensorFlow loads with it. Measured."""
 
-OTHER_LAYERS = 1.4
-"""The time of a step, relative to that of its convolutions at the speed of the largest. Measured."""
-
-PROBED = 2e8
-"""Multiplications of the convolution whose speed is measured."""
+PROBED_SIDES = {2: (64, 160), 3: (16, 32)}
+"""By the number of axes: the sides of the inputs on which a pass is timed; every stride divides them."""
 
 OUTPUT_IS_ENOUGH = ("ReLU", "Activation", "Dropout", "Softmax")
 """Layers whose gradient needs their output (of dropout: a mask of its size)."""
@@ -55,7 +54,6 @@ class Estimate:
       working: bytes of two of the largest tensor, for a gradient that comes in and one that goes out.
       weights: bytes of the weights, their gradients, and Adam's two copies.
       multiplications: of a forward pass.
-      passes: forward passes that a step is worth: one, its gradient two; a recomputed network's one more.
       largest: bytes of the largest tensor.
     """
 
@@ -63,18 +61,17 @@ class Estimate:
     working: int
     weights: int
     multiplications: int = 0
-    passes: int = 3
     largest: int = 0
 
     @property
     def peak(self) -> int:
         return self.retained + self.working + self.weights
 
-    def beside(self, other: Estimate) -> Estimate:
-        """With another network that learns in the same step: a discriminator."""
+    def beside(self, other: Estimate, times: int = 1) -> Estimate:
+        """With another network that learns in the same step, and that runs so many times in it."""
         return replace(self, retained=self.retained + other.retained, working=max(self.working, other.working),
                        weights=self.weights + other.weights, largest=max(self.largest, other.largest),
-                       multiplications=self.multiplications + 2 * other.multiplications)
+                       multiplications=self.multiplications + times * other.multiplications)
 
 
 def counted(network: keras.Model, shape: Sequence[int]) -> Estimate:
@@ -84,22 +81,83 @@ def counted(network: keras.Model, shape: Sequence[int]) -> Estimate:
       network: functional, recomputed or not; or a trainer of `tfsono.training`.
       shape: of the input, [B, ..., C].
     """
-    discriminator = getattr(network, "discriminator", None)
+    return sum_of(parts_of(network, tuple(shape)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network that learns in a step.
+
+    Attributes:
+      network: functional, recomputed or not.
+      shapes: of its input, or of each of its inputs.
+      times: that it runs in a step.
+    """
+
+    network: keras.Model
+    shapes: Sequence
+    times: int = 1
+
+    @property
+    def inputs(self) -> list:
+        return self.shapes if isinstance(self.shapes, list) else [self.shapes]
+
+    def counted(self) -> Estimate:
+        return estimate(self.network, getattr(self.network, "kept", ()), self.shapes)
+
+    def alone(self) -> keras.Model:
+        """The network, without another one inside it."""
+        network, outputs = self.network, own_outputs(self.network)
+        return network if outputs is network.output else keras.Model(network.input, outputs, name=network.name)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the network takes one size alone."""
+        return not isinstance(self.shapes, list) and all(self.network.input.shape[1:-1])
+
+    def small(self) -> list[Part]:
+        """With one sample, of each of `PROBED_SIDES` where the network takes any sides; else with one and two samples.
+
+        Regions are small already.
+        """
+        if isinstance(self.shapes, list):
+            return [self]
+        _, *sides, channels = self.shapes
+        if self.is_fixed:
+            shapes = [(count, *sides, channels) for count in (1, 2)]
+        else:
+            shapes = [(1, *(min(side, most) for side in sides), channels) for most in PROBED_SIDES[len(sides)]]
+        return [replace(self, shapes=shape) for shape in dict.fromkeys(shapes)]
+
+
+def parts_of(network: keras.Model, shape: tuple[int, ...]) -> list[Part]:
+    """The network; the second stage of Faster R-CNN, on regions; the discriminator, on reference and prediction."""
     inner = getattr(network, "network", network)
-    found = estimate(inner, getattr(inner, "kept", ()), tuple(shape))
-    if discriminator is None:
-        return found
-    judged = (2 * shape[0], *shape[1:-1], discriminator.input.shape[-1])  # the reference and the prediction
-    return found.beside(estimate(discriminator, getattr(discriminator, "kept", ()), judged))
+    parts = [Part(inner, shape)]
+    if isinstance(inner.output, dict) and "proposals" in inner.output:
+        features, proposals = inner.output["features"], inner.output["proposals"]
+        shapes = shapes_of(keras.Model(inner.input, own_outputs(inner)), shape)
+        parts.append(Part(inner.get_layer(SECOND_STAGE), [shapes[id(features)][0], tuple(proposals.shape)]))
+    if discriminator := getattr(network, "discriminator", None):
+        parts.append(Part(discriminator, (2 * shape[0], *shape[1:-1], discriminator.input.shape[-1]), times=2))
+    return parts
 
 
-def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) -> Estimate:
+def sum_of(parts: Sequence[Part]) -> Estimate:
+    """All parts in one step."""
+    found = parts[0].counted()
+    for part in parts[1:]:
+        found = found.beside(part.counted(), part.times)
+    return found
+
+
+def estimate(network: keras.Model, kept: Sequence[str], shape: Sequence) -> Estimate:
     """The least that a training step must hold, by the network's graph; the libraries' workspace comes on top.
 
     Args:
       network: a functional one; if recomputed, with the layers `kept`.
       kept: names of the layers whose outputs are kept and between which the rest is recomputed; none: no recomputation.
-      shape: of the input.
+      shape: of the input, or of each input.
     """
     network = keras.Model(network.input, own_outputs(network), name=network.name)
     shapes = shapes_of(network, shape)
@@ -114,19 +172,18 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: tuple[int, ...]) 
     weights = sum(math.prod(variable.shape) * 4 for variable in network.trainable_variables)
     multiplied = sum(multiplications(layer, shapes) for layer in network.layers)
     largest = max(size.values())
-    return Estimate(int(retained), 2 * largest, 4 * weights, multiplied, passes=4 if kept else 3, largest=largest)
+    return Estimate(int(retained), 2 * largest, 4 * weights, multiplied, largest=largest)
 
 
 def own_outputs(network: keras.Model):
-    """The outputs, without those of a network inside it: Faster R-CNN's second stage, of small regions, is not counted.
-    """
-    own = {id(tensor) for layer in network.operations if not isinstance(layer, keras.Model)
+    """The outputs that are proportional to the input: without Faster R-CNN's proposals and its second stage."""
+    own = {id(tensor) for layer in network.operations if not isinstance(layer, keras.Model | Proposals)
            for tensor in keras.tree.flatten(layer.output)}
     outputs = keras.tree.flatten(network.output)
     return network.output if own >= set(map(id, outputs)) else [each for each in outputs if id(each) in own]
 
 
-def shapes_of(network: keras.Model, shape: tuple[int, ...]) -> dict[int, tuple[tuple[int, ...], str]]:
+def shapes_of(network: keras.Model, shape: Sequence) -> dict[int, tuple[tuple[int, ...], str]]:
     """The shape and type of every tensor, by its id, for an input of that shape; sides of anchors alone are unknown."""
     tensors = [tensor for layer in network.operations for tensor in keras.tree.flatten(layer.output)]
     found = keras.Model(network.inputs, tensors, name="counted").compute_output_shape(shape)
@@ -188,6 +245,7 @@ class Needs:
       step_s: seconds of a step.
       steps: of the training.
       where: `the machine` or `the GPU`.
+      processor_s: of all cores, in a step: what other processes disturb less.
     """
 
     held_gib: float
@@ -196,6 +254,7 @@ class Needs:
     step_s: float
     steps: int
     where: str
+    processor_s: float = 0.0
 
     @property
     def total_gib(self) -> float:
@@ -205,19 +264,20 @@ class Needs:
         """Both in one line, before the first step."""
         free = f", of {self.free_gib:.1f} GiB of {self.where}" if math.isfinite(self.free_gib) else ""
         return (f"this training takes about {self.total_gib:.1f} GiB of memory{free}, and about "
-                f"{clock(self.steps * self.step_s)} for {self.steps} steps of {self.step_s:.2g} s (by its tensors and "
-                "the speed of its largest convolution; validation comes on top)")
+                f"{clock(self.steps * self.step_s)} for {self.steps} steps of {self.step_s:.2g} s (by its tensors, and "
+                "by a pass on a part of the input; validation comes on top)")
 
 
 def needs_of(network: keras.Model, shape: Sequence[int], steps: int) -> Needs:
     """The memory and time of a training of a built network, nothing of which has run yet."""
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    found = counted(network, shape)
+    parts = parts_of(network, tuple(shape))
+    found = sum_of(parts)
     held = 0.0 if on_gpu else resident_gib()
-    multiplied = OTHER_LAYERS * found.passes * found.multiplications
-    step_s = multiplied / speed(getattr(network, "network", network), shape)
     free = probe_gpu_memory() if on_gpu else free_memory_gib() + held
-    return Needs(held, step_gib(found), free, step_s=step_s, steps=steps, where="the GPU" if on_gpu else "the machine")
+    step_s, processor_s = step_seconds(parts)
+    return Needs(held, step_gib(found), free, step_s=step_s, steps=steps, where="the GPU" if on_gpu else "the machine",
+                 processor_s=processor_s)
 
 
 def step_gib(found: Estimate) -> float:
@@ -262,36 +322,53 @@ def free_memory_gib() -> float:
     return min(found.get("available", math.inf), found.get("limit", math.inf))
 
 
-def speed(network: keras.Model, shape: Sequence[int]) -> float:
-    """Multiplications a second of the convolution that has most of them, with its gradient, on a part of its input."""
-    network = keras.Model(network.input, own_outputs(network), name=network.name)
-    shapes = shapes_of(network, tuple(shape))
-    layer = max(network.layers, key=lambda one: multiplications(one, shapes))
-    kernel = tf.ones((*[1] * (4 - len(layer.kernel.shape)), *layer.kernel.shape), layer.compute_dtype)
-    if "Transpose" in type(layer).__name__:
-        kernel = tf.linalg.matrix_transpose(kernel)
-    axes = len(kernel.shape) - 2
-    side = min(max(int((PROBED / math.prod(kernel.shape)) ** (1 / axes)), 8), 64)
-    image = tf.ones((1, *[side] * axes, kernel.shape[-2]), kernel.dtype)
-    seconds = seconds_of(lambda: _convolved(image, kernel))
-    return 3 * side**axes * math.prod(kernel.shape) / seconds
+def step_seconds(parts: Sequence[Part]) -> tuple[float, float]:
+    """Of a step, and of the processor in it."""
+    wall, processor = np.sum([pass_seconds(part) for part in parts], axis=0)
+    return float(wall), float(processor)
 
 
-def _convolved(image, kernel) -> None:
-    convolve = tf.nn.conv3d if len(image.shape) == 5 else tf.nn.conv2d
-    with tf.GradientTape() as tape:
-        tape.watch((image, kernel))
-        output = convolve(image, kernel, strides=[1] * len(image.shape), padding="SAME")
-    for gradient in tape.gradient(output, (image, kernel)):
-        gradient.numpy()
+def pass_seconds(part: Part) -> np.ndarray:
+    """Seconds, and the processor's, of a part's passes in a step.
+
+    Measured on two small inputs: some time is the same for any, and the rest is in proportion to the multiplications.
+    """
+    passes, counts, clocks = passes_of(part), [], []
+    for small in part.small():
+        inputs = [tf.random.stateless_normal(shape, (0, 0)) for shape in small.inputs]
+        counts.append(small.counted().multiplications)
+        clocks.append(seconds_of(lambda inputs=inputs: passes(inputs).numpy()))
+    slopes = clocks[-1] / counts[-1]
+    if len(counts) > 1 and (steeper := clocks[1] - clocks[0]).min() > 0:  # else on a busy machine
+        slopes = steeper / (counts[1] - counts[0])
+    of_a_device = part.counted().multiplications / tf.distribute.get_strategy().num_replicas_in_sync
+    return part.times * (clocks[-1] + slopes * (of_a_device - counts[-1]))
 
 
-def seconds_of(call: Callable[[], None]) -> float:
-    """The fastest of a few calls after one that prepares; about 0.3 s in all."""
+def passes_of(part: Part) -> Callable:
+    """A forward pass and its gradients as a graph; no variable changes, as Keras's scope takes what it would assign."""
+    network = part.alone()
+
+    def passes(inputs):
+        with keras.StatelessScope(), tf.GradientTape() as tape:
+            outputs = keras.tree.flatten(network(inputs if len(inputs) > 1 else inputs[0], training=True))
+            total = tf.add_n([tf.reduce_sum(tf.cast(one, "float32")) for one in outputs])
+        gradients = tape.gradient(total, [variable.value for variable in network.trainable_variables])
+        return tf.add_n([tf.reduce_sum(one) for one in gradients if one is not None])
+
+    specs = [tf.TensorSpec((None, *shape[1:]) if part.is_fixed else (1, *[None] * (len(shape) - 2), shape[-1]))
+             for shape in part.inputs]
+    strategy = tf.distribute.get_strategy()  # with several devices each has one sample
+    return tf.function(lambda inputs: strategy.experimental_local_results(strategy.run(passes, (inputs,)))[0],
+                       input_signature=[specs])
+
+
+def seconds_of(call: Callable[[], None]) -> np.ndarray:
+    """Seconds, and the processor's, of the fastest of a few calls after one that prepares."""
     call()
-    best, end = math.inf, time.perf_counter() + 0.25
-    while time.perf_counter() < end:
-        began = time.perf_counter()
+    found, end = [], time.perf_counter() + 0.25
+    while not found or time.perf_counter() < end:
+        began = time.perf_counter(), time.process_time()
         call()
-        best = min(best, time.perf_counter() - began)
-    return best
+        found.append(np.subtract((time.perf_counter(), time.process_time()), began))
+    return np.min(found, axis=0)

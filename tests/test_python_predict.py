@@ -24,18 +24,12 @@ from tfsono.systems import NAMES, system
 from tfsono.systems.commands import open_predictor, predict
 from tfsono.volumes.landmarks import points_to_mm
 from tfsono.training.record import record_files
-from wiring import eagerly, opened_once
+from wiring import eagerly
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 STORED = Path(__file__).resolve().parent / "stored"
 DIRECTION = (0.0, -1, 0, 1, 0, 0, 0, 0, 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def opened():
-    with opened_once():
-        yield
 
 
 @pytest.fixture(scope="module", params=NAMES)

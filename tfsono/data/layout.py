@@ -297,7 +297,8 @@ def _places(root: Path) -> _Places:
             return _Places(root / images, root / masks, root / landmarks, ending)
     if _is_hc18_folder(root):
         return _Places(root, root, root / "landmarks", "")
-    inside = next((f"; give {path}" for path in sorted(root.iterdir()) if _is_hc18_folder(path)), ": see docs/dataset.md")
+    inside = next((f"; give {path}" for path in sorted(root.iterdir()) if _is_hc18_folder(path)),
+                  ": see docs/dataset.md")
     raise UserError(
         f"{root}: a dataset has a folder images/, imagesTr/ or volumes/, or images named as in HC18 (010_HC.png); "
         f"found none of them{inside}"

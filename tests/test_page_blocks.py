@@ -36,6 +36,8 @@ RUN = {
 tfsono phantom hip DATASET --preset quick --cases 4
 tfsono phantom head images --preset quick --cases 1
 cp DATASET/images/hip_001.nii.gz NEW.nii.gz
+tfsono phantom hip scans --preset quick --cases 1 --phantom_size 35,50,36 --phantom_spacing_mm 1,1,1
+cp scans/images/hip_001.nii.gz SCAN.nii.gz
 cp images/images/head_001.png IMAGE.png
 ln -s mine/saved_model saved_model
 """,

@@ -67,7 +67,8 @@ NOT_RUN = {
     "docs/cluster.md": {"make reproduce": "test_workflow.py", "pip install": "needs Slurm"},
     "docs/commands.md": {"tfsono predict": "needs jq; test_scripts_hip.py has --json"},
     "docs/docker.md": {"docker build": "`make image-check`"},
-    "docs/planning.md": {"tfsono plan": "a synopsis; the tutorials run the commands"},
+    "docs/planning.md": {"tfsono plan": "a synopsis; the tutorials run the commands",
+                         "taskset": "figures: minutes to hours"},
     "pretrained/README.md": {"python train": "needs files that are not here; test_scripts_hip.py and "
                                              "test_scripts_head.py write such"},
 }

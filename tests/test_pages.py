@@ -191,7 +191,6 @@ def test_an_image_is_made_again(tmp_path):
     assert (tmp_path / "head.jpg").is_file()
 
 
-@pytest.mark.pages
 def test_the_site_builds(pages, tmp_path):
     pytest.importorskip("material", reason="mkdocs-material is not installed")
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")

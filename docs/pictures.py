@@ -37,7 +37,7 @@ from tfsono.volumes.volume import Volume
 
 OURS = Path(__file__).parent / "pictures"
 STRIP, QUALITY = "strip.jpg", 85
-CASES = {"hip": "hip_003", "femur": "femur_029", "pose": "fetus_034", "face": "face_051", "head": "head_035"}
+CASES = {"hip": "hip_003", "femur": "femur_029", "pose": "fetus_034", "face": "face_034", "head": "head_035"}
 """Of each demo's test cases the one with the median score: Dice where there are masks, else the mean error."""
 TITLES = {"hip": "hip\nfemur, MR", "femur": "femur\nfetal thigh, 3D US", "pose": "pose\nfetus, 3D US",
           "face": "face\nfetal face, 3D US", "head": "head\nfetal head, 2D US"}

@@ -21,6 +21,7 @@ from wiring import opened_once
 pytestmark = pytest.mark.usefixtures("optimised_graphs")
 STORED = Path(__file__).resolve().parent / "stored"
 TOLERANCE = {"mask": 0.0, "points_vox": 1e-3, "points_px": 1e-2}
+OF_POSE = {"peaks": 2e-3}  # it is in bfloat16, to which its folded kernels are rounded
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +65,8 @@ def assert_predicts_as_before(name, place, module, run=None):
         assert_the_same_candidates(found, expected)
         return
     for key in expected:
-        np.testing.assert_allclose(found[key], expected[key], atol=TOLERANCE.get(key, 1e-4), err_msg=key)
+        np.testing.assert_allclose(found[key], expected[key], err_msg=key,
+                                   atol=(OF_POSE if name == "pose" else {}).get(key, TOLERANCE.get(key, 1e-4)))
 
 
 def assert_the_same_candidates(found, expected):

@@ -148,7 +148,7 @@ def test_a_patch_that_sees_little():
     slices = facts(size=(164, 166, 26), spacing=(0.8, 0.8, 5), extent=(111.0, 98, 100))  # a spleen
     warning = "\n".join(system("hip").draft(slices, 0.4).warnings)
     assert "a patch sees 11% of the labels' extent" in warning
-    assert "--spacing_mm 1.19,1.19,5 (" in warning  # a patch has all of their slices
+    assert "--spacing_mm 1.68,1.68,5 (" in warning  # a patch has all of their slices
 
 
 # --- the file

@@ -14,6 +14,7 @@ VOXELS = 4 * 40 * 56 * 40
 
 STRIDE, LEAST = 8, 24  # 16 along x gives wrong gradients in bfloat16 on a CPU
 CONTEXT = 16  # voxels on each side of the labels
+SEEN = 0.5  # of the labels' box by a patch: phantoms of docs/planning.md had a Dice of 0.21 at 0.35, 0.948 at 0.8
 FEW_STEPS, MANY_STEPS = 600, 4000
 
 
@@ -59,7 +60,7 @@ def patch_warnings(facts: Facts, patch: tuple[int, ...], spacing: np.ndarray):
         yield f"the patch {listed(patch)} is larger than any volume ({listed(largest)}): the rest of it is padding"
     seen = np.minimum(np.array(patch) / np.maximum(facts.extent_mm / spacing, 1), 1)
     share = float(np.prod(seen))
-    if share < 0.25:
-        coarse = listed(spacing * np.where(seen < 1, (0.25 / share) ** (1 / np.sum(seen < 1)), 1))
+    if share < SEEN:
+        coarse = listed(spacing * np.where(seen < 1, (SEEN / share) ** (1 / np.sum(seen < 1)), 1))
         yield (f"a patch sees {share:.0%} of the labels' extent: more --minutes or --memory_gb, or a cache with "
                f"--spacing_mm {coarse} ({NOT_MEASURED})")

@@ -63,7 +63,7 @@ def small_face(method):
 
 @pytest.mark.parametrize("build, kind, shape, startable, left", [
     (small_head, "attention_unet", (32, 32), True, []), (small_head, "deeplabv3plus", (32, 32), True, []),
-    (small_head, "coordinate", (32, 32), True, []), (small_face, "rpn", (8, 16, 8), True, ["fused_norm"]),
+    (small_head, "coordinate", (32, 32), True, []), (small_face, "rpn", (8, 16, 8), True, []),
     (small_pose, "land_gcp", (8, 16, 8), False, [])])
 def test_a_folded_network_of_the_others_gives_what_the_network_gives(build, kind, shape, startable, left):
     """Gates, residual, separable and dense layers; a convolution of two tensors in a checkpointed network.

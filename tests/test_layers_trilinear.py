@@ -17,6 +17,10 @@ def seeded():
     keras.utils.set_random_seed(5)
 
 
+def upsampled(channels, name):
+    return UpsampledConv3D(channels, 3, padding="same", use_bias=False, name=name, **STYLE.kernel())
+
+
 def interpolated(x):
     """`x` [X, Y, Z] at twice its sides, half-voxel centres, the border's values beyond it."""
     places = np.stack(np.meshgrid(*((np.arange(2 * n) + 0.5) / 2 - 0.5 for n in x.shape), indexing="ij"))
@@ -32,7 +36,7 @@ def example(sides, batch=2, channels=(2, 3)):
 @pytest.mark.parametrize("sides", [(3, 5, 4), (1, 2, 7), (1, 1, 1)])
 def test_it_is_the_convolution_of_interpolated_values(sides):
     coarse, fine = example(sides)
-    layer = UpsampledConv3D(4, STYLE, "up")
+    layer = upsampled(4, "up")
     found = keras.ops.convert_to_numpy(layer([coarse, fine]))
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     assert found.shape == (2, *fine.shape[1:4], 4) and kernel.shape == (3, 3, 3, 5, 4)
@@ -51,7 +55,7 @@ def test_gradients_are_those_of_interpolation_and_convolution():
     import tensorflow as tf
 
     coarse, fine = (tf.constant(values) for values in example((3, 5, 4)))
-    layer = UpsampledConv3D(4, STYLE, "up")
+    layer = upsampled(4, "up")
     random = np.random.default_rng(4)
     with tf.GradientTape() as tape:
         tape.watch([coarse, fine])
@@ -71,7 +75,7 @@ def test_gradients_are_those_of_interpolation_and_convolution():
 
 
 def test_shapes_known_and_unknown():
-    layer = UpsampledConv3D(6, STYLE, "up")
+    layer = upsampled(6, "up")
     known = [keras.KerasTensor((2, 3, 5, 7, 4)), keras.KerasTensor((2, 6, 10, 14, 3))]
     assert layer(known).shape == (2, 6, 10, 14, 6)
     parts = [keras.Input((None, None, None, count)) for count in (4, 3)]
@@ -83,9 +87,9 @@ def test_shapes_known_and_unknown():
 
 def test_half_precision_differs_by_rounding_alone():
     parts = example((3, 5, 4), channels=(20, 30))
-    full = UpsampledConv3D(4, STYLE, "full")
+    full = upsampled(4, "full")
     with made_in("mixed_bfloat16"):
-        half = UpsampledConv3D(4, STYLE, "half")
+        half = upsampled(4, "half")
     expected = keras.ops.convert_to_numpy(full(parts))
     half.build([part.shape for part in parts])
     half.kernel.assign(full.kernel)

@@ -10,8 +10,9 @@ import numpy as np
 from keras import layers
 
 from tfsono.layers.nodes import Conv3D
+from tfsono.layers.trilinear import UpsampledConv3D
 
-LAST = (layers.Conv2D, layers.Conv3D, layers.Dense, Conv3D)  # the kernel's last axis is the outputs
+LAST = (layers.Conv2D, layers.Conv3D, layers.Dense, Conv3D, UpsampledConv3D)  # the kernel's last axis is the outputs
 DECONVOLUTIONS = (layers.Conv2DTranspose, layers.Conv3DTranspose)  # the last but one is
 LINEAR = (*LAST, *DECONVOLUTIONS, layers.DepthwiseConv2D)  # the last two are
 SMALLEST_SCALE = 1e-3  # of a channel in a kernel that a training can start from: it is divided by, also in float16
@@ -78,7 +79,7 @@ def _convolutions_before(network: keras.Model, startable: bool, names: Collectio
     return [(norm, layer) for norm, layer in found
             if type(layer) in LINEAR and layer.activation is keras.activations.linear
             and readers[id(layer.output)] == 1 and (names is None or layer.name in names)
-            and not (startable and (type(layer) is Conv3D or np.abs(_scale(norm)).min() < SMALLEST_SCALE))]
+            and not (startable and np.abs(_scale(norm)).min() < SMALLEST_SCALE)]
 
 
 def _scale(norm) -> np.ndarray:
@@ -105,14 +106,12 @@ def _with_bias(convolution, norm, startable: bool):
     kernel = kernel * _along_kernel(scale, convolution)
     bias = (sum(bias) - mean) * scale + beta
     activation = "relu" if getattr(norm, "rectified", False) else "linear"
-    if type(convolution) is Conv3D:
-        return _sum_of_parts(convolution, kernel, bias, activation)
     settings = convolution.get_config() | _of_a_prediction(convolution, activation, startable)
     new = type(convolution).from_config(settings)
     if startable:
         new.norm, new.own_bias = norm, convolution.bias  # attributes are saved, a list of them would not be
         new.made_of = lambda: (convolution, norm)  # a function, as layers would be saved
-    new.build(convolution.input.shape)
+    new.build(keras.tree.map_structure(lambda tensor: tensor.shape, convolution.input))
     new.kernel.assign(kernel)
     new.bias.assign(bias)
     return new
@@ -129,18 +128,3 @@ def _of_a_prediction(convolution, activation: str, startable: bool) -> dict:
     of_kernels = {"kernel_regularizer": None, "depthwise_regularizer": None, "kernel_initializer": "zeros",
                   "depthwise_initializer": "zeros"}
     return found | {name: value for name, value in of_kernels.items() if name in convolution.get_config()}
-
-
-def _sum_of_parts(convolution: Conv3D, kernel, bias, activation: str) -> keras.Model:
-    """A convolution of several tensors as one of each and their sum."""
-    parts = [keras.Input(part.shape[1:], dtype=part.dtype) for part in convolution.input]
-    kernels = np.split(kernel, np.cumsum([part.shape[-1] for part in parts])[:-1], axis=-2)
-    sums = []
-    for part, held in zip(parts, kernels, strict=True):
-        last = len(sums) == len(parts) - 1
-        layer = layers.Conv3D(convolution.filters, 3, padding="same", use_bias=last, dtype=convolution.compute_dtype)
-        sums.append(layer(part))
-        layer.set_weights([held, bias] if last else [held])
-    found = layers.Activation(activation, dtype=convolution.compute_dtype)(layers.Add(
-        dtype=convolution.compute_dtype)(sums))
-    return keras.Model(parts, found, name=convolution.name)

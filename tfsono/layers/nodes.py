@@ -25,7 +25,7 @@ def two_convolutions(parts: list, channels: int, style: BlockStyle, name: str, a
         gradient. Weights and their names in a file are the same; outputs differ by the rounding of reordered sums.
     """
     if apart and len(parts) > 1:
-        x = Conv3D(channels, style, f"{name}a")(parts)
+        x = Conv3D(channels, 3, padding="same", use_bias=False, name=f"{name}a", **style.kernel())(parts)
         x = style.normalise(x, f"{name}a")
     else:
         x = convolution(_concatenated(parts, f"{name}_concat"), channels, style, f"{name}a")
@@ -44,8 +44,9 @@ class Conv3D(layers.Conv3D):
     from the class's name) are those of Keras's layer after a concatenation.
     """
 
-    def __init__(self, channels: int, style: BlockStyle, name: str):
-        super().__init__(channels, 3, padding="same", use_bias=False, name=name, **style.kernel())
+    def __init__(self, *arguments, **settings):
+        """As Keras's, but for sides of more than one and other padding than "same"."""
+        super().__init__(*arguments, **settings)
         self.input_spec = None  # Keras's requires one tensor of all channels
 
     def build(self, input_shapes):
@@ -53,9 +54,15 @@ class Conv3D(layers.Conv3D):
         self.input_spec = None
 
     def call(self, parts):
-        first, *others = (ops.conv(part, kernel, padding="same")
-                          for part, kernel in zip(parts, self.kernels(parts), strict=True))
-        return sum(others, first)
+        return self.finished([ops.conv(part, kernel, padding="same")
+                              for part, kernel in zip(parts, self.kernels(parts), strict=True)])
+
+    def finished(self, convolved: list):
+        """The sum of the parts' convolutions; the bias of a folded layer costs nothing in one of them."""
+        first, *others = convolved
+        if self.bias is not None:
+            others[-1] = others[-1] + ops.cast(self.bias, self.compute_dtype)
+        return self.activation(sum(others, first))
 
     def kernels(self, parts: list):
         """The kernel of each part."""

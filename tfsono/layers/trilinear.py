@@ -25,7 +25,7 @@ class UpsampledConv3D(Conv3D):
     def call(self, parts):
         coarse, fine = parts
         of_coarse, of_fine = self.kernels(parts)
-        return _smoothed(_spread(coarse, of_coarse)) + ops.conv(fine, of_fine, padding="same")
+        return self.finished([_smoothed(_spread(coarse, of_coarse)), ops.conv(fine, of_fine, padding="same")])
 
     def compute_output_spec(self, parts):
         return KerasTensor((*parts[1].shape[:-1], self.filters), self.compute_dtype)

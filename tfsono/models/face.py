@@ -89,7 +89,8 @@ def _backbone(image, config: FaceConfig) -> list:
 
 def _upsampled(coarse, fine, channels: int, style: BlockStyle, name: str):
     """`coarse` interpolated to twice its sides, concatenated with `fine`, and convolved."""
-    return style.normalise(UpsampledConv3D(channels, style, name)([coarse, fine]), name)
+    convolution = UpsampledConv3D(channels, 3, padding="same", use_bias=False, name=name, **style.kernel())
+    return style.normalise(convolution([coarse, fine]), name)
 
 
 def _anchor_heads(maps: list, config: FaceConfig, classes: int, kind: str) -> dict:

@@ -44,14 +44,16 @@ class Conv3D(layers.Conv3D):
     from the class's name) are those of Keras's layer after a concatenation.
     """
 
-    def __init__(self, *arguments, **settings):
-        """As Keras's, but for sides of more than one and other padding than "same"."""
-        super().__init__(*arguments, **settings)
-        self.input_spec = None  # Keras's requires one tensor of all channels
+    @property
+    def input_spec(self) -> None:
+        """None: Keras's requires one tensor of all channels."""
+
+    @input_spec.setter
+    def input_spec(self, value) -> None:
+        """Keras's is not kept."""
 
     def build(self, input_shapes):
         super().build((*input_shapes[0][:-1], sum(shape[-1] for shape in input_shapes)))
-        self.input_spec = None
 
     def call(self, parts):
         return self.finished([ops.conv(part, kernel, padding="same")

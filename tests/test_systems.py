@@ -260,12 +260,12 @@ def test_modules_of_images_give_the_mean_probability(place):
     np.testing.assert_allclose(both, np.mean(single, 0), atol=1e-5)  # the members of an ensemble are folded
 
 
-@pytest.mark.parametrize("kind, left", [("land", []), ("rpn", ["fused_norm"])])
-def test_moving_statistics_of_one_run_are_folded(place, kind, left):
+@pytest.mark.parametrize("kind", ["land", "rpn"])
+def test_moving_statistics_of_one_run_are_folded(place, kind):
     name, _, build, _ = KINDS[kind]
     (run,) = with_values(read_runs([place / f"{kind}_0"], system(name).CHOICES), {"norm_at_test": "moving"})
     network, plain = system(name).module_of([run]).network, networks_of([run], build)[0]
-    assert [layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)] == left
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
     image = np.random.default_rng(0).normal(size=(1, 16, 16, 16, 1)).astype(np.float32)
     expected = plain(image, training=False)
     for output, value in network(image, training=False).items():

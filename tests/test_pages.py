@@ -192,7 +192,6 @@ def test_an_image_is_made_again(tmp_path):
 
 
 def test_the_site_builds(pages, tmp_path):
-    pytest.importorskip("material", reason="mkdocs-material is not installed")
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     settings = settings.replace("build/pages", str(pages)).replace("build/site", str(tmp_path / "site"))
     (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")

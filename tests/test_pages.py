@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
 CARDS = sorted((ROOT / "pretrained").glob("*/README.md"))
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *CARDS]
+CONTINUED = re.compile(r" *(?![-*|#>!] |!\[|\d+\. )([^\s`]*`[^`]+`\S*|\S+)")  # code stays on a line
 IMAGES = sorted((ROOT / "docs" / "pictures").iterdir())
 
 
@@ -140,6 +143,15 @@ def test_the_functions_of_the_papers_exist(page):
 def test_nothing_is_loaded_from_elsewhere():
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert "font: false" in settings and "plugins: [search]" in settings, "`offline` loads a script from unpkg.com"
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_paragraphs_are_not_broken_at_odd_places(page):
+    """A line is not short where the next one, which continues it, has a word that fits."""
+    lines = FENCE.sub("", page.read_text("utf-8")).splitlines()
+    assert not [line for line, after in itertools.pairwise(lines) if line.strip() and len(line) < 60
+                and not line.startswith(("|", "#", "    ")) and (word := CONTINUED.match(after))
+                and len(f"{line} {word[1]}") < 88]
 
 
 # --- images

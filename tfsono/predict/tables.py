@@ -94,7 +94,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict]:
         return []
     rows = [row for row in read_rows(path) if row]
     if not rows or tuple(rows[0]) != columns or any(len(row) != len(columns) for row in rows):
-        raise UserError(f"{path}: not the {path.stem} of an earlier prediction; choose another --out")
+        raise UserError(f"{path}: not the {path.stem} of an earlier prediction by a model like this; "
+                        "choose another --out")
     return [dict(zip(columns, row, strict=True)) for row in rows[1:]]
 
 

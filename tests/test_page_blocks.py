@@ -43,7 +43,7 @@ ln -s mine/saved_model saved_model
 """,
     "SECURITY.md": "ln -s pretrained/head model",
     "docs/cluster.md": DATA + """
-tfsono train hip --data hip.h5 --run_dir runs/hip --preset quick
+tfsono train hip --data hip.h5 --run_dir runs/hip --preset quick --test_cases 2
 tfsono export runs/hip saved_model
 tfsono train head --data heads.h5 --run_dir runs/unet --preset quick --variant unet
 ln -s hips/images SCANS

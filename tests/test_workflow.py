@@ -183,11 +183,30 @@ def test_the_page_has_verdicts_times_and_links(tmp_path, monkeypatch):
     write_cases("results/deep_supervision/cases.csv", rows[:1])
     Path("benchmarks/train").mkdir(parents=True)
     Path("benchmarks/train/without_transfer_0.tsv").write_text("s\th:m:s\tmax_rss\n90.0\t0:01:30\t1536.0\n")
+    for evaluation in ("tables", "deep_supervision"):
+        Path("results", evaluation, "report.html").write_text(
+            '<section id="results-2">\n<h2>Results</h2>\n<p class="note shared">ASSD: of surfaces.</p>\n'
+            '<table>0.67</table>\n</section>\n<section id="cases-3">elsewhere</section>')
+    write_run("without_transfer_0")
     report.main(["hip", "tables", "deep_supervision"])
     page = Path("report.html").read_text(encoding="utf-8")
     assert "with transfer &gt; without transfer" in page and "0.987 &gt; 0.975" in page and "holds" in page
     assert report.NOTHING in page and "without_transfer_0" in page and "1.5" in page and "1.50" in page
     assert "./results/tables/report.html" in page and "MLMI 2017" in page
+    assert page.count("<table>0.67</table>") == 2 and page.count("ASSD: of surfaces.") == 1 and "elsewhere" not in page
+    assert "Data: hips; 2 cases to train, 0 for validation, 1 to test." in page and "preset quick, seeds 0;" in page
+    assert report.SYNTHETIC not in page, "a dataset that was given"
+
+
+def write_run(name: str) -> None:
+    """What the page reads of a run, and the split."""
+    texts = {"split.json": {"train": ["a", "b"], "validation": [], "test": ["c"]},
+             f"runs/{name}/config.json": {"preset": "quick", "values": {"seed": 0}},
+             f"runs/{name}/data.json": {"dataset": "hips"},
+             f"runs/{name}/versions.json": {"tfsono": "0.1.0", "tensorflow": "2.21.0", "devices": "CPU"}}
+    for path, text in texts.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(text))
 
 
 # --- a step

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,10 +19,10 @@ LEVEL = 0.05
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
 COLUMNS = ("Ordering", "Place in the paper", "Paper", "Metric", "Here", "Cases", "Difference", "p, Holm")
 NOTE = (
-    "Difference: the better row of the paper minus the other, case by case, of the mean over seeds (and folds and "
-    "labels), ± standard deviation (95 % bootstrap interval), over the cases in which both have a value. p of the "
-    "two-sided paired Wilcoxon signed-rank test, corrected by Holm's method over the orderings of this table. Holds, "
-    f"or does not hold (the opposite does): p below {LEVEL:g}; else it is not decided."
+    "Metric: a column of cases.csv. Difference: the better row of the paper minus the other, case by case, of the mean "
+    "over seeds (and folds and labels), ± standard deviation (95 % bootstrap interval), over the cases in which both "
+    "have a value. p of the two-sided paired Wilcoxon signed-rank test, corrected by Holm's method over the orderings "
+    f"of this table. Holds, or does not hold (the opposite does): p below {LEVEL:g}; else it is not decided."
 )
 
 
@@ -61,10 +63,17 @@ def verdict(differences: np.ndarray, p: float, higher: bool) -> str:
 
 def _line(ordering: Ordering, differences: np.ndarray, p: float) -> tuple:
     sign = ">" if ordering.higher else "<"
-    printed = f" {sign} ".join(f"{value:g}" for value in ordering.values) or "text"
-    difference = summarise(differences) if len(differences) else Summary(float("nan"))
+    printed = f" {sign} ".join(f"{value:g}" for value in ordering.values) or "in words"
+    difference = _readable(summarise(differences)) if len(differences) else Summary(float("nan"))
     return (f"{ordering.better} {sign} {ordering.worse}", ordering.place, printed, ordering.metric,
             verdict(differences, p, ordering.higher), len(differences), difference, Probability(p))
+
+
+def _readable(difference: Summary) -> Summary:
+    """With as many decimals as show two figures of the deviation, as each line has a metric of its own."""
+    if not difference.std > 1e-6:  # of rounding
+        return difference
+    return replace(difference, digits=max(0, 1 - math.floor(math.log10(difference.std))))
 
 
 def _by_own_name(methods: Mapping[str, Rows]) -> dict[str, Rows]:

@@ -379,9 +379,10 @@ def _figure(figure: Figure) -> str:
 
 
 def _files(files: Files, folder: Path) -> str:
-    links = []
-    for path in map(Path, files.paths):
+    links, paths = [], [Path(path) for path in files.paths]
+    alike = len({path.name for path in paths}) < len(paths)
+    for path in paths:
         relative = Path(os.path.relpath(path, folder)).as_posix()
         # "./" keeps a name with a colon from being read as the name of a protocol.
-        links.append(f'<a href="./{escape(quote(relative))}">{escape(path.name)}</a>')
+        links.append(f'<a href="./{escape(quote(relative))}">{escape(relative if alike else path.name)}</a>')
     return f'<p class="files">{escape(files.text)}: {", ".join(links)}</p>'

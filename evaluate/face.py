@@ -213,7 +213,7 @@ def figures(evaluation, rows: list[dict]) -> list:
     found = [*draw_ratios(folder / "ratios.png", evaluation.runs, cache),
              *draw_boxes(folder, by_method(rows), evaluation.out, cache)]
     cases_figure(folder / "methods.png", means_of(rows, tuple(cache.landmarks)), COMPARED)
-    return [*found, Figure(folder / "methods.png", "Every test case, by method.")]
+    return [*found, Figure(folder / "methods.png", "Every test case, by method; median and quartiles.")]
 
 
 def draw_ratios(path: Path, runs, cache) -> list:

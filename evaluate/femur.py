@@ -219,7 +219,7 @@ def figures(evaluation, rows: list[dict]) -> list:
                                  ("methods2", table_2(landmarks), landmark_means(rows, landmarks))):
         if shown:
             cases_figure(folder / f"{stem}.png", shown, columns)
-            found.append(Figure(folder / f"{stem}.png", "Every test case, by method."))
+            found.append(Figure(folder / f"{stem}.png", "Every test case, by method; median and quartiles."))
     for number, (method, group) in enumerate(methods.items(), 1):
         found += draw_examples(evaluation, number, method, group)
     return found

@@ -301,7 +301,7 @@ def figures(evaluation, rows: list[dict], heads: dict) -> list:
     cases_figure(folder / "methods.png", cases.means, cases.metrics)
     found = [Figure(folder / "agreement.png", "Bland and Altman: prediction minus reference over their mean, with the "
                     "bias and its limits (1.96 standard deviations); of several runs in a row, their mean."),
-             Figure(folder / "methods.png", "Every test case, by method.")]
+             Figure(folder / "methods.png", "Every test case, by method; median and quartiles.")]
     for number, (method, group) in enumerate(methods.items(), 1):
         found += draw_examples(evaluation, f"{number}", method, group, heads)
     return found

@@ -152,7 +152,7 @@ def figures(evaluation, rows: list[dict]) -> list:
             found += draw_case(evaluation, f"{number}_{rank}", f"{rank} of {len(ranked)}", first)
     path = evaluation.figures_folder / "methods.png"
     cases_figure(path, means, OUR_COLUMNS)
-    return [*found, Figure(path, "Every test case, by method.")]
+    return [*found, Figure(path, "Every test case, by method; median and quartiles.")]
 
 
 def draw_case(evaluation, stem: str, rank: str, row: dict) -> list:

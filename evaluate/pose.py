@@ -238,7 +238,7 @@ def figures(evaluation, rows: list[dict]) -> list:
     found = [draw_curves(folder / "pck.png", methods, landmarks, evaluation.runs[0].config.auc_limit_mm),
              *draw_skeletons(folder, methods, evaluation.out, cache), *draw_poses(folder / "poses.png", cache)]
     cases_figure(folder / "methods.png", means_of(rows, landmarks, SEGMENTS), COMPARED)
-    found.append(Figure(folder / "methods.png", "Every test case, by method."))
+    found.append(Figure(folder / "methods.png", "Every test case, by method; median and quartiles."))
     found += calibration_figures(folder / "calibration.png", methods, landmarks)
     refined = refined_rows(methods)
     if refined:

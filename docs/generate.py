@@ -96,7 +96,9 @@ def provenance(origin: str, note: str) -> str:
 
 
 def value_text(value) -> str:
-    """A value as it is typed on the command line."""
+    """A value as it is typed on the command line; a list has its line breaks after the commas."""
+    if isinstance(value, tuple) and len(value) > 1:
+        return f"<code>{',<wbr>'.join(map(str, value))}</code>"
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
     text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -212,7 +212,7 @@ def test_an_evaluations_page_begins_with_the_verdicts(evaluated):
     headings = re.findall("<h2>(.*?)</h2>", text)
     assert headings == ["Verdicts", "Results", "Further tables", "Cases", "Figures", "Training", "Runs and settings",
                         "Files"]
-    assert "4. holds: 2, does not hold: 1, not decided: 1." in reader.text
+    assert "Of 4 orderings of the paper, hold: 2; do not hold: 1; not decided: 1." in reader.text
     assert text.count('<span class="holds">holds</span>') == 2 and text.count('<span class="undecided">') == 1
 
 

@@ -63,8 +63,8 @@ def write_evaluation_page(out: Path, title: str, tables: Tables, cases: CaseList
 def verdict_text(verdicts: Table) -> str:
     """How many orderings hold."""
     found = [row[verdicts.columns.index("Here")] for row in verdicts.rows]
-    return f"Orderings of the paper that were measured here: {len(found)}. " + ", ".join(
-        f"{word}: {found.count(word)}" for word in (HOLDS, FAILS, UNDECIDED)) + "."
+    holds, fails, undecided = map(found.count, (HOLDS, FAILS, UNDECIDED))
+    return f"Of {len(found)} orderings of the paper, hold: {holds}; do not hold: {fails}; not decided: {undecided}."
 
 
 def settings_table(settings: Mapping[str, Settings]) -> Table:

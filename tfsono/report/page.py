@@ -135,7 +135,8 @@ figcaption { margin-top: .4rem; max-width: 75ch; overflow-wrap: anywhere; }
   h2 { margin-top: 1.5rem; break-after: avoid; } caption, thead { break-after: avoid; }
   tr, figure { break-inside: avoid; } .wide { overflow: visible; } .shared { padding: 0; }
   img { max-height: 150mm; } .cases tbody { break-inside: avoid; }
-  .overlay figure:not(:only-of-type) { display: inline-block; width: 49%; vertical-align: top; } nav { display: none; } th button { text-decoration: none; }
+  .overlay figure:not(:only-of-type) { display: inline-block; width: 49%; vertical-align: top; }
+  nav { display: none; } th button { text-decoration: none; }
   .cases tbody:nth-of-type(n+41) { display: none; } .print { display: block; } }
 """.strip()
 

@@ -45,7 +45,7 @@ ln -s mine/saved_model saved_model
     "docs/cluster.md": DATA + """
 tfsono train hip --data hip.h5 --run_dir runs/hip --preset quick --test_cases 2
 tfsono export runs/hip saved_model
-tfsono train head --data heads.h5 --run_dir runs/unet --preset quick --variant unet
+tfsono train head --data heads.h5 --run_dir runs/unet --preset quick --variant unet --test_cases 4
 ln -s hips/images SCANS
 """,
     "docs/ensembles.md": DATA,

@@ -1,11 +1,12 @@
-"""The effect of one option on a short training: per seed a run without and a run with it, on the same cases.
+"""The effect of options on a short training: per seed a run without and a run with each, on the same cases.
 
     tfsono phantom head data --cases 80 --preset quick && tfsono cache head data head.h5 --preset quick
     python benchmarks/option.py head boundary_weight=0.01 --data head.h5 --out option --seeds 0 1 2 -- \\
         --test_cases 0 --input_size 96,128 --segmentation_iterations 240 --segmentation_record_every 60
 
-Words after `--` are passed to every training, which has one core. The score is the validation score of the last record;
-the difference is paired by seed. The same command resumes.
+Several options are measured one by one against the same runs without; one that has several fields is one word:
+"box_sides=6 anchor_sides=5,6". Words after `--` are passed to every training, which has one core. The scores are
+those of the validation cases at the last record; differences are means over seeds. The same command resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks/option.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", choices=NAMES)
-    parser.add_argument("option", metavar="FIELD=VALUE")
+    parser.add_argument("options", metavar="FIELD=VALUE", nargs="+")
     parser.add_argument("--data", required=True, help="the cache")
     parser.add_argument("--out", required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -37,23 +38,30 @@ def main(argv: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     more = words[words.index("--") + 1:] if "--" in words else []
     arguments = parser.parse_args(words[:len(words) - len(more) - ("--" in words)])
-    field, value = arguments.option.split("=", 1)
     fixed = ["--data", arguments.data, "--preset", arguments.preset, *more]
-    pairs = []
+    scores = {}
     for seed in arguments.seeds:
-        pair = []
-        for name, changes in (("without", []), ("with", [f"--{field}", value])):
-            run = Path(arguments.out) / f"{name}_{seed}"
-            pair.append(trained(arguments.system, run, ["--seed", str(seed), *fixed, *changes]))
-        print(f"seed {seed}: without {pair[0]:.4f}, --{field} {value} {pair[1]:.4f}", flush=True)
-        pairs.append(pair)
-    gains = np.diff(pairs, axis=1)[:, 0]
-    print(f"mean without {np.mean(pairs, axis=0)[0]:.4f}, with {np.mean(pairs, axis=0)[1]:.4f}; difference "
-          f"{gains.mean():+.4f}, from {gains.min():+.4f} to {gains.max():+.4f}")
+        for option in ("", *arguments.options):
+            run = Path(arguments.out) / f"{option.replace(' ', ',') or 'without'}_{seed}"
+            scores[option, seed] = trained(arguments.system, run, [*fixed, *words_of(option), "--seed", str(seed)])
+            print(f"seed {seed}, {option or 'without'}:", listed(scores[option, seed]), flush=True)
+    for option in arguments.options:
+        print(f"{option}, mean difference:", listed({name: np.mean(
+            [scores[option, seed][name] - scores["", seed][name] for seed in arguments.seeds])
+            for name in scores[option, arguments.seeds[0]]}))
 
 
-def trained(system: str, run: Path, words: list[str]) -> float:
-    """Trains one run on one core; the validation score of its last record."""
+def listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def words_of(option: str) -> list[str]:
+    """`FIELD=VALUE FIELD=VALUE` as words of a training."""
+    return [word for part in option.split() for word in (f"--{part.split('=')[0]}", part.split("=", 1)[1])]
+
+
+def trained(system: str, run: Path, words: list[str]) -> dict[str, float]:
+    """Trains one run on one core; the validation scores of its last record."""
     run.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with open(f"{run}.log", "w", encoding="utf-8") as log:
@@ -61,10 +69,11 @@ def trained(system: str, run: Path, words: list[str]) -> float:
                        stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
     with (run / "history.csv").open(newline="", encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
-    scores = [float(value) for key, value in last.items() if key.startswith("validation_")]
+    scores = {key.removeprefix("validation_"): float(value) for key, value in last.items()
+              if key.startswith("validation_")}
     if not scores:
         raise ValueError(f"{run}: no validation score; give --validation_cases")
-    return scores[0]
+    return scores
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ VOXELS = 4 * 40 * 56 * 40
 """Of a step: the hippocampus in docs/results/hip.md."""
 
 STRIDE, LEAST = 8, 24  # 16 along x gives wrong gradients in bfloat16 on a CPU
-CONTEXT = 16  # voxels on each side of the labels
 SEEN = 0.5  # of the labels' box by a patch: phantoms of docs/planning.md had a Dice of 0.21 at 0.35, 0.949 at 0.8
 FEW_STEPS, MANY_STEPS = 600, 4000
 
@@ -23,12 +22,12 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
     voxels = int(share * VOXELS)
     spacing_mm, why = spacing_of(facts)
     size, spacing = grid_of(facts, spacing_mm)
-    batch, patch = patch_of(size, facts.extent_mm / spacing, voxels)
+    batch, patch = patch_of(size, voxels)
     whole = np.prod(size) <= 4 * math.prod(patch)
     values = {
         "spacing_mm": (spacing_mm, why),
-        "patch": (patch, f"labels of {listed(facts.extent_mm / spacing)} voxels with {CONTEXT} around them, in volumes "
-                         f"of {listed(size)}, and at most {voxels:,} voxels a step (hippocampus: Dice 0.888)"),
+        "patch": (patch, f"volumes of {listed(size)} voxels, and at most {voxels:,} voxels a step (hippocampus: Dice "
+                         "0.888)"),
         "batch": (batch, "4 where it fits, else 2: equal on the hippocampus (0.888, 0.887)"),
         "tiling": ("whole" if whole else "half", "volumes are hardly larger than a patch (hippocampus)" if whole else
                    "the same result as the paper's tiles, faster"),
@@ -41,10 +40,9 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
     return Draft((training,), spacing_mm, warnings)
 
 
-def patch_of(size: np.ndarray, labels: np.ndarray, voxels: int) -> tuple[int, tuple[int, ...]]:
-    """Batch and patch: the labels with context, no larger than the median volume; the longest sides give way."""
-    wanted = [up_to(min(side, label + 2 * CONTEXT), STRIDE) for side, label in zip(size, labels, strict=True)]
-    patch = [max(side, LEAST if axis == 0 else 2 * STRIDE) for axis, side in enumerate(wanted)]
+def patch_of(size: np.ndarray, voxels: int) -> tuple[int, tuple[int, ...]]:
+    """Batch and patch: the median volume; the longest sides give way."""
+    patch = [max(up_to(side, STRIDE), LEAST if axis == 0 else 2 * STRIDE) for axis, side in enumerate(size)]
     batch = 4 if 4 * math.prod(patch) <= voxels else 2
     while batch * math.prod(patch) > voxels and max(patch) > LEAST:
         patch[int(np.argmax(patch))] -= STRIDE

@@ -16,5 +16,5 @@ def zero_kernels():
     with pytest.MonkeyPatch.context() as patch:
         for name in RANDOM:
             patch.setattr(getattr(keras.initializers, name), "__call__",
-                          lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype))
+                          lambda self, shape, dtype=None, **_: keras.ops.zeros(shape, dtype))
         yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import locale
 import os
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core: more threads onl
         os.environ.setdefault(variable, "1")
     gc.set_threshold(50_000, 10, 4)  # tracing makes objects by the hundred thousand: a twentieth of the time
     os.fsync = lambda file: None  # no test cuts the power; the commands of test_kills.py are processes of their own
+    # Before 3.12 Python lists a protocol's methods at each `isinstance`; TensorFlow asks it of every tensor.
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+
+
+# Files of 5 s and more come first, so that no worker ends with one while the other has nothing left.
+LONG = tuple(f"test_{name}" for name in (
+    "bare_networks", "export", "inference_", "layers_recompute", "models_", "pages", "phantoms_", "predict",
+    "python_predict", "savedmodels_page", "scripts_", "stored_models", "surroundings", "systems", "training_",
+    "wiring_"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist's own order: files of many tests first, however short they are
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))
 
 
 def pytest_collection_finish() -> None:
@@ -29,6 +48,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     if "PYTEST_XDIST_WORKER" in os.environ:
         optimise_graphs(False)
+        forget_origins()
+
+
+def forget_origins() -> None:
+    """Operations are made without what only messages show: the stack of calls, and the name of a variable.
+
+    The stack is long here, and for every name and shape TensorFlow builds a kernel anew, which takes a millisecond.
+    """
+    from tensorflow.python.framework import ops
+    from tensorflow.python.ops import gen_resource_variable_ops as variables
+
+    stack, handle = ops.tf_stack.extract_stack(), variables.var_handle_op
+    ops.tf_stack.extract_stack = lambda stacklevel=1: stack
+    variables.var_handle_op = lambda *given, debug_name="", **named: handle(*given, **named)
 
 
 def optimise_graphs(wanted: bool) -> None:

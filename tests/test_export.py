@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from test_inference_head import image_of, module_of
 from tfsono import export
 from tfsono.errors import UserError
 from tfsono.export import MANIFEST, check_free, export_module, file_checksums, load_exported
@@ -28,14 +29,21 @@ for name in ("keras", "tf_keras", "tfsono"):
 import numpy as np
 import tensorflow as tf
 
-folder, given, out = sys.argv[1:]
-given = np.load(given)
+folder, of_images = sys.argv[1:]
+given = np.load("given.npz")
 mask = tf.saved_model.load(folder)(given["volume"], given["spacing_mm"])["mask"]
 signature = tf.saved_model.load(folder).signatures["serving_default"]
 served = signature(volume=tf.constant(given["volume"]), spacing_mm=tf.constant(given["spacing_mm"]))["mask"]
 assert (served.numpy() == mask.numpy()).all()
+
+image, module = given["image"], tf.saved_model.load(of_images)
+plain, one, again, other = [next(iter(found.values())).numpy() for found in (
+    module(image), module.sample(image, 5), module.sample(image, 5), module.sample(image, 6))]
+served = module.signatures["serving_default"](image=tf.constant(image))
+assert (next(iter(served.values())).numpy() == plain).all()
+assert (one == again).all() and (one != other).any()
 assert not [name for name, held in sys.modules.items() if name.split(".")[0] in ("keras", "tfsono") and held]
-np.save(out, mask.numpy())
+np.savez("out.npz", mask=mask.numpy(), plain=plain, sample=one)
 """
 DESCRIPTION = {"system": "hip", "input": {"volume": {"orientation": "LPS"}}, "output": {},
                "labels": {"femur": 1}, "cleaning": {"largest_component": True, "fill_holes": True}}
@@ -60,17 +68,23 @@ def exported(module, tmp_path_factory):
 
 
 @pytest.mark.usefixtures("optimised_graphs")  # as in the other process
-def test_the_same_prediction_without_keras_and_this_package(module, exported, tmp_path):
+@pytest.mark.parametrize("variant", ["unet", pytest.param("heatmap", marks=pytest.mark.slow)])
+def test_the_same_prediction_without_keras_and_this_package(variant, module, exported, tmp_path):
+    """Of volumes, and of images with dropout's samples; one process, as TensorFlow takes seconds to load."""
     volume = np.random.default_rng(0).normal(300, 80, (21, 17, 13)).astype(np.float32)
-    spacing_mm = np.array([0.8, 0.6, 1.3], np.float32)
-    np.savez(tmp_path / "given.npz", volume=volume, spacing_mm=spacing_mm)
+    spacing_mm, image = np.array([0.8, 0.6, 1.3], np.float32), image_of((57, 83))
+    np.savez(tmp_path / "given.npz", volume=volume, spacing_mm=spacing_mm, image=image)
+    of_images = module_of(variant, dropout=0.5)
+    folder = export_module(of_images, tmp_path / "model", {"system": "head", "input": {}, "output": {}})
     # -I: ignores the working directory and PYTHONPATH.
-    subprocess.run([sys.executable, "-I", "-c", ALONE, str(exported), "given.npz", "out.npy"], check=True,
-                   cwd=tmp_path, timeout=240)
+    subprocess.run([sys.executable, "-I", "-c", ALONE, str(exported), str(folder)], check=True, cwd=tmp_path,
+                   timeout=240)
     expected = module(volume, spacing_mm)["mask"].numpy()
-    prediction = np.load(tmp_path / "out.npy")
     assert len(np.unique(expected)) > 1
-    assert prediction.dtype == np.uint8 and (prediction == expected).all()
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["mask"].dtype == np.uint8 and (found["mask"] == expected).all()
+        np.testing.assert_array_equal(found["plain"], next(iter(of_images(image).values())))
+        np.testing.assert_array_equal(found["sample"], next(iter(of_images.sample(image, 5).values())))
 
 
 def test_loading_gives_the_module_and_its_manifest(module, exported):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 
 import cv2
 import keras
@@ -15,7 +13,6 @@ from scipy.ndimage import map_coordinates
 
 from tfsono.config import choose
 from tfsono.configs.head import HEAD
-from tfsono.export import export_module
 from tfsono.geometry.heatmaps import gaussian_maps
 from tfsono.geometry.letterbox import Letterbox
 from tfsono.inference.head import (
@@ -190,41 +187,3 @@ def test_any_size_and_a_constant_image(size):
     prediction = module(image_of(size))["probability"].numpy()
     assert prediction.shape == size and np.isfinite(prediction).all()
     assert np.isfinite(module(np.full(size, 7, np.float32))["probability"].numpy()).all()
-
-
-ALONE = """
-import sys
-
-for name in ("keras", "tf_keras", "tfsono"):
-    sys.modules[name] = None  # any import of it raises
-
-import numpy as np
-import tensorflow as tf
-
-folder, given, out = sys.argv[1:]
-image = np.load(given)
-module = tf.saved_model.load(folder)
-found = [next(iter(one.values())).numpy() for one in (
-    module(image), module.sample(image, 5), module.sample(image, 5), module.sample(image, 6))]
-served = module.signatures["serving_default"](image=tf.constant(image))
-assert (next(iter(served.values())).numpy() == found[0]).all()
-assert not [name for name, held in sys.modules.items() if name.split(".")[0] in ("keras", "tfsono") and held]
-np.savez(out, *found)
-"""
-
-
-@pytest.mark.usefixtures("optimised_graphs")  # as in the other process
-@pytest.mark.parametrize("variant", ["unet", pytest.param("heatmap", marks=pytest.mark.slow)])
-def test_the_same_prediction_without_keras_and_this_package(variant, tmp_path):
-    module = module_of(variant, dropout=0.5)
-    folder = export_module(module, tmp_path / "model", {"system": "head", "input": {}, "output": {}})
-    image = image_of((57, 83))
-    np.save(tmp_path / "given.npy", image)
-    # -I: ignores the working directory and PYTHONPATH.
-    subprocess.run([sys.executable, "-I", "-c", ALONE, str(folder), "given.npy", "out.npz"], check=True,
-                   cwd=tmp_path, timeout=240)
-    with np.load(tmp_path / "out.npz") as held:
-        plain, one, again, other = held.values()
-    np.testing.assert_array_equal(plain, next(iter(module(image).values())))
-    np.testing.assert_array_equal(one, next(iter(module.sample(image, 5).values())))
-    assert (one == again).all() and (one != other).any()

@@ -17,6 +17,7 @@ from tfsono.geometry.anchors import anchors as anchors_of
 from tfsono.layers.proposals import SECOND_STAGE
 from tfsono.models.face import build
 from train.face import compiled
+from zero_kernels import zero_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"box_sides": (9.0,), "widths": (2, 3, 4), "head_width": 4, "roi_width": 5, "roi_side": 2, "proposals": 6,
@@ -31,6 +32,7 @@ def small(variant="ig_rpn", **values):
     return config(variant, "quick", **SMALL | values)
 
 
+@zero_kernels()
 def test_numbers_of_the_specification():
     network = build(config())
     assert trainable(network) == 8_136_160 and network.count_params() == 8_139_104
@@ -42,6 +44,7 @@ def test_numbers_of_the_specification():
     assert network.get_layer("head1").compute_output_shape((1, 32, 32, 32, 256)) == (1, 32, 32, 32, 256)
 
 
+@zero_kernels()
 def test_the_other_rows_have_the_same_backbone():
     """SSD's second pair of heads and the two stages, by hand from the widths; IoU-balance changes no weight."""
     rpn, ssd, faster, heatmap = (build(config(variant)) for variant in ("rpn", "ig_ssd", "faster_rcnn", "heatmap"))

@@ -9,6 +9,7 @@ import pytest
 from tfsono.config import choose
 from tfsono.configs.femur import FEMUR
 from tfsono.models.femur import build, discriminator
+from zero_kernels import zero_kernels
 
 PAPERS_REGION = (152, 88, 128)  # at ratio 0.65, on average, padded
 
@@ -45,6 +46,7 @@ def multiplications(network, shape):
     ("brndc", 9_604_836, 9_608_676, 677.9, {"mask", "heatmaps"}),
     ("brndc_d", 9_604_836, 9_608_676, 677.9, {"mask", "heatmaps"}),
 ])
+@zero_kernels()
 def test_numbers_of_the_specification(variant, parameters, total, giga, outputs):
     network = build(config(variant))
     assert trainable(network) == parameters and network.count_params() == total
@@ -52,12 +54,14 @@ def test_numbers_of_the_specification(variant, parameters, total, giga, outputs)
     assert multiplications(network, (1, *PAPERS_REGION, 1)) / 1e9 == pytest.approx(giga, abs=0.05)
 
 
+@zero_kernels()
 def test_numbers_of_the_first_stage():
     network = build(config("unet_roi"))
     assert trainable(network) == 31_037_506 and network.count_params() == 31_051_202
     assert multiplications(network, (1, 416, 416, 1)) / 1e9 == pytest.approx(127.0, abs=0.05)
 
 
+@zero_kernels()
 def test_numbers_of_the_discriminator():
     network = discriminator(config("brndc_d"))
     assert trainable(network) == 8_003_489 and network.count_params() == 8_005_153

@@ -18,6 +18,7 @@ from tfsono.geometry.heatmaps import gaussian_maps
 from tfsono.losses.masks import signed_distance
 from tfsono.models.head import build, load_backbone, losses
 from tfsono.models.head.localisation import MeanPoints
+from zero_kernels import zero_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_ALL_LAYERS = ("heatmap", "attention_pyramid", "transformer", "attention_unet", "deeplabv3plus")
@@ -49,6 +50,7 @@ def count(variables):
     ("heatmap", 34_523_204, 34_578_244), ("coordinate", 11_618_096, 11_706_935),
     ("unet", 31_037_506 - 65, 31_051_202 - 65),  # the specification's has two outputs, of 64 weights and a bias
 ])
+@zero_kernels()
 def test_parameters_of_the_specification(variant, trainable, total):
     network = build(config(variant))
     assert (count(network.trainable_variables), network.count_params()) == (trainable, total)
@@ -56,6 +58,7 @@ def test_parameters_of_the_specification(variant, trainable, total):
 
 @pytest.mark.parametrize("variant, low, high", [("attention_unet", 31e6, 33e6), ("attention_pyramid", 26e6, 30e6),
                                                 ("deeplabv3plus", 26e6, 28e6), ("transformer", 14e6, 15e6)])
+@zero_kernels()
 def test_the_other_full_networks_build(variant, low, high):
     found = config(variant)
     network = build(found)
@@ -64,12 +67,14 @@ def test_the_other_full_networks_build(variant, low, high):
     assert {name: value.shape for name, value in network.output.items()} == {found.output: shape}
 
 
+@zero_kernels()
 def test_the_raw_map_of_the_heatmap_network_is_halved():
     network = build(config("heatmap"))
     assert network.get_layer("maps").output.shape == (None, 256, 256, 4)
     assert network.output["heatmaps"].shape == (None, 128, 128, 4)
 
 
+@zero_kernels()
 def test_deeplab_has_an_output_stride_of_16():
     backbone = build(config("deeplabv3plus")).get_layer("backbone")
     assert [tuple(output.shape[1:]) for output in backbone.outputs] == [
@@ -77,6 +82,7 @@ def test_deeplab_has_an_output_stride_of_16():
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
+@zero_kernels()
 def test_quick_networks_are_small(variant):
     assert build(config(variant, "quick")).count_params() < 2e6
 
@@ -215,6 +221,7 @@ def random_weights(model, seed=0):
 
 
 @pytest.fixture(scope="module")
+@zero_kernels()
 def resnet(tmp_path_factory):
     """A model of Keras applications with random weights, and its file in the published format."""
     model = random_weights(keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 96, 3)))
@@ -228,6 +235,7 @@ def imagenet(variant):
 
 
 @pytest.mark.parametrize("variant", ["heatmap", "deeplabv3plus"])
+@zero_kernels()
 def test_resnet_weights_of_a_file_are_all_read(resnet, variant):
     model, path = resnet
     network = build(imagenet(variant))
@@ -243,11 +251,13 @@ def test_resnet_weights_of_a_file_are_all_read(resnet, variant):
 
 
 @pytest.fixture(scope="module")
+@zero_kernels()
 def efficientnet():
     return build(imagenet("coordinate"))
 
 
 @pytest.fixture(scope="module")
+@zero_kernels()
 def b3():
     """The model of Keras applications."""
     return keras.applications.EfficientNetB3(include_top=False, weights=None, input_shape=(64, 96, 3))

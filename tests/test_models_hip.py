@@ -13,6 +13,7 @@ import pytest
 from tfsono.config import choose
 from tfsono.configs.hip import HIP
 from tfsono.models.hip import TRANSFERRED, build, losses, main_network
+from zero_kernels import zero_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,6 +30,7 @@ def narrow(**values):
     ("paper", 32_919_750, 32_926_150, {"lower", "middle", "upper"}),
     ("lineage4", 59_343_176, 59_351_560, {"lower", "middle", "near", "upper"}),
 ])
+@zero_kernels()
 def test_parameters_of_the_specification(variant, trainable, total, heads):
     network = build(config(variant))
     assert sum(int(np.prod(v.shape)) for v in network.trainable_variables) == trainable
@@ -36,6 +38,7 @@ def test_parameters_of_the_specification(variant, trainable, total, heads):
     assert set(network.output) == heads == set(config(variant).heads) == set(losses(config(variant)))
 
 
+@zero_kernels()
 def test_transferred_kernels_have_the_shapes_of_c3d():
     network = build(config())
     shapes = [tuple(network.get_layer(name).kernel.shape) for name in TRANSFERRED]

@@ -16,6 +16,7 @@ from tfsono.models.pose import build, discriminator, kept, parents
 from tfsono.training.checkpoint import load_state, save_state, save_weights
 from tfsono.training.memory import estimate
 from wiring import eagerly
+from zero_kernels import zero_kernels
 
 R4, R5 = (96, 96, 112), (112, 112, 144)  # the mean volume at ratios 0.4 and 0.5, padded
 GIB = 2 ** 30
@@ -46,6 +47,7 @@ def multiplications(network, shape):
 
 
 @pytest.fixture(scope="module")
+@zero_kernels()
 def of_the_paper():
     """Plain at ratio 0.4, recomputed at 0.5."""
     return {variant: build(config(variant)) for variant in ("land_r4", "land_gcp")}
@@ -58,6 +60,7 @@ def test_numbers_of_the_specification(of_the_paper, variant, size, giga):
     assert multiplications(network, (1, *size, 1)) / 1e9 == pytest.approx(giga, abs=0.6)
 
 
+@zero_kernels()
 def test_numbers_of_the_other_networks():
     """Of the recurrence: 16 joints with 64 * 48 + 48 + 16 + 1 weights, and the kernels that they share."""
     land, rnn, gan = (build(config(variant, widths=(64, 2, 2))) for variant in ("land_gcp", "rnn_gcp", "gan_gcp"))

@@ -16,7 +16,7 @@ from tfsono.errors import UserError
 from tfsono.systems.femur import first_stage_of, load_runs
 from tfsono.training.run import read_history, read_run
 from tfsono.volumes.landmarks import read_landmarks
-from wiring import eagerly, script
+from wiring import eagerly, networks_once, script
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -35,6 +35,12 @@ def evaluate(place, names, out, *more, cache="small.h5"):
     """Eagerly; test_wiring_femur.py evaluates as users do."""
     script("evaluate", "femur").main(["--data", str(place / cache), "--runs", *(
         str(place / "runs" / name) for name in names), "--out", str(place / out), *more])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    with networks_once():
+        yield
 
 
 @pytest.fixture(scope="module")

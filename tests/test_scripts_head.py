@@ -29,13 +29,12 @@ from tfsono.geometry.head_labels import DEFAULT_ORDER
 from tfsono.merge import merge
 from tfsono.inference.head import head_module
 from tfsono.models.head import build
-from tfsono.systems import system
 from tfsono.systems.commands import export_run
 from tfsono.systems.head import load_runs
 from tfsono.training.fit import Recorder
 from tfsono.training.record import record_files
 from tfsono.training.run import load_weights, read_history, read_run
-from wiring import script
+from wiring import modules_once, script
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -72,17 +71,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def traced_once():
-    """Every run's module is built and traced once, for all evaluations and exports."""
-    module_of, held = system("head").module_of, {}
-
-    def once(runs, which="auto"):
-        key = which, *((run.folder, run.config) for run in runs)
-        if key not in held:
-            held[key] = module_of(runs, which)
-        return held[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(system("head"), "module_of", once)
+    with modules_once():
         yield
 
 

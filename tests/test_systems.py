@@ -31,7 +31,7 @@ from tfsono.systems.runs import networks_of, read_runs, with_values
 from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
 from tfsono.volumes.image import Volume, write_volume
-from wiring import eagerly
+from wiring import eagerly, networks_once
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -107,6 +107,12 @@ def place(tmp_path_factory):
     volume = Volume(array, (1.0, 1.1, 0.9), (10.0, -20.0, 5.5), (0.0, 0, -1, 1, 0, 0, 0, -1, 0))
     write_volume(place / "volume.nii.gz", array, volume)
     return place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    with networks_once():
+        yield
 
 
 def make_run(folder, kind, **changes):

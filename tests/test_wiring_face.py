@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from tfsono.__main__ import run as tfsono
-from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_boxes, read_points, similarity, train,
-                    write_points, write_split, write_volume)
+from wiring import (batches_of, blocks, cached, evaluate, modules_once, peaks, ranks, read_boxes, read_points,
+                    similarity, train, write_points, write_split, write_volume)
 
 NAMES = ("left_eye", "mid_eyebrow", "right_eye", "nose_tip", "chin")
 IN_A_MIRROR = [2, 1, 0, 3, 4]
@@ -77,6 +77,7 @@ def test_a_mirror_image_exchanges_the_eyes_and_a_rotation_does_not(place, varian
         assert sum(mirrored for mirrored, _ in seen) == 6
 
 
+@modules_once()
 def test_landmarks_and_boxes_are_measured_in_the_files_own_millimetres(place):
     """Distances and overlaps of cases.csv from the written markups and the files on disk, in the patient's space."""
     run, out = place / "runs" / "short", place / "results"

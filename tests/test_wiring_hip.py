@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from tfsono.__main__ import run as tfsono
-from wiring import (at_the_files_grid, batches_of, blocks, cached, centroids, evaluate, measured_masks, ranks,
-                    similarity, train, write_split, write_volume)
+from wiring import (at_the_files_grid, batches_of, blocks, cached, centroids, evaluate, measured_masks,
+                    modules_once, ranks, similarity, train, write_split, write_volume)
 
 LABELS = {"a": 1, "b": 2, "c": 3, "d": 4}
 COLUMNS = {"dice": "dice", "jaccard": "jaccard", "mean": "assd_mm", "deviation": "assd_std_mm",
@@ -100,6 +100,7 @@ def test_tuned_rotates_by_degrees_and_scales_by_a_share(place, options, degrees,
     assert np.abs(np.array(scales) - 1).max() < share + 0.03 and np.ptp(scales) >= share
 
 
+@modules_once()
 def test_masks_are_measured_on_the_files_own_voxels(place):
     """Dice, distances and volumes of cases.csv against SimpleITK, from the written masks and the files on disk."""
     run, out = place / "runs" / "short", place / "results"

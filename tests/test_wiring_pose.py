@@ -16,8 +16,8 @@ from tfsono.config import choose, evaluation_parser
 from tfsono.configs.pose import POSE
 from tfsono.evaluation.evaluation import Evaluation, with_values_set
 from tfsono.training.run import Run
-from wiring import (batches_of, blocks, cached, evaluate, peaks, ranks, read_points, script, similarity, train,
-                    write_points, write_split, write_volume)
+from wiring import (batches_of, blocks, cached, evaluate, modules_once, peaks, ranks, read_points, script, similarity,
+                    train, write_points, write_split, write_volume)
 
 NAMES = ("head", "shoulder_b", "neck", "shoulder_a", "elbow_a", "wrist_a", "spine", "sacrum", "elbow_b", "wrist_b",
          "hip_a", "knee_a", "ankle_a", "hip_b", "knee_b", "ankle_b")
@@ -81,6 +81,7 @@ def run(place):
     return run
 
 
+@modules_once()
 def test_landmarks_are_measured_in_the_files_own_millimetres(place, run):
     """Distances and lengths of cases.csv from the written markups and the files on disk, in the patient's space.
 

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import functools
 import importlib.util
+import inspect
 import itertools
 import json
 from pathlib import Path
@@ -116,6 +117,62 @@ def loaded_once(load_runs):
 
 
 @contextlib.contextmanager
+def networks_once():
+    """The network of a run is built and gets its weights once, for all modules that read it."""
+    from tfsono.systems import NAMES, runs, system
+
+    load, held = runs.networks_of, {}
+
+    def once(members, build, which="auto", fold=False, startable=False):
+        found = []
+        for number, run in enumerate(members):
+            weights = run.weights(which)
+            again = [each.folder for each in members[:number]].count(run.folder)  # a model has no network twice
+            key = weights, weights.stat().st_mtime_ns, run.config, fold, startable, again
+            if key not in held:
+                (held[key],) = load([run], build, which, fold, startable)
+            found.append(held[key])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in NAMES:
+            patch.setattr(system(name), "networks_of", once)
+        yield
+
+
+MODULE_OF = {"hip": "module_of", "femur": "_module_of", "pose": "_module_of", "face": "measured_module",
+             "head": "module_of"}
+"""What builds the module of runs, for all that evaluates, predicts and exports."""
+
+
+@contextlib.contextmanager
+def modules_once():
+    """The module of the same runs is built and traced once, to evaluate, to predict and to export."""
+    from tfsono.systems import system
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, maker in MODULE_OF.items():
+            patch.setattr(system(name), maker, built_once(getattr(system(name), maker)))
+        yield
+
+
+def built_once(module_of):
+    """A system's `module_of` that builds the module of the same runs and options once."""
+    held, signature = {}, inspect.signature(module_of)
+
+    def once(*given, **named):
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        runs, *options = bound.arguments.values()
+        key = *options, *((run.folder, run.config) for run in runs)
+        if key not in held:
+            held[key] = module_of(*given, **named)
+        return held[key]
+
+    return once
+
+
+@contextlib.contextmanager
 def opened_once():
     """Every model is opened and traced once, to export it, to predict and to evaluate; every SavedModel is loaded once.
 
@@ -132,7 +189,7 @@ def opened_once():
             held[key] = opened(one, folders, options)
         return held[key]
 
-    with pytest.MonkeyPatch.context() as patch:
+    with networks_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "_opened", once)
         patch.setattr(tf.saved_model, "load", functools.cache(lambda folder: load(folder)))
         for name in NAMES:

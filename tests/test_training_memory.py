@@ -11,9 +11,11 @@ import pytest
 from small_caches import TINY, write_small_cache
 from tfsono.config import choose
 from tfsono.configs.face import FACE
+from tfsono.configs.head import HEAD
 from tfsono.configs.hip import HIP
 from tfsono.errors import UserError
 from tfsono.models.face import build as build_face
+from tfsono.models.head import build as build_head
 from tfsono.models.hip import build
 from tfsono.training import memory
 from tfsono.training.memory import Needs, check_fits, counted, step_gib
@@ -41,6 +43,13 @@ def test_what_is_counted(network):
     assert small.largest == 2 * 16**3 * 4 * 4 and small.working == 2 * small.largest  # the concatenation at full size
     first = 2 * 16**3 * 27 * (1 * 2 + 2 * 2)  # conv1 and what follows it at full size are a part of it
     assert small.multiplications > first
+
+
+@pytest.mark.parametrize("variant", HEAD.variants)
+def test_every_network_of_images_is_counted(variant):
+    """Some have layers that are called twice."""
+    config = choose(HEAD, "quick", variant, {"input_size": "64,96"}).config
+    assert step_gib(counted(build_head(config), (2, 64, 96, 1))) > 0
 
 
 @eagerly()

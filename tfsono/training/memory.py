@@ -163,9 +163,9 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: Sequence) -> Esti
     shapes = shapes_of(network, shape)
     size = {key: math.prod(one) * (2 if "16" in dtype else 4) for key, (one, dtype) in shapes.items()}
     retained, passed = 0, set()
-    for piece in segments(network, kept):
-        passed |= {id(tensor) for tensor in piece.needs}
-        inside = [layer for layer in piece.model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    for needs, layers in pieces(network, kept):
+        passed |= {id(tensor) for tensor in needs}
+        inside = [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
         needed = passed | {id(tensor) for layer in inside for tensor in needed_tensors(layer)}
         inner = sum(inside_of(layer, shapes, size) for layer in inside)
         retained = max(retained, sum(size[key] for key in needed) + inner)
@@ -173,6 +173,13 @@ def estimate(network: keras.Model, kept: Sequence[str], shape: Sequence) -> Esti
     multiplied = sum(multiplications(layer, shapes) for layer in network.layers)
     largest = max(size.values())
     return Estimate(int(retained), 2 * largest, 4 * weights, multiplied, largest=largest)
+
+
+def pieces(network: keras.Model, kept: Sequence[str]) -> list[tuple[list, list]]:
+    """The inputs and layers of each recomputed segment; without recomputation, of the network."""
+    if not kept:  # a layer may be called more than once here; its first call is counted
+        return [(network.inputs, network.layers)]
+    return [(piece.needs, piece.model.layers) for piece in segments(network, kept)]
 
 
 def own_outputs(network: keras.Model):
@@ -185,7 +192,8 @@ def own_outputs(network: keras.Model):
 
 def shapes_of(network: keras.Model, shape: Sequence) -> dict[int, tuple[tuple[int, ...], str]]:
     """The shape and type of every tensor, by its id, for an input of that shape; sides of anchors alone are unknown."""
-    tensors = [tensor for layer in network.operations for tensor in keras.tree.flatten(layer.output)]
+    tensors = list({id(tensor): tensor for layer in network.operations
+                    for tensor in keras.tree.flatten([layer.output, layer.input])}.values())
     found = keras.Model(network.inputs, tensors, name="counted").compute_output_shape(shape)
     return {id(tensor): (tuple(side or 1 for side in one), keras.backend.standardize_dtype(tensor.dtype))
             for tensor, one in zip(tensors, found, strict=True)}

@@ -68,7 +68,8 @@ NOT_RUN = {
     "docs/commands.md": {"tfsono predict": "needs jq; test_scripts_hip.py has --json"},
     "docs/docker.md": {"docker build": "`make image-check`"},
     "docs/planning.md": {"tfsono plan": "a synopsis; the tutorials run the commands",
-                         "taskset": "figures: minutes to hours"},
+                         "taskset": "figures: minutes to hours", 'B="python': "figures: an hour",
+                         "tfsono phantom hip new": "figures: minutes"},
     "pretrained/README.md": {"python train": "needs files that are not here; test_scripts_hip.py and "
                                              "test_scripts_head.py write such"},
 }

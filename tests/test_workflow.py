@@ -16,7 +16,8 @@ import pytest
 
 from tfsono.config import choose
 from tfsono.errors import UserError
-from tfsono.report.tables import write_cases
+from tfsono.report.page import write_page
+from tfsono.report.tables import Table, write_cases
 from tfsono.reproduction.steps import KINDS, Options, Step, as_values, steps_of
 from tfsono.systems import NAMES, system
 
@@ -196,6 +197,18 @@ def test_the_page_has_verdicts_times_and_links(tmp_path, monkeypatch):
     assert page.count("<table>0.67</table>") == 2 and page.count("ASSD: of surfaces.") == 1 and "elsewhere" not in page
     assert "Data: hips; 2 cases to train, 0 for validation, 1 to test." in page and "preset quick, seeds 0;" in page
     assert report.SYNTHETIC not in page, "a dataset that was given"
+
+
+def test_the_tables_of_a_written_page_are_found(tmp_path):
+    """A page by what writes those of evaluations: else the reproduction's would lose its tables in silence."""
+    tables = [Table("Table 2", ("Method", "mm"), (("paper", 0.67),), "ASSD: of surfaces."),
+              Table("Own", ("a",), (("b",),))]
+    page = write_page(tmp_path / "report.html", "title",
+                      [("Verdicts", "before"), ("Results", tables), ("Cases", "after")])
+    (fold,) = script("report").own_tables(page, set())
+    found = fold.content.markup
+    assert "0.67" in found and "Own" in found and "ASSD" in found
+    assert "before" not in found and "after" not in found
 
 
 def write_run(name: str) -> None:

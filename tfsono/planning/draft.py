@@ -83,7 +83,8 @@ def spacing_of(facts: Facts) -> tuple[tuple[float, ...], str]:
     if facts.cached:
         return facts.spacing_mm, "the cache's"
     if facts.spread <= ALIKE:
-        return (), f"each volume's own: they are within {facts.spread - 1:.0%} (10 % cost hip 0.006 of Dice)"
+        return (), (f"each volume's own: they are within {facts.spread - 1:.0%} (phantoms of hip: 10 % cost 0.006 "
+                    "of Dice)")
     spacing = tuple(float(f"{value:.3g}") for value in facts.spacing)
     return spacing, (f"the median, as they differ up to {facts.spread:.3g}-fold: at half the voxel size the Dice of "
                      "hip falls from 0.95 to 0.26 (outside_factor)")

@@ -26,7 +26,6 @@ from tfsono.phantoms.pose import fetus_phantom, fetus_reference
 from tfsono.phantoms.pose_skeleton import Bend, Build, Posture
 from tfsono.phantoms.fields import centers_mm
 from tfsono.phantoms.sweep import Sweep
-from tfsono.systems import system
 from tfsono.volumes.image import read_volume
 from tfsono.volumes.landmarks import points_to_vox
 
@@ -519,7 +518,6 @@ def test_layout_is_read_as_it_was_written(dataset):
     opened = open_dataset(dataset)
     assert [case.name for case in opened.cases] == ["fetus_001", "fetus_002", "fetus_003"]
     assert opened.landmarks == LANDMARKS and opened.labels == {} and opened.notes == ()
-    assert Path(system("pose").DEMO.predict[0].format(data=dataset)).is_file()  # what the demo predicts
     table = list(csv.DictReader((dataset / "fetuses.csv").read_text(encoding="utf-8").splitlines()))
     for number, (case, row) in enumerate(zip(opened.cases, table, strict=True)):
         seed = int(np.random.SeedSequence([5, number]).generate_state(1)[0])

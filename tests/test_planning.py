@@ -312,6 +312,30 @@ def test_fit_plans_once(tmp_path, monkeypatch, capsys):
     assert ran == ["audit", "plan", *rest, *rest] and "plan.json is kept" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name, case, sizes", [("hip", "hip_001.nii.gz", ""),
+                                               ("head", "head_001.png", "pixel_sizes.csv")])
+def test_the_demo_is_fit_on_phantoms(name, case, sizes, tmp_path, monkeypatch, capsys):
+    ran, data = [], tmp_path / "dataset"
+    (data / "images").mkdir(parents=True)
+    (data / "images" / case).touch()
+    (data / (sizes or "other")).touch()
+
+    def run_step(words, allowed=(), advice=""):
+        ran.append(words)
+        if words[1] == "plan":
+            assert words[2:4] == [name, str(data)] and words[words.index("--minutes") + 1] == "2"
+            write_plan(words[words.index("--out") + 1], planned(name))
+
+    monkeypatch.setattr(tfsono.demo, "run_step", run_step)
+    tfsono.demo.demo(name, tmp_path, 2.0)
+    tfsono.demo.demo(name, tmp_path, 2.0)
+    rest = ["cache", "train", "evaluate", "export", "predict"]
+    assert [words[1] for words in ran] == ["phantom", "audit", "plan", *rest, "phantom", *rest]
+    assert ran[-1][2:4] == [f"{tmp_path}/saved_model", str(data / "images" / case)]
+    assert ran[-1][6:] == (["--pixel_size_mm", str(data / sizes)] if sizes else [])
+    assert f"prediction       {tmp_path}/predictions" in capsys.readouterr().out
+
+
 WAITS = """import pathlib, signal, sys, time
 def end(number, frame):
     pathlib.Path(sys.argv[1], "saved").touch()

@@ -20,7 +20,6 @@ import tensorflow as tf
 from tfsono.__main__ import run as tfsono
 from tfsono.config import choose
 from tfsono.configs.head import HEAD
-from tfsono.demo import steps
 from tfsono.errors import UserError
 from tfsono.export import export_module
 from tfsono.geometry.ellipse import Ellipse
@@ -173,13 +172,6 @@ def test_dicom_brings_its_pixel_size(models, tmp_path):
     assert predict(models / "one", [path], tmp_path / "out", Options(pixel_size_mm="0.2", samples=0)) == 0
     row, = rows_of(tmp_path / "out")
     assert float(row["pixel_size_mm"]) == 0.2 and "the file says 0.25" in row["flags"]
-
-
-def test_the_demo_predicts_with_the_phantoms_pixel_sizes(tmp_path):
-    words = steps("head", tmp_path)
-    assert [step[1] for step in words] == ["phantom", "audit", "cache", "train", "evaluate", "export", "predict"]
-    assert words[-1][3:6] == [f"{tmp_path}/dataset/images/head_001.png", "--pixel_size_mm",
-                              f"{tmp_path}/dataset/pixel_sizes.csv"]
 
 
 def test_a_table_of_pixel_sizes(models, image, tmp_path):

@@ -15,7 +15,6 @@ import tensorflow as tf
 from small_caches import TINY, write_small_dataset
 from test_c3d_formats import make_kernels, write_npz
 from tfsono.__main__ import run as tfsono
-from tfsono.demo import steps
 from tfsono.errors import UserError
 from tfsono.report.tables import read_cases
 from tfsono.training.record import record_files
@@ -306,9 +305,3 @@ def test_pretrained_widths_that_do_not_fit_are_refused(place):
     with pytest.raises(UserError, match="conv4a"):
         script("train").main(["--data", str(place / "small.h5"), "--run_dir", str(place / "runs" / "wide"), *TINY,
                               "--widths", "4,4,6,8", "--c3d_weights", str(place / "runs" / "one")])
-
-
-def test_the_demo_is_made_of_commands_that_exist(tmp_path):
-    words = steps("hip", tmp_path)
-    assert {each[0] for each in words} == {"tfsono"}
-    assert [each[1] for each in words] == ["phantom", "audit", "cache", "train", "evaluate", "export", "predict"]

@@ -26,7 +26,6 @@ from tfsono.predict.sources import Options, model_key
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import export_run, predict
 from tfsono.reproduction.plan import Paper
-from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.runs import networks_of, read_runs, with_values
 from tfsono.training.record import record_files
 from tfsono.training.run import open_run, read_run
@@ -39,8 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPACING_MM = np.float32([1, 1.1, 0.9])
 FUNCTIONS = ("load_runs", "module_of", "check_together", "bare_networks", "manifest_of", "outputs", "predictor",
              "draft", "write_phantoms")
-VALUES = {"CHOICES": Choices, "TAKES": str, "AROUND": str, "OPTIONS": tuple, "TOGETHER": str, "DEMO": DemoWords,
-          "PAPER": Paper}
+VALUES = {"CHOICES": Choices, "TAKES": str, "AROUND": str, "OPTIONS": tuple, "TOGETHER": str, "PAPER": Paper}
 BONE = {"label_names": ("femur",), "landmark_names": ("proximal", "distal"), "widths": (4, 4, 6, 6),
         "roi_widths": (4, 6, 8), "roi_margin": 2, "slice_batch": 4, "roi_passes": 1,
         "tips_from_mask": False}

@@ -369,16 +369,17 @@ def _fit(arguments) -> None:
 
 
 def _add_demo(commands) -> None:
-    parser = commands.add_parser("demo", help="run all steps on phantoms, in minutes")
+    parser = commands.add_parser("demo", help="what fit does, on phantoms, and a prediction; in minutes")
     parser.add_argument("system", nargs="?", default="hip", choices=sorted(NAMES))
     parser.add_argument("--out", default=None, help="folder; default: demo/SYSTEM; the same command resumes")
+    parser.add_argument("--minutes", type=positive, default=3.0, help="of all trainings; default: 3")
     parser.set_defaults(run=_demo)
 
 
 def _demo(arguments) -> None:
     from tfsono.demo import demo
 
-    demo(arguments.system, Path(arguments.out or f"demo/{arguments.system}"))
+    demo(arguments.system, Path(arguments.out or f"demo/{arguments.system}"), arguments.minutes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
     runs                           run folders -> networks with their weights; ensembles; copies of runs in runs
     first_weights                  the first weights of a training
     manifest                       entries that several systems' manifests share; reading those of the release before
-    demo_words                     arguments that a system adds to the commands of the demo
 
 Each module loads without TensorFlow and Keras, so that the command line can use it; what needs them is imported inside
 the functions. The module of a system has
@@ -15,7 +14,6 @@ the functions. The module of a system has
     OPTIONS         options of a prediction that only this system has
     TOGETHER        how an ensemble is formed: of `networks`, as one network of several runs, or of `predictions`,
                     each model on its own, be it a run or an export
-    DEMO            arguments of the demo
     PAPER           the runs, evaluations and orderings of the paper (`tfsono.reproduction`)
     outputs()       the files of a prediction
     load_runs(...)  run folders -> the runs and one module; module_of: of runs that are read

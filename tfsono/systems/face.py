@@ -11,7 +11,6 @@ from tfsono.config import assignment, each_once
 from tfsono.configs.face import FACE, MIDLINE, FaceConfig
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import face as reproduction
-from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described, volume_input
 from tfsono.systems.runs import (FINDER, check_agree, check_one_frame, copy_of, finder_in_manifest, frame_around,
                                  networks_of, read_runs, with_values)
@@ -33,7 +32,6 @@ PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ("candidates", "set")
 TOGETHER = "networks"
-DEMO = DemoWords(predict=("{data}/images/face_001.nii.gz",), phantom=("--cases", "60"), train=("--test_cases", "10"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and views are untested. A low score may be the only sign of a wrong landmark.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, standardised, padded -> logits "

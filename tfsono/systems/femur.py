@@ -14,7 +14,6 @@ from tfsono.configs.femur import FEMUR, FemurConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import femur as reproduction
-from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import (
     array,
     confidence_entry,
@@ -50,10 +49,6 @@ PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ()
 TOGETHER = "networks"
-SHORT = ("--test_cases", "8", "--roi_iterations", "900", "--iterations", "1200")
-DEMO = DemoWords(
-    predict=("{data}/images/femur_001.nii.gz",), before={"roi": ("--variant", "unet_roi", *SHORT)},
-    train=("--roi_run", "{runs}/roi", "--split", "{runs}/roi/split.json", *SHORT))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1 or more], standardised slices along z, each with its "

@@ -11,7 +11,6 @@ from tfsono.configs.head import HEAD, HeadConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import head as reproduction
-from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import array, described
 from tfsono.systems.runs import check_agree, networks_of, read_runs
 
@@ -30,9 +29,6 @@ PAPER = reproduction.PAPER
 TAKES = "images"
 OPTIONS = ("pixel_size_mm", "samples", "gestational_age")
 TOGETHER = "predictions"  # to measure their spread
-DEMO = DemoWords(
-    predict=("{data}/images/head_001.png", "--pixel_size_mm", "{data}/pixel_sizes.csv"),
-    train=("--test_cases", "12", "--input_size", "96,128", "--segmentation_iterations", "480"))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of image; "
        "other scanners, planes, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 MEASURING = ("threshold", "morphology_px", "area_px", "ransac_iterations", "ransac_points", "ransac_inlier_px",

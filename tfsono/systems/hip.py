@@ -13,7 +13,6 @@ from tfsono.configs.hip import HIP, HipConfig
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import hip as reproduction
-from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import described, labels_of, mask_output, mask_postprocessing, volume_input
 from tfsono.systems.runs import check_agree, networks_of, read_runs, with_precision
 
@@ -32,7 +31,6 @@ PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ("tiling", "memory_gb")
 TOGETHER = "networks"
-DEMO = DemoWords(predict=("{data}/images/hip_001.nii.gz",))
 USE = ("Research use only, not a medical device: no diagnosis. Trained on one kind of image; other scanners, "
        "protocols, sexes, ages and diseases are untested, and the mask gives no sign of its own failure.")
 LARGEST_DIFFERENCE = 0.02  # of a probability, of weights in float16 from those in float32

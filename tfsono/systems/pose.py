@@ -16,7 +16,6 @@ from tfsono.configs.pose import MIDLINE, MIRRORED, POSE, ROBUST, SEGMENTS, PoseC
 from tfsono.errors import UserError
 from tfsono.predict.sources import Model, Options
 from tfsono.reproduction import pose as reproduction
-from tfsono.systems.demo_words import DemoWords
 from tfsono.systems.manifest import confidence_entry, described, landmark_outputs, volume_input
 from tfsono.systems.runs import (FINDER, check_agree, check_one_frame, copy_of, finder_in_manifest, frame_around,
                                  networks_of, read_runs)
@@ -40,9 +39,6 @@ PAPER = reproduction.PAPER
 TAKES = "volumes"
 OPTIONS = ("refine",)
 TOGETHER = "networks"
-DEMO = DemoWords(
-    predict=("{data}/images/fetus_001.nii.gz",), phantom=("--cases", "60"),
-    train=("--test_cases", "10", "--iterations", "600"), evaluate=("--refine",))
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and poses are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("network.onnx: [N, x, y, z, 1], the volume resampled to network.spacing_mm, rescaled by network.ratio, "

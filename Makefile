@@ -10,7 +10,7 @@
 # make docs      the site in build/site, with links checked
 # make networks  draws the networks on the papers' pages again
 # make docs-check  runs the commands of the pages on phantoms; half an hour
-# make pictures  the images of the pages again, from five demos, compared with those of the checkout; half an hour
+# make pictures  the images of the pages again, from five demos; half an hour
 # make docker [EXTRA=] [BASE=python:3.12-slim]     make clean               removes the virtual environment and caches
 # make image-check                                 builds the CPU image and uses it: doctor, the demo, stops and resumes
 #

@@ -21,7 +21,7 @@ from tfsono.configs.pose import LANDMARKS
 from tfsono.data.cache import Cache
 from tfsono.demo import steps_of_plan
 from tfsono.errors import Terminated, UserError
-from tfsono.planning.draft import with_steps
+from tfsono.planning.draft import steps_of, with_shares, with_steps
 from tfsono.planning.facts import Facts, facts_of
 from tfsono.planning.page import Measured, Planned, text_of, write_plan
 from tfsono.systems import NAMES, system
@@ -252,6 +252,20 @@ def test_steps_that_do_not_fit_make_smaller_patches(cache, tmp_path, monkeypatch
     assert len(commands) == 3 and steps * found.measured[0].step_s < 30 * 60 and steps % 15 == 0
     assert "fewer than 600 steps" in capsys.readouterr().out and (tmp_path / "plan.json").is_file()
     assert all("--dry_run" in words and "--test_cases" in words for words in commands)
+
+
+def test_a_first_stage_has_its_fewest_steps():
+    """27 and 73 % of the minutes, 85 % of which are steps, unless the first would have under 240 steps."""
+    trainings = system("femur").draft(DATA["femur"]).trainings
+
+    def steps(first_s, second_s, minutes):
+        seconds = first_s, second_s
+        return [steps_of(one, each, minutes) for one, each in zip(with_shares(trainings, seconds, minutes), seconds,
+                                                                  strict=True)]
+
+    assert steps(0.17, 0.34, 30) == [2430, 3285]
+    assert steps(0.2, 0.35, 3) == [240, 300]  # 48 and 105 s of 153
+    assert steps(1.7, 0.34, 3) == [45, 225]  # half of them
 
 
 def test_a_precision_that_refuses_the_next_sizes_is_left(monkeypatch):

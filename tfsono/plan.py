@@ -158,7 +158,7 @@ def write_part(dataset: Dataset, path: Path, name: str, spacing_mm: tuple[float,
 
 def measured_plan(one: ModuleType, material: Material, wanted: Wanted, source: str) -> Planned:
     """The plan whose steps fit into memory and minutes, if there is one."""
-    from tfsono.planning.draft import steps_of, with_steps
+    from tfsono.planning.draft import steps_of, with_shares, with_steps
     from tfsono.planning.page import Planned
 
     part, faster = 1.0, {}  # of the voxels of a step; run -> precision
@@ -168,18 +168,21 @@ def measured_plan(one: ModuleType, material: Material, wanted: Wanted, source: s
         found = tuple(measure(training, cache, wanted, name=material.system, precision=faster.get(training.run))
                       for training in draft.trainings)
         faster = {training.run: each.precision for training, each in zip(draft.trainings, found, strict=True)}
-        last = draft.trainings[-1]
-        steps = steps_of(last, found[-1].step_s, wanted.minutes)
-        share = min(steps / last.fewest, wanted.memory_gb / max(each.peak_gib for each in found))
+        shared = with_shares(draft.trainings, [each.step_s for each in found], wanted.minutes)
+        last, gib = shared[-1], max(each.peak_gib for each in found)
+        share = min(steps_of(last, found[-1].step_s, wanted.minutes) / last.fewest, wanted.memory_gb / gib)
         if share >= 1 or not left:
             break
         part *= 0.9 * share
     warnings = [*draft.warnings]
-    if share < 1:
-        warnings.append(f"{steps} steps in {wanted.minutes:g} minutes, {max(each.peak_gib for each in found):.1f} GiB: "
-                        f"fewer than {last.fewest} steps, or more memory than --memory_gb, was not measured to be good")
+    for training, each in zip(shared, found, strict=True):
+        if (steps := steps_of(training, each.step_s, wanted.minutes)) < training.fewest:
+            warnings.append(f"{training.run}: {steps} steps in its share of {wanted.minutes:g} minutes: fewer than "
+                            f"{training.fewest} steps were not measured to be good")
+    if gib > wanted.memory_gb:
+        warnings.append(f"{gib:.1f} GiB: more than --memory_gb {wanted.memory_gb:g}")
     trainings = tuple(with_steps(with_precision(training, each), each.step_s, wanted.minutes)
-                      for training, each in zip(draft.trainings, found, strict=True))
+                      for training, each in zip(shared, found, strict=True))
     draft = replace(draft, trainings=trainings, warnings=tuple(warnings))
     return Planned(one.CHOICES.system, source, material.facts, draft, measured=found, minutes=wanted.minutes,
                    memory_gb=wanted.memory_gb)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -131,11 +131,21 @@ def up_to(value: float, stride: int) -> int:
 
 def steps_of(training: Training, step_s: float, minutes: float) -> int:
     """How many steps fit into the training's share of the minutes, less what starts, records and ends take."""
-    return int(USED_SHARE * 60 * minutes * training.share / step_s)
+    return int(USED_SHARE * 60 * minutes * training.share / step_s + 1e-6)
 
 
 USED_SHARE = 0.85
 """Of the minutes that are steps: the rest imports, traces, saves. 14:22 of 15 minutes in docs/results/hip.md."""
+MOST_BEFORE = 0.5
+"""Of the minutes, for a training that another one needs."""
+
+
+def with_shares(trainings: Sequence[Training], steps_s: Sequence[float], minutes: float) -> tuple[Training, ...]:
+    """The trainings with shares of the minutes in which each before the last has its fewest steps, or half of them."""
+    before = [min(max(one.share, one.fewest * step_s / (USED_SHARE * 60 * minutes)), MOST_BEFORE)
+              for one, step_s in zip(trainings[:-1], steps_s[:-1], strict=True)]
+    shares = (*before, 1 - sum(before))
+    return tuple(replace(one, share=share) for one, share in zip(trainings, shares, strict=True))
 
 
 def with_steps(training: Training, step_s: float, minutes: float) -> Training:

@@ -38,7 +38,7 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
     if masks:
         part = max(1, round(SMALLEST_MM2 / float(spacing[0] * spacing[1])))
         values = {**shared, "roi_smallest_part": (part, f"{SMALLEST_MM2:g} mm2, as in `quick`")}
-        trainings.insert(0, Training("roi", "unet_roi", values, "roi_iterations", share=0.27, fewest=900, most=3000))
+        trainings.insert(0, Training("roi", "unet_roi", values, "roi_iterations", share=0.27, fewest=240, most=3000))
     warnings = list(warnings_of(facts, spacing_mm))
     if not masks:
         warnings.append("no masks: there is no first stage, and a prediction searches the whole volume")

@@ -22,7 +22,7 @@ from tfsono.phantoms.face import FacePhantom, FaceReference, face_phantom, face_
 from tfsono.phantoms.femur import FemurPhantom, FemurReference, femur_phantom, femur_reference
 from tfsono.phantoms.pose import FetusPhantom, FetusReference, fetus_phantom, fetus_reference
 from tfsono.phantoms.head import HeadReference, head_phantom, head_reference
-from tfsono.phantoms.head_points import table_points
+from tfsono.phantoms.head_points import table_points, wrong_rows
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 from tfsono.progress import Countdown
@@ -108,8 +108,9 @@ def write_head_dataset(
     drawn_from = [(_case_seed(seed, n), size_yx, pixel_range_mm, _case_seed(seed, first[n])) for n in range(cases)]
     references = {name: head_reference(*drawn) for name, drawn in zip(names, drawn_from, strict=True)}
     if wrong_points:
-        references = {name: reference._replace(points_px=table_points(reference, drawn[0], size_yx, wrong_points))
-                      for (name, reference), drawn in zip(references.items(), drawn_from, strict=True)}
+        wrong = wrong_rows(seed, cases, wrong_points)
+        references = {name: reference._replace(points_px=table_points(reference, drawn[0], size_yx, one))
+                      for (name, reference), drawn, one in zip(references.items(), drawn_from, wrong, strict=True)}
     subjects = {name: names[number] for name, number in zip(names, first, strict=True)}
     present = set(names) - {names[number] for number in missing}
     _write_tables(root, entry, _only(references, present), subjects)

@@ -1,8 +1,8 @@
 """The points of a synthetic head as a careless table has them, like the public one of the head paper.
 
 There BPD and OFD have each other's names in every row that fits its head, and over a third of the rows do not fit. Of
-those 195 of HC18's 490 rows, 60 % of the points are within 0.15 radii of the head's outline, the others up to 5.4 radii
-from its middle; the points are on average 0.66 to 1.6 short semi-axes (quartiles) from the axes' ends, the angle between
+those 195 of HC18's 490 rows, 60 % of the points are within 0.15 radii of the outline, the others up to 5.4 radii
+from its middle; the points are on average 0.66 to 1.6 short semi-axes (quartiles) from the axes' ends, the angle of
 the pairs is anything (60 degrees in the median), and 63 % of the rows have the longer pair as BPD
 (`benchmarks/head_wrong_points.py` measures both tables).
 

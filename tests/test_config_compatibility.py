@@ -38,7 +38,7 @@ ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "re
 ADDED["pose"] |= {"heatmap_loss": "l2", "refine_declines": False, "batch": 1}
 ADDED["face"] |= {"start_from": ""}
 ADDED["head"] |= {"fold_is": "validation", "points_from": "mean", "grid_channels": 32, "dense_norm": "batch",
-                  "transformer_stem": "patches", "start_from": ""}
+                  "transformer_stem": "patches", "start_from": "", "phantom_wrong_points": 0.0}
 OTHER = [("hip", "c3d_time_axis", "x"), ("hip", "jit_compile", "true"), ("femur", "centre_distance_unit", "voxel"),
          ("femur", "centre_distance_point", "argmax"), ("femur", "generator_loss", "saturating"),
          ("pose", "schedule", "cosine"), ("face", "jit_compile", "true"), ("head", "end_order", "fixed"),

@@ -75,6 +75,7 @@ def test_a_part_has_its_output_and_its_numbers(variant, part, output):
     ({"dice_weight": "0", "cross_entropy_weight": "0"}, "does not train alone"),
     ({"transformer_width": "100"}, "multiple of transformer_heads"), ({"transformer_patch": "10"}, "multiple"),
     ({"axis_ratio": "1,0.4"}, "smallest and the largest"), ({"area_px": "5"}, "two numbers"),
+    ({"phantom_wrong_points": "37"}, "between 0 and 1"),
     ({"phantom_pixel_size_mm": "0.3,0.1"}, "smallest and the largest"), ({"ransac_points": "4"}, "at least 5"),
     ({"backbone_weights": "file.h5"}, "no ImageNet backbone"), ({"unet_widths": "8,16"}, "three to six"),
     ({"threshold": "0"}, "between 0 and 1"), ({"heatmap_sigma": "0"}, "above 0"),

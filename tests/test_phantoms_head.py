@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -12,12 +13,15 @@ from scipy import special, stats
 from skimage.measure import label as components
 from skimage.measure import regionprops
 
+from tfsono.audit.dataset import audit_dataset
 from tfsono.data.layout import open_dataset
 from tfsono.errors import UserError
 from tfsono.phantoms import ultrasound
-from tfsono.geometry.head_labels import LANDMARKS
+from tfsono.geometry.ellipse import Ellipse
+from tfsono.geometry.head_labels import LANDMARKS, judge
 from tfsono.phantoms.dataset import _first_frames, write_head_dataset
-from tfsono.phantoms.head import PIXEL_RANGE_MM, head_phantom, head_reference
+from tfsono.phantoms.head import PIXEL_RANGE_MM, HeadReference, head_phantom, head_reference
+from tfsono.phantoms.head_points import table_points, wrong_rows
 from tfsono.phantoms.head_anatomy import draw_head
 
 SIZE_YX = (135, 201)
@@ -296,8 +300,8 @@ def files(root):
     }
 
 
-def write(root, cases=3, seed=5, progress=lambda line: None, size_yx=(54, 80)):
-    return write_head_dataset(root, cases, seed, size_yx, (0.52, 3.26), progress)
+def write(root, cases=3, seed=5, progress=lambda line: None, size_yx=(54, 80), **options):
+    return write_head_dataset(root, cases, seed, size_yx, (0.52, 3.26), progress, **options)
 
 
 def table(path):
@@ -393,7 +397,61 @@ def test_a_folder_of_other_heads_is_refused(tmp_path):
         write(tmp_path, cases=1, seed=6)
     with pytest.raises(UserError, match="size_yx"):
         write(tmp_path, cases=1, size_yx=(27, 40))
+    with pytest.raises(UserError, match="wrong_points null there, 0.37 requested"):
+        write(tmp_path, cases=1, wrong_points=0.37)
     assert files(tmp_path) == before
     with pytest.raises(UserError, match="--cases"):
         write(tmp_path / "none", cases=0)
     assert not (tmp_path / "none").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- wrong points
+
+LYING = HeadReference(Ellipse((50, 30), 20, 15, 0.0), np.array([[30, 30], [70, 30], [50, 15], [50, 45]]), 1.0, 110.0)
+
+
+def test_wrong_rows_are_an_even_share():
+    for share in (0.37, 1.0):
+        assert [sum(wrong_rows(seed, 100, share)) for seed in range(20)] == [100 * share] * 20
+    assert wrong_rows(5, 12, 0.37) == wrong_rows(5, 60, 0.37)[:12]
+    assert len({tuple(wrong_rows(seed, 12, 0.37)) for seed in range(20)}) > 1
+
+
+def test_names_are_exchanged_in_rows_that_fit():
+    assert table_points(LYING, 1, (60, 100), wrong=False).tolist() == [[50, 15], [50, 45], [30, 30], [70, 30]]
+
+
+def test_wrong_rows_do_not_fit_and_stay_in_the_image():
+    """The middle is 20 pixels from the right edge: points beyond it are moved to it."""
+    near_edge = LYING._replace(ellipse=Ellipse((79, 30), 20, 15, 0.0), points_px=LYING.points_px + [29, 0])
+    rows = np.array([table_points(near_edge, seed, (60, 100), wrong=True) for seed in range(300)])
+    found = [judge(row, near_edge.ellipse, near_edge.pixel_size_mm) for row in rows]
+    assert not any(one.fits for one in found)
+    assert rows[..., 0].max() == 99 and rows[..., 1].max() <= 59 and rows.min() >= 0
+    assert 0.5 < np.mean([one.names_exchanged for one in found]) < 0.75, "63 % of the public table's"
+
+
+def test_points_on_the_outline_turn_with_the_head():
+    """Upright, of unequal axes: the outline's points have the ellipse's own distance from its middle."""
+    upright = LYING._replace(ellipse=Ellipse((100, 200), 30, 20, np.pi / 2),
+                             points_px=np.array([[100, 170], [100, 230], [80, 200], [120, 200]]))
+    moved = (table_points(upright, seed, (400, 300), wrong=True) - (100, 200) for seed in range(200))
+    radii = np.concatenate([np.hypot(x / 20, y / 30) for x, y in (points.T for points in moved)])
+    assert np.isclose(radii, 1).mean() == pytest.approx(0.6, abs=0.05)
+    assert radii.min() >= 0.5 - 1e-9 and radii.max() <= 3 + 1e-9
+
+
+def test_a_dataset_of_wrong_points_differs_in_its_table_alone(heads, tmp_path):
+    """Of three heads one is wrong. The images are those of `heads`, not painted again."""
+    plain, root = files(heads[0]), shutil.copytree(heads[0], tmp_path / "wrong")
+    entry = json.loads(plain["dataset.json"])
+    asked = {**entry, "phantom": {**entry["phantom"], "wrong_points": 0.37}}
+    (root / "dataset.json").write_text(json.dumps(asked), encoding="utf-8")
+    with pytest.raises(UserError, match="wrong_points 0.37 there, null requested"):
+        write(root)
+    changed = files(write(root, wrong_points=0.37))
+    assert {name for name in plain if plain[name] != changed[name]} == {"landmarks.csv", "dataset.json"}
+    assert json.loads(changed["dataset.json"]) == asked and "wrong_points" not in entry["phantom"]
+    judgements = [case["judgement"] for case in audit_dataset(open_dataset(root), tmp_path / "audit")["cases"]]
+    assert [judgement["fits"] for judgement in judgements] == [True, False, True]
+    assert judgements[2]["names_exchanged"] and not judgements[2]["ends_exchanged"]

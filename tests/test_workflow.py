@@ -99,6 +99,12 @@ def test_a_change_reaches_what_needs_it_and_nothing_else():
         "phantom/femur", "audit/femur", "cache/femur"}
 
 
+def test_a_number_of_phantoms_leaves_the_other_words_of_the_paper():
+    assert graph("head", cases=5)["phantom/head"].words[-4:] == ("--phantom_wrong_points", "0.37", "--cases", "5")
+    assert graph("head")["phantom/head"].words[-2:] == ("--phantom_wrong_points", "0.37")
+    assert graph("femur", cases=5)["phantom/femur"].words[-2:] == ("--cases", "5")
+
+
 def test_a_users_dataset_takes_the_place_of_the_phantoms(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.nii.gz").write_bytes(b"1")

@@ -21,7 +21,7 @@ from tfsono.systems import NAMES, system
 # Options of the release before; they work for this release.
 RENAMED = {"--also": "--ensemble_with", "--again": "--overwrite", "--leave_out_bad": "--exclude_bad"}
 OF_PHANTOMS = ("phantom_size", "phantom_spacing_mm", "phantom_weeks", "phantom_rotation_degrees", "phantom_variety",
-               "phantom_pixel_size_mm")
+               "phantom_pixel_size_mm", "phantom_wrong_points")
 
 
 def main() -> NoReturn:

@@ -9,6 +9,7 @@ ultrasound  rays, shadow, speckle and logarithmic compression, in 2D and 3D
 sweep       a swept 3D probe: tissue -> ultrasound volume
 head_anatomy  the drawn anatomy of one fetal head: skull, midline, cavum, choroid plexus
 head        one 2D ultrasound image of a fetal head with its mask, ellipse and points
+head_points  its points with the faults of a careless table
 femur_anatomy  the drawn anatomy of one fetal leg
 femur       one 3D ultrasound volume of a fetal thigh with its femur's mask and tips
 canvas      a painted volume and windows of it

@@ -15,16 +15,18 @@ import SimpleITK as sitk
 from tfsono.configs.face import LANDMARKS as FACE_POINTS
 from tfsono.configs.pose import LANDMARKS as JOINTS
 from tfsono.configs.pose import SEGMENTS
-from tfsono.errors import UserError
+from tfsono.errors import UserError, printable
 from tfsono.files import read_json, replacing, write_bytes, write_text
 from tfsono.geometry.head_labels import LANDMARKS
 from tfsono.phantoms.face import FacePhantom, FaceReference, face_phantom, face_reference
 from tfsono.phantoms.femur import FemurPhantom, FemurReference, femur_phantom, femur_reference
 from tfsono.phantoms.pose import FetusPhantom, FetusReference, fetus_phantom, fetus_reference
 from tfsono.phantoms.head import HeadReference, head_phantom, head_reference
+from tfsono.phantoms.head_points import table_points, wrong_rows
 from tfsono.phantoms.hip import hip_phantom
 from tfsono.phantoms.shapes import SHAPES, shapes_phantom
 from tfsono.progress import Countdown
+from tfsono.structure import shown
 from tfsono.volumes.landmarks import write_markups
 
 # Increase it when a seed gives another volume than before, so that no folder mixes both.
@@ -74,7 +76,8 @@ def write_shapes_dataset(
 
 
 def write_head_dataset(
-    root: str | Path, cases: int, seed: int, size_yx, pixel_range_mm, progress: Progress = print
+    root: str | Path, cases: int, seed: int, size_yx, pixel_range_mm, progress: Progress = print, *,
+    wrong_points: float = 0.0,
 ) -> Path:
     """Writes images head_001.png, ... with masks, pixel sizes, circumferences and four points.
 
@@ -85,6 +88,8 @@ def write_head_dataset(
     Args:
         size_yx: rows and columns of the images.
         pixel_range_mm: the smallest and the largest pixel at this size.
+        wrong_points: share of the rows of landmarks.csv that do not fit their head; above 0 all rows have the names
+            BPD and OFD exchanged (`table_points`).
 
     Raises:
         UserError: `cases` is not positive, or the folder holds other data (other settings, more cases).
@@ -93,6 +98,7 @@ def write_head_dataset(
     size_yx, pixel_range_mm = tuple(map(int, size_yx)), tuple(map(float, pixel_range_mm))
     settings = {"kind": "head", "version": DRAWING_VERSION, "seed": int(seed)}
     settings |= {"size_yx": list(size_yx), "pixel_range_mm": list(pixel_range_mm)}
+    settings |= {"wrong_points": float(wrong_points)} if wrong_points else {}
     names, missing = _missing_cases(root, "head", cases=cases, suffix=".png",
                                     is_whole=lambda path: _size_of_image(path) == size_yx, progress=progress)
     entry = {"name": "head phantoms", "modality": "US (synthetic)", "labels": {"head": 1}}
@@ -101,6 +107,10 @@ def write_head_dataset(
     first = _first_frames(seed, cases)
     drawn_from = [(_case_seed(seed, n), size_yx, pixel_range_mm, _case_seed(seed, first[n])) for n in range(cases)]
     references = {name: head_reference(*drawn) for name, drawn in zip(names, drawn_from, strict=True)}
+    if wrong_points:
+        wrong = wrong_rows(seed, cases, wrong_points)
+        references = {name: reference._replace(points_px=table_points(reference, drawn[0], size_yx, one))
+                      for (name, reference), drawn, one in zip(references.items(), drawn_from, wrong, strict=True)}
     subjects = {name: names[number] for name, number in zip(names, first, strict=True)}
     present = set(names) - {names[number] for number in missing}
     _write_tables(root, entry, _only(references, present), subjects)
@@ -315,11 +325,19 @@ def _read_entry(path: Path) -> dict | None:
 
 def _difference(found: dict, wanted: dict) -> str:
     """The first setting in which two dataset.json differ, as text."""
-    flat_found, flat_wanted = (entry | (entry.get("phantom") or {}) for entry in (found, wanted))
-    for key in [*(wanted.get("phantom") or {}), *wanted]:
-        if flat_found.get(key) != flat_wanted[key]:
-            return f"{key} {flat_found.get(key)!r} there, {flat_wanted[key]!r} requested"
-    return "it has further entries"
+    there, here = (_settings_of(entry) for entry in (found, wanted))
+    for key in [*here, *there]:
+        if there.get(key) != here.get(key):
+            return f"{printable(key)[:40]} {shown(there.get(key))} there, {shown(here.get(key))} requested"
+    return "it has other entries"
+
+
+def _settings_of(entry: dict) -> dict:
+    """The settings of the drawing, and the entry's others."""
+    phantom, others = entry.get("phantom"), _without_subjects(entry)
+    if not isinstance(phantom, dict):
+        return others
+    return {**phantom, **{key: value for key, value in others.items() if key != "phantom"}}
 
 
 def _missing_volumes(

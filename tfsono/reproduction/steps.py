@@ -124,8 +124,8 @@ def _data_steps(paper: Paper, options: Options) -> list[Step]:
     """The phantoms or the user's dataset, their audit, the cache, and the one split of all runs."""
     system, dataset, steps = paper.choices.system, options.data or "dataset", []
     if not options.data:
-        cases = ("--cases", str(options.cases)) if options.cases else paper.phantom
-        steps = [_phantom_step(system, dataset, options.preset, cases)]
+        cases = ("--cases", str(options.cases)) * (options.cases > 0)  # after the paper's own: the last one counts
+        steps = [_phantom_step(system, dataset, options.preset, (*paper.phantom, *cases))]
     needs = tuple(step.place for step in steps)
     audit = Step("audit", system, ("tfsono", "audit", dataset, "--out", "audit"), needs, "audit")
     cache = _cache_step(system, system, dataset, options.preset, needs=(audit.place,),

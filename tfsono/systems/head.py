@@ -158,7 +158,8 @@ def draft(facts: Facts, share: float = 1.0) -> Draft:
 
 
 def write_phantoms(folder: str | os.PathLike, cases: int, seed: int, config: HeadConfig) -> Path:
-    """Writes a dataset of phantoms of the config's size."""
+    """Writes a dataset of phantoms of the config's size, and with its share of wrong points."""
     from tfsono.phantoms.dataset import write_head_dataset
 
-    return write_head_dataset(folder, cases, seed, config.phantom_size, config.phantom_pixel_size_mm)
+    return write_head_dataset(folder, cases, seed, config.phantom_size, config.phantom_pixel_size_mm,
+                              wrong_points=config.phantom_wrong_points)

@@ -53,8 +53,8 @@ class HipConfig:
     norm_momentum: float = ours(0.9, "not stated; the co-author's code of the same months")
     norm_epsilon: float = ours(1e-5, "not stated; the co-author's code of the same months")
     norm_at_test: str = ours("tile", "not stated; each tile's own mean and variance, as 3D U-Net, which this paper "
-                                     "extends, recommends for small batches; or moving, the averages of training: 0.005 "
-                                     "Dice better with batches of 4, far worse on noisier volumes with 2")
+                                     "extends, recommends for small batches; or moving, the averages of training, "
+                                     "0.005 Dice better with batches of 4, far worse on noisier volumes with 2")
     initial_deviation: float = paper(0.01, "Sec. 3.3: Gaussian, mean 0; 0 uses He's initialisation instead")
     recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
 

@@ -64,6 +64,7 @@ def test_the_hippocampus_gets_the_settings_that_were_found_for_it():
     assert values["spacing_mm"] == () and values["test_cases"] == 43 and values["norm_at_test"] == "tile"
     assert system("hip").draft(DATA["hip"]).trainings[0].variant == "tuned_no_deep_supervision"
     assert not system("hip").draft(DATA["hip"]).warnings
+    assert values_of("hip", facts((113, 113, 113)))["tiling"] == "half"  # eight patches
 
 
 def test_measured_data_of_the_other_systems_gets_about_their_measured_settings():

@@ -60,7 +60,7 @@ ELSEWHERE = {"docs/python.md": "test_examples.py", "docs/savedmodels.md": "test_
              **{page: "test_pages.py" for page in PAGES if page.startswith("docs/papers/")}}
 # Page -> beginning of a block of commands -> why it is not run here.
 NOT_RUN = {
-    "README.md": {"make demo": "`make test` is this; test_scripts_hip.py has the demo's steps",
+    "README.md": {"make demo": "`make test` is this; test_planning.py has the demo's steps",
                   "tfsono doctor --expect gpu": "needs a GPU; test_workflow.py has `make reproduce`",
                   "docker build": "`make image-check`"},
     "CONTRIBUTING.md": {"make test": "`make test` is this"},
@@ -69,7 +69,8 @@ NOT_RUN = {
     "docs/docker.md": {"docker build": "`make image-check`"},
     "docs/planning.md": {"tfsono plan": "a synopsis; the tutorials run the commands",
                          "taskset": "figures: minutes to hours", 'B="python': "figures: an hour",
-                         "tfsono phantom hip new": "figures: minutes"},
+                         "tfsono phantom hip new": "figures: minutes",
+                         "python benchmarks/noise.py": "figures: minutes"},
     "pretrained/README.md": {"python train": "needs files that are not here; test_scripts_hip.py and "
                                              "test_scripts_head.py write such"},
 }

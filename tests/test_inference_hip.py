@@ -172,7 +172,7 @@ def with_random_statistics(network):
 
 @pytest.mark.parametrize("architecture", ["ds_u3", "lineage4"])
 def test_tiles_with_margins_give_what_one_tile_of_the_whole_volume_gives(architecture):
-    config = quick_config("tuned", architecture=architecture, memory_gb=1.001, tiling="fast",
+    config = quick_config("tuned", norm_at_test="moving", architecture=architecture, memory_gb=1.001, tiling="fast",
                           branch_weights=(0.3, 0.6, 0.9, 1.0))
     keras.utils.set_random_seed(1)
     network = hip.main_network(with_random_statistics(hip.build(config)))
@@ -187,7 +187,7 @@ def test_tiles_with_margins_give_what_one_tile_of_the_whole_volume_gives(archite
 
 
 def test_no_voxel_beyond_the_reach_matters_and_one_at_it_does():
-    config = quick_config("tuned")
+    config = quick_config("tuned", norm_at_test="moving")
     keras.utils.set_random_seed(1)
     network = hip.main_network(with_random_statistics(hip.build(config)))
     image = np.random.default_rng(0).normal(size=(1, 144, 16, 16, 1)).astype(np.float32)

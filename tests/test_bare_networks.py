@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tarfile
@@ -14,8 +15,11 @@ from scipy.special import softmax
 
 from tfsono import bare_networks
 from tfsono.bare_networks import LARGEST_DIFFERENCE, largest_difference
+from tfsono.config import choose
+from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError
 from tfsono.export import load_exported, read_manifest
+from tfsono.models import femur
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import _trained_in, export_run
@@ -166,6 +170,19 @@ def test_the_differences_of_another_precision_are_small(name, precision, runs):
     loaded, module = one.load_runs([runs[name]], options=options)
     assert loaded[0].config.precision == precision
     assert_small_differences(_trained_in(one, [runs[name]], module), name, runs, precision)
+
+
+def test_networks_are_compared_on_images_with_their_channels():
+    """`unet_roi` takes a slice and its neighbours."""
+    quick = choose(FEMUR, "quick", "unet_roi").config
+    config = dataclasses.replace(quick, label_names=("femur",), roi_widths=(3, 4, 5))
+    assert config.roi_slices == 3
+    network, other = (femur.build(dataclasses.replace(config, precision=precision))
+                      for precision in ("float32", "mixed_bfloat16"))
+    held = bare_networks.differences({"first_stage": network}, {"first_stage": other})
+    assert held["first_stage: mask"]["largest"] > 0
+    shapes = [image.shape for image in bare_networks.samples(network)]
+    assert shapes == [(1, 32, 64, 3), (2, 64, 32, 3)]
 
 
 def test_the_precision_of_the_training_has_no_difference(runs):

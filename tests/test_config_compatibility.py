@@ -34,7 +34,8 @@ ADDED["hip"] |= {"c3d_axes": "hwt", "memory_gb": 0.0}
 ADDED["pose"] |= {"frame": "volume", "finder_run": "", "frame_margin_mm": 5.0, "midline_noise_mm": 1.5,
                   "refine_register": "robust"}
 ADDED["femur"] |= {"schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
-                   "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "tips_from_mask": False}
+                   "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1,
+                   "roi_norm_at_test": "moving", "tips_from_mask": False}
 ADDED["pose"] |= {"heatmap_loss": "l2", "refine_declines": False, "batch": 1}
 ADDED["face"] |= {"start_from": ""}
 ADDED["head"] |= {"fold_is": "validation", "points_from": "mean", "grid_channels": 32, "dense_norm": "batch",

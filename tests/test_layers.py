@@ -57,6 +57,10 @@ def test_tile_normalisation_takes_each_tiles_own_statistics_at_test_and_the_batc
         by_hand = (one - one.mean((0, 1, 2))) / np.sqrt(one.var((0, 1, 2)) + 1e-3) * [1.5, 0.7] + [-0.3, 2.0]
         np.testing.assert_allclose(out, by_hand, atol=1e-4)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(x[2:], training=False))[0], tested[2], atol=1e-5)
+    ours.at_test = "batch"
+    together = keras.ops.convert_to_numpy(ours(x, training=False))
+    by_hand = (x - x.mean((0, 1, 2, 3))) / np.sqrt(x.var((0, 1, 2, 3)) + 1e-3) * [1.5, 0.7] + [-0.3, 2.0]
+    np.testing.assert_allclose(together, by_hand, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3, 7, 2), (3, 5, 7, 2), (3, 9, 2), (7, 2), (1, 1, 1, 1, 2)])

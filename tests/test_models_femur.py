@@ -166,7 +166,7 @@ def test_receptive_fields_of_the_specification(variant, specified):
 
 
 def test_receptive_field_of_the_first_stage():
-    network = build(narrow("unet_roi"))
+    network = build(narrow("unet_roi", roi_norm_at_test="moving"))
     lowest, highest = receptive_fields(network, network.output, side=320, thick=16)["mask"]
     # A 2x2 deconvolution of stride 2 tells its output's place, so each place has another field.
     assert lowest <= 200 <= highest
@@ -192,7 +192,7 @@ def test_every_weight_of_the_networks_has_a_gradient():
 
 
 def test_a_region_is_normalised_by_itself_at_test_and_a_slice_by_the_averages_of_training():
-    region, slices = build(narrow()), build(narrow("unet_roi"))
+    region, slices = build(narrow()), build(narrow("unet_roi", roi_norm_at_test="moving"))
     for network, name in ((region, "e1a_norm"), (slices, "enc1a_norm")):
         shape = (2, *[16] * (len(network.input.shape) - 2), network.input.shape[-1])
         image = np.random.default_rng(0).normal(size=shape).astype("float32")
@@ -200,6 +200,19 @@ def test_a_region_is_normalised_by_itself_at_test_and_a_slice_by_the_averages_of
         network.get_layer(name).moving_mean.assign_add(np.ones(network.get_layer(name).moving_mean.shape, "float32"))
         same = np.array_equal(before, keras.ops.convert_to_numpy(network(image)["mask"]))
         assert same == (network is region)
+
+
+def test_a_slice_may_be_normalised_by_its_batch_and_never_by_itself():
+    networks = [build(narrow("unet_roi", roi_norm_at_test=kind)) for kind in ("moving", "batch")]
+    networks[1].set_weights(networks[0].get_weights())
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype("float32")
+    images *= np.float32([1, 2, 3, 4])[:, None, None, None]
+    alone = [keras.ops.convert_to_numpy(network(images[:1])["mask"])[0] for network in networks]
+    among = [keras.ops.convert_to_numpy(network(images)["mask"])[0] for network in networks]
+    np.testing.assert_allclose(alone[0], among[0], atol=1e-5)
+    assert np.abs(alone[1] - among[1]).max() > 0.1
+    trained = keras.ops.convert_to_numpy(networks[0](images, training=True)["mask"])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(networks[1](images)["mask"]), trained, atol=1e-5)
 
 
 def test_outputs_are_float32_and_the_precision_is_restored_in_any_case():

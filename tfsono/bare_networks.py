@@ -97,7 +97,7 @@ def samples(network: keras.Model) -> Iterator[np.ndarray]:
     for batch, sides in ((1, (32, 64, 32)), (2, (64, 32, 32))):
         fixed = network.input.shape[1:-1]
         found = [wanted or side for wanted, side in zip(fixed, sides, strict=False)]
-        yield random.normal(size=(network.input.shape[0] or batch, *found, 1)).astype(np.float32)
+        yield random.normal(size=(network.input.shape[0] or batch, *found, network.input.shape[-1])).astype(np.float32)
 
 
 def outputs_of(network: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:

@@ -51,6 +51,8 @@ class FemurConfig:
                                        "batches with the weights of that record; 0 keeps those of training")
     roi_passes: int = paper(1, "Sec. II-A; 2: the region is read a second time, in a box that holds the second stage's "
                                "own mask too, and so on; not by unet_l, which has none")
+    roi_norm_at_test: str = ours("moving", "not stated; unet_roi's averages of training; or batch, the mean and "
+                                           "variance of slice_batch slices spread over the volume, as in training")
     slice_batch: int = ours(8, "slices per step of unet_roi; not stated")
     slice_augmentation: str = ours("random", "not stated; slices are rotated, scaled and flipped within the limits of "
                                              "the region's augmentation; or none")
@@ -73,7 +75,7 @@ class FemurConfig:
     norm_momentum: float = ours(0.9, "not stated; the lineage")
     norm_epsilon: float = ours(1e-5, "not stated; the lineage")
     norm_at_test: str = ours("tile", "not stated; each volume's own mean and variance, as in training with a batch of "
-                                     "1; or moving, the averages of training, which unet_roi always uses")
+                                     "1; or moving, the averages of training; unet_roi has roi_norm_at_test")
     initial_deviation: float = ours(0.01, "not stated; the lineage; 0 uses He's initialisation, as unet_roi does")
     head_deviation: float = ours(0.01, "of the Gaussian that initialises the last kernels; not stated; the lineage")
     recompute: bool = ours(False, "option: gradient checkpointing, less memory for more time; the same result")
@@ -196,6 +198,7 @@ def _network_rules(config: FemurConfig):
     yield len(config.roi_widths) in (3, 4, 5) and min(config.roi_widths) > 0, "roi_widths", "three to five numbers"
     yield len(config.discriminator_widths) == 6, "discriminator_widths", "six numbers"
     yield one_of(config, "norm_at_test", ("tile", "moving"))
+    yield one_of(config, "roi_norm_at_test", ("moving", "batch"))
     yield 0 < config.norm_momentum < 1, "norm_momentum", "between 0 and 1"
     yield one_of(config, "heatmap_decode", ("argmax", "centroid", "wide_centroid"))
     yield not config.adversarial or config.network == "brndc", "adversarial", "false: the stage is of brndc alone"
@@ -232,7 +235,8 @@ PRESETS = {
         "roi_part": differs("large", "paper: all; after minutes of training there are false components and gaps"),
         "roi_passes": differs(2, "paper: 1; the second stage finds what the first one missed"),
         "roi_ratio": differs(1.0, "paper: 0.65; the volume is already coarse"),
-        "roi_widths": differs((8, 16, 32, 64), "paper preset: 64 to 1024; two CPU cores"),
+        "roi_widths": differs((16, 32, 64, 128), "paper preset: 64 to 1024; two CPU cores"),
+        "roi_norm_at_test": differs("batch", "paper preset: moving; after minutes of training the averages miss bones"),
         "roi_iterations": differs(1500, "paper preset: 19320; two CPU cores"),
         "widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
         "discriminator_widths": differs((8, 16, 32, 32, 64, 64), "paper preset: 32 to 256; two CPU cores"),
@@ -275,8 +279,9 @@ VARIANTS = {
 REMOVED = {"centre_distance_unit": "diagonal", "centre_distance_point": "soft_argmax",
            "generator_loss": "non_saturating", "jit_compile": False}
 AT_TEST = ("roi_margin", "roi_smallest_part", "roi_part", "norm_at_test", "largest_component", "fill_holes",
-           "heatmap_decode", "roi_every", "roi_passes", "tips_from_mask")
+           "heatmap_decode", "roi_every", "roi_passes", "roi_norm_at_test", "tips_from_mask")
 ADDED = {"outside_factor": 2.0, "schedule": "constant", "centre_distance_from_peak": 0.0, "region_jitter": 0.0,
-         "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "tips_from_mask": False}
+         "roi_every": 1, "roi_slices": 1, "roi_average_batches": 0, "roi_passes": 1, "roi_norm_at_test": "moving",
+         "tips_from_mask": False}
 
 FEMUR = Choices("femur", FemurConfig, PRESETS, VARIANTS, removed=REMOVED, added=ADDED, at_test=AT_TEST)

@@ -228,26 +228,31 @@ def box_on(box, size, new_size):
 
 
 def slice_mask(finder: RegionFinder, volume, every: int):
-    """The first stage's mask [X, Y, Z / every] uint8 of every so many slices, a batch of slices along z at a time."""
+    """The first stage's mask [X, Y, Z / every] uint8 of every so many slices along z.
+
+    A batch's slices are spread over the volume, for networks that normalise them by the batch's statistics.
+    """
     size, channels = tf.shape(volume), finder.network.input.shape[-1]
     slices = tf.transpose(volume, [2, 0, 1])
     beyond = tf.stack([[0, 0], [0, -size[0] % finder.stride], [0, -size[1] % finder.stride], [0, 0]])
     places = tf.range(0, size[2], every)
+    batches = -(-tf.size(places) // finder.batch)
 
     def prediction(start):
-        near = places[start:start + finder.batch, None] + tf.range(channels) - channels // 2
+        near = places[start::batches, None] + tf.range(channels) - channels // 2
         part = tf.gather(slices, tf.clip_by_value(near, 0, size[2] - 1))
         part = tf.transpose(part, [0, 2, 3, 1])
         image, valid = tf.pad(part, beyond), tf.pad(tf.ones_like(part), beyond)
         logits = finder.network(standardise(image, valid), training=False)["mask"]
         return tf.cast(tf.argmax(logits, -1, tf.int32), tf.uint8)[:, :size[0], :size[1]]
 
-    starts = tf.range(0, tf.size(places), finder.batch)
-    held = tf.TensorArray(tf.uint8, tf.shape(starts)[0], infer_shape=False, element_shape=[None, None, None])
+    held = tf.TensorArray(tf.uint8, batches, infer_shape=False, element_shape=[None, None, None])
     _, held = tf.while_loop(
-        lambda index, _: index < tf.shape(starts)[0],
-        lambda index, held: (index + 1, held.write(index, prediction(starts[index]))), (0, held), parallel_iterations=1)
-    return tf.transpose(held.concat(), [1, 2, 0])
+        lambda index, _: index < batches,
+        lambda index, held: (index + 1, held.write(index, prediction(index))), (0, held), parallel_iterations=1)
+    number = tf.range(tf.size(places))
+    order = tf.argsort(number % batches, stable=True)  # of the slices, by batch
+    return tf.transpose(tf.gather(held.concat(), tf.argsort(order)), [1, 2, 0])
 
 
 def large_parts(voxels, smallest: int):

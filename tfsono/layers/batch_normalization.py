@@ -15,14 +15,15 @@ class BatchNormalization(layers.BatchNormalization):
 
     3D U-Net, which `hip` extends, uses a tile's own, as "using the current statistics also at test time works the
     best" with batches of few samples (Cicek et al., MICCAI 2016, Sec. 2). A tile's output then does not depend on its
-    batch. Weights and their names in a file (which Keras derives from the class's name) are those of Keras's layer.
+    batch. Or those of the whole batch, as in training. Weights and their names in a file (which Keras derives from the
+    class's name) are those of Keras's layer.
     """
 
     def __init__(self, at_test: str = "moving", momentum: float = 0.99, epsilon: float = 1e-3, rectified: bool = False,
                  name: str | None = None):
         """
         Args:
-          at_test: `moving` averages of training, or the `tile`'s own.
+          at_test: `moving` averages of training, or the `tile`'s own, or the `batch`'s.
           momentum, epsilon: as Keras's layer takes them.
           rectified: followed by ReLU.
           name: of the layer.
@@ -32,11 +33,12 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         learns = training and self.trainable
-        own = not learns and self.at_test == "tile"
+        own = not learns and self.at_test != "moving"
         of_devices = learns and self.synchronized  # over several; by Keras's operations, as the fused one has no sums
         if keras.backend.backend() == "tensorflow" and (learns or own) and not of_devices:
-            return self._at_once(inputs, learns) if learns or inputs.shape[0] == 1 else self._one_by_one(inputs)
-        outputs = self._each(inputs) if own else super().call(inputs, training=training, mask=mask)
+            together = learns or self.at_test == "batch" or inputs.shape[0] == 1
+            return self._at_once(inputs, learns) if together else self._one_by_one(inputs)
+        outputs = self._by_operations(inputs) if own else super().call(inputs, training=training, mask=mask)
         return ops.relu(outputs) if self.rectified else outputs
 
     def _at_once(self, inputs, learns: bool):
@@ -54,10 +56,10 @@ class BatchNormalization(layers.BatchNormalization):
         return tf.map_fn(lambda sample: self._at_once(sample[None], learns=False)[0], inputs,
                          fn_output_signature=tf.TensorSpec(inputs.shape[1:], self.compute_dtype))
 
-    def _each(self, inputs):
-        """By the statistics of each sample, without the fused operation."""
-        x = ops.cast(inputs, "float32")
-        mean, variance = ops.moments(x, axes=tuple(range(1, len(x.shape) - 1)), keepdims=True)
+    def _by_operations(self, inputs):
+        """By the statistics of each sample, or of the batch, without the fused operation."""
+        x, first = ops.cast(inputs, "float32"), 0 if self.at_test == "batch" else 1
+        mean, variance = ops.moments(x, axes=tuple(range(first, len(x.shape) - 1)), keepdims=True)
         x = (x - mean) * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
         return ops.cast(x, self.compute_dtype)
 

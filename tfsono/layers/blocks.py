@@ -19,7 +19,7 @@ class BlockStyle:
       weight_decay: adds `weight_decay * w` to the gradient, as in Caffe; Keras's L2 is half of it.
       norm_momentum: share of the moving statistics that is kept in a step.
       norm_epsilon: added to the variance.
-      norm_at_test: mean and variance at test: `moving` averages of training, or the `tile`'s own.
+      norm_at_test: mean and variance at test: `moving` averages of training, or the `tile`'s own, or the `batch`'s.
     """
 
     deviation: float

@@ -97,12 +97,12 @@ def _two_planar(x, channels: int, style: BlockStyle, name: str):
 def _unet_roi(config: FemurConfig) -> keras.Model:
     """The first stage (Sec. II-A): the classic U-Net with batch normalisation, of slices.
 
-    At test it uses the moving averages, whatever `norm_at_test` is: it learns from batches of slices with bone and
-    without, whose statistics differ from a single slice's. 31,037,506 trainable parameters at the paper's widths and
-    two classes. Kernels have He's initialisation.
+    A slice is never normalised by itself: the network learns from batches of slices with bone and without, whose
+    statistics differ from a single slice's. 31,037,506 trainable parameters at the paper's widths and two classes.
+    Kernels have He's initialisation.
     """
     # The convolutions of slices use a style's normalisation alone, which takes any number of axes.
-    style = BlockStyle(0.0, 0.0, config.norm_momentum, config.norm_epsilon, norm_at_test="moving")
+    style = BlockStyle(0.0, 0.0, config.norm_momentum, config.norm_epsilon, config.roi_norm_at_test)
     image = x = keras.Input((None, None, config.roi_slices), name="image")
     skips = []
     for level, channels in enumerate(config.roi_widths[:-1], 1):

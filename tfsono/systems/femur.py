@@ -52,11 +52,12 @@ TOGETHER = "networks"
 USE = ("Research use only, not a medical device: no diagnosis, not for clinical use. Trained on one kind of volume; "
        "other scanners, ages and diseases are untested, and the prediction gives no sign of its own failure.")
 AROUND = ("first_stage.onnx, where there is one: [N, x, y, 1 or more], standardised slices along z, each with its "
-          "neighbours -> logits of the mask. network.onnx: [N, x, y, z, 1], the region around the first stage's bone, "
-          "enlarged by network.roi_margin, rescaled by network.roi_ratio and standardised -> logits of the mask, "
-          "heatmaps, of an ensemble also its members'; network.roi_passes times, each in a box with the mask before. "
-          "After it: arg-max and maxima, resampled to the volume, postprocessing; by network.tips_from_mask, landmarks "
-          "from the ends of the mask.")
+          "neighbours -> logits of the mask; where it normalises by the batch (roi_norm_at_test of its training), N "
+          "slices spread over the volume, as slice_batch. network.onnx: [N, x, y, z, 1], the region around the first "
+          "stage's bone, enlarged by network.roi_margin, rescaled by network.roi_ratio and standardised -> logits of "
+          "the mask, heatmaps, of an ensemble also its members'; network.roi_passes times, each in a box with the mask "
+          "before. After it: arg-max and maxima, resampled to the volume, postprocessing; by network.tips_from_mask, "
+          "landmarks from the ends of the mask.")
 FIRST_STAGE = "roi"  # folder of the first stage's run in a run of the second stage
 
 

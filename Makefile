@@ -86,7 +86,7 @@ demo: $(VENV)/.installed
 
 reproduce: $(VENV)/.installed-workflow
 	@$(WORKFLOW)
-	@echo "wrote $(OUT)/report.html"
+	@$(if $(filter --dry-run -n,$(SNAKEMAKE)),,echo "wrote $(OUT)/report.html")
 
 setup: $(VENV)/.installed
 

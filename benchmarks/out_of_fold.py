@@ -20,7 +20,7 @@ from tfsono.config import assignment
 from tfsono.configs.hip import HIP
 from tfsono.surroundings import prepare_tensorflow
 
-MEASURES = ("dice", "assd_mm", "hd95_mm")
+MEASURES = ("dice", "assd_mm", "hausdorff95_mm")
 
 
 def main(argv: list[str] | None = None) -> None:

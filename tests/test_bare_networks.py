@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -19,6 +20,7 @@ from tfsono.config import choose
 from tfsono.configs.femur import FEMUR
 from tfsono.errors import UserError
 from tfsono.export import load_exported, read_manifest
+from tfsono.layers.proposals import RegionFeatures
 from tfsono.models import femur
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
@@ -98,6 +100,19 @@ def test_onnx_of_a_tile_is_what_the_saved_model_gives(runs, tmp_path):
     tile = np.random.default_rng(3).normal(100, 30, manifest["network"]["patch"]).astype(np.float32)
     found = outputs_in_onnx(folder / "network.onnx", ((tile - tile.mean()) / tile.std())[None, ..., None])
     np.testing.assert_allclose(found["output"][0], module.probabilities(tile).numpy(), atol=1e-4)
+
+
+def test_a_missing_proposal_has_no_features_in_onnx_either(tmp_path):
+    need_extra()
+    boxes = np.float32([[[1, 2, 3, 9, 12, 11], [np.nan] * 6, [4, 0, 2, 15, 9, 7]]])
+    image = keras.Input(name="image", batch_shape=(1, None, None, None, 2))
+    found_boxes = keras.layers.Lambda(lambda x: boxes + 0 * keras.ops.mean(x), output_shape=lambda shape: boxes.shape)
+    network = keras.Model(image, {"features": RegionFeatures(2, 3, "features")([image, found_boxes(image)])})
+    bare_networks.convert(network, tmp_path / "network.onnx")
+    given = np.random.default_rng(0).normal(size=(1, 9, 7, 6, 2)).astype(np.float32)
+    found = outputs_in_onnx(tmp_path / "network.onnx", given)["features"]
+    np.testing.assert_allclose(found, bare_networks.outputs_of(network, given)["features"], atol=1e-5)
+    assert (found[0, 1] == 0).all() and found[0, 0].any() and found[0, 2].any()
 
 
 def with_other_weights(run: Path) -> None:

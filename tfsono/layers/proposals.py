@@ -65,7 +65,8 @@ class RegionFeatures(layers.Layer):
         boxes = boxes[0]
         there = ops.all(ops.isfinite(boxes), axis=-1)
         features = ops.cast(features[0], self.compute_dtype)
-        cut = roi_align(features, ops.where(there[:, None], boxes, 0.0), self.stride, self.side)
+        # `where` would be a product in ONNX, and NaN there.
+        cut = roi_align(features, ops.nan_to_num(boxes), self.stride, self.side)
         cut = ops.where(there[:, None, None, None, None], cut, ops.zeros_like(cut))
         return ops.reshape(cut, (1, ops.shape(boxes)[0], self.side ** 3 * features.shape[-1]))
 

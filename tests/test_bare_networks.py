@@ -18,10 +18,11 @@ from tfsono import bare_networks
 from tfsono.bare_networks import LARGEST_DIFFERENCE, largest_difference
 from tfsono.config import choose
 from tfsono.configs.femur import FEMUR
+from tfsono.configs.head import HEAD, NETWORKS
 from tfsono.errors import UserError
 from tfsono.export import load_exported, read_manifest
 from tfsono.layers.proposals import RegionFeatures
-from tfsono.models import femur
+from tfsono.models import femur, head
 from tfsono.predict.sources import Options
 from tfsono.systems import NAMES, system
 from tfsono.systems.commands import _trained_in, export_run
@@ -102,6 +103,17 @@ def test_onnx_of_a_tile_is_what_the_saved_model_gives(runs, tmp_path):
     np.testing.assert_allclose(found["output"][0], module.probabilities(tile).numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("variant, values", [
+    *((network, {}) for network in NETWORKS), ("coordinate_maps", {}), ("attention_pyramid_maps", {}),
+    ("transformer", {"transformer_stem": "convolutions"})])
+def test_every_network_of_head_has_an_onnx(variant, values, tmp_path):
+    need_extra()
+    config = dataclasses.replace(
+        choose(HEAD, "quick", variant).config, unet_widths=(4, 6, 8, 10), aspp_channels=8, aspp_rates=(1, 2),
+        transformer_width=16, transformer_depth=1, transformer_heads=2, **values)
+    bare_networks.write_onnx({"network": head.build(config)}, tmp_path)  # it compares them
+
+
 def test_a_missing_proposal_has_no_features_in_onnx_either(tmp_path):
     need_extra()
     boxes = np.float32([[[1, 2, 3, 9, 12, 11], [np.nan] * 6, [4, 0, 2, 15, 9, 7]]])
@@ -148,6 +160,8 @@ def test_differences_are_seen():
     one = {"mask": np.zeros((2, 3), np.float32)}
     assert largest_difference(one, one, Path("network.onnx")) == 0
     assert largest_difference({"mask": one["mask"] + 2}, one, Path("network.onnx")) == 2
+    points = {"points": np.float32([-200, 100, np.nan])}
+    assert largest_difference({"points": points["points"] + 1}, points, Path("network.onnx")) == pytest.approx(1 / 200)
     assert largest_difference({"mask": one["mask"] * np.nan}, one, Path("network.onnx")) == float("inf")
     for other in ({"heatmaps": one["mask"]}, {"mask": np.zeros((3, 2), np.float32)}):
         with pytest.raises(UserError, match="output mask is"):

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from scipy.special import expit
+import tensorflow as tf
+from scipy.special import expit, ndtr
 
 from tfsono.layers.attention import additive_gate, block_attention, spatial_pyramid
 from tfsono.layers.planar import PlanarStyle, Resize, residual_block, resize
-from tfsono.layers.transformer import Tokens, patch_tokens, transformer_block
+from tfsono.layers.transformer import Tokens, gelu, patch_tokens, transformer_block
 
 STYLE = PlanarStyle(norm_momentum=0.9, dropout=0.5)
 
@@ -95,6 +96,11 @@ def test_the_pyramid_sees_as_far_as_its_rates():
     assert moved[..., 6].all()  # the mean of the image
 
 
+def test_gelu_is_the_exact_one():
+    x = np.linspace(-6, 6, 49).astype(np.float32)
+    np.testing.assert_allclose(array(gelu(x)), x * ndtr(x), atol=1e-6)
+
+
 def test_resize_keeps_the_extent_and_the_type():
     ramp = np.broadcast_to(np.arange(6, dtype=np.float32)[None, None, :, None], (1, 4, 6, 1))
     wide = array(Resize((4, 12), "r")(ramp))[0, 0, :, 0]
@@ -102,6 +108,13 @@ def test_resize_keeps_the_extent_and_the_type():
     image = keras.Input((4, 6, 1))
     assert resize(image, (4, 6), "same") is image
     assert Resize((8, 12), "low", dtype="mixed_bfloat16")(image).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("size", [(3, 7), (13, 29), (4, 30), (31, 17), (1, 1)])
+def test_smooth_resizing_is_tensorflows_antialias(size):
+    image = np.random.default_rng(0).normal(size=(2, 13, 29, 3)).astype(np.float32)
+    expected = tf.image.resize(image, size, antialias=True)
+    np.testing.assert_allclose(array(Resize(size, "r", smooth=True)(image)), expected, atol=1e-5)
 
 
 def test_a_residual_block_with_dead_branches_is_its_shortcut():

@@ -131,6 +131,8 @@ def _run(session, image: np.ndarray) -> dict[str, np.ndarray]:
 def largest_difference(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], path: Path) -> float:
     """The largest difference of any value; infinite where only one of two is finite.
 
+    That of an output with values above 1, such as points in pixels, is divided by the largest of them.
+
     Raises:
       UserError: outputs of other names or shapes.
     """
@@ -143,5 +145,6 @@ def largest_difference(found: Mapping[str, np.ndarray], expected: Mapping[str, n
         finite = np.isfinite(value)
         if (np.isfinite(found[name]) != finite).any():
             return float("inf")
-        worst = max(worst, float(np.abs(np.where(finite, found[name] - value, 0)).max(initial=0)))
+        apart, scale = (np.abs(np.where(finite, x, 0)).max(initial=0) for x in (found[name] - value, value))
+        worst = max(worst, float(apart / max(scale, 1)))
     return worst

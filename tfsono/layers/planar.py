@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from tfsono.layers.batch_normalization import BatchNormalization
@@ -93,19 +94,36 @@ def residual_block(x, channels: int, style: PlanarStyle, name: str, stride: int 
 
 
 class Resize(layers.Layer):
-    """Bilinear interpolation to `size` (rows, columns), half-pixel centres, calculated in float32."""
+    """Bilinear interpolation to `size` (rows, columns), half-pixel centres, calculated in float32.
+
+    `smooth` also averages over the pixels of the input that a pixel of the output stands for, as TensorFlow does with
+    `antialias`, whose operation ONNX has not.
+    """
 
     def __init__(self, size: tuple[int, int], name: str, smooth: bool = False, dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.size, self.smooth = tuple(size), smooth
 
     def call(self, x):
-        resized = ops.image.resize(ops.cast(x, "float32"), self.size, interpolation="bilinear", antialias=self.smooth,
-                                   data_format="channels_last")
+        resized = ops.cast(x, "float32")
+        if self.smooth:
+            rows, columns = (_shares(new, old) for new, old in zip(self.size, x.shape[1:3], strict=True))
+            resized = ops.einsum("ry,byxc->brxc", rows, resized)
+            resized = ops.einsum("sx,brxc->brsc", columns, resized)
+        else:
+            resized = ops.image.resize(resized, self.size, interpolation="bilinear", data_format="channels_last")
         return ops.cast(resized, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.size, input_shape[3])
+
+
+def _shares(new: int, old: int) -> np.ndarray:
+    """The share of each of `old` pixels in each of `new` ones along an axis: [new, old] float32, triangles."""
+    scale = old / new
+    centres = (np.arange(new) + 0.5) * scale - 0.5
+    shares = np.maximum(0, 1 - np.abs(np.arange(old) - centres[:, None]) / max(scale, 1))
+    return np.float32(shares / shares.sum(1, keepdims=True))
 
 
 def resize(x, size, name: str, smooth: bool = False, dtype: str | None = None):

@@ -218,15 +218,15 @@ def test_the_first_stage_sees_the_neighbours_of_a_slice(every):
     np.testing.assert_array_equal(found, after[..., ::every])
 
 
-@pytest.mark.parametrize("depth, every, batches", [(9, 1, [(0, 3, 6), (1, 4, 7), (2, 5, 8)]), (7, 1, [(0, 2, 4, 6),
-                                                   (1, 3, 5)]), (9, 2, [(0, 4, 8), (2, 6)]), (3, 1, [(0, 1, 2)])])
-def test_a_batch_has_slices_from_all_of_the_volume(depth, every, batches):
+@pytest.mark.parametrize("depth, every, size, batches", [
+    (9, 1, 3, [(0, 3, 6), (1, 4, 7), (2, 5, 8)]), (7, 1, 4, [(0, 2, 4, 6), (1, 3, 5)]),
+    (9, 2, 3, [(0, 4, 8), (2, 6)]), (3, 1, 64, [(0, 1, 2)])])
+def test_a_batch_has_slices_from_all_of_the_volume(depth, every, size, batches):
     """A network that marks the voxels above the mean of its batch."""
     image = keras.Input((None, None, 1))
     above = keras.layers.Lambda(lambda x: keras.ops.concatenate([0 * x, x - keras.ops.mean(x)], -1),
                                 output_shape=lambda shape: (*shape[:-1], 2))(image)
     network = keras.Model(image, {"mask": above})
-    size = {(9, 1): 3, (7, 1): 4, (9, 2): 3, (3, 1): 64}[depth, every]
     volume = np.random.default_rng(depth).normal(size=(16, 24, depth)).astype(np.float32)
     found = femur.slice_mask(RegionFinder(network, 8, size, 0), tf.constant(volume), every).numpy()
     standard = (volume - volume.mean((0, 1))) / volume.std((0, 1))

@@ -236,7 +236,7 @@ PRESETS = {
         "roi_passes": differs(2, "paper: 1; the second stage finds what the first one missed"),
         "roi_ratio": differs(1.0, "paper: 0.65; the volume is already coarse"),
         "roi_widths": differs((16, 32, 64, 128), "paper preset: 64 to 1024; two CPU cores"),
-        "roi_norm_at_test": differs("batch", "paper preset: moving; after minutes of training the averages miss bones"),
+        "roi_norm_at_test": differs("batch", "paper preset: moving; after minutes of training its masks are better"),
         "roi_iterations": differs(1500, "paper preset: 19320; two CPU cores"),
         "widths": differs((8, 16, 32, 64), "paper preset: 32 to 256; two CPU cores"),
         "discriminator_widths": differs((8, 16, 32, 32, 64, 64), "paper preset: 32 to 256; two CPU cores"),

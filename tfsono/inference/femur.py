@@ -238,8 +238,8 @@ def slice_mask(finder: RegionFinder, volume, every: int):
     places = tf.range(0, size[2], every)
     batches = -(-tf.size(places) // finder.batch)
 
-    def prediction(start):
-        near = places[start::batches, None] + tf.range(channels) - channels // 2
+    def prediction(batch):
+        near = places[batch::batches, None] + tf.range(channels) - channels // 2
         part = tf.gather(slices, tf.clip_by_value(near, 0, size[2] - 1))
         part = tf.transpose(part, [0, 2, 3, 1])
         image, valid = tf.pad(part, beyond), tf.pad(tf.ones_like(part), beyond)
